@@ -1,0 +1,385 @@
+//! Layering: default, file, environment, flags; each names its keys in full, so a mistake is reported with its place.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{Config, Noise, Objective};
+
+/// The embedded default, complete and commented.
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// Prefix of environment variables that override keys; `__` separates the parts of a key.
+pub const ENVIRONMENT_PREFIX: &str = "NEGSTREAM__";
+
+/// Tables whose keys are free.
+const OPEN_TABLES: [&str; 1] = ["kafka.properties"];
+
+/// What can be wrong with a configuration. Always found before anything is touched.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there or cannot be read.
+    #[error("cannot read configuration {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("{place}: not valid TOML: {message}")]
+    Syntax {
+        /// File, variable or flag.
+        place: String,
+        /// The parser's message, with line and column.
+        message: String,
+    },
+    /// A key that does not exist.
+    #[error("{place}: unknown key '{key}'{}", hint(nearest))]
+    UnknownKey {
+        /// File, variable or flag.
+        place: String,
+        /// As given.
+        key: String,
+        /// The nearest key that exists.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type or outside its range.
+    #[error("{place}: '{key}': {message}")]
+    Value {
+        /// File, variable or flag.
+        place: String,
+        /// The key.
+        key: String,
+        /// What is wrong with the value.
+        message: String,
+    },
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|key| format!(", did you mean '{key}'?")).unwrap_or_default()
+}
+
+/// Reads the configuration: default under `file` under `environment` under `flags` (`KEY=VALUE`).
+///
+/// # Errors
+/// The first mistake, with its place.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[String],
+) -> Result<Config, ConfigError> {
+    let defaults = parse(DEFAULT, "default")?;
+    let mut merged = defaults.clone();
+    let mut layer = |place: &str, table: Table| -> Result<(), ConfigError> {
+        check_keys(&table, &defaults, "", place)?;
+        merge(&mut merged, table);
+        // Each layer is checked as it comes, so that the message can name the place.
+        build(&merged, place).map(|_| ())
+    };
+    if let Some(path) = file {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        let place = path.display().to_string();
+        layer(&place, parse(&text, &place)?)?;
+    }
+    let mut variables: Vec<_> =
+        environment.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
+    variables.sort();
+    for (name, text) in variables {
+        let key = name[ENVIRONMENT_PREFIX.len()..].to_lowercase().replace("__", ".");
+        layer(&format!("environment variable {name}"), assignment(&key, &text, &defaults))?;
+    }
+    for flag in flags {
+        let place = format!("--set {flag}");
+        let Some((key, text)) = flag.split_once('=') else {
+            let message = "expected KEY=VALUE".to_owned();
+            return Err(ConfigError::Value { place, key: flag.clone(), message });
+        };
+        layer(&place, assignment(key.trim(), text.trim(), &defaults))?;
+    }
+    let config = build(&merged, "configuration")?;
+    check_values(&config)?;
+    Ok(config)
+}
+
+/// The default configuration.
+///
+/// # Panics
+/// If the embedded default is not valid, which a test rules out.
+pub fn default() -> Config {
+    load(None, std::iter::empty(), &[]).expect("the embedded default is valid")
+}
+
+fn parse(text: &str, place: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        place: place.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+/// `a.b.c = text` as nested tables; text that is no TOML value (`brokers=localhost:9092`), or whose key holds a string
+/// by default, is taken as a string.
+fn assignment(key: &str, text: &str, defaults: &Table) -> Table {
+    let wanted = lookup(defaults, key);
+    let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    let value = match (wanted, parsed) {
+        (Some(Value::String(_)), Some(value @ (Value::String(_) | Value::Array(_)))) => value,
+        (Some(Value::String(_)), _) | (_, None) => Value::String(text.to_owned()),
+        (Some(Value::Float(_)), Some(Value::Integer(number))) => Value::Float(number as f64),
+        (_, Some(value)) => value,
+    };
+    // The keys of an open table may themselves hold dots.
+    let open = OPEN_TABLES.iter().find_map(|table| key.strip_prefix(table)?.strip_prefix('.').map(|rest| (*table, rest)));
+    let mut parts: Vec<&str> = match open {
+        Some((table, rest)) => table.split('.').chain([rest]).collect(),
+        None => key.split('.').collect(),
+    };
+    let mut table = Table::new();
+    table.insert(parts.pop().unwrap_or_default().to_owned(), value);
+    for part in parts.into_iter().rev() {
+        let mut outer = Table::new();
+        outer.insert(part.to_owned(), Value::Table(table));
+        table = outer;
+    }
+    table
+}
+
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let mut parts = key.split('.');
+    let mut value = table.get(parts.next()?)?;
+    for part in parts {
+        value = value.as_table()?.get(part)?;
+    }
+    Some(value)
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(table)) => merge(inner, table),
+            // Whole numbers are welcome where the default is a fraction.
+            (Some(slot @ Value::Float(_)), Value::Integer(number)) => *slot = Value::Float(number as f64),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn check_keys(table: &Table, defaults: &Table, prefix: &str, place: &str) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        let full = format!("{prefix}{key}");
+        match (defaults.get(key), value) {
+            (None, _) => {
+                return Err(ConfigError::UnknownKey { place: place.to_owned(), nearest: nearest(&full), key: full });
+            }
+            (Some(Value::Table(known)), Value::Table(inner)) if !OPEN_TABLES.contains(&full.as_str()) => {
+                check_keys(inner, known, &format!("{full}."), place)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The known key most like `key`, where one is near: by its full name, or by its last part alone.
+fn nearest(key: &str) -> Option<String> {
+    let mut known = Vec::new();
+    flatten(&DEFAULT.parse().expect("the embedded default is valid TOML"), "", &mut known);
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    known
+        .into_iter()
+        .map(|candidate| {
+            let likeness =
+                strsim::jaro_winkler(&candidate, key).max(strsim::jaro_winkler(&last(&candidate), &last(key)) - 0.02);
+            (candidate, likeness)
+        })
+        .filter(|(_, likeness)| *likeness > 0.8)
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(candidate, _)| candidate)
+}
+
+fn flatten(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let full = format!("{prefix}{key}");
+        if let Value::Table(inner) = value {
+            flatten(inner, &format!("{full}."), keys);
+        }
+        keys.push(full);
+    }
+}
+
+fn build(merged: &Table, place: &str) -> Result<Config, ConfigError> {
+    serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| ConfigError::Value {
+        place: place.to_owned(),
+        key: error.path().to_string(),
+        message: error.into_inner().message().trim().to_owned(),
+    })
+}
+
+fn check_values(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |key: &str, message: &str| {
+        Err(ConfigError::Value { place: "configuration".to_owned(), key: key.to_owned(), message: message.to_owned() })
+    };
+    let share = |value: f64| (0.0..=1.0).contains(&value);
+    let positive = |value: f32| value.is_finite() && value > 0.0;
+    match () {
+        () if !(1..=4096).contains(&config.model.dim) => refuse("model.dim", "must lie in 1..=4096"),
+        () if !positive(config.model.temperature) => refuse("model.temperature", "must be above 0"),
+        () if !config.model.popularity_start.is_finite() => refuse("model.popularity_start", "must be a number"),
+        () if !positive(config.model.start_scale) => refuse("model.start_scale", "must be above 0"),
+        () if !(2..=65_536).contains(&config.train.batch) => refuse("train.batch", "must lie in 2..=65536"),
+        () if !positive(config.train.learning_rate) => refuse("train.learning_rate", "must be above 0"),
+        () if config.negatives.bank > 1 << 22 => refuse("negatives.bank", "must be at most 4194304"),
+        // `nan` is refused too.
+        () if !(config.negatives.half_life >= 1.0) => refuse("negatives.half_life", "must be at least 1"),
+        () if !(config.repetition.half_life >= 1.0) => refuse("repetition.half_life", "must be at least 1"),
+        () if !(1..=1024).contains(&config.context.length) => refuse("context.length", "must lie in 1..=1024"),
+        () if !(1..=65_536).contains(&config.repetition.items) => refuse("repetition.items", "must lie in 1..=65536"),
+        () if !share(config.evaluate.share) => refuse("evaluate.share", "must lie in 0..=1"),
+        () if !share(config.evaluate.from) => refuse("evaluate.from", "must lie in 0..=1"),
+        () if config.checkpoint.every_events == 0 => refuse("checkpoint.every_events", "must be at least 1"),
+        () if config.checkpoint.keep == 0 => refuse("checkpoint.keep", "must be at least 1"),
+        () if config.source.max_id_bytes == 0 => refuse("source.max_id_bytes", "must be at least 1"),
+        () if config.source.latest_year < 1970 => refuse("source.latest_year", "must be 1970 or later"),
+        () if config.kafka.partitions < 1 => refuse("kafka.partitions", "must be at least 1"),
+        () if config.kafka.topic.is_empty() => refuse("kafka.topic", "must not be empty"),
+        () if !["error", "warn", "info", "debug", "trace"].contains(&config.log.level.as_str()) => {
+            refuse("log.level", "must be error, warn, info, debug or trace")
+        }
+        () => check_lists(config),
+    }
+}
+
+fn check_lists(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |key: &str, message: &str| {
+        Err(ConfigError::Value { place: "configuration".to_owned(), key: key.to_owned(), message: message.to_owned() })
+    };
+    for term in config.negatives.noise.terms() {
+        if !(1..=1 << 20).contains(&term.draws) {
+            return refuse("negatives.noise", "draws must lie in 1..=1048576");
+        }
+        if !(0.0..=4.0).contains(&term.power) {
+            return refuse("negatives.noise", "power must lie in 0..=4");
+        }
+    }
+    match &config.objective {
+        Objective::List(terms) if terms.len() != 1 => refuse("objective", "names exactly one objective"),
+        Objective::List(terms) if !(terms[0].weight.is_finite() && terms[0].weight > 0.0) => {
+            refuse("objective", "weight must be above 0")
+        }
+        _ => Ok(()),
+    }
+}
+
+// A name or a list: written out, since serde's untagged enums answer every mistake with the same empty message.
+
+impl<'de> Deserialize<'de> for Noise {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        name_or_list(deserializer, Self::Name, Self::List)
+    }
+}
+
+impl<'de> Deserialize<'de> for Objective {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        name_or_list(deserializer, Self::Name, Self::List)
+    }
+}
+
+fn name_or_list<'de, D, N, T, R>(
+    deserializer: D,
+    name: impl Fn(N) -> R,
+    list: impl Fn(Vec<T>) -> R,
+) -> Result<R, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    N: serde::de::DeserializeOwned,
+    T: serde::de::DeserializeOwned,
+{
+    use serde::de::Error;
+    let said = |error: toml::de::Error| D::Error::custom(error.message().trim());
+    match Value::deserialize(deserializer)? {
+        value @ Value::String(_) => value.try_into().map(name).map_err(said),
+        value @ Value::Array(_) => value.try_into().map(list).map_err(said),
+        other => Err(D::Error::custom(format!("expected a name or a list of tables, found {}", other.type_str()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(flags: &[&str]) -> Result<Config, ConfigError> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        load(None, std::iter::empty(), &flags)
+    }
+
+    #[test]
+    fn default_is_valid_and_complete() {
+        let config = default();
+        let written = Table::try_from(&config).unwrap();
+        let mut from_struct = Vec::new();
+        flatten(&written, "", &mut from_struct);
+        let mut from_file = Vec::new();
+        flatten(&DEFAULT.parse().unwrap(), "", &mut from_file);
+        from_struct.sort();
+        from_file.sort();
+        assert_eq!(from_struct, from_file);
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("worker.toml");
+        std::fs::write(&file, "seed = 2\n[train]\nbatch = 10\nlearning_rate = 1\n").unwrap();
+        let environment = [("NEGSTREAM__TRAIN__BATCH".to_owned(), "20".to_owned())];
+        let config = load(Some(&file), environment.into_iter(), &["train.batch=30".to_owned()]).unwrap();
+        assert_eq!((config.seed, config.train.batch, config.train.learning_rate), (2, 30, 1.0));
+    }
+
+    #[test]
+    fn unknown_key_names_the_nearest() {
+        let error = with(&["train.bach=3"]).unwrap_err().to_string();
+        assert!(error.contains("unknown key 'train.bach', did you mean 'train.batch'?"), "{error}");
+        let error = with(&["learning_rate=3"]).unwrap_err().to_string();
+        assert!(error.contains("did you mean 'train.learning_rate'?"), "{error}");
+    }
+
+    #[test]
+    fn mistakes_name_key_and_place() {
+        for (flag, message) in [
+            ("train.batch=many", "--set train.batch=many: 'train.batch': invalid type: string \"many\""),
+            ("evaluate.share=1.5", "'evaluate.share': must lie in 0..=1"),
+            ("negatives.noise=unigrm", "unknown variant `unigrm`, expected one of `none`, `uniform`, `unigram`"),
+            ("objective=nce", "unknown variant `nce`, expected `infonce`"),
+            ("negatives.noise=[{sampler=\"uniform\", drws=3}]", "unknown field `drws`"),
+            ("negatives.half_life=nan", "must be at least 1"),
+            ("seed", "expected KEY=VALUE"),
+        ] {
+            let error = with(&[flag]).unwrap_err().to_string();
+            assert!(error.contains(message), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_are_taken_as_the_key_wants_them() {
+        let config = with(&[
+            "kafka.brokers=localhost:9092",
+            "kafka.group=7",
+            "negatives.half_life=inf",
+            "model.temperature=1",
+            "positives.kinds=[\"a\", \"b\"]",
+            "kafka.properties.security.protocol=ssl",
+            "negatives.noise=[{sampler=\"unigram\", draws=9, power=0.5}]",
+        ])
+        .unwrap();
+        assert_eq!(config.kafka.brokers, "localhost:9092");
+        assert_eq!(config.kafka.group, "7");
+        assert!(config.negatives.half_life.is_infinite());
+        assert_eq!(config.positives.kinds, ["a", "b"]);
+        assert_eq!(config.kafka.properties["security.protocol"], "ssl");
+        assert_eq!(config.negatives.noise.terms()[0].draws, 9);
+    }
+}

@@ -1,0 +1,359 @@
+//! The configuration: one TOML file, every key documented here, layered as flags over environment over file over
+//! default.
+//!
+//! `config/default.toml` is complete and embedded: it is the default and the template, and a key that is not in it does
+//! not exist. The doc comments below become `schemas/config.schema.json` (`negstream config schema`).
+
+pub mod layers;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Seed of everything random: starting values and noise draws. Same seed, configuration and events, same bytes.
+    pub seed: u64,
+    /// Threads for the arithmetic; 0 takes every core. The result does not depend on it.
+    pub threads: usize,
+    /// What the model is trained to do: `infonce`, or a list of one table `{ kind = "infonce", weight = 1.0 }`.
+    pub objective: Objective,
+    /// Events in: columns, limits.
+    pub source: SourceConfig,
+    /// Which events count as positive.
+    pub positives: PositivesConfig,
+    /// What of a user's past makes the query.
+    pub context: ContextConfig,
+    /// The memory behind the repetition term.
+    pub repetition: RepetitionConfig,
+    /// Shape and score of the model.
+    pub model: ModelConfig,
+    /// The steps.
+    pub train: TrainConfig,
+    /// Where negatives come from.
+    pub negatives: NegativesConfig,
+    /// Test-then-train evaluation on the stream itself.
+    pub evaluate: EvaluateConfig,
+    /// Durable state.
+    pub checkpoint: CheckpointConfig,
+    /// The Kafka side.
+    pub kafka: KafkaConfig,
+    /// Records that could not be taken.
+    pub dead_letters: DeadLettersConfig,
+    /// The address for metrics, health and the page.
+    pub http: HttpConfig,
+    /// Logs, on standard error.
+    pub log: LogConfig,
+}
+
+/// The objective: a name, or a list of tables.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Objective {
+    /// One objective with its defaults.
+    Name(ObjectiveKind),
+    /// Objectives with their options.
+    List(Vec<ObjectiveTerm>),
+}
+
+/// One objective of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectiveTerm {
+    /// Which.
+    pub kind: ObjectiveKind,
+    /// Its share of the loss.
+    #[serde(default = "one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// The objectives there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveKind {
+    /// InfoNCE with one correction over the whole candidate set.
+    #[serde(rename = "infonce")]
+    InfoNce,
+}
+
+/// Events in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Longest identifier in bytes; events with a longer one are rejected.
+    pub max_id_bytes: usize,
+    /// Events dated after this year are rejected.
+    pub latest_year: u16,
+    /// What the columns (Parquet) or fields (JSON) are called in your data.
+    pub fields: FieldNames,
+}
+
+/// What the columns (Parquet) or fields (JSON) are called in your data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldNames {
+    /// Who acted.
+    pub user_id: String,
+    /// What was acted upon.
+    pub item_id: String,
+    /// The type of the event; may be absent.
+    pub event_type: String,
+    /// When: milliseconds since 1970 or RFC 3339 in JSON, a timestamp column in Parquet.
+    pub timestamp: String,
+    /// Session or basket; may be absent.
+    pub session_id: String,
+    /// Rating, price, …; may be absent.
+    pub value: String,
+    /// List of features; may be absent.
+    pub features: String,
+}
+
+/// Which events count as positive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PositivesConfig {
+    /// Event types that are trained on; empty: all. Others are counted as ignored.
+    pub kinds: Vec<String>,
+}
+
+/// What of a user's past makes the query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContextConfig {
+    /// How many of the user's newest items make the query (learned position weights).
+    pub length: usize,
+    /// Give each item a second row for its role in the context, besides the row it has as a candidate.
+    pub context_rows: bool,
+    /// Give each user a row of their own, added to the query.
+    pub user_row: bool,
+}
+
+/// The memory behind the repetition term ρ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepetitionConfig {
+    /// Distinct items remembered per user.
+    pub items: usize,
+    /// Half-life of an item's count, in events of the same user.
+    pub half_life: f64,
+}
+
+/// How alike a query and an item are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Likeness {
+    /// The cosine of the angle between them.
+    Cosine,
+    /// Their dot product.
+    Dot,
+}
+
+/// Shape and score of the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Dimensions of an embedding.
+    pub dim: usize,
+    /// τ: likeness is divided by it.
+    pub temperature: f32,
+    /// Learn τ, beginning at `temperature`.
+    pub learn_temperature: bool,
+    /// `cosine` or `dot`.
+    pub likeness: Likeness,
+    /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
+    pub learn_popularity: bool,
+    /// Where β begins.
+    pub popularity_start: f32,
+    /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²).
+    pub start_scale: f32,
+}
+
+/// The optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adagrad, an accumulator per number; only touched rows move.
+    Adagrad,
+}
+
+/// The steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Events per step.
+    pub batch: usize,
+    /// Close a batch early when its next event is this much later than its first, in event time; 0: never.
+    pub batch_span_ms: u64,
+    /// Step size.
+    pub learning_rate: f32,
+    /// `adagrad`.
+    pub optimizer: OptimizerKind,
+}
+
+/// Where negatives come from, besides the other positives of the batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NegativesConfig {
+    /// How many of the newest positives are kept as negatives for later batches.
+    pub bank: usize,
+    /// Half-life of an item's frequency, in events; `inf` counts for ever.
+    pub half_life: f64,
+    /// Noise: a sampler's name (`none`, `uniform`, `unigram`), or a list of tables
+    /// `{ sampler = "unigram", draws = 256, power = 0.75 }`.
+    pub noise: Noise,
+}
+
+/// Noise: a sampler's name, or a list of tables.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Noise {
+    /// One sampler with its defaults.
+    Name(SamplerKind),
+    /// Several, each with its number of draws.
+    List(Vec<NoiseTerm>),
+}
+
+impl Noise {
+    /// The samplers to draw from.
+    pub fn terms(&self) -> Vec<NoiseTerm> {
+        match self {
+            Self::Name(SamplerKind::None) => Vec::new(),
+            Self::Name(sampler) => vec![NoiseTerm { sampler: *sampler, draws: default_draws(), power: default_power() }],
+            Self::List(terms) => terms.iter().filter(|term| term.sampler != SamplerKind::None).cloned().collect(),
+        }
+    }
+}
+
+/// One sampler of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseTerm {
+    /// Which.
+    pub sampler: SamplerKind,
+    /// Draws per step, shared by the batch.
+    #[serde(default = "default_draws")]
+    pub draws: usize,
+    /// `unigram`: the power of the frequency.
+    #[serde(default = "default_power")]
+    pub power: f64,
+}
+
+fn default_draws() -> usize {
+    512
+}
+
+fn default_power() -> f64 {
+    1.0
+}
+
+/// The samplers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplerKind {
+    /// No noise.
+    None,
+    /// Every live item alike.
+    Uniform,
+    /// In proportion to a power of the decayed frequency.
+    Unigram,
+}
+
+/// Test-then-train evaluation on the stream itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Items may recur: keep a user's earlier items in the ranking, and learn when they come back. Off: own items leave
+    /// the ranking and the negatives.
+    pub repeat: bool,
+    /// Share of the events that is ranked; 0: none.
+    pub share: f64,
+    /// Share of a log after which hits count (a live stream counts from its first event).
+    pub from: f64,
+    /// Own items remembered per user where `repeat` is off; the ranking is exact up to that many.
+    pub own_items: usize,
+}
+
+/// Durable state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// The folder that checkpoints appear in.
+    pub dir: PathBuf,
+    /// Events read between checkpoints.
+    pub every_events: u64,
+    /// How many of the newest are kept.
+    pub keep: usize,
+}
+
+/// Where a topic is read from when nothing was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// From the oldest record that is there.
+    Earliest,
+    /// From now on.
+    Latest,
+}
+
+/// The Kafka side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// `host:port,…`, or `embedded` for a broker inside the process.
+    pub brokers: String,
+    /// The topic of events.
+    pub topic: String,
+    /// The consumer group that committed offsets are filed under, for lag monitors.
+    pub group: String,
+    /// Where to begin on the very first start.
+    pub start: Start,
+    /// Topic for records that could not be taken; empty: none.
+    pub dead_letter_topic: String,
+    /// Partitions of a topic that has to be created.
+    pub partitions: i32,
+    /// Further librdkafka properties, passed on as they are.
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+/// Records that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersConfig {
+    /// JSON-lines file that `replay` appends them to (`run` has `kafka.dead_letter_topic`); empty: none.
+    pub file: String,
+}
+
+/// The address for metrics, health and the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// `address:port` that `run` and `demo` serve on; empty: none.
+    pub listen: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Logs, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}

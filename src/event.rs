@@ -1,0 +1,141 @@
+//! The event: one interaction of a user with an item, and what a source hands over for each record it read.
+//!
+//! Everything downstream of `decode` sees only these types. Identifiers are data from outside: they are kept as they
+//! came, and whoever shows them (logs, pages, file names) has to escape them.
+
+use compact_str::CompactString;
+
+/// One interaction, decoded and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interaction {
+    /// Who acted. Never empty.
+    pub user: CompactString,
+    /// What was acted upon. Never empty.
+    pub item: CompactString,
+    /// The type of the event (`click`, `purchase`, …); empty where the record named none.
+    pub kind: CompactString,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub timestamp: i64,
+    /// The session or basket it belongs to.
+    pub session: Option<CompactString>,
+    /// Its worth (rating, price, …); always finite.
+    pub value: Option<f64>,
+    /// Free-form features of the item or of the event.
+    pub features: Vec<CompactString>,
+}
+
+/// Why a record was not taken. Closed, since it labels a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Not JSON, not UTF-8, or not an object.
+    Unparsable,
+    /// A field that must be there is not, or is null.
+    MissingField,
+    /// A field holds another type than it must.
+    WrongType,
+    /// `user_id` or `item_id` is the empty string.
+    EmptyId,
+    /// An identifier is longer than `source.max_id_bytes`.
+    LongId,
+    /// A time before 1970 or after `source.latest_year`.
+    AbsurdTime,
+    /// `value` is NaN or infinite.
+    BadValue,
+}
+
+impl Reason {
+    /// Every reason, in the order in which they are documented.
+    pub const ALL: [Self; 7] = [
+        Self::Unparsable,
+        Self::MissingField,
+        Self::WrongType,
+        Self::EmptyId,
+        Self::LongId,
+        Self::AbsurdTime,
+        Self::BadValue,
+    ];
+
+    /// The name used in metrics, dead letters and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unparsable => "unparsable",
+            Self::MissingField => "missing_field",
+            Self::WrongType => "wrong_type",
+            Self::EmptyId => "empty_id",
+            Self::LongId => "long_id",
+            Self::AbsurdTime => "absurd_time",
+            Self::BadValue => "bad_value",
+        }
+    }
+}
+
+/// A record that was not taken: the reason, and the bytes as they came, for the dead letters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejection {
+    /// The class of the fault.
+    pub reason: Reason,
+    /// What exactly is wrong, for a person: names the field and what was found.
+    pub detail: String,
+    /// The record's key, as it came.
+    pub key: Option<Vec<u8>>,
+    /// The record's bytes, as they came (a Parquet row: its JSON).
+    pub payload: Vec<u8>,
+}
+
+/// What became of one record of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Index of the stream (partition, file) in the source's list of streams.
+    pub stream: u32,
+    /// Where in that stream: the Kafka offset, or the row of the file.
+    pub offset: u64,
+    /// The interaction, or why there is none.
+    pub outcome: Result<Interaction, Rejection>,
+}
+
+/// The bounds that every event must keep, whatever its encoding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Longest identifier, in bytes.
+    pub max_id_bytes: usize,
+    /// First millisecond that is no longer believable.
+    pub end_of_time: i64,
+}
+
+impl Limits {
+    /// Checks the bounds that do not depend on the encoding.
+    ///
+    /// # Errors
+    /// The class of the fault and its description, naming the field.
+    pub fn check(&self, event: &Interaction) -> Result<(), (Reason, String)> {
+        for (name, id) in [("user_id", &event.user), ("item_id", &event.item)] {
+            if id.is_empty() {
+                return Err((Reason::EmptyId, format!("{name} is empty")));
+            }
+            self.check_length(name, id)?;
+        }
+        self.check_length("event_type", &event.kind)?;
+        if let Some(session) = &event.session {
+            self.check_length("session_id", session)?;
+        }
+        for feature in &event.features {
+            self.check_length("features", feature)?;
+        }
+        if event.timestamp < 0 || event.timestamp >= self.end_of_time {
+            let detail = format!("timestamp {} ms is outside the believable range", event.timestamp);
+            return Err((Reason::AbsurdTime, detail));
+        }
+        match event.value {
+            Some(value) if !value.is_finite() => Err((Reason::BadValue, format!("value is {value}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_length(&self, name: &str, text: &str) -> Result<(), (Reason, String)> {
+        if text.len() <= self.max_id_bytes {
+            return Ok(());
+        }
+        let detail = format!("{name} has {} bytes, more than {}", text.len(), self.max_id_bytes);
+        Err((Reason::LongId, detail))
+    }
+}

@@ -1,0 +1,7 @@
+//! negstream turns a live stream of user–item interactions into recommendation embeddings that are seconds old.
+#![forbid(missing_docs)]
+
+pub mod config;
+pub mod event;
+pub mod position;
+pub mod source;
