@@ -1,0 +1,178 @@
+//! The manifest: what a checkpoint is, and the sizes and checksums of its files.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::config::Config;
+use crate::position::Positions;
+
+/// The format that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// One file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in hexadecimal (`sha256sum` shows the same).
+    pub sha256: String,
+}
+
+/// Events by what became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// Records read.
+    pub read: u64,
+    /// Trained on.
+    pub used: u64,
+    /// Of an event type that does not count.
+    pub ignored: u64,
+    /// Not taken.
+    pub rejected: u64,
+    /// Not taken, by reason.
+    pub rejected_by_reason: std::collections::BTreeMap<String, u64>,
+}
+
+/// What a checkpoint is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format.
+    pub format: u32,
+    /// Version of negstream that wrote it.
+    pub negstream: String,
+    /// SHA-256 of `configuration`.
+    pub configuration_digest: String,
+    /// The part of the configuration that the state depends on.
+    pub configuration: Map<String, Value>,
+    /// The seed.
+    pub seed: u64,
+    /// Steps taken.
+    pub step: u64,
+    /// Events by what became of them.
+    pub events: EventCounts,
+    /// Number of items.
+    pub items: u64,
+    /// Number of users.
+    pub users: u64,
+    /// Dimensions of an embedding.
+    pub dim: usize,
+    /// `cosine` (the embeddings in `items.parquet` have norm 1) or `dot`.
+    pub likeness: String,
+    /// β: what `log_frequency` counts in the score. A query's extra dimension, where an index serves it.
+    pub beta: f32,
+    /// τ: likeness is divided by it.
+    pub temperature: f32,
+    /// For every stream ever read, the first offset that is not part of the state.
+    pub positions: Positions,
+    /// Length of the dead-letter file, where there is one.
+    pub dead_letters: u64,
+    /// The other files.
+    pub files: Vec<FileEntry>,
+}
+
+/// The key of the manifest's own checksum.
+const CHECKSUM: &str = "manifest_sha256";
+
+impl Manifest {
+    /// As the file's text: JSON, with a checksum of everything else as its last key.
+    pub fn to_text(&self) -> String {
+        let mut value = serde_json::to_value(self).expect("a manifest is JSON");
+        value[CHECKSUM] = Value::from(hexadecimal(&Sha256::digest(value.to_string().as_bytes())));
+        format!("{value:#}\n")
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn from_text(text: &[u8]) -> Result<Self, String> {
+        let mut value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let stated = value.as_object_mut().and_then(|object| object.shift_remove(CHECKSUM));
+        let found = hexadecimal(&Sha256::digest(value.to_string().as_bytes()));
+        if stated.as_ref().and_then(Value::as_str) != Some(&found) {
+            return Err("its own checksum does not fit".to_owned());
+        }
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+}
+
+/// The part of the configuration that the state depends on; two runs that agree on it can go on from each other.
+pub fn lasting(config: &Config) -> Map<String, Value> {
+    let mut whole = match serde_json::to_value(config) {
+        Ok(Value::Object(whole)) => whole,
+        _ => unreachable!("a configuration is an object"),
+    };
+    if let Some(Value::Object(evaluate)) = whole.get_mut("evaluate") {
+        evaluate.retain(|key, _| key == "repeat");
+    }
+    // JSON has no infinity.
+    if config.negatives.half_life.is_infinite() {
+        whole["negatives"]["half_life"] = Value::from("inf");
+    }
+    const LASTING: [&str; 9] =
+        ["seed", "objective", "positives", "context", "repetition", "model", "train", "negatives", "evaluate"];
+    whole.retain(|key, _| LASTING.contains(&key.as_str()));
+    whole
+}
+
+/// SHA-256 of the lasting configuration.
+pub fn digest(lasting: &Map<String, Value>) -> String {
+    hexadecimal(&Sha256::digest(Value::Object(lasting.clone()).to_string().as_bytes()))
+}
+
+/// The keys in which two lasting configurations differ, with both values; empty where they agree.
+pub fn differences(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    compare("", &Value::Object(theirs.clone()), &Value::Object(ours.clone()), &mut found);
+    found
+}
+
+fn compare(key: &str, theirs: &Value, ours: &Value, found: &mut Vec<String>) {
+    match (theirs, ours) {
+        (Value::Object(theirs), Value::Object(ours)) => {
+            let keys: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+            for inner in keys {
+                let full = if key.is_empty() { inner.clone() } else { format!("{key}.{inner}") };
+                let value = |map: &Map<String, Value>| map.get(inner).cloned().unwrap_or(Value::Null);
+                compare(&full, &value(theirs), &value(ours), found);
+            }
+        }
+        _ if theirs == ours => {}
+        _ => found.push(format!("{key} = {theirs} there, {ours} here")),
+    }
+}
+
+/// Bytes as lower-case hexadecimal.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers;
+
+    fn with(flags: &[&str]) -> Map<String, Value> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        lasting(&layers::load(None, std::iter::empty(), &flags).unwrap())
+    }
+
+    #[test]
+    fn only_what_matters_is_compared() {
+        let there = with(&[]);
+        let same = with(&["threads=1", "kafka.topic=x", "checkpoint.keep=9", "evaluate.share=0.1"]);
+        assert_eq!(digest(&there), digest(&same));
+        assert!(differences(&there, &same).is_empty());
+        let other = with(&["model.dim=8", "negatives.half_life=inf"]);
+        assert_ne!(digest(&there), digest(&other));
+        assert_eq!(
+            differences(&there, &other),
+            ["model.dim = 64 there, 8 here", "negatives.half_life = 5000.0 there, \"inf\" here"]
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! \[3\] Context: what is known of a user just before an event, and the batches of (context, positive) made of it.
+//!
+//! A batch is built from whole events in their order. For each event the user's past is captured first and the event
+//! added to it after, so that every context is exact, also where one user has several events in a batch.
+
+pub mod memory;
+pub mod users;
+
+use memory::Buckets;
+
+/// An item that a user had before, at the time of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    /// The item's row.
+    pub item: u32,
+    /// What the repetition term is looked up by.
+    pub buckets: Buckets,
+}
+
+/// The events of one step, with the past of each.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Row of each event's user.
+    pub users: Vec<u32>,
+    /// Row of each event's item.
+    pub items: Vec<u32>,
+    /// Time of each event, milliseconds since 1970 UTC.
+    pub timestamps: Vec<i64>,
+    /// Number of the event on the stream, counting positives from 0.
+    pub first_event: u64,
+    /// Indices of the events whose user has a past.
+    pub with_context: Vec<u32>,
+    /// Contexts one behind the other, each newest first; that of event `with_context[i]` is
+    /// `context_starts[i]..context_starts[i + 1]`.
+    pub contexts: Vec<u32>,
+    /// See [`Self::contexts`].
+    pub context_starts: Vec<u32>,
+    /// The remembered items of those users, one behind the other.
+    pub own: Vec<Own>,
+    /// See [`Self::own`].
+    pub own_starts: Vec<u32>,
+    /// How long the list of all the user's own items was (empty list where items may recur).
+    pub all_own: Vec<u32>,
+}
+
+impl Batch {
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has no events.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Number of events that can be ranked and trained on.
+    pub fn n_queries(&self) -> usize {
+        self.with_context.len()
+    }
+
+    /// The context of query `query`, newest item first.
+    pub fn context(&self, query: usize) -> &[u32] {
+        &self.contexts[self.context_starts[query] as usize..self.context_starts[query + 1] as usize]
+    }
+
+    /// The remembered items of the user of query `query`.
+    pub fn own(&self, query: usize) -> &[Own] {
+        &self.own[self.own_starts[query] as usize..self.own_starts[query + 1] as usize]
+    }
+
+    /// The item that query `query` led to.
+    pub fn positive(&self, query: usize) -> u32 {
+        self.items[self.with_context[query] as usize]
+    }
+
+    /// The user of query `query`.
+    pub fn user(&self, query: usize) -> u32 {
+        self.users[self.with_context[query] as usize]
+    }
+
+    /// Empties the batch, whose next first event is number `first_event` of the stream.
+    pub fn clear(&mut self, first_event: u64) {
+        let Self {
+            users,
+            items,
+            timestamps,
+            first_event: first,
+            with_context,
+            contexts,
+            context_starts,
+            own,
+            own_starts,
+            all_own,
+        } = self;
+        *first = first_event;
+        for rows in [users, items, with_context, contexts, context_starts, own_starts, all_own] {
+            rows.clear();
+        }
+        timestamps.clear();
+        own.clear();
+        context_starts.push(0);
+        own_starts.push(0);
+    }
+}

@@ -1,0 +1,139 @@
+//! The users: each one's newest items, memory and own items, exact event by event.
+
+use super::memory::{Fading, Remembered};
+use super::{Batch, Own};
+use crate::table::ids::Ids;
+
+/// The past of one user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct User {
+    /// How many events the user had.
+    pub clock: u32,
+    /// The newest items, oldest first; the same item may be there twice.
+    pub recent: Vec<u32>,
+    /// The newest distinct items, least recent first.
+    pub memory: Vec<Remembered>,
+    /// All items, in the order they came; kept only where own items leave the ranking.
+    pub own: Vec<u32>,
+}
+
+/// How much of a past is kept.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Newest items that make a context.
+    pub context: usize,
+    /// The memory behind the repetition term.
+    pub fading: Fading,
+    /// Whether items may recur: then the repetition term is looked up, otherwise own items are listed.
+    pub repeat: bool,
+    /// Longest list of own items.
+    pub own_items: usize,
+}
+
+/// All users.
+#[derive(Debug)]
+pub struct Users {
+    /// Their names.
+    pub ids: Ids,
+    /// Their pasts, by row.
+    pub users: Vec<User>,
+    retention: Retention,
+}
+
+impl Users {
+    /// Nobody yet.
+    pub fn new(retention: Retention) -> Self {
+        Self { ids: Ids::default(), users: Vec::new(), retention }
+    }
+
+    /// Captures the past of `user` into `batch` as that of an event with `item` at `timestamp`, then adds the event to
+    /// the past.
+    pub fn capture(&mut self, batch: &mut Batch, user: &str, item: u32, timestamp: i64) {
+        let row = self.ids.intern(user);
+        if row as usize == self.users.len() {
+            self.users.push(User::default());
+        }
+        let Retention { context, fading, repeat, own_items: _ } = &self.retention;
+        let past = &mut self.users[row as usize];
+        let event = batch.items.len() as u32;
+        batch.users.push(row);
+        batch.items.push(item);
+        batch.timestamps.push(timestamp);
+        if past.clock > 0 {
+            batch.with_context.push(event);
+            batch.contexts.extend(past.recent.iter().rev());
+            batch.context_starts.push(batch.contexts.len() as u32);
+            batch.own.extend(past.memory.iter().map(|remembered| Own {
+                item: remembered.item,
+                // Idle where own items leave the ranking.
+                buckets: if *repeat { fading.buckets(remembered, past.clock, timestamp) } else { Default::default() },
+            }));
+            batch.own_starts.push(batch.own.len() as u32);
+            batch.all_own.push(past.own.len() as u32);
+        }
+        past.clock = past.clock.saturating_add(1);
+        if past.recent.len() == *context {
+            past.recent.remove(0);
+        }
+        past.recent.push(item);
+        fading.remember(&mut past.memory, item, past.clock, timestamp);
+        if !repeat {
+            past.own.push(item);
+        }
+    }
+
+    /// All the items that the user of query `query` had before it.
+    pub fn own(&self, batch: &Batch, query: usize) -> &[u32] {
+        &self.users[batch.user(query) as usize].own[..batch.all_own[query] as usize]
+    }
+
+    /// Keeps the lists of own items within their bound; between batches only, since batches refer to them.
+    pub fn trim(&mut self, batch: &Batch) {
+        let bound = self.retention.own_items;
+        for user in &batch.users {
+            let own = &mut self.users[*user as usize].own;
+            // Some slack, so that a long list is not moved at every event.
+            if own.len() > bound + bound / 4 + 1 {
+                own.drain(..own.len() - bound);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(repeat: bool) -> Users {
+        Users::new(Retention { context: 3, fading: Fading::new(50.0, 128), repeat, own_items: 4 })
+    }
+
+    #[test]
+    fn the_past_is_exact_within_a_batch() {
+        let mut users = users(false);
+        let mut batch = Batch::default();
+        batch.clear(0);
+        for (user, item) in [("a", 0), ("b", 1), ("a", 2), ("a", 0), ("a", 3), ("a", 4)] {
+            users.capture(&mut batch, user, item, 0);
+        }
+        assert_eq!(batch.with_context, [2, 3, 4, 5]);
+        let contexts: Vec<_> = (0..4).map(|query| batch.context(query).to_vec()).collect();
+        assert_eq!(contexts, [vec![0], vec![2, 0], vec![0, 2, 0], vec![3, 0, 2]]);
+        assert_eq!(users.own(&batch, 3), [0, 2, 0, 3]);
+        let own: Vec<_> = batch.own(3).iter().map(|own| own.item).collect();
+        assert_eq!(own, [2, 0, 3]);
+    }
+
+    #[test]
+    fn own_lists_are_bounded() {
+        let mut users = users(false);
+        let mut batch = Batch::default();
+        for item in 0..50 {
+            batch.clear(item);
+            users.capture(&mut batch, "a", item as u32, 0);
+            users.trim(&batch);
+            assert!(users.users[0].own.len() <= 6);
+            assert_eq!(users.users[0].own.last(), Some(&(item as u32)));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! [2] Decoding: bytes and columns to interactions.
+
+pub mod rows;

@@ -1,0 +1,217 @@
+//! Adds up ranks: hit rate, NDCG and MRR over everything counted and over the newest events, tail and head.
+//!
+//! Tail and head are the thirds of the events whose items came least and most often before. To find the thirds without
+//! keeping every event, hits are counted by number of occurrences.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::K;
+use super::ranking::Ranked;
+
+/// Occurrences are told apart exactly up to here, and by 64 steps an octave beyond: memory stays bounded on a stream
+/// that never ends.
+const EXACT_OCCURRENCES: u64 = 1 << 20;
+/// Half-life of the recent figures, in ranked events.
+const RECENT_HALF_LIFE: f64 = 2_000.0;
+
+/// Sums for one ranker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    hits: u64,
+    gain: f64,
+    reciprocal: f64,
+    recent_hits: f64,
+    recent_gain: f64,
+    /// By occurrences of the target: events and hits.
+    bands: BTreeMap<u64, (u64, u64)>,
+}
+
+/// Everything that the evaluation has found so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Number of the first event, counting positives from 0, whose batch counts.
+    pub counts_from: u64,
+    /// Ranked events, counted or not.
+    pub ranked: u64,
+    /// Counted events.
+    pub events: u64,
+    recent_weight: f64,
+    model: Sums,
+    popularity: Sums,
+}
+
+/// Figures of one ranker.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Share of the events whose item was among the first 20.
+    #[serde(rename = "hr@20")]
+    pub hit_rate: f64,
+    /// Mean of 1/log₂(rank + 2) where it was.
+    #[serde(rename = "ndcg@20")]
+    pub ndcg: f64,
+    /// Mean of 1/(rank + 1) where it was.
+    #[serde(rename = "mrr@20")]
+    pub mrr: f64,
+    /// Hit rate over the third of the events whose items came least often before.
+    pub tail_hit_rate: f64,
+    /// Hit rate over the third whose items came most often.
+    pub head_hit_rate: f64,
+}
+
+/// Hit rates over the newest events, model and popularity.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Recent {
+    /// The model's hit rate.
+    pub hit_rate: f64,
+    /// The model's NDCG.
+    pub ndcg: f64,
+    /// Decayed popularity's hit rate.
+    pub popularity_hit_rate: f64,
+}
+
+impl Tally {
+    /// Nothing ranked yet; batches that begin at event `counts_from` or later count.
+    pub fn new(counts_from: u64) -> Self {
+        Self {
+            counts_from,
+            ranked: 0,
+            events: 0,
+            recent_weight: 0.0,
+            model: Sums::default(),
+            popularity: Sums::default(),
+        }
+    }
+
+    /// Adds the ranks of a batch that begins at event `first_event`.
+    pub fn add(&mut self, first_event: u64, ranked: &[Ranked]) {
+        let counts = first_event >= self.counts_from;
+        let keep = (-1.0 / RECENT_HALF_LIFE).exp2();
+        for event in ranked {
+            self.ranked += 1;
+            self.events += u64::from(counts);
+            self.recent_weight = self.recent_weight * keep + 1.0;
+            self.model.add(event.model, event.occurrences, counts, keep);
+            self.popularity.add(event.popularity, event.occurrences, counts, keep);
+        }
+    }
+
+    /// The model's figures; `None` before anything was counted.
+    pub fn model(&self) -> Option<Figures> {
+        self.model.figures(self.events)
+    }
+
+    /// Decayed popularity's figures.
+    pub fn popularity(&self) -> Option<Figures> {
+        self.popularity.figures(self.events)
+    }
+
+    /// Figures over the newest events, counted or not; `None` before anything was ranked.
+    pub fn recent(&self) -> Option<Recent> {
+        (self.ranked > 0).then(|| Recent {
+            hit_rate: self.model.recent_hits / self.recent_weight,
+            ndcg: self.model.recent_gain / self.recent_weight,
+            popularity_hit_rate: self.popularity.recent_hits / self.recent_weight,
+        })
+    }
+}
+
+impl Sums {
+    fn add(&mut self, rank: Option<f64>, occurrences: u64, counts: bool, keep: f64) {
+        let rank = rank.filter(|rank| *rank < K as f64);
+        let gain = rank.map_or(0.0, |rank| (rank + 2.0).log2().recip());
+        self.recent_hits = self.recent_hits * keep + f64::from(u8::from(rank.is_some()));
+        self.recent_gain = self.recent_gain * keep + gain;
+        if !counts {
+            return;
+        }
+        self.hits += u64::from(rank.is_some());
+        self.gain += gain;
+        self.reciprocal += rank.map_or(0.0, |rank| (rank + 1.0).recip());
+        let band = self.bands.entry(band(occurrences)).or_default();
+        band.0 += 1;
+        band.1 += u64::from(rank.is_some());
+    }
+
+    fn figures(&self, events: u64) -> Option<Figures> {
+        if events == 0 {
+            return None;
+        }
+        let n = events as f64;
+        let rate = |bands: &mut dyn Iterator<Item = (&u64, &(u64, u64))>| {
+            let (events, hits) = bands.fold((0, 0), |sum, (_, band)| (sum.0 + band.0, sum.1 + band.1));
+            if events == 0 { 0.0 } else { hits as f64 / events as f64 }
+        };
+        let (low, high) = (self.quantile(events, 1.0 / 3.0), self.quantile(events, 2.0 / 3.0));
+        Some(Figures {
+            hit_rate: self.hits as f64 / n,
+            ndcg: self.gain / n,
+            mrr: self.reciprocal / n,
+            tail_hit_rate: rate(&mut self.bands.iter().filter(|(occurrences, _)| **occurrences as f64 <= low)),
+            head_hit_rate: rate(&mut self.bands.iter().filter(|(occurrences, _)| **occurrences as f64 > high)),
+        })
+    }
+
+    /// The quantile of the targets' occurrences, interpolated between neighbours (Hyndman & Fan's type 7).
+    fn quantile(&self, events: u64, share: f64) -> f64 {
+        let place = share * (events - 1) as f64;
+        let value = |place: u64| {
+            let mut seen = 0;
+            self.bands.iter().find(|(_, band)| {
+                seen += band.0;
+                seen > place
+            })
+        };
+        let at = |place: u64| value(place).map_or(0.0, |(occurrences, _)| *occurrences as f64);
+        let (low, high) = (at(place.floor() as u64), at(place.ceil() as u64));
+        low + (high - low) * place.fract()
+    }
+}
+
+fn band(occurrences: u64) -> u64 {
+    if occurrences < EXACT_OCCURRENCES {
+        return occurrences;
+    }
+    let shift = occurrences.ilog2() - 6;
+    occurrences >> shift << shift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(rank: f64, occurrences: u64) -> Ranked {
+        Ranked { model: Some(rank), popularity: None, occurrences }
+    }
+
+    #[test]
+    fn figures_by_hand() {
+        let mut tally = Tally::new(10);
+        tally.add(0, &[event(0.0, 5)]);
+        tally.add(10, &[event(0.0, 1), event(19.5, 2), event(20.0, 3)]);
+        let figures = tally.model().unwrap();
+        assert_eq!((tally.ranked, tally.events), (4, 3));
+        assert!((figures.hit_rate - 2.0 / 3.0).abs() < 1e-12);
+        assert!((figures.ndcg - (1.0 + 1.0 / 21.5f64.log2()) / 3.0).abs() < 1e-12);
+        assert!((figures.mrr - (1.0 + 1.0 / 20.5) / 3.0).abs() < 1e-12);
+        // Occurrences 1, 2, 3: a third of the way is 1.67, two thirds 2.33.
+        assert_eq!((figures.tail_hit_rate, figures.head_hit_rate), (1.0, 0.0));
+        assert_eq!(tally.popularity().unwrap().hit_rate, 0.0);
+    }
+
+    #[test]
+    fn nothing_counted_has_no_figures() {
+        assert_eq!(Tally::new(0).model(), None);
+        assert_eq!(Tally::new(0).recent(), None);
+    }
+
+    #[test]
+    fn bands_beyond_the_exact_range_are_few() {
+        assert_eq!(band(EXACT_OCCURRENCES - 1), EXACT_OCCURRENCES - 1);
+        assert!(band(u64::MAX) > 1 << 62);
+        let bands: std::collections::BTreeSet<u64> =
+            (0..10_000u64).map(|step| band((1 << 30) + step * 100_000)).collect();
+        assert!(bands.len() < 100);
+    }
+}

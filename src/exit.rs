@@ -1,0 +1,58 @@
+//! Exit codes: a public contract, kept in this one place and in `negstream --help`.
+
+use crate::checkpoint::CheckpointError;
+use crate::config::layers::ConfigError;
+use crate::source::SourceError;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or stopped in order by a signal.
+    Done = 0,
+    /// A fault of our own, or one that has no code yet.
+    Unexpected = 1,
+    /// Wrong usage or configuration; nothing was touched.
+    Usage = 2,
+    /// A log or topic cannot be read, or does not hold what it should.
+    Source = 3,
+    /// No usable checkpoint, or none could be written.
+    Checkpoint = 4,
+    /// An address could not be listened on.
+    Listen = 5,
+}
+
+/// For `--help`.
+pub const TABLE: &str = "\
+Exit status:
+  0  done, or stopped in order by SIGINT or SIGTERM
+  1  unexpected fault
+  2  wrong usage or configuration; nothing was touched
+  3  a log or topic cannot be read, or does not hold what it should
+  4  no usable checkpoint, or none could be written
+  5  the address of http.listen is not to be had
+  130, 143  ended at once by a second SIGINT or SIGTERM";
+
+/// Wrong usage that the argument parser cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// The exit code that `error` stands for: that of the innermost cause which has one.
+pub fn code(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if cause.is::<ConfigError>() || cause.is::<UsageError>() {
+            return Exit::Usage;
+        }
+        if cause.is::<SourceError>() {
+            return Exit::Source;
+        }
+        if let Some(error) = cause.downcast_ref::<CheckpointError>() {
+            return match error {
+                CheckpointError::OtherConfiguration { .. } => Exit::Usage,
+                _ => Exit::Checkpoint,
+            };
+        }
+    }
+    Exit::Unexpected
+}

@@ -1,0 +1,63 @@
+//! Dot products of a packed block of [`LANES`] vectors with rows, the inner loop of everything.
+//!
+//! Each product is the sum over the dimensions in their order, one multiply-add each, whichever operand is packed and
+//! wherever it stands in its tile: that is what makes ties in a ranking exact.
+
+use super::{LANES, Lanes, multiply_add};
+
+/// Packs up to [`LANES`] rows side by side: `packed[k][lane]` = number `k` of row `lane`; lanes left over are 0.
+pub(super) fn pack<'a>(rows: impl Iterator<Item = &'a [f32]>, packed: &mut Vec<Lanes>, dim: usize) {
+    packed.clear();
+    packed.resize(dim, [0.0; LANES]);
+    for (lane, row) in rows.take(LANES).enumerate() {
+        for (slot, number) in packed.iter_mut().zip(row) {
+            slot[lane] = *number;
+        }
+    }
+}
+
+/// The dot products of `ROWS` rows, the first at `rows[0]` and each `stride` after the one before, with the block.
+#[inline(always)]
+pub(super) fn block<const FMA: bool, const ROWS: usize>(
+    packed: &[Lanes],
+    rows: &[f32],
+    stride: usize,
+) -> [Lanes; ROWS] {
+    let dim = packed.len();
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * stride..][..dim]);
+    let mut sums = [[0.0; LANES]; ROWS];
+    for k in 0..dim {
+        let numbers = &packed[k];
+        for row in 0..ROWS {
+            let number = rows[row][k];
+            for lane in 0..LANES {
+                sums[row][lane] = multiply_add::<FMA>(number, numbers[lane], sums[row][lane]);
+            }
+        }
+    }
+    sums
+}
+
+/// Calls `each(row, products)` for every row of `rows` (n × `stride`), in order.
+#[inline(always)]
+pub(super) fn for_rows<const FMA: bool, const ROWS: usize>(
+    packed: &[Lanes],
+    rows: &[f32],
+    stride: usize,
+    mut each: impl FnMut(usize, &Lanes),
+) {
+    let n_rows = rows.len() / stride;
+    let mut row = 0;
+    while row + ROWS <= n_rows {
+        let products = block::<FMA, ROWS>(packed, &rows[row * stride..], stride);
+        for (offset, product) in products.iter().enumerate() {
+            each(row + offset, product);
+        }
+        row += ROWS;
+    }
+    while row < n_rows {
+        let [product] = block::<FMA, 1>(packed, &rows[row * stride..], stride);
+        each(row, &product);
+        row += 1;
+    }
+}

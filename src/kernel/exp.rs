@@ -1,0 +1,56 @@
+//! The exponential, for a block of lanes: range reduction by ln 2 and a polynomial (Cephes' `expf` coefficients,
+//! Moshier 1989), relative error below 2e-7 on [-87, 88]; 0 below, so that a masked logit has no weight at all.
+
+use super::{LANES, Lanes, multiply_add};
+
+const LOWEST: f32 = -87.0;
+const HIGHEST: f32 = 88.0;
+const LN_2_HIGH: f32 = 0.693_359_4;
+const LN_2_LOW: f32 = -2.121_944_4e-4;
+/// Adding and subtracting it rounds a small number to the nearest integer.
+const ROUND: f32 = 12_582_912.0;
+
+/// e^x in each lane.
+#[inline(always)]
+pub(super) fn exp<const FMA: bool>(x: Lanes) -> Lanes {
+    let mut out = [0.0; LANES];
+    for lane in 0..LANES {
+        let clamped = x[lane].clamp(LOWEST, HIGHEST);
+        let shifted = multiply_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
+        let whole = shifted - ROUND;
+        let rest = multiply_add::<FMA>(whole, -LN_2_LOW, multiply_add::<FMA>(whole, -LN_2_HIGH, clamped));
+        let mut sum = 1.987_569_1e-4;
+        for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+            sum = multiply_add::<FMA>(sum, rest, coefficient);
+        }
+        let fraction = multiply_add::<FMA>(sum, rest * rest, rest) + 1.0;
+        // The integer stands in the low bits of `shifted`; moved into the exponent it is the power of two.
+        let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+        out[lane] = if x[lane] < LOWEST { 0.0 } else { fraction * power };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_double_precision() {
+        for step in 0..200_000 {
+            let x = -87.0 + 175.0 * step as f32 / 200_000.0;
+            for found in [exp::<true>([x; LANES])[3], exp::<false>([x; LANES])[3]] {
+                let truth = f64::from(x).exp();
+                assert!((f64::from(found) / truth - 1.0).abs() < 4e-7, "exp({x}) = {found}, not {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn masked_logits_weigh_nothing() {
+        for x in [-87.5, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(exp::<false>([x; LANES]), [0.0; LANES]);
+        }
+        assert_eq!(exp::<false>([0.0; LANES]), [1.0; LANES]);
+    }
+}

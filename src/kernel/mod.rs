@@ -1,0 +1,104 @@
+//! \[5\] The kernel: the arithmetic of a step and of the ranking, slices in and slices out.
+//!
+//! Everything is written once, as loops over blocks of [`LANES`] numbers, and compiled several times: for AVX-512, for
+//! AVX2 with FMA, and for whatever the target has anyway. [`Kernel::detect`] picks at run time, so a released binary
+//! needs no `target-cpu`. Each output number is made by one fixed sequence of operations, whatever the tile it falls
+//! in and whatever the number of threads: same input, same bytes. (A machine without fused multiply-add rounds
+//! differently from one that has it; the two agree to single precision, not to the bit.)
+//!
+//! This is the only module with `unsafe` code: the calls that enter a function compiled for a detected feature.
+
+mod dots;
+mod exp;
+pub mod info_nce;
+pub mod ranking;
+pub mod reference;
+
+/// Width of a block: queries (or items) that are worked on side by side.
+pub const LANES: usize = 16;
+
+/// One block of numbers, a lane each.
+pub type Lanes = [f32; LANES];
+
+/// The instruction sets that the kernel is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// x86-64 with AVX-512F.
+    Avx512,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// Whatever the compilation target guarantees.
+    Plain,
+}
+
+/// A token: which instruction set to use. Copied into whatever computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel {
+    isa: Isa,
+}
+
+impl Kernel {
+    /// The best that this machine has.
+    pub fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// All that this machine has, best first; for tests and benchmarks.
+    pub fn available() -> Vec<Self> {
+        let mut isas = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
+                isas.push(Isa::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                isas.push(Isa::Avx2);
+            }
+        }
+        isas.push(Isa::Plain);
+        isas.into_iter().map(|isa| Self { isa }).collect()
+    }
+
+    /// The instruction set in use.
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+}
+
+/// Compiles the generic `$body::<FMA, ROWS>` for each instruction set as `$name(isa, …)`.
+macro_rules! for_each_isa {
+    ($name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)?) => {
+        // One argument more than lint likes: the instruction set.
+        #[expect(unsafe_code, reason = "enters functions compiled for a detected instruction set")]
+        fn $name(isa: $crate::kernel::Isa, $($argument: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                fn avx512($($argument: $type),*) $(-> $result)? {
+                    $body::<true, 12>($($argument),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($argument: $type),*) $(-> $result)? {
+                    $body::<true, 6>($($argument),*)
+                }
+                match isa {
+                    // SAFETY: `Kernel::available` offers the variant only where the features were detected.
+                    $crate::kernel::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as above.
+                    $crate::kernel::Isa::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::kernel::Isa::Plain => {}
+                }
+            }
+            let _ = isa;
+            // aarch64 has a fused multiply-add always; elsewhere it would be a library call.
+            $body::<{ cfg!(target_arch = "aarch64") }, 4>($($argument),*)
+        }
+    };
+}
+use for_each_isa;
+
+/// `a·b + c`, fused where the instruction set has it.
+#[inline(always)]
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}

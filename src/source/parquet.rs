@@ -1,0 +1,247 @@
+//! Historical logs from Parquet: files, folders and patterns, read in the order given (a folder's or a pattern's files
+//! by name), a few thousand rows at a time.
+//!
+//! A file is known by its content (length, beginning and end), not by its path: one that was read to its end is not
+//! read again under another name, and one that grew or changed is another file. All files are opened and their columns
+//! checked before the first row is read.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use sha2::{Digest, Sha256};
+
+use super::{EventSource, SourceError, Status};
+use crate::config::FieldNames;
+use crate::decode::rows::{Rows, check_schema};
+use crate::event::{Limits, Record};
+use crate::position::{Positions, Stream};
+
+/// Rows handed over at a time.
+const BLOCK: usize = 4096;
+/// How much of a file's beginning and end makes its fingerprint.
+const EDGE: u64 = 64 * 1024;
+
+/// Which columns are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// Those that the model is made of.
+    Model,
+    /// All of the event.
+    All,
+}
+
+/// How logs are read.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// What the columns are called.
+    pub fields: FieldNames,
+    /// What every event must keep.
+    pub limits: Limits,
+    /// Which columns are read.
+    pub columns: Columns,
+}
+
+/// An opened log file.
+#[derive(Debug, Clone)]
+struct Log {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    rows: u64,
+    /// First row that is still to be read.
+    next: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ParquetLogs {
+    options: Arc<LogOptions>,
+    logs: Vec<Log>,
+    streams: Vec<Stream>,
+    current: usize,
+    reader: Option<ParquetRecordBatchReader>,
+}
+
+impl ParquetLogs {
+    /// Opens the logs that `patterns` name, to be read from `positions`.
+    ///
+    /// # Errors
+    /// The first pattern that names nothing, or file that cannot be read or lacks a column.
+    pub fn open(patterns: &[String], options: LogOptions, positions: &Positions) -> Result<Self, SourceError> {
+        let mut logs: Vec<Log> = Vec::new();
+        let mut streams: Vec<Stream> = Vec::new();
+        for path in expand(patterns)? {
+            let unreadable = |cause: &dyn std::fmt::Display| SourceError::Unreadable {
+                path: path.clone(),
+                cause: cause.to_string(),
+            };
+            let mut file = File::open(&path).map_err(|error| unreadable(&error))?;
+            if file.metadata().map_err(|error| unreadable(&error))?.len() == 0 {
+                return Err(unreadable(&"the file is empty (0 bytes), not Parquet"));
+            }
+            let name = format!("parquet/{}", fingerprint(&mut file).map_err(|error| unreadable(&error))?);
+            if streams.iter().any(|stream| stream.name == name) {
+                tracing::warn!(path = %path.display(), "log named twice, read once");
+                continue;
+            }
+            // The writer's Arrow types (large, dictionary-encoded or view text) are storage details: the Parquet types
+            // are few and always the same.
+            let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+            let metadata = ArrowReaderMetadata::load(&file, reading).map_err(|error| unreadable(&error))?;
+            check_schema(metadata.schema(), &options.fields).map_err(|(column, problem)| SourceError::Column {
+                path: path.clone(),
+                column,
+                problem,
+            })?;
+            let rows = metadata.metadata().file_metadata().num_rows().max(0) as u64;
+            let next = positions.next(&name).unwrap_or(0);
+            if next > rows {
+                return Err(unreadable(&format!("it has {rows} rows, but {next} were read from it before")));
+            }
+            streams.push(Stream { name, label: path.display().to_string() });
+            logs.push(Log { path, metadata, rows, next });
+        }
+        Ok(Self { options: Arc::new(options), logs, streams, current: 0, reader: None })
+    }
+
+    /// Rows of all the logs, and how many of them were read before.
+    pub fn rows(&self) -> (u64, u64) {
+        (self.logs.iter().map(|log| log.rows).sum(), self.logs.iter().map(|log| log.next).sum())
+    }
+
+    /// How many rows, read before or not, are of one of `kinds` (of any where that is empty).
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn count_kinds(&self, kinds: &[String]) -> Result<u64, SourceError> {
+        let name = &self.options.fields.event_type;
+        let mut count = 0;
+        for log in &self.logs {
+            if kinds.is_empty() {
+                count += log.rows;
+            } else if log.metadata.schema().field_with_name(name).is_ok() {
+                for batch in log.read(0, &[name])? {
+                    let batch = batch.map_err(|error| log.unreadable(&error))?;
+                    let kinds_there = batch.column(0).as_string::<i32>();
+                    count += kinds_there.iter().flatten().filter(|kind| kinds.iter().any(|known| known == kind)).count()
+                        as u64;
+                }
+            } else {
+                count += if kinds.iter().any(String::is_empty) { log.rows } else { 0 };
+            }
+        }
+        Ok(count)
+    }
+
+    fn columns(&self) -> Vec<&String> {
+        let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &self.options.fields;
+        match self.options.columns {
+            Columns::Model => vec![user_id, item_id, event_type, timestamp],
+            Columns::All => vec![user_id, item_id, event_type, timestamp, session_id, value, features],
+        }
+    }
+}
+
+impl Log {
+    fn unreadable(&self, cause: &dyn std::fmt::Display) -> SourceError {
+        SourceError::Unreadable { path: self.path.clone(), cause: cause.to_string() }
+    }
+
+    fn read(&self, first_row: u64, columns: &[&String]) -> Result<ParquetRecordBatchReader, SourceError> {
+        let file = File::open(&self.path).map_err(|error| self.unreadable(&error))?;
+        let schema = self.metadata.parquet_schema();
+        let wanted = self
+            .metadata
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| columns.contains(&field.name()))
+            .map(|(root, _)| root);
+        let mask = ProjectionMask::roots(schema, wanted);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_projection(mask)
+            .with_batch_size(BLOCK)
+            .with_offset(first_row as usize)
+            .build()
+            .map_err(|error| self.unreadable(&error))
+    }
+}
+
+impl EventSource for ParquetLogs {
+    fn streams(&self) -> Vec<Stream> {
+        self.streams.clone()
+    }
+
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
+        loop {
+            let Some(log) = self.logs.get(self.current) else { return Ok(Status::End) };
+            let mut reader = match self.reader.take() {
+                Some(reader) => reader,
+                None => log.read(log.next, &self.columns())?,
+            };
+            let Some(batch) = reader.next() else {
+                self.current += 1;
+                continue;
+            };
+            let batch = batch.map_err(|error| log.unreadable(&format!("after row {}: {error}", log.next)))?;
+            self.reader = Some(reader);
+            let stream = self.current as u32;
+            let log = &mut self.logs[self.current];
+            let rows = Rows::new(&batch, &self.options.fields, self.options.limits);
+            block.extend((0..batch.num_rows()).map(|row| Record {
+                stream,
+                offset: log.next + row as u64,
+                outcome: rows.get(row),
+            }));
+            log.next += batch.num_rows() as u64;
+            return Ok(Status::More);
+        }
+    }
+}
+
+/// The files that `patterns` name: a file itself, a folder's `*.parquet` at any depth, or what a pattern matches.
+fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, SourceError> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        let path = Path::new(pattern);
+        let not_found = || SourceError::NotFound { pattern: pattern.clone() };
+        let before = files.len();
+        if path.is_file() {
+            files.push(path.to_owned());
+        } else {
+            let pattern = if path.is_dir() {
+                format!("{}/**/*.parquet", glob::Pattern::escape(pattern))
+            } else {
+                pattern.clone()
+            };
+            let matches = glob::glob(&pattern).map_err(|_| not_found())?;
+            files.extend(matches.filter_map(Result::ok).filter(|path| path.is_file()));
+        }
+        if files.len() == before {
+            return Err(not_found());
+        }
+    }
+    Ok(files)
+}
+
+/// What a file is known by: the beginning of the SHA-256 of its length, its first and its last [`EDGE`] bytes.
+fn fingerprint(file: &mut File) -> std::io::Result<String> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut hash = Sha256::new();
+    hash.update(length.to_le_bytes());
+    for begin in [0, length.saturating_sub(EDGE)] {
+        file.seek(SeekFrom::Start(begin))?;
+        let mut edge = Vec::new();
+        file.by_ref().take(EDGE).read_to_end(&mut edge)?;
+        hash.update(&edge);
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(crate::checkpoint::manifest::hexadecimal(&hash.finalize()[..16]))
+}

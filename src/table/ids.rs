@@ -1,0 +1,97 @@
+//! External string ids and the row numbers they stand for, in the order in which they first came.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// A growing set of names, numbered from 0. The names lie one behind the other, so that a million of them cost their
+/// bytes, an end each, and a slot in the index.
+#[derive(Debug, Default)]
+pub struct Ids {
+    bytes: Vec<u8>,
+    ends: Vec<u64>,
+    index: HashTable<u32>,
+    // Seeded anew in each process: nothing ever walks the index, so its order reaches no result, and nobody outside
+    // can choose ids that collide.
+    hasher: DefaultHashBuilder,
+}
+
+impl Ids {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The name of row `row`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn name(&self, row: u32) -> &str {
+        std::str::from_utf8(self.slice(row as usize)).expect("names came in as text")
+    }
+
+    /// The row of `name`.
+    pub fn get(&self, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name);
+        self.index.find(hash, |&row| self.slice(row as usize) == name.as_bytes()).copied()
+    }
+
+    /// The row of `name`, a new one where it had none.
+    ///
+    /// # Panics
+    /// Beyond 2³² names.
+    pub fn intern(&mut self, name: &str) -> u32 {
+        if let Some(row) = self.get(name) {
+            return row;
+        }
+        let row = u32::try_from(self.ends.len()).expect("fewer than 2^32 ids");
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.ends.push(self.bytes.len() as u64);
+        let Self { bytes, ends, index, hasher } = self;
+        let hash_of = |row: u32| hasher.hash_one(std::str::from_utf8(slice(bytes, ends, row as usize)).expect("text"));
+        index.insert_unique(hash_of(row), row, |&row| hash_of(row));
+        row
+    }
+
+    /// The names in the order of their rows.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.len() as u32).map(|row| self.name(row))
+    }
+
+    fn slice(&self, row: usize) -> &[u8] {
+        slice(&self.bytes, &self.ends, row)
+    }
+}
+
+fn slice<'a>(bytes: &'a [u8], ends: &[u64], row: usize) -> &'a [u8] {
+    let begin = if row == 0 { 0 } else { ends[row - 1] as usize };
+    &bytes[begin..ends[row] as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_follow_first_appearance() {
+        let mut ids = Ids::default();
+        let rows: Vec<u32> = ["b", "a", "b", "", "\u{1F600}", "a"].iter().map(|name| ids.intern(name)).collect();
+        assert_eq!(rows, [0, 1, 0, 2, 3, 1]);
+        assert_eq!(ids.iter().collect::<Vec<_>>(), ["b", "a", "", "\u{1F600}"]);
+        assert_eq!((ids.get("a"), ids.get("c")), (Some(1), None));
+    }
+
+    #[test]
+    fn survives_growth() {
+        let mut ids = Ids::default();
+        for number in 0..10_000 {
+            assert_eq!(ids.intern(&format!("item-{number}")), number);
+        }
+        assert!((0..10_000).all(|number| ids.get(&format!("item-{number}")) == Some(number)));
+    }
+}

@@ -1,0 +1,5 @@
+//! \[6\] The table: rows of embeddings that grow with the stream, their names, and the optimizer that moves them.
+
+pub mod adagrad;
+pub mod ids;
+pub mod rows;

@@ -1,0 +1,249 @@
+//! The trainer: the sole owner of the model, applying events in order.
+//!
+//! A batch is one whole thing, in this order:
+//!
+//! 1. the past of each event is captured, new items get their rows;
+//! 2. every event is ranked with the model as it stands;
+//! 3. the frequencies decay and take the batch in; noise samplers take note;
+//! 4. one step on the events that have a context, against the batch's positives, the bank, and noise;
+//! 5. the batch's items enter the bank.
+//!
+//! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
+//! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
+
+pub mod snapshot;
+pub mod state;
+
+use crate::config::{Config, Objective};
+use crate::context::Batch;
+use crate::evaluate::ranking::{Standing, rank};
+use crate::event::{Interaction, Record};
+use crate::kernel::Kernel;
+use crate::negatives::candidates::{Candidates, NoiseMix};
+use crate::objective::info_nce::{InfoNce, LossStats, Scratch};
+use crate::objective::score::Queries;
+use crate::position::Stream;
+use crate::table::rows::stable_hash;
+use state::{State, count_outcome};
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepReport {
+    /// The loss; all zero where no event had a context.
+    pub loss: LossStats,
+    /// Events in the batch.
+    pub events: usize,
+    /// Events that were ranked.
+    pub ranked: usize,
+    /// Time of its last event, milliseconds since 1970 UTC.
+    pub last_event: i64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Trainer {
+    /// Everything that a checkpoint holds.
+    pub state: State,
+    kernel: Kernel,
+    pool: rayon::ThreadPool,
+    objective: InfoNce,
+    seed: u64,
+    batch_size: usize,
+    batch_span_ms: u64,
+    kinds: Vec<String>,
+    repeat: bool,
+    share: f64,
+    noise: NoiseMix,
+    streams: Vec<Stream>,
+    waiting: Waiting,
+    batch: Batch,
+    queries: Queries,
+    candidates: Candidates,
+    scratch: Scratch,
+}
+
+/// What was read since the last step.
+#[derive(Debug, Default)]
+struct Waiting {
+    events: Vec<Interaction>,
+    counts: crate::checkpoint::manifest::EventCounts,
+    /// Next offset by index of the stream, where it moved.
+    next: Vec<Option<u64>>,
+}
+
+impl Trainer {
+    /// With the state of a new model, or of a checkpoint.
+    ///
+    /// # Errors
+    /// Where the threads cannot be started.
+    pub fn new(config: &Config, state: State) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.threads)
+            .thread_name(|index| format!("compute-{index}"))
+            .build()?;
+        let weight = match &config.objective {
+            Objective::Name(_) => 1.0,
+            Objective::List(terms) => terms[0].weight,
+        };
+        let mut noise = NoiseMix::new(&config.negatives.noise.terms());
+        noise.rebuild(&state.frequencies);
+        Ok(Self {
+            state,
+            kernel: Kernel::detect(),
+            pool,
+            objective: InfoNce {
+                weight,
+                repeat: config.evaluate.repeat,
+                learning_rate: config.train.learning_rate,
+                learn_popularity: config.model.learn_popularity,
+                learn_temperature: config.model.learn_temperature,
+            },
+            seed: config.seed,
+            batch_size: config.train.batch,
+            batch_span_ms: config.train.batch_span_ms,
+            kinds: config.positives.kinds.clone(),
+            repeat: config.evaluate.repeat,
+            share: config.evaluate.share,
+            noise,
+            streams: Vec::new(),
+            waiting: Waiting::default(),
+            batch: Batch::default(),
+            queries: Queries::default(),
+            candidates: Candidates::default(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Names the streams that records refer to from now on.
+    pub fn follow(&mut self, streams: &[Stream]) {
+        self.streams = streams.to_vec();
+        self.waiting.next = vec![None; streams.len()];
+    }
+
+    /// Takes a record; a step where it fills a batch.
+    ///
+    /// # Panics
+    /// If the record's stream was not named.
+    pub fn take(&mut self, record: Record) -> Option<StepReport> {
+        let event = match record.outcome {
+            Ok(event) if self.kinds.is_empty() || self.kinds.iter().any(|kind| *kind == event.kind) => Some(Ok(event)),
+            Ok(_) => None,
+            Err(rejection) => Some(Err(rejection.reason)),
+        };
+        let cut = match (&event, self.waiting.events.first()) {
+            (Some(Ok(event)), Some(first)) if self.batch_span_ms > 0 => {
+                event.timestamp.saturating_sub(first.timestamp) >= self.batch_span_ms as i64
+            }
+            _ => false,
+        };
+        // A batch that ends before this event ends before its position too.
+        let early = cut.then(|| self.step());
+        count_outcome(
+            &mut self.waiting.counts,
+            event.as_ref().map(|event| event.as_ref().map(|_| ()).map_err(|reason| *reason)),
+        );
+        self.waiting.next[record.stream as usize] = Some(record.offset + 1);
+        if let Some(Ok(event)) = event {
+            self.waiting.events.push(event);
+            if self.waiting.events.len() == self.batch_size {
+                return Some(self.step());
+            }
+        }
+        early
+    }
+
+    /// The declared end: closes a short batch, and takes in what came after the last event.
+    pub fn finish(&mut self) -> Option<StepReport> {
+        if self.waiting.events.is_empty() {
+            self.settle();
+            return None;
+        }
+        Some(self.step())
+    }
+
+    /// How many records were taken since the last step.
+    pub fn n_waiting(&self) -> u64 {
+        self.waiting.counts.read
+    }
+
+    fn step(&mut self) -> StepReport {
+        let Self { state, kernel, pool, objective, noise, batch, queries, candidates, scratch, waiting, .. } = self;
+        let n_known = state.items.len();
+        let first_event = state.events.used;
+        batch.clear(first_event);
+        for event in &waiting.events {
+            let item = state.items.intern(&event.item);
+            if item as usize == state.occurrences.len() {
+                state.model.add_item(&event.item);
+                state.occurrences.push(0);
+                state.last_event.push(0);
+            }
+            let n_users = state.users.ids.len();
+            state.users.capture(batch, &event.user, item, event.timestamp);
+            if state.users.ids.len() > n_users {
+                state.model.add_user(&event.user);
+            }
+        }
+        let (seed, share, repeat) = (self.seed, self.share, self.repeat);
+        let report = pool.install(|| {
+            state.model.queries(batch, queries);
+            let chosen: Vec<usize> = (0..batch.n_queries())
+                .filter(|query| is_chosen(seed, first_event + u64::from(batch.with_context[*query]), share))
+                .collect();
+            let standing = Standing {
+                model: &state.model,
+                frequencies: &state.frequencies,
+                occurrences: &state.occurrences,
+                users: &state.users,
+                n_known,
+                repeat,
+            };
+            let ranked = rank(*kernel, standing, batch, queries, &chosen);
+            state.tally.add(first_event, &ranked);
+
+            state.frequencies.grow(state.items.len());
+            state.frequencies.add(&batch.items);
+            noise.observe(&state.frequencies, &batch.items);
+            for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
+                state.occurrences[*item as usize] += 1;
+                state.last_event[*item as usize] = *timestamp;
+            }
+            let mut loss = LossStats::default();
+            if batch.n_queries() >= 2 {
+                let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
+                candidates.gather(positives, &state.bank, noise, &state.frequencies, (seed, state.steps));
+                loss = objective.step(*kernel, &mut state.model, batch, queries, candidates, scratch);
+            }
+            state.bank.push(&batch.items);
+            StepReport {
+                loss,
+                events: batch.len(),
+                ranked: ranked.len(),
+                last_event: batch.timestamps.last().copied().unwrap_or_default(),
+            }
+        });
+        state.users.trim(batch);
+        state.steps += 1;
+        if report.loss.queries > 0 {
+            state.last_loss = (report.loss.loss, report.loss.information_bound);
+        }
+        waiting.events.clear();
+        self.settle();
+        report
+    }
+
+    /// Makes what was read part of the state.
+    fn settle(&mut self) {
+        state::add_counts(&mut self.state.events, &std::mem::take(&mut self.waiting.counts));
+        for (stream, next) in self.streams.iter().zip(&mut self.waiting.next) {
+            if let Some(next) = next.take() {
+                self.state.positions.advance(&stream.name, next);
+            }
+        }
+    }
+}
+
+/// Whether event `event` of the stream belongs to the ranked share: a function of its number alone.
+fn is_chosen(seed: u64, event: u64, share: f64) -> bool {
+    share >= 1.0 || (stable_hash(seed ^ event.rotate_left(32), &["evaluate"]) >> 11) as f64 * (-53f64).exp2() < share
+}

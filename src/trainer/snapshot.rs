@@ -1,0 +1,368 @@
+//! State to checkpoint files and back.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `items.parquet` | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
+//! | `item_state.parquet` | rows as trained, optimizer sums, relative frequencies; in the order of `items.parquet` |
+//! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
+//! | `numbers.parquet` | the learned numbers that belong to no row |
+//! | `bank.parquet` | the bank, oldest first |
+//! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::types::{Float32Type, Float64Type, Int64Type, TimestampMillisecondType, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+use super::state::{State, retention};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
+use crate::checkpoint::manifest::{FORMAT, Manifest, digest, lasting};
+use crate::checkpoint::store::{Draft, Intact, Published};
+use crate::config::{Config, Likeness};
+use crate::context::memory::Remembered;
+use crate::context::users::{User, Users};
+use crate::evaluate::tally::Tally;
+use crate::negatives::bank::Bank;
+use crate::negatives::frequency::Frequencies;
+use crate::objective::score::Model;
+use crate::table::adagrad::{Parameters, TrainedRows};
+use crate::table::ids::Ids;
+use crate::table::rows::Rows;
+
+/// The file of embeddings that others read.
+pub const ITEMS: &str = "items.parquet";
+const ITEM_STATE: &str = "item_state.parquet";
+const USERS: &str = "users.parquet";
+const NUMBERS: &str = "numbers.parquet";
+const BANK: &str = "bank.parquet";
+const WORKER: &str = "worker.json";
+
+#[derive(Serialize, Deserialize)]
+struct Worker {
+    frequency_weight: f64,
+    frequency_total: f64,
+    last_loss: (f64, f64),
+    evaluation: Tally,
+}
+
+/// Writes `state` as the checkpoint `draft`.
+///
+/// # Errors
+/// What the disk says.
+pub fn save(
+    config: &Config,
+    state: &State,
+    dead_letters: u64,
+    mut draft: Draft<'_>,
+) -> Result<Published, CheckpointError> {
+    // Named one by one, so that a field which is not saved does not compile.
+    let State {
+        items,
+        occurrences,
+        last_event,
+        users,
+        model,
+        frequencies,
+        bank,
+        tally,
+        steps,
+        last_loss,
+        events,
+        positions,
+    } = state;
+    save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
+    save_item_state(&mut draft, model, frequencies)?;
+    save_users(&mut draft, users, model)?;
+    save_numbers(&mut draft, model)?;
+    let field = Field::new("item", DataType::UInt32, false);
+    let banked: Vec<u32> = bank.iter().collect();
+    columns::write(&mut draft, BANK, vec![field], banked.len(), Layout::Internal, |range| {
+        vec![numbers::<UInt32Type>(banked[range].iter().copied())]
+    })?;
+    let (frequency_weight, frequency_total, _) = frequencies.parts();
+    let worker = Worker { frequency_weight, frequency_total, last_loss: *last_loss, evaluation: tally.clone() };
+    draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
+
+    let configuration = lasting(config);
+    draft.publish(|files| Manifest {
+        format: FORMAT,
+        negstream: env!("CARGO_PKG_VERSION").to_owned(),
+        configuration_digest: digest(&configuration),
+        configuration,
+        seed: config.seed,
+        step: *steps,
+        events: events.clone(),
+        items: items.len() as u64,
+        users: users.ids.len() as u64,
+        dim: config.model.dim,
+        likeness: match config.model.likeness {
+            Likeness::Cosine => "cosine".to_owned(),
+            Likeness::Dot => "dot".to_owned(),
+        },
+        beta: model.beta(),
+        temperature: model.inverse_temperature().recip(),
+        positions: positions.clone(),
+        dead_letters,
+        files,
+    })
+}
+
+fn save_items(
+    draft: &mut Draft<'_>,
+    items: &Ids,
+    occurrences: &[u64],
+    last_event: &[i64],
+    model: &Model,
+    frequencies: &Frequencies,
+) -> Result<(), CheckpointError> {
+    let dim = model.dim();
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let fields = vec![
+        Field::new("item_id", DataType::Utf8, false),
+        vector_field("embedding", dim),
+        Field::new("log_frequency", DataType::Float32, false),
+        Field::new("count", DataType::UInt64, false),
+        Field::new("last_event", time, false),
+    ];
+    columns::write(draft, ITEMS, fields, items.len(), Layout::Published, |range| {
+        let mut embeddings = vec![0.0; range.len() * dim];
+        for (item, out) in range.clone().zip(embeddings.chunks_exact_mut(dim)) {
+            model.served(item, out);
+        }
+        let times = TimestampMillisecondArray::from(last_event[range.clone()].to_vec()).with_timezone("UTC");
+        vec![
+            text(range.clone().map(|item| items.name(item as u32))),
+            vectors(embeddings, dim),
+            numbers::<Float32Type>(range.clone().map(|item| frequencies.log_frequency(item as u32))),
+            numbers::<UInt64Type>(occurrences[range].iter().copied()),
+            Arc::new(times),
+        ]
+    })
+}
+
+fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
+    let mut flat = Vec::with_capacity(range.len() * rows.dim());
+    range.for_each(|row| flat.extend_from_slice(rows.row(row)));
+    vectors(flat, rows.dim())
+}
+
+fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
+    let dim = model.dim();
+    let tables: Vec<(&str, &TrainedRows)> = [("item", Some(&model.items)), ("context", model.contexts.as_ref())]
+        .into_iter()
+        .filter_map(|(name, table)| table.map(|table| (name, table)))
+        .collect();
+    let mut fields = vec![Field::new("frequency", DataType::Float64, false)];
+    for (name, _) in &tables {
+        fields.push(vector_field(name, dim));
+        fields.push(vector_field(&format!("{name}_sums"), dim));
+    }
+    let (_, _, counts) = frequencies.parts();
+    columns::write(draft, ITEM_STATE, fields, counts.len(), Layout::Internal, |range| {
+        let mut columns = vec![numbers::<Float64Type>(counts[range.clone()].iter().copied())];
+        for (_, table) in &tables {
+            columns.push(slice_of(&table.values, range.clone()));
+            columns.push(slice_of(&table.sums, range.clone()));
+        }
+        columns
+    })
+}
+
+fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(), CheckpointError> {
+    let mut fields = vec![
+        Field::new("user_id", DataType::Utf8, false),
+        Field::new("clock", DataType::UInt32, false),
+        list_field::<UInt32Type>("recent"),
+        list_field::<UInt32Type>("memory_item"),
+        list_field::<UInt32Type>("memory_at"),
+        list_field::<Float64Type>("memory_count"),
+        list_field::<Int64Type>("memory_when"),
+        list_field::<UInt32Type>("own"),
+    ];
+    if model.users.is_some() {
+        fields.extend([vector_field("user", model.dim()), vector_field("user_sums", model.dim())]);
+    }
+    columns::write(draft, USERS, fields, users.users.len(), Layout::Internal, |range| {
+        let rows = &users.users[range.clone()];
+        let mut columns = vec![
+            text(range.clone().map(|user| users.ids.name(user as u32))),
+            numbers::<UInt32Type>(rows.iter().map(|user| user.clock)),
+            lists::<UInt32Type, _>(rows.iter().map(|user| user.recent.iter().copied())),
+            lists::<UInt32Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.item))),
+            lists::<UInt32Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.at))),
+            lists::<Float64Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.count))),
+            lists::<Int64Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.when))),
+            lists::<UInt32Type, _>(rows.iter().map(|user| user.own.iter().copied())),
+        ];
+        if let Some(table) = &model.users {
+            columns.extend([slice_of(&table.values, range.clone()), slice_of(&table.sums, range)]);
+        }
+        columns
+    })
+}
+
+/// The learned numbers that belong to no row, by name.
+fn named_numbers(model: &mut Model) -> [(&'static str, &mut Parameters); 4] {
+    [
+        ("position_weights", &mut model.position_weights),
+        ("popularity", &mut model.popularity),
+        ("temperature", &mut model.temperature),
+        ("repetition", &mut model.repetition.parameters),
+    ]
+}
+
+fn save_numbers(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointError> {
+    let named = [
+        ("position_weights", &model.position_weights),
+        ("popularity", &model.popularity),
+        ("temperature", &model.temperature),
+        ("repetition", &model.repetition.parameters),
+    ];
+    let fields = vec![
+        Field::new("name", DataType::Utf8, false),
+        list_field::<Float32Type>("values"),
+        list_field::<Float32Type>("sums"),
+    ];
+    columns::write(draft, NUMBERS, fields, named.len(), Layout::Internal, |range| {
+        vec![
+            text(named[range.clone()].iter().map(|(name, _)| *name)),
+            lists::<Float32Type, _>(named[range.clone()].iter().map(|(_, numbers)| numbers.values.iter().copied())),
+            lists::<Float32Type, _>(named[range].iter().map(|(_, numbers)| numbers.sums.iter().copied())),
+        ]
+    })
+}
+
+/// Reads the state back.
+///
+/// # Errors
+/// Where a file does not hold what it must.
+pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
+    let path = &intact.path;
+    let manifest = &intact.manifest;
+    let dim = config.model.dim;
+    let damaged =
+        |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };
+
+    let mut state = State::new(config);
+    columns::read(path, ITEMS, |slice| {
+        let names = slice.text("item_id")?;
+        (0..slice.len()).for_each(|row| {
+            state.items.intern(names.value(row));
+        });
+        state.occurrences.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
+        state.last_event.extend_from_slice(slice.numbers::<TimestampMillisecondType>("last_event")?);
+        Ok(())
+    })?;
+    let n_items = state.occurrences.len();
+    if state.items.len() != n_items || n_items as u64 != manifest.items {
+        return Err(damaged(ITEMS, "items are missing or twice"));
+    }
+
+    let mut counts = Vec::with_capacity(n_items);
+    let mut tables = [("item", Some(&mut state.model.items)), ("context", state.model.contexts.as_mut())];
+    columns::read(path, ITEM_STATE, |slice| {
+        counts.extend_from_slice(slice.numbers::<Float64Type>("frequency")?);
+        for (name, table) in &mut tables {
+            if let Some(table) = table {
+                read_rows(slice, name, dim, table)?;
+            }
+        }
+        Ok(())
+    })?;
+    if counts.len() != n_items {
+        return Err(damaged(ITEM_STATE, "it does not have a row for each item"));
+    }
+    state.model.refresh_all_norms();
+
+    let mut users = Users::new(retention(config));
+    columns::read(path, USERS, |slice| {
+        let names = slice.text("user_id")?;
+        let clocks = slice.numbers::<UInt32Type>("clock")?;
+        let (recent, own) = (slice.lists::<UInt32Type>("recent")?, slice.lists::<UInt32Type>("own")?);
+        let (item, at) = (slice.lists::<UInt32Type>("memory_item")?, slice.lists::<UInt32Type>("memory_at")?);
+        let (count, when) = (slice.lists::<Float64Type>("memory_count")?, slice.lists::<Int64Type>("memory_when")?);
+        for row in 0..slice.len() {
+            users.ids.intern(names.value(row));
+            let memory = (item.row(row).iter().zip(at.row(row))).zip(count.row(row).iter().zip(when.row(row)));
+            users.users.push(User {
+                clock: clocks[row],
+                recent: recent.row(row).to_vec(),
+                memory: memory
+                    .map(|((item, at), (count, when))| Remembered { item: *item, at: *at, count: *count, when: *when })
+                    .collect(),
+                own: own.row(row).to_vec(),
+            });
+        }
+        if let Some(table) = &mut state.model.users {
+            read_rows(slice, "user", dim, table)?;
+        }
+        Ok(())
+    })?;
+    let within = |item: &u32| (*item as usize) < n_items;
+    let sound = |user: &User| {
+        user.recent.iter().all(within)
+            && user.own.iter().all(within)
+            && user.memory.iter().all(|remembered| within(&remembered.item) && remembered.at <= user.clock)
+    };
+    if users.ids.len() != users.users.len() || !users.users.iter().all(sound) {
+        return Err(damaged(USERS, "users are twice, or refer to items that are not there"));
+    }
+
+    let mut found = 0;
+    columns::read(path, NUMBERS, |slice| {
+        let names = slice.text("name")?;
+        let (values, sums) = (slice.lists::<Float32Type>("values")?, slice.lists::<Float32Type>("sums")?);
+        for row in 0..slice.len() {
+            for (name, numbers) in named_numbers(&mut state.model) {
+                if name == names.value(row) && numbers.values.len() == values.row(row).len() {
+                    *numbers = Parameters { values: values.row(row).to_vec(), sums: sums.row(row).to_vec() };
+                    found += 1;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    if found != named_numbers(&mut state.model).len() {
+        return Err(damaged(NUMBERS, "numbers are missing or of another length"));
+    }
+
+    let mut banked = Vec::new();
+    columns::read(path, BANK, |slice| {
+        banked.extend_from_slice(slice.numbers::<UInt32Type>("item")?);
+        Ok(())
+    })?;
+    if !banked.iter().all(within) {
+        return Err(damaged(BANK, "it refers to items that are not there"));
+    }
+    let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;
+    let worker: Worker = serde_json::from_slice(&text).map_err(|error| damaged(WORKER, &error.to_string()))?;
+
+    let mut bank = Bank::new(config.negatives.bank);
+    bank.push(&banked);
+    state.frequencies =
+        Frequencies::from_parts(config.negatives.half_life, worker.frequency_weight, worker.frequency_total, counts);
+    Ok(State {
+        users,
+        bank,
+        tally: worker.evaluation,
+        steps: manifest.step,
+        last_loss: worker.last_loss,
+        events: manifest.events.clone(),
+        positions: manifest.positions.clone(),
+        ..state
+    })
+}
+
+fn read_rows(slice: &columns::Slice, name: &str, dim: usize, table: &mut TrainedRows) -> Result<(), CheckpointError> {
+    let values = slice.vectors(name, dim)?;
+    let sums = slice.vectors(&format!("{name}_sums"), dim)?;
+    for (value, sum) in values.chunks_exact(dim).zip(sums.chunks_exact(dim)) {
+        table.push(|row| row.copy_from_slice(value));
+        table.sums.row_mut(table.values.len() - 1).copy_from_slice(sum);
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Everything that a worker must have to go on as if never stopped.
+
+use crate::checkpoint::manifest::EventCounts;
+use crate::config::Config;
+use crate::context::memory::Fading;
+use crate::context::users::{Retention, Users};
+use crate::evaluate::tally::Tally;
+use crate::event::Reason;
+use crate::negatives::bank::Bank;
+use crate::negatives::frequency::Frequencies;
+use crate::objective::score::Model;
+use crate::position::Positions;
+use crate::table::ids::Ids;
+
+/// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
+#[derive(Debug)]
+pub struct State {
+    /// Names of the items, by row.
+    pub items: Ids,
+    /// How often each item came, by row.
+    pub occurrences: Vec<u64>,
+    /// When it last came, milliseconds since 1970 UTC.
+    pub last_event: Vec<i64>,
+    /// The users and their pasts.
+    pub users: Users,
+    /// Every learned number.
+    pub model: Model,
+    /// q̂.
+    pub frequencies: Frequencies,
+    /// The newest positives.
+    pub bank: Bank,
+    /// What the evaluation found.
+    pub tally: Tally,
+    /// Steps taken.
+    pub steps: u64,
+    /// Loss and bound on information of the newest step that trained, in nats.
+    pub last_loss: (f64, f64),
+    /// Events by what became of them.
+    pub events: EventCounts,
+    /// Where the sources stand.
+    pub positions: Positions,
+}
+
+impl State {
+    /// A model that has seen nothing.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            items: Ids::default(),
+            occurrences: Vec::new(),
+            last_event: Vec::new(),
+            users: Users::new(retention(config)),
+            model: Model::new(config),
+            frequencies: Frequencies::new(config.negatives.half_life),
+            bank: Bank::new(config.negatives.bank),
+            tally: Tally::new(0),
+            steps: 0,
+            last_loss: (0.0, 0.0),
+            events: EventCounts::default(),
+            positions: Positions::default(),
+        }
+    }
+}
+
+/// How much of the users' pasts is kept.
+pub fn retention(config: &Config) -> Retention {
+    Retention {
+        context: config.context.length,
+        fading: Fading::new(config.repetition.half_life, config.repetition.items),
+        repeat: config.evaluate.repeat,
+        own_items: config.evaluate.own_items,
+    }
+}
+
+/// Counts one record: `None` is one of an event type that does not count.
+pub fn count_outcome(counts: &mut EventCounts, outcome: Option<Result<(), Reason>>) {
+    counts.read += 1;
+    match outcome {
+        None => counts.ignored += 1,
+        Some(Ok(())) => counts.used += 1,
+        Some(Err(reason)) => {
+            counts.rejected += 1;
+            *counts.rejected_by_reason.entry(reason.name().to_owned()).or_default() += 1;
+        }
+    }
+}
+
+/// Adds up counts.
+pub fn add_counts(sum: &mut EventCounts, more: &EventCounts) {
+    sum.read += more.read;
+    sum.used += more.used;
+    sum.ignored += more.ignored;
+    sum.rejected += more.rejected;
+    for (reason, count) in &more.rejected_by_reason {
+        *sum.rejected_by_reason.entry(reason.clone()).or_default() += count;
+    }
+}

@@ -1,0 +1,256 @@
+//! The worker: feeds the trainer from a source, and keeps what it learnt.
+//!
+//! Everything that `run`, `replay` and `demo` have in common: restore, the loop, dead letters, checkpoints, and an
+//! observer that is shown the state now and then. The commands bring the source and decide what is shown.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::{differences, lasting};
+use crate::checkpoint::store::{Intact, Published, Store, newest_intact};
+use crate::config::Config;
+use crate::dead_letters::DeadLetters;
+use crate::source::{Feed, Message};
+use crate::trainer::snapshot;
+use crate::trainer::state::State;
+use crate::trainer::{StepReport, Trainer};
+
+/// How often the observer is shown the state.
+const OBSERVE_EVERY: Duration = Duration::from_millis(250);
+
+/// What happens, for whoever wants to see.
+#[derive(Debug)]
+pub enum Happening<'a> {
+    /// A step was taken.
+    Step(&'a StepReport, Duration),
+    /// Now and then.
+    Tick,
+    /// A checkpoint became durable.
+    Checkpoint(&'a LastCheckpoint),
+    /// A checkpoint could not be written; training goes on.
+    CheckpointFailed(&'a CheckpointError),
+}
+
+/// The observer: shown the trainer, and what happened.
+pub type Observer<'a> = dyn FnMut(&Trainer, Happening<'_>) + 'a;
+
+/// How a run of the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The declared end of the source.
+    End,
+    /// A signal.
+    Stopped,
+}
+
+/// The newest checkpoint of this worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastCheckpoint {
+    /// Its folder, and the bytes of its files.
+    pub published: Published,
+    /// Records read when it was made.
+    pub events: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Worker {
+    /// The model and its trainer.
+    pub trainer: Trainer,
+    config: Config,
+    store: Store,
+    dead_letters: DeadLetters,
+    /// Length of the dead-letter file at the end of the last batch.
+    dead_letters_settled: u64,
+    /// Records read at the newest checkpoint, whether ours or restored.
+    saved_at: Option<u64>,
+    last: Option<LastCheckpoint>,
+}
+
+/// What a worker goes on from.
+#[derive(Debug)]
+pub struct Origin {
+    /// The checkpoint; `None` for a new model.
+    pub checkpoint: Option<Intact>,
+    /// The state.
+    pub state: State,
+    store: Store,
+}
+
+impl Origin {
+    /// Takes hold of the checkpoint folder and reads the newest intact checkpoint in it; `fresh` begins anew.
+    ///
+    /// # Errors
+    /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
+    pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
+        let dir = &config.checkpoint.dir;
+        let store = Store::open(dir)?;
+        let checkpoint = if fresh {
+            None
+        } else {
+            newest_intact(dir, |error| tracing::error!(%error, "damaged checkpoint passed over"))?
+        };
+        let Some(intact) = checkpoint else {
+            return Ok(Self { checkpoint: None, state: State::new(config), store });
+        };
+        let differences = differences(&intact.manifest.configuration, &lasting(config));
+        if !differences.is_empty() {
+            let differences = differences.join("; ");
+            return Err(CheckpointError::OtherConfiguration { path: intact.path, differences });
+        }
+        let state = snapshot::load(config, &intact)?;
+        tracing::info!(
+            checkpoint = %intact.path.display(),
+            events = state.events.read,
+            items = state.items.len(),
+            users = state.users.ids.len(),
+            "going on from checkpoint"
+        );
+        Ok(Self { checkpoint: Some(intact), state, store })
+    }
+
+    /// Length of the dead-letter file that belongs to the state.
+    pub fn dead_letters(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, |intact| intact.manifest.dead_letters)
+    }
+}
+
+impl Worker {
+    /// A worker that goes on from `origin`.
+    ///
+    /// # Errors
+    /// Where threads cannot be started, or a first checkpoint cannot be written: one that begins anew beside older
+    /// checkpoints says so at once, lest a restart go on from those.
+    pub fn new(config: &Config, origin: Origin, dead_letters: DeadLetters) -> anyhow::Result<Self> {
+        let Origin { checkpoint, state, store } = origin;
+        let begins_anew = checkpoint.is_none() && !store.is_empty()?;
+        let mut worker = Self {
+            saved_at: checkpoint.is_some().then_some(state.events.read),
+            dead_letters_settled: dead_letters.len(),
+            trainer: Trainer::new(config, state).context("cannot start the compute threads")?,
+            config: config.clone(),
+            store,
+            dead_letters,
+            last: None,
+        };
+        if begins_anew {
+            worker.checkpoint()?;
+        }
+        Ok(worker)
+    }
+
+    /// The newest checkpoint of this worker; `None` before its first.
+    pub fn last_checkpoint(&self) -> Option<&LastCheckpoint> {
+        self.last.as_ref()
+    }
+
+    /// Trains on what `feed` brings until its end, or until `stop` is set; then writes a checkpoint.
+    ///
+    /// # Errors
+    /// Where the source failed for good (what was trained is saved all the same), or the last checkpoint could not be
+    /// written.
+    pub fn work(&mut self, feed: &Feed, stop: &AtomicBool, observer: &mut Observer<'_>) -> anyhow::Result<Ending> {
+        self.trainer.follow(&feed.streams);
+        let mut seen = Instant::now();
+        let outcome = loop {
+            if stop.load(Ordering::Relaxed) {
+                break Ok(Ending::Stopped);
+            }
+            match feed.messages.recv_timeout(OBSERVE_EVERY) {
+                Ok(Message::Block(records)) => {
+                    for record in records {
+                        if let Err(rejection) = &record.outcome {
+                            let label = &feed.streams[record.stream as usize].label;
+                            self.dead_letters.write(label, record.offset, rejection);
+                        }
+                        let begin = Instant::now();
+                        let Some(report) = self.trainer.take(record) else { continue };
+                        self.dead_letters_settled = self.dead_letters.len();
+                        observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
+                        if self.is_due() {
+                            self.checkpoint_in_passing(feed, observer);
+                        }
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        if seen.elapsed() >= OBSERVE_EVERY {
+                            seen = Instant::now();
+                            observer(&self.trainer, Happening::Tick);
+                        }
+                    }
+                }
+                Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
+                    observer(&self.trainer, Happening::Tick);
+                }
+                Ok(Message::End) => {
+                    let begin = Instant::now();
+                    if let Some(report) = self.trainer.finish() {
+                        observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
+                    }
+                    self.dead_letters_settled = self.dead_letters.len();
+                    break Ok(Ending::End);
+                }
+                Ok(Message::Failed(error)) => break Err(error),
+                Err(RecvTimeoutError::Disconnected) => break Err(crate::source::SourceError::Panicked),
+            }
+        };
+        // The last checkpoint has to succeed, or the caller must know.
+        if self.saved_at != Some(self.trainer.state.events.read) {
+            let saved = self.checkpoint();
+            if let (Ok(()), Some(last)) = (&saved, &self.last) {
+                observer(&self.trainer, Happening::Checkpoint(last));
+            }
+            match (&outcome, saved) {
+                (Err(error), Err(unsaved)) => tracing::error!(%error, %unsaved, "the source failed, and so did the checkpoint"),
+                (_, saved) => saved?,
+            }
+        }
+        feed.acknowledge(self.trainer.state.positions.clone());
+        observer(&self.trainer, Happening::Tick);
+        Ok(outcome?)
+    }
+
+    fn is_due(&self) -> bool {
+        let read = self.trainer.state.events.read;
+        let every = self.config.checkpoint.every_events;
+        read / every > self.saved_at.unwrap_or(0) / every
+    }
+
+    fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) {
+        match self.checkpoint() {
+            Ok(()) => {
+                feed.acknowledge(self.trainer.state.positions.clone());
+                if let Some(last) = &self.last {
+                    observer(&self.trainer, Happening::Checkpoint(last));
+                }
+            }
+            Err(error) => {
+                // Not tried again before the next is due: a full disk stays full for a while.
+                self.saved_at = Some(self.trainer.state.events.read);
+                observer(&self.trainer, Happening::CheckpointFailed(&error));
+                self.saved_at = self.last.as_ref().map(|last| last.events).max(self.saved_at);
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), CheckpointError> {
+        let begin = Instant::now();
+        self.dead_letters.flush().map_err(|source| CheckpointError::Io {
+            path: self.config.dead_letters.file.clone().into(),
+            action: "flush the dead letters",
+            source: std::io::Error::other(source.to_string()),
+        })?;
+        let state = &self.trainer.state;
+        let published = snapshot::save(&self.config, state, self.dead_letters_settled, self.store.draft()?)?;
+        self.store.prune(self.config.checkpoint.keep)?;
+        self.saved_at = Some(state.events.read);
+        self.last = Some(LastCheckpoint { published, events: state.events.read, took: begin.elapsed() });
+        Ok(())
+    }
+}
