@@ -4,4 +4,7 @@
 pub mod config;
 pub mod event;
 pub mod position;
+pub mod signals;
 pub mod source;
+pub mod synth;
+pub mod telemetry;
