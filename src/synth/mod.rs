@@ -1,6 +1,6 @@
 //! A synthetic log with known structure, for the demo, for tests and for trying settings out.
 //!
-//! [`Synth`] is an endless iterator of [`Interaction`]s; [`parquet::write_parquet`] writes the first N of them to a
+//! [`Synth`] is an endless iterator of [`Interaction`]s; [`log::write_parquet`] writes the first N of them to a
 //! log. What is in it, so that one knows what a model ought to find:
 //!
 //! | structure | how it shows |
@@ -19,8 +19,9 @@
 //! It deliberately does not imitate any particular shop or site, knows no exposure (what was shown and not taken), and
 //! never repeats an item by accident within a user's last few.
 
+pub mod log;
 mod names;
-pub mod parquet;
+
 #[cfg(test)]
 mod tests;
 mod world;

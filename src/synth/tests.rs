@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::parquet::write_parquet;
+use super::log::write_parquet;
 use super::*;
 
 fn topic(item: &str) -> &str {
@@ -102,7 +102,7 @@ fn a_written_log_reads_back_as_it_was_made() {
 
     let file = std::fs::File::open(&path).expect("the log is there");
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("the log is Parquet");
-    assert_eq!(builder.schema().fields(), parquet::schema().fields());
+    assert_eq!(builder.schema().fields(), log::schema().fields());
     assert_eq!(builder.metadata().num_row_groups(), 2);
     let mut expected = Synth::new(config);
     let mut rows = 0;
