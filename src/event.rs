@@ -3,7 +3,11 @@
 //! Everything downstream of `decode` sees only these types. Identifiers are data from outside: they are kept as they
 //! came, and whoever shows them (logs, pages, file names) has to escape them.
 
+use std::collections::BTreeMap;
+
 use compact_str::CompactString;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One interaction, decoded and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,4 +142,74 @@ impl Limits {
         let detail = format!("{name} has {} bytes, more than {}", text.len(), self.max_id_bytes);
         Err((Reason::LongId, detail))
     }
+}
+
+/// How many records were rejected, by reason. In JSON: an object with every reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rejections([u64; Reason::ALL.len()]);
+
+impl Rejections {
+    /// Counts `records` more.
+    pub fn add(&mut self, reason: Reason, records: u64) {
+        self.0[place(reason)] += records;
+    }
+
+    /// Those rejected for `reason`.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.0[place(reason)]
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+fn place(reason: Reason) -> usize {
+    Reason::ALL.iter().position(|known| *known == reason).expect("the list of reasons is complete")
+}
+
+impl std::ops::AddAssign for EventCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.read += more.read;
+        self.used += more.used;
+        self.ignored += more.ignored;
+        for (sum, count) in self.rejected.0.iter_mut().zip(more.rejected.0) {
+            *sum += count;
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rejections {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let by_name = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        let mut rejections = Self::default();
+        for reason in Reason::ALL {
+            rejections.add(reason, by_name.get(reason.name()).copied().unwrap_or(0));
+        }
+        Ok(rejections)
+    }
+}
+
+impl Serialize for Rejections {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for reason in Reason::ALL {
+            map.serialize_entry(reason.name(), &self.of(reason))?;
+        }
+        map.end()
+    }
+}
+
+/// What became of the records, counted since the very first start: these numbers are part of the checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// Records read.
+    pub read: u64,
+    /// Events trained on.
+    pub used: u64,
+    /// Events of a type that does not count as positive.
+    pub ignored: u64,
+    /// Records that were not taken, by reason.
+    pub rejected: Rejections,
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
+use crate::event::EventCounts;
 use crate::position::Positions;
 
 /// The format that this version writes, and the newest that it reads.
@@ -21,21 +22,6 @@ pub struct FileEntry {
     pub bytes: u64,
     /// SHA-256 of its bytes, in hexadecimal (`sha256sum` shows the same).
     pub sha256: String,
-}
-
-/// Events by what became of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventCounts {
-    /// Records read.
-    pub read: u64,
-    /// Trained on.
-    pub used: u64,
-    /// Of an event type that does not count.
-    pub ignored: u64,
-    /// Not taken.
-    pub rejected: u64,
-    /// Not taken, by reason.
-    pub rejected_by_reason: std::collections::BTreeMap<String, u64>,
 }
 
 /// What a checkpoint is.

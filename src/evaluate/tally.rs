@@ -24,6 +24,7 @@ pub struct Sums {
     reciprocal: f64,
     recent_hits: f64,
     recent_gain: f64,
+    recent_reciprocal: f64,
     /// By occurrences of the target: events and hits.
     bands: BTreeMap<u64, (u64, u64)>,
 }
@@ -55,20 +56,22 @@ pub struct Figures {
     #[serde(rename = "mrr@20")]
     pub mrr: f64,
     /// Hit rate over the third of the events whose items came least often before.
+    #[serde(rename = "tail_hr@20")]
     pub tail_hit_rate: f64,
     /// Hit rate over the third whose items came most often.
+    #[serde(rename = "head_hr@20")]
     pub head_hit_rate: f64,
 }
 
-/// Hit rates over the newest events, model and popularity.
+/// Figures of one ranker over the newest events, counted or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Recent {
-    /// The model's hit rate.
+    /// Hit rate.
     pub hit_rate: f64,
-    /// The model's NDCG.
+    /// NDCG.
     pub ndcg: f64,
-    /// Decayed popularity's hit rate.
-    pub popularity_hit_rate: f64,
+    /// MRR.
+    pub mrr: f64,
 }
 
 impl Tally {
@@ -107,13 +110,19 @@ impl Tally {
         self.popularity.figures(self.events)
     }
 
-    /// Figures over the newest events, counted or not; `None` before anything was ranked.
-    pub fn recent(&self) -> Option<Recent> {
-        (self.ranked > 0).then(|| Recent {
-            hit_rate: self.model.recent_hits / self.recent_weight,
-            ndcg: self.model.recent_gain / self.recent_weight,
-            popularity_hit_rate: self.popularity.recent_hits / self.recent_weight,
-        })
+    /// The model's figures over the newest events; `None` before anything was ranked.
+    pub fn recent_model(&self) -> Option<Recent> {
+        self.model.recent(self.recent_weight)
+    }
+
+    /// Decayed popularity's.
+    pub fn recent_popularity(&self) -> Option<Recent> {
+        self.popularity.recent(self.recent_weight)
+    }
+
+    /// How many events the figures over the newest events amount to.
+    pub fn recent_events(&self) -> f64 {
+        self.recent_weight
     }
 }
 
@@ -121,17 +130,27 @@ impl Sums {
     fn add(&mut self, rank: Option<f64>, occurrences: u64, counts: bool, keep: f64) {
         let rank = rank.filter(|rank| *rank < K as f64);
         let gain = rank.map_or(0.0, |rank| (rank + 2.0).log2().recip());
+        let reciprocal = rank.map_or(0.0, |rank| (rank + 1.0).recip());
         self.recent_hits = self.recent_hits * keep + f64::from(u8::from(rank.is_some()));
         self.recent_gain = self.recent_gain * keep + gain;
+        self.recent_reciprocal = self.recent_reciprocal * keep + reciprocal;
         if !counts {
             return;
         }
         self.hits += u64::from(rank.is_some());
         self.gain += gain;
-        self.reciprocal += rank.map_or(0.0, |rank| (rank + 1.0).recip());
+        self.reciprocal += reciprocal;
         let band = self.bands.entry(band(occurrences)).or_default();
         band.0 += 1;
         band.1 += u64::from(rank.is_some());
+    }
+
+    fn recent(&self, weight: f64) -> Option<Recent> {
+        (weight > 0.0).then(|| Recent {
+            hit_rate: self.recent_hits / weight,
+            ndcg: self.recent_gain / weight,
+            mrr: self.recent_reciprocal / weight,
+        })
     }
 
     fn figures(&self, events: u64) -> Option<Figures> {
@@ -203,7 +222,7 @@ mod tests {
     #[test]
     fn nothing_counted_has_no_figures() {
         assert_eq!(Tally::new(0).model(), None);
-        assert_eq!(Tally::new(0).recent(), None);
+        assert_eq!(Tally::new(0).recent_model(), None);
     }
 
     #[test]

@@ -17,14 +17,14 @@ pub mod state;
 use crate::config::{Config, Objective};
 use crate::context::Batch;
 use crate::evaluate::ranking::{Standing, rank};
-use crate::event::{Interaction, Record};
+use crate::event::{EventCounts, Interaction, Record};
 use crate::kernel::Kernel;
 use crate::negatives::candidates::{Candidates, NoiseMix};
 use crate::objective::info_nce::{InfoNce, LossStats, Scratch};
 use crate::objective::score::Queries;
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
-use state::{State, count_outcome};
+use state::State;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -66,7 +66,7 @@ pub struct Trainer {
 #[derive(Debug, Default)]
 struct Waiting {
     events: Vec<Interaction>,
-    counts: crate::checkpoint::manifest::EventCounts,
+    counts: EventCounts,
     /// Next offset by index of the stream, where it moved.
     next: Vec<Option<u64>>,
 }
@@ -138,10 +138,13 @@ impl Trainer {
         };
         // A batch that ends before this event ends before its position too.
         let early = cut.then(|| self.step());
-        count_outcome(
-            &mut self.waiting.counts,
-            event.as_ref().map(|event| event.as_ref().map(|_| ()).map_err(|reason| *reason)),
-        );
+        let counts = &mut self.waiting.counts;
+        counts.read += 1;
+        match &event {
+            None => counts.ignored += 1,
+            Some(Ok(_)) => counts.used += 1,
+            Some(Err(reason)) => counts.rejected.add(*reason, 1),
+        }
         self.waiting.next[record.stream as usize] = Some(record.offset + 1);
         if let Some(Ok(event)) = event {
             self.waiting.events.push(event);
@@ -234,7 +237,7 @@ impl Trainer {
 
     /// Makes what was read part of the state.
     fn settle(&mut self) {
-        state::add_counts(&mut self.state.events, &std::mem::take(&mut self.waiting.counts));
+        self.state.events += std::mem::take(&mut self.waiting.counts);
         for (stream, next) in self.streams.iter().zip(&mut self.waiting.next) {
             if let Some(next) = next.take() {
                 self.state.positions.advance(&stream.name, next);

@@ -1,11 +1,10 @@
 //! Everything that a worker must have to go on as if never stopped.
 
-use crate::checkpoint::manifest::EventCounts;
 use crate::config::Config;
 use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::evaluate::tally::Tally;
-use crate::event::Reason;
+use crate::event::EventCounts;
 use crate::negatives::bank::Bank;
 use crate::negatives::frequency::Frequencies;
 use crate::objective::score::Model;
@@ -68,29 +67,5 @@ pub fn retention(config: &Config) -> Retention {
         fading: Fading::new(config.repetition.half_life, config.repetition.items),
         repeat: config.evaluate.repeat,
         own_items: config.evaluate.own_items,
-    }
-}
-
-/// Counts one record: `None` is one of an event type that does not count.
-pub fn count_outcome(counts: &mut EventCounts, outcome: Option<Result<(), Reason>>) {
-    counts.read += 1;
-    match outcome {
-        None => counts.ignored += 1,
-        Some(Ok(())) => counts.used += 1,
-        Some(Err(reason)) => {
-            counts.rejected += 1;
-            *counts.rejected_by_reason.entry(reason.name().to_owned()).or_default() += 1;
-        }
-    }
-}
-
-/// Adds up counts.
-pub fn add_counts(sum: &mut EventCounts, more: &EventCounts) {
-    sum.read += more.read;
-    sum.used += more.used;
-    sum.ignored += more.ignored;
-    sum.rejected += more.rejected;
-    for (reason, count) in &more.rejected_by_reason {
-        *sum.rejected_by_reason.entry(reason.clone()).or_default() += count;
     }
 }

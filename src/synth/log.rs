@@ -1,0 +1,158 @@
+//! Writes a synthetic log as Parquet, in the schema of logs. Streamed: no more than one row group is in memory. The
+//! file appears whole or not at all: it is written beside its place and renamed at the end.
+//!
+//! It deliberately does not read logs (that is the source's), nor write columns that a synthetic event does not have.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::builder::{StringBuilder, TimestampMillisecondBuilder};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use super::Synth;
+use crate::event::Interaction;
+
+/// Rows of a row group.
+const ROW_GROUP: usize = 131_072;
+/// Rows handed to the writer at a time.
+const BATCH: u64 = 8_192;
+
+/// Why a log was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file system said no.
+    #[error("cannot write {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The Parquet writer said no; a full disk is told this way too.
+    #[error("cannot write {}: {source}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ParquetError,
+    },
+}
+
+/// The columns of a synthetic log.
+pub fn schema() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("user_id", DataType::Utf8, false),
+        Field::new("item_id", DataType::Utf8, false),
+        Field::new("event_type", DataType::Utf8, false),
+        Field::new("timestamp", time, false),
+        Field::new("session_id", DataType::Utf8, true),
+    ]))
+}
+
+/// Writes the next `events` events of `synth` to `path`, which is replaced if it is there. `progress` is told how many
+/// are written, every few thousand and at the end.
+///
+/// # Errors
+/// Where the file cannot be written; then nothing is at `path` that was not there before.
+pub fn write_parquet(
+    synth: &mut Synth,
+    events: u64,
+    path: &Path,
+    mut progress: impl FnMut(u64),
+) -> Result<(), WriteError> {
+    let file_error = |source| WriteError::File { path: path.to_owned(), source };
+    let parquet_error = |source| WriteError::Parquet { path: path.to_owned(), source };
+    let unfinished = Unfinished::create(path).map_err(file_error)?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_created_by(concat!("negstream ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build();
+    let mut writer = ArrowWriter::try_new(&unfinished.file, schema(), Some(properties)).map_err(parquet_error)?;
+    let mut columns = Columns::default();
+    let mut written = 0;
+    while written < events {
+        let rows = BATCH.min(events - written);
+        for _ in 0..rows {
+            columns.push(&synth.next_event());
+        }
+        writer.write(&columns.finish()).map_err(parquet_error)?;
+        written += rows;
+        progress(written);
+    }
+    writer.close().map_err(parquet_error)?;
+    unfinished.keep(path).map_err(file_error)
+}
+
+#[derive(Default)]
+struct Columns {
+    users: StringBuilder,
+    items: StringBuilder,
+    kinds: StringBuilder,
+    times: TimestampMillisecondBuilder,
+    sessions: StringBuilder,
+}
+
+impl Columns {
+    fn push(&mut self, event: &Interaction) {
+        self.users.append_value(&event.user);
+        self.items.append_value(&event.item);
+        self.kinds.append_value(&event.kind);
+        self.times.append_value(event.timestamp);
+        self.sessions.append_option(event.session.as_ref());
+    }
+
+    fn finish(&mut self) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.users.finish()),
+            Arc::new(self.items.finish()),
+            Arc::new(self.kinds.finish()),
+            Arc::new(self.times.finish().with_timezone("UTC")),
+            Arc::new(self.sessions.finish()),
+        ];
+        RecordBatch::try_new(schema(), columns).expect("the columns are built for this schema, in step")
+    }
+}
+
+/// A file beside its final place, removed again unless it is kept.
+struct Unfinished {
+    file: File,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Unfinished {
+    fn create(path: &Path) -> std::io::Result<Self> {
+        let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.unfinished", std::process::id()));
+        let path = path.with_file_name(hidden);
+        Ok(Self { file: File::create(&path)?, path, kept: false })
+    }
+
+    fn keep(mut self, place: &Path) -> std::io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.path, place)?;
+        self.kept = true;
+        // The name lives in the folder: without this a power cut could take it back.
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing is lost if it cannot be removed: it is hidden and says that it is unfinished.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

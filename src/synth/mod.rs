@@ -1,0 +1,270 @@
+//! A synthetic log with known structure, for the demo, for tests and for trying settings out.
+//!
+//! [`Synth`] is an endless iterator of [`Interaction`]s; [`log::write_parquet`] writes the first N of them to a
+//! log. What is in it, so that one knows what a model ought to find:
+//!
+//! | structure | how it shows |
+//! | --- | --- |
+//! | topics | an item belongs to one topic and carries its name (`jazz-0017`); some topics are larger than others |
+//! | sessions | a session stays mostly in one topic; the sessions of many users interleave |
+//! | tastes | a user has one to three favourite topics, and now and then one of them changes |
+//! | drift | an item is born, peaks and fades within its lifetime; a few are much better than the rest |
+//! | newcomers | the number of living items stays, so new ones keep arriving at the rate at which old ones go |
+//! | noise | a small share of events follows nothing, another goes back to what the user had lately |
+//!
+//! The same [`SynthConfig`] gives the same events, bit for bit, in the same build. The work per event is constant: the
+//! tables that items are drawn from are rebuilt topic by topic, each about once in as many events as there are items,
+//! and a new item becomes visible then.
+//!
+//! It deliberately does not imitate any particular shop or site, knows no exposure (what was shown and not taken), and
+//! never repeats an item by accident within a user's last few.
+
+pub mod log;
+mod names;
+
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::fmt::Write as _;
+
+use compact_str::CompactString;
+use rand::RngExt;
+use rand_distr::{Distribution, Exp1};
+use rand_pcg::Pcg64Mcg;
+
+use crate::event::Interaction;
+use world::{Item, World};
+
+/// 2026-01-01T00:00:00Z, so that the same seed gives the same times.
+const START: i64 = 1_767_225_600_000;
+/// Milliseconds of a day.
+const DAY: f64 = 86_400_000.0;
+/// How often an item the user had lately is drawn anew before it is taken all the same.
+const REDRAWS: usize = 8;
+
+/// The size and the habits of the synthetic world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SynthConfig {
+    /// Seed of everything.
+    pub seed: u64,
+    /// How many users there are; at least 2.
+    pub users: usize,
+    /// How many items are alive at a time; at least one per topic.
+    pub items: usize,
+    /// How many topics there are; at least 2.
+    pub topics: usize,
+    /// Events from an item's birth to its end; it peaks early and fades slowly.
+    pub lifetime: u64,
+    /// How unequal items are: 0 makes all alike, 1 is Zipf's law.
+    pub item_skew: f64,
+    /// How unequal topics are, likewise.
+    pub topic_skew: f64,
+    /// Mean number of events of a session.
+    pub session_events: f64,
+    /// Share of a session's events that leave its topic for another favourite of the user.
+    pub excursions: f64,
+    /// Share of sessions about a topic that is no favourite.
+    pub explorations: f64,
+    /// Share of sessions after which one favourite has changed.
+    pub taste_changes: f64,
+    /// Share of events that follow nothing.
+    pub noise: f64,
+    /// Share of events that go back to an item the user had lately.
+    pub repeats: f64,
+    /// Share of events that are a `purchase`; the others are a `click`.
+    pub purchases: f64,
+    /// Time of the first event, in milliseconds since 1970-01-01 UTC.
+    pub start: i64,
+    /// Mean seconds between two events of the same session, by day; by night it takes longer.
+    pub pause_seconds: f64,
+}
+
+impl Default for SynthConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            users: 5_000,
+            items: 2_000,
+            topics: 40,
+            lifetime: 80_000,
+            item_skew: 0.9,
+            topic_skew: 0.7,
+            session_events: 6.0,
+            excursions: 0.1,
+            explorations: 0.1,
+            taste_changes: 0.02,
+            noise: 0.03,
+            repeats: 0.03,
+            purchases: 0.04,
+            start: START,
+            pause_seconds: 45.0,
+        }
+    }
+}
+
+/// A session that is going on.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    user: u32,
+    topic: u32,
+    number: u64,
+}
+
+/// The endless log. See the module for what is in it.
+#[derive(Debug)]
+pub struct Synth {
+    config: SynthConfig,
+    random: Pcg64Mcg,
+    world: World,
+    sessions: Vec<Session>,
+    sessions_begun: u64,
+    clock: f64,
+    text: String,
+}
+
+impl Synth {
+    /// A world at its first moment. Numbers that would make it impossible (no users, a share above one) are moved to
+    /// the nearest possible ones.
+    pub fn new(config: SynthConfig) -> Self {
+        let config = possible(config);
+        // One stream of random numbers: the events are a function of the seed alone.
+        let mut random = Pcg64Mcg::new(0x5eed_0000_0000_0000_u128 ^ u128::from(config.seed).wrapping_mul(SPREAD));
+        let world = World::new(&config, &mut random);
+        // Enough sessions at a time that users interleave, few enough that a session is soon continued.
+        let at_a_time = (config.users / 50).clamp(2, 20_000).min(config.users);
+        let clock = config.start as f64;
+        let mut synth =
+            Self { config, random, world, sessions: Vec::new(), sessions_begun: 0, clock, text: String::new() };
+        for _ in 0..at_a_time {
+            let session = synth.begin();
+            synth.sessions.push(session);
+        }
+        synth
+    }
+
+    /// The next event. The log never ends.
+    pub fn next_event(&mut self) -> Interaction {
+        self.world.advance(&mut self.random);
+        self.pass_time();
+        let place = self.random.random_range(0..self.sessions.len());
+        let session = self.sessions[place];
+        let item = self.choose(session);
+        self.world.remember(session.user, item);
+        let purchase = self.random.random::<f64>() < self.config.purchases;
+        let event = Interaction {
+            user: self.written(format_args!("u{:06}", session.user)),
+            item: self.item_name(item),
+            kind: CompactString::const_new(if purchase { "purchase" } else { "click" }),
+            timestamp: self.clock as i64,
+            session: Some(self.written(format_args!("s{:09}", session.number))),
+            value: None,
+            features: Vec::new(),
+        };
+        // The length of a session is geometric: nothing has to be remembered about it.
+        if self.random.random::<f64>() * self.config.session_events < 1.0 {
+            self.sessions[place] = self.begin();
+        }
+        event
+    }
+
+    /// Moves the clock on: short gaps by day, longer ones by night.
+    fn pass_time(&mut self) {
+        let gap: f64 = Exp1.sample(&mut self.random);
+        let hour_angle = (self.clock - self.config.start as f64) / DAY * std::f64::consts::TAU;
+        let liveliness = 1.0 - 0.45 * (1.0 - hour_angle.cos());
+        let mean = self.config.pause_seconds * 1_000.0 / self.sessions.len() as f64;
+        self.clock += gap * mean / liveliness;
+    }
+
+    fn begin(&mut self) -> Session {
+        let user = self.world.some_user(&mut self.random);
+        if self.random.random::<f64>() < self.config.taste_changes {
+            self.world.change_taste(user, &mut self.random);
+        }
+        let topic = if self.random.random::<f64>() < self.config.explorations {
+            self.world.some_topic(&mut self.random)
+        } else {
+            self.world.favourite(user, &mut self.random)
+        };
+        self.sessions_begun += 1;
+        Session { user, topic, number: self.sessions_begun }
+    }
+
+    fn choose(&mut self, session: Session) -> Item {
+        let habit = self.random.random::<f64>();
+        if habit < self.config.repeats
+            && let Some(item) = self.world.recent(session.user, &mut self.random)
+        {
+            return item;
+        }
+        let topic = if habit < self.config.repeats + self.config.noise {
+            self.random.random_range(0..self.world.topics() as u32)
+        } else if self.random.random::<f64>() < self.config.excursions {
+            self.world.favourite(session.user, &mut self.random)
+        } else {
+            session.topic
+        };
+        let mut item = self.world.item_of(topic, &mut self.random);
+        for _ in 0..REDRAWS {
+            if !self.world.had(session.user, item) {
+                break;
+            }
+            item = self.world.item_of(topic, &mut self.random);
+        }
+        item
+    }
+
+    fn item_name(&mut self, item: Item) -> CompactString {
+        self.text.clear();
+        self.text.push_str(self.world.name(item.topic));
+        self.written_on(format_args!("-{:04}", item.number))
+    }
+
+    fn written(&mut self, words: std::fmt::Arguments<'_>) -> CompactString {
+        self.text.clear();
+        self.written_on(words)
+    }
+
+    fn written_on(&mut self, words: std::fmt::Arguments<'_>) -> CompactString {
+        self.text.write_fmt(words).expect("a string takes whatever is written to it");
+        CompactString::new(&self.text)
+    }
+}
+
+impl Iterator for Synth {
+    type Item = Interaction;
+
+    /// Never `None`.
+    fn next(&mut self) -> Option<Interaction> {
+        Some(self.next_event())
+    }
+}
+
+/// Spreads neighbouring seeds over the state of the generator, which must also be odd.
+const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+/// Moves impossible numbers to the nearest possible ones.
+fn possible(config: SynthConfig) -> SynthConfig {
+    let share = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
+    let at_least = |value: f64, least: f64| if value.is_finite() { value.max(least) } else { least };
+    let topics = config.topics.clamp(2, 10_000);
+    SynthConfig {
+        users: config.users.clamp(2, 100_000_000),
+        items: config.items.clamp(topics, 100_000_000),
+        topics,
+        lifetime: config.lifetime.max(1),
+        item_skew: at_least(config.item_skew, 0.0).min(4.0),
+        topic_skew: at_least(config.topic_skew, 0.0).min(4.0),
+        session_events: at_least(config.session_events, 1.0),
+        excursions: share(config.excursions),
+        explorations: share(config.explorations),
+        taste_changes: share(config.taste_changes),
+        noise: share(config.noise),
+        repeats: share(config.repeats),
+        purchases: share(config.purchases),
+        start: config.start.max(0),
+        pause_seconds: at_least(config.pause_seconds, 0.001),
+        ..config
+    }
+}

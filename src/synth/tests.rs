@@ -1,0 +1,200 @@
+//! What the synthetic log promises, and how hard it is: decayed popularity against somebody who knows the topics.
+
+use std::collections::{HashMap, HashSet};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::log::write_parquet;
+use super::*;
+
+fn topic(item: &str) -> &str {
+    item.split_once('-').expect("an item's name is topic-number").0
+}
+
+#[test]
+fn the_same_seed_gives_the_same_events_and_another_seed_others() {
+    let events = |seed| Synth::new(SynthConfig { seed, ..SynthConfig::default() }).take(20_000).collect::<Vec<_>>();
+    assert_eq!(events(7), events(7));
+    assert_ne!(events(7), events(8));
+}
+
+#[test]
+fn times_never_go_back_and_gaps_are_human() {
+    let times: Vec<i64> = Synth::new(SynthConfig::default()).take(100_000).map(|event| event.timestamp).collect();
+    assert!(times.is_sorted());
+    let days = (times[times.len() - 1] - times[0]) as f64 / DAY;
+    assert!((0.3..3.0).contains(&days), "{days} days");
+}
+
+#[test]
+fn a_session_mostly_stays_in_one_topic_of_one_user() {
+    let mut sessions: HashMap<CompactString, Vec<Interaction>> = HashMap::new();
+    for event in Synth::new(SynthConfig::default()).take(60_000) {
+        let session = event.session.clone().expect("every event has a session");
+        sessions.entry(session).or_default().push(event);
+    }
+    let (mut largest, mut all) = (0, 0);
+    for events in sessions.values().filter(|events| events.len() >= 4) {
+        assert!(events.iter().all(|event| event.user == events[0].user));
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for event in events {
+            *counts.entry(topic(&event.item)).or_default() += 1;
+        }
+        largest += counts.values().max().expect("a session has events");
+        all += events.len();
+    }
+    let share = largest as f64 / all as f64;
+    assert!((0.75..0.98).contains(&share), "{share} of a session's events are about its topic");
+}
+
+#[test]
+fn new_items_keep_arriving_and_the_top_changes() {
+    let events: Vec<_> = Synth::new(SynthConfig::default()).take(300_000).collect();
+    let tenths: Vec<&[Interaction]> = events.chunks(30_000).collect();
+    let mut seen = HashSet::new();
+    for (number, tenth) in tenths.iter().enumerate() {
+        let new = tenth.iter().filter(|event| seen.insert(&event.item)).count();
+        assert!(new > 300, "{new} new items in tenth {number}");
+    }
+    let top = |tenth: &[Interaction]| {
+        let mut counts: HashMap<CompactString, usize> = HashMap::new();
+        for event in tenth {
+            *counts.entry(event.item.clone()).or_default() += 1;
+        }
+        let mut ranked: Vec<_> = counts.into_iter().collect();
+        ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        ranked.into_iter().take(50).map(|(item, _)| item).collect::<HashSet<_>>()
+    };
+    let common = top(tenths[0]).intersection(&top(tenths[9])).count();
+    assert!(common <= 5, "{common} of the first tenth's top fifty are in the last tenth's");
+}
+
+#[test]
+fn impossible_numbers_are_moved_to_possible_ones() {
+    let config = SynthConfig {
+        users: 0,
+        items: 0,
+        topics: 0,
+        lifetime: 0,
+        session_events: f64::NAN,
+        noise: 7.0,
+        pause_seconds: -1.0,
+        start: -5,
+        ..SynthConfig::default()
+    };
+    let events: Vec<_> = Synth::new(config).take(5_000).collect();
+    assert!(events.iter().all(|event| event.timestamp >= 0 && !event.item.is_empty()));
+    assert!(events.iter().map(|event| topic(&event.item)).collect::<HashSet<_>>().len() > 1);
+}
+
+#[test]
+fn a_written_log_reads_back_as_it_was_made() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("log.parquet");
+    let config = SynthConfig { users: 200, items: 300, topics: 10, ..SynthConfig::default() };
+    let mut told = Vec::new();
+    write_parquet(&mut Synth::new(config.clone()), 150_000, &path, |written| told.push(written)).expect("written");
+    assert_eq!(told.last(), Some(&150_000));
+    let names: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
+    assert_eq!(names.len(), 1, "nothing else is left behind");
+
+    let file = std::fs::File::open(&path).expect("the log is there");
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("the log is Parquet");
+    assert_eq!(builder.schema().fields(), log::schema().fields());
+    assert_eq!(builder.metadata().num_row_groups(), 2);
+    let mut expected = Synth::new(config);
+    let mut rows = 0;
+    for batch in builder.build().expect("readable") {
+        let batch = batch.expect("readable");
+        let text = |column: usize| batch.column(column).as_string::<i32>();
+        let times = batch.column(3).as_primitive::<TimestampMillisecondType>();
+        for row in 0..batch.num_rows() {
+            let event = expected.next_event();
+            assert_eq!(text(0).value(row), event.user);
+            assert_eq!(text(1).value(row), event.item);
+            assert_eq!(text(2).value(row), event.kind);
+            assert_eq!(times.value(row), event.timestamp);
+            assert_eq!(Some(text(4).value(row)), event.session.as_deref());
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 150_000);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("no-such-folder").join("log.parquet");
+    let error = write_parquet(&mut Synth::new(SynthConfig::default()), 10, &path, |_| ()).expect_err("no folder");
+    assert!(error.to_string().starts_with("cannot write "), "{error}");
+    // A folder in the file's place: the rename fails after everything was written.
+    let taken = folder.path().join("taken.parquet");
+    std::fs::create_dir(&taken).expect("creatable");
+    write_parquet(&mut Synth::new(SynthConfig::default()), 10, &taken, |_| ()).expect_err("a folder is in the way");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
+}
+
+/// The hit rates among the twenty best of decayed popularity and of a recommender that knows everything about items
+/// but of the user only the topic of the newest event, own items left out of both rankings.
+fn difficulty(config: SynthConfig, events: usize) -> (f64, f64) {
+    let mut synth = Synth::new(config);
+    let mut popularity: HashMap<CompactString, (f64, usize)> = HashMap::new();
+    let mut had: HashMap<CompactString, (HashSet<CompactString>, u32)> = HashMap::new();
+    let decay = |age: usize| (-(age as f64) * std::f64::consts::LN_2 / 5_000.0).exp();
+    let numbers: HashMap<String, u32> =
+        (0..synth.world.topics() as u32).map(|topic| (synth.world.name(topic).to_owned(), topic)).collect();
+    let (mut judged, mut by_popularity, mut by_topic) = (0, 0, 0);
+    for now in 0..events {
+        let event = synth.next_event();
+        let (own, last) = had.entry(event.user.clone()).or_default();
+        // Every seventh is enough, once things have settled.
+        if now > events / 2 && now % 7 == 0 && !own.is_empty() {
+            judged += 1;
+            let own_score = popularity.get(&event.item).map_or(0.0, |(count, at)| count * decay(now - at));
+            let above = popularity
+                .iter()
+                .filter(|(item, (count, at))| count * decay(now - at) > own_score && !own.contains(*item))
+                .count();
+            by_popularity += usize::from(above < 20 && own_score > 0.0);
+            let mut ranked = synth.world.appeals(*last);
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let best = ranked.iter().map(|(item, _)| synth.item_name(*item));
+            let best: Vec<_> = best.filter(|item| *item == event.item || !own.contains(item)).take(20).collect();
+            by_topic += usize::from(best.contains(&event.item));
+        }
+        *last = numbers[topic(&event.item)];
+        own.insert(event.item.clone());
+        let entry = popularity.entry(event.item).or_insert((0.0, now));
+        *entry = (entry.0 * decay(now - entry.1) + 1.0, now);
+    }
+    (f64::from(by_popularity as u32) / f64::from(judged), f64::from(by_topic as u32) / f64::from(judged))
+}
+
+#[test]
+fn topics_are_worth_knowing() {
+    let (popularity, topic) = difficulty(SynthConfig::default(), 200_000);
+    eprintln!("hit rate at 20: popularity {popularity:.3}, topic {topic:.3}");
+    assert!((0.08..0.20).contains(&popularity), "decayed popularity: {popularity}");
+    assert!((0.38..0.60).contains(&topic), "knowing the topic: {topic}");
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release -- --ignored --nocapture synth_speed"]
+fn synth_speed() {
+    let configs = [
+        SynthConfig::default(),
+        SynthConfig { users: 1_000_000, items: 200_000, topics: 500, lifetime: 8_000_000, ..SynthConfig::default() },
+    ];
+    for config in configs {
+        let began = std::time::Instant::now();
+        let mut synth = Synth::new(config);
+        let built = began.elapsed();
+        let began = std::time::Instant::now();
+        for _ in 0..3_000_000 {
+            std::hint::black_box(synth.next_event());
+        }
+        eprintln!("built in {built:?}, {:.0} events/s", 3_000_000.0 / began.elapsed().as_secs_f64());
+    }
+}

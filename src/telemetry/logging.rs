@@ -1,0 +1,345 @@
+//! Log lines on standard error: for people (`text`) or one JSON object a line (`json`).
+//!
+//! Both escape control characters in everything that is logged, so that no identifier can forge a line or drive a
+//! terminal. Colours appear only in text, and only where the writer says that it is a terminal. The crate's own lines
+//! and those of the Kafka client appear at the configured level; of all other libraries only warnings and errors.
+//!
+//! Lines go to a [`LineWriter`], so that they can appear above a progress bar. Spans are deliberately not shown: one
+//! line says everything by itself.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Why there are no logs.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is none.
+    #[error("log.level is '{level}', not one of error, warn, info, debug, trace")]
+    Level {
+        /// As configured.
+        level: String,
+    },
+    /// Logs were set up before.
+    #[error("something else receives the logs already")]
+    Taken,
+}
+
+/// Where lines go: takes one whole line at a time, its end included.
+#[derive(Clone)]
+pub struct LineWriter {
+    write: Arc<dyn Fn(&[u8]) + Send + Sync>,
+    colours: bool,
+}
+
+impl fmt::Debug for LineWriter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LineWriter").field("colours", &self.colours).finish_non_exhaustive()
+    }
+}
+
+impl LineWriter {
+    /// Hands every line to `write`, without colours.
+    pub fn new(write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Self { write: Arc::new(write), colours: false }
+    }
+
+    /// Standard error.
+    pub fn stderr() -> Self {
+        Self { colours: io::stderr().is_terminal(), ..Self::new(to_stderr) }
+    }
+
+    /// Standard error, above the bars that are drawn there.
+    pub fn above(bars: MultiProgress) -> Self {
+        Self { write: Arc::new(move |line| bars.suspend(|| to_stderr(line))), ..Self::stderr() }
+    }
+}
+
+fn to_stderr(line: &[u8]) {
+    // There is nowhere to tell that standard error is gone.
+    let _ = io::stderr().write_all(line);
+}
+
+/// Receives the logs of this process from now on.
+///
+/// # Errors
+/// Where the level is none, or logs were set up before.
+pub fn init(config: &LogConfig, writer: LineWriter) -> Result<(), LogError> {
+    tracing::subscriber::set_global_default(subscriber(config, writer)?).map_err(|_| LogError::Taken)
+}
+
+fn subscriber(config: &LogConfig, writer: LineWriter) -> Result<impl Subscriber + Send + Sync, LogError> {
+    let level = level(&config.level)?;
+    // More verbose filters are greater.
+    let others = level.min(LevelFilter::WARN);
+    let filter = Targets::new()
+        .with_target("negstream", level)
+        .with_target("rdkafka", level)
+        .with_target("librdkafka", level)
+        .with_default(others);
+    let colours = writer.colours;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(Lines { writer, json: config.format == LogFormat::Json })
+        .log_internal_errors(false);
+    let layer = match config.format {
+        LogFormat::Text => lines.with_ansi(colours).event_format(Text).boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).with_ansi(false).boxed()
+        }
+    };
+    Ok(Registry::default().with(layer.with_filter(filter)))
+}
+
+fn level(name: &str) -> Result<LevelFilter, LogError> {
+    Ok(match name {
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => return Err(LogError::Level { level: name.to_owned() }),
+    })
+}
+
+/// Hands each event's line to the [`LineWriter`]: the layer writes an event in one call.
+struct Lines {
+    writer: LineWriter,
+    json: bool,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+struct Line<'a>(&'a Lines);
+
+impl io::Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(line) {
+            // JSON lets the control characters beyond ASCII through; they can only be inside its strings.
+            Ok(text) if self.0.json && text.trim_end().contains(troublesome) => {
+                let mut escaped = String::with_capacity(text.len() + 16);
+                for letter in text.chars() {
+                    match letter {
+                        '\n' => escaped.push(letter),
+                        letter if troublesome(letter) => {
+                            let _ = write!(escaped, "\\u{:04x}", u32::from(letter));
+                        }
+                        letter => escaped.push(letter),
+                    }
+                }
+                (self.0.writer.write)(escaped.as_bytes());
+            }
+            _ => (self.0.writer.write)(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Drives a terminal, or reorders or hides text. All of them fit into four hexadecimal digits.
+fn troublesome(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `TIME LEVEL message key=value …`, every value escaped.
+struct Text;
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let colours = writer.has_ansi_escapes();
+        let paint = |code: &'static str| if colours { code } else { "" };
+        writer.write_str(paint("\u{1b}[2m"))?;
+        SystemTime.format_time(&mut writer)?;
+        let (name, colour) = match *event.metadata().level() {
+            Level::ERROR => ("ERROR", "\u{1b}[31m"),
+            Level::WARN => ("WARN ", "\u{1b}[33m"),
+            Level::INFO => ("INFO ", "\u{1b}[32m"),
+            Level::DEBUG => ("DEBUG", "\u{1b}[34m"),
+            Level::TRACE => ("TRACE", "\u{1b}[35m"),
+        };
+        let end = paint("\u{1b}[0m");
+        write!(writer, "{end} {}{name}{end}", paint(colour))?;
+        let mut fields = Fields { message: String::new(), others: String::new(), dim: paint("\u{1b}[2m"), end };
+        event.record(&mut fields);
+        writeln!(writer, "{}{}", fields.message, fields.others)
+    }
+}
+
+/// Collects the fields of an event; the message comes first wherever it was given.
+struct Fields {
+    message: String,
+    others: String,
+    dim: &'static str,
+    end: &'static str,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // Quotes only where a reader would not see where the value ends.
+        match field.name() {
+            "message" => self.take(field, format_args!("{value}")),
+            _ if value.is_empty() || value.contains([' ', '"', '=']) => self.take(field, format_args!("{value:?}")),
+            _ => self.take(field, format_args!("{value}")),
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.take(field, format_args!("{value}"));
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            self.take(field, format_args!("{error}"));
+            cause = error.source();
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.take(field, format_args!("{value:?}"));
+    }
+}
+
+impl Fields {
+    fn take(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let place = if field.name() == "message" {
+            self.message.push(' ');
+            &mut self.message
+        } else {
+            self.others.push(' ');
+            self.others.push_str(self.dim);
+            self.others.push_str(field.name());
+            self.others.push('=');
+            self.others.push_str(self.end);
+            &mut self.others
+        };
+        // Writing to a string fails only where a value's own formatting does; then what it wrote so far is shown.
+        let _ = Escaped(place).write_fmt(value);
+    }
+}
+
+/// Writes control characters, and those that reorder or hide text, as escapes.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            match letter {
+                letter if troublesome(letter) => self.0.extend(letter.escape_default()),
+                letter => self.0.push(letter),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn logged(format: LogFormat, level: &str, colours: bool, log: impl FnOnce()) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = {
+            let lines = Arc::clone(&lines);
+            LineWriter::new(move |line| {
+                lines.lock().expect("no test panics here").push(String::from_utf8(line.to_vec()).expect("text"));
+            })
+        };
+        let config = LogConfig { format, level: level.to_owned() };
+        let subscriber = subscriber(&config, LineWriter { colours, ..writer }).expect("a level");
+        tracing::subscriber::with_default(subscriber, log);
+        let lines = lines.lock().expect("no test panics here");
+        lines.clone()
+    }
+
+    const HOSTILE: &str = "a\n2026 ERROR forged \u{1b}[2J\u{9b}1m\u{202e}x\r";
+
+    #[test]
+    fn text_has_time_level_message_and_fields() {
+        let lines = logged(LogFormat::Text, "info", false, || {
+            tracing::info!(events = 3, name = "two words", "checkpoint written");
+            tracing::debug!("not shown");
+        });
+        assert_eq!(lines.len(), 1);
+        let (time, rest) = lines[0].split_once(' ').expect("a time");
+        assert!(time.ends_with('Z') && time.starts_with("20"), "{time}");
+        assert_eq!(rest, "INFO  checkpoint written events=3 name=\"two words\"\n");
+    }
+
+    #[test]
+    fn no_value_forges_a_line_or_drives_a_terminal() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = logged(format, "info", false, || {
+                tracing::warn!(item = HOSTILE, "rejected {HOSTILE}");
+                tracing::warn!(item = %HOSTILE, other = ?HOSTILE, "rejected");
+            });
+            assert_eq!(lines.len(), 2);
+            for line in lines {
+                let line = line.strip_suffix('\n').expect("a line ends");
+                assert!(!line.contains(['\n', '\r', '\u{1b}', '\u{9b}', '\u{202e}']), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_lines_are_objects_with_the_fields_at_the_top() {
+        let lines = logged(LogFormat::Json, "info", true, || tracing::info!(events = 3, "checkpoint written"));
+        let object: serde_json::Value = serde_json::from_str(&lines[0]).expect("json");
+        assert_eq!(
+            (&object["level"], &object["message"], &object["events"]),
+            (&"INFO".into(), &"checkpoint written".into(), &3.into())
+        );
+        assert!(object["timestamp"].is_string());
+    }
+
+    #[test]
+    fn colours_appear_only_on_a_terminal() {
+        let line = |colours| logged(LogFormat::Text, "info", colours, || tracing::info!(events = 3, "here")).remove(0);
+        assert!(line(true).contains("\u{1b}[32mINFO"));
+        assert!(!line(false).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn other_libraries_are_heard_only_when_they_warn() {
+        let lines = logged(LogFormat::Text, "debug", false, || {
+            tracing::info!(target: "hyper::proto", "chatter");
+            tracing::debug!(target: "librdkafka", "fetch");
+            tracing::warn!(target: "hyper::proto", "trouble");
+        });
+        assert_eq!(lines.len(), 2);
+        let error = logged(LogFormat::Text, "error", false, || tracing::warn!(target: "hyper::proto", "trouble"));
+        assert!(error.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_level_is_named_with_those_there_are() {
+        let config = LogConfig { format: LogFormat::Text, level: "loud".to_owned() };
+        let error = subscriber(&config, LineWriter::new(|_| ())).err().expect("no level").to_string();
+        assert_eq!(error, "log.level is 'loud', not one of error, warn, info, debug, trace");
+    }
+}
