@@ -2,6 +2,7 @@
 #![forbid(missing_docs)]
 
 pub mod config;
+pub mod decode;
 pub mod event;
 pub mod position;
 pub mod source;

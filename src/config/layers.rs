@@ -84,8 +84,7 @@ pub fn load(
         let place = path.display().to_string();
         layer(&place, parse(&text, &place)?)?;
     }
-    let mut variables: Vec<_> =
-        environment.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
+    let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
     variables.sort();
     for (name, text) in variables {
         let key = name[ENVIRONMENT_PREFIX.len()..].to_lowercase().replace("__", ".");
@@ -131,7 +130,8 @@ fn assignment(key: &str, text: &str, defaults: &Table) -> Table {
         (_, Some(value)) => value,
     };
     // The keys of an open table may themselves hold dots.
-    let open = OPEN_TABLES.iter().find_map(|table| key.strip_prefix(table)?.strip_prefix('.').map(|rest| (*table, rest)));
+    let open =
+        OPEN_TABLES.iter().find_map(|table| key.strip_prefix(table)?.strip_prefix('.').map(|rest| (*table, rest)));
     let mut parts: Vec<&str> = match open {
         Some((table, rest)) => table.split('.').chain([rest]).collect(),
         None => key.split('.').collect(),

@@ -225,7 +225,9 @@ impl Noise {
     pub fn terms(&self) -> Vec<NoiseTerm> {
         match self {
             Self::Name(SamplerKind::None) => Vec::new(),
-            Self::Name(sampler) => vec![NoiseTerm { sampler: *sampler, draws: default_draws(), power: default_power() }],
+            Self::Name(sampler) => {
+                vec![NoiseTerm { sampler: *sampler, draws: default_draws(), power: default_power() }]
+            }
             Self::List(terms) => terms.iter().filter(|term| term.sampler != SamplerKind::None).cloned().collect(),
         }
     }
