@@ -2,7 +2,9 @@
 #![forbid(missing_docs)]
 
 pub mod config;
+pub mod dead_letters;
 pub mod decode;
 pub mod event;
+pub mod kafka;
 pub mod position;
 pub mod source;

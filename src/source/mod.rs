@@ -9,6 +9,7 @@
 //! | no silent jump | a position that no longer exists is an error, never a new start somewhere else |
 //! | patience | what may pass by itself (a broker that is away) is waited for and logged; an error is final |
 //! | nothing skipped | a record that cannot be decoded arrives too, as a rejection |
+pub mod kafka;
 
 use std::path::PathBuf;
 use std::sync::Arc;
