@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 
 use super::outbox::Outbox;
 use super::{ClientError, admin, producer_properties};
@@ -72,7 +72,7 @@ impl DeadLetterTopic {
         tracing::warn!(letters = too_large.len(), "dead letters are too large for their topic; sent without payload");
         for letter in too_large {
             let bytes = letter.payload().map_or(0, <[u8]>::len).to_string();
-            let headers = letter.headers().map_or_else(OwnedHeaders::new, |headers| headers.detach());
+            let headers = letter.headers().map_or_else(OwnedHeaders::new, Clone::clone);
             let headers = headers.insert(Header { key: "negstream.payload.bytes", value: Some(&bytes) });
             self.outbox.send(letter.key(), None, Some(headers))?;
         }
