@@ -2,7 +2,10 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
+use crate::dead_letters::DeadLetterError;
+use crate::kafka::ClientError;
 use crate::source::SourceError;
+use crate::telemetry::http::HttpError;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +47,17 @@ pub fn code(error: &anyhow::Error) -> Exit {
         if cause.is::<ConfigError>() || cause.is::<UsageError>() {
             return Exit::Usage;
         }
-        if cause.is::<SourceError>() {
+        if cause.is::<SourceError>() || cause.is::<DeadLetterError>() {
             return Exit::Source;
+        }
+        if cause.is::<HttpError>() {
+            return Exit::Listen;
+        }
+        if let Some(error) = cause.downcast_ref::<ClientError>() {
+            return match error {
+                ClientError::OwnProperty { .. } | ClientError::Property { .. } => Exit::Usage,
+                _ => Exit::Source,
+            };
         }
         if let Some(error) = cause.downcast_ref::<CheckpointError>() {
             return match error {

@@ -30,6 +30,11 @@ impl Stop {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// The flag itself, for what knows of no signals.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Asks it to stop, as the first signal does.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! Everything that `run`, `replay` and `demo` have in common: restore, the loop, dead letters, checkpoints, and an
 //! observer that is shown the state now and then. The commands bring the source and decide what is shown.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -67,10 +68,11 @@ pub struct Worker {
     store: Store,
     dead_letters: DeadLetters,
     /// Length of the dead-letter file at the end of the last batch.
-    dead_letters_settled: u64,
+    dead_letters_settled: Option<u64>,
     /// Records read at the newest checkpoint, whether ours or restored.
     saved_at: Option<u64>,
     last: Option<LastCheckpoint>,
+    restored: Option<PathBuf>,
 }
 
 /// What a worker goes on from.
@@ -116,8 +118,8 @@ impl Origin {
     }
 
     /// Length of the dead-letter file that belongs to the state.
-    pub fn dead_letters(&self) -> u64 {
-        self.checkpoint.as_ref().map_or(0, |intact| intact.manifest.dead_letters)
+    pub fn dead_letters(&self) -> Option<u64> {
+        self.checkpoint.as_ref()?.manifest.dead_letters
     }
 }
 
@@ -132,12 +134,13 @@ impl Worker {
         let begins_anew = checkpoint.is_none() && !store.is_empty()?;
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
-            dead_letters_settled: dead_letters.len(),
+            dead_letters_settled: dead_letters.length(),
             trainer: Trainer::new(config, state).context("cannot start the compute threads")?,
             config: config.clone(),
             store,
             dead_letters,
             last: None,
+            restored: checkpoint.map(|intact| intact.path),
         };
         if begins_anew {
             worker.checkpoint()?;
@@ -145,9 +148,18 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The newest checkpoint of this worker; `None` before its first.
-    pub fn last_checkpoint(&self) -> Option<&LastCheckpoint> {
-        self.last.as_ref()
+    /// The folder of the newest checkpoint, written or restored.
+    pub fn checkpoint_path(&self) -> Option<String> {
+        let written = self.last.as_ref().map(|last| &last.published.path);
+        written.or(self.restored.as_ref()).map(|path| path.display().to_string())
+    }
+
+    /// Writes a checkpoint of the state as it is.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn save(&mut self) -> Result<(), CheckpointError> {
+        self.checkpoint()
     }
 
     /// Trains on what `feed` brings until its end, or until `stop` is set; then writes a checkpoint.
@@ -167,11 +179,12 @@ impl Worker {
                     for record in records {
                         if let Err(rejection) = &record.outcome {
                             let label = &feed.streams[record.stream as usize].label;
-                            self.dead_letters.write(label, record.offset, rejection);
+                            tracing::debug!(at = label, offset = record.offset, reason = rejection.reason.name(), detail = %rejection.detail, "record rejected");
+                            self.dead_letters.write(label, record.offset, rejection)?;
                         }
                         let begin = Instant::now();
                         let Some(report) = self.trainer.take(record) else { continue };
-                        self.dead_letters_settled = self.dead_letters.len();
+                        self.dead_letters_settled = self.dead_letters.length();
                         observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
                         if self.is_due() {
                             self.checkpoint_in_passing(feed, observer);
@@ -193,7 +206,7 @@ impl Worker {
                     if let Some(report) = self.trainer.finish() {
                         observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
                     }
-                    self.dead_letters_settled = self.dead_letters.len();
+                    self.dead_letters_settled = self.dead_letters.length();
                     break Ok(Ending::End);
                 }
                 Ok(Message::Failed(error)) => break Err(error),
@@ -242,8 +255,8 @@ impl Worker {
     fn checkpoint(&mut self) -> Result<(), CheckpointError> {
         let begin = Instant::now();
         self.dead_letters.flush().map_err(|source| CheckpointError::Io {
-            path: self.config.dead_letters.file.clone().into(),
-            action: "flush the dead letters",
+            path: self.config.checkpoint.dir.clone(),
+            action: "make the dead letters before it durable",
             source: std::io::Error::other(source.to_string()),
         })?;
         let state = &self.trainer.state;

@@ -56,7 +56,7 @@ pub struct Manifest {
     /// For every stream ever read, the first offset that is not part of the state.
     pub positions: Positions,
     /// Length of the dead-letter file, where there is one.
-    pub dead_letters: u64,
+    pub dead_letters: Option<u64>,
     /// The other files.
     pub files: Vec<FileEntry>,
 }

@@ -111,6 +111,20 @@ pub fn default() -> Config {
     load(None, std::iter::empty(), &[]).expect("the embedded default is valid")
 }
 
+/// The configuration as TOML; properties that may be secret are not shown.
+///
+/// # Errors
+/// Never for a configuration that was loaded.
+pub fn shown(config: &Config) -> Result<String, toml::ser::Error> {
+    let mut config = config.clone();
+    for (key, value) in &mut config.kafka.properties {
+        if ["password", "secret", "key.pem", "token", "jaas"].iter().any(|word| key.contains(word)) {
+            *value = "(not shown)".to_owned();
+        }
+    }
+    toml::to_string(&config)
+}
+
 fn parse(text: &str, place: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         place: place.to_owned(),

@@ -10,6 +10,7 @@
 //! | patience | what may pass by itself (a broker that is away) is waited for and logged; an error is final |
 //! | nothing skipped | a record that cannot be decoded arrives too, as a rejection |
 
+pub mod kafka;
 pub mod parquet;
 
 use std::path::PathBuf;

@@ -56,7 +56,7 @@ struct Worker {
 pub fn save(
     config: &Config,
     state: &State,
-    dead_letters: u64,
+    dead_letters: Option<u64>,
     mut draft: Draft<'_>,
 ) -> Result<Published, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.

@@ -1,0 +1,182 @@
+//! The command line: parsed here, acted upon in `commands`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit;
+
+/// Live recommendation embeddings from a stream of user–item interactions.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = exit::TABLE, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub layers: Layers,
+}
+
+/// Where the configuration comes from: flags over environment (`NEGSTREAM__KAFKA__BROKERS`) over file over default.
+#[derive(Debug, Clone, Args)]
+pub struct Layers {
+    /// Configuration file (TOML); without one the embedded default serves.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides one key of the configuration; may be given any number of times.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show everything at work, with nothing to set up: a synthetic log, an embedded broker, a page at a local address.
+    Demo(Demo),
+    /// Train on a Kafka topic until told to stop.
+    Run(Run),
+    /// Train on historical logs in Parquet, through the same pipeline.
+    Replay(Replay),
+    /// Put a Parquet log into the topic, keyed by user.
+    Produce(Produce),
+    /// Write a synthetic log with drift, new items and known structure.
+    Synth(Synth),
+    /// Show the items nearest to one.
+    Neighbors(Neighbors),
+    /// Show what a checkpoint holds, and verify every checksum.
+    Inspect(Inspect),
+    /// Show the default configuration, check one, or print its schema.
+    Config(Config),
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Exit at the end of the log instead of keeping the page up.
+    #[arg(long)]
+    pub until_done: bool,
+    /// Length of the log.
+    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: u64,
+    /// Folder that checkpoints are left in.
+    #[arg(long, value_name = "DIR", default_value = "negstream-demo")]
+    pub dir: PathBuf,
+}
+
+/// What a run leaves behind for others to read.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Write the report to a file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Stop at the ends that the partitions have now, write a checkpoint, and exit.
+    #[arg(long)]
+    pub until_end: bool,
+    /// Begin anew, whatever checkpoints there are.
+    #[arg(long)]
+    pub fresh: bool,
+    /// What it leaves behind.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Files, folders or patterns, in the order in which they are to be read.
+    #[arg(required = true, value_name = "LOG.parquet")]
+    pub logs: Vec<String>,
+    /// Begin anew, whatever checkpoints there are.
+    #[arg(long)]
+    pub fresh: bool,
+    /// What it leaves behind.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Options of `produce`.
+#[derive(Debug, Args)]
+pub struct Produce {
+    /// Files, folders or patterns, in the order in which they are to be sent.
+    #[arg(required = true, value_name = "LOG.parquet")]
+    pub logs: Vec<String>,
+}
+
+/// Options of `synth`.
+#[derive(Debug, Args)]
+pub struct Synth {
+    /// Length of the log.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: u64,
+    /// The file to write.
+    #[arg(short, long, value_name = "LOG.parquet")]
+    pub output: PathBuf,
+    /// Number of users.
+    #[arg(long, value_name = "N", default_value_t = crate::synth::SynthConfig::default().users)]
+    pub users: usize,
+    /// Number of items alive at a time.
+    #[arg(long, value_name = "N", default_value_t = crate::synth::SynthConfig::default().items)]
+    pub items: usize,
+    /// Number of topics that items belong to.
+    #[arg(long, value_name = "N", default_value_t = crate::synth::SynthConfig::default().topics)]
+    pub topics: usize,
+    /// Events from an item's birth to its end.
+    #[arg(long, value_name = "N", default_value_t = crate::synth::SynthConfig::default().lifetime)]
+    pub lifetime: u64,
+}
+
+/// Options of `neighbors`.
+#[derive(Debug, Args)]
+pub struct Neighbors {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// The item.
+    #[arg(value_name = "ITEM")]
+    pub item: String,
+    /// How many neighbours.
+    #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub k: u32,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `config`.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// What about the configuration.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What `config` can do.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigAction {
+    /// Print the default, every key with its meaning: a template.
+    Default,
+    /// Check the configuration and print what results from all layers.
+    Check,
+    /// Print the JSON Schema of the configuration.
+    Schema,
+}

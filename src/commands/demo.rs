@@ -1,0 +1,210 @@
+//! `demo`: everything at work, with nothing to set up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::neighbors::{Catalogue, table};
+use super::{Surroundings, load_over, print};
+use crate::checkpoint::store::find;
+use crate::cli::{Demo, Layers, Output};
+use crate::config::Config;
+use crate::dead_letters::DeadLetters;
+use crate::decode::Decoder;
+use crate::kafka::ClientError;
+use crate::kafka::embedded::EmbeddedBroker;
+use crate::kafka::producer::EventProducer;
+use crate::reporter::Reporter;
+use crate::source::kafka::{KafkaSource, Until};
+use crate::source::{EventSource, SourceError, Status, spawn};
+use crate::synth::{Synth, SynthConfig};
+use crate::telemetry::health::Latch;
+use crate::telemetry::http::HttpError;
+use crate::telemetry::status::Phase;
+use crate::trainer::Trainer;
+use crate::worker::{Ending, Happening, Origin, Worker};
+
+/// The embedded broker keeps about 5 MiB of a partition, some 40,000 events: the producer must not run further ahead.
+const LEAD: u64 = 15_000;
+/// Lines of figures that are printed on the way.
+const LINES: u64 = 20;
+
+pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
+    let dir = options.dir.join("checkpoints");
+    let mut config = load_over(
+        layers,
+        &["evaluate.from=0".to_owned(), "log.level=warn".to_owned(), format!("checkpoint.dir={}", dir.display())],
+    )?;
+    "embedded".clone_into(&mut config.kafka.brokers);
+    config.kafka.partitions = 1;
+    let around = Surroundings::set_up(&config)?;
+    let server = match around.serve(&config) {
+        Err(error) if matches!(error.downcast_ref(), Some(HttpError::InUse { .. })) => {
+            // Nobody asked for that very port: any other shows the page as well.
+            config.http.listen = "127.0.0.1:0".to_owned();
+            around.serve(&config)?
+        }
+        served => served?,
+    };
+    let broker = EmbeddedBroker::start(&config.kafka.topic, 1)?;
+    print(&format!(
+        "negstream demo: {} synthetic events → embedded Kafka → embeddings, seconds old\n{}\n\
+         Every event is ranked before it is learnt; decayed popularity is what to beat.\n\n{}",
+        options.events,
+        server.as_ref().map(|server| format!("Page: http://{}/", server.address())).unwrap_or_default(),
+        heading()
+    ));
+
+    let origin = Origin::find(&config, true)?;
+    around.health.release(Latch::Restored);
+    let source = KafkaSource::open(
+        &config.kafka,
+        broker.bootstrap(),
+        Decoder::new(&config.source),
+        &origin.state.positions,
+        Until::Stopped,
+        around.stop.flag(),
+    )?;
+    let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
+    reporter.show_lag(source.streams(), source.high_watermarks());
+    let mut worker = Worker::new(&config, origin, DeadLetters::None)?;
+    let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
+    let feed = spawn(Box::new(UpTo { source, left: options.events }));
+    around.health.release(Latch::SourceOpen);
+
+    let every = (options.events / LINES).max(1);
+    let mut printed = 0;
+    let taken = Arc::clone(&producer.taken);
+    let ending = worker.work(&feed, around.stop.flag(), &mut |trainer, happening| {
+        let read = trainer.state.events.read;
+        taken.store(read, Ordering::Relaxed);
+        let is_step = matches!(happening, Happening::Step(..));
+        reporter.happened(trainer, happening);
+        if is_step && read / every > printed {
+            printed = read / every;
+            print(&figures(trainer, reporter.worked(&trainer.state)));
+        }
+    });
+    producer.stop()?;
+    feed.close();
+    let ending = ending?;
+    show_neighbors(&config)?;
+    if ending == Ending::Stopped || options.until_done || server.is_none() {
+        return around.conclude(&worker, &reporter, &Output { report: None, json: false });
+    }
+    around.conclude(&worker, &reporter, &Output { report: None, json: false })?;
+    print("\nThe log is over; the page stays up until Ctrl-C.\n");
+    while !around.stop.requested() {
+        around.health.tick(std::time::Instant::now());
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    around.status.enter(Phase::Done);
+    Ok(())
+}
+
+fn heading() -> String {
+    format!("{:>9}  {:>7}  {:>6}  {:>9}  {:>8}  {:>10}\n", "events", "items", "users", "events/s", "HR@20", "popularity")
+}
+
+fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
+    let tally = &trainer.state.tally;
+    let (model, popularity) = (tally.recent_model(), tally.recent_popularity());
+    let (Some(model), Some(popularity)) = (model, popularity) else { return String::new() };
+    let bar = |share: f64| "█".repeat((share * 60.0).round() as usize);
+    format!(
+        "{:>9}  {:>7}  {:>6}  {:>9.0}  {:>8.3}  {:>10.3}  {}\n",
+        trainer.state.events.read,
+        trainer.state.items.len(),
+        trainer.state.users.ids.len(),
+        read as f64 / seconds,
+        model.hit_rate,
+        popularity.hit_rate,
+        bar(model.hit_rate),
+    )
+}
+
+/// Neighbours of the most frequent items of a few topics; the synthetic names tell the topic.
+fn show_neighbors(config: &Config) -> anyhow::Result<()> {
+    let intact = find(&config.checkpoint.dir)?;
+    let catalogue = Catalogue::read(&intact.path, intact.manifest.dim)?;
+    let topic = |item: &str| item.rsplit_once('-').map_or(String::new(), |(topic, _)| topic.to_owned());
+    let mut topics = Vec::new();
+    let mut text = String::new();
+    for item in catalogue.most_frequent() {
+        if topics.contains(&topic(item)) {
+            continue;
+        }
+        topics.push(topic(item));
+        if let Some(neighbors) = catalogue.nearest(item, 4) {
+            text.push_str(&format!("\nNearest to {item}:\n{}", table(&neighbors)));
+        }
+        if topics.len() == 3 {
+            break;
+        }
+    }
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+/// A source that ends after so many records.
+struct UpTo {
+    source: KafkaSource,
+    left: u64,
+}
+
+impl EventSource for UpTo {
+    fn streams(&self) -> Vec<crate::position::Stream> {
+        self.source.streams()
+    }
+
+    fn poll(&mut self, block: &mut Vec<crate::event::Record>) -> Result<Status, SourceError> {
+        if self.left == 0 {
+            return Ok(Status::End);
+        }
+        let before = block.len();
+        let status = self.source.poll(block)?;
+        block.truncate(before + self.left as usize);
+        self.left -= (block.len() - before) as u64;
+        Ok(status)
+    }
+
+    fn acknowledge(&mut self, durable: &crate::position::Positions) {
+        self.source.acknowledge(durable);
+    }
+}
+
+/// The thread that sends the synthetic log, paced by what was taken.
+struct Producer {
+    taken: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(), ClientError>>,
+}
+
+impl Producer {
+    fn start(config: &Config, brokers: &str, events: u64) -> anyhow::Result<Self> {
+        let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let mut synth = Synth::new(SynthConfig { seed: config.seed, ..SynthConfig::default() });
+        let mut producer = EventProducer::open(&config.kafka, brokers, &config.source.fields)?;
+        let (progress, stopped) = (Arc::clone(&taken), Arc::clone(&stop));
+        let thread = std::thread::Builder::new().name("producer".to_owned()).spawn(move || {
+            for sent in 0..events {
+                while sent > progress.load(Ordering::Relaxed) + LEAD && !stopped.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                producer.send(&synth.next_event())?;
+            }
+            producer.flush(Duration::from_secs(10))
+        })?;
+        Ok(Self { taken, stop, thread })
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        Ok(self.thread.join().map_err(|_| anyhow::anyhow!("the producer's thread panicked"))??)
+    }
+}

@@ -1,0 +1,42 @@
+//! `inspect`: what a checkpoint holds; every checksum verified.
+
+use std::fmt::Write;
+
+use super::{print, shown};
+use crate::checkpoint::store::find;
+use crate::cli::Inspect;
+
+pub(super) fn inspect(options: Inspect) -> anyhow::Result<()> {
+    let intact = find(&options.checkpoint)?;
+    let manifest = &intact.manifest;
+    if options.json {
+        let mut value = serde_json::to_value(manifest)?;
+        value["path"] = intact.path.display().to_string().into();
+        value["intact"] = true.into();
+        print(&format!("{value:#}\n"));
+        return Ok(());
+    }
+    let mut text = String::new();
+    let events = &manifest.events;
+    writeln!(text, "{}  intact, format {}, written by negstream {}", intact.path.display(), manifest.format, manifest.negstream)?;
+    writeln!(text, "model      {} items × {} dimensions ({}), {} users, seed {}", manifest.items, manifest.dim, manifest.likeness, manifest.users, manifest.seed)?;
+    writeln!(text, "score      τ {:.4}, β {:.4}", manifest.temperature, manifest.beta)?;
+    writeln!(
+        text,
+        "events     {} read, {} used, {} ignored, {} rejected, in {} steps",
+        events.read,
+        events.used,
+        events.ignored,
+        events.rejected.total(),
+        manifest.step
+    )?;
+    writeln!(text, "digest     {}", manifest.configuration_digest)?;
+    for (stream, next) in manifest.positions.iter() {
+        writeln!(text, "position   {} → {next}", shown(stream))?;
+    }
+    for file in &manifest.files {
+        writeln!(text, "file       {:<20} {:>12} bytes  sha256 {}", file.name, file.bytes, file.sha256)?;
+    }
+    print(&text);
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The commands: each brings its source to the worker, and shows what comes of it.
+//!
+//! This is the composition root. It alone names concrete sources, reads the environment, and listens to signals; what
+//! it composes does neither.
+
+mod config;
+mod demo;
+mod inspect;
+mod neighbors;
+mod produce;
+mod replay;
+mod run;
+mod synth;
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::cli::{Cli, Command, Layers, Output};
+use crate::config::{Config, layers};
+use crate::reporter::{Report, Reporter};
+use crate::signals::{self, Stop};
+use crate::telemetry::health::Health;
+use crate::telemetry::http::{self, Handles, Server};
+use crate::telemetry::logging::{self, LineWriter};
+use crate::telemetry::metrics;
+use crate::telemetry::status::{Phase, SharedStatus};
+use crate::worker::Worker;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever stopped it; [`crate::exit::code`] tells which exit code that is.
+pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let Cli { command, layers } = cli;
+    match command {
+        Command::Demo(options) => demo::demo(&layers, options),
+        Command::Run(options) => run::run(&load(&layers)?, options),
+        Command::Replay(options) => replay::replay(&load(&layers)?, options),
+        Command::Produce(options) => produce::produce(&load(&layers)?, options),
+        Command::Synth(options) => synth::synth(&load(&layers)?, options),
+        Command::Neighbors(options) => neighbors::neighbors(options),
+        Command::Inspect(options) => inspect::inspect(options),
+        Command::Config(options) => config::config(&layers, options.action),
+    }
+}
+
+/// The configuration from all its layers.
+fn load(layers: &Layers) -> anyhow::Result<Config> {
+    load_over(layers, &[])
+}
+
+/// The same, with defaults of a command's own below what the user says on the command line.
+fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
+    // Names of other programs' variables may be anything; ours are text.
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let flags = [defaults, &layers.set].concat();
+    let config = layers::load(layers.config.as_deref(), environment, &flags)?;
+    crate::kafka::check_properties(&config.kafka)?;
+    Ok(config)
+}
+
+/// What every command that works for a while has around it.
+struct Surroundings {
+    bars: MultiProgress,
+    stop: Stop,
+    status: SharedStatus,
+    health: Health,
+}
+
+impl Surroundings {
+    /// Logs go to standard error from now on, and signals stop the work in good order.
+    fn set_up(config: &Config) -> anyhow::Result<Self> {
+        let bars = MultiProgress::new();
+        logging::init(&config.log, LineWriter::above(bars.clone()))?;
+        let stop = signals::install().context("cannot listen to signals")?;
+        Ok(Self { bars, stop, status: SharedStatus::new(), health: Health::new(Instant::now()) })
+    }
+
+    /// Serves metrics, health and the page, where an address is configured.
+    fn serve(&self, config: &Config) -> anyhow::Result<Option<Server>> {
+        if config.http.listen.is_empty() {
+            return Ok(None);
+        }
+        let metrics = metrics::install();
+        let handles = Handles { status: self.status.clone(), health: self.health.clone(), metrics };
+        let server = http::serve(&config.http.listen, handles)?;
+        tracing::info!(address = %server.address(), "serving the page, /metrics, /livez and /readyz");
+        Ok(Some(server))
+    }
+
+    /// A bar for work that trains nothing.
+    fn bar(&self, total: u64, unit: &str) -> ProgressBar {
+        let style = format!("{{bar:30.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
+        let style = ProgressStyle::with_template(&style).expect("a valid template").progress_chars("━╸─");
+        self.bars.add(ProgressBar::new(total).with_style(style))
+    }
+
+    /// Ends a run: the page says so, the report is written and printed.
+    fn conclude(&self, worker: &Worker, reporter: &Reporter, output: &Output) -> anyhow::Result<()> {
+        reporter.finish();
+        self.status.enter(Phase::Done);
+        let report = Report::new(&worker.trainer.state, reporter.worked(&worker.trainer.state), worker.checkpoint_path());
+        if let Some(path) = &output.report {
+            write_whole(path, &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        }
+        print(&if output.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() });
+        Ok(())
+    }
+}
+
+/// Prints to standard output; whoever reads it may have heard enough.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, text)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Text from outside, made harmless for a terminal.
+fn shown(id: &str) -> String {
+    id.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}

@@ -1,0 +1,121 @@
+//! `neighbors`: the items nearest to one, from a checkpoint.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use arrow_array::types::UInt64Type;
+use serde::Serialize;
+
+use super::{print, shown};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::columns;
+use crate::checkpoint::store::find;
+use crate::cli::Neighbors;
+use crate::exit::UsageError;
+use crate::objective::score::{dot, inverse_norm};
+use crate::table::ids::Ids;
+use crate::trainer::snapshot::ITEMS;
+
+/// The items of a checkpoint, as others see them.
+pub(super) struct Catalogue {
+    ids: Ids,
+    counts: Vec<u64>,
+    dim: usize,
+    /// Of norm 1.
+    vectors: Vec<f32>,
+}
+
+/// One neighbour.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Neighbor {
+    pub item_id: String,
+    pub cosine: f32,
+    pub count: u64,
+}
+
+impl Catalogue {
+    /// Reads the published items of the checkpoint at `path`, whose vectors have `dim` numbers.
+    pub(super) fn read(path: &Path, dim: usize) -> Result<Self, CheckpointError> {
+        let mut catalogue = Self { ids: Ids::default(), counts: Vec::new(), dim, vectors: Vec::new() };
+        columns::read(path, ITEMS, |slice| {
+            let names = slice.text("item_id")?;
+            (0..slice.len()).for_each(|row| {
+                catalogue.ids.intern(names.value(row));
+            });
+            catalogue.counts.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
+            for vector in slice.vectors("embedding", dim)?.chunks_exact(dim) {
+                let scale = inverse_norm(vector);
+                catalogue.vectors.extend(vector.iter().map(|number| number * scale));
+            }
+            Ok(())
+        })?;
+        Ok(catalogue)
+    }
+
+    fn vector(&self, row: u32) -> &[f32] {
+        &self.vectors[row as usize * self.dim..][..self.dim]
+    }
+
+    /// The `k` items nearest to `item`, nearest first; equal ones in the order of their rows. `None` where there is no
+    /// such item.
+    pub(super) fn nearest(&self, item: &str, k: usize) -> Option<Vec<Neighbor>> {
+        let row = self.ids.get(item)?;
+        let mut scored: Vec<(f32, u32)> = (0..self.counts.len() as u32)
+            .filter(|other| *other != row)
+            .map(|other| (dot(self.vector(row), self.vector(other)), other))
+            .collect();
+        let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        if scored.len() > k {
+            scored.select_nth_unstable_by(k, order);
+            scored.truncate(k);
+        }
+        scored.sort_unstable_by(order);
+        let neighbor = |(cosine, row): (f32, u32)| Neighbor {
+            item_id: self.ids.name(row).to_owned(),
+            cosine,
+            count: self.counts[row as usize],
+        };
+        Some(scored.into_iter().map(neighbor).collect())
+    }
+
+    /// The items with the most events, most first.
+    pub(super) fn most_frequent(&self) -> Vec<&str> {
+        let mut rows: Vec<u32> = (0..self.counts.len() as u32).collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(self.counts[*row as usize]), *row));
+        rows.into_iter().map(|row| self.ids.name(row)).collect()
+    }
+
+    fn like(&self, item: &str) -> Option<&str> {
+        let likeness = |name: &str| strsim::jaro_winkler(name, item);
+        self.ids.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    }
+}
+
+pub(super) fn neighbors(options: Neighbors) -> anyhow::Result<()> {
+    let intact = find(&options.checkpoint)?;
+    let catalogue = Catalogue::read(&intact.path, intact.manifest.dim)?;
+    let Some(neighbors) = catalogue.nearest(&options.item, options.k as usize) else {
+        let like = catalogue.like(&options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));
+        let item = shown(&options.item);
+        let path = intact.path.display();
+        return Err(UsageError(format!("no item '{item}' in {path}{}", like.unwrap_or_default())).into());
+    };
+    if options.json {
+        let value = serde_json::json!({ "item_id": options.item, "neighbors": neighbors });
+        print(&format!("{value}\n"));
+        return Ok(());
+    }
+    print(&table(&neighbors));
+    Ok(())
+}
+
+/// For people.
+pub(super) fn table(neighbors: &[Neighbor]) -> String {
+    let names: Vec<String> = neighbors.iter().map(|neighbor| shown(&neighbor.item_id)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:<width$}  cosine     count\n", "item");
+    for (name, neighbor) in names.iter().zip(neighbors) {
+        writeln!(text, "{name:<width$}  {:>6.3}  {:>8}", neighbor.cosine, neighbor.count).expect("text grows");
+    }
+    text
+}

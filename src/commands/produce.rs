@@ -1,0 +1,65 @@
+//! `produce`: a Parquet log into the topic, keyed by user.
+
+use std::time::Duration;
+
+use super::{Surroundings, print};
+use crate::cli::Produce;
+use crate::config::Config;
+use crate::decode;
+use crate::exit::UsageError;
+use crate::kafka::producer::EventProducer;
+use crate::kafka::{EMBEDDED, admin};
+use crate::position::Positions;
+use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
+use crate::source::{EventSource, Status};
+
+/// How long the last records may take to be acknowledged.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
+    let kafka = &config.kafka;
+    if kafka.brokers == EMBEDDED {
+        return Err(UsageError(
+            "an embedded broker ends with its process: name a broker with --set kafka.brokers=HOST:PORT (a running \
+             `negstream run` with an embedded broker logs its address)"
+                .to_owned(),
+        )
+        .into());
+    }
+    let around = Surroundings::set_up(config)?;
+    let reading = LogOptions {
+        fields: config.source.fields.clone(),
+        limits: decode::limits(&config.source),
+        columns: Columns::All,
+    };
+    let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
+    admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;
+    let mut producer = EventProducer::open(kafka, &kafka.brokers, &config.source.fields)?;
+    let bar = around.bar(logs.rows().0, "events");
+    let (mut sent, mut rejected) = (0u64, 0u64);
+    let mut block = Vec::new();
+    while !around.stop.requested() {
+        let status = logs.poll(&mut block)?;
+        for record in block.drain(..) {
+            match &record.outcome {
+                Ok(event) => {
+                    producer.send(event)?;
+                    sent += 1;
+                }
+                Err(rejection) => {
+                    tracing::warn!(row = record.offset, reason = rejection.reason.name(), detail = %rejection.detail, "row left out");
+                    rejected += 1;
+                }
+            }
+        }
+        bar.set_position(sent + rejected);
+        if status == Status::End {
+            break;
+        }
+    }
+    producer.flush(PATIENCE)?;
+    bar.finish_and_clear();
+    let stopped = if around.stop.requested() { "stopped by a signal: " } else { "" };
+    print(&format!("{stopped}{sent} events sent to topic '{}', {rejected} rows left out\n", kafka.topic));
+    Ok(())
+}

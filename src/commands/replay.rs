@@ -1,0 +1,52 @@
+//! `replay`: historical logs through the same pipeline.
+
+use std::path::Path;
+
+use super::Surroundings;
+use crate::cli::Replay;
+use crate::config::Config;
+use crate::dead_letters::{DeadLetterFile, DeadLetters};
+use crate::decode;
+use crate::position::Positions;
+use crate::reporter::Reporter;
+use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
+use crate::source::spawn;
+use crate::worker::{Ending, Origin, Worker};
+
+pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
+    let around = Surroundings::set_up(config)?;
+    let reading = LogOptions {
+        fields: config.source.fields.clone(),
+        limits: decode::limits(&config.source),
+        columns: Columns::Model,
+    };
+    // Every log is opened before the checkpoint folder is touched.
+    ParquetLogs::open(&options.logs, reading.clone(), &Positions::default())?;
+    let mut origin = Origin::find(config, options.fresh)?;
+    let logs = ParquetLogs::open(&options.logs, reading, &origin.state.positions)?;
+    if origin.checkpoint.is_none() {
+        // The share of the log that is only learnt from; a resumed worker keeps to what it began with.
+        let positives = logs.count_kinds(&config.positives.kinds)?;
+        origin.state.tally.counts_from = (positives as f64 * config.evaluate.from).ceil() as u64;
+    }
+    let dead_letters = match config.dead_letters.file.as_str() {
+        "" => DeadLetters::None,
+        file => DeadLetters::File(DeadLetterFile::open(Path::new(file), origin.dead_letters())?),
+    };
+    let (rows, done) = logs.rows();
+    if rows == done {
+        tracing::info!("these logs were read to their end before; --fresh begins anew");
+    }
+    let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
+    reporter.draw_bar(&around.bars, rows, done);
+    let mut worker = Worker::new(config, origin, dead_letters)?;
+    let feed = spawn(Box::new(logs));
+    let ending =
+        worker.work(&feed, around.stop.flag(), &mut |trainer, happening| reporter.happened(trainer, happening));
+    feed.close();
+    reporter.finish();
+    if ending? == Ending::Stopped {
+        tracing::warn!("stopped by a signal; the same command goes on from here");
+    }
+    around.conclude(&worker, &reporter, &options.output)
+}

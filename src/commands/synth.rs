@@ -1,0 +1,25 @@
+//! `synth`: a synthetic log with known structure.
+
+use super::{Surroundings, print};
+use crate::cli::Synth as Options;
+use crate::config::Config;
+use crate::synth::log::write_parquet;
+use crate::synth::{Synth, SynthConfig};
+
+pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
+    let around = Surroundings::set_up(config)?;
+    let Options { events, output, users, items, topics, lifetime } = options;
+    let mut synth = Synth::new(SynthConfig { seed: config.seed, users, items, topics, lifetime, ..SynthConfig::default() });
+    let bar = around.bar(events, "events");
+    let stop = around.stop.clone();
+    write_parquet(&mut synth, events, &output, |written| {
+        bar.set_position(written);
+        if stop.requested() {
+            // Nothing is at the path yet, and what was begun goes with the process.
+            std::process::exit(130);
+        }
+    })?;
+    bar.finish_and_clear();
+    print(&format!("{events} events written to {}\n", output.display()));
+    Ok(())
+}

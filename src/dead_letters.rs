@@ -1,0 +1,300 @@
+//! Dead letters: records that could not be taken, kept with their position and the reason.
+//!
+//! | kept in | durable after [`DeadLetters::flush`] | after a crash and a resume |
+//! | --- | --- | --- |
+//! | nothing | – | – |
+//! | a topic ([`crate::kafka::dead_letters`]) | yes | those since the last checkpoint come again |
+//! | a file, JSON lines | yes | each once: the file is cut back to the length that the checkpoint recorded |
+//!
+//! Call [`DeadLetters::flush`] before a checkpoint: a position must never be durable before the letters that lie behind
+//! it. A line of the file: `{"stream", "offset", "reason", "detail", "key_base64"?, "payload" | "payload_base64"}`; the
+//! payload is text where it is UTF-8.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::event::Rejection;
+use crate::kafka::ClientError;
+use crate::kafka::dead_letters::DeadLetterTopic;
+
+/// What can be wrong with dead letters. Never ignored: a record is either learnt from or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// The topic.
+    #[error(transparent)]
+    Topic(#[from] ClientError),
+    /// The file cannot be opened or written.
+    #[error("dead letters {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file does not hold what the checkpoint says.
+    #[error("dead letters {}: {length} bytes, but the checkpoint recorded {recorded}; lines were lost", path.display())]
+    Shorter {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        length: u64,
+        /// The length in the checkpoint.
+        recorded: u64,
+    },
+}
+
+/// Where dead letters go.
+#[derive(Debug)]
+pub enum DeadLetters {
+    /// Nowhere; they are only counted.
+    None,
+    /// Into a topic.
+    Topic(DeadLetterTopic),
+    /// Into a file.
+    File(DeadLetterFile),
+}
+
+impl DeadLetters {
+    /// Keeps a record that was not taken.
+    ///
+    /// # Errors
+    /// If this or an earlier one cannot be kept.
+    pub fn write(&mut self, stream_label: &str, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+        match self {
+            Self::None => Ok(()),
+            Self::Topic(topic) => Ok(topic.write(stream_label, offset, rejection)?),
+            Self::File(file) => file.write(stream_label, offset, rejection),
+        }
+    }
+
+    /// Returns once all are durable.
+    ///
+    /// # Errors
+    /// If one cannot be kept.
+    pub fn flush(&mut self) -> Result<(), DeadLetterError> {
+        match self {
+            Self::None => Ok(()),
+            Self::Topic(topic) => Ok(topic.flush()?),
+            Self::File(file) => file.flush(),
+        }
+    }
+
+    /// The length to record in the checkpoint, where they go into a file.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::File(file) => Some(file.len()),
+            Self::None | Self::Topic(_) => None,
+        }
+    }
+}
+
+/// A file of dead letters, one JSON object a line.
+#[derive(Debug)]
+pub struct DeadLetterFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    length: u64,
+    dirty: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    stream: &'a str,
+    offset: u64,
+    reason: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+impl DeadLetterFile {
+    /// Opens or creates a file. With the length that a checkpoint recorded, cuts off the lines that were written after
+    /// it; without one, goes on behind what is there.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or is shorter than recorded.
+    pub fn open(path: &Path, recorded: Option<u64>) -> Result<Self, DeadLetterError> {
+        let fail = |source| DeadLetterError::File { path: path.to_owned(), source };
+        let existed = path.exists();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        let mut length = file.metadata().map_err(fail)?.len();
+        if let Some(recorded) = recorded {
+            if length < recorded {
+                return Err(DeadLetterError::Shorter { path: path.to_owned(), length, recorded });
+            }
+            file.set_len(recorded).map_err(fail)?;
+            length = recorded;
+        }
+        file.seek(SeekFrom::Start(length)).map_err(fail)?;
+        file.sync_all().map_err(fail)?;
+        if !existed {
+            sync_folder(path).map_err(fail)?;
+        }
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), length, dirty: false })
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&mut self, stream_label: &str, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+        let text = std::str::from_utf8(&rejection.payload);
+        let line = Line {
+            stream: stream_label,
+            offset,
+            reason: rejection.reason.name(),
+            detail: &rejection.detail,
+            key_base64: rejection.key.as_deref().map(base64),
+            payload: text.ok(),
+            payload_base64: text.is_err().then(|| base64(&rejection.payload)),
+        };
+        let mut bytes = serde_json::to_vec(&line).map_err(|error| self.failed(error.into()))?;
+        bytes.push(b'\n');
+        self.dirty = true;
+        self.file.write_all(&bytes).map_err(|error| self.failed(error))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns once all lines are on the disk.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn flush(&mut self) -> Result<(), DeadLetterError> {
+        if self.dirty {
+            self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(|error| self.failed(error))?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Its length in bytes, with the lines that are not flushed yet.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// True while there is no line in it.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    fn failed(&self, source: io::Error) -> DeadLetterError {
+        DeadLetterError::File { path: self.path.clone(), source }
+    }
+}
+
+/// Makes the name of a new file durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().chain(&[0; 2]).take(3).fold(0_u32, |group, byte| group << 8 | u32::from(*byte));
+        for digit in 0..4 {
+            if digit <= chunk.len() {
+                text.push(char::from(DIGITS[(group >> (18 - 6 * digit) & 63) as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Reason;
+
+    fn rejection(payload: &[u8]) -> Rejection {
+        let detail = "it \"says\" no".to_owned();
+        Rejection { reason: Reason::Unparsable, detail, key: None, payload: payload.to_vec() }
+    }
+
+    #[test]
+    fn base64_as_in_rfc4648() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+    }
+
+    #[test]
+    fn lines_hold_text_or_base64() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.jsonl");
+        let mut file = DeadLetterFile::open(&path, None).unwrap();
+        file.write("t/0", 7, &rejection("{\"a\nb\"".as_bytes())).unwrap();
+        let keyed = Rejection { key: Some(b"foo".to_vec()), ..rejection(b"\xff\x00") };
+        file.write("t/1", u64::MAX, &keyed).unwrap();
+        file.flush().unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        let expected = concat!(
+            r#"{"stream":"t/0","offset":7,"reason":"unparsable","detail":"it \"says\" no","payload":"{\"a\nb\""}"#,
+            "\n",
+            r#"{"stream":"t/1","offset":18446744073709551615,"reason":"unparsable","detail":"it \"says\" no","#,
+            r#""key_base64":"Zm9v","payload_base64":"/wA="}"#,
+            "\n"
+        );
+        assert_eq!(written, expected);
+        assert_eq!(file.len(), written.len() as u64);
+    }
+
+    #[test]
+    fn resume_cuts_back_to_the_recorded_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.jsonl");
+        let mut letters = DeadLetters::File(DeadLetterFile::open(&path, Some(0)).unwrap());
+        letters.write("t/0", 1, &rejection(b"a")).unwrap();
+        letters.flush().unwrap();
+        let recorded = letters.length().unwrap();
+        letters.write("t/0", 2, &rejection(b"b")).unwrap();
+        letters.flush().unwrap();
+        drop(letters);
+
+        let mut file = DeadLetterFile::open(&path, Some(recorded)).unwrap();
+        file.write("t/0", 2, &rejection(b"b")).unwrap();
+        file.flush().unwrap();
+        let offsets: Vec<u64> = std::fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["offset"].as_u64().unwrap())
+            .collect();
+        assert_eq!(offsets, [1, 2]);
+
+        let error = DeadLetterFile::open(&path, Some(file.len() + 1)).unwrap_err().to_string();
+        assert!(error.contains("but the checkpoint recorded"), "{error}");
+        // Without a record of it, what is there stays.
+        assert_eq!(DeadLetterFile::open(&path, None).unwrap().len(), file.len());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = DeadLetterFile::open(folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains(&folder.path().display().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Topics: create what is missing, list partitions.
+//!
+//! Nothing here changes or deletes a topic that exists. The broker inside the process cannot create topics over the
+//! protocol; see [`super::embedded`].
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
+
+use super::{ClientError, Reports, admin_properties, create};
+use crate::config::KafkaConfig;
+
+/// How long a broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whether a topic had to be created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// It is new.
+    Created,
+    /// It was there.
+    Existed,
+}
+
+/// Creates `topic` with `kafka.partitions` partitions (and the broker's own replication) unless there is one.
+///
+/// # Errors
+/// If the broker cannot be reached or refuses.
+pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Topic, ClientError> {
+    let doing = || format!("topic '{topic}' cannot be created");
+    let client = admin_properties(config, brokers)?;
+    if partitions(config, brokers, topic)?.is_some() {
+        return Ok(Topic::Existed);
+    }
+    let admin: AdminClient<Reports> = create(brokers, client.create_with_context(Reports::default()))?;
+    let wanted = NewTopic::new(topic, config.partitions, TopicReplication::Fixed(-1));
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| ClientError::Failed {
+        brokers: brokers.to_owned(),
+        doing: doing(),
+        cause: error.to_string(),
+    })?;
+    let results = runtime
+        .block_on(admin.create_topics([&wanted], &options))
+        .map_err(|error| ClientError::failed(brokers, doing(), &error))?;
+    match results.into_iter().next() {
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Topic::Existed),
+        Some(Err((_, code))) => {
+            Err(ClientError::Failed { brokers: brokers.to_owned(), doing: doing(), cause: code.to_string() })
+        }
+        Some(Ok(_)) | None => Ok(Topic::Created),
+    }
+}
+
+/// The partitions of `topic`, ascending; `None` where there is no such topic.
+///
+/// # Errors
+/// If the broker cannot be reached or refuses.
+pub fn partitions(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Option<Vec<i32>>, ClientError> {
+    let client = admin_properties(config, brokers)?;
+    // A consumer without a group: it asks for metadata and never creates the topic by asking.
+    let consumer: BaseConsumer<Reports> = create(brokers, client.create_with_context(Reports::default()))?;
+    let doing = || format!("topic '{topic}' cannot be looked up");
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(|error| ClientError::failed(brokers, doing(), &error))?;
+    partitions_of(&metadata, topic).map_err(|code| ClientError::Failed {
+        brokers: brokers.to_owned(),
+        doing: doing(),
+        cause: code.to_string(),
+    })
+}
+
+/// The partitions of `topic` in `metadata`, ascending; `None` where there is no such topic.
+pub(crate) fn partitions_of(metadata: &Metadata, topic: &str) -> Result<Option<Vec<i32>>, RDKafkaErrorCode> {
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => {
+            let mut partitions: Vec<i32> = found.partitions().iter().map(|partition| partition.id()).collect();
+            partitions.sort_unstable();
+            Ok((!partitions.is_empty()).then_some(partitions))
+        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+        Some(code) => Err(code),
+    }
+}

@@ -1,0 +1,357 @@
+//! The Kafka client: how every client of the program is set up, and what can go wrong with one.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`admin`] | topics: create, list partitions |
+//! | [`embedded`] | a broker inside the process |
+//! | [`producer`] | events into a topic |
+//! | [`dead_letters`] | records that could not be taken, into a topic |
+//!
+//! The consumer is [`crate::source::kafka`]. Here is the only place where properties are set: negstream's own first, the
+//! user's `kafka.properties` over them; those on which exactness rests are refused. No message ever repeats the value of
+//! a property, since it may be a password.
+
+pub mod admin;
+pub mod dead_letters;
+pub mod embedded;
+mod outbox;
+pub mod producer;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use crate::config::KafkaConfig;
+
+/// `kafka.brokers` that stands for a broker inside the process.
+pub const EMBEDDED: &str = "embedded";
+
+/// How often a state that lasts is logged.
+pub(crate) const REMINDER: Duration = Duration::from_secs(5);
+
+/// Properties that only negstream sets, and why.
+const OWN_PROPERTIES: [(&str, &str); 13] = [
+    ("auto.commit.enable", "positions are kept in the checkpoint"),
+    ("auto.offset.reset", "a position that is lost must be an error, never a jump"),
+    ("bootstrap.servers", "it is kafka.brokers"),
+    ("delivery.report.only.error", "every record sent has to be accounted for"),
+    ("enable.auto.commit", "positions are kept in the checkpoint"),
+    ("enable.auto.offset.store", "positions are kept in the checkpoint"),
+    ("enable.idempotence", "without it records could be sent twice or out of order"),
+    ("enable.partition.eof", "the end of a partition has to be seen"),
+    ("group.id", "it is kafka.group"),
+    ("log.queue", "log lines are routed by negstream"),
+    ("metadata.broker.list", "it is kafka.brokers"),
+    ("test.mock.num.brokers", "it is kafka.brokers = \"embedded\""),
+    ("transactional.id", "no transactions are used"),
+];
+
+/// What can be wrong with a client of Kafka, other than the consumer (whose errors are
+/// [`SourceError`](crate::source::SourceError)s).
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A property that would break what negstream promises.
+    #[error("'kafka.properties.{key}' cannot be set: {reason}")]
+    OwnProperty {
+        /// The property.
+        key: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A property that librdkafka does not know, or whose value it refuses.
+    #[error("'kafka.properties.{key}': {problem}")]
+    Property {
+        /// The property.
+        key: String,
+        /// What is wrong, without the value.
+        problem: &'static str,
+    },
+    /// A topic that does not exist.
+    #[error("kafka ({brokers}): no topic '{topic}'; create it, or let `negstream produce` do so")]
+    NoTopic {
+        /// The brokers as configured.
+        brokers: String,
+        /// The topic.
+        topic: String,
+    },
+    /// Records that the brokers did not take.
+    #[error("kafka ({brokers}): {count} records for topic '{topic}' were not delivered; the first: {first}")]
+    Undelivered {
+        /// The brokers as configured.
+        brokers: String,
+        /// The topic.
+        topic: String,
+        /// How many.
+        count: u64,
+        /// What Kafka said about the first of them.
+        first: String,
+    },
+    /// Anything else that Kafka said.
+    #[error("kafka ({brokers}): {doing}: {cause}")]
+    Failed {
+        /// The brokers as configured.
+        brokers: String,
+        /// What was being done.
+        doing: String,
+        /// Kafka's own words.
+        cause: String,
+    },
+}
+
+impl ClientError {
+    pub(crate) fn failed(brokers: &str, doing: impl Into<String>, cause: &KafkaError) -> Self {
+        Self::Failed { brokers: brokers.to_owned(), doing: doing.into(), cause: words(cause) }
+    }
+}
+
+/// Checks `kafka.properties` without touching a broker: names and values that are known, none that is negstream's own.
+///
+/// # Errors
+/// The first property that is refused.
+pub fn check_properties(config: &KafkaConfig) -> Result<(), ClientError> {
+    for (key, value) in &config.properties {
+        if let Some((_, reason)) = OWN_PROPERTIES.iter().find(|(own, _)| own == key) {
+            return Err(ClientError::OwnProperty { key: key.clone(), reason });
+        }
+        let mut alone = ClientConfig::new();
+        alone.set(key, value);
+        if let Err(error) = alone.create_native_config() {
+            return Err(bad_property(&error).unwrap_or(ClientError::Property { key: key.clone(), problem: "refused" }));
+        }
+    }
+    Ok(())
+}
+
+/// The error for a property that librdkafka refused, without its value.
+fn bad_property(error: &KafkaError) -> Option<ClientError> {
+    use rdkafka::types::RDKafkaConfRes;
+    let KafkaError::ClientConfig(result, _, key, _) = error else { return None };
+    let problem = match result {
+        RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => "librdkafka knows no such property",
+        _ => "librdkafka refuses the value",
+    };
+    Some(ClientError::Property { key: key.clone(), problem })
+}
+
+/// What every client has in common.
+fn base(brokers: &str) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", brokers);
+    client.set("client.id", "negstream");
+    client.set("socket.keepalive.enable", "true");
+    // A broker that comes back is found again within seconds.
+    client.set("reconnect.backoff.max.ms", "2000");
+    client
+}
+
+fn with_user_properties(mut client: ClientConfig, config: &KafkaConfig) -> Result<ClientConfig, ClientError> {
+    check_properties(config)?;
+    for (key, value) in &config.properties {
+        client.set(key, value);
+    }
+    Ok(client)
+}
+
+/// The properties of the consumer.
+pub(crate) fn consumer_properties(config: &KafkaConfig, brokers: &str) -> Result<ClientConfig, ClientError> {
+    let mut client = base(brokers);
+    client.set("group.id", &config.group);
+    client.set("enable.auto.commit", "false");
+    client.set("enable.auto.offset.store", "false");
+    client.set("auto.offset.reset", "error");
+    client.set("enable.partition.eof", "true");
+    client.set("allow.auto.create.topics", "false");
+    client.set("check.crcs", "true");
+    // Bounds what waits for the trainer; refilled soon after it took some.
+    client.set("queued.max.messages.kbytes", "32768");
+    client.set("fetch.queue.backoff.ms", "50");
+    // Partitions are assigned by hand: a trainer that takes its time loses nothing.
+    client.set("max.poll.interval.ms", "86400000");
+    with_user_properties(client, config)
+}
+
+/// The properties of a producer.
+pub(crate) fn producer_properties(config: &KafkaConfig, brokers: &str) -> Result<ClientConfig, ClientError> {
+    let mut client = base(brokers);
+    client.set("enable.idempotence", "true");
+    // The partition that a Java producer would choose for the same key.
+    client.set("partitioner", "murmur2_random");
+    client.set("linger.ms", "20");
+    client.set("batch.num.messages", "10000");
+    client.set("compression.type", "lz4");
+    client.set("queue.buffering.max.kbytes", "65536");
+    with_user_properties(client, config)
+}
+
+/// The properties of a client that only asks or creates.
+pub(crate) fn admin_properties(config: &KafkaConfig, brokers: &str) -> Result<ClientConfig, ClientError> {
+    let mut client = base(brokers);
+    client.set("allow.auto.create.topics", "false");
+    with_user_properties(client, config)
+}
+
+/// Creates a client; what fails here is its configuration.
+pub(crate) fn create<T>(brokers: &str, created: KafkaResult<T>) -> Result<T, ClientError> {
+    created.map_err(|error| {
+        bad_property(&error).unwrap_or_else(|| ClientError::failed(brokers, "the client cannot be set up", &error))
+    })
+}
+
+/// Kafka's own words for an error, without those of the wrapper.
+pub(crate) fn words(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(code) => code.to_string(),
+        None => match error {
+            KafkaError::AdminOp(code) => code.to_string(),
+            KafkaError::ClientConfig(_, _, key, _) => format!("property '{key}' is refused"),
+            other => other.to_string(),
+        },
+    }
+}
+
+/// True for what no waiting will mend: who we are is refused.
+pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+    )
+}
+
+/// Something to be said once in a while only.
+#[derive(Debug, Default)]
+pub(crate) struct Reminder(Option<Instant>);
+
+impl Reminder {
+    /// For what is worth saying only once it has lasted a while.
+    pub(crate) fn begun() -> Self {
+        Self(Some(Instant::now()))
+    }
+
+    /// True when it is time to say it (again).
+    pub(crate) fn due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= REMINDER);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// What the clients of the program report: log lines, errors, commits.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    refusal: Mutex<Option<String>>,
+    commits_in_flight: AtomicI64,
+    commit_reminder: Mutex<Reminder>,
+}
+
+impl Reports {
+    /// The words that came with the newest error, if it was this one.
+    pub(crate) fn words_for(&self, code: RDKafkaErrorCode) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.as_ref().filter(|(known, _)| *known == code).map(|(_, reason)| reason.clone())
+    }
+
+    /// Why the brokers refused us, if they did.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn commit_begins(&self) {
+        self.commits_in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commits_in_flight(&self) -> i64 {
+        self.commits_in_flight.load(Ordering::Relaxed)
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Transient trouble is waited out, so librdkafka's errors are our warnings.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        tracing::debug!(%code, reason, "kafka reports an error");
+        if is_refusal(code) {
+            *self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason.to_owned());
+        }
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((code, reason.to_owned()));
+    }
+}
+
+impl ConsumerContext for Reports {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.commits_in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = result {
+            let due = self.commit_reminder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).due();
+            if due {
+                // Advisory: nothing but lag monitors reads committed offsets.
+                tracing::warn!(cause = words(&error), "offsets were not committed to the group");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> KafkaConfig {
+        let mut config = crate::config::layers::default().kafka;
+        config.properties.insert(key.to_owned(), value.to_owned());
+        config
+    }
+
+    #[test]
+    fn own_properties_are_refused() {
+        for (key, _) in OWN_PROPERTIES {
+            let error = consumer_properties(&with(key, "true"), "b:1").unwrap_err().to_string();
+            assert!(error.starts_with(&format!("'kafka.properties.{key}' cannot be set: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_properties_win_over_our_defaults() {
+        let client = consumer_properties(&with("queued.max.messages.kbytes", "1024"), "b:1").unwrap();
+        assert_eq!(client.get("queued.max.messages.kbytes"), Some("1024"));
+        assert_eq!(client.get("auto.offset.reset"), Some("error"));
+        let client = producer_properties(&with("compression.type", "none"), "b:1").unwrap();
+        assert_eq!(client.get("compression.type"), Some("none"));
+    }
+
+    #[test]
+    fn mistakes_name_the_property_and_hide_its_value() {
+        let error = check_properties(&with("sasl.pasword", "hunter2")).unwrap_err().to_string();
+        assert_eq!(error, "'kafka.properties.sasl.pasword': librdkafka knows no such property");
+        let error = check_properties(&with("security.protocol", "hunter2")).unwrap_err().to_string();
+        assert_eq!(error, "'kafka.properties.security.protocol': librdkafka refuses the value");
+    }
+}

@@ -1,0 +1,167 @@
+//! What the producers share: sending with back-pressure, and an account of every record.
+//!
+//! Records leave in the order in which they were sent (per partition), each once, even if the connection breaks on the
+//! way: the producer is idempotent. One that fails for good is counted, and the next call says so.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+
+use super::{ClientError, Reminder, Reports, create, words};
+
+/// Records between two looks at what was delivered.
+const SENDS_PER_LOOK: u32 = 256;
+
+/// A producer for one topic.
+pub(super) struct Outbox {
+    producer: BaseProducer<Deliveries>,
+    brokers: String,
+    topic: String,
+    sends: u32,
+}
+
+impl Outbox {
+    /// With `keep_too_large`, a record that the brokers find too large does not count as failed, but waits in
+    /// [`Outbox::too_large`].
+    pub(super) fn open(
+        client: &ClientConfig,
+        brokers: &str,
+        topic: &str,
+        keep_too_large: bool,
+    ) -> Result<Self, ClientError> {
+        let deliveries = Deliveries { keep_too_large, ..Deliveries::default() };
+        let producer = create(brokers, client.create_with_context(deliveries))?;
+        let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+        Ok(Self { producer, brokers, topic, sends: 0 })
+    }
+
+    /// Hands over a record, waiting for room if there is none.
+    pub(super) fn send(
+        &mut self,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+    ) -> Result<(), ClientError> {
+        let mut record = BaseRecord::to(&self.topic);
+        record.key = key;
+        record.payload = payload;
+        record.headers = headers;
+        self.sends += 1;
+        if self.sends >= SENDS_PER_LOOK {
+            self.sends = 0;
+            self.producer.poll(Duration::ZERO);
+            self.check()?;
+        }
+        let mut reminder = Reminder::begun();
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => record = again,
+                Err((error, _)) => {
+                    let doing = format!("a record for topic '{}' cannot be sent", self.topic);
+                    return Err(ClientError::failed(&self.brokers, doing, &error));
+                }
+            }
+            self.producer.poll(Duration::from_millis(100));
+            self.check()?;
+            self.remind(&mut reminder, "the queue of records is full");
+        }
+    }
+
+    /// Waits until every record is delivered or has failed, at most for `patience`.
+    pub(super) fn flush(&mut self, patience: Duration) -> Result<(), ClientError> {
+        let deadline = Instant::now() + patience;
+        let mut reminder = Reminder::begun();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.producer.flush(left.min(super::REMINDER)) {
+                Ok(()) => return self.check(),
+                Err(error) => {
+                    self.check()?;
+                    if left.is_zero() {
+                        let waiting = self.in_flight();
+                        let doing = format!("{waiting} records for topic '{}' are not delivered", self.topic);
+                        return Err(ClientError::failed(&self.brokers, doing, &error));
+                    }
+                }
+            }
+            self.remind(&mut reminder, "records are not delivered yet");
+        }
+    }
+
+    /// Hands back the records that the brokers found too large.
+    pub(super) fn too_large(&mut self) -> Vec<OwnedMessage> {
+        std::mem::take(&mut *lock(&self.producer.context().too_large))
+    }
+
+    /// Records that are neither delivered nor failed.
+    pub(super) fn in_flight(&self) -> u64 {
+        u64::try_from(self.producer.in_flight_count()).unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), ClientError> {
+        let deliveries = self.producer.context();
+        let count = deliveries.failed.load(Ordering::Relaxed);
+        if count == 0 {
+            return Ok(());
+        }
+        let first = lock(&deliveries.first).clone();
+        let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
+        Err(ClientError::Undelivered { brokers, topic, count, first: first.unwrap_or_default() })
+    }
+
+    fn remind(&self, reminder: &mut Reminder, what: &str) {
+        if reminder.due() {
+            tracing::warn!(brokers = self.brokers, topic = self.topic, waiting = self.in_flight(), "{what}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Outbox").field("brokers", &self.brokers).field("topic", &self.topic).finish()
+    }
+}
+
+/// What became of the records.
+#[derive(Debug, Default)]
+struct Deliveries {
+    failed: AtomicU64,
+    first: Mutex<Option<String>>,
+    keep_too_large: bool,
+    too_large: Mutex<Vec<OwnedMessage>>,
+    reports: Reports,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.reports.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let Err((error, message)) = result else { return };
+        if self.keep_too_large && error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+            lock(&self.too_large).push(message.detach());
+        } else if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
+            *lock(&self.first) = Some(words(error));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

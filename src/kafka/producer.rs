@@ -1,0 +1,60 @@
+//! Events into a topic, keyed by user, so that the events of a user stay in order.
+//!
+//! Every event is sent once and in order, even over a connection that breaks; one that the brokers refuse makes the next
+//! call fail. Dropping a producer throws away what was not flushed: that is for the caller to decide. It does not create
+//! the topic; see [`super::admin::ensure_topic`].
+
+use std::time::Duration;
+
+use super::outbox::Outbox;
+use super::{ClientError, producer_properties};
+use crate::config::{FieldNames, KafkaConfig};
+use crate::decode::json;
+use crate::event::Interaction;
+
+/// Sends events to the topic of a configuration.
+#[derive(Debug)]
+pub struct EventProducer {
+    outbox: Outbox,
+    fields: FieldNames,
+}
+
+impl EventProducer {
+    /// Sets up a producer; brokers that are away are noticed by what is sent.
+    ///
+    /// # Errors
+    /// A property that is refused.
+    pub fn open(config: &KafkaConfig, brokers: &str, fields: &FieldNames) -> Result<Self, ClientError> {
+        let outbox = Outbox::open(&producer_properties(config, brokers)?, brokers, &config.topic, false)?;
+        Ok(Self { outbox, fields: fields.clone() })
+    }
+
+    /// Hands over an event; waits while the queue is full.
+    ///
+    /// # Errors
+    /// If this or an earlier event cannot be delivered; the first reason is told.
+    pub fn send(&mut self, event: &Interaction) -> Result<(), ClientError> {
+        self.send_bytes(event.user.as_bytes(), &json::encode(event, &self.fields))
+    }
+
+    /// Hands over bytes as they are, under the given key.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_bytes(&mut self, key: &[u8], payload: &[u8]) -> Result<(), ClientError> {
+        self.outbox.send(Some(key), Some(payload), None)
+    }
+
+    /// Waits until everything is delivered, at most for `patience`.
+    ///
+    /// # Errors
+    /// If something was not delivered, or not in time.
+    pub fn flush(&mut self, patience: Duration) -> Result<(), ClientError> {
+        self.outbox.flush(patience)
+    }
+
+    /// Events handed over whose delivery is still open.
+    pub fn in_flight(&self) -> u64 {
+        self.outbox.in_flight()
+    }
+}

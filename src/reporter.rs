@@ -1,0 +1,351 @@
+//! The reporter: turns what happens in the worker into status, metrics, log lines and a progress bar.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::evaluate::tally::{Figures, Recent, Tally};
+use crate::event::EventCounts;
+use crate::position::Stream;
+use crate::source::kafka::HighWatermarks;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics;
+use crate::telemetry::status::{CheckpointSummary, Evaluation, Phase, Ranking, SharedStatus, Status, StreamLag};
+use crate::trainer::Trainer;
+use crate::trainer::state::State;
+use crate::worker::{Happening, LastCheckpoint};
+
+/// How often a log line sums up where no progress bar is drawn.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Over how long the shown rate is smoothed.
+const RATE_WINDOW: Duration = Duration::from_secs(3);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reporter {
+    status: SharedStatus,
+    health: Health,
+    bar: Option<ProgressBar>,
+    lag: Option<(Vec<Stream>, std::sync::Arc<HighWatermarks>)>,
+    begin: Instant,
+    read_at_begin: u64,
+    logged: Instant,
+    rate: Rate,
+    newest_event: Option<i64>,
+    checkpoint: Option<CheckpointSummary>,
+}
+
+#[derive(Debug)]
+struct Rate {
+    at: Instant,
+    read: u64,
+    per_second: Option<f64>,
+}
+
+impl Reporter {
+    /// Reports on a worker that goes on from `state`.
+    pub fn new(status: SharedStatus, health: Health, state: &State) -> Self {
+        let now = Instant::now();
+        let read = state.events.read;
+        Self {
+            status,
+            health,
+            bar: None,
+            lag: None,
+            begin: now,
+            read_at_begin: read,
+            logged: now,
+            rate: Rate { at: now, read, per_second: None },
+            newest_event: None,
+            checkpoint: None,
+        }
+    }
+
+    /// Draws a bar for a log of `rows` rows, of which `done` were read before, where standard error is a terminal.
+    pub fn draw_bar(&mut self, bars: &MultiProgress, rows: u64, done: u64) {
+        let style = "{bar:30.cyan/dim} {percent:>3}% {human_pos}/{human_len} events  {msg}  {eta} left";
+        let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("━╸─");
+        let bar = bars.add(ProgressBar::new(rows).with_style(style).with_position(done));
+        bar.reset_eta();
+        if !bar.is_hidden() {
+            self.bar = Some(bar);
+        }
+    }
+
+    /// Shows how far each stream is behind.
+    pub fn show_lag(&mut self, streams: Vec<Stream>, watermarks: std::sync::Arc<HighWatermarks>) {
+        self.lag = Some((streams, watermarks));
+    }
+
+    /// Takes note of what happened.
+    pub fn happened(&mut self, trainer: &Trainer, happening: Happening<'_>) {
+        match happening {
+            Happening::Step(report, took) => {
+                metrics::record_step(took.as_secs_f64());
+                self.newest_event = Some(report.last_event);
+            }
+            Happening::Tick => self.tick(trainer),
+            Happening::Checkpoint(last) => {
+                let summary = summary(last);
+                metrics::record_checkpoint(&summary);
+                tracing::info!(
+                    checkpoint = %last.published.path.display(),
+                    events = summary.events,
+                    bytes = summary.bytes,
+                    seconds = format_args!("{:.2}", summary.seconds),
+                    "checkpoint written"
+                );
+                self.checkpoint = Some(summary);
+            }
+            Happening::CheckpointFailed(error) => {
+                metrics::record_checkpoint_failure();
+                tracing::error!(%error, "checkpoint failed, training goes on");
+            }
+        }
+    }
+
+    /// The bar's last words.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Seconds of work, and events read in them.
+    pub fn worked(&self, state: &State) -> (f64, u64) {
+        (self.begin.elapsed().as_secs_f64(), state.events.read - self.read_at_begin)
+    }
+
+    fn tick(&mut self, trainer: &Trainer) {
+        let now = Instant::now();
+        self.health.tick(now);
+        let read = trainer.state.events.read;
+        let elapsed = now - self.rate.at;
+        if elapsed >= Duration::from_millis(200) {
+            let fresh = (read - self.rate.read) as f64 / elapsed.as_secs_f64();
+            let share = 1.0 - (-elapsed.as_secs_f64() / RATE_WINDOW.as_secs_f64()).exp();
+            let smoothed = self.rate.per_second.map_or(fresh, |rate| rate + share * (fresh - rate));
+            self.rate = Rate { at: now, read, per_second: Some(smoothed) };
+        }
+        let status = self.status_of(trainer);
+        metrics::record_status(&status);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(read);
+                bar.set_message(line(&status));
+            }
+            None if self.logged.elapsed() >= LOG_EVERY => {
+                self.logged = now;
+                let hit_rate = status.evaluation.model_recent.map(|ranking| ranking.hit_rate);
+                let popularity = status.evaluation.popularity_recent.map(|ranking| ranking.hit_rate);
+                tracing::info!(
+                    events = read,
+                    events_per_second = status.events_per_second.round(),
+                    items = status.items,
+                    users = status.users,
+                    rejected = status.events.rejected.total(),
+                    loss = status.loss.map(rounded),
+                    mi_bound = status.mi_bound.map(rounded),
+                    recent_hr_20 = hit_rate.map(rounded),
+                    popularity_hr_20 = popularity.map(rounded),
+                    "training"
+                );
+            }
+            None => {}
+        }
+        self.status.publish(status);
+    }
+
+    fn status_of(&self, trainer: &Trainer) -> Status {
+        let state = &trainer.state;
+        let trained = state.last_loss != (0.0, 0.0);
+        Status {
+            phase: if self.rate.per_second.is_some_and(|rate| rate > 0.5) { Phase::Training } else { Phase::Waiting },
+            events: state.events,
+            steps: state.steps,
+            seconds: self.begin.elapsed().as_secs_f64(),
+            events_per_second: self.rate.per_second.unwrap_or(0.0),
+            loss: trained.then_some(state.last_loss.0),
+            mi_bound: trained.then_some(state.last_loss.1),
+            beta: Some(state.model.beta().into()),
+            temperature: Some(state.model.inverse_temperature().recip().into()),
+            items: state.items.len() as u64,
+            users: state.users.ids.len() as u64,
+            evaluation: evaluation(&state.tally),
+            checkpoint: self.checkpoint.clone(),
+            lag: self.lag.iter().flat_map(|(streams, marks)| lag(state, streams, marks)).collect(),
+            newest_event: self.newest_event,
+            history: Default::default(),
+        }
+    }
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1e4).round() / 1e4
+}
+
+/// What a bar says behind the count.
+fn line(status: &Status) -> String {
+    let or_dash = |number: Option<f64>, digits| number.map_or("–".to_owned(), |number| format!("{number:.digits$}"));
+    format!(
+        "{:.0} events/s  loss {}  HR@20 {} (popularity {})",
+        status.events_per_second,
+        or_dash(status.loss, 3),
+        or_dash(status.evaluation.model_recent.map(|ranking| ranking.hit_rate), 3),
+        or_dash(status.evaluation.popularity_recent.map(|ranking| ranking.hit_rate), 3),
+    )
+}
+
+fn lag(state: &State, streams: &[Stream], marks: &HighWatermarks) -> Vec<StreamLag> {
+    let of = |(stream, high): (&Stream, u64)| StreamLag {
+        stream: stream.label.clone(),
+        events: state.positions.next(&stream.name).map(|next| high.saturating_sub(next)),
+    };
+    streams.iter().zip(marks.iter()).map(of).collect()
+}
+
+fn summary(last: &LastCheckpoint) -> CheckpointSummary {
+    let name = last.published.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    CheckpointSummary {
+        name: name.unwrap_or_default(),
+        events: last.events,
+        seconds: last.took.as_secs_f64(),
+        bytes: last.published.bytes,
+    }
+}
+
+fn evaluation(tally: &Tally) -> Evaluation {
+    let whole = |figures: Figures| Ranking { hit_rate: figures.hit_rate, ndcg: figures.ndcg, mrr: figures.mrr };
+    let recent = |recent: Recent| Ranking { hit_rate: recent.hit_rate, ndcg: recent.ndcg, mrr: recent.mrr };
+    Evaluation {
+        events: tally.events,
+        model: tally.model().map(whole),
+        model_recent: tally.recent_model().map(recent),
+        popularity: tally.popularity().map(whole),
+        popularity_recent: tally.recent_popularity().map(recent),
+        recent_events: tally.recent_events().round() as u64,
+        tail_hit_rate: tally.model().map(|figures| figures.tail_hit_rate),
+        head_hit_rate: tally.model().map(|figures| figures.head_hit_rate),
+    }
+}
+
+/// The report of a run, as `--report` and `--json` give it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Since the very first start; `rejected` in all, and by reason.
+    pub events: ReportedEvents,
+    /// Steps since the very first start.
+    pub steps: u64,
+    /// Of this run.
+    pub seconds: f64,
+    /// Of this run.
+    pub events_per_second: f64,
+    /// Known items.
+    pub items: u64,
+    /// Known users.
+    pub users: u64,
+    /// Of the last step, in nats.
+    pub loss: f64,
+    /// Of the last step, in nats.
+    pub mi_bound: f64,
+    /// β.
+    pub beta: f64,
+    /// The newest checkpoint's folder, where there is one.
+    pub checkpoint: Option<String>,
+    /// What the evaluation found.
+    pub evaluation: ReportedEvaluation,
+}
+
+/// Events by what became of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportedEvents {
+    read: u64,
+    used: u64,
+    ignored: u64,
+    rejected: u64,
+    rejected_by_reason: crate::event::Rejections,
+}
+
+/// The model's figures, and decayed popularity's on the same events.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportedEvaluation {
+    events: u64,
+    #[serde(rename = "hr@20")]
+    hit_rate: Option<f64>,
+    #[serde(rename = "ndcg@20")]
+    ndcg: Option<f64>,
+    #[serde(rename = "mrr@20")]
+    mrr: Option<f64>,
+    #[serde(rename = "tail_hr@20")]
+    tail_hit_rate: Option<f64>,
+    #[serde(rename = "head_hr@20")]
+    head_hit_rate: Option<f64>,
+    popularity: Option<Figures>,
+}
+
+impl Report {
+    /// Of a worker in `state` that read `read` events in `seconds`.
+    pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
+        let EventCounts { read: all, used, ignored, rejected } = state.events;
+        let model = state.tally.model();
+        Self {
+            events: ReportedEvents {
+                read: all,
+                used,
+                ignored,
+                rejected: rejected.total(),
+                rejected_by_reason: rejected,
+            },
+            steps: state.steps,
+            seconds,
+            events_per_second: if seconds > 0.0 { read as f64 / seconds } else { 0.0 },
+            items: state.items.len() as u64,
+            users: state.users.ids.len() as u64,
+            loss: state.last_loss.0,
+            mi_bound: state.last_loss.1,
+            beta: state.model.beta().into(),
+            checkpoint,
+            evaluation: ReportedEvaluation {
+                events: state.tally.events,
+                hit_rate: model.map(|figures| figures.hit_rate),
+                ndcg: model.map(|figures| figures.ndcg),
+                mrr: model.map(|figures| figures.mrr),
+                tail_hit_rate: model.map(|figures| figures.tail_hit_rate),
+                head_hit_rate: model.map(|figures| figures.head_hit_rate),
+                popularity: state.tally.popularity(),
+            },
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        let Self { events, steps, seconds, events_per_second, items, users, loss, mi_bound, beta, .. } = self;
+        let mut put = |name: &str, value: String| writeln!(text, "{name:<12} {value}").expect("text grows");
+        put(
+            "events",
+            format!(
+                "{} read, {} used, {} ignored, {} rejected",
+                events.read, events.used, events.ignored, events.rejected
+            ),
+        );
+        put("model", format!("{items} items, {users} users, {steps} steps"));
+        put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s"));
+        put("last step", format!("loss {loss:.3}, information bound {mi_bound:.3} nats, popularity β {beta:.3}"));
+        let evaluation = &self.evaluation;
+        if let (Some(hit_rate), Some(ndcg), Some(mrr)) = (evaluation.hit_rate, evaluation.ndcg, evaluation.mrr) {
+            let (tail, head) = (evaluation.tail_hit_rate.unwrap_or(0.0), evaluation.head_hit_rate.unwrap_or(0.0));
+            put("evaluation", format!("over {} events, ranked before they were learnt", evaluation.events));
+            put("  model", format!("HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail:.4}  head {head:.4}"));
+            if let Some(Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate }) = evaluation.popularity {
+                put("  popularity", format!(
+                    "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail_hit_rate:.4}  head {head_hit_rate:.4}"
+                ));
+            }
+        }
+        put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));
+        text
+    }
+}

@@ -1,0 +1,68 @@
+use super::*;
+use crate::config::Start;
+use opening::starts;
+
+fn marks(all: &[(i32, u64, u64)]) -> Vec<Marks> {
+    all.iter().map(|(id, low, high)| Marks { id: *id, low: *low, high: *high }).collect()
+}
+
+fn positions(all: &[(&str, u64)]) -> Positions {
+    let mut positions = Positions::default();
+    for (name, next) in all {
+        positions.advance(name, *next);
+    }
+    positions
+}
+
+#[test]
+fn the_very_first_start_is_as_configured() {
+    let marks = marks(&[(0, 5, 9), (1, 0, 0)]);
+    let others = positions(&[("kafka/other/0", 3), ("kafka/t2/0", 3), ("parquet/abc", 1)]);
+    assert_eq!(starts("t", Start::Earliest, &others, &marks).unwrap(), [5, 0]);
+    assert_eq!(starts("t", Start::Latest, &others, &marks).unwrap(), [9, 0]);
+}
+
+#[test]
+fn a_new_partition_of_a_known_topic_begins_at_its_oldest_record() {
+    let marks = marks(&[(0, 5, 9), (1, 2, 4)]);
+    for start in [Start::Earliest, Start::Latest] {
+        assert_eq!(starts("t", start, &positions(&[("kafka/t/0", 7)]), &marks).unwrap(), [7, 2]);
+    }
+}
+
+#[test]
+fn both_ends_of_a_partition_are_there() {
+    let marks = marks(&[(0, 5, 9)]);
+    for position in [5, 9] {
+        assert_eq!(starts("t", Start::Latest, &positions(&[("kafka/t/0", position)]), &marks).unwrap(), [position]);
+    }
+}
+
+#[test]
+fn positions_that_are_not_there_are_errors_with_advice() {
+    let marks = marks(&[(0, 5, 9)]);
+    for (name, position, expected) in [
+        ("kafka/t/0", 4, "position 4 of t/0 is not there: it holds 5..9; records were deleted"),
+        ("kafka/t/0", 10, "position 10 of t/0 is not there: it holds 5..9; the topic was created anew"),
+        ("kafka/t/1", 1, "position 1 of t/1 is not there: it holds 0..0; the topic was created anew"),
+    ] {
+        let error = starts("t", Start::Earliest, &positions(&[(name, position)]), &marks).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn what_waiting_cannot_mend_is_final() {
+    use RDKafkaErrorCode as Code;
+    for (code, expected) in [
+        (Code::AutoOffsetReset, Verdict::OutOfRange),
+        (Code::UnknownTopicOrPartition, Verdict::Final),
+        (Code::BadMessage, Verdict::Final),
+        (Code::BrokerTransportFailure, Verdict::Transient),
+        (Code::AllBrokersDown, Verdict::Transient),
+        (Code::LeaderNotAvailable, Verdict::Transient),
+        (Code::GroupAuthorizationFailed, Verdict::Transient),
+    ] {
+        assert_eq!(verdict(code), expected, "{code:?}");
+    }
+}

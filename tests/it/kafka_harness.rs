@@ -1,0 +1,96 @@
+//! A real Apache Kafka for tests, by `tests/kafka/broker.sh`.
+//!
+//! Where java or mvn is missing, tests that need it are left out, loudly; where `NEGSTREAM_REQUIRE` lists `kafka`, that is
+//! a failure. A broker stops when the last test that holds it is done, and also when the test program is killed.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// A running broker, with a folder of its own.
+pub struct Broker {
+    folder: tempfile::TempDir,
+    bootstrap: String,
+}
+
+impl Broker {
+    /// Starts a broker; `None` where that is not possible on this machine.
+    pub fn start() -> Option<Self> {
+        if let Some(missing) = ["java", "mvn"].into_iter().find(|program| !is_there(program)) {
+            return left_out(&format!("{missing} is not installed"));
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        match launch(folder.path()) {
+            Ok(bootstrap) => Some(Self { folder, bootstrap }),
+            Err(problem) => left_out(&problem),
+        }
+    }
+
+    /// A broker that is shared with the other tests that run at the same time.
+    pub fn shared() -> Option<Arc<Self>> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = shared.upgrade() {
+            return Some(running);
+        }
+        let started = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&started);
+        Some(started)
+    }
+
+    /// Where clients reach it.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Stops it, keeping its data and its port.
+    pub fn stop(&self) {
+        let stopped = launcher().arg("stop").arg(self.folder.path()).status();
+        assert!(stopped.expect("the launcher runs").success(), "the broker does not stop");
+    }
+
+    /// Starts it again where it was.
+    pub fn restart(&self) {
+        assert_eq!(launch(self.folder.path()).as_deref(), Ok(self.bootstrap.as_str()));
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = launcher().arg("stop").arg(self.folder.path()).status();
+    }
+}
+
+fn launch(folder: &Path) -> Result<String, String> {
+    let output = launcher()
+        .arg("start")
+        .arg(folder)
+        .env("OWNER", std::process::id().to_string())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("the launcher does not run: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.split_whitespace()
+        .find_map(|word| word.strip_prefix("BOOTSTRAP="))
+        .filter(|_| output.status.success())
+        .map(str::to_owned)
+        .ok_or_else(|| format!("kafka does not start: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn launcher() -> Command {
+    Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker.sh"))
+}
+
+fn is_there(program: &str) -> bool {
+    Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+fn left_out<T>(why: &str) -> Option<T> {
+    let required = std::env::var("NEGSTREAM_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name.trim() == "kafka"), "a real kafka is required: {why}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Written past the capture of the test harness, so that it is seen.
+    let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: {test} needs a real kafka: {why}\n");
+    None
+}

@@ -1,0 +1,4 @@
+//! One binary for all integration tests.
+
+mod kafka_harness;
+mod kafka_source;
