@@ -109,6 +109,42 @@ fn a_property_that_breaks_the_promises_is_refused() {
     assert!(error.contains("'kafka.properties.auto.offset.reset' cannot be set: "), "{error}");
 }
 
+#[test]
+fn brokers_that_refuse_us_are_not_waited_for() {
+    let properties = "\
+        listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+        inter.broker.listener.name=PLAINTEXT\n\
+        sasl.enabled.mechanisms=PLAIN\n\
+        sasl.mechanism.inter.broker.protocol=PLAIN\n\
+        listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+        username=\"alice\" password=\"right\" user_alice=\"right\";\n";
+    let Some(broker) = Broker::start_with(properties) else { return };
+    let mut config = negstream::config::layers::default().kafka;
+    config.brokers = broker.bootstrap().to_owned();
+    for (name, value) in [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "alice"),
+        ("sasl.password", "right"),
+    ] {
+        config.properties.insert(name.to_owned(), value.to_owned());
+    }
+    negstream::kafka::admin::ensure_topic(&config, &config.brokers, &config.topic).unwrap();
+    produce(&config, 0..10);
+    let mut source = open(&config, &Positions::default(), Until::End).unwrap();
+    assert_eq!(items(&read_to_end(&mut source)), expected_items(0..10));
+
+    config.properties.insert("sasl.password".to_owned(), "wr0ng".to_owned());
+    let error = open(&config, &Positions::default(), Until::End).err().unwrap().to_string();
+    assert!(error.contains("uthentication failed") && !error.contains("wr0ng"), "{error}");
+    let error = negstream::kafka::admin::partitions(&config, &config.brokers, "any").unwrap_err().to_string();
+    assert!(error.contains("uthentication failed"), "{error}");
+    let mut producer = producer(&config);
+    producer.send(&event(1)).unwrap();
+    let error = producer.flush(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("uthentication failed"), "{error}");
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
