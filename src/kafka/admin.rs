@@ -3,7 +3,7 @@
 //! Nothing here changes or deletes a topic that exists. The broker inside the process cannot create topics over the
 //! protocol; see [`super::embedded`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -64,9 +64,21 @@ pub fn partitions(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Op
     // A consumer without a group: it asks for metadata and never creates the topic by asking.
     let consumer: BaseConsumer<Reports> = create(brokers, client.create_with_context(Reports::default()))?;
     let doing = || format!("topic '{topic}' cannot be looked up");
-    let metadata = consumer
-        .fetch_metadata(Some(topic), PATIENCE)
-        .map_err(|error| ClientError::failed(brokers, doing(), &error))?;
+    let deadline = Instant::now() + PATIENCE;
+    let metadata = loop {
+        let error = match consumer.fetch_metadata(Some(topic), Duration::from_secs(1)) {
+            Ok(metadata) => break metadata,
+            Err(error) => error,
+        };
+        // Why the brokers refuse us is told on the side, to whoever asks for it.
+        let _ = consumer.poll(Duration::from_millis(100));
+        if let Some(cause) = consumer.context().refusal() {
+            return Err(ClientError::Failed { brokers: brokers.to_owned(), doing: doing(), cause });
+        }
+        if Instant::now() >= deadline {
+            return Err(ClientError::failed(brokers, doing(), &error));
+        }
+    };
     partitions_of(&metadata, topic).map_err(|code| ClientError::Failed {
         brokers: brokers.to_owned(),
         doing: doing(),

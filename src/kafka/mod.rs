@@ -133,7 +133,8 @@ fn bad_property(error: &KafkaError) -> Option<ClientError> {
     let KafkaError::ClientConfig(result, _, key, _) = error else { return None };
     let problem = match result {
         RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => "librdkafka knows no such property",
-        _ => "librdkafka refuses the value",
+        // TLS, for one, is not in every build.
+        _ => "librdkafka refuses the value, or was built without what it needs",
     };
     Some(ClientError::Property { key: key.clone(), problem })
 }
@@ -352,6 +353,9 @@ mod tests {
         let error = check_properties(&with("sasl.pasword", "hunter2")).unwrap_err().to_string();
         assert_eq!(error, "'kafka.properties.sasl.pasword': librdkafka knows no such property");
         let error = check_properties(&with("security.protocol", "hunter2")).unwrap_err().to_string();
-        assert_eq!(error, "'kafka.properties.security.protocol': librdkafka refuses the value");
+        assert_eq!(
+            error,
+            "'kafka.properties.security.protocol': librdkafka refuses the value, or was built without what it needs"
+        );
     }
 }

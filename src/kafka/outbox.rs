@@ -3,7 +3,7 @@
 //! Records leave in the order in which they were sent (per partition), each once, even if the connection breaks on the
 //! way: the producer is idempotent. One that fails for good is counted, and the next call says so.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,12 @@ impl Outbox {
         let deliveries = self.producer.context();
         let count = deliveries.failed.load(Ordering::Relaxed);
         if count == 0 {
-            return Ok(());
+            // Brokers that took records before may only have a bad moment: those are waited for.
+            let refusal = deliveries.reports.refusal().filter(|_| !deliveries.some.load(Ordering::Relaxed));
+            return refusal.map_or(Ok(()), |cause| {
+                let doing = format!("nothing can be sent to topic '{}'", self.topic);
+                Err(ClientError::Failed { brokers: self.brokers.clone(), doing, cause })
+            });
         }
         let first = lock(&deliveries.first).clone();
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
@@ -132,6 +137,8 @@ impl std::fmt::Debug for Outbox {
 /// What became of the records.
 #[derive(Debug, Default)]
 struct Deliveries {
+    /// Whether any record arrived.
+    some: AtomicBool,
     failed: AtomicU64,
     first: Mutex<Option<String>>,
     keep_too_large: bool,
@@ -153,7 +160,10 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, message)) = result else { return };
+        let Err((error, message)) = result else {
+            self.some.store(true, Ordering::Relaxed);
+            return;
+        };
         if self.keep_too_large && error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
             lock(&self.too_large).push(message.detach());
         } else if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {

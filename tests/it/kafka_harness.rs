@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+/// Further server properties, in the broker's folder.
+const PROPERTIES: &str = "further.properties";
+
 /// A running broker, with a folder of its own.
 pub struct Broker {
     folder: tempfile::TempDir,
@@ -17,10 +20,16 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker; `None` where that is not possible on this machine.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts a broker with further server properties.
+    pub fn start_with(properties: &str) -> Option<Self> {
         if let Some(missing) = ["java", "mvn"].into_iter().find(|program| !is_there(program)) {
             return left_out(&format!("{missing} is not installed"));
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join(PROPERTIES), properties).expect("a writable folder");
         match launch(folder.path()) {
             Ok(bootstrap) => Some(Self { folder, bootstrap }),
             Err(problem) => left_out(&problem),
@@ -66,6 +75,7 @@ fn launch(folder: &Path) -> Result<String, String> {
     let output = launcher()
         .arg("start")
         .arg(folder)
+        .env("PROPERTIES", folder.join(PROPERTIES))
         .env("OWNER", std::process::id().to_string())
         .stdin(Stdio::null())
         .output()

@@ -22,19 +22,19 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::kafka_harness::Broker;
 
 /// Long enough for any machine; a test that waits that long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-enum Cluster {
+pub(crate) enum Cluster {
     Embedded(EmbeddedBroker),
     Real(Arc<Broker>),
 }
 
 impl Cluster {
-    fn embedded() -> Self {
+    pub(crate) fn embedded() -> Self {
         Self::Embedded(EmbeddedBroker::start("unused", 1).unwrap())
     }
 
-    fn real() -> Option<Self> {
+    pub(crate) fn real() -> Option<Self> {
         Broker::shared().map(Self::Real)
     }
 
@@ -46,7 +46,7 @@ impl Cluster {
     }
 
     /// The configuration of a new topic.
-    fn topic(&self, topic: &str, partitions: i32) -> KafkaConfig {
+    pub(crate) fn topic(&self, topic: &str, partitions: i32) -> KafkaConfig {
         let mut config = negstream::config::layers::default().kafka;
         config.brokers = self.bootstrap().to_owned();
         config.topic = topic.to_owned();
@@ -65,7 +65,7 @@ impl Cluster {
     }
 }
 
-fn event(number: u32) -> Interaction {
+pub(crate) fn event(number: u32) -> Interaction {
     Interaction {
         user: format!("user {}", number % 7).into(),
         item: format!("item {number}").into(),
@@ -77,15 +77,15 @@ fn event(number: u32) -> Interaction {
     }
 }
 
-fn decoder() -> Decoder {
+pub(crate) fn decoder() -> Decoder {
     Decoder::new(&negstream::config::layers::default().source)
 }
 
-fn producer(config: &KafkaConfig) -> EventProducer {
+pub(crate) fn producer(config: &KafkaConfig) -> EventProducer {
     EventProducer::open(config, &config.brokers, &decoder().fields).unwrap()
 }
 
-fn produce(config: &KafkaConfig, numbers: std::ops::Range<u32>) {
+pub(crate) fn produce(config: &KafkaConfig, numbers: std::ops::Range<u32>) {
     let mut producer = producer(config);
     for number in numbers {
         producer.send(&event(number)).unwrap();
@@ -94,12 +94,12 @@ fn produce(config: &KafkaConfig, numbers: std::ops::Range<u32>) {
     assert_eq!(producer.in_flight(), 0);
 }
 
-fn open(config: &KafkaConfig, positions: &Positions, until: Until) -> Result<KafkaSource, SourceError> {
+pub(crate) fn open(config: &KafkaConfig, positions: &Positions, until: Until) -> Result<KafkaSource, SourceError> {
     KafkaSource::open(config, &config.brokers, decoder(), positions, until, &AtomicBool::new(false))
 }
 
 /// Polls until `enough` or the end.
-fn read_until(
+pub(crate) fn read_until(
     source: &mut KafkaSource,
     enough: impl Fn(&[Record]) -> bool,
 ) -> Result<(Vec<Record>, Status), SourceError> {
@@ -113,13 +113,13 @@ fn read_until(
     }
 }
 
-fn read_to_end(source: &mut KafkaSource) -> Vec<Record> {
+pub(crate) fn read_to_end(source: &mut KafkaSource) -> Vec<Record> {
     let (records, status) = read_until(source, |_| false).unwrap();
     assert_eq!(status, Status::End);
     records
 }
 
-fn next_of(records: &[Record], source: &KafkaSource) -> Positions {
+pub(crate) fn next_of(records: &[Record], source: &KafkaSource) -> Positions {
     let mut positions = source.starts().clone();
     let streams = source.streams();
     for record in records {
@@ -128,14 +128,14 @@ fn next_of(records: &[Record], source: &KafkaSource) -> Positions {
     positions
 }
 
-fn items(records: &[Record]) -> Vec<String> {
+pub(crate) fn items(records: &[Record]) -> Vec<String> {
     let mut items: Vec<String> =
         records.iter().map(|record| record.outcome.as_ref().unwrap().item.to_string()).collect();
     items.sort_unstable();
     items
 }
 
-fn expected_items(numbers: std::ops::Range<u32>) -> Vec<String> {
+pub(crate) fn expected_items(numbers: std::ops::Range<u32>) -> Vec<String> {
     let mut items: Vec<String> = numbers.map(|number| format!("item {number}")).collect();
     items.sort_unstable();
     items

@@ -2,3 +2,4 @@
 
 mod kafka_harness;
 mod kafka_source;
+mod kafka_trouble;
