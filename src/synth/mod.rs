@@ -14,7 +14,7 @@
 //!
 //! The same [`SynthConfig`] gives the same events, bit for bit, in the same build. The work per event is constant: the
 //! tables that items are drawn from are rebuilt topic by topic, each about once in as many events as there are items,
-//! and a new item becomes visible then.
+//! and a new item becomes visible then. A user takes some 220 bytes of memory.
 //!
 //! It deliberately does not imitate any particular shop or site, knows no exposure (what was shown and not taken), and
 //! never repeats an item by accident within a user's last few.
