@@ -16,8 +16,8 @@
 //! tables that items are drawn from are rebuilt topic by topic, each about once in as many events as there are items,
 //! and a new item becomes visible then. A user takes some 220 bytes of memory.
 //!
-//! It deliberately does not imitate any particular shop or site, knows no exposure (what was shown and not taken), and
-//! never repeats an item by accident within a user's last few.
+//! By accident a user hardly ever meets one of the last few items again. The log deliberately does not imitate any
+//! particular shop or site, and knows no exposure (what was shown and not taken).
 
 pub mod log;
 mod names;
