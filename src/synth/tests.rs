@@ -46,7 +46,7 @@ fn a_session_mostly_stays_in_one_topic_of_one_user() {
         all += events.len();
     }
     let share = largest as f64 / all as f64;
-    assert!((0.75..0.98).contains(&share), "{share} of a session's events are about its topic");
+    assert!((0.7..0.95).contains(&share), "{share} of a session's events are about its topic");
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn difficulty(config: SynthConfig, events: usize) -> (f64, f64) {
 fn topics_are_worth_knowing() {
     let (popularity, topic) = difficulty(SynthConfig::default(), 200_000);
     eprintln!("hit rate at 20: popularity {popularity:.3}, topic {topic:.3}");
-    assert!((0.08..0.20).contains(&popularity), "decayed popularity: {popularity}");
-    assert!((0.38..0.60).contains(&topic), "knowing the topic: {topic}");
+    assert!((0.10..0.20).contains(&popularity), "decayed popularity: {popularity}");
+    assert!((0.40..0.56).contains(&topic), "knowing the topic: {topic}");
 }
 
 #[test]

@@ -128,26 +128,14 @@ async fn run(listener: TcpListener, handles: Handles, stopped: oneshot::Receiver
     };
     let (last_call, called) = oneshot::channel::<()>();
     let graceful = async move {
-        // A server whose handle is gone without a word stops too.
-        let _ = stopped.await;
-        let _ = last_call.send(());
-    };
-    let deadline = async move {
         let _ = called.await;
-        tokio::time::sleep(PATIENCE).await;
     };
-    let serving = axum::serve(listener, router(handles)).with_graceful_shutdown(graceful).into_future();
+    let serving = tokio::spawn(axum::serve(listener, router(handles)).with_graceful_shutdown(graceful).into_future());
+    // A server whose handle is gone without a word stops too.
+    let _ = stopped.await;
+    let _ = last_call.send(());
     // A client that never ends its request must not keep the worker from ending.
-    let mut serving = std::pin::pin!(serving);
-    let mut deadline = std::pin::pin!(deadline);
-    std::future::poll_fn(|context| {
-        use std::future::Future as _;
-        if serving.as_mut().poll(context).is_ready() {
-            return std::task::Poll::Ready(());
-        }
-        deadline.as_mut().poll(context)
-    })
-    .await;
+    let _ = tokio::time::timeout(PATIENCE, serving).await;
 }
 
 fn router(handles: Handles) -> Router {

@@ -38,10 +38,12 @@ pub enum LogError {
     Taken,
 }
 
+type WriteLine = dyn Fn(&[u8]) + Send + Sync;
+
 /// Where lines go: takes one whole line at a time, its end included.
 #[derive(Clone)]
 pub struct LineWriter {
-    write: Arc<dyn Fn(&[u8]) + Send + Sync>,
+    write: Arc<WriteLine>,
     colours: bool,
 }
 
