@@ -338,11 +338,17 @@ impl Report {
         if let (Some(hit_rate), Some(ndcg), Some(mrr)) = (evaluation.hit_rate, evaluation.ndcg, evaluation.mrr) {
             let (tail, head) = (evaluation.tail_hit_rate.unwrap_or(0.0), evaluation.head_hit_rate.unwrap_or(0.0));
             put("evaluation", format!("over {} events, ranked before they were learnt", evaluation.events));
-            put("  model", format!("HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail:.4}  head {head:.4}"));
+            put(
+                "  model",
+                format!("HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail:.4}  head {head:.4}"),
+            );
             if let Some(Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate }) = evaluation.popularity {
-                put("  popularity", format!(
-                    "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail_hit_rate:.4}  head {head_hit_rate:.4}"
-                ));
+                put(
+                    "  popularity",
+                    format!(
+                        "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail_hit_rate:.4}  head {head_hit_rate:.4}"
+                    ),
+                );
             }
         }
         put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));

@@ -220,7 +220,9 @@ impl Worker {
                 observer(&self.trainer, Happening::Checkpoint(last));
             }
             match (&outcome, saved) {
-                (Err(error), Err(unsaved)) => tracing::error!(%error, %unsaved, "the source failed, and so did the checkpoint"),
+                (Err(error), Err(unsaved)) => {
+                    tracing::error!(%error, %unsaved, "the source failed, and so did the checkpoint")
+                }
                 (_, saved) => saved?,
             }
         }

@@ -104,7 +104,10 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
 }
 
 fn heading() -> String {
-    format!("{:>9}  {:>7}  {:>6}  {:>9}  {:>8}  {:>10}\n", "events", "items", "users", "events/s", "HR@20", "popularity")
+    format!(
+        "{:>9}  {:>7}  {:>6}  {:>9}  {:>8}  {:>10}\n",
+        "events", "items", "users", "events/s", "HR@20", "popularity"
+    )
 }
 
 fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {

@@ -18,8 +18,18 @@ pub(super) fn inspect(options: Inspect) -> anyhow::Result<()> {
     }
     let mut text = String::new();
     let events = &manifest.events;
-    writeln!(text, "{}  intact, format {}, written by negstream {}", intact.path.display(), manifest.format, manifest.negstream)?;
-    writeln!(text, "model      {} items × {} dimensions ({}), {} users, seed {}", manifest.items, manifest.dim, manifest.likeness, manifest.users, manifest.seed)?;
+    writeln!(
+        text,
+        "{}  intact, format {}, written by negstream {}",
+        intact.path.display(),
+        manifest.format,
+        manifest.negstream
+    )?;
+    writeln!(
+        text,
+        "model      {} items × {} dimensions ({}), {} users, seed {}",
+        manifest.items, manifest.dim, manifest.likeness, manifest.users, manifest.seed
+    )?;
     writeln!(text, "score      τ {:.4}, β {:.4}", manifest.temperature, manifest.beta)?;
     writeln!(
         text,

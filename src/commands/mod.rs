@@ -56,7 +56,8 @@ fn load(layers: &Layers) -> anyhow::Result<Config> {
 /// The same, with defaults of a command's own below what the user says on the command line.
 fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
     // Names of other programs' variables may be anything; ours are text.
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let flags = [defaults, &layers.set].concat();
     let config = layers::load(layers.config.as_deref(), environment, &flags)?;
     crate::kafka::check_properties(&config.kafka)?;
@@ -94,7 +95,9 @@ impl Surroundings {
 
     /// A bar for work that trains nothing.
     fn bar(&self, total: u64, unit: &str) -> ProgressBar {
-        let style = format!("{{bar:30.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
+        let style = format!(
+            "{{bar:30.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left"
+        );
         let style = ProgressStyle::with_template(&style).expect("a valid template").progress_chars("━╸─");
         self.bars.add(ProgressBar::new(total).with_style(style))
     }
@@ -103,7 +106,8 @@ impl Surroundings {
     fn conclude(&self, worker: &Worker, reporter: &Reporter, output: &Output) -> anyhow::Result<()> {
         reporter.finish();
         self.status.enter(Phase::Done);
-        let report = Report::new(&worker.trainer.state, reporter.worked(&worker.trainer.state), worker.checkpoint_path());
+        let report =
+            Report::new(&worker.trainer.state, reporter.worked(&worker.trainer.state), worker.checkpoint_path());
         if let Some(path) = &output.report {
             write_whole(path, &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
         }

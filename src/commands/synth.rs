@@ -9,7 +9,8 @@ use crate::synth::{Synth, SynthConfig};
 pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
     let around = Surroundings::set_up(config)?;
     let Options { events, output, users, items, topics, lifetime } = options;
-    let mut synth = Synth::new(SynthConfig { seed: config.seed, users, items, topics, lifetime, ..SynthConfig::default() });
+    let mut synth =
+        Synth::new(SynthConfig { seed: config.seed, users, items, topics, lifetime, ..SynthConfig::default() });
     let bar = around.bar(events, "events");
     let stop = around.stop.clone();
     write_parquet(&mut synth, events, &output, |written| {

@@ -1,5 +1,6 @@
 //! Layering: default, file, environment, flags; each names its keys in full, so a mistake is reported with its place.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -238,6 +239,8 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         Err(ConfigError::Value { place: "configuration".to_owned(), key: key.to_owned(), message: message.to_owned() })
     };
     let share = |value: f64| (0.0..=1.0).contains(&value);
+    // Not a number is not at least one.
+    let at_least_one = |value: f64| matches!(value.partial_cmp(&1.0), Some(Ordering::Greater | Ordering::Equal));
     let positive = |value: f32| value.is_finite() && value > 0.0;
     match () {
         () if !(1..=4096).contains(&config.model.dim) => refuse("model.dim", "must lie in 1..=4096"),
@@ -247,9 +250,8 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         () if !(2..=65_536).contains(&config.train.batch) => refuse("train.batch", "must lie in 2..=65536"),
         () if !positive(config.train.learning_rate) => refuse("train.learning_rate", "must be above 0"),
         () if config.negatives.bank > 1 << 22 => refuse("negatives.bank", "must be at most 4194304"),
-        // `nan` is refused too.
-        () if !(config.negatives.half_life >= 1.0) => refuse("negatives.half_life", "must be at least 1"),
-        () if !(config.repetition.half_life >= 1.0) => refuse("repetition.half_life", "must be at least 1"),
+        () if !at_least_one(config.negatives.half_life) => refuse("negatives.half_life", "must be at least 1"),
+        () if !at_least_one(config.repetition.half_life) => refuse("repetition.half_life", "must be at least 1"),
         () if !(1..=1024).contains(&config.context.length) => refuse("context.length", "must lie in 1..=1024"),
         () if !(1..=65_536).contains(&config.repetition.items) => refuse("repetition.items", "must lie in 1..=65536"),
         () if !share(config.evaluate.share) => refuse("evaluate.share", "must lie in 0..=1"),

@@ -24,12 +24,16 @@ pub(super) fn block<const FMA: bool, const ROWS: usize>(
     stride: usize,
 ) -> [Lanes; ROWS] {
     let dim = packed.len();
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * stride..][..dim]);
+    // Cut to length before the loop, so that nothing inside it is checked.
+    let mut each: [&[f32]; ROWS] = [&[]; ROWS];
+    for row in 0..ROWS {
+        each[row] = &rows[row * stride..][..dim];
+    }
     let mut sums = [[0.0; LANES]; ROWS];
     for k in 0..dim {
         let numbers = &packed[k];
         for row in 0..ROWS {
-            let number = rows[row][k];
+            let number = each[row][k];
             for lane in 0..LANES {
                 sums[row][lane] = multiply_add::<FMA>(number, numbers[lane], sums[row][lane]);
             }
@@ -38,26 +42,33 @@ pub(super) fn block<const FMA: bool, const ROWS: usize>(
     sums
 }
 
-/// Calls `each(row, products)` for every row of `rows` (n × `stride`), in order.
+/// What is done with the products of one row. A trait and not a closure: a closure would not be compiled for the
+/// instruction set of the function that it is written in.
+pub(super) trait Consumer {
+    /// Takes the products of row `row` with the packed block.
+    fn take(&mut self, row: usize, products: &Lanes);
+}
+
+/// Hands the products of every row of `rows` (n × `stride`) to `consumer`, in order.
 #[inline(always)]
 pub(super) fn for_rows<const FMA: bool, const ROWS: usize>(
     packed: &[Lanes],
     rows: &[f32],
     stride: usize,
-    mut each: impl FnMut(usize, &Lanes),
+    consumer: &mut impl Consumer,
 ) {
     let n_rows = rows.len() / stride;
     let mut row = 0;
     while row + ROWS <= n_rows {
         let products = block::<FMA, ROWS>(packed, &rows[row * stride..], stride);
-        for (offset, product) in products.iter().enumerate() {
-            each(row + offset, product);
+        for offset in 0..ROWS {
+            consumer.take(row + offset, &products[offset]);
         }
         row += ROWS;
     }
     while row < n_rows {
         let [product] = block::<FMA, 1>(packed, &rows[row * stride..], stride);
-        each(row, &product);
+        consumer.take(row, &product);
         row += 1;
     }
 }

@@ -8,7 +8,7 @@
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::dots::{for_rows, pack};
+use super::dots::{Consumer, for_rows, pack};
 use super::exp::exp;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
@@ -153,6 +153,22 @@ for_each_isa!(run_tile = tile(
     pair_gradients: &mut [f32],
 ));
 
+/// Turns products into logits.
+struct Columns<'a, const FMA: bool> {
+    bias: &'a [f32],
+    inverse_temperature: f32,
+    logits: &'a mut [Lanes],
+}
+
+impl<const FMA: bool> Consumer for Columns<'_, FMA> {
+    #[inline(always)]
+    fn take(&mut self, row: usize, products: &Lanes) {
+        for lane in 0..LANES {
+            self.logits[row][lane] = multiply_add::<FMA>(self.inverse_temperature, products[lane], self.bias[row]);
+        }
+    }
+}
+
 /// One tile: queries `queries` against all candidates.
 #[inline(always)]
 fn tile<const FMA: bool, const ROWS: usize>(
@@ -172,12 +188,9 @@ fn tile<const FMA: bool, const ROWS: usize>(
     // Logits, and the largest of each lane.
     let logits = &mut group.logits;
     logits.resize(problem.bias.len(), [0.0; LANES]);
-    for_rows::<FMA, ROWS>(&group.packed, candidates, stride, |column, products| {
-        for lane in 0..LANES {
-            let bias = problem.bias[column];
-            logits[column][lane] = multiply_add::<FMA>(problem.inverse_temperature, products[lane], bias);
-        }
-    });
+    let inverse_temperature = problem.inverse_temperature;
+    let mut columns = Columns::<FMA> { bias: problem.bias, inverse_temperature, logits };
+    for_rows::<FMA, ROWS>(&group.packed, candidates, stride, &mut columns);
     let pairs_of = |query: usize| problem.pairs.starts[query] as usize..problem.pairs.starts[query + 1] as usize;
     for (lane, query) in queries.clone().enumerate() {
         for pair in pairs_of(query) {
@@ -302,8 +315,10 @@ fn add_candidate_gradients<const FMA: bool, const ROWS: usize>(
     fn rows<const FMA: bool, const ROWS: usize>(weights: &[Lanes], queries: &[f32], stride: usize, sums: &mut [f32]) {
         let weights: &[Lanes; ROWS] = weights[..ROWS].try_into().expect("ROWS rows");
         for k in (0..stride).step_by(LANES) {
-            let mut block: [Lanes; ROWS] =
-                std::array::from_fn(|row| sums[row * stride + k..][..LANES].try_into().expect("a block"));
+            let mut block = [[0.0; LANES]; ROWS];
+            for row in 0..ROWS {
+                block[row].copy_from_slice(&sums[row * stride + k..][..LANES]);
+            }
             for (lane, query) in queries.chunks_exact(stride).enumerate() {
                 let numbers: &Lanes = query[k..k + LANES].try_into().expect("a block");
                 for row in 0..ROWS {

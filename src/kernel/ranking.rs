@@ -3,7 +3,7 @@
 //! `score = item_scale · query·row + item_bias`, computed by the same sequence of operations for a whole chunk of the
 //! table ([`count_above`]) and for single items ([`score_items`]), so that equal scores are equal to the bit.
 
-use super::dots::{for_rows, pack};
+use super::dots::{Consumer, block, for_rows, pack};
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
@@ -68,27 +68,38 @@ pub fn score_items<'a>(
 for_each_isa!(run_count = count(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
-#[inline(always)]
-fn count<const FMA: bool, const ROWS: usize>(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts) {
-    let mut found = *counts;
-    for_rows::<FMA, ROWS>(packed, items.rows, packed.len(), |item, products| {
-        let (scale, bias) = (items.scale[item], items.bias[item]);
+/// Compares scores with the targets as they come.
+struct Comparison<'a, const FMA: bool> {
+    items: Items<'a>,
+    targets: &'a Lanes,
+    counts: Counts,
+}
+
+impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
+    #[inline(always)]
+    fn take(&mut self, row: usize, products: &Lanes) {
+        let (scale, bias) = (self.items.scale[row], self.items.bias[row]);
         for lane in 0..LANES {
             let score = multiply_add::<FMA>(products[lane], scale, bias);
-            found.above[lane] += u32::from(score > targets[lane]);
-            found.equal[lane] += u32::from(score == targets[lane]);
+            self.counts.above[lane] += u32::from(score > self.targets[lane]);
+            self.counts.equal[lane] += u32::from(score == self.targets[lane]);
         }
-    });
-    *counts = found;
+    }
+}
+
+#[inline(always)]
+fn count<const FMA: bool, const ROWS: usize>(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts) {
+    let mut comparison = Comparison::<FMA> { items, targets, counts: *counts };
+    for_rows::<FMA, ROWS>(packed, items.rows, packed.len(), &mut comparison);
+    *counts = comparison.counts;
 }
 
 #[inline(always)]
 fn score<const FMA: bool, const ROWS: usize>(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes {
+    let [products] = block::<FMA, 1>(packed, query, query.len());
     let mut scores = [0.0; LANES];
-    for_rows::<FMA, 1>(packed, query, query.len(), |_, products| {
-        for lane in 0..LANES {
-            scores[lane] = multiply_add::<FMA>(products[lane], scale[lane], bias[lane]);
-        }
-    });
+    for lane in 0..LANES {
+        scores[lane] = multiply_add::<FMA>(products[lane], scale[lane], bias[lane]);
+    }
     scores
 }
