@@ -95,9 +95,9 @@ impl Trainer {
             kernel: Kernel::detect(),
             pool,
             objective: InfoNce {
-                weight,
+                weight: weight as f32,
                 repeat: config.evaluate.repeat,
-                learning_rate: config.train.learning_rate,
+                learning_rate: config.train.learning_rate as f32,
                 learn_popularity: config.model.learn_popularity,
                 learn_temperature: config.model.learn_temperature,
             },
