@@ -1,10 +1,13 @@
 //! One binary for all integration tests.
 
+mod bad_input;
 mod evaluator;
 mod files;
 mod kafka_harness;
+mod kafka_replay;
 mod kafka_source;
 mod kafka_trouble;
+mod python;
 mod quality;
 mod recovery;
 mod support;

@@ -154,7 +154,7 @@ fn flip(path: &Path) {
 
 fn truncate(path: &Path) {
     let bytes = support::read(path);
-    std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
 
 fn delete(path: &Path) {
