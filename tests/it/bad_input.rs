@@ -210,7 +210,8 @@ fn dead_letters_are_written_once_whatever_kills_the_worker() {
     }
     let report = run(&mut start("5000")).ended(0).json();
     assert_eq!(report["events"]["rejected"].as_u64().unwrap(), bad.len() as u64);
-    assert_eq!(rows_of(&letters(&place.path("letters.jsonl"))), bad);
+    // Thousands: not shown.
+    assert!(rows_of(&letters(&place.path("letters.jsonl"))) == bad, "letters are missing, or twice");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod bad_input;
+mod cli;
 mod evaluator;
 mod files;
 mod kafka_harness;
@@ -10,4 +11,6 @@ mod kafka_trouble;
 mod python;
 mod quality;
 mod recovery;
+mod replay;
 mod support;
+mod tidy;
