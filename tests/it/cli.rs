@@ -129,16 +129,13 @@ fn secrets_are_never_shown() {
         set(&mut command, &settings.iter().map(String::as_str).collect::<Vec<_>>());
         command
     };
-    let keys = ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret"];
-    for key in keys {
-        let said = not_shown(&mut check(&[with(&format!("{key}={SECRET}"))]), 0);
-        assert!(said.out.contains(&format!("\"{key}\" = \"(not shown)\"")), "{}", said.out);
-    }
+    let said = not_shown(&mut check(&[with(&format!("sasl.password={SECRET}"))]), 0);
+    assert!(said.out.contains("\"sasl.password\" = \"(not shown)\""), "{}", said.out);
     // Nor where something is wrong: a mistyped key, a value that is refused, a file that is not TOML or holds a number.
     not_shown(&mut check(&[format!("kafka.propertis.sasl.password={SECRET}")]), 2);
     not_shown(&mut check(&[with(&format!("sasl.pasword={SECRET}"))]), 2);
     not_shown(&mut check(&[with(&format!("security.protocol={SECRET}"))]), 2);
-    for (name, line) in [("number", format!("{SECRET}")), ("broken", format!("\"{SECRET}\" oops"))] {
+    for (name, line) in [("number", SECRET.to_owned()), ("broken", format!("\"{SECRET}\" oops"))] {
         std::fs::write(place.path(name), format!("[kafka.properties]\n\"sasl.password\" = {line}\n")).unwrap();
         let said = not_shown(negstream().args(["config", "check", "-c", name]), 2);
         assert!(said.err.contains(if name == "number" { "sasl.password" } else { "line 2" }), "{}", said.err);

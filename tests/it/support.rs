@@ -256,6 +256,11 @@ impl Background {
         address.unwrap_or_else(|| panic!("it serves nothing: {}", self.said))
     }
 
+    /// Whether it ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked for").is_some()
+    }
+
     /// Asks it to stop, as an operator does.
     pub fn terminate(&self) {
         // The shell's own: there is one wherever the tests run, a program of that name is not.
