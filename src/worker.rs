@@ -132,11 +132,12 @@ impl Worker {
     /// A worker that goes on from `origin`.
     ///
     /// # Errors
-    /// Where threads cannot be started, or a first checkpoint cannot be written: one that begins anew beside older
-    /// checkpoints says so at once, lest a restart go on from those.
+    /// Where threads cannot be started, or a first checkpoint cannot be written. One that begins anew beside older
+    /// checkpoints says so at once, lest a restart go on from those; one with a file of dead letters records where its
+    /// own begin, lest a restart write them twice.
     pub fn new(config: &Config, origin: Origin, dead_letters: DeadLetters) -> anyhow::Result<Self> {
         let Origin { checkpoint, state, store } = origin;
-        let begins_anew = checkpoint.is_none() && !store.is_empty()?;
+        let begins_anew = checkpoint.is_none() && (dead_letters.length().is_some() || !store.is_empty()?);
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
