@@ -251,7 +251,7 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
     let share = |value: f64| (0.0..=1.0).contains(&value);
     // Not a number is not at least one.
     let at_least_one = |value: f64| matches!(value.partial_cmp(&1.0), Some(Ordering::Greater | Ordering::Equal));
-    let positive = |value: f32| value.is_finite() && value > 0.0;
+    let positive = |value: f64| value.is_finite() && value > 0.0;
     match () {
         () if !(1..=4096).contains(&config.model.dim) => refuse("model.dim", "must lie in 1..=4096"),
         () if !positive(config.model.temperature) => refuse("model.temperature", "must be above 0"),
