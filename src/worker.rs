@@ -14,7 +14,8 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{differences, lasting};
 use crate::checkpoint::store::{Intact, Published, Store, newest_intact};
 use crate::config::Config;
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetterError, DeadLetters};
+use crate::event::Rejection;
 use crate::source::{Feed, Message};
 use crate::trainer::snapshot;
 use crate::trainer::state::State;
@@ -71,6 +72,10 @@ pub struct Worker {
     dead_letters_settled: Option<u64>,
     /// Records read at the newest checkpoint, whether ours or restored.
     saved_at: Option<u64>,
+    /// Records read at which the next checkpoint is due.
+    due: u64,
+    /// Records rejected by this process.
+    rejected: u64,
     last: Option<LastCheckpoint>,
     restored: Option<PathBuf>,
 }
@@ -127,11 +132,12 @@ impl Worker {
     /// A worker that goes on from `origin`.
     ///
     /// # Errors
-    /// Where threads cannot be started, or a first checkpoint cannot be written: one that begins anew beside older
-    /// checkpoints says so at once, lest a restart go on from those.
+    /// Where threads cannot be started, or a first checkpoint cannot be written. One that begins anew beside older
+    /// checkpoints says so at once, lest a restart go on from those; one with a file of dead letters records where its
+    /// own begin, lest a restart write them twice.
     pub fn new(config: &Config, origin: Origin, dead_letters: DeadLetters) -> anyhow::Result<Self> {
         let Origin { checkpoint, state, store } = origin;
-        let begins_anew = checkpoint.is_none() && !store.is_empty()?;
+        let begins_anew = checkpoint.is_none() && (dead_letters.length().is_some() || !store.is_empty()?);
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
@@ -139,9 +145,12 @@ impl Worker {
             config: config.clone(),
             store,
             dead_letters,
+            due: 0,
+            rejected: 0,
             last: None,
             restored: checkpoint.map(|intact| intact.path),
         };
+        worker.due = next_due(config, &worker.trainer);
         if begins_anew {
             worker.checkpoint()?;
         }
@@ -179,14 +188,13 @@ impl Worker {
                     for record in records {
                         if let Err(rejection) = &record.outcome {
                             let label = &feed.streams[record.stream as usize].label;
-                            tracing::debug!(at = label, offset = record.offset, reason = rejection.reason.name(), detail = %rejection.detail, "record rejected");
-                            self.dead_letters.write(label, record.offset, rejection)?;
+                            self.reject(label, record.offset, rejection)?;
                         }
                         let begin = Instant::now();
                         let Some(report) = self.trainer.take(record) else { continue };
                         self.dead_letters_settled = self.dead_letters.length();
                         observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
-                        if self.is_due() {
+                        if self.trainer.state.events.read >= self.due {
                             self.checkpoint_in_passing(feed, observer);
                         }
                         if stop.load(Ordering::Relaxed) {
@@ -231,13 +239,9 @@ impl Worker {
         Ok(outcome?)
     }
 
-    fn is_due(&self) -> bool {
-        let read = self.trainer.state.events.read;
-        let every = self.config.checkpoint.every_events;
-        read / every > self.saved_at.unwrap_or(0) / every
-    }
-
     fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) {
+        // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
+        self.due = next_due(&self.config, &self.trainer);
         match self.checkpoint() {
             Ok(()) => {
                 feed.acknowledge(self.trainer.state.positions.clone());
@@ -245,13 +249,24 @@ impl Worker {
                     observer(&self.trainer, Happening::Checkpoint(last));
                 }
             }
-            Err(error) => {
-                // Not tried again before the next is due: a full disk stays full for a while.
-                self.saved_at = Some(self.trainer.state.events.read);
-                observer(&self.trainer, Happening::CheckpointFailed(&error));
-                self.saved_at = self.last.as_ref().map(|last| last.events).max(self.saved_at);
-            }
+            Err(error) => observer(&self.trainer, Happening::CheckpointFailed(&error)),
         }
+    }
+
+    /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.
+    fn reject(&mut self, stream: &str, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+        self.rejected += 1;
+        if self.rejected.is_power_of_two() {
+            tracing::warn!(
+                place = stream,
+                offset,
+                reason = rejection.reason.name(),
+                detail = %rejection.detail,
+                so_far = self.rejected,
+                "record rejected"
+            );
+        }
+        self.dead_letters.write(stream, offset, rejection)
     }
 
     fn checkpoint(&mut self) -> Result<(), CheckpointError> {
@@ -268,4 +283,9 @@ impl Worker {
         self.last = Some(LastCheckpoint { published, events: state.events.read, took: begin.elapsed() });
         Ok(())
     }
+}
+
+/// The next multiple of the interval, so that checkpoints stand at the same places however often a run is resumed.
+fn next_due(config: &Config, trainer: &Trainer) -> u64 {
+    (trainer.state.events.read / config.checkpoint.every_events + 1) * config.checkpoint.every_events
 }

@@ -27,8 +27,10 @@ use crate::worker::{Ending, Happening, Origin, Worker};
 
 /// The embedded broker keeps about 5 MiB of a partition, some 40,000 events: the producer must not run further ahead.
 const LEAD: u64 = 15_000;
-/// Lines of figures that are printed on the way.
-const LINES: u64 = 20;
+/// Lines of figures that are printed on the way, besides those of the beginning.
+const LINES: u64 = 15;
+/// Events before the first of them.
+const FIRST_LINE: u64 = 1_000;
 
 pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let dir = options.dir.join("checkpoints");
@@ -74,15 +76,16 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     around.health.release(Latch::SourceOpen);
 
     let every = (options.events / LINES).max(1);
-    let mut printed = 0;
+    let mut next_line = FIRST_LINE.min(every);
     let taken = Arc::clone(&producer.taken);
     let ending = worker.work(&feed, around.stop.flag(), &mut |trainer, happening| {
         let read = trainer.state.events.read;
         taken.store(read, Ordering::Relaxed);
         let is_step = matches!(happening, Happening::Step(..));
         reporter.happened(trainer, happening);
-        if is_step && read / every > printed {
-            printed = read / every;
+        if is_step && read >= next_line {
+            // Close together at first, where most is learnt.
+            next_line += next_line.min(every);
             print(&figures(trainer, reporter.worked(&trainer.state)));
         }
     });

@@ -21,6 +21,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::{Cli, Command, Layers, Output};
 use crate::config::{Config, layers};
+use crate::exit::UsageError;
 use crate::reporter::{Report, Reporter};
 use crate::signals::{self, Stop};
 use crate::telemetry::health::Health;
@@ -114,6 +115,16 @@ impl Surroundings {
         print(&if output.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() });
         Ok(())
     }
+}
+
+/// A report that could not be written is found out before the work, not after it.
+fn check_output(output: &Output) -> anyhow::Result<()> {
+    let Some(path) = &output.report else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    Err(UsageError(format!("--report {}: no such folder, or a folder itself", path.display())).into())
 }
 
 /// Prints to standard output; whoever reads it may have heard enough.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Surroundings;
+use super::{Surroundings, check_output};
 use crate::cli::Replay;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
@@ -14,6 +14,7 @@ use crate::source::spawn;
 use crate::worker::{Ending, Origin, Worker};
 
 pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
+    check_output(&options.output)?;
     let around = Surroundings::set_up(config)?;
     let reading = LogOptions {
         fields: config.source.fields.clone(),

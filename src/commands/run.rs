@@ -1,6 +1,6 @@
 //! `run`: train on a Kafka topic until told to stop.
 
-use super::Surroundings;
+use super::{Surroundings, check_output};
 use crate::cli::Run;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
@@ -16,6 +16,7 @@ use crate::telemetry::status::Phase;
 use crate::worker::{Ending, Origin, Worker};
 
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
+    check_output(&options.output)?;
     let around = Surroundings::set_up(config)?;
     let server = around.serve(config)?;
     around.status.enter(Phase::Restoring);

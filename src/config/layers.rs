@@ -92,12 +92,12 @@ pub fn load(
         layer(&format!("environment variable {name}"), assignment(&key, &text, &defaults))?;
     }
     for flag in flags {
-        let place = format!("--set {flag}");
         let Some((key, text)) = flag.split_once('=') else {
-            let message = "expected KEY=VALUE".to_owned();
+            let (place, message) = ("--set".to_owned(), "expected KEY=VALUE".to_owned());
             return Err(ConfigError::Value { place, key: flag.clone(), message });
         };
-        layer(&place, assignment(key.trim(), text.trim(), &defaults))?;
+        // Without the value, which may be secret even where its key is mistyped.
+        layer(&format!("--set {}", key.trim()), assignment(key.trim(), text.trim(), &defaults))?;
     }
     let config = build(&merged, "configuration")?;
     check_values(&config)?;
@@ -127,26 +127,32 @@ pub fn shown(config: &Config) -> Result<String, toml::ser::Error> {
 }
 
 fn parse(text: &str, place: &str) -> Result<Table, ConfigError> {
-    text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
-        place: place.to_owned(),
-        message: error.to_string().trim_end().to_owned(),
+    text.parse().map_err(|error: toml::de::Error| {
+        // The parser's own display would show the line, which may hold a password.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let (line, column) =
+            (before.split('\n').count(), before.rsplit('\n').next().unwrap_or_default().chars().count());
+        let message = format!("line {line}, column {}: {}", column + 1, error.message().trim());
+        ConfigError::Syntax { place: place.to_owned(), message }
     })
 }
 
 /// `a.b.c = text` as nested tables; text that is no TOML value (`brokers=localhost:9092`), or whose key holds a string
-/// by default, is taken as a string.
+/// by default or in an open table, is taken as a string.
 fn assignment(key: &str, text: &str, defaults: &Table) -> Table {
+    // The keys of an open table may themselves hold dots.
+    let open =
+        OPEN_TABLES.iter().find_map(|table| key.strip_prefix(table)?.strip_prefix('.').map(|rest| (*table, rest)));
     let wanted = lookup(defaults, key);
     let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
     let value = match (wanted, parsed) {
+        (_, Some(value @ Value::String(_))) if open.is_some() => value,
+        (_, _) if open.is_some() => Value::String(text.to_owned()),
         (Some(Value::String(_)), Some(value @ (Value::String(_) | Value::Array(_)))) => value,
         (Some(Value::String(_)), _) | (_, None) => Value::String(text.to_owned()),
         (Some(Value::Float(_)), Some(Value::Integer(number))) => Value::Float(number as f64),
         (_, Some(value)) => value,
     };
-    // The keys of an open table may themselves hold dots.
-    let open =
-        OPEN_TABLES.iter().find_map(|table| key.strip_prefix(table)?.strip_prefix('.').map(|rest| (*table, rest)));
     let mut parts: Vec<&str> = match open {
         Some((table, rest)) => table.split('.').chain([rest]).collect(),
         None => key.split('.').collect(),
@@ -227,10 +233,14 @@ fn flatten(table: &Table, prefix: &str, keys: &mut Vec<String>) {
 }
 
 fn build(merged: &Table, place: &str) -> Result<Config, ConfigError> {
-    serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| ConfigError::Value {
-        place: place.to_owned(),
-        key: error.path().to_string(),
-        message: error.into_inner().message().trim().to_owned(),
+    serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| {
+        let key = error.path().to_string();
+        // What serde says repeats the value, which may be a password.
+        let message = match OPEN_TABLES.iter().any(|table| key.starts_with(table)) {
+            true => "must be text, in quotes".to_owned(),
+            false => error.into_inner().message().trim().to_owned(),
+        };
+        ConfigError::Value { place: place.to_owned(), key, message }
     })
 }
 
@@ -241,7 +251,7 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
     let share = |value: f64| (0.0..=1.0).contains(&value);
     // Not a number is not at least one.
     let at_least_one = |value: f64| matches!(value.partial_cmp(&1.0), Some(Ordering::Greater | Ordering::Equal));
-    let positive = |value: f32| value.is_finite() && value > 0.0;
+    let positive = |value: f64| value.is_finite() && value > 0.0;
     match () {
         () if !(1..=4096).contains(&config.model.dim) => refuse("model.dim", "must lie in 1..=4096"),
         () if !positive(config.model.temperature) => refuse("model.temperature", "must be above 0"),
@@ -366,7 +376,7 @@ mod tests {
     #[test]
     fn mistakes_name_key_and_place() {
         for (flag, message) in [
-            ("train.batch=many", "--set train.batch=many: 'train.batch': invalid type: string \"many\""),
+            ("train.batch=many", "--set train.batch: 'train.batch': invalid type: string \"many\""),
             ("evaluate.share=1.5", "'evaluate.share': must lie in 0..=1"),
             ("negatives.noise=unigrm", "unknown variant `unigrm`, expected one of `none`, `uniform`, `unigram`"),
             ("objective=nce", "unknown variant `nce`, expected `infonce`"),
@@ -388,6 +398,7 @@ mod tests {
             "model.temperature=1",
             "positives.kinds=[\"a\", \"b\"]",
             "kafka.properties.security.protocol=ssl",
+            "kafka.properties.sasl.password=12345",
             "negatives.noise=[{sampler=\"unigram\", draws=9, power=0.5}]",
         ])
         .unwrap();
@@ -396,6 +407,7 @@ mod tests {
         assert!(config.negatives.half_life.is_infinite());
         assert_eq!(config.positives.kinds, ["a", "b"]);
         assert_eq!(config.kafka.properties["security.protocol"], "ssl");
+        assert_eq!(config.kafka.properties["sasl.password"], "12345");
         assert_eq!(config.negatives.noise.terms()[0].draws, 9);
     }
 }

@@ -67,10 +67,10 @@ pub struct ObjectiveTerm {
     pub kind: ObjectiveKind,
     /// Its share of the loss.
     #[serde(default = "one")]
-    pub weight: f32,
+    pub weight: f64,
 }
 
-fn one() -> f32 {
+fn one() -> f64 {
     1.0
 }
 
@@ -162,7 +162,7 @@ pub struct ModelConfig {
     /// Dimensions of an embedding.
     pub dim: usize,
     /// τ: likeness is divided by it.
-    pub temperature: f32,
+    pub temperature: f64,
     /// Learn τ, beginning at `temperature`.
     pub learn_temperature: bool,
     /// `cosine` or `dot`.
@@ -170,9 +170,9 @@ pub struct ModelConfig {
     /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
     pub learn_popularity: bool,
     /// Where β begins.
-    pub popularity_start: f32,
+    pub popularity_start: f64,
     /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²).
-    pub start_scale: f32,
+    pub start_scale: f64,
 }
 
 /// The optimizer.
@@ -192,7 +192,7 @@ pub struct TrainConfig {
     /// Close a batch early when its next event is this much later than its first, in event time; 0: never.
     pub batch_span_ms: u64,
     /// Step size.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
     /// `adagrad`.
     pub optimizer: OptimizerKind,
 }

@@ -5,6 +5,7 @@
 //! the target). rank = items scored strictly above the target + half of the ties; an item never seen before has no
 //! rank and counts as a miss. [`ranking`] finds the ranks of the model and of decayed popularity, [`tally`] adds them up.
 
+pub mod popularity;
 pub mod ranking;
 pub mod tally;
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::Users;
 use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
@@ -31,6 +32,8 @@ pub struct Standing<'a> {
     pub model: &'a Model,
     /// The frequencies before the batch.
     pub frequencies: &'a Frequencies,
+    /// Their order.
+    pub popularity: &'a PopularityOrder,
     /// Occurrences of each item before the batch.
     pub occurrences: &'a [u64],
     /// The users, for their own items.
@@ -132,7 +135,7 @@ pub fn rank(kernel: Kernel, standing: Standing<'_>, batch: &Batch, queries: &Que
             let rank = own[place].rank(counts.above[lane], counts.equal[lane], standing.repeat);
             Ranked {
                 model: Some(rank),
-                popularity: Some(popularity_rank(frequencies.relative(), n_known, &own[place], standing.repeat)),
+                popularity: Some(popularity_rank(standing, &own[place])),
                 occurrences: standing.occurrences[batch.positive(query) as usize],
             }
         })
@@ -191,15 +194,13 @@ impl OwnItems {
     }
 }
 
-fn popularity_rank(counts: &[f64], n_known: usize, own: &OwnItems, repeat: bool) -> f64 {
+/// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
+fn popularity_rank(standing: Standing<'_>, own: &OwnItems) -> f64 {
+    let counts = standing.frequencies.relative();
     let target = counts[own.items[0] as usize];
-    let (mut above, mut equal) = (0u32, 0u32);
-    for count in &counts[..n_known] {
-        above += u32::from(*count > target);
-        equal += u32::from(*count == target);
-    }
-    let (mut above, mut equal) = (i64::from(above), i64::from(equal) - 1);
-    if !repeat {
+    let (above, equal) = standing.popularity.compare(target);
+    let (mut above, mut equal) = (above as i64, equal as i64 - 1);
+    if !standing.repeat {
         for item in &own.items[1..] {
             let count = counts[*item as usize];
             above -= i64::from(count > target);

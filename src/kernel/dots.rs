@@ -61,8 +61,8 @@ pub(super) fn for_rows<const FMA: bool, const ROWS: usize>(
     let mut row = 0;
     while row + ROWS <= n_rows {
         let products = block::<FMA, ROWS>(packed, &rows[row * stride..], stride);
-        for offset in 0..ROWS {
-            consumer.take(row + offset, &products[offset]);
+        for (offset, product) in products.iter().enumerate() {
+            consumer.take(row + offset, product);
         }
         row += ROWS;
     }

@@ -39,8 +39,6 @@ pub struct Problem<'a> {
     pub bias: &'a [f32],
     /// N: ∂bias/∂β.
     pub slope: &'a [f32],
-    /// N: what a column weighs in the uncorrected loss relative to the corrected one (its expected count).
-    pub expected: &'a [f32],
     /// B: the column of each query's positive.
     pub positives: &'a [u32],
     /// Sparse terms; every query must have its positive among them (with 0 if nothing else).
@@ -54,8 +52,6 @@ pub struct Problem<'a> {
 pub struct Gradients {
     /// Sum of the queries' losses, in nats.
     pub loss: f64,
-    /// The same without the correction (each column weighed by its expected count), for the bound on information.
-    pub uncorrected_loss: f64,
     /// B × stride.
     pub queries: Vec<f32>,
     /// N × stride.
@@ -77,7 +73,6 @@ struct Group {
     query_gradients: Vec<Lanes>,
     candidate_gradients: Vec<f32>,
     loss: f64,
-    uncorrected_loss: f64,
     slope: f64,
     inverse_temperature: f64,
 }
@@ -91,7 +86,7 @@ pub fn gradients(kernel: Kernel, problem: &Problem<'_>, out: &mut Gradients) {
     let n_candidates = problem.candidates.nrows();
     assert_eq!(stride % LANES, 0, "rows are padded to whole blocks");
     assert_eq!(problem.candidates.ncols(), stride, "queries and candidates have one dimension");
-    assert!([problem.bias, problem.slope, problem.expected].iter().all(|column| column.len() == n_candidates));
+    assert!([problem.bias, problem.slope].iter().all(|column| column.len() == n_candidates));
     assert_eq!(problem.positives.len(), n_queries);
     assert_eq!(problem.pairs.starts.len(), n_queries + 1);
 
@@ -118,7 +113,7 @@ pub fn gradients(kernel: Kernel, problem: &Problem<'_>, out: &mut Gradients) {
     work.into_par_iter().for_each(|(range, group, query_gradients, pair_gradients)| {
         group.candidate_gradients.clear();
         group.candidate_gradients.resize(n_candidates * stride, 0.0);
-        (group.loss, group.uncorrected_loss, group.slope, group.inverse_temperature) = (0.0, 0.0, 0.0, 0.0);
+        (group.loss, group.slope, group.inverse_temperature) = (0.0, 0.0, 0.0);
         let first_pair = problem.pairs.starts[range.start] as usize;
         for first in range.clone().step_by(LANES) {
             let queries = first..(first + LANES).min(range.end);
@@ -140,7 +135,6 @@ pub fn gradients(kernel: Kernel, problem: &Problem<'_>, out: &mut Gradients) {
         }
     });
     out.loss = groups.iter().map(|group| group.loss).sum();
-    out.uncorrected_loss = groups.iter().map(|group| group.uncorrected_loss).sum();
     out.slope = groups.iter().map(|group| group.slope).sum();
     out.inverse_temperature = groups.iter().map(|group| group.inverse_temperature).sum();
 }
@@ -209,7 +203,7 @@ fn tile<const FMA: bool, const ROWS: usize>(
     for (lane, query) in queries.clone().enumerate() {
         positive_logits[lane] = logits[problem.positives[query] as usize][lane];
     }
-    let (mut sums, mut uncorrected, mut slopes) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    let (mut sums, mut slopes) = ([0.0; LANES], [0.0; LANES]);
     for (column, row) in logits.iter_mut().enumerate() {
         let mut shifted = [0.0; LANES];
         for lane in 0..LANES {
@@ -218,7 +212,6 @@ fn tile<const FMA: bool, const ROWS: usize>(
         *row = exp::<FMA>(shifted);
         for lane in 0..LANES {
             sums[lane] += row[lane];
-            uncorrected[lane] = multiply_add::<FMA>(row[lane], problem.expected[column], uncorrected[lane]);
             slopes[lane] = multiply_add::<FMA>(row[lane], problem.slope[column], slopes[lane]);
         }
     }
@@ -227,8 +220,6 @@ fn tile<const FMA: bool, const ROWS: usize>(
         let positive = problem.positives[query] as usize;
         let above = f64::from(largest[lane]) - f64::from(positive_logits[lane]);
         group.loss += above + f64::from(sums[lane]).ln();
-        group.uncorrected_loss +=
-            above - f64::from(problem.expected[positive]).ln() + f64::from(uncorrected[lane]).ln();
         group.slope +=
             f64::from(problem.scale) * (f64::from(slopes[lane] / sums[lane]) - f64::from(problem.slope[positive]));
         factors[lane] = problem.scale / sums[lane];
@@ -300,7 +291,11 @@ fn add_query_gradients<const FMA: bool, const ROWS: usize>(
         sums[k..k + 4].copy_from_slice(&columns::<FMA, 4>(weights, candidates, stride, k));
         k += 4;
     }
-    debug_assert_eq!(k, stride, "the stride is a multiple of four");
+    while k + 2 <= stride {
+        sums[k..k + 2].copy_from_slice(&columns::<FMA, 2>(weights, candidates, stride, k));
+        k += 2;
+    }
+    assert_eq!(k, stride, "whole blocks are even");
 }
 
 /// `sums[j][k] += Σ_lane weights[j][lane] · queries[lane][k]`.

@@ -8,11 +8,18 @@
 //!
 //! This is the only module with `unsafe` code: the calls that enter a function compiled for a detected feature.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "a lane indexes several arrays at once, and the closures of iterators are not compiled for the detected instruction set"
+)]
+
 mod dots;
 mod exp;
 pub mod info_nce;
 pub mod ranking;
 pub mod reference;
+#[cfg(test)]
+mod tests;
 
 /// Width of a block: queries (or items) that are worked on side by side.
 pub const LANES: usize = 16;
@@ -68,7 +75,6 @@ impl Kernel {
 /// Compiles the generic `$body::<FMA, ROWS>` for each instruction set as `$name(isa, …)`.
 macro_rules! for_each_isa {
     ($name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)?) => {
-        // One argument more than lint likes: the instruction set.
         #[expect(unsafe_code, reason = "enters functions compiled for a detected instruction set")]
         fn $name(isa: $crate::kernel::Isa, $($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]

@@ -9,8 +9,6 @@ use super::info_nce::Problem;
 pub struct Truth {
     /// Sum of the losses.
     pub loss: f64,
-    /// Without the correction.
-    pub uncorrected_loss: f64,
     /// B × stride.
     pub queries: Array2<f64>,
     /// N × stride.
@@ -41,7 +39,6 @@ pub fn info_nce(problem: &Problem<'_>) -> Truth {
     let pairs_of = |query: usize| problem.pairs.starts[query] as usize..problem.pairs.starts[query + 1] as usize;
     let mut truth = Truth {
         loss: 0.0,
-        uncorrected_loss: 0.0,
         queries: Array2::zeros(queries.dim()),
         candidates: Array2::zeros(candidates.dim()),
         pairs: vec![0.0; problem.pairs.columns.len()],
@@ -57,14 +54,7 @@ pub fn info_nce(problem: &Problem<'_>) -> Truth {
         let positive = problem.positives[query] as usize;
         let largest = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
         let sum: f64 = row.iter().map(|logit| (logit - largest).exp()).sum();
-        let uncorrected: f64 = row
-            .iter()
-            .zip(problem.expected)
-            .map(|(logit, expected)| (logit - largest).exp() * f64::from(*expected))
-            .sum();
         truth.loss += largest - row[positive] + sum.ln();
-        truth.uncorrected_loss +=
-            largest - row[positive] - f64::from(problem.expected[positive]).ln() + uncorrected.ln();
         for (column, logit) in row.iter().enumerate() {
             weights[[query, column]] = scale * (logit - largest).exp() / sum;
         }

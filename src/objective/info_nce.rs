@@ -22,7 +22,7 @@ use rayon::prelude::*;
 pub struct LossStats {
     /// Mean loss per query, in nats.
     pub loss: f64,
-    /// log|C| − the mean uncorrected loss: a lower bound on the mutual information of context and item, in nats.
+    /// A lower bound on the mutual information of context and item, in nats; see [`InfoNce::step`].
     pub information_bound: f64,
     /// Queries in the batch.
     pub queries: usize,
@@ -50,7 +50,6 @@ pub struct InfoNce {
 pub struct Scratch {
     candidates: Padded,
     bias: Vec<f32>,
-    expected: Vec<f32>,
     positives: Vec<u32>,
     pair_starts: Vec<u32>,
     pair_columns: Vec<u32>,
@@ -77,6 +76,10 @@ struct Touched {
 
 impl InfoNce {
     /// Takes one step on the queries of `batch`, of which there must be at least two.
+    ///
+    /// The reported bound on mutual information is that of van den Oord et al. 2018, `log|C| − L`, for the critic
+    /// `f − log q̂`, which is the one that the bound is tight for. Where all candidates come from the stream, its loss is
+    /// the corrected loss; other proposals are weighed in: `mean_i(log E_p − log q̂(p)) − L`, p being i's positive.
     pub fn step(
         &self,
         kernel: Kernel,
@@ -95,19 +98,19 @@ impl InfoNce {
             inverse_temperature: model.inverse_temperature(),
             bias: &scratch.bias,
             slope: &candidates.log_frequency,
-            expected: &scratch.expected,
             positives: &scratch.positives,
             pairs: Pairs { starts: &scratch.pair_starts, columns: &scratch.pair_columns, terms: &scratch.pair_terms },
             scale: self.weight / n_queries as f32,
         };
         gradients(kernel, &problem, &mut scratch.gradients);
         self.apply(model, batch, queries, candidates, scratch);
-        LossStats {
-            loss: scratch.gradients.loss / n_queries as f64,
-            information_bound: (candidates.n_draws as f64).ln() - scratch.gradients.uncorrected_loss / n_queries as f64,
-            queries: n_queries,
-            columns: n_columns,
-        }
+        let loss = scratch.gradients.loss / n_queries as f64;
+        let log_ratio = |column: &u32| {
+            let column = *column as usize;
+            f64::from(candidates.log_expected[column]) - f64::from(candidates.log_frequency[column])
+        };
+        let mean_log_ratio = scratch.positives.iter().map(log_ratio).sum::<f64>() / n_queries as f64;
+        LossStats { loss, information_bound: mean_log_ratio - loss, queries: n_queries, columns: n_columns }
     }
 
     /// Columns, their biases, and the terms of single pairs.
@@ -119,14 +122,10 @@ impl InfoNce {
         });
         let beta = model.beta();
         scratch.bias.clear();
-        scratch.expected.clear();
-        // The expected counts enter the uncorrected loss by their ratios alone; brought near 1 they stay in range.
-        let largest = candidates.log_expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for column in 0..candidates.items.len() {
             let log_expected = candidates.log_expected[column];
             let multiplicity = (candidates.multiplicity[column] as f32).ln();
             scratch.bias.push(beta * candidates.log_frequency[column] - log_expected + multiplicity);
-            scratch.expected.push((log_expected - largest).exp().max(f32::MIN_POSITIVE));
         }
 
         scratch.positives.clear();
@@ -261,9 +260,9 @@ impl InfoNce {
         pair_starts: &[u32],
         sums: &mut [f32],
     ) {
-        for query in 0..batch.n_queries() {
+        for (query, start) in pair_starts[..batch.n_queries()].iter().enumerate() {
             let positive = batch.positive(query);
-            let at_positive = pair_starts[query] as usize;
+            let at_positive = *start as usize;
             let mut pair = at_positive;
             for own in batch.own(query) {
                 if candidates.column(own.item).is_none() {

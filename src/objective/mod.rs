@@ -12,3 +12,6 @@
 pub mod info_nce;
 pub mod repetition;
 pub mod score;
+
+#[cfg(test)]
+mod tests;

@@ -54,13 +54,13 @@ impl Model {
             contexts: rows(config.context.context_rows),
             users: rows(config.context.user_row),
             position_weights: Parameters::new((0..config.context.length).map(|k| k as f32 * 0.8f32.ln()).collect()),
-            popularity: Parameters::new(vec![config.model.popularity_start]),
-            temperature: Parameters::new(vec![-config.model.temperature.ln()]),
+            popularity: Parameters::new(vec![config.model.popularity_start as f32]),
+            temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
             repetition: Repetition::default(),
             inverse_norms: Vec::new(),
             likeness: config.model.likeness,
             seed: config.seed,
-            start_scale: config.model.start_scale,
+            start_scale: config.model.start_scale as f32,
         }
     }
 

@@ -60,6 +60,12 @@ impl Rows {
         &mut self.chunks[row / CHUNK][row % CHUNK * self.dim..][..self.dim]
     }
 
+    /// Every number, chunk by chunk.
+    #[cfg(test)]
+    pub(crate) fn chunks_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        self.chunks.iter_mut()
+    }
+
     /// The chunks in order; all but the last hold [`CHUNK`] rows.
     pub fn chunks(&self) -> impl Iterator<Item = &[f32]> {
         self.chunks.iter().map(Vec::as_slice)

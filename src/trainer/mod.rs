@@ -16,6 +16,7 @@ pub mod state;
 
 use crate::config::{Config, Objective};
 use crate::context::Batch;
+use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{Standing, rank};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::kernel::Kernel;
@@ -54,6 +55,7 @@ pub struct Trainer {
     repeat: bool,
     share: f64,
     noise: NoiseMix,
+    popularity: PopularityOrder,
     streams: Vec<Stream>,
     waiting: Waiting,
     batch: Batch,
@@ -87,14 +89,15 @@ impl Trainer {
         };
         let mut noise = NoiseMix::new(&config.negatives.noise.terms());
         noise.rebuild(&state.frequencies);
+        let popularity = PopularityOrder::new(&state.frequencies);
         Ok(Self {
             state,
             kernel: Kernel::detect(),
             pool,
             objective: InfoNce {
-                weight,
+                weight: weight as f32,
                 repeat: config.evaluate.repeat,
-                learning_rate: config.train.learning_rate,
+                learning_rate: config.train.learning_rate as f32,
                 learn_popularity: config.model.learn_popularity,
                 learn_temperature: config.model.learn_temperature,
             },
@@ -105,6 +108,7 @@ impl Trainer {
             repeat: config.evaluate.repeat,
             share: config.evaluate.share,
             noise,
+            popularity,
             streams: Vec::new(),
             waiting: Waiting::default(),
             batch: Batch::default(),
@@ -170,7 +174,20 @@ impl Trainer {
     }
 
     fn step(&mut self) -> StepReport {
-        let Self { state, kernel, pool, objective, noise, batch, queries, candidates, scratch, waiting, .. } = self;
+        let Self {
+            state,
+            kernel,
+            pool,
+            objective,
+            noise,
+            batch,
+            queries,
+            candidates,
+            scratch,
+            waiting,
+            popularity,
+            ..
+        } = self;
         let n_known = state.items.len();
         let first_event = state.events.used;
         batch.clear(first_event);
@@ -196,6 +213,7 @@ impl Trainer {
             let standing = Standing {
                 model: &state.model,
                 frequencies: &state.frequencies,
+                popularity,
                 occurrences: &state.occurrences,
                 users: &state.users,
                 n_known,
@@ -204,8 +222,7 @@ impl Trainer {
             let ranked = rank(*kernel, standing, batch, queries, &chosen);
             state.tally.add(first_event, &ranked);
 
-            state.frequencies.grow(state.items.len());
-            state.frequencies.add(&batch.items);
+            popularity.add(&mut state.frequencies, state.items.len(), &batch.items);
             noise.observe(&state.frequencies, &batch.items);
             for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
                 state.occurrences[*item as usize] += 1;

@@ -95,7 +95,7 @@ pub fn save(
         configuration,
         seed: config.seed,
         step: *steps,
-        events: events.clone(),
+        events: *events,
         items: items.len() as u64,
         users: users.ids.len() as u64,
         dim: config.model.dim,
@@ -285,11 +285,11 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         let (recent, own) = (slice.lists::<UInt32Type>("recent")?, slice.lists::<UInt32Type>("own")?);
         let (item, at) = (slice.lists::<UInt32Type>("memory_item")?, slice.lists::<UInt32Type>("memory_at")?);
         let (count, when) = (slice.lists::<Float64Type>("memory_count")?, slice.lists::<Int64Type>("memory_when")?);
-        for row in 0..slice.len() {
+        for (row, clock) in clocks.iter().enumerate() {
             users.ids.intern(names.value(row));
             let memory = (item.row(row).iter().zip(at.row(row))).zip(count.row(row).iter().zip(when.row(row)));
             users.users.push(User {
-                clock: clocks[row],
+                clock: *clock,
                 recent: recent.row(row).to_vec(),
                 memory: memory
                     .map(|((item, at), (count, when))| Remembered { item: *item, at: *at, count: *count, when: *when })
@@ -351,7 +351,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         tally: worker.evaluation,
         steps: manifest.step,
         last_loss: worker.last_loss,
-        events: manifest.events.clone(),
+        events: manifest.events,
         positions: manifest.positions.clone(),
         ..state
     })

@@ -1,12 +1,12 @@
 //! A real Apache Kafka for tests, by `tests/kafka/broker.sh`.
 //!
-//! Where java or mvn is missing, tests that need it are left out, loudly; where `NEGSTREAM_REQUIRE` lists `kafka`, that is
-//! a failure. A broker stops when the last test that holds it is done, and also when the test program is killed.
+//! Where java or mvn is missing, tests that need it are left out (see [`crate::support`]). A broker stops when the last test that holds it is done, and also when the test program is killed.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::support::left_out;
 
 /// Further server properties, in the broker's folder.
 const PROPERTIES: &str = "further.properties";
@@ -26,13 +26,13 @@ impl Broker {
     /// Starts a broker with further server properties.
     pub fn start_with(properties: &str) -> Option<Self> {
         if let Some(missing) = ["java", "mvn"].into_iter().find(|program| !is_there(program)) {
-            return left_out(&format!("{missing} is not installed"));
+            return left_out("kafka", &format!("{missing} is not installed"));
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join(PROPERTIES), properties).expect("a writable folder");
         match launch(folder.path()) {
             Ok(bootstrap) => Some(Self { folder, bootstrap }),
-            Err(problem) => left_out(&problem),
+            Err(problem) => left_out("kafka", &problem),
         }
     }
 
@@ -94,13 +94,4 @@ fn launcher() -> Command {
 
 fn is_there(program: &str) -> bool {
     Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-}
-
-fn left_out<T>(why: &str) -> Option<T> {
-    let required = std::env::var("NEGSTREAM_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name.trim() == "kafka"), "a real kafka is required: {why}");
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Written past the capture of the test harness, so that it is seen.
-    let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: {test} needs a real kafka: {why}\n");
-    None
 }

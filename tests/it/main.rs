@@ -1,6 +1,17 @@
 //! One binary for all integration tests.
 
+mod bad_input;
+mod cli;
+mod demo;
+mod evaluator;
 mod files;
 mod kafka_harness;
+mod kafka_replay;
 mod kafka_source;
 mod kafka_trouble;
+mod python;
+mod quality;
+mod recovery;
+mod replay;
+mod support;
+mod tidy;

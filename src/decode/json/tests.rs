@@ -1,3 +1,5 @@
+//! The decoder against records of every kind, and against an encoder and a parser that are not ours.
+
 use proptest::prelude::*;
 
 use super::*;

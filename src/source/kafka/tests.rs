@@ -1,3 +1,5 @@
+//! Where a partition is begun, without a broker.
+
 use super::*;
 use crate::config::Start;
 use opening::starts;

@@ -1,0 +1,167 @@
+//! The whole training step, on the workloads of the PyTorch peer: candidates gathered, kernel, gradients scattered,
+//! rows moved. One JSON line per workload; the fields are those of the peer's script, so that the two can be joined.
+//!
+//! `cargo bench --bench step [-- --quick] [--threads N]`
+//!
+//! The machine's rate is that of a single-precision matrix product (2048³, by `ndarray` over its `matrixmultiply`, one
+//! product per thread side by side), measured in the same process. Before anything is timed, the kernel's result is
+//! checked against double precision.
+
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, linalg::general_mat_mul};
+use negstream::config::layers;
+use negstream::context::Batch;
+use negstream::kernel::info_nce::{Gradients, Pairs, Problem, gradients};
+use negstream::kernel::{Kernel, reference};
+use negstream::negatives::bank::Bank;
+use negstream::negatives::candidates::{Candidates, NoiseMix};
+use negstream::negatives::frequency::Frequencies;
+use negstream::objective::info_nce::{InfoNce, Scratch};
+use negstream::objective::score::{Model, Queries};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+/// (batch, bank, dimensions)
+const WORKLOADS: [(usize, usize, usize); 7] = [
+    (256, 0, 64),
+    (1024, 0, 64),
+    (1024, 4096, 64),
+    (1024, 16384, 64),
+    (256, 8192, 64),
+    (4096, 0, 64),
+    (1024, 4096, 128),
+];
+const ROWS: u32 = 200_000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let threads = arguments
+        .iter()
+        .position(|argument| argument == "--threads")
+        .and_then(|place| arguments.get(place + 1)?.parse().ok())
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let kernel = Kernel::detect();
+    check(kernel);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let budget = Duration::from_millis(if quick { 100 } else { 3000 });
+    for (batch, bank, dim) in WORKLOADS {
+        let before = product_rate(threads, budget / 3);
+        let (seconds, columns) = pool.install(|| step_seconds(kernel, batch, bank, dim, budget));
+        let rate = before.max(product_rate(threads, budget / 3));
+        let gflops = 6.0 * (batch * (batch + bank) * dim) as f64 / seconds / 1e9;
+        let line = serde_json::json!({
+            "batch": batch, "bank": bank, "dim": dim, "columns_after_merging": columns,
+            "examples_per_second": (batch as f64 / seconds).round(), "gflops": (gflops * 10.0).round() / 10.0,
+            "matmul_gflops": (rate * 10.0).round() / 10.0, "share": (gflops / rate * 1000.0).round() / 1000.0,
+            "threads": threads, "isa": format!("{:?}", kernel.isa()),
+        });
+        println!("{line}");
+    }
+}
+
+/// GFLOP/s of a 2048³ product on every thread at once, the best of several.
+fn product_rate(threads: usize, budget: Duration) -> f64 {
+    const N: usize = 2048;
+    // Each thread makes its own strip of the product.
+    let strip = N / threads;
+    let begin = Instant::now();
+    let mut best = f64::INFINITY;
+    let b = Array2::from_shape_fn((N, N), |(i, j)| ((i + 2 * j) % 7) as f32 - 3.0);
+    let strips: Vec<_> =
+        (0..threads).map(|_| Array2::from_shape_fn((strip, N), |(i, j)| ((i + j) % 5) as f32)).collect();
+    let mut products: Vec<_> = (0..threads).map(|_| Array2::<f32>::zeros((strip, N))).collect();
+    while begin.elapsed() < budget || best.is_infinite() {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for (a, c) in strips.iter().zip(&mut products) {
+                let b = &b;
+                scope.spawn(move || general_mat_mul(1.0, a, b, 0.0, c));
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    2.0 * (strip * threads * N * N) as f64 / best / 1e9
+}
+
+/// Median seconds of a step, and the columns that were left after merging.
+fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize, budget: Duration) -> (f64, usize) {
+    let flags =
+        [format!("model.dim={dim}"), "context.context_rows=false".to_owned(), "evaluate.repeat=true".to_owned()];
+    let config = layers::load(None, std::iter::empty(), &flags).expect("a valid configuration");
+    let mut random = Pcg64Mcg::seed_from_u64(0);
+    let mut model = Model::new(&config);
+    (0..ROWS).for_each(|item| model.add_item(&item.to_string()));
+    let mut zipf = |n: usize| -> Vec<u32> {
+        (0..n).map(|_| ((f64::from(ROWS).powf(random.random::<f64>()) - 1.0) as u32).min(ROWS - 1)).collect()
+    };
+    let mut frequencies = Frequencies::new(5000.0);
+    frequencies.grow(ROWS as usize);
+    frequencies.add(&zipf(100_000));
+    let mut bank = Bank::new(bank_size);
+    bank.push(&zipf(bank_size));
+    let mut noise = NoiseMix::new(&[]);
+    let objective =
+        InfoNce { weight: 1.0, repeat: true, learning_rate: 0.05, learn_popularity: false, learn_temperature: false };
+    let (mut batch, mut queries) = (Batch::default(), Queries::default());
+    let (mut candidates, mut scratch) = (Candidates::default(), Scratch::default());
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < budget || times.len() < 5 {
+        // A context of one item stands for the peer's query row.
+        let (contexts, positives) = (zipf(batch_size), zipf(batch_size));
+        let start = Instant::now();
+        batch.clear(0);
+        for (place, (context, positive)) in contexts.iter().zip(&positives).enumerate() {
+            batch.users.push(0);
+            batch.items.push(*positive);
+            batch.timestamps.push(0);
+            batch.with_context.push(place as u32);
+            batch.contexts.push(*context);
+            batch.context_starts.push(batch.contexts.len() as u32);
+            batch.own_starts.push(0);
+            batch.all_own.push(0);
+        }
+        model.queries(&batch, &mut queries);
+        candidates.gather(positives.iter().copied(), &bank, &mut noise, &frequencies, (0, 0));
+        objective.step(kernel, &mut model, &batch, &queries, &candidates, &mut scratch);
+        bank.push(&positives);
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    (times[times.len() / 2], candidates.items.len())
+}
+
+/// A wrong result has no speed.
+fn check(kernel: Kernel) {
+    let number = |i: usize, k: usize| (((i * 31 + k * 17) % 23) as f32 - 11.0) / 40.0;
+    let (queries, candidates) = (
+        Array2::from_shape_fn((40, 64), |(i, k)| number(i, k)),
+        Array2::from_shape_fn((90, 64), |(i, k)| number(i + 7, k)),
+    );
+    let (bias, slope) = (vec![0.1; 90], vec![1.0; 90]);
+    let positives: Vec<u32> = (0..40).collect();
+    let starts: Vec<u32> = (0..=40).collect();
+    let terms = vec![-0.5; 40];
+    let problem = Problem {
+        queries: queries.view(),
+        candidates: candidates.view(),
+        inverse_temperature: 6.0,
+        bias: &bias,
+        slope: &slope,
+        positives: &positives,
+        pairs: Pairs { starts: &starts, columns: &positives, terms: &terms },
+        scale: 1.0,
+    };
+    let truth = reference::info_nce(&problem);
+    let mut found = Gradients::default();
+    gradients(kernel, &problem, &mut found);
+    let apart = found
+        .candidates
+        .iter()
+        .zip(truth.candidates.iter())
+        .map(|(a, b)| (f64::from(*a) - b).abs())
+        .fold(0.0, f64::max);
+    assert!(apart < 1e-4 && (found.loss - truth.loss).abs() < 1e-2, "the kernel is wrong by {apart}");
+}

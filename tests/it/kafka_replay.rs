@@ -1,0 +1,194 @@
+//! The whole path over a real broker: `produce`, `run`, kills in between, and the same bytes as a replay of the log.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use negstream::config::KafkaConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+use crate::kafka_harness::Broker;
+use crate::kafka_source::{PATIENCE, producer};
+use crate::support::{self, Background, Place, checkpoint_number, run, set, write_log};
+
+/// A topic of a real broker, and a worker that reads it.
+struct Topic {
+    broker: Arc<Broker>,
+    name: &'static str,
+    place: Place,
+}
+
+impl Topic {
+    fn new(name: &'static str) -> Option<Self> {
+        Some(Self { broker: Broker::shared()?, name, place: Place::new() })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.place.negstream(arguments);
+        let kafka = [("brokers", self.broker.bootstrap()), ("topic", self.name), ("group", self.name)];
+        let settings = kafka.map(|(key, value)| format!("kafka.{key}={value}"));
+        set(&mut command, &settings.each_ref().map(String::as_str));
+        set(&mut command, &["checkpoint.every_events=5000"]);
+        command
+    }
+
+    fn produce(&self, log: &str) {
+        let said = run(&mut self.command(&["produce", log])).ended(0);
+        assert!(said.out.ends_with("0 rows left out\n"), "{}", said.out);
+    }
+
+    fn run_until_end(&self, settings: &[&str]) -> serde_json::Value {
+        let mut command = self.command(&["run", "--until-end", "--json"]);
+        set(&mut command, settings);
+        run(&mut command).ended(0).json()
+    }
+
+    fn config(&self) -> KafkaConfig {
+        let mut config = negstream::config::layers::default().kafka;
+        config.brokers = self.broker.bootstrap().to_owned();
+        config.topic = self.name.to_owned();
+        config
+    }
+
+    fn consumer(&self) -> BaseConsumer {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.broker.bootstrap()).set("group.id", self.name);
+        client.create().unwrap()
+    }
+
+    /// The offset that the group committed for the only partition.
+    fn committed(&self) -> Offset {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(self.name, 0);
+        let committed = self.consumer().committed_offsets(asked, PATIENCE).unwrap();
+        committed.find_partition(self.name, 0).unwrap().offset()
+    }
+
+    fn position(&self) -> i64 {
+        let manifest = self.place.manifest("checkpoints");
+        manifest["positions"][format!("kafka/{}/0", self.name)].as_i64().expect("a position in the topic")
+    }
+}
+
+#[test]
+fn a_topic_gives_the_same_bytes_as_the_log_it_was_made_from() {
+    let Some(log) = support::data("ml-100k") else { return };
+    let Some(topic) = Topic::new("films") else { return };
+    let log = log.to_str().unwrap();
+    topic.produce(log);
+    let report = topic.run_until_end(&[]);
+    assert_eq!(report["events"]["read"], 100_000);
+    topic.place.replay_in("replayed", &[log], &[]);
+    assert!(topic.place.items("checkpoints") == topic.place.items("replayed"), "items.parquet differs");
+}
+
+#[test]
+fn killed_and_stopped_in_between_it_ends_the_same() {
+    let Some(topic) = Topic::new("killed") else { return };
+    write_log(&topic.place.path("log.parquet"), &support::events(60_000, 5));
+    topic.produce("log.parquet");
+    for (number, by_force) in [(2, true), (4, false), (7, true), (9, false)] {
+        let mut worker = Background::start(&mut topic.command(&["run"]));
+        // The first checkpoint holds the positions that it began at, before any event.
+        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+        if by_force {
+            assert!(worker.kill());
+        } else {
+            worker.terminate();
+            worker.end().ended(0).names(&["stopped by a signal"]);
+            assert_eq!(topic.position() % 256, 0, "only a declared end closes a short batch");
+        }
+    }
+    let report = topic.run_until_end(&[]);
+    assert_eq!((&report["events"]["read"], &report["events"]["used"]), (&60_000.into(), &60_000.into()));
+    topic.place.replay_in("replayed", &["log.parquet"], &[]);
+    assert!(topic.place.items("checkpoints") == topic.place.items("replayed"), "items.parquet differs");
+    assert_eq!((topic.position(), topic.committed()), (60_000, Offset::Offset(60_000)));
+}
+
+/// Asks `address` for `path`: the status and the body.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
+}
+
+#[test]
+fn it_answers_while_it_runs() {
+    let Some(topic) = Topic::new("answers") else { return };
+    write_log(&topic.place.path("log.parquet"), &support::events(5_000, 6));
+    topic.produce("log.parquet");
+    let mut command = topic.command(&["run"]);
+    set(&mut command, &["http.listen=127.0.0.1:0"]);
+    let mut worker = Background::start(&mut command);
+    let address = worker.address();
+    assert_eq!(get(&address, "/livez").0, 200);
+    let deadline = Instant::now() + PATIENCE;
+    let until = |path: &str, enough: &dyn Fn(u16, &str) -> bool| loop {
+        let (status, body) = get(&address, path);
+        if enough(status, &body) {
+            return body;
+        }
+        assert!(Instant::now() < deadline, "{path}: {status} {body}");
+    };
+    until("/readyz", &|status, _| status == 200);
+    // Of 5,000 events the first 19 batches can be trained; the rest waits for more.
+    let metrics = until("/metrics", &|status, body| {
+        status == 200 && body.lines().any(|line| line == "negstream_events_read_total 4864")
+    });
+    assert!(metrics.contains("# TYPE negstream_"), "{metrics}");
+    assert_eq!(get(&address, "/livez").0, 200);
+    worker.terminate();
+    worker.end().ended(0);
+    assert_eq!((topic.position(), topic.committed()), (4_864, Offset::Offset(4_864)));
+}
+
+#[test]
+fn poison_goes_to_the_dead_letters_and_all_else_is_trained() {
+    let Some(topic) = Topic::new("poison") else { return };
+    let poison: [&[u8]; 4] =
+        [b"{nonsense", br#"{"user_id":"u","timestamp":1}"#, br#"{"user_id":"u","item_id":7.5,"timestamp":1}"#, b""];
+    let events = support::events(6_000, 7);
+    for (part, events) in events.chunks(1_500).enumerate() {
+        write_log(&topic.place.path("part.parquet"), events);
+        topic.produce("part.parquet");
+        let mut producer = producer(&topic.config());
+        producer.send_bytes(b"key", poison[part]).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    }
+    let letters = "poison.letters";
+    negstream::kafka::admin::ensure_topic(&topic.config(), topic.broker.bootstrap(), letters).unwrap();
+    let report = topic.run_until_end(&[&format!("kafka.dead_letter_topic={letters}")]);
+    let events_of = |name: &str| report["events"][name].as_u64().unwrap();
+    assert_eq!((events_of("read"), events_of("used"), events_of("rejected")), (6_004, 6_000, 4));
+    let reasons = &report["events"]["rejected_by_reason"];
+    assert_eq!(
+        (&reasons["unparsable"], &reasons["missing_field"], &reasons["wrong_type"]),
+        (&2.into(), &1.into(), &1.into())
+    );
+    assert_eq!((topic.position(), topic.committed()), (6_004, Offset::Offset(6_004)));
+
+    write_log(&topic.place.path("good.parquet"), &events);
+    topic.place.replay_in("replayed", &["good.parquet"], &[]);
+    assert!(topic.place.items("checkpoints") == topic.place.items("replayed"), "items.parquet differs");
+
+    let consumer = topic.consumer();
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(letters, 0, Offset::Beginning).unwrap();
+    consumer.assign(&assignment).unwrap();
+    let (mut found, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+    while found.len() < poison.len() {
+        assert!(Instant::now() < deadline, "only {} letters came", found.len());
+        let message = consumer.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach());
+        found.extend(message.map(|message| message.payload().unwrap_or_default().to_vec()));
+    }
+    assert_eq!(found, poison);
+    assert_eq!(consumer.fetch_watermarks(letters, 0, PATIENCE).unwrap(), (0, 4), "each once");
+}

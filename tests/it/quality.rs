@@ -1,0 +1,49 @@
+//! The shipped defaults on real logs: hit rate and NDCG must not fall below what was promised.
+
+use crate::support::{Place, alone, data};
+
+/// The promise for one log: settings, and the least HR@20 and NDCG@20.
+struct Promise {
+    log: &'static str,
+    settings: &'static [&'static str],
+    hit_rate: f64,
+    ndcg: f64,
+}
+
+#[track_caller]
+fn keeps(promise: &Promise) {
+    let Some(log) = data(promise.log) else { return };
+    // Minutes on every core: two at a time would take as long as one after the other.
+    let _alone = alone();
+    let report = Place::new().replay(log, promise.settings);
+    let evaluation = &report["evaluation"];
+    let (hit_rate, ndcg) = (evaluation["hr@20"].as_f64().unwrap(), evaluation["ndcg@20"].as_f64().unwrap());
+    assert!(hit_rate >= promise.hit_rate, "{}: HR@20 {hit_rate}, promised {}", promise.log, promise.hit_rate);
+    assert!(ndcg >= promise.ndcg, "{}: NDCG@20 {ndcg}, promised {}", promise.log, promise.ndcg);
+    assert!(
+        hit_rate > evaluation["popularity"]["hr@20"].as_f64().unwrap(),
+        "{}: popularity is as good: {evaluation}",
+        promise.log
+    );
+}
+
+#[test]
+fn films() {
+    keeps(&Promise { log: "ml-100k", settings: &[], hit_rate: 0.335, ndcg: 0.14 });
+}
+
+#[test]
+fn a_shop_where_people_come_back() {
+    let settings = &["evaluate.repeat=true", r#"positives.kinds=["purchase"]"#];
+    keeps(&Promise { log: "online-retail-ii-y1", settings, hit_rate: 0.405, ndcg: 0.24 });
+}
+
+#[test]
+fn groceries() {
+    keeps(&Promise { log: "complete-journey", settings: &["evaluate.repeat=true"], hit_rate: 0.29, ndcg: 0.16 });
+}
+
+#[test]
+fn news() {
+    keeps(&Promise { log: "globo-clicks", settings: &[], hit_rate: 0.73, ndcg: 0.4 });
+}

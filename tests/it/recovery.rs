@@ -1,0 +1,236 @@
+//! Killed, stopped, damaged: whatever happens to a worker, it ends byte-identical to one that nothing happened to, or
+//! it refuses and says why.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+use serde_json::Value;
+
+use crate::support::{self, Background, Place, checkpoint_number, run, set, tree, write_log};
+
+/// What of a report does not depend on how often the worker was interrupted.
+pub fn lasting(report: &Value) -> Value {
+    let mut report = report.clone();
+    for key in ["seconds", "events_per_second", "checkpoint"] {
+        assert!(report.as_object_mut().expect("an object").remove(key).is_some(), "{key} is not reported");
+    }
+    report
+}
+
+/// When a worker is killed.
+#[derive(Debug)]
+enum Moment {
+    /// So long after a checkpoint was announced: at once is between two, later may be anywhere.
+    After(Duration),
+    /// So long after the draft of the next checkpoint appeared on the disk.
+    During(Duration),
+}
+
+/// Kills `worker` at `moment`, once it announced checkpoint `number` (0: from its start). True where it was at work.
+fn kill_at(mut worker: Background, number: u64, moment: &Moment, checkpoints: &Path) -> bool {
+    if number > 0 {
+        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number));
+    }
+    let wait = match moment {
+        Moment::After(wait) => wait,
+        Moment::During(wait) => {
+            let is_draft = |entry: std::io::Result<std::fs::DirEntry>| {
+                entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(".draft-00"))
+            };
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !std::fs::read_dir(checkpoints).is_ok_and(|mut folder| folder.any(is_draft)) {
+                assert!(Instant::now() < deadline && !worker.has_ended(), "no checkpoint was begun");
+                std::thread::yield_now();
+            }
+            wait
+        }
+    };
+    // The moment of a kill is the one place for a timer: whatever it hits, the end must be the same.
+    std::thread::sleep(*wait);
+    worker.kill()
+}
+
+#[test]
+fn killed_at_twenty_moments_of_a_replay() {
+    const EVERY: u64 = 3_000;
+    let Some(log) = support::data("ml-100k") else { return };
+    let _alone = support::alone();
+    let place = Place::new();
+    let whole = place.replay_in("whole", &[log.to_str().unwrap()], &[]);
+
+    let every = format!("checkpoint.every_events={EVERY}");
+    let command = || {
+        let mut command = place.negstream(&["replay", "--json", log.to_str().unwrap()]);
+        set(&mut command, &[&every]);
+        command
+    };
+    // Where a checkpoint stands is a function of its number, so sorted numbers spread the kills over the log.
+    let mut random = Pcg64Mcg::seed_from_u64(20);
+    let mut numbers: Vec<u64> = (0..20).map(|_| random.random_range(0..=100_000 / EVERY - 5)).collect();
+    numbers.sort_unstable();
+    numbers[0] = 0;
+    for (place_in_order, number) in numbers.into_iter().enumerate() {
+        let moment = match place_in_order % 3 {
+            0 => Moment::After(Duration::from_millis(random.random_range(0..40))),
+            1 => Moment::During(Duration::from_micros(random.random_range(0..20_000))),
+            _ => Moment::After(Duration::ZERO),
+        };
+        let worker = Background::start(&mut command());
+        let at_work = kill_at(worker, number, &moment, &place.path("checkpoints"));
+        assert!(at_work, "it had ended before checkpoint {number}, {moment:?}");
+    }
+    let report = run(&mut command()).ended(0).json();
+    assert!(place.items("checkpoints") == place.items("whole"), "items.parquet differs");
+    assert_eq!(lasting(&report), lasting(&whole));
+}
+
+#[test]
+fn a_stopped_worker_goes_on_as_if_never_stopped() {
+    let place = Place::new();
+    let log = place.path("log.parquet");
+    write_log(&log, &support::events(150_000, 3));
+    let whole = place.replay_in("whole", &["log.parquet"], &[]);
+    let command = || {
+        let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
+        set(&mut command, &["checkpoint.every_events=10000"]);
+        command
+    };
+    for number in [1, 4, 7] {
+        let mut worker = Background::start(&mut command());
+        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+        worker.terminate();
+        let said = worker.end().ended(0).names(&["stopped by a signal", "goes on from here"]);
+        let report = said.json();
+        assert!(report["events"]["read"].as_u64().unwrap() < 150_000, "it was not stopped midway");
+        let newest = format!("checkpoints/{}", place.newest("checkpoints").file_name().unwrap().display());
+        assert_eq!(report["checkpoint"], newest, "the last thing it did was to write a checkpoint");
+        // Only a declared end closes a short batch.
+        assert_eq!(place.manifest("checkpoints")["events"]["read"].as_u64().unwrap() % 256, 0);
+    }
+    let report = run(&mut command()).ended(0).json();
+    assert_eq!(lasting(&report), lasting(&whole));
+    assert!(place.items("checkpoints") == place.items("whole"), "items.parquet differs");
+}
+
+/// A log read to its end with several checkpoints, of which tests damage some.
+struct Damaged {
+    place: Place,
+    bytes: Vec<u8>,
+    report: Value,
+}
+
+const DAMAGED: [&str; 1] = ["checkpoint.every_events=3000"];
+
+impl Damaged {
+    fn new() -> Self {
+        let place = Place::new();
+        write_log(&place.path("log.parquet"), &support::events(12_000, 4));
+        let report = place.replay_in("sound", &["log.parquet"], &DAMAGED);
+        assert_eq!(place.checkpoints("sound").len(), 3, "checkpoint.keep");
+        Self { bytes: place.items("sound"), report: lasting(&report), place }
+    }
+
+    /// A copy of the checkpoints, named `name`, whose newest `damage` is done to.
+    fn copy(&self, name: &str, damage: impl Fn(&Path)) {
+        support::copy(&self.place.path("sound"), &self.place.path(name));
+        damage(&self.place.newest(name));
+    }
+
+    fn resume(&self, name: &str) -> support::Said {
+        let mut command = self.place.negstream_in(name, &["replay", "--json", "log.parquet"]);
+        set(&mut command, &DAMAGED);
+        run(&mut command)
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = support::read(path);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn truncate(path: &Path) {
+    let bytes = support::read(path);
+    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+fn delete(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn whatever_file_is_damaged_the_checkpoint_before_is_used() {
+    let damaged = Damaged::new();
+    let files: Vec<_> = tree(&damaged.place.newest("sound")).into_keys().collect();
+    assert!(files.len() >= 7 && files.contains(&"manifest.json".into()), "{files:?}");
+    for (how, damage) in [("flipped", flip as fn(&Path)), ("truncated", truncate), ("deleted", delete)] {
+        for file in &files {
+            let name = format!("{how} {}", file.display());
+            damaged.copy(&name, |newest| damage(&newest.join(file)));
+            let victim = format!("0000000004/{}", file.display());
+            let said = damaged.resume(&name).ended(0).names(&[&victim, "is damaged", "0000000003"]);
+            assert!(damaged.place.items(&name) == damaged.bytes, "{name}: items.parquet differs");
+            assert_eq!(lasting(&said.json()), damaged.report, "{name}");
+            assert!(damaged.place.newest(&name).ends_with("0000000005"), "{name}: the damaged one was written over");
+        }
+    }
+}
+
+#[test]
+fn inspect_finds_the_damage_too() {
+    let damaged = Damaged::new();
+    damaged.copy("flipped", |newest| flip(&newest.join("bank.parquet")));
+    let inspect = |path: &str| run(support::negstream().current_dir(damaged.place.path("")).args(["inspect", path]));
+    inspect("flipped").ended(4).names(&["0000000004/bank.parquet", "checksum"]);
+    inspect("flipped/0000000003").ended(0);
+}
+
+#[test]
+fn where_all_are_damaged_nothing_is_trained() {
+    let damaged = Damaged::new();
+    damaged.copy("all", |_| {});
+    for checkpoint in damaged.place.checkpoints("all") {
+        flip(&checkpoint.join("item_state.parquet"));
+    }
+    let before = tree(&damaged.place.path("all"));
+    damaged.resume("all").ended(4).names(&["none of the 3 checkpoints", "0000000004/item_state.parquet"]);
+    assert!(tree(&damaged.place.path("all")) == before, "the folder was changed");
+
+    // What the message leaves open: to begin anew, which keeps to the numbers that follow.
+    let mut command = damaged.place.negstream_in("all", &["replay", "--fresh", "log.parquet"]);
+    run(&mut command).ended(0);
+    assert!(damaged.place.items("all") == damaged.bytes, "items.parquet differs");
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
+    let damaged = Damaged::new();
+    damaged.copy("newer", |newest| {
+        let path = newest.join("manifest.json");
+        let text = String::from_utf8(support::read(&path)).unwrap();
+        assert!(text.contains("\"format\": 1,"));
+        std::fs::write(path, text.replace("\"format\": 1,", "\"format\": 2,")).unwrap();
+    });
+    let before = tree(&damaged.place.path("newer"));
+    damaged.resume("newer").ended(4).names(&["0000000004", "format 2", "reads up to 1"]);
+    assert!(tree(&damaged.place.path("newer")) == before, "the folder was changed");
+}
+
+#[test]
+fn what_a_dead_worker_left_unfinished_is_swept_away() {
+    let damaged = Damaged::new();
+    damaged.copy("swept", |_| {});
+    for name in [".draft-0000000005", ".draft-old-0000000001"] {
+        let draft = damaged.place.path("swept").join(name);
+        std::fs::create_dir(&draft).unwrap();
+        std::fs::write(draft.join("items.parquet"), b"half").unwrap();
+    }
+    let before = damaged.place.checkpoints("swept");
+    damaged.resume("swept").ended(0);
+    assert_eq!(damaged.place.checkpoints("swept"), before, "an end that was reached before needs no new checkpoint");
+    let left: Vec<_> = tree(&damaged.place.path("swept")).into_keys().filter(|path| path.starts_with(".d")).collect();
+    assert!(left.is_empty() && !damaged.place.path("swept/.draft-0000000005").exists(), "{left:?}");
+}

@@ -1,0 +1,303 @@
+//! Replaying logs: what is reported, how logs are named and read, going on, and that every setting keeps to the rule:
+//! the model is a pure function of configuration, seed and events.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    ArrayRef, DictionaryArray, Int64Array, LargeStringArray, StringViewArray, TimestampMicrosecondArray, UInt32Array,
+};
+use negstream::event::Interaction;
+
+use crate::recovery::lasting;
+use crate::support::{
+    self, Background, Place, checkpoint_number, events, read, run, set, text, times, tree, write_columns, write_log,
+};
+
+#[test]
+fn the_report_says_what_happened() {
+    let place = Place::new();
+    let events = events(10_000, 20);
+    write_log(&place.path("log.parquet"), &events);
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    let clicks = kinds.iter().filter(|kind| **kind == "click").count();
+    assert!(clicks > 9_000 && clicks < 9_900, "{clicks} clicks");
+
+    let report = place.replay("log.parquet", &[]);
+    let counts = |report: &serde_json::Value| {
+        ["read", "used", "ignored", "rejected"].map(|name| report["events"][name].as_u64().unwrap() as usize)
+    };
+    assert_eq!(counts(&report), [10_000, 10_000, 0, 0]);
+    assert_eq!(report["steps"], 10_000u64.div_ceil(256));
+    let distinct =
+        |of: &dyn Fn(&Interaction) -> String| events.iter().map(of).collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!(report["items"], distinct(&|event| event.item.to_string()));
+    assert_eq!(report["users"], distinct(&|event| event.user.to_string()));
+    for name in ["seconds", "events_per_second", "loss", "mi_bound"] {
+        assert!(report[name].as_f64().is_some_and(f64::is_finite), "{name}: {report}");
+    }
+    assert!(report["checkpoint"].as_str().unwrap().starts_with("checkpoints/"));
+    let evaluation = &report["evaluation"];
+    assert!((4_000..=5_000).contains(&evaluation["events"].as_u64().unwrap()), "{evaluation}");
+    for name in ["hr@20", "ndcg@20", "mrr@20", "tail_hr@20", "head_hr@20"] {
+        for figure in [&evaluation[name], &evaluation["popularity"][name]] {
+            assert!(figure.as_f64().is_some_and(|figure| (0.0..=1.0).contains(&figure)), "{name}: {evaluation}");
+        }
+    }
+
+    let report = place.replay_in("clicked", &["log.parquet"], &[r#"positives.kinds=["click"]"#]);
+    assert_eq!(counts(&report), [10_000, clicks, 10_000 - clicks, 0]);
+    assert_eq!(report["steps"], clicks.div_ceil(256));
+    // Half of what counts as positive, not half of the log.
+    let evaluated = report["evaluation"]["events"].as_u64().unwrap() as usize;
+    assert!((clicks / 2 - 500..=clicks / 2).contains(&evaluated), "{evaluated} of {clicks}");
+}
+
+#[test]
+fn logs_are_read_in_the_order_in_which_they_are_named() {
+    let place = Place::new();
+    let events = events(9_000, 21);
+    write_log(&place.path("whole.parquet"), &events);
+    std::fs::create_dir_all(place.path("parts/deeper")).unwrap();
+    let names = ["parts/a.parquet", "parts/b.parquet", "parts/deeper/c.parquet"];
+    for (name, part) in names.iter().zip(events.chunks(3_000)) {
+        write_log(&place.path(name), part);
+    }
+    std::fs::write(place.path("parts/README.txt"), b"not a log").unwrap();
+    let expected = place.replay_in("whole", &["whole.parquet"], &[]);
+    let cases: [(&str, &[&str]); 4] = [
+        ("files", &names),
+        ("folder", &["parts"]),
+        ("pattern", &["parts/**/[abc].parquet"]),
+        ("mixed", &["parts/[ab].parquet", "parts/deeper", "parts/a.parquet"]),
+    ];
+    for (checkpoints, logs) in cases {
+        let report = place.replay_in(checkpoints, logs, &[]);
+        assert_eq!(lasting(&report), lasting(&expected), "{checkpoints}");
+        assert!(place.items(checkpoints) == place.items("whole"), "{checkpoints}: items.parquet differs");
+    }
+    place.replay_in("backwards", &[names[2], names[1], names[0]], &[]);
+    assert!(place.items("backwards") != place.items("whole"), "the order matters");
+}
+
+#[test]
+fn columns_may_have_other_names_and_types() {
+    let place = Place::new();
+    // Numbers as names, so that one column can be text in one log and integers in another.
+    let events: Vec<(u32, u32, i64)> =
+        (0..4_000u32).map(|n| (n * 7 % 90, (n * n + n / 9) % 130, 1_700_000_000_000 + i64::from(n))).collect();
+    let users = || events.iter().map(|event| Some(event.0.to_string()));
+    let items = || events.iter().map(|event| Some(event.1.to_string()));
+    let moments = || times(events.iter().map(|event| Some(event.2)));
+    write_columns(
+        &place.path("plain.parquet"),
+        vec![("user_id", text(users())), ("item_id", text(items())), ("timestamp", moments())],
+    );
+    let dictionary = |values: &mut dyn Iterator<Item = Option<String>>| {
+        let values: Vec<String> = values.flatten().collect();
+        Arc::new(values.iter().map(|value| Some(value.as_str())).collect::<DictionaryArray<Int32Type>>()) as ArrayRef
+    };
+    let columns: [(&str, ArrayRef, ArrayRef, ArrayRef); 4] = [
+        (
+            "integers",
+            Arc::new(UInt32Array::from_iter_values(events.iter().map(|event| event.0))),
+            Arc::new(Int64Array::from_iter_values(events.iter().map(|event| event.1.into()))),
+            moments(),
+        ),
+        ("dictionary", dictionary(&mut users()), dictionary(&mut items()), moments()),
+        (
+            "large",
+            Arc::new(LargeStringArray::from_iter(users())),
+            Arc::new(StringViewArray::from_iter(items())),
+            moments(),
+        ),
+        (
+            "micros",
+            text(users()),
+            text(items()),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(events.iter().map(|event| event.2 * 1000 + 999))),
+        ),
+    ];
+    place.replay_in("plain", &["plain.parquet"], &[]);
+    let names = ["source.fields.user_id=who", "source.fields.item_id=sku", "source.fields.timestamp=at"];
+    for (name, who, sku, at) in columns {
+        let log = format!("{name}-log.parquet");
+        // In another order, among others, under other names.
+        let other = text((0..4_000).map(|_| Some("other")));
+        write_columns(&place.path(&log), vec![("item_id", other), ("at", at), ("sku", sku), ("who", who)]);
+        place.replay_in(name, &[&log], &names);
+        assert!(place.items(name) == place.items("plain"), "{name}: items.parquet differs");
+    }
+}
+
+#[test]
+fn a_log_that_was_read_is_not_read_again() {
+    let place = Place::new();
+    let events = events(5_000, 22);
+    write_log(&place.path("log.parquet"), &events);
+    let first = place.replay("log.parquet", &[]);
+    let before = tree(&place.path("checkpoints"));
+    let again = place.replay("log.parquet", &[]);
+    assert_eq!(lasting(&again), lasting(&first));
+    assert!(tree(&place.path("checkpoints")) == before, "nothing new, no new checkpoint");
+    // It is known by its content, not by its name.
+    std::fs::rename(place.path("log.parquet"), place.path("moved.parquet")).unwrap();
+    place.replay("moved.parquet", &[]);
+    assert!(tree(&place.path("checkpoints")) == before);
+    // So one that grew is another, and all of it is read.
+    write_log(&place.path("moved.parquet"), &support::events(6_000, 22));
+    assert_eq!(place.replay("moved.parquet", &[])["events"]["read"], 11_000);
+}
+
+#[test]
+fn fresh_begins_anew_beside_what_is_there() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &events(5_000, 23));
+    place.replay("log.parquet", &[]);
+    let first = place.items("checkpoints");
+    let mut command = place.negstream(&["replay", "--fresh", "--json", "log.parquet"]);
+    let report = run(&mut command).ended(0).json();
+    assert_eq!(report["events"]["read"], 5_000);
+    assert!(place.items("checkpoints") == first, "items.parquet differs");
+    assert!(place.checkpoints("checkpoints").len() > 1, "the older ones stay until they are pruned");
+    // And a different configuration is welcome then.
+    let mut command = place.negstream(&["replay", "--fresh", "log.parquet", "--set", "model.dim=16"]);
+    run(&mut command).ended(0);
+    assert_eq!(place.manifest("checkpoints")["dim"], 16);
+}
+
+#[test]
+fn another_configuration_is_refused_and_its_key_named() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &events(2_000, 24));
+    place.replay("log.parquet", &[]);
+    let before = tree(&place.path("checkpoints"));
+    let cases = [
+        ("model.dim=32", "model.dim = 64 there, 32 here"),
+        ("seed=2", "seed = 1 there, 2 here"),
+        ("negatives.noise=unigram", r#"negatives.noise = "none" there, "unigram" here"#),
+        ("negatives.half_life=inf", r#"negatives.half_life = 5000.0 there, "inf" here"#),
+        (r#"positives.kinds=["click"]"#, "positives.kinds"),
+        ("evaluate.repeat=true", "evaluate.repeat"),
+    ];
+    for (setting, words) in cases {
+        let mut command = place.negstream(&["replay", "log.parquet", "--set", setting]);
+        run(&mut command).ended(2).names(&["made with another configuration", words, "--fresh"]);
+    }
+    assert!(tree(&place.path("checkpoints")) == before, "the folder was changed");
+    // What does not shape the model may change.
+    place.replay("log.parquet", &["threads=1", "checkpoint.keep=7", "evaluate.share=0.5", "log.level=warn"]);
+}
+
+/// Every setting that changes what a step does, one by one and then many at once.
+const SETTINGS: [&[&str]; 13] = [
+    &[],
+    &[r#"positives.kinds=["click"]"#],
+    &["negatives.noise=uniform"],
+    &["negatives.noise=unigram"],
+    &[r#"negatives.noise=[{sampler="unigram",draws=64,power=0.5},{sampler="uniform",draws=32}]"#, "negatives.bank=0"],
+    &["context.context_rows=false"],
+    &["context.user_row=true"],
+    &["model.learn_temperature=true"],
+    &["model.likeness=dot", "model.temperature=1"],
+    &["train.batch_span_ms=600000"],
+    &["evaluate.repeat=true"],
+    &["evaluate.share=0.3", "negatives.half_life=inf", "model.learn_popularity=false"],
+    &[
+        "evaluate.repeat=true",
+        "context.user_row=true",
+        "model.learn_temperature=true",
+        "model.dim=24",
+        "train.batch=100",
+        "seed=7",
+        r#"negatives.noise=[{sampler="uniform",draws=100},{sampler="unigram"}]"#,
+    ],
+];
+
+/// Everything of the newest checkpoint that the future depends on. Where the evaluation begins to count and how many
+/// checkpoints there were does not belong to it.
+fn state(place: &Place, checkpoints: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = tree(&place.newest(checkpoints));
+    files.retain(|name, _| !["manifest.json", "worker.json"].iter().any(|other| name.ends_with(other)));
+    assert_eq!(files.len(), 5, "{:?}", files.keys());
+    files
+}
+
+#[test]
+fn with_every_setting_a_resumed_worker_ends_the_same() {
+    let place = Place::new();
+    for (number, settings) in SETTINGS.iter().enumerate() {
+        // The first log ends where a batch ends, so that its declared end cuts none short.
+        let (clicked, batch) = (number == 1, if number == 12 { 100 } else { 256 });
+        let mut events = events(7_000, 25);
+        let is_positive = |event: &&Interaction| !clicked || event.kind == "click";
+        let positives = events.iter().filter(is_positive).count() / 2 / batch * batch;
+        let last = events.iter().enumerate().filter(|(_, event)| is_positive(event)).nth(positives - 1).unwrap().0;
+        // Where batches are cut by event time, the pause between the two ends one anyway.
+        events[last + 1..].iter_mut().for_each(|event| event.timestamp += 3_600_000);
+        write_log(&place.path("first.parquet"), &events[..=last]);
+        write_log(&place.path("second.parquet"), &events[last + 1..]);
+
+        let (whole, parts) = (format!("whole {number}"), format!("parts {number}"));
+        let expected = place.replay_in(&whole, &["first.parquet", "second.parquet"], settings);
+        place.replay_in(&parts, &["first.parquet"], settings);
+        let report = place.replay_in(&parts, &["first.parquet", "second.parquet"], settings);
+        assert!(state(&place, &parts) == state(&place, &whole), "{settings:?}");
+        for name in ["events", "steps", "items", "users", "loss", "mi_bound", "beta"] {
+            assert_eq!(report[name], expected[name], "{settings:?}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_settings_matter() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &events(3_000, 26));
+    let mut seen = BTreeMap::new();
+    for (number, settings) in SETTINGS.iter().enumerate() {
+        let checkpoints = format!("{number}");
+        place.replay_in(&checkpoints, &["log.parquet"], settings);
+        if let Some(other) = seen.insert(place.items(&checkpoints), settings) {
+            panic!("{settings:?} gives the same as {other:?}");
+        }
+    }
+}
+
+#[test]
+fn killed_with_many_settings_at_once_it_ends_the_same() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &events(40_000, 27));
+    let settings = SETTINGS[SETTINGS.len() - 1];
+    let whole = place.replay_in("whole", &["log.parquet"], settings);
+    let command = || {
+        let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
+        set(&mut command, settings);
+        set(&mut command, &["checkpoint.every_events=4000"]);
+        command
+    };
+    for number in [1, 2, 5, 7] {
+        let mut worker = Background::start(&mut command());
+        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+        assert!(worker.kill(), "it had ended before");
+    }
+    let report = run(&mut command()).ended(0).json();
+    assert_eq!(lasting(&report), lasting(&whole));
+    assert!(state(&place, "checkpoints") == state(&place, "whole"), "the state differs");
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &events(10_000, 28));
+    let one = place.replay_in("one", &["log.parquet"], &["threads=1"]);
+    for threads in ["2", "3"] {
+        let other = place.replay_in(threads, &["log.parquet"], &[&format!("threads={threads}")]);
+        assert_eq!(lasting(&other), lasting(&one));
+        assert!(state(&place, threads) == state(&place, "one"), "{threads} threads");
+    }
+    // And once more, to tell apart what threads do from what chance does.
+    place.replay_in("again", &["log.parquet"], &["threads=1"]);
+    assert!(read(&place.newest("again").join("worker.json")) == read(&place.newest("one").join("worker.json")));
+}

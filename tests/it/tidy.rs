@@ -1,0 +1,241 @@
+//! Keeps the house in order: every file says what it is, none grows too long, modules import only what they may.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::support::read;
+
+/// A source file: its path below `src`, and its lines without the tests at its end.
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// The module of the crate that it belongs to: `kernel` of `kernel/dots.rs`.
+    fn module(&self) -> String {
+        let first = Path::new(self.path.components().next().expect("a path has parts").as_os_str());
+        first.file_stem().expect("a file has a name").to_string_lossy().into_owned()
+    }
+
+    /// The file without its tests.
+    fn product(&self) -> &str {
+        self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.ends_with("tests.rs")
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("src can be listed") {
+            let path = entry.expect("src can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = String::from_utf8(read(&path)).expect("source is UTF-8");
+                found.push(Source { path: path.strip_prefix(&root).expect("below src").to_owned(), text });
+            }
+        }
+    }
+    assert!(found.len() > 50);
+    found
+}
+
+/// What a module may import of the crate, and why no more.
+const RULES: [(&str, &[&str], &str); 26] = [
+    ("digest", &[], "a leaf: how checksums are written"),
+    ("position", &[], "a leaf: every side of the program speaks of positions"),
+    ("event", &[], "a leaf: what decoding gives and everything downstream takes"),
+    ("signals", &[], "only sets a flag; who looks at it is the application's"),
+    ("kernel", &[], "slices in, slices out: it can be tested against its reference, and replaced, alone"),
+    ("table", &[], "rows know nothing of what they stand for"),
+    ("config", &[], "plain data: what a value means is said where it is used"),
+    ("context", &["table"], "a user's past is made of item numbers"),
+    ("decode", &["config", "event"], "bytes to events; where they came from is the source's"),
+    ("synth", &["event"], "a generator needs no model"),
+    ("negatives", &["config"], "samplers see counts, never the model"),
+    ("objective", &["config", "context", "kernel", "negatives", "table"], "the mathematics: no I/O, no clock"),
+    ("evaluate", &["context", "kernel", "negatives", "objective", "table"], "reads the model, never changes it"),
+    ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
+    ("kafka", &["config", "decode", "event"], "clients; the consumer is a source"),
+    ("source", &["config", "decode", "digest", "event", "kafka", "position"], "records in, nothing of the model"),
+    ("dead_letters", &["event", "kafka"], "keeps what was not taken"),
+    (
+        "trainer",
+        &[
+            "checkpoint",
+            "config",
+            "context",
+            "evaluate",
+            "event",
+            "kernel",
+            "negatives",
+            "objective",
+            "position",
+            "table",
+        ],
+        "the sole owner of the model; where events come from is not its business",
+    ),
+    (
+        "worker",
+        &["checkpoint", "config", "dead_letters", "source", "trainer"],
+        "the loop that all commands share; concrete sources are the commands'",
+    ),
+    ("telemetry", &["config", "event"], "is told figures and shows them; it cannot reach into the worker"),
+    ("reporter", &["evaluate", "event", "position", "source", "telemetry", "trainer", "worker"], "worker to telemetry"),
+    ("exit", &["checkpoint", "config", "dead_letters", "kafka", "source", "telemetry"], "every error has its code"),
+    ("cli", &["exit", "synth"], "parses, and acts on nothing"),
+    (
+        "commands",
+        &[
+            "checkpoint",
+            "cli",
+            "config",
+            "dead_letters",
+            "decode",
+            "event",
+            "exit",
+            "kafka",
+            "objective",
+            "position",
+            "reporter",
+            "signals",
+            "source",
+            "synth",
+            "table",
+            "telemetry",
+            "trainer",
+            "worker",
+        ],
+        "the composition root, and the only one that may import nearly everything",
+    ),
+    ("lib", &[], "the map"),
+    ("main", &[], "arguments in, exit code out"),
+];
+
+/// The modules that `text` refers to as `crate::NAME`, other than in comments.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for (place, _) in line.match_indices("crate::") {
+            let rest = &line[place + "crate::".len()..];
+            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            assert!(!name.is_empty() || !rest.starts_with('{'), "one `use crate::` for each module: {line}");
+            found.insert(name);
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_import_only_what_they_may() {
+    let rules: BTreeMap<&str, BTreeSet<&str>> =
+        RULES.iter().map(|(module, allowed, _)| (*module, allowed.iter().copied().collect())).collect();
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let module = source.module();
+        let allowed = rules.get(module.as_str()).unwrap_or_else(|| panic!("no rule for module {module}"));
+        for import in imports(source.product()) {
+            let fine = import == module || allowed.contains(import.as_str());
+            assert!(fine, "{}: {module} may not import {import}", source.path.display());
+            used.entry(module.clone()).or_default().insert(import);
+        }
+    }
+    // A permission that nobody needs is a door left open.
+    for (module, allowed) in &rules {
+        let used = used.remove(*module).unwrap_or_default();
+        let idle: Vec<_> = allowed.iter().filter(|name| !used.contains(**name)).collect();
+        assert!(idle.is_empty(), "{module} no longer imports {idle:?}: take it out of the table");
+    }
+}
+
+#[test]
+fn concrete_sources_are_named_by_commands_alone() {
+    // What a lag is measured by is the one thing of a concrete source that is shown.
+    let exceptions = [("reporter.rs", "source::kafka::HighWatermarks")];
+    for source in sources().iter().filter(|source| !["source", "commands"].contains(&source.module().as_str())) {
+        for line in source.product().lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let names = line.contains("source::kafka::") || line.contains("source::parquet::");
+            let fine = exceptions.iter().any(|(path, name)| source.path.ends_with(path) && line.contains(name));
+            assert!(!names || fine, "{}: {line}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for Source { path, text } in sources() {
+        assert!(text.starts_with("//! "), "{} does not open with `//! `", path.display());
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let lengths = sources().into_iter().map(|source| (source.product().lines().count(), source.path));
+    let mut long: Vec<_> = lengths.filter(|(lines, _)| *lines > 400).collect();
+    long.sort();
+    assert!(long.is_empty(), "over 400 lines without its tests, part it: {long:?}");
+}
+
+#[test]
+fn nothing_unfinished_and_no_stray_printing() {
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let prints = ["commands", "main"].contains(&source.module().as_str());
+        for (number, line) in source.product().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in ["todo!", "unimplemented!", "dbg!"] {
+                assert!(!code.contains(word), "{}:{}: {word}", source.path.display(), number + 1);
+            }
+            let stray = ["println!", "print!("].iter().any(|word| code.contains(word));
+            assert!(prints || !stray, "{}:{}: {code}", source.path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn pure_modules_know_no_clock_and_no_chance_of_their_own() {
+    // What the model is made of; a clock or an unseeded generator in it would end byte-identical runs.
+    let pure =
+        ["kernel", "table", "context", "negatives", "objective", "evaluate", "decode", "event", "trainer", "synth"];
+    let banned =
+        ["Instant::now", "SystemTime", "Utc::now", "rand::rng", "thread_rng", "from_os_rng", "std::fs", "std::net"];
+    let banned_maps = ["std::collections::HashMap", "std::collections::HashSet", "RandomState"];
+    // The trainer reads back what the checkpoint wrote, and the generator's writer writes a log.
+    let exceptions = ["trainer/snapshot.rs", "synth/log.rs"];
+    for source in sources().iter().filter(|source| pure.contains(&source.module().as_str()) && !source.is_test()) {
+        for word in banned.iter().chain(&banned_maps) {
+            let fine = word.starts_with("std::fs") && exceptions.iter().any(|path| source.path.ends_with(path));
+            assert!(fine || !source.product().contains(word), "{}: {word}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_default_is_described_in_the_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema: serde_json::Value = serde_json::from_slice(&read(&root.join("schemas/config.schema.json"))).unwrap();
+    let default: toml::Table = String::from_utf8(read(&root.join("config/default.toml"))).unwrap().parse().unwrap();
+    let mut waiting = vec![(String::new(), &schema, &default)];
+    let mut keys = 0;
+    while let Some((prefix, described, table)) = waiting.pop() {
+        for (key, value) in table {
+            let property = &described["properties"][key];
+            let name = format!("{prefix}{key}");
+            let reference = property["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+            let target = reference.map_or(property, |name| &schema["$defs"][name]);
+            let description = property["description"].as_str().or(target["description"].as_str());
+            assert!(description.is_some_and(|text| text.len() > 5), "{name} is not described: {property}");
+            keys += 1;
+            if let (Some(table), true) = (value.as_table(), target["properties"].is_object()) {
+                waiting.push((format!("{name}."), target, table));
+            }
+        }
+    }
+    assert!(keys > 50, "{keys} keys");
+}
