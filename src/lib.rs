@@ -24,7 +24,7 @@
 //! | [`checkpoint`] | durable state, whole or not at all |
 //! | [`telemetry`] | status, metrics, health, page, logs |
 //!
-//! Around them: [`event`] and [`position`] (what all stages speak of), [`config`], [`dead_letters`], [`kafka`] (clients
+//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`config`], [`dead_letters`], [`kafka`] (clients
 //! and the embedded broker), [`synth`] (a log with known structure), [`worker`] (what `run`, `replay` and `demo` have
 //! in common), [`reporter`], [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
@@ -47,6 +47,7 @@ pub mod config;
 pub mod context;
 pub mod dead_letters;
 pub mod decode;
+pub mod digest;
 pub mod evaluate;
 pub mod event;
 pub mod exit;

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use crate::config::Config;
+use crate::digest::sha256;
 use crate::event::EventCounts;
 use crate::position::Positions;
 
@@ -68,7 +68,7 @@ impl Manifest {
     /// As the file's text: JSON, with a checksum of everything else as its last key.
     pub fn to_text(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a manifest is JSON");
-        value[CHECKSUM] = Value::from(hexadecimal(&Sha256::digest(value.to_string().as_bytes())));
+        value[CHECKSUM] = Value::from(sha256(value.to_string().as_bytes()));
         format!("{value:#}\n")
     }
 
@@ -79,7 +79,7 @@ impl Manifest {
     pub fn from_text(text: &[u8]) -> Result<Self, String> {
         let mut value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let stated = value.as_object_mut().and_then(|object| object.shift_remove(CHECKSUM));
-        let found = hexadecimal(&Sha256::digest(value.to_string().as_bytes()));
+        let found = sha256(value.to_string().as_bytes());
         if stated.as_ref().and_then(Value::as_str) != Some(&found) {
             return Err("its own checksum does not fit".to_owned());
         }
@@ -108,7 +108,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
 
 /// SHA-256 of the lasting configuration.
 pub fn digest(lasting: &Map<String, Value>) -> String {
-    hexadecimal(&Sha256::digest(Value::Object(lasting.clone()).to_string().as_bytes()))
+    sha256(Value::Object(lasting.clone()).to_string().as_bytes())
 }
 
 /// The keys in which two lasting configurations differ, with both values; empty where they agree.
@@ -131,11 +131,6 @@ fn compare(key: &str, theirs: &Value, ours: &Value, found: &mut Vec<String>) {
         _ if theirs == ours => {}
         _ => found.push(format!("{key} = {theirs} there, {ours} here")),
     }
-}
-
-/// Bytes as lower-case hexadecimal.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
-use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, hexadecimal};
+use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest};
+use crate::digest::hexadecimal;
 
 const LOCK: &str = ".lock";
 const DRAFT_PREFIX: &str = ".draft-";

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::{EventSource, SourceError, Status};
 use crate::config::FieldNames;
 use crate::decode::rows::{Rows, check_schema};
+use crate::digest::hexadecimal;
 use crate::event::{Limits, Record};
 use crate::position::{Positions, Stream};
 
@@ -243,5 +244,5 @@ fn fingerprint(file: &mut File) -> std::io::Result<String> {
         hash.update(&edge);
     }
     file.seek(SeekFrom::Start(0))?;
-    Ok(crate::checkpoint::manifest::hexadecimal(&hash.finalize()[..16]))
+    Ok(hexadecimal(&hash.finalize()[..16]))
 }
