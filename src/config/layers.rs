@@ -253,6 +253,7 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
     let at_least_one = |value: f64| matches!(value.partial_cmp(&1.0), Some(Ordering::Greater | Ordering::Equal));
     let positive = |value: f64| value.is_finite() && value > 0.0;
     match () {
+        () if config.threads > 1024 => refuse("threads", "must be at most 1024"),
         () if !(1..=4096).contains(&config.model.dim) => refuse("model.dim", "must lie in 1..=4096"),
         () if !positive(config.model.temperature) => refuse("model.temperature", "must be above 0"),
         () if !config.model.popularity_start.is_finite() => refuse("model.popularity_start", "must be a number"),

@@ -23,7 +23,9 @@ pub fn left_out<T>(need: &str, why: &str) -> Option<T> {
     let required = std::env::var("NEGSTREAM_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|name| name.trim() == need), "{need} is required: {why}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: {test} needs {need}: {why}\n");
+    // In one piece, since other tests speak at the same time.
+    let line = format!("\n*** LEFT OUT: {test} needs {need}: {why}\n\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
     None
 }
 

@@ -84,7 +84,7 @@ const RULES: [(&str, &[&str], &str); 26] = [
     ),
     (
         "worker",
-        &["checkpoint", "config", "dead_letters", "source", "trainer"],
+        &["checkpoint", "config", "dead_letters", "event", "source", "trainer"],
         "the loop that all commands share; concrete sources are the commands'",
     ),
     ("telemetry", &["config", "event"], "is told figures and shows them; it cannot reach into the worker"),
