@@ -38,7 +38,7 @@ pub enum Command {
     Run(Run),
     /// Train on historical logs in Parquet, through the same pipeline.
     Replay(Replay),
-    /// Put a Parquet log into the topic, keyed by user.
+    /// Put a Parquet log into the topic, keyed by user; all of it, each time.
     Produce(Produce),
     /// Write a synthetic log with drift, new items and known structure.
     Synth(Synth),
@@ -81,7 +81,7 @@ pub struct Run {
     /// Stop at the ends that the partitions have now, write a checkpoint, and exit.
     #[arg(long)]
     pub until_end: bool,
-    /// Begin anew, whatever checkpoints there are.
+    /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
     #[arg(long)]
     pub fresh: bool,
     /// What it leaves behind.
@@ -95,7 +95,7 @@ pub struct Replay {
     /// Files, folders or patterns, in the order in which they are to be read.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
-    /// Begin anew, whatever checkpoints there are.
+    /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
     #[arg(long)]
     pub fresh: bool,
     /// What it leaves behind.
@@ -141,7 +141,7 @@ pub struct Neighbors {
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
     /// The item.
-    #[arg(value_name = "ITEM")]
+    #[arg(value_name = "ITEM", allow_hyphen_values = true)]
     pub item: String,
     /// How many neighbours.
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]

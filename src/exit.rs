@@ -34,7 +34,7 @@ Exit status:
   3  a log or topic cannot be read, or does not hold what it should
   4  no usable checkpoint, or none could be written
   5  the address of http.listen is not to be had
-  130, 143  ended at once by a second SIGINT or SIGTERM";
+  130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
 #[derive(Debug, thiserror::Error)]
@@ -67,4 +67,41 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
     }
     Exit::Unexpected
+}
+
+/// What is told of `error`: each cause that says something new, made harmless for a terminal.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let said = cause.to_string();
+        if message.is_empty() {
+            message = said;
+        } else if !message.contains(&said) {
+            message = format!("{message}: {said}");
+        }
+    }
+    shown(&message)
+}
+
+/// Text from outside, made harmless for a terminal: nothing in it drives one, or reorders what is read. Line ends stay.
+pub fn shown(text: &str) -> String {
+    let harmless =
+        |c: char| c == '\n' || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmless(c) { out.push(c) } else { out.extend(c.escape_default()) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once_and_drive_no_terminal() {
+        let cause = std::io::Error::other("no room");
+        let error = anyhow::Error::new(cause).context("cannot write a\u{1b}[31mb: no room");
+        assert_eq!(message(&error), "cannot write a\\u{1b}[31mb: no room");
+    }
 }

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match commands::dispatch(Cli::parse()) {
         Ok(()) => ExitCode::from(exit::Exit::Done as u8),
         Err(error) => {
-            eprintln!("negstream: {error:#}");
+            eprintln!("negstream: {}", exit::message(&error));
             ExitCode::from(exit::code(&error) as u8)
         }
     }

@@ -30,6 +30,7 @@ pub struct Reporter {
     lag: Option<(Vec<Stream>, std::sync::Arc<HighWatermarks>)>,
     begin: Instant,
     read_at_begin: u64,
+    bar_begin: u64,
     logged: Instant,
     rate: Rate,
     newest_event: Option<i64>,
@@ -55,6 +56,7 @@ impl Reporter {
             lag: None,
             begin: now,
             read_at_begin: read,
+            bar_begin: 0,
             logged: now,
             rate: Rate { at: now, read, per_second: None },
             newest_event: None,
@@ -68,6 +70,7 @@ impl Reporter {
         let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("━╸─");
         let bar = bars.add(ProgressBar::new(rows).with_style(style).with_position(done));
         bar.reset_eta();
+        self.bar_begin = done;
         if !bar.is_hidden() {
             self.bar = Some(bar);
         }
@@ -86,6 +89,8 @@ impl Reporter {
                 self.newest_event = Some(report.last_event);
             }
             Happening::Tick => self.tick(trainer),
+            Happening::DeadLetter => metrics::record_dead_letters(1),
+            Happening::CheckpointBegins => self.status.enter(Phase::Checkpointing),
             Happening::Checkpoint(last) => {
                 let summary = summary(last);
                 metrics::record_checkpoint(&summary);
@@ -120,7 +125,7 @@ impl Reporter {
     fn tick(&mut self, trainer: &Trainer) {
         let now = Instant::now();
         self.health.tick(now);
-        let read = trainer.state.events.read;
+        let read = trainer.taken().read;
         let elapsed = now - self.rate.at;
         if elapsed >= Duration::from_millis(200) {
             let fresh = (read - self.rate.read) as f64 / elapsed.as_secs_f64();
@@ -132,7 +137,7 @@ impl Reporter {
         metrics::record_status(&status);
         match &self.bar {
             Some(bar) => {
-                bar.set_position(read);
+                bar.set_position(self.bar_begin + read - self.read_at_begin);
                 bar.set_message(line(&status));
             }
             None if self.logged.elapsed() >= LOG_EVERY => {
@@ -162,7 +167,7 @@ impl Reporter {
         let trained = state.last_loss != (0.0, 0.0);
         Status {
             phase: if self.rate.per_second.is_some_and(|rate| rate > 0.5) { Phase::Training } else { Phase::Waiting },
-            events: state.events,
+            events: trainer.taken(),
             steps: state.steps,
             seconds: self.begin.elapsed().as_secs_f64(),
             events_per_second: self.rate.per_second.unwrap_or(0.0),
@@ -245,10 +250,10 @@ pub struct Report {
     pub items: u64,
     /// Known users.
     pub users: u64,
-    /// Of the last step, in nats.
-    pub loss: f64,
-    /// Of the last step, in nats.
-    pub mi_bound: f64,
+    /// Of the last step, in nats; nothing before the first.
+    pub loss: Option<f64>,
+    /// Of the last step, in nats; nothing before the first.
+    pub mi_bound: Option<f64>,
     /// β.
     pub beta: f64,
     /// The newest checkpoint's folder, where there is one.
@@ -289,6 +294,7 @@ impl Report {
     pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
         let EventCounts { read: all, used, ignored, rejected } = state.events;
         let model = state.tally.model();
+        let trained = state.last_loss != (0.0, 0.0);
         Self {
             events: ReportedEvents {
                 read: all,
@@ -302,8 +308,8 @@ impl Report {
             events_per_second: if seconds > 0.0 { read as f64 / seconds } else { 0.0 },
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
-            loss: state.last_loss.0,
-            mi_bound: state.last_loss.1,
+            loss: trained.then_some(state.last_loss.0),
+            mi_bound: trained.then_some(state.last_loss.1),
             beta: state.model.beta().into(),
             checkpoint,
             evaluation: ReportedEvaluation {
@@ -333,7 +339,9 @@ impl Report {
         );
         put("model", format!("{items} items, {users} users, {steps} steps"));
         put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s"));
-        put("last step", format!("loss {loss:.3}, information bound {mi_bound:.3} nats, popularity β {beta:.3}"));
+        if let (Some(loss), Some(mi_bound)) = (loss, mi_bound) {
+            put("last step", format!("loss {loss:.3}, information bound {mi_bound:.3} nats, popularity β {beta:.3}"));
+        }
         let evaluation = &self.evaluation;
         if let (Some(hit_rate), Some(ndcg), Some(mrr)) = (evaluation.hit_rate, evaluation.ndcg, evaluation.mrr) {
             let (tail, head) = (evaluation.tail_hit_rate.unwrap_or(0.0), evaluation.head_hit_rate.unwrap_or(0.0));

@@ -11,7 +11,7 @@ use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::manifest::{differences, lasting};
+use crate::checkpoint::manifest::{DeadLetterMark, differences, lasting};
 use crate::checkpoint::store::{Intact, Published, Store, newest_intact};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterError, DeadLetters};
@@ -31,6 +31,10 @@ pub enum Happening<'a> {
     Step(&'a StepReport, Duration),
     /// Now and then.
     Tick,
+    /// A record was kept as a dead letter.
+    DeadLetter,
+    /// A checkpoint is about to be written.
+    CheckpointBegins,
     /// A checkpoint became durable.
     Checkpoint(&'a LastCheckpoint),
     /// A checkpoint could not be written; training goes on.
@@ -47,6 +51,16 @@ pub enum Ending {
     End,
     /// A signal.
     Stopped,
+}
+
+/// The model holds a number that is none any more. Nothing of it was saved.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the model diverged at step {steps}: a loss or a number is infinite or NaN; nothing was saved since the last \
+     checkpoint; lower train.learning_rate, or raise model.temperature"
+)]
+pub struct Diverged {
+    steps: u64,
 }
 
 /// The newest checkpoint of this worker.
@@ -98,20 +112,18 @@ impl Origin {
     pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
         let dir = &config.checkpoint.dir;
         let store = Store::open(dir)?;
-        let checkpoint = if fresh {
+        let found = if fresh {
             None
         } else {
-            newest_intact(dir, |error| tracing::error!(%error, "damaged checkpoint passed over"))?
+            newest_intact(
+                dir,
+                |intact| restore(config, intact),
+                |error| tracing::error!(%error, "damaged checkpoint passed over"),
+            )?
         };
-        let Some(intact) = checkpoint else {
+        let Some((intact, state)) = found else {
             return Ok(Self { checkpoint: None, state: State::new(config), store });
         };
-        let differences = differences(&intact.manifest.configuration, &lasting(config));
-        if !differences.is_empty() {
-            let differences = differences.join("; ");
-            return Err(CheckpointError::OtherConfiguration { path: intact.path, differences });
-        }
-        let state = snapshot::load(config, &intact)?;
         tracing::info!(
             checkpoint = %intact.path.display(),
             events = state.events.read,
@@ -122,10 +134,20 @@ impl Origin {
         Ok(Self { checkpoint: Some(intact), state, store })
     }
 
-    /// Length of the dead-letter file that belongs to the state.
-    pub fn dead_letters(&self) -> Option<u64> {
-        self.checkpoint.as_ref()?.manifest.dead_letters
+    /// How much of the dead-letter file of `config` belongs to the state; `None` where the state knows of no such file.
+    pub fn dead_letters(&self, config: &Config) -> Option<u64> {
+        let mark = self.checkpoint.as_ref()?.manifest.dead_letters.as_ref()?;
+        (mark.file == config.dead_letters.file).then_some(mark.bytes)
     }
+}
+
+/// The state in a checkpoint that was made with a configuration like `config`.
+fn restore(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
+    let differences = differences(&intact.manifest.configuration, &lasting(config));
+    if differences.is_empty() {
+        return snapshot::load(config, intact);
+    }
+    Err(CheckpointError::OtherConfiguration { path: intact.path.clone(), differences: differences.join("; ") })
 }
 
 impl Worker {
@@ -137,7 +159,10 @@ impl Worker {
     /// own begin, lest a restart write them twice.
     pub fn new(config: &Config, origin: Origin, dead_letters: DeadLetters) -> anyhow::Result<Self> {
         let Origin { checkpoint, state, store } = origin;
-        let begins_anew = checkpoint.is_none() && (dead_letters.length().is_some() || !store.is_empty()?);
+        let marked = checkpoint.as_ref().and_then(|intact| intact.manifest.dead_letters.as_ref());
+        let unmarked_letters =
+            dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
+        let begins_anew = unmarked_letters || (checkpoint.is_none() && !store.is_empty()?);
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
@@ -189,10 +214,19 @@ impl Worker {
                         if let Err(rejection) = &record.outcome {
                             let label = &feed.streams[record.stream as usize].label;
                             self.reject(label, record.offset, rejection)?;
+                            if !matches!(self.dead_letters, DeadLetters::None) {
+                                observer(&self.trainer, Happening::DeadLetter);
+                            }
                         }
                         let begin = Instant::now();
-                        let Some(report) = self.trainer.take(record) else { continue };
-                        self.dead_letters_settled = self.dead_letters.length();
+                        let step = self.trainer.take(record);
+                        if self.trainer.is_settled() {
+                            self.dead_letters_settled = self.dead_letters.length();
+                        }
+                        let Some(report) = step else { continue };
+                        if !report.loss.finite {
+                            return Err(Diverged { steps: self.trainer.state.steps }.into());
+                        }
                         observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
                         if self.trainer.state.events.read >= self.due {
                             self.checkpoint_in_passing(feed, observer);
@@ -212,6 +246,9 @@ impl Worker {
                 Ok(Message::End) => {
                     let begin = Instant::now();
                     if let Some(report) = self.trainer.finish() {
+                        if !report.loss.finite {
+                            return Err(Diverged { steps: self.trainer.state.steps }.into());
+                        }
                         observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
                     }
                     self.dead_letters_settled = self.dead_letters.length();
@@ -223,6 +260,7 @@ impl Worker {
         };
         // The last checkpoint has to succeed, or the caller must know.
         if self.saved_at != Some(self.trainer.state.events.read) {
+            observer(&self.trainer, Happening::CheckpointBegins);
             let saved = self.checkpoint();
             if let (Ok(()), Some(last)) = (&saved, &self.last) {
                 observer(&self.trainer, Happening::Checkpoint(last));
@@ -242,6 +280,7 @@ impl Worker {
     fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) {
         // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
         self.due = next_due(&self.config, &self.trainer);
+        observer(&self.trainer, Happening::CheckpointBegins);
         match self.checkpoint() {
             Ok(()) => {
                 feed.acknowledge(self.trainer.state.positions.clone());
@@ -277,10 +316,15 @@ impl Worker {
             source: std::io::Error::other(source.to_string()),
         })?;
         let state = &self.trainer.state;
-        let published = snapshot::save(&self.config, state, self.dead_letters_settled, self.store.draft()?)?;
-        self.store.prune(self.config.checkpoint.keep)?;
+        let file = &self.config.dead_letters.file;
+        let mark = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
+        let published = snapshot::save(&self.config, state, mark, self.store.draft()?)?;
         self.saved_at = Some(state.events.read);
         self.last = Some(LastCheckpoint { published, events: state.events.read, took: begin.elapsed() });
+        if let Err(error) = self.store.prune(self.config.checkpoint.keep) {
+            // The new one is durable all the same; the next one tries again.
+            tracing::warn!(%error, "old checkpoints stay");
+        }
         Ok(())
     }
 }

@@ -24,6 +24,15 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
+/// How far a file of dead letters belongs to the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterMark {
+    /// As configured.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
 /// What a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -55,10 +64,19 @@ pub struct Manifest {
     pub temperature: f32,
     /// For every stream ever read, the first offset that is not part of the state.
     pub positions: Positions,
-    /// Length of the dead-letter file, where there is one.
-    pub dead_letters: Option<u64>,
+    /// The dead-letter file and how much of it belongs to the state, where there is one.
+    pub dead_letters: Option<DeadLetterMark>,
     /// The other files.
     pub files: Vec<FileEntry>,
+}
+
+/// What can be wrong with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestFault {
+    /// It is not as it was written.
+    Damaged(String),
+    /// It is of a format that this version does not know. (Newer formats keep the checksum as it is.)
+    Newer(u64),
 }
 
 /// The key of the manifest's own checksum.
@@ -75,15 +93,20 @@ impl Manifest {
     /// Reads the file's text.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
-    pub fn from_text(text: &[u8]) -> Result<Self, String> {
-        let mut value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    /// What is wrong with it.
+    pub fn from_text(text: &[u8]) -> Result<Self, ManifestFault> {
+        let damaged = |error: serde_json::Error| ManifestFault::Damaged(error.to_string());
+        let mut value: Value = serde_json::from_slice(text).map_err(damaged)?;
         let stated = value.as_object_mut().and_then(|object| object.shift_remove(CHECKSUM));
         let found = sha256(value.to_string().as_bytes());
         if stated.as_ref().and_then(Value::as_str) != Some(&found) {
-            return Err("its own checksum does not fit".to_owned());
+            return Err(ManifestFault::Damaged("its own checksum does not fit".to_owned()));
         }
-        serde_json::from_value(value).map_err(|error| error.to_string())
+        // Only now: an altered version number is damage, not a newer format.
+        match value.get("format").and_then(Value::as_u64) {
+            Some(format) if format > FORMAT.into() => Err(ManifestFault::Newer(format)),
+            _ => serde_json::from_value(value).map_err(damaged),
+        }
     }
 }
 

@@ -65,7 +65,7 @@ pub enum CheckpointError {
         /// The checkpoint.
         path: PathBuf,
         /// Its format version.
-        found: u32,
+        found: u64,
         /// The newest that can be read.
         known: u32,
     },

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
-use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest};
+use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, ManifestFault};
 use crate::digest::hexadecimal;
 
 const LOCK: &str = ".lock";
@@ -188,21 +188,28 @@ pub struct Intact {
     pub manifest: Manifest,
 }
 
-/// The newest intact checkpoint in `dir`; `None` where there is none at all. Each damaged one that is passed over is
-/// handed to `passed_over`.
+/// The newest intact checkpoint in `dir`, with what `restore` makes of it; `None` where there is none at all. Each
+/// damaged one that is passed over is handed to `passed_over`.
 ///
 /// # Errors
-/// Where there are checkpoints but none is intact, or one was made by a newer version.
-pub fn newest_intact(
+/// Where there are checkpoints but none is intact, or the newest intact one cannot be gone on from.
+pub fn newest_intact<T>(
     dir: &Path,
+    restore: impl Fn(&Intact) -> Result<T, CheckpointError>,
     mut passed_over: impl FnMut(&CheckpointError),
-) -> Result<Option<Intact>, CheckpointError> {
+) -> Result<Option<(Intact, T)>, CheckpointError> {
     let numbers = numbers(dir)?;
     let mut newest = None;
     for number in numbers.iter().rev() {
-        match verify(&folder(dir, *number)) {
-            Ok(intact) => return Ok(Some(intact)),
-            Err(error @ CheckpointError::Newer { .. }) => return Err(error),
+        let restored = verify(&folder(dir, *number)).and_then(|intact| {
+            let restored = restore(&intact)?;
+            Ok((intact, restored))
+        });
+        match restored {
+            Ok(found) => return Ok(Some(found)),
+            Err(error @ (CheckpointError::Newer { .. } | CheckpointError::OtherConfiguration { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 passed_over(&error);
                 newest.get_or_insert(error);
@@ -239,16 +246,10 @@ pub fn find(path: &Path) -> Result<Intact, CheckpointError> {
 pub fn verify(path: &Path) -> Result<Intact, CheckpointError> {
     let manifest_path = path.join(MANIFEST);
     let text = fs::read(&manifest_path).map_err(|error| CheckpointError::damaged(&manifest_path, error))?;
-    #[derive(serde::Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    let version: Version =
-        serde_json::from_slice(&text).map_err(|error| CheckpointError::damaged(&manifest_path, error))?;
-    if version.format > FORMAT {
-        return Err(CheckpointError::Newer { path: path.to_owned(), found: version.format, known: FORMAT });
-    }
-    let manifest = Manifest::from_text(&text).map_err(|error| CheckpointError::damaged(&manifest_path, error))?;
+    let manifest = Manifest::from_text(&text).map_err(|fault| match fault {
+        ManifestFault::Damaged(problem) => CheckpointError::damaged(&manifest_path, problem),
+        ManifestFault::Newer(found) => CheckpointError::Newer { path: path.to_owned(), found, known: FORMAT },
+    })?;
     for file in &manifest.files {
         verify_file(&path.join(&file.name), file)?;
     }

@@ -80,7 +80,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let taken = Arc::clone(&producer.taken);
     let ending = worker.work(&feed, around.stop.flag(), &mut |trainer, happening| {
         let read = trainer.state.events.read;
-        taken.store(read, Ordering::Relaxed);
+        taken.store(trainer.taken().read, Ordering::Relaxed);
         let is_step = matches!(happening, Happening::Step(..));
         reporter.happened(trainer, happening);
         if is_step && read >= next_line {

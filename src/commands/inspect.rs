@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{print, shown};
+use super::print;
 use crate::checkpoint::store::find;
 use crate::cli::Inspect;
+use crate::exit::shown;
 
 pub(super) fn inspect(options: Inspect) -> anyhow::Result<()> {
     let intact = find(&options.checkpoint)?;
@@ -42,11 +43,12 @@ pub(super) fn inspect(options: Inspect) -> anyhow::Result<()> {
     )?;
     writeln!(text, "digest     {}", manifest.configuration_digest)?;
     for (stream, next) in manifest.positions.iter() {
-        writeln!(text, "position   {} → {next}", shown(stream))?;
+        writeln!(text, "position   {} → {next}", stream)?;
     }
     for file in &manifest.files {
         writeln!(text, "file       {:<20} {:>12} bytes  sha256 {}", file.name, file.bytes, file.sha256)?;
     }
-    print(&text);
+    // Names in a manifest are data too.
+    print(&shown(&text));
     Ok(())
 }

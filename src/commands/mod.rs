@@ -54,13 +54,12 @@ fn load(layers: &Layers) -> anyhow::Result<Config> {
     load_over(layers, &[])
 }
 
-/// The same, with defaults of a command's own below what the user says on the command line.
+/// The same, over defaults of a command's own.
 fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
     // Names of other programs' variables may be anything; ours are text.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let flags = [defaults, &layers.set].concat();
-    let config = layers::load(layers.config.as_deref(), environment, &flags)?;
+    let config = layers::load_over(defaults, layers.config.as_deref(), environment, &layers.set)?;
     crate::kafka::check_properties(&config.kafka)?;
     Ok(config)
 }
@@ -119,12 +118,16 @@ impl Surroundings {
 
 /// A report that could not be written is found out before the work, not after it.
 fn check_output(output: &Output) -> anyhow::Result<()> {
-    let Some(path) = &output.report else { return Ok(()) };
+    output.report.as_deref().map_or(Ok(()), |path| check_file("--report", path))
+}
+
+/// Whether a file can be made at `path`, as far as can be told without making it.
+fn check_file(flag: &str, path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() && !path.is_dir() {
         return Ok(());
     }
-    Err(UsageError(format!("--report {}: no such folder, or a folder itself", path.display())).into())
+    Err(UsageError(format!("{flag} {}: no such folder, or a folder itself", path.display())).into())
 }
 
 /// Prints to standard output; whoever reads it may have heard enough.
@@ -138,9 +141,4 @@ fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(&unfinished, text)
         .and_then(|()| std::fs::rename(&unfinished, path))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Text from outside, made harmless for a terminal.
-fn shown(id: &str) -> String {
-    id.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 use arrow_array::types::UInt64Type;
 use serde::Serialize;
 
-use super::{print, shown};
+use super::print;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns;
 use crate::checkpoint::store::find;
 use crate::cli::Neighbors;
-use crate::exit::UsageError;
+use crate::exit::{UsageError, shown};
 use crate::objective::score::{dot, inverse_norm};
 use crate::table::ids::Ids;
 use crate::trainer::snapshot::ITEMS;

@@ -32,7 +32,7 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     }
     let dead_letters = match config.dead_letters.file.as_str() {
         "" => DeadLetters::None,
-        file => DeadLetters::File(DeadLetterFile::open(Path::new(file), origin.dead_letters())?),
+        file => DeadLetters::File(DeadLetterFile::open(Path::new(file), origin.dead_letters(config))?),
     };
     let (rows, done) = logs.rows();
     if rows == done {

@@ -10,7 +10,7 @@ use crate::kafka::dead_letters::DeadLetterTopic;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::reporter::Reporter;
 use crate::source::kafka::{KafkaSource, Until};
-use crate::source::{EventSource, spawn};
+use crate::source::{EventSource, SourceError, spawn};
 use crate::telemetry::health::Latch;
 use crate::telemetry::status::Phase;
 use crate::worker::{Ending, Origin, Worker};
@@ -41,7 +41,15 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     let until = if options.until_end { Until::End } else { Until::Stopped };
     let decoder = Decoder::new(&config.source);
     let positions = &mut origin.state.positions;
-    let source = KafkaSource::open(&config.kafka, &brokers, decoder, positions, until, around.stop.flag())?;
+    let opened = KafkaSource::open(&config.kafka, &brokers, decoder, positions, until, around.stop.flag());
+    let source = match opened {
+        Err(error @ SourceError::Stopped { .. }) => {
+            // As told, and nothing was begun.
+            tracing::info!("{error}");
+            return Ok(());
+        }
+        opened => opened?,
+    };
     let mut begins = false;
     for (stream, next) in source.starts().iter() {
         if positions.next(stream).is_none() {
@@ -69,6 +77,9 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     feed.close();
     if matches!(ending, Ok(Ending::Stopped)) {
         tracing::info!("stopped by a signal");
+    }
+    if ending.is_err() {
+        around.status.enter(Phase::Failed);
     }
     ending?;
     around.conclude(&worker, &reporter, &options.output)?;

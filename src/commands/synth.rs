@@ -7,6 +7,7 @@ use crate::synth::log::write_parquet;
 use crate::synth::{Synth, SynthConfig};
 
 pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
+    super::check_file("--output", &options.output)?;
     let around = Surroundings::set_up(config)?;
     let Options { events, output, users, items, topics, lifetime } = options;
     let mut synth =

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, Noise, Objective};
+use super::{Config, FieldNames, Noise, Objective};
 
 /// The embedded default, complete and commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -71,6 +71,19 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
     flags: &[String],
 ) -> Result<Config, ConfigError> {
+    load_over(&[], file, environment, flags)
+}
+
+/// The same, over other defaults for the keys in `below` (`KEY=VALUE`).
+///
+/// # Errors
+/// The first mistake, with its place.
+pub fn load_over(
+    below: &[String],
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[String],
+) -> Result<Config, ConfigError> {
     let defaults = parse(DEFAULT, "default")?;
     let mut merged = defaults.clone();
     let mut layer = |place: &str, table: Table| -> Result<(), ConfigError> {
@@ -79,6 +92,9 @@ pub fn load(
         // Each layer is checked as it comes, so that the message can name the place.
         build(&merged, place).map(|_| ())
     };
+    for (key, text) in below.iter().filter_map(|default| default.split_once('=')) {
+        layer("default of the command", assignment(key, text, &defaults))?;
+    }
     if let Some(path) = file {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
@@ -119,7 +135,9 @@ pub fn default() -> Config {
 pub fn shown(config: &Config) -> Result<String, toml::ser::Error> {
     let mut config = config.clone();
     for (key, value) in &mut config.kafka.properties {
-        if ["password", "secret", "key.pem", "token", "jaas"].iter().any(|word| key.contains(word)) {
+        let harmless = ["sasl.mechanism", "sasl.mechanisms", "sasl.username"].contains(&key.as_str());
+        let secret = ["password", "secret", "key.pem", "token", "jaas"].iter().any(|word| key.contains(word));
+        if secret || (key.starts_with("sasl.") && !harmless) {
             *value = "(not shown)".to_owned();
         }
     }
@@ -251,12 +269,15 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
     let share = |value: f64| (0.0..=1.0).contains(&value);
     // Not a number is not at least one.
     let at_least_one = |value: f64| matches!(value.partial_cmp(&1.0), Some(Ordering::Greater | Ordering::Equal));
-    let positive = |value: f64| value.is_finite() && value > 0.0;
+    // In single precision, which is what is computed with.
+    let positive = |value: f64| (value as f32).is_normal() && value > 0.0;
     match () {
         () if config.threads > 1024 => refuse("threads", "must be at most 1024"),
         () if !(1..=4096).contains(&config.model.dim) => refuse("model.dim", "must lie in 1..=4096"),
         () if !positive(config.model.temperature) => refuse("model.temperature", "must be above 0"),
-        () if !config.model.popularity_start.is_finite() => refuse("model.popularity_start", "must be a number"),
+        () if !(config.model.popularity_start as f32).is_finite() => {
+            refuse("model.popularity_start", "must be a number")
+        }
         () if !positive(config.model.start_scale) => refuse("model.start_scale", "must be above 0"),
         () if !(2..=65_536).contains(&config.train.batch) => refuse("train.batch", "must lie in 2..=65536"),
         () if !positive(config.train.learning_rate) => refuse("train.learning_rate", "must be above 0"),
@@ -269,7 +290,15 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         () if !share(config.evaluate.from) => refuse("evaluate.from", "must lie in 0..=1"),
         () if config.checkpoint.every_events == 0 => refuse("checkpoint.every_events", "must be at least 1"),
         () if config.checkpoint.keep == 0 => refuse("checkpoint.keep", "must be at least 1"),
-        () if config.source.max_id_bytes == 0 => refuse("source.max_id_bytes", "must be at least 1"),
+        () if !(1..=65_536).contains(&config.source.max_id_bytes) => {
+            refuse("source.max_id_bytes", "must lie in 1..=65536")
+        }
+        () if config.evaluate.own_items > 65_536 => refuse("evaluate.own_items", "must be at most 65536"),
+        () if config.train.batch * config.repetition.items.max(config.context.length) > 1 << 30 => {
+            refuse("train.batch", "must be smaller: with repetition.items or context.length it makes too large a batch")
+        }
+        () if config.checkpoint.dir.as_os_str().is_empty() => refuse("checkpoint.dir", "must not be empty"),
+        () if !is_address(&config.http.listen) => refuse("http.listen", "must be address:port, or empty"),
         () if config.source.latest_year < 1970 => refuse("source.latest_year", "must be 1970 or later"),
         () if config.kafka.partitions < 1 => refuse("kafka.partitions", "must be at least 1"),
         () if config.kafka.topic.is_empty() => refuse("kafka.topic", "must not be empty"),
@@ -278,6 +307,12 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         }
         () => check_lists(config),
     }
+}
+
+/// Empty, or something with a port behind it.
+fn is_address(listen: &str) -> bool {
+    listen.is_empty()
+        || listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn check_lists(config: &Config) -> Result<(), ConfigError> {
@@ -291,6 +326,12 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
         if !(0.0..=4.0).contains(&term.power) {
             return refuse("negatives.noise", "power must lie in 0..=4");
         }
+    }
+    let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &config.source.fields;
+    let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];
+    names.sort_unstable();
+    if names[0].is_empty() || names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return refuse("source.fields", "every field needs a name of its own");
     }
     match &config.objective {
         Objective::List(terms) if terms.len() != 1 => refuse("objective", "names exactly one objective"),

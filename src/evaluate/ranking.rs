@@ -181,6 +181,10 @@ impl OwnItems {
 
     /// The rank, from the counts over all known items.
     fn rank(&self, above: u32, equal: u32, repeat: bool) -> f64 {
+        if self.target.is_nan() {
+            // Nothing compares with it: no rank is better than none.
+            return f64::INFINITY;
+        }
         let (mut above, mut equal) = (i64::from(above), i64::from(equal));
         for (place, (score, term)) in self.scores.iter().zip(&self.terms).enumerate() {
             above -= i64::from(*score > self.target);

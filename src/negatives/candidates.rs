@@ -220,8 +220,8 @@ mod tests {
         #[test]
         fn rebuilt_samplers_draw_the_same(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..50, 1..20), 1..40),
-            half_life in 1.0f64..100.0,
-            power in 0.0f64..2.0,
+            half_life in 0.05f64..100.0,
+            power in 0.0f64..4.0,
         ) {
             let mut frequencies = Frequencies::new(half_life);
             let (mut watching, mut anew) = (Unigram::new(power), Unigram::new(power));
@@ -235,6 +235,9 @@ mod tests {
             watching.draw(500, &mut Pcg64Mcg::seed_from_u64(3), &mut first);
             anew.draw(500, &mut Pcg64Mcg::seed_from_u64(3), &mut second);
             prop_assert_eq!(&first, &second);
+            prop_assert_eq!(first.len(), 500);
+            let sum: f64 = (0..frequencies.len() as u32).map(|item| watching.probability(item)).sum();
+            prop_assert!((sum - 1.0).abs() < 1e-9);
             prop_assert!(first.iter().all(|item| frequencies.count(*item) > 0.0));
         }
     }

@@ -4,8 +4,8 @@
 //! the weight of a new event grows by the inverse, and counts are read relative to it. Frequencies are
 //! `q̂(j) = (n_j + ½) / Σ n`.
 
-/// Rescale before the weight of an event nears the end of what a double can hold.
-const LARGEST_WEIGHT: f64 = 1e150;
+/// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
+const LARGEST_WEIGHT: f64 = 1e60;
 
 /// Decayed counts of all items.
 #[derive(Debug, Clone, PartialEq)]

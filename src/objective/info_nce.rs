@@ -18,7 +18,7 @@ use crate::objective::score::{Model, Padded, Queries, add_scaled, dot};
 use rayon::prelude::*;
 
 /// What a step reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossStats {
     /// Mean loss per query, in nats.
     pub loss: f64,
@@ -28,6 +28,8 @@ pub struct LossStats {
     pub queries: usize,
     /// Columns they were scored against.
     pub columns: usize,
+    /// Whether every number that moved is still one: no infinity, no NaN.
+    pub finite: bool,
 }
 
 /// Options of the objective.
@@ -103,14 +105,20 @@ impl InfoNce {
             scale: self.weight / n_queries as f32,
         };
         gradients(kernel, &problem, &mut scratch.gradients);
-        self.apply(model, batch, queries, candidates, scratch);
+        let finite = self.apply(model, batch, queries, candidates, scratch);
         let loss = scratch.gradients.loss / n_queries as f64;
         let log_ratio = |column: &u32| {
             let column = *column as usize;
             f64::from(candidates.log_expected[column]) - f64::from(candidates.log_frequency[column])
         };
         let mean_log_ratio = scratch.positives.iter().map(log_ratio).sum::<f64>() / n_queries as f64;
-        LossStats { loss, information_bound: mean_log_ratio - loss, queries: n_queries, columns: n_columns }
+        LossStats {
+            loss,
+            information_bound: mean_log_ratio - loss,
+            queries: n_queries,
+            columns: n_columns,
+            finite: finite && loss.is_finite(),
+        }
     }
 
     /// Columns, their biases, and the terms of single pairs.
@@ -154,7 +162,7 @@ impl InfoNce {
         }
     }
 
-    /// Brings the gradients back to rows and numbers, and moves them.
+    /// Brings the gradients back to rows and numbers, and moves them; whether all of them are still finite.
     fn apply(
         &self,
         model: &mut Model,
@@ -162,7 +170,7 @@ impl InfoNce {
         queries: &Queries,
         candidates: &Candidates,
         scratch: &mut Scratch,
-    ) {
+    ) -> bool {
         let (stride, dim) = (model.stride(), model.dim());
         let Scratch { candidates: columns, gradients, touched, pair_starts, .. } = scratch;
 
@@ -217,13 +225,18 @@ impl InfoNce {
         }
 
         let rate = self.learning_rate;
+        // A sum is finite only where every part is (or where two infinities meet, which make it NaN).
+        let sound = |row: &[f32]| row.iter().sum::<f32>().is_finite();
+        let mut finite = true;
         for (place, item) in touched.items.iter().enumerate() {
             let item = *item as usize;
             model.items.step(item, &touched.item_gradients[place * dim..][..dim], rate);
             model.refresh_norm(item);
+            finite &= sound(model.items.values.row(item));
             if touched.in_context[place] {
                 let contexts = model.contexts.as_mut().expect("marked only where there are context rows");
                 contexts.step(item, &touched.context_gradients[place * dim..][..dim], rate);
+                finite &= sound(contexts.values.row(item));
             }
         }
         if let Some(users) = &mut model.users {
@@ -235,6 +248,7 @@ impl InfoNce {
                     add_scaled(&mut both, &gradients.queries[query * stride..][..dim], 1.0);
                 }
                 users.step(group[0].0 as usize, &both, rate);
+                finite &= sound(users.values.row(group[0].0 as usize));
             }
         }
         model.position_weights.step(&weight_gradients, rate);
@@ -249,6 +263,11 @@ impl InfoNce {
         if self.repeat {
             model.repetition.parameters.step(&repetition_gradients, rate);
         }
+        finite
+            && sound(&model.position_weights.values)
+            && sound(&model.repetition.parameters.values)
+            && model.beta().is_finite()
+            && model.inverse_temperature().is_normal()
     }
 
     /// The gradients of ρ, from those of the pairs; walks the pairs in the order in which `prepare` made them.
@@ -277,6 +296,12 @@ impl InfoNce {
                 repetition::Repetition::add_gradient(own.buckets, gradient, sums);
             }
         }
+    }
+}
+
+impl Default for LossStats {
+    fn default() -> Self {
+        Self { loss: 0.0, information_bound: 0.0, queries: 0, columns: 0, finite: true }
     }
 }
 

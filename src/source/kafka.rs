@@ -215,6 +215,7 @@ impl KafkaSource {
                 cause: format!("topic '{}': {said}", self.topic),
             }),
             Verdict::Transient => {
+                crate::telemetry::metrics::record_source_error();
                 if self.trouble.get_or_insert_default().due() {
                     tracing::warn!(brokers = self.brokers, cause = said, "kafka is in trouble; waiting");
                 }

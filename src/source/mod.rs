@@ -101,6 +101,12 @@ pub enum SourceError {
         /// Kafka's own words, with the topic.
         cause: String,
     },
+    /// Told to stop before there was anything to read.
+    #[error("stopped while waiting for the brokers ({brokers})")]
+    Stopped {
+        /// The brokers as configured.
+        brokers: String,
+    },
     /// The source's thread died.
     #[error("the source's thread panicked")]
     Panicked,

@@ -223,7 +223,16 @@ fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, SourceError> {
                 pattern.clone()
             };
             let matches = glob::glob(&pattern).map_err(|_| not_found())?;
-            files.extend(matches.filter_map(Result::ok).filter(|path| path.is_file()));
+            for found in matches {
+                // A folder that cannot be looked into is no reason to leave its files out in silence.
+                let found = found.map_err(|error| SourceError::Unreadable {
+                    path: error.path().to_owned(),
+                    cause: error.error().to_string(),
+                })?;
+                if found.is_file() {
+                    files.push(found);
+                }
+            }
         }
         if files.len() == before {
             return Err(not_found());

@@ -155,6 +155,9 @@ impl Trainer {
             if self.waiting.events.len() == self.batch_size {
                 return Some(self.step());
             }
+        } else if self.waiting.events.is_empty() {
+            // No batch is begun: what is not trained on need not wait for one.
+            self.settle();
         }
         early
     }
@@ -168,9 +171,16 @@ impl Trainer {
         Some(self.step())
     }
 
-    /// How many records were taken since the last step.
-    pub fn n_waiting(&self) -> u64 {
-        self.waiting.counts.read
+    /// Whether everything that was taken is part of the state.
+    pub fn is_settled(&self) -> bool {
+        self.waiting.counts.read == 0
+    }
+
+    /// Everything that was taken, part of the state or waiting for its batch.
+    pub fn taken(&self) -> EventCounts {
+        let mut taken = self.state.events;
+        taken += self.waiting.counts;
+        taken
     }
 
     fn step(&mut self) -> StepReport {

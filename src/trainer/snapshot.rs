@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{State, retention};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
-use crate::checkpoint::manifest::{FORMAT, Manifest, digest, lasting};
+use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, digest, lasting};
 use crate::checkpoint::store::{Draft, Intact, Published};
 use crate::config::{Config, Likeness};
 use crate::context::memory::Remembered;
@@ -56,7 +56,7 @@ struct Worker {
 pub fn save(
     config: &Config,
     state: &State,
-    dead_letters: Option<u64>,
+    dead_letters: Option<DeadLetterMark>,
     mut draft: Draft<'_>,
 ) -> Result<Published, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.

@@ -64,7 +64,11 @@ const RULES: [(&str, &[&str], &str); 26] = [
     ("evaluate", &["context", "kernel", "negatives", "objective", "table"], "reads the model, never changes it"),
     ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
     ("kafka", &["config", "decode", "event"], "clients; the consumer is a source"),
-    ("source", &["config", "decode", "digest", "event", "kafka", "position"], "records in, nothing of the model"),
+    (
+        "source",
+        &["config", "decode", "digest", "event", "kafka", "position", "telemetry"],
+        "records in, nothing of the model; it counts its own faults",
+    ),
     ("dead_letters", &["event", "kafka"], "keeps what was not taken"),
     (
         "trainer",

@@ -140,7 +140,7 @@ impl<'a> Opening<'a> {
                 return Err(self.error(format!("topic '{}': {}", self.topic, words(&error))));
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Err(self.error("stopped while waiting for the brokers".to_owned()));
+                return Err(SourceError::Stopped { brokers: self.brokers.to_owned() });
             }
             if self.reminder.due() {
                 tracing::warn!(brokers = self.brokers, cause = words(&error), "kafka does not answer; waiting");
