@@ -80,13 +80,13 @@ pub fn message(error: &anyhow::Error) -> String {
             message = format!("{message}: {said}");
         }
     }
-    shown(&message)
+    // Some messages have lines of their own.
+    message.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }
 
-/// Text from outside, made harmless for a terminal: nothing in it drives one, or reorders what is read. Line ends stay.
+/// Text from outside, made harmless for a terminal: nothing in it drives one, or reorders what is read.
 pub fn shown(text: &str) -> String {
-    let harmless =
-        |c: char| c == '\n' || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let harmless = |c: char| !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if harmless(c) { out.push(c) } else { out.extend(c.escape_default()) }

@@ -42,7 +42,10 @@ impl PopularityOrder {
             *self = Self::new(frequencies);
             return;
         }
-        let mut come: Vec<f64> = changed.iter().map(|item| count(frequencies, item)).collect();
+        // All that is new comes in, whether the batch named it or not.
+        let new = known..frequencies.len() as u32;
+        let moved = changed.into_iter().filter(|item| *item < known).chain(new);
+        let mut come: Vec<f64> = moved.map(|item| count(frequencies, &item)).collect();
         gone.sort_unstable_by(f64::total_cmp);
         come.sort_unstable_by(f64::total_cmp);
         self.merge(&gone, &come);

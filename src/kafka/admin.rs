@@ -47,7 +47,8 @@ pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<
         .block_on(admin.create_topics([&wanted], &options))
         .map_err(|error| ClientError::failed(brokers, doing(), &error))?;
     match results.into_iter().next() {
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Topic::Existed),
+        // It was not there a moment ago: a request whose answer was late was sent twice.
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Topic::Created),
         Some(Err((_, code))) => {
             Err(ClientError::Failed { brokers: brokers.to_owned(), doing: doing(), cause: code.to_string() })
         }

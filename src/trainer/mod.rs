@@ -176,10 +176,11 @@ impl Trainer {
         self.waiting.counts.read == 0
     }
 
-    /// Everything that was taken, part of the state or waiting for its batch.
+    /// Everything that was taken, part of the state or waiting for its batch; used are those that were trained on.
     pub fn taken(&self) -> EventCounts {
         let mut taken = self.state.events;
         taken += self.waiting.counts;
+        taken.used = self.state.events.used;
         taken
     }
 

@@ -141,7 +141,8 @@ fn it_answers_while_it_runs() {
     until("/readyz", &|status, _| status == 200);
     // Of 5,000 events the first 19 batches can be trained; the rest waits for more.
     let metrics = until("/metrics", &|status, body| {
-        status == 200 && body.lines().any(|line| line == "negstream_events_read_total 4864")
+        let has = |wanted: &str| body.lines().any(|line| line == wanted);
+        status == 200 && has("negstream_events_read_total 5000") && has("negstream_events_used_total 4864")
     });
     assert!(metrics.contains("# TYPE negstream_"), "{metrics}");
     assert_eq!(get(&address, "/livez").0, 200);

@@ -210,13 +210,38 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
     let damaged = Damaged::new();
     damaged.copy("newer", |newest| {
         let path = newest.join("manifest.json");
-        let text = String::from_utf8(support::read(&path)).unwrap();
-        assert!(text.contains("\"format\": 1,"));
-        std::fs::write(path, text.replace("\"format\": 1,", "\"format\": 2,")).unwrap();
+        let mut manifest: Value = serde_json::from_slice(&support::read(&path)).unwrap();
+        manifest.as_object_mut().unwrap().shift_remove("manifest_sha256").expect("a checksum of its own");
+        assert_eq!(std::mem::replace(&mut manifest["format"], 2.into()), 1);
+        manifest["manifest_sha256"] = negstream::digest::sha256(manifest.to_string().as_bytes()).into();
+        std::fs::write(path, manifest.to_string()).unwrap();
     });
     let before = tree(&damaged.place.path("newer"));
     damaged.resume("newer").ended(4).names(&["0000000004", "format 2", "reads up to 1"]);
     assert!(tree(&damaged.place.path("newer")) == before, "the folder was changed");
+}
+
+#[test]
+fn an_altered_version_number_is_damage() {
+    let damaged = Damaged::new();
+    damaged.copy("altered", |newest| {
+        let path = newest.join("manifest.json");
+        let text = String::from_utf8(support::read(&path)).unwrap();
+        assert!(text.contains("\"format\": 1,"));
+        std::fs::write(path, text.replace("\"format\": 1,", "\"format\": 2,")).unwrap();
+    });
+    damaged.resume("altered").ended(0).names(&["0000000004/manifest.json is damaged"]);
+    assert!(damaged.place.items("altered") == damaged.bytes, "items.parquet differs");
+}
+
+#[test]
+fn a_model_that_diverges_stops_and_saves_nothing() {
+    let damaged = Damaged::new();
+    damaged.copy("sound", |_| {});
+    let mut command = damaged.place.negstream_in("wild", &["replay", "log.parquet"]);
+    set(&mut command, &["train.learning_rate=1e37"]);
+    run(&mut command).ended(1).names(&["the model diverged at step", "lower train.learning_rate"]);
+    assert!(damaged.place.checkpoints("wild").is_empty(), "nothing of it was saved");
 }
 
 #[test]
