@@ -59,7 +59,7 @@ pub struct Demo {
     /// Length of the log.
     #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub events: u64,
-    /// Folder that checkpoints are left in.
+    /// Folder to work in; checkpoints are left in its `checkpoints`.
     #[arg(long, value_name = "DIR", default_value = "negstream-demo")]
     pub dir: PathBuf,
 }
