@@ -177,7 +177,7 @@ impl Worker {
         };
         worker.due = next_due(config, &worker.trainer);
         if begins_anew {
-            worker.checkpoint()?;
+            worker.save()?;
         }
         Ok(worker)
     }
@@ -186,14 +186,6 @@ impl Worker {
     pub fn checkpoint_path(&self) -> Option<String> {
         let written = self.last.as_ref().map(|last| &last.published.path);
         written.or(self.restored.as_ref()).map(|path| path.display().to_string())
-    }
-
-    /// Writes a checkpoint of the state as it is.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn save(&mut self) -> Result<(), CheckpointError> {
-        self.checkpoint()
     }
 
     /// Trains on what `feed` brings until its end, or until `stop` is set; then writes a checkpoint.
@@ -224,10 +216,7 @@ impl Worker {
                             self.dead_letters_settled = self.dead_letters.length();
                         }
                         let Some(report) = step else { continue };
-                        if !report.loss.finite {
-                            return Err(Diverged { steps: self.trainer.state.steps }.into());
-                        }
-                        observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
+                        self.stepped(&report, begin.elapsed(), observer)?;
                         if self.trainer.state.events.read >= self.due {
                             self.checkpoint_in_passing(feed, observer);
                         }
@@ -246,10 +235,7 @@ impl Worker {
                 Ok(Message::End) => {
                     let begin = Instant::now();
                     if let Some(report) = self.trainer.finish() {
-                        if !report.loss.finite {
-                            return Err(Diverged { steps: self.trainer.state.steps }.into());
-                        }
-                        observer(&self.trainer, Happening::Step(&report, begin.elapsed()));
+                        self.stepped(&report, begin.elapsed(), observer)?;
                     }
                     self.dead_letters_settled = self.dead_letters.length();
                     break Ok(Ending::End);
@@ -261,7 +247,7 @@ impl Worker {
         // The last checkpoint has to succeed, or the caller must know.
         if self.saved_at != Some(self.trainer.state.events.read) {
             observer(&self.trainer, Happening::CheckpointBegins);
-            let saved = self.checkpoint();
+            let saved = self.save();
             if let (Ok(()), Some(last)) = (&saved, &self.last) {
                 observer(&self.trainer, Happening::Checkpoint(last));
             }
@@ -277,11 +263,20 @@ impl Worker {
         Ok(outcome?)
     }
 
+    /// Shows a step that was taken, unless the model is none any more after it.
+    fn stepped(&self, report: &StepReport, took: Duration, observer: &mut Observer<'_>) -> Result<(), Diverged> {
+        if !report.loss.finite {
+            return Err(Diverged { steps: self.trainer.state.steps });
+        }
+        observer(&self.trainer, Happening::Step(report, took));
+        Ok(())
+    }
+
     fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) {
         // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
         self.due = next_due(&self.config, &self.trainer);
         observer(&self.trainer, Happening::CheckpointBegins);
-        match self.checkpoint() {
+        match self.save() {
             Ok(()) => {
                 feed.acknowledge(self.trainer.state.positions.clone());
                 if let Some(last) = &self.last {
@@ -308,7 +303,11 @@ impl Worker {
         self.dead_letters.write(stream, offset, rejection)
     }
 
-    fn checkpoint(&mut self) -> Result<(), CheckpointError> {
+    /// Writes a checkpoint of the state as it is.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn save(&mut self) -> Result<(), CheckpointError> {
         let begin = Instant::now();
         self.dead_letters.flush().map_err(|source| CheckpointError::Io {
             path: self.config.checkpoint.dir.clone(),

@@ -72,8 +72,7 @@ PROPERTIES
   [[ -z ${PROPERTIES:-} ]] || cat "$PROPERTIES" >>"$dir/server.properties"
   local run=("${java[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=info -cp "$jars")
   if [[ ! -f $dir/data/meta.properties ]]; then
-    # Any 16 bytes in URL-safe base64 name a cluster.
-    # One word with its value: one id in 64 begins with a hyphen, and would be taken for an option of its own.
+    # Any 16 bytes in URL-safe base64 name a cluster. One word with its option: one id in 64 begins with a hyphen.
     "${run[@]}" kafka.tools.StorageTool format \
       --cluster-id="$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" \
       -c "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting failed"; }
