@@ -12,7 +12,7 @@ use crate::checkpoint::columns;
 use crate::checkpoint::store::find;
 use crate::cli::Neighbors;
 use crate::exit::{UsageError, shown};
-use crate::objective::score::{dot, inverse_norm};
+use crate::kernel::rows::{dot, inverse_norm};
 use crate::table::ids::Ids;
 use crate::trainer::snapshot::ITEMS;
 

@@ -181,6 +181,8 @@ pub struct ModelConfig {
 pub enum OptimizerKind {
     /// Adagrad, an accumulator per number; only touched rows move.
     Adagrad,
+    /// Adagrad with one accumulator per row, of the mean of its squared gradients: half the memory.
+    RowwiseAdagrad,
 }
 
 /// The steps.
@@ -193,7 +195,7 @@ pub struct TrainConfig {
     pub batch_span_ms: u64,
     /// Step size.
     pub learning_rate: f64,
-    /// `adagrad`.
+    /// `adagrad`, or `rowwise_adagrad` for half the memory.
     pub optimizer: OptimizerKind,
 }
 

@@ -11,9 +11,6 @@ use crate::negatives::frequency::Frequencies;
 use crate::objective::score::{Model, Queries};
 use crate::table::rows::CHUNK;
 
-/// Rows that one task scores at a time: with 64 dimensions they fill half of a small second-level cache.
-const RUN: usize = 512;
-
 /// How one event fared; `None` where its item was never seen before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
@@ -89,15 +86,14 @@ pub fn rank(kernel: Kernel, standing: Standing<'_>, batch: &Batch, queries: &Que
         })
         .collect();
     let dim = model.dim();
+    // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
     let runs: Vec<(usize, &[f32])> = model
         .items
         .values
         .chunks()
         .enumerate()
-        .flat_map(|(chunk, rows)| {
-            rows.chunks(RUN * dim).enumerate().map(move |(run, rows)| (chunk * CHUNK + run * RUN, rows))
-        })
-        .filter(|(first, _)| *first < n_known)
+        .map(|(chunk, rows)| (chunk * CHUNK, rows))
+        .take_while(|(first, _)| *first < n_known)
         .collect();
     let none = || vec![Counts::default(); tiles.len()];
     let counts = runs

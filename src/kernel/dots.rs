@@ -6,9 +6,8 @@
 use super::{LANES, Lanes, multiply_add};
 
 /// Packs up to [`LANES`] rows side by side: `packed[k][lane]` = number `k` of row `lane`; lanes left over are 0.
-pub(super) fn pack<'a>(rows: impl Iterator<Item = &'a [f32]>, packed: &mut Vec<Lanes>, dim: usize) {
-    packed.clear();
-    packed.resize(dim, [0.0; LANES]);
+pub(super) fn pack<'a>(rows: impl Iterator<Item = &'a [f32]>, packed: &mut [Lanes]) {
+    packed.fill([0.0; LANES]);
     for (lane, row) in rows.take(LANES).enumerate() {
         for (slot, number) in packed.iter_mut().zip(row) {
             slot[lane] = *number;

@@ -16,8 +16,10 @@
 mod dots;
 mod exp;
 pub mod info_nce;
+mod products;
 pub mod ranking;
 pub mod reference;
+pub mod rows;
 #[cfg(test)]
 mod tests;
 

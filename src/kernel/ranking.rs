@@ -13,7 +13,8 @@ pub struct PackedQueries(Vec<Lanes>);
 impl PackedQueries {
     /// Packs the queries; lanes left over are 0.
     pub fn pack<'a>(&mut self, queries: impl Iterator<Item = &'a [f32]>, dim: usize) {
-        pack(queries, &mut self.0, dim);
+        self.0.resize(dim, [0.0; LANES]);
+        pack(queries, &mut self.0);
     }
 }
 
@@ -59,7 +60,7 @@ pub fn score_items<'a>(
             (rows[n_items], scale[n_items], bias[n_items]) = (row, item_scale, item_bias);
             n_items += 1;
         }
-        pack(rows[..n_items].iter().copied(), &mut scratch.0, query.len());
+        scratch.pack(rows[..n_items].iter().copied(), query.len());
         let block = run_score(kernel.isa, &scratch.0, query, &scale, &bias);
         scores.extend_from_slice(&block[..n_items]);
     }

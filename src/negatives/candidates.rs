@@ -55,8 +55,8 @@ pub struct Candidates {
     /// Number of draws before merging.
     pub n_draws: usize,
     /// By item: the batch in which it last was a candidate, and its column there.
-    places: Vec<(u64, u32)>,
-    batch: u64,
+    places: Vec<(u32, u32)>,
+    batch: u32,
 }
 
 impl Candidates {
@@ -70,6 +70,10 @@ impl Candidates {
         frequencies: &Frequencies,
         (seed, step): (u64, u64),
     ) {
+        if self.batch == u32::MAX {
+            self.places.fill((0, 0));
+            self.batch = 0;
+        }
         self.batch += 1;
         self.places.resize(frequencies.len(), (0, 0));
         self.items.clear();
@@ -88,6 +92,11 @@ impl Candidates {
         self.log_frequency.clear();
         self.log_frequency.extend(self.items.iter().map(|item| frequencies.log_frequency(*item)));
         self.log_expected.clear();
+        if noise.samplers.is_empty() {
+            let log_draws = (from_stream as f64).ln() as f32;
+            self.log_expected.extend(self.log_frequency.iter().map(|log_frequency| log_draws + log_frequency));
+            return;
+        }
         for (item, log_frequency) in self.items.iter().zip(&self.log_frequency) {
             let noise_expected: f64 =
                 noise.samplers.iter().map(|(draws, sampler)| *draws as f64 * sampler.probability(*item)).sum();

@@ -11,6 +11,7 @@
 
 pub mod info_nce;
 pub mod repetition;
+mod scatter;
 pub mod score;
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::repetition::Repetition;
-use crate::config::{Config, Likeness};
+use crate::config::{Config, Likeness, OptimizerKind};
 use crate::context::Batch;
-use crate::kernel::LANES;
-use crate::table::adagrad::{Parameters, TrainedRows};
+use crate::kernel::rows::{add_scaled, inverse_norm};
+use crate::kernel::{Kernel, LANES};
+use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
 use crate::table::rows::start;
 
 /// Below this the weights of a context do not count as a sum to divide by.
 const SMALLEST_WEIGHT_SUM: f32 = 1e-3;
-const SMALLEST_NORM: f32 = 1e-12;
 
 /// Every learned number.
 #[derive(Debug, Clone)]
@@ -48,9 +48,13 @@ impl Model {
     /// No rows yet; the few other numbers at their starting values.
     pub fn new(config: &Config) -> Self {
         let dim = config.model.dim;
-        let rows = |wanted: bool| wanted.then(|| TrainedRows::new(dim));
+        let optimizer = match config.train.optimizer {
+            OptimizerKind::Adagrad => Optimizer::Adagrad,
+            OptimizerKind::RowwiseAdagrad => Optimizer::RowwiseAdagrad,
+        };
+        let rows = |wanted: bool| wanted.then(|| TrainedRows::new(dim, optimizer));
         Self {
-            items: TrainedRows::new(dim),
+            items: TrainedRows::new(dim, optimizer),
             contexts: rows(config.context.context_rows),
             users: rows(config.context.user_row),
             position_weights: Parameters::new((0..config.context.length).map(|k| k as f32 * 0.8f32.ln()).collect()),
@@ -103,9 +107,13 @@ impl Model {
         }
     }
 
-    /// Brings [`Self::inverse_norms`] up to date with a changed row.
-    pub fn refresh_norm(&mut self, item: usize) {
-        if self.likeness == Likeness::Cosine {
+    /// Whether the likeness is the cosine.
+    pub fn is_cosine(&self) -> bool {
+        self.likeness == Likeness::Cosine
+    }
+
+    fn refresh_norm(&mut self, item: usize) {
+        if self.is_cosine() {
             self.inverse_norms[item] = inverse_norm(self.items.values.row(item));
         }
     }
@@ -123,60 +131,53 @@ impl Model {
     }
 
     /// The queries of a batch.
-    pub fn queries(&self, batch: &Batch, queries: &mut Queries) {
+    pub fn queries(&self, kernel: Kernel, batch: &Batch, queries: &mut Queries) {
         let (n_queries, dim, stride) = (batch.n_queries(), self.dim(), self.stride());
-        let weights: Vec<f32> = self.position_weights.values.iter().map(|log| log.exp()).collect();
-        queries.raw.resize_to(n_queries, stride);
+        queries.position_weights.clear();
+        queries.position_weights.extend(self.position_weights.values.iter().map(|log| log.exp()));
         queries.unit.resize_to(n_queries, stride);
         queries.inverse_norms.resize(n_queries, 1.0);
         queries.weight_sums.resize(n_queries, 0.0);
-        let raw = queries.raw.rows_mut(stride);
+        let weights = &queries.position_weights;
         let unit = queries.unit.rows_mut(stride);
-        (raw, unit, &mut queries.inverse_norms, &mut queries.weight_sums).into_par_iter().enumerate().for_each(
-            |(query, (raw, unit, inverse, weight_sum))| {
+        (unit, &mut queries.inverse_norms, &mut queries.weight_sums).into_par_iter().enumerate().for_each(
+            |(query, (unit, inverse, weight_sum))| {
                 let context = batch.context(query);
                 *weight_sum = weights[..context.len()].iter().sum::<f32>().max(SMALLEST_WEIGHT_SUM);
-                for (item, weight) in context.iter().zip(&weights) {
+                unit.fill(0.0);
+                let raw = &mut unit[..dim];
+                for (item, weight) in context.iter().zip(weights) {
                     let share = weight / *weight_sum;
-                    add_scaled(&mut raw[..dim], self.items.values.row(*item as usize), share);
+                    add_scaled(kernel, raw, self.items.values.row(*item as usize), share);
                     if let Some(contexts) = &self.contexts {
-                        add_scaled(&mut raw[..dim], contexts.values.row(*item as usize), share);
+                        add_scaled(kernel, raw, contexts.values.row(*item as usize), share);
                     }
                 }
                 if let Some(users) = &self.users {
-                    add_scaled(&mut raw[..dim], users.values.row(batch.user(query) as usize), 1.0);
+                    add_scaled(kernel, raw, users.values.row(batch.user(query) as usize), 1.0);
                 }
-                *inverse = match self.likeness {
-                    Likeness::Cosine => inverse_norm(&raw[..dim]),
-                    Likeness::Dot => 1.0,
-                };
-                unit.iter_mut().zip(raw.iter()).for_each(|(unit, raw)| *unit = raw * *inverse);
+                if self.is_cosine() {
+                    *inverse = inverse_norm(raw);
+                    raw.iter_mut().for_each(|number| *number *= *inverse);
+                } else {
+                    *inverse = 1.0;
+                }
             },
         );
-    }
-
-    /// Turns the gradient of a unit vector into that of the vector it came from.
-    pub fn unnormalise(&self, unit: &[f32], inverse_norm: f32, gradient: &mut [f32]) {
-        if self.likeness == Likeness::Cosine {
-            let along = dot(unit, gradient);
-            for (gradient, unit) in gradient.iter_mut().zip(unit) {
-                *gradient = (*gradient - along * unit) * inverse_norm;
-            }
-        }
     }
 }
 
 /// The queries of a batch.
 #[derive(Debug, Default)]
 pub struct Queries {
-    /// As summed up, queries × stride.
-    pub raw: Padded,
     /// As scored, queries × stride.
     pub unit: Padded,
-    /// 1/norm of each (1 where the likeness is the dot product).
+    /// 1/norm of each as it was summed up (1 where the likeness is the dot product).
     pub inverse_norms: Vec<f32>,
     /// Sum of the position weights of each context.
     pub weight_sums: Vec<f32>,
+    /// Weight of the k-th newest item of a context.
+    pub position_weights: Vec<f32>,
 }
 
 /// A matrix whose rows are filled up with zeros to whole blocks; keeps its memory from batch to batch.
@@ -184,10 +185,9 @@ pub struct Queries {
 pub struct Padded(Array2<f32>);
 
 impl Padded {
-    /// All zeros, `rows` × `stride`.
+    /// `rows` × `stride`; the numbers are whatever they were.
     pub fn resize_to(&mut self, rows: usize, stride: usize) {
         let (mut numbers, _) = std::mem::take(&mut self.0).into_raw_vec_and_offset();
-        numbers.clear();
         numbers.resize(rows * stride, 0.0);
         self.0 = Array2::from_shape_vec((rows, stride), numbers).expect("as many as the shape says");
     }
@@ -207,27 +207,4 @@ impl Padded {
     pub fn view(&self) -> ndarray::ArrayView2<'_, f32> {
         self.0.view()
     }
-}
-
-/// 1/‖row‖₂.
-pub fn inverse_norm(row: &[f32]) -> f32 {
-    dot(row, row).sqrt().max(SMALLEST_NORM).recip()
-}
-
-/// The dot product, in sixteen partial sums: one order of operations, which compilers can also run side by side.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = blocks_a.remainder().iter().zip(blocks_b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in blocks_a.zip(blocks_b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
-}
-
-/// `into += factor · row`.
-pub fn add_scaled(into: &mut [f32], row: &[f32], factor: f32) {
-    into.iter_mut().zip(row).for_each(|(sum, number)| *sum += factor * number);
 }

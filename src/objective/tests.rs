@@ -129,8 +129,9 @@ fn take_step(world: &World, model: &mut Model) -> LossStats {
         learn_temperature: true,
     };
     let mut queries = Queries::default();
-    model.queries(&world.batch, &mut queries);
-    objective.step(Kernel::detect(), model, &world.batch, &queries, &world.candidates, &mut Scratch::default())
+    let kernel = Kernel::detect();
+    model.queries(kernel, &world.batch, &mut queries);
+    objective.step(kernel, model, &world.batch, &queries, &world.candidates, &mut Scratch::default())
 }
 
 /// Every number of the model, as (name, value, Adagrad's sum).

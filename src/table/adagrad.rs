@@ -1,22 +1,23 @@
-//! Adagrad (Duchi et al. 2011): each number keeps the sum of its squared gradients, and moves by
-//! `learning_rate · g / (√sum + ε)`. Only what has a gradient moves, so a step touches only the rows of its batch.
+//! Rows and numbers with what the optimizer keeps of them.
+//!
+//! Only what has a gradient moves, so a step touches only the rows of its batch.
+
+use rayon::prelude::*;
 
 use super::rows::Rows;
+use crate::kernel::Kernel;
+use crate::kernel::rows::{adagrad, rowwise_adagrad};
 
 /// Where the sums begin: small, so that a first gradient moves a number by about the learning rate.
 pub const START: f32 = 1e-6;
-const EPSILON: f32 = 1e-10;
 
-/// Moves `values` against `gradients`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn step(values: &mut [f32], sums: &mut [f32], gradients: &[f32], learning_rate: f32) {
-    assert!(values.len() == sums.len() && sums.len() == gradients.len());
-    for ((value, sum), gradient) in values.iter_mut().zip(sums).zip(gradients) {
-        *sum += gradient * gradient;
-        *value -= learning_rate * gradient / (sum.sqrt() + EPSILON);
-    }
+/// How rows are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Optimizer {
+    /// A sum for each number.
+    Adagrad,
+    /// A sum for each row: half the memory.
+    RowwiseAdagrad,
 }
 
 /// Rows and their sums, growing together.
@@ -24,14 +25,19 @@ pub fn step(values: &mut [f32], sums: &mut [f32], gradients: &[f32], learning_ra
 pub struct TrainedRows {
     /// The rows.
     pub values: Rows,
-    /// Adagrad's sums.
+    /// Adagrad's sums: as wide as the rows, or one for each.
     pub sums: Rows,
+    optimizer: Optimizer,
 }
 
 impl TrainedRows {
     /// No rows yet.
-    pub fn new(dim: usize) -> Self {
-        Self { values: Rows::new(dim), sums: Rows::new(dim) }
+    pub fn new(dim: usize, optimizer: Optimizer) -> Self {
+        let sums = match optimizer {
+            Optimizer::Adagrad => dim,
+            Optimizer::RowwiseAdagrad => 1,
+        };
+        Self { values: Rows::new(dim), sums: Rows::new(sums), optimizer }
     }
 
     /// Adds a row that starts as `fill` makes it.
@@ -40,9 +46,54 @@ impl TrainedRows {
         self.sums.push(|row| row.fill(START));
     }
 
-    /// Moves row `row` against `gradient`.
-    pub fn step(&mut self, row: usize, gradient: &[f32], learning_rate: f32) {
-        step(self.values.row_mut(row), self.sums.row_mut(row), gradient, learning_rate);
+    /// Moves row `row` against `gradient`; gives 1/norm of the moved row, NaN where it is not finite.
+    pub fn step(&mut self, kernel: Kernel, row: usize, gradient: &[f32], rate: f32) -> f32 {
+        step(kernel, self.optimizer, self.values.row_mut(row), self.sums.row_mut(row), gradient, rate)
+    }
+
+    /// The rows by chunks of [`super::rows::CHUNK`], for threads that move different ones.
+    pub fn par_chunks_mut(&mut self) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
+        let (dim, sums_dim, optimizer) = (self.values.dim(), self.sums.dim(), self.optimizer);
+        let chunks = self.values.par_chunks_mut().zip(self.sums.par_chunks_mut());
+        chunks.map(move |(values, sums)| Chunk { values, sums, dim, sums_dim, optimizer })
+    }
+}
+
+/// Some neighbouring rows.
+#[derive(Debug)]
+pub struct Chunk<'a> {
+    values: &'a mut [f32],
+    sums: &'a mut [f32],
+    dim: usize,
+    sums_dim: usize,
+    optimizer: Optimizer,
+}
+
+impl Chunk<'_> {
+    /// Row `row`, counted from the first of the chunk.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dim..][..self.dim]
+    }
+
+    /// As [`TrainedRows::step`], with the row counted from the first of the chunk.
+    pub fn step(&mut self, kernel: Kernel, row: usize, gradient: &[f32], rate: f32) -> f32 {
+        let values = &mut self.values[row * self.dim..][..self.dim];
+        let sums = &mut self.sums[row * self.sums_dim..][..self.sums_dim];
+        step(kernel, self.optimizer, values, sums, gradient, rate)
+    }
+}
+
+fn step(
+    kernel: Kernel,
+    optimizer: Optimizer,
+    values: &mut [f32],
+    sums: &mut [f32],
+    gradient: &[f32],
+    rate: f32,
+) -> f32 {
+    match optimizer {
+        Optimizer::Adagrad => adagrad(kernel, values, sums, gradient, rate),
+        Optimizer::RowwiseAdagrad => rowwise_adagrad(kernel, values, &mut sums[0], gradient, rate),
     }
 }
 
@@ -63,21 +114,7 @@ impl Parameters {
     }
 
     /// Moves the numbers against `gradients`.
-    pub fn step(&mut self, gradients: &[f32], learning_rate: f32) {
-        step(&mut self.values, &mut self.sums, gradients, learning_rate);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn follows_the_formula() {
-        let mut numbers = Parameters::new(vec![1.0, 2.0]);
-        numbers.step(&[0.5, 0.0], 0.1);
-        let sum: f32 = START + 0.25;
-        assert_eq!(numbers.values, [1.0 - 0.1 * 0.5 / (sum.sqrt() + EPSILON), 2.0]);
-        assert_eq!(numbers.sums, [sum, START]);
+    pub fn step(&mut self, kernel: Kernel, gradients: &[f32], learning_rate: f32) {
+        adagrad(kernel, &mut self.values, &mut self.sums, gradients, learning_rate);
     }
 }

@@ -3,9 +3,10 @@
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
 
-/// Rows in a chunk.
-pub const CHUNK: usize = 4096;
+/// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
+pub const CHUNK: usize = 256;
 
 /// n × dim numbers.
 #[derive(Debug, Clone)]
@@ -58,6 +59,11 @@ impl Rows {
     #[inline]
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.chunks[row / CHUNK][row % CHUNK * self.dim..][..self.dim]
+    }
+
+    /// The chunks in order, to be changed by several threads.
+    pub fn par_chunks_mut(&mut self) -> rayon::slice::IterMut<'_, Vec<f32>> {
+        self.chunks.par_iter_mut()
     }
 
     /// Every number, chunk by chunk.

@@ -217,7 +217,7 @@ impl Trainer {
         }
         let (seed, share, repeat) = (self.seed, self.share, self.repeat);
         let report = pool.install(|| {
-            state.model.queries(batch, queries);
+            state.model.queries(*kernel, batch, queries);
             let chosen: Vec<usize> = (0..batch.n_queries())
                 .filter(|query| is_chosen(seed, first_event + u64::from(batch.with_context[*query]), share))
                 .collect();

@@ -151,15 +151,14 @@ fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
 }
 
 fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
-    let dim = model.dim();
     let tables: Vec<(&str, &TrainedRows)> = [("item", Some(&model.items)), ("context", model.contexts.as_ref())]
         .into_iter()
         .filter_map(|(name, table)| table.map(|table| (name, table)))
         .collect();
     let mut fields = vec![Field::new("frequency", DataType::Float64, false)];
-    for (name, _) in &tables {
-        fields.push(vector_field(name, dim));
-        fields.push(vector_field(&format!("{name}_sums"), dim));
+    for (name, table) in &tables {
+        fields.push(vector_field(name, table.values.dim()));
+        fields.push(vector_field(&format!("{name}_sums"), table.sums.dim()));
     }
     let (_, _, counts) = frequencies.parts();
     columns::write(draft, ITEM_STATE, fields, counts.len(), Layout::Internal, |range| {
@@ -183,8 +182,8 @@ fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(),
         list_field::<Int64Type>("memory_when"),
         list_field::<UInt32Type>("own"),
     ];
-    if model.users.is_some() {
-        fields.extend([vector_field("user", model.dim()), vector_field("user_sums", model.dim())]);
+    if let Some(table) = &model.users {
+        fields.extend([vector_field("user", table.values.dim()), vector_field("user_sums", table.sums.dim())]);
     }
     columns::write(draft, USERS, fields, users.users.len(), Layout::Internal, |range| {
         let rows = &users.users[range.clone()];
@@ -243,7 +242,6 @@ fn save_numbers(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointEr
 pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
     let path = &intact.path;
     let manifest = &intact.manifest;
-    let dim = config.model.dim;
     let damaged =
         |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };
 
@@ -268,7 +266,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         counts.extend_from_slice(slice.numbers::<Float64Type>("frequency")?);
         for (name, table) in &mut tables {
             if let Some(table) = table {
-                read_rows(slice, name, dim, table)?;
+                read_rows(slice, name, table)?;
             }
         }
         Ok(())
@@ -298,7 +296,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
             });
         }
         if let Some(table) = &mut state.model.users {
-            read_rows(slice, "user", dim, table)?;
+            read_rows(slice, "user", table)?;
         }
         Ok(())
     })?;
@@ -357,10 +355,11 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     })
 }
 
-fn read_rows(slice: &columns::Slice, name: &str, dim: usize, table: &mut TrainedRows) -> Result<(), CheckpointError> {
+fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {
+    let (dim, sums_dim) = (table.values.dim(), table.sums.dim());
     let values = slice.vectors(name, dim)?;
-    let sums = slice.vectors(&format!("{name}_sums"), dim)?;
-    for (value, sum) in values.chunks_exact(dim).zip(sums.chunks_exact(dim)) {
+    let sums = slice.vectors(&format!("{name}_sums"), sums_dim)?;
+    for (value, sum) in values.chunks_exact(dim).zip(sums.chunks_exact(sums_dim)) {
         table.push(|row| row.copy_from_slice(value));
         table.sums.row_mut(table.values.len() - 1).copy_from_slice(sum);
     }

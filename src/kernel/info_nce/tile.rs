@@ -1,0 +1,364 @@
+//! One tile of queries against all candidates, candidates taken in chunks that fit the first-level cache.
+//!
+//! The first pass goes once over the candidates. For each chunk it makes the logits, turns them into weights relative to
+//! the largest logit so far, and adds the chunk to the query gradients, which are put on a new scale where a chunk brings
+//! a larger logit (the streaming normaliser of Milakov & Gimelshein 2018). Only then is the sum of each query's weights
+//! known. The second pass divides the weights by it and adds to the candidate gradients.
+
+use super::Problem;
+use crate::kernel::dots::{Consumer, for_rows, pack};
+use crate::kernel::exp::exp;
+use crate::kernel::products::{add_columns, add_rows};
+use crate::kernel::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
+
+/// Blocks of queries in a tile. More of them go over the candidate gradients less often, but hold more weights.
+const BLOCKS: usize = 4;
+/// Queries in a tile.
+pub(super) const TILE: usize = BLOCKS * LANES;
+/// Candidates in a chunk: whole runs of the rows that any instruction set works on at once. With 64 dimensions they
+/// fill 12 KiB, which leaves room for the queries and the weights.
+const CHUNK: usize = 48;
+/// No pair.
+const NONE: u32 = u32::MAX;
+
+/// Scratch and sums of one group of tiles.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    /// N × stride: the group's part of the candidate gradients.
+    pub(super) candidate_gradients: Vec<f32>,
+    /// One for each pair of the group's queries.
+    pub(super) pair_gradients: Vec<f32>,
+    pub(super) loss: f64,
+    pub(super) slope: f64,
+    pub(super) inverse_temperature: f64,
+    first_pair: usize,
+    /// Whether `candidate_gradients` still holds those of the batch before.
+    stale: bool,
+    /// Blocks × stride: the queries, a lane each.
+    packed: Vec<Lanes>,
+    /// stride/LANES × queries: the queries times 1/τ, each as it is, by slabs of LANES dimensions.
+    slabs: Vec<Lanes>,
+    /// N × BLOCKS: by chunk, in it by block, in that by candidate.
+    weights: Vec<Lanes>,
+    /// Chunks × BLOCKS: what the weights of a chunk are relative to.
+    largest: Vec<Lanes>,
+    /// Blocks × stride: query gradients, before they are divided by the sums.
+    sums: Vec<Lanes>,
+    pairs: PairsByChunk,
+}
+
+/// The pairs of a tile, to be found by the chunk that their column is in.
+#[derive(Debug, Default)]
+struct PairsByChunk {
+    /// By chunk: one of its pairs.
+    heads: Vec<u32>,
+    /// By pair of the tile: another one of the same chunk, and the query within the tile.
+    links: Vec<(u32, u32)>,
+}
+
+impl PairsByChunk {
+    fn gather(&mut self, problem: &Problem<'_>, queries: std::ops::Range<usize>, n_chunks: usize) {
+        self.heads.clear();
+        self.heads.resize(n_chunks, NONE);
+        self.links.clear();
+        for (place, query) in queries.enumerate() {
+            for pair in problem.pairs_of(query) {
+                let head = &mut self.heads[problem.pairs.columns[pair] as usize / CHUNK];
+                let link = self.links.len() as u32;
+                self.links.push((*head, place as u32));
+                *head = link;
+            }
+        }
+    }
+
+    /// Calls `visit` with (pair within the tile, query within the tile) for each pair of `chunk`.
+    #[inline(always)]
+    fn of_chunk(&self, chunk: usize, mut visit: impl FnMut(usize, usize)) {
+        let mut link = self.heads[chunk];
+        while link != NONE {
+            let (next, query) = self.links[link as usize];
+            visit(link as usize, query as usize);
+            link = next;
+        }
+    }
+}
+
+impl Workspace {
+    /// Makes ready for the tiles of `queries`.
+    pub(super) fn begin(&mut self, problem: &Problem<'_>, queries: std::ops::Range<usize>) {
+        let (n_candidates, stride) = problem.candidates.dim();
+        self.candidate_gradients.resize(n_candidates * stride, 0.0);
+        self.stale = true;
+        self.first_pair = problem.pairs.starts[queries.start] as usize;
+        let n_pairs = problem.pairs.starts[queries.end] as usize - self.first_pair;
+        self.pair_gradients.resize(n_pairs, 0.0);
+        self.weights.resize(n_candidates * BLOCKS, [0.0; LANES]);
+        self.largest.resize(n_candidates.div_ceil(CHUNK) * BLOCKS, [0.0; LANES]);
+        (self.loss, self.slope, self.inverse_temperature) = (0.0, 0.0, 0.0);
+    }
+
+    /// Takes one tile: `queries` against all candidates; their gradients go to `query_gradients`.
+    pub(super) fn run(
+        &mut self,
+        kernel: Kernel,
+        problem: &Problem<'_>,
+        queries: std::ops::Range<usize>,
+        query_gradients: &mut [f32],
+    ) {
+        self.pairs.gather(problem, queries.clone(), problem.bias.len().div_ceil(CHUNK));
+        run_tile(kernel.isa, problem, queries, self, query_gradients);
+        self.stale = false;
+    }
+}
+
+for_each_isa!(run_tile = tile(
+    problem: &Problem<'_>,
+    queries: std::ops::Range<usize>,
+    group: &mut Workspace,
+    query_gradients: &mut [f32],
+));
+
+/// Turns products into logits.
+struct Columns<'a, const FMA: bool> {
+    bias: &'a [f32],
+    inverse_temperature: f32,
+    logits: &'a mut [Lanes],
+}
+
+impl<const FMA: bool> Consumer for Columns<'_, FMA> {
+    #[inline(always)]
+    fn take(&mut self, row: usize, products: &Lanes) {
+        let (bias, logits) = (self.bias[row], &mut self.logits[row]);
+        for lane in 0..LANES {
+            logits[lane] = multiply_add::<FMA>(self.inverse_temperature, products[lane], bias);
+        }
+    }
+}
+
+/// What a tile finds for each of its queries.
+struct Found {
+    largest: [Lanes; BLOCKS],
+    sums: [Lanes; BLOCKS],
+    slopes: [Lanes; BLOCKS],
+    positive_logits: [Lanes; BLOCKS],
+}
+
+#[inline(always)]
+fn tile<const FMA: bool, const ROWS: usize>(
+    problem: &Problem<'_>,
+    queries: std::ops::Range<usize>,
+    group: &mut Workspace,
+    query_gradients: &mut [f32],
+) {
+    let stride = problem.queries.ncols();
+    let query_rows =
+        &problem.queries.as_slice().expect("standard layout")[queries.start * stride..queries.end * stride];
+    let n_blocks = queries.len().div_ceil(LANES);
+    group.packed.resize(n_blocks * stride, [0.0; LANES]);
+    for (block, rows) in query_rows.chunks(LANES * stride).enumerate() {
+        pack(rows.chunks_exact(stride), &mut group.packed[block * stride..][..stride]);
+    }
+    let found = first_pass::<FMA, ROWS>(problem, &queries, n_blocks, group);
+
+    // Loss, and what each query's weights are divided by.
+    let mut factors = [[0.0; LANES]; BLOCKS];
+    for (place, query) in queries.clone().enumerate() {
+        let (block, lane) = (place / LANES, place % LANES);
+        let sum = found.sums[block][lane];
+        let slope = problem.slope[problem.positives[query] as usize];
+        group.loss += f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane])
+            + f64::from(sum).ln();
+        group.slope +=
+            f64::from(problem.scale) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
+        factors[block][lane] = problem.scale / sum;
+    }
+    finish_queries(problem, &queries, &factors, group, query_gradients);
+    second_pass::<FMA, ROWS>(problem, &queries, n_blocks, &found.largest, &factors, group);
+}
+
+/// Logits, weights, their sums, and the query gradients without their divisors.
+#[inline(always)]
+fn first_pass<const FMA: bool, const ROWS: usize>(
+    problem: &Problem<'_>,
+    queries: &std::ops::Range<usize>,
+    n_blocks: usize,
+    group: &mut Workspace,
+) -> Found {
+    let stride = problem.queries.ncols();
+    let candidates = problem.candidates.as_slice().expect("standard layout");
+    let tile_pair = problem.pairs.starts[queries.start] as usize;
+    group.sums.clear();
+    group.sums.resize(n_blocks * stride, [0.0; LANES]);
+    let mut found = Found {
+        largest: [[f32::NEG_INFINITY; LANES]; BLOCKS],
+        sums: [[0.0; LANES]; BLOCKS],
+        slopes: [[0.0; LANES]; BLOCKS],
+        positive_logits: [[0.0; LANES]; BLOCKS],
+    };
+    for (chunk, rows) in candidates.chunks(CHUNK * stride).enumerate() {
+        let first = chunk * CHUNK;
+        let n_rows = rows.len() / stride;
+        let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
+        for (block, logits) in weights.chunks_exact_mut(n_rows).enumerate() {
+            let mut columns = Columns::<FMA> {
+                bias: &problem.bias[first..first + n_rows],
+                inverse_temperature: problem.inverse_temperature,
+                logits,
+            };
+            for_rows::<FMA, ROWS>(&group.packed[block * stride..][..stride], rows, stride, &mut columns);
+        }
+        group.pairs.of_chunk(chunk, |pair, query| {
+            let column = problem.pairs.columns[tile_pair + pair];
+            let (block, lane) = (query / LANES, query % LANES);
+            let logit = &mut weights[block * n_rows + column as usize - first][lane];
+            *logit += problem.pairs.terms[tile_pair + pair];
+            if column == problem.positives[queries.start + query] {
+                found.positive_logits[block][lane] = *logit;
+            }
+        });
+        for (block, weights) in weights.chunks_exact_mut(n_rows).enumerate() {
+            let sums = &mut group.sums[block * stride..][..stride];
+            let mut largest = found.largest[block];
+            for logits in weights.iter() {
+                for lane in 0..LANES {
+                    largest[lane] = if logits[lane] > largest[lane] { logits[lane] } else { largest[lane] };
+                }
+            }
+            if largest != found.largest[block] {
+                // Where everything so far is masked there is nothing to put on a new scale.
+                let mut change = [f32::NEG_INFINITY; LANES];
+                for lane in 0..LANES {
+                    if found.largest[block][lane] > f32::NEG_INFINITY {
+                        change[lane] = found.largest[block][lane] - largest[lane];
+                    }
+                }
+                let factor = exp::<FMA>(change);
+                for numbers in sums.iter_mut().chain([&mut found.sums[block], &mut found.slopes[block]]) {
+                    for lane in 0..LANES {
+                        numbers[lane] *= factor[lane];
+                    }
+                }
+                found.largest[block] = largest;
+            }
+            group.largest[chunk * BLOCKS + block] = largest;
+            let mut shift = largest;
+            for lane in 0..LANES {
+                shift[lane] = if shift[lane] > f32::NEG_INFINITY { shift[lane] } else { 0.0 };
+            }
+            let (mut total, mut slopes) = (found.sums[block], found.slopes[block]);
+            for (weight, slope) in weights.iter_mut().zip(&problem.slope[first..]) {
+                let mut shifted = [0.0; LANES];
+                for lane in 0..LANES {
+                    shifted[lane] = weight[lane] - shift[lane];
+                }
+                *weight = exp::<FMA>(shifted);
+                for lane in 0..LANES {
+                    total[lane] += weight[lane];
+                    slopes[lane] = multiply_add::<FMA>(weight[lane], *slope, slopes[lane]);
+                }
+            }
+            (found.sums[block], found.slopes[block]) = (total, slopes);
+            add_columns::<FMA, ROWS>(weights, rows, stride, sums);
+        }
+    }
+    found
+}
+
+/// Divides the query gradients, takes the positive's share off, and brings them back to the queries' own vectors.
+#[inline(always)]
+fn finish_queries(
+    problem: &Problem<'_>,
+    queries: &std::ops::Range<usize>,
+    factors: &[Lanes; BLOCKS],
+    group: &mut Workspace,
+    query_gradients: &mut [f32],
+) {
+    let stride = problem.queries.ncols();
+    let candidates = problem.candidates.as_slice().expect("standard layout");
+    let query_rows = &problem.queries.as_slice().expect("standard layout")[queries.start * stride..];
+    for (place, gradient) in query_gradients.chunks_exact_mut(stride).enumerate() {
+        let (block, lane) = (place / LANES, place % LANES);
+        let query = &query_rows[place * stride..][..stride];
+        let positive = &candidates[problem.positives[queries.start + place] as usize * stride..][..stride];
+        let sums = &group.sums[block * stride..][..stride];
+        let factor = factors[block][lane];
+        let mut along = [0.0f32; LANES];
+        for k in 0..stride {
+            let number = sums[k][lane] * factor - problem.scale * positive[k];
+            gradient[k] = number;
+            along[k % LANES] += number * query[k];
+        }
+        let along: f32 = along.iter().sum();
+        group.inverse_temperature += f64::from(along);
+        let inverse_norm = problem.query_inverse_norms.get(place + queries.start);
+        let (factor, along) = match inverse_norm {
+            // The gradient of a direction is what is left of it across that direction, over the length.
+            Some(inverse_norm) => (problem.inverse_temperature * inverse_norm, along),
+            None => (problem.inverse_temperature, 0.0),
+        };
+        for k in 0..stride {
+            gradient[k] = (gradient[k] - along * query[k]) * factor;
+        }
+    }
+}
+
+/// Divides the weights, reads off the gradients of pairs, and adds to the candidate gradients.
+#[inline(always)]
+fn second_pass<const FMA: bool, const ROWS: usize>(
+    problem: &Problem<'_>,
+    queries: &std::ops::Range<usize>,
+    n_blocks: usize,
+    largest: &[Lanes; BLOCKS],
+    factors: &[Lanes; BLOCKS],
+    group: &mut Workspace,
+) {
+    let stride = problem.queries.ncols();
+    let query_rows =
+        &problem.queries.as_slice().expect("standard layout")[queries.start * stride..queries.end * stride];
+    let n_queries = n_blocks * LANES;
+    group.slabs.clear();
+    group.slabs.resize(stride / LANES * n_queries, [0.0; LANES]);
+    for (query, row) in query_rows.chunks_exact(stride).enumerate() {
+        for (slab, numbers) in row.chunks_exact(LANES).enumerate() {
+            for lane in 0..LANES {
+                group.slabs[slab * n_queries + query][lane] = numbers[lane] * problem.inverse_temperature;
+            }
+        }
+    }
+    let tile_pair = problem.pairs.starts[queries.start] as usize;
+    let own_pair = tile_pair - group.first_pair;
+    let n_candidates = problem.bias.len();
+    for chunk in 0..n_candidates.div_ceil(CHUNK) {
+        let first = chunk * CHUNK;
+        let n_rows = CHUNK.min(n_candidates - first);
+        let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
+        for (block, weights) in weights.chunks_exact_mut(n_rows).enumerate() {
+            let relative = &group.largest[chunk * BLOCKS + block];
+            let mut change = [f32::NEG_INFINITY; LANES];
+            for lane in 0..LANES {
+                if relative[lane] > f32::NEG_INFINITY {
+                    change[lane] = relative[lane] - largest[block][lane];
+                }
+            }
+            let mut scale = exp::<FMA>(change);
+            for lane in 0..LANES {
+                scale[lane] *= factors[block][lane];
+            }
+            for weight in weights {
+                for lane in 0..LANES {
+                    weight[lane] *= scale[lane];
+                }
+            }
+        }
+        group.pairs.of_chunk(chunk, |pair, query| {
+            let column = problem.pairs.columns[tile_pair + pair];
+            let weight = &mut weights[query / LANES * n_rows + column as usize - first][query % LANES];
+            if column == problem.positives[queries.start + query] {
+                *weight -= problem.scale;
+            }
+            group.pair_gradients[own_pair + pair] = *weight;
+        });
+        let gradients = &mut group.candidate_gradients[first * stride..][..n_rows * stride];
+        add_rows::<FMA, ROWS>(weights, &group.slabs, gradients, stride, group.stale);
+    }
+}

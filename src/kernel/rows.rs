@@ -1,0 +1,192 @@
+//! Arithmetic on single rows: what gathers them, brings gradients back to them, and moves them.
+//!
+//! Nothing here is fused or reordered by instruction set, only made wider: the same bytes on every machine.
+
+use super::{Kernel, LANES, for_each_isa};
+
+/// Added to the root of Adagrad's sum, which begins above 0 anyway.
+const EPSILON: f32 = 1e-10;
+const SMALLEST_NORM: f32 = 1e-12;
+
+/// The dot product, in [`LANES`] partial sums: one order of operations, which compilers can also run side by side.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = blocks_a.remainder().iter().zip(blocks_b.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in blocks_a.zip(blocks_b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+/// 1/‖row‖₂.
+#[inline(always)]
+pub fn inverse_norm(row: &[f32]) -> f32 {
+    dot(row, row).sqrt().max(SMALLEST_NORM).recip()
+}
+
+/// `into += factor · row`.
+pub fn add_scaled(kernel: Kernel, into: &mut [f32], row: &[f32], factor: f32) {
+    run_add_scaled(kernel.isa, into, row, factor);
+}
+
+/// `(a + b)·other`.
+pub fn dot_of_sum(kernel: Kernel, a: &[f32], b: &[f32], other: &[f32]) -> f32 {
+    run_dot_of_sum(kernel.isa, a, b, other)
+}
+
+/// `out = factor · row`.
+pub fn scale(kernel: Kernel, out: &mut [f32], row: &[f32], factor: f32) {
+    run_scale(kernel.isa, out, row, factor);
+}
+
+/// Turns the gradient of a direction, `unit`, into that of the vector, of length 1/`inverse_norm`, that has it.
+pub fn unnormalise(kernel: Kernel, unit: &[f32], inverse_norm: f32, gradient: &mut [f32]) {
+    run_unnormalise(kernel.isa, unit, inverse_norm, gradient);
+}
+
+/// Adagrad (Duchi et al. 2011): each number keeps the sum of its squared gradients, and moves by `rate · g / (√sum + ε)`.
+/// Gives 1/norm of the moved row; it is not finite where a number of the row is not.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn adagrad(kernel: Kernel, values: &mut [f32], sums: &mut [f32], gradient: &[f32], rate: f32) -> f32 {
+    assert!(values.len() == sums.len() && sums.len() == gradient.len());
+    run_adagrad(kernel.isa, values, sums, gradient, rate)
+}
+
+/// Row-wise Adagrad: one sum for the whole row, of the mean of its squared gradients; otherwise as [`adagrad`].
+///
+/// # Panics
+/// If the lengths differ.
+pub fn rowwise_adagrad(kernel: Kernel, values: &mut [f32], sum: &mut f32, gradient: &[f32], rate: f32) -> f32 {
+    assert_eq!(values.len(), gradient.len());
+    run_rowwise_adagrad(kernel.isa, values, sum, gradient, rate)
+}
+
+for_each_isa!(run_add_scaled = add_scaled_body(into: &mut [f32], row: &[f32], factor: f32));
+for_each_isa!(run_dot_of_sum = dot_of_sum_body(a: &[f32], b: &[f32], other: &[f32]) -> f32);
+for_each_isa!(run_scale = scale_body(out: &mut [f32], row: &[f32], factor: f32));
+for_each_isa!(run_unnormalise = unnormalise_body(unit: &[f32], inverse_norm: f32, gradient: &mut [f32]));
+for_each_isa!(run_adagrad = adagrad_body(
+    values: &mut [f32],
+    sums: &mut [f32],
+    gradient: &[f32],
+    rate: f32,
+) -> f32);
+for_each_isa!(run_rowwise_adagrad = rowwise_adagrad_body(
+    values: &mut [f32],
+    sum: &mut f32,
+    gradient: &[f32],
+    rate: f32,
+) -> f32);
+
+#[inline(always)]
+fn add_scaled_body<const FMA: bool, const ROWS: usize>(into: &mut [f32], row: &[f32], factor: f32) {
+    into.iter_mut().zip(row).for_each(|(sum, number)| *sum += factor * number);
+}
+
+#[inline(always)]
+fn dot_of_sum_body<const FMA: bool, const ROWS: usize>(a: &[f32], b: &[f32], other: &[f32]) -> f32 {
+    dot(a, other) + dot(b, other)
+}
+
+#[inline(always)]
+fn scale_body<const FMA: bool, const ROWS: usize>(out: &mut [f32], row: &[f32], factor: f32) {
+    out.iter_mut().zip(row).for_each(|(out, number)| *out = number * factor);
+}
+
+#[inline(always)]
+fn unnormalise_body<const FMA: bool, const ROWS: usize>(unit: &[f32], inverse_norm: f32, gradient: &mut [f32]) {
+    let along = dot(unit, gradient);
+    gradient.iter_mut().zip(unit).for_each(|(gradient, unit)| *gradient = (*gradient - along * unit) * inverse_norm);
+}
+
+#[inline(always)]
+fn adagrad_body<const FMA: bool, const ROWS: usize>(
+    values: &mut [f32],
+    sums: &mut [f32],
+    gradient: &[f32],
+    rate: f32,
+) -> f32 {
+    for ((value, sum), gradient) in values.iter_mut().zip(sums).zip(gradient) {
+        *sum += gradient * gradient;
+        *value -= rate * gradient / (sum.sqrt() + EPSILON);
+    }
+    finite_inverse_norm(values)
+}
+
+#[inline(always)]
+fn rowwise_adagrad_body<const FMA: bool, const ROWS: usize>(
+    values: &mut [f32],
+    sum: &mut f32,
+    gradient: &[f32],
+    rate: f32,
+) -> f32 {
+    *sum += dot(gradient, gradient) / gradient.len() as f32;
+    let rate = rate / (sum.sqrt() + EPSILON);
+    values.iter_mut().zip(gradient).for_each(|(value, gradient)| *value -= rate * gradient);
+    finite_inverse_norm(values)
+}
+
+/// 1/norm, NaN where the norm is not finite (1/∞ would pass for a number).
+#[inline(always)]
+fn finite_inverse_norm(row: &[f32]) -> f32 {
+    let square = dot(row, row);
+    if square.is_finite() { square.sqrt().max(SMALLEST_NORM).recip() } else { f32::NAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adagrad_follows_the_formula() {
+        for kernel in Kernel::available() {
+            let (mut values, mut sums) = ([1.0, 2.0], [0.25, 1.0]);
+            let inverse_norm = adagrad(kernel, &mut values, &mut sums, &[0.5, 0.0], 0.1);
+            assert_eq!(sums, [0.5, 1.0]);
+            assert_eq!(values, [1.0 - 0.1 * 0.5 / (0.5f32.sqrt() + EPSILON), 2.0]);
+            assert!((inverse_norm - (values[0] * values[0] + 4.0f32).sqrt().recip()).abs() < 1e-6);
+
+            let (mut values, mut sum) = ([1.0, 2.0], 0.25);
+            rowwise_adagrad(kernel, &mut values, &mut sum, &[3.0, 1.0], 0.1);
+            assert_eq!(sum, 5.25);
+            let rate = 0.1 / (5.25f32.sqrt() + EPSILON);
+            assert_eq!(values, [1.0 - rate * 3.0, 2.0 - rate * 1.0]);
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_told() {
+        for kernel in Kernel::available() {
+            for bad in [f32::NAN, f32::INFINITY, 1e30] {
+                let (mut values, mut sums) = ([0.0, bad], [1.0; 2]);
+                assert!(adagrad(kernel, &mut values, &mut sums, &[0.0; 2], 0.1).is_nan(), "{bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bytes() {
+        let numbers = |salt: usize, n: usize| (0..n).map(|k| ((k * 37 + salt) as f32).sin()).collect::<Vec<_>>();
+        for n in [1, 15, 16, 64, 100] {
+            let results: Vec<_> = Kernel::available()
+                .into_iter()
+                .map(|kernel| {
+                    let (mut values, mut sums) = (numbers(1, n), vec![0.1; n]);
+                    let mut gradient = numbers(2, n);
+                    unnormalise(kernel, &values.clone(), 1.3, &mut gradient);
+                    add_scaled(kernel, &mut gradient, &numbers(3, n), 0.7);
+                    let norm = adagrad(kernel, &mut values, &mut sums, &gradient, 0.05);
+                    let product = dot_of_sum(kernel, &values, &sums, &gradient);
+                    (values, norm.to_bits(), product.to_bits())
+                })
+                .collect();
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{n}");
+        }
+    }
+}

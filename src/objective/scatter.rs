@@ -1,0 +1,195 @@
+//! Gradients back to rows: every row that a step touches is read, and moved, once.
+//!
+//! An item's row gets gradients from its column, where it was a candidate, and from every query whose context it is in.
+//! Both are found by item, so that threads can take different items and none of them needs a gradient of its own for
+//! the whole table. An item's contributions are added in a fixed order: the column first, then the queries in theirs.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use rayon::iter::{Either, repeat_n};
+use rayon::prelude::*;
+
+use super::score::{Model, Padded, Queries};
+use crate::context::Batch;
+use crate::kernel::Kernel;
+use crate::kernel::info_nce::Gradients;
+use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
+use crate::negatives::candidates::Candidates;
+use crate::table::rows::CHUNK;
+
+/// Not a candidate.
+const NONE: u32 = u32::MAX;
+
+/// One item of one context.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    query: u32,
+    /// Place among all contexts of the batch.
+    place: u32,
+    /// What the item's row counts in the query.
+    share: f32,
+}
+
+/// The rows that a step touches, and by what. Buffers are kept from step to step.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Items that are candidates or in a context, in the order of their rows.
+    items: Vec<u32>,
+    /// The column of each.
+    columns: Vec<u32>,
+    /// The uses of item `items[i]` are `starts[i]..starts[i + 1]`.
+    starts: Vec<u32>,
+    uses: Vec<Use>,
+    /// By chunk of the table: its items are `chunks[c]..chunks[c + 1]`.
+    chunks: Vec<u32>,
+    /// By item: the step in which it was touched last, and its place in `items`.
+    places: Vec<(u32, u32)>,
+    step: u32,
+    /// By use, in the order of the batch: (item row + context row)·gradient of the query, as bits; each is written by
+    /// the one thread that has the item.
+    products: Vec<AtomicU32>,
+    position_gradients: Vec<f32>,
+}
+
+impl Touched {
+    /// Finds the touched rows.
+    pub(super) fn gather(&mut self, n_items: usize, batch: &Batch, queries: &Queries, candidates: &Candidates) {
+        if self.step == u32::MAX {
+            self.places.fill((0, 0));
+            self.step = 0;
+        }
+        self.step += 1;
+        let Self { items, columns, starts, uses, chunks, places, step, products, .. } = self;
+        places.resize(n_items, (0, 0));
+        items.clear();
+        for item in candidates.items.iter().chain(&batch.contexts) {
+            let mark = &mut places[*item as usize];
+            if mark.0 != *step {
+                mark.0 = *step;
+                items.push(*item);
+            }
+        }
+        items.sort_unstable();
+        columns.clear();
+        columns.resize(items.len(), NONE);
+        starts.clear();
+        starts.resize(items.len() + 2, 0);
+        for (place, item) in items.iter().enumerate() {
+            places[*item as usize].1 = place as u32;
+        }
+        for (column, item) in candidates.items.iter().enumerate() {
+            columns[places[*item as usize].1 as usize] = column as u32;
+        }
+        // Counted two places up, summed, and moved on while filling in: then each start is where it belongs.
+        for item in &batch.contexts {
+            starts[places[*item as usize].1 as usize + 2] += 1;
+        }
+        for place in 2..starts.len() {
+            starts[place] += starts[place - 1];
+        }
+        uses.resize(batch.contexts.len(), Use::default());
+        for query in 0..batch.n_queries() {
+            let first = batch.context_starts[query];
+            for (position, item) in batch.context(query).iter().enumerate() {
+                let start = &mut starts[places[*item as usize].1 as usize + 1];
+                let share = queries.position_weights[position] / queries.weight_sums[query];
+                uses[*start as usize] = Use { query: query as u32, place: first + position as u32, share };
+                *start += 1;
+            }
+        }
+        products.resize_with(batch.contexts.len(), AtomicU32::default);
+        chunks.clear();
+        for (place, item) in items.iter().enumerate() {
+            chunks.resize((*item as usize / CHUNK + 1).max(chunks.len()), place as u32);
+        }
+        chunks.resize(n_items.div_ceil(CHUNK) + 1, items.len() as u32);
+    }
+
+    /// Moves the rows of the items; whether all of them are still finite.
+    pub(super) fn move_rows(
+        &mut self,
+        kernel: Kernel,
+        model: &mut Model,
+        columns: &Padded,
+        gradients: &Gradients,
+        rate: f32,
+    ) -> bool {
+        thread_local! {
+            /// Sums of one row: from its uses, and altogether.
+            static SUMS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        }
+        let (dim, stride, cosine) = (model.dim(), model.stride(), model.is_cosine());
+        let n_chunks = self.chunks.len() - 1;
+        let finite = AtomicBool::new(true);
+        let Self { items, columns: columns_of, starts, uses, products, .. } = &*self;
+        let contexts = match &mut model.contexts {
+            Some(contexts) => Either::Left(contexts.par_chunks_mut().map(Some)),
+            None => Either::Right(repeat_n((), n_chunks).map(|()| None)),
+        };
+        let rows = (model.items.par_chunks_mut(), model.inverse_norms.par_chunks_mut(CHUNK), contexts);
+        let chunks = rows.into_par_iter().zip(self.chunks.par_windows(2));
+        chunks.for_each(|((mut rows, inverse_norms, mut contexts), range)| {
+            if range[0] == range[1] {
+                return;
+            }
+            SUMS.with_borrow_mut(|(of_uses, of_all)| {
+                of_uses.resize(dim, 0.0);
+                of_all.resize(stride, 0.0);
+                for place in range[0] as usize..range[1] as usize {
+                    let row = items[place] as usize % CHUNK;
+                    of_all.fill(0.0);
+                    if columns_of[place] != NONE {
+                        let column = columns_of[place] as usize;
+                        gradients.candidate_parts(column).for_each(|part| add_scaled(kernel, of_all, part, 1.0));
+                        if cosine {
+                            unnormalise(kernel, columns.row(column), inverse_norms[row], of_all);
+                        }
+                    }
+                    let uses = &uses[starts[place] as usize..starts[place + 1] as usize];
+                    if !uses.is_empty() {
+                        of_uses.fill(0.0);
+                        for item in uses {
+                            let gradient = &gradients.queries[item.query as usize * stride..][..dim];
+                            add_scaled(kernel, of_uses, gradient, item.share);
+                            let context = contexts.as_ref().map_or(&[][..], |contexts| contexts.row(row));
+                            let product = dot_of_sum(kernel, rows.row(row), context, gradient);
+                            products[item.place as usize].store(product.to_bits(), Ordering::Relaxed);
+                        }
+                        add_scaled(kernel, &mut of_all[..dim], of_uses, 1.0);
+                        if let Some(contexts) = &mut contexts
+                            && contexts.step(kernel, row, of_uses, rate).is_nan()
+                        {
+                            finite.store(false, Ordering::Relaxed);
+                        }
+                    }
+                    let inverse_norm = rows.step(kernel, row, &of_all[..dim], rate);
+                    if inverse_norm.is_nan() {
+                        finite.store(false, Ordering::Relaxed);
+                    }
+                    inverse_norms[row] = if cosine { inverse_norm } else { 1.0 };
+                }
+            });
+        });
+        finite.into_inner()
+    }
+
+    /// The gradients of the logarithms of the position weights, from the products that moving the rows left.
+    pub(super) fn position_gradients(&mut self, batch: &Batch, queries: &Queries) -> &[f32] {
+        self.position_gradients.clear();
+        self.position_gradients.resize(queries.position_weights.len(), 0.0);
+        for query in 0..batch.n_queries() {
+            let range = batch.context_starts[query] as usize..batch.context_starts[query + 1] as usize;
+            let uses = self.products[range].iter().zip(&queries.position_weights);
+            let products = uses.map(|(product, weight)| {
+                (f32::from_bits(product.load(Ordering::Relaxed)), weight / queries.weight_sums[query])
+            });
+            // The mean of the context's products is the product of its mean.
+            let mean: f32 = products.clone().map(|(product, share)| share * product).sum();
+            for (sum, (product, share)) in self.position_gradients.iter_mut().zip(products) {
+                *sum += share * (product - mean);
+            }
+        }
+        &self.position_gradients
+    }
+}
