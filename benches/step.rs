@@ -1,12 +1,14 @@
 //! The whole training step, on the workloads of the PyTorch peer: candidates gathered, kernel, gradients scattered,
 //! rows moved. One JSON line per workload; the fields are those of the peer's script, so that the two can be joined.
 //!
-//! `cargo bench --bench step [-- --quick] [--threads N]`
+//! `cargo bench --bench step [-- --quick] [--threads N] [--workload BATCH,BANK,DIM]`
 //!
 //! The machine's rate is that of a single-precision matrix product (2048³, by `ndarray` over its `matrixmultiply`, one
-//! product per thread side by side), measured in the same process. Before anything is timed, the kernel's result is
-//! checked against double precision.
+//! product per thread side by side), measured in the same process; `benches/peers/compare.py` asks other libraries as
+//! well. Before anything is timed, the kernel's result is checked against double precision.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, linalg::general_mat_mul};
@@ -34,28 +36,69 @@ const WORKLOADS: [(usize, usize, usize); 7] = [
 ];
 const ROWS: u32 = 200_000;
 
+/// The system's allocator, with a count of what it is asked for.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[expect(unsafe_code, reason = "an allocator is unsafe by its nature; this one only counts")]
+// SAFETY: everything is handed on as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that the system asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
+    let after = |flag: &str| {
+        let place = arguments.iter().position(|argument| argument == flag)?;
+        Some(arguments.get(place + 1).unwrap_or_else(|| panic!("{flag} needs a value")))
+    };
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let threads = arguments
-        .iter()
-        .position(|argument| argument == "--threads")
-        .and_then(|place| arguments.get(place + 1)?.parse().ok())
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = after("--threads").map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        |number| number.parse().expect("--threads takes a number"),
+    );
+    let workloads = after("--workload").map_or_else(
+        || WORKLOADS.to_vec(),
+        |triple| {
+            let numbers: Vec<usize> =
+                triple.split(',').map(|number| number.parse().expect("--workload takes BATCH,BANK,DIM")).collect();
+            vec![numbers.try_into().map(|[batch, bank, dim]: [usize; 3]| (batch, bank, dim)).expect("three numbers")]
+        },
+    );
     let kernel = Kernel::detect();
     check(kernel);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let budget = Duration::from_millis(if quick { 100 } else { 3000 });
-    for (batch, bank, dim) in WORKLOADS {
+    for (batch, bank, dim) in workloads {
         let before = product_rate(threads, budget / 3);
-        let (seconds, columns) = pool.install(|| step_seconds(kernel, batch, bank, dim, budget));
+        let Measured { seconds, columns, allocations } =
+            pool.install(|| step_seconds(kernel, batch, bank, dim, budget));
         let rate = before.max(product_rate(threads, budget / 3));
         let gflops = 6.0 * (batch * (batch + bank) * dim) as f64 / seconds / 1e9;
         let line = serde_json::json!({
             "batch": batch, "bank": bank, "dim": dim, "columns_after_merging": columns,
             "examples_per_second": (batch as f64 / seconds).round(), "gflops": (gflops * 10.0).round() / 10.0,
             "matmul_gflops": (rate * 10.0).round() / 10.0, "share": (gflops / rate * 1000.0).round() / 1000.0,
-            "threads": threads, "isa": format!("{:?}", kernel.isa()),
+            "allocations_per_step": allocations, "threads": threads, "isa": format!("{:?}", kernel.isa()),
         });
         println!("{line}");
     }
@@ -85,8 +128,17 @@ fn product_rate(threads: usize, budget: Duration) -> f64 {
     2.0 * (strip * threads * N * N) as f64 / best / 1e9
 }
 
-/// Median seconds of a step, and the columns that were left after merging.
-fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize, budget: Duration) -> (f64, usize) {
+/// What a workload came to.
+struct Measured {
+    /// Median of a step.
+    seconds: f64,
+    /// Columns of the last step, after merging.
+    columns: usize,
+    /// Median of a step.
+    allocations: u64,
+}
+
+fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize, budget: Duration) -> Measured {
     let flags =
         [format!("model.dim={dim}"), "context.context_rows=false".to_owned(), "evaluate.repeat=true".to_owned()];
     let config = layers::load(None, std::iter::empty(), &flags).expect("a valid configuration");
@@ -106,11 +158,12 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
         InfoNce { weight: 1.0, repeat: true, learning_rate: 0.05, learn_popularity: false, learn_temperature: false };
     let (mut batch, mut queries) = (Batch::default(), Queries::default());
     let (mut candidates, mut scratch) = (Candidates::default(), Scratch::default());
-    let mut times = Vec::new();
+    let (mut times, mut allocations) = (Vec::new(), Vec::new());
     let begin = Instant::now();
     while begin.elapsed() < budget || times.len() < 5 {
         // A context of one item stands for the peer's query row.
         let (contexts, positives) = (zipf(batch_size), zipf(batch_size));
+        let allocated = ALLOCATIONS.load(Ordering::Relaxed);
         let start = Instant::now();
         batch.clear(0);
         for (place, (context, positive)) in contexts.iter().zip(&positives).enumerate() {
@@ -123,14 +176,19 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
             batch.own_starts.push(0);
             batch.all_own.push(0);
         }
-        model.queries(kernel, &batch, &mut queries);
-        candidates.gather(positives.iter().copied(), &bank, &mut noise, &frequencies, (0, 0));
+        rayon::join(
+            || model.queries(kernel, &batch, &mut queries),
+            || candidates.gather(positives.iter().copied(), &bank, &mut noise, &frequencies, (0, 0)),
+        );
         objective.step(kernel, &mut model, &batch, &queries, &candidates, &mut scratch);
         bank.push(&positives);
         times.push(start.elapsed().as_secs_f64());
+        allocations.push(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
     }
     times.sort_unstable_by(f64::total_cmp);
-    (times[times.len() / 2], candidates.items.len())
+    allocations.sort_unstable();
+    let middle = times.len() / 2;
+    Measured { seconds: times[middle], columns: candidates.items.len(), allocations: allocations[middle] }
 }
 
 /// A wrong result has no speed.
@@ -159,9 +217,7 @@ fn check(kernel: Kernel) {
     let mut found = Gradients::default();
     gradients(kernel, &problem, &mut found);
     let candidate_gradients = (0..90).flat_map(|column| found.candidate(column));
-    let apart = candidate_gradients
-        .zip(truth.candidates.iter())
-        .map(|(a, b)| (f64::from(a) - b).abs())
-        .fold(0.0, f64::max);
+    let apart =
+        candidate_gradients.zip(truth.candidates.iter()).map(|(a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
     assert!(apart < 1e-4 && (found.loss - truth.loss).abs() < 1e-2, "the kernel is wrong by {apart}");
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::Users;
-use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
+use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, log_counts, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::frequency::Frequencies;
 use crate::objective::score::{Model, Queries};
@@ -41,101 +41,155 @@ pub struct Standing<'a> {
     pub repeat: bool,
 }
 
-/// Ranks the chosen queries of a batch, in order.
-pub fn rank(kernel: Kernel, standing: Standing<'_>, batch: &Batch, queries: &Queries, chosen: &[usize]) -> Vec<Ranked> {
-    if chosen.is_empty() {
-        return Vec::new();
-    }
-    let Standing { model, frequencies, n_known, .. } = standing;
-    let inverse_temperature = model.inverse_temperature();
-    let beta = model.beta();
-    let scale: Vec<f32> = model.inverse_norms[..n_known].par_iter().map(|norm| norm * inverse_temperature).collect();
-    let bias: Vec<f32> =
-        (0..n_known as u32).into_par_iter().map(|item| beta * frequencies.log_frequency(item)).collect();
-    let single = |item: u32| {
-        let item = item as usize;
-        (model.items.values.row(item), scale[item], bias[item])
-    };
+/// A batch's ranking: first what the state before the batch has to say, then the work. In between the counts may move on;
+/// the model must not. Buffers are kept from batch to batch.
+#[derive(Debug, Default)]
+pub struct Ranking {
+    chosen: Vec<usize>,
+    /// By known item: factor of the dot product.
+    scale: Vec<f32>,
+    /// By known item: β·log q̂.
+    bias: Vec<f32>,
+    own: Vec<OwnItems>,
+    popularity: Vec<f64>,
+    occurrences: Vec<u64>,
+    repeat: bool,
+}
 
-    // The targets' own scores, with ρ where it applies, and what has to be taken back from the plain count.
-    let known = |query: usize| (batch.positive(query) as usize) < n_known;
-    let own: Vec<OwnItems> = chosen
-        .par_iter()
-        .map_init(<(PackedQueries, Vec<f32>)>::default, |(packed, scores), &query| {
-            if !known(query) {
-                return OwnItems::default();
-            }
-            let mut own = OwnItems::of(standing, batch, query);
-            let vector = &queries.unit.row(query)[..model.dim()];
-            score_items(kernel, vector, own.items.iter().map(|item| single(*item)), packed, scores);
-            own.scores.clone_from(scores);
-            own.target = own.scores[0] + own.terms[0];
-            own
-        })
-        .collect();
-
-    let tiles: Vec<(PackedQueries, [f32; LANES])> = chosen
-        .par_chunks(LANES)
-        .zip(own.par_chunks(LANES))
-        .map(|(chosen, own)| {
-            let mut packed = PackedQueries::default();
-            packed.pack(chosen.iter().map(|query| &queries.unit.row(*query)[..model.dim()]), model.dim());
-            let mut targets = [f32::INFINITY; LANES];
-            own.iter().zip(&mut targets).for_each(|(own, target)| *target = own.target);
-            (packed, targets)
-        })
-        .collect();
-    let dim = model.dim();
-    // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
-    let runs: Vec<(usize, &[f32])> = model
-        .items
-        .values
-        .chunks()
-        .enumerate()
-        .map(|(chunk, rows)| (chunk * CHUNK, rows))
-        .take_while(|(first, _)| *first < n_known)
-        .collect();
-    let none = || vec![Counts::default(); tiles.len()];
-    let counts = runs
-        .into_par_iter()
-        .fold(none, |mut counts, (first, rows)| {
-            let n_items = (rows.len() / dim).min(n_known - first);
-            let items = Items {
-                rows: &rows[..n_items * dim],
-                scale: &scale[first..first + n_items],
-                bias: &bias[first..first + n_items],
-            };
-            for ((packed, targets), counts) in tiles.iter().zip(&mut counts) {
-                count_above(kernel, packed, items, targets, counts);
-            }
-            counts
-        })
-        .reduce(none, |mut a, b| {
-            for (a, b) in a.iter_mut().zip(&b) {
-                for lane in 0..LANES {
-                    a.above[lane] += b.above[lane];
-                    a.equal[lane] += b.equal[lane];
-                }
-            }
-            a
+impl Ranking {
+    /// Takes note of what ranking the queries `chosen` needs of the state before the batch.
+    pub fn prepare(
+        &mut self,
+        kernel: Kernel,
+        standing: Standing<'_>,
+        batch: &Batch,
+        chosen: impl Iterator<Item = usize>,
+    ) {
+        self.chosen.clear();
+        self.chosen.extend(chosen);
+        let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
+        (own.clear(), popularity.clear(), occurrences.clear());
+        if chosen.is_empty() {
+            return;
+        }
+        let Standing { model, frequencies, n_known, .. } = standing;
+        *repeat = standing.repeat;
+        scale.resize(n_known, 0.0);
+        bias.resize(n_known, 0.0);
+        let inverse_temperature = model.inverse_temperature();
+        let counts = frequencies.relative()[..n_known].par_chunks(CHUNK);
+        let rows = scale.par_chunks_mut(CHUNK).zip(bias.par_chunks_mut(CHUNK)).zip(counts);
+        rows.enumerate().for_each(|(chunk, ((scale, bias), counts))| {
+            let norms = &model.inverse_norms[chunk * CHUNK..];
+            scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
+            log_counts(kernel, counts, frequencies.scale(), model.beta(), bias);
         });
+        for query in chosen.iter().copied() {
+            let mut items = OwnItems { target: f32::INFINITY, ..OwnItems::default() };
+            let positive = batch.positive(query) as usize;
+            if positive < n_known {
+                items = OwnItems::of(standing, batch, query);
+                popularity.push(popularity_rank(standing, &items));
+                occurrences.push(standing.occurrences[positive]);
+            } else {
+                popularity.push(f64::NAN);
+                occurrences.push(0);
+            }
+            own.push(items);
+        }
+    }
 
-    (0..chosen.len())
-        .into_par_iter()
-        .map(|place| {
-            let query = chosen[place];
-            if !known(query) {
-                return Ranked { model: None, popularity: None, occurrences: 0 };
-            }
-            let (counts, lane) = (&counts[place / LANES], place % LANES);
-            let rank = own[place].rank(counts.above[lane], counts.equal[lane], standing.repeat);
-            Ranked {
-                model: Some(rank),
-                popularity: Some(popularity_rank(standing, &own[place])),
-                occurrences: standing.occurrences[batch.positive(query) as usize],
-            }
-        })
-        .collect()
+    /// Ranks the chosen queries, in order.
+    pub fn rank(&mut self, kernel: Kernel, model: &Model, queries: &Queries) -> Vec<Ranked> {
+        let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
+        let (scale, bias) = (scale.as_slice(), bias.as_slice());
+        let (n_known, dim) = (scale.len(), model.dim());
+        if chosen.is_empty() {
+            return Vec::new();
+        }
+        let single = |item: u32| {
+            let item = item as usize;
+            (model.items.values.row(item), scale[item], bias[item])
+        };
+
+        // The targets' own scores, with ρ where it applies, and what has to be taken back from the plain count.
+        chosen.par_iter().zip(own.par_iter_mut()).for_each_init(
+            <(PackedQueries, Vec<f32>)>::default,
+            |scratch, (query, own)| {
+                if own.is_known() {
+                    let vector = &queries.unit.row(*query)[..dim];
+                    score_items(
+                        kernel,
+                        vector,
+                        own.items.iter().map(|item| single(*item)),
+                        &mut scratch.0,
+                        &mut scratch.1,
+                    );
+                    own.scores.clone_from(&scratch.1);
+                    own.target = own.scores[0] + own.terms[0];
+                }
+            },
+        );
+        let tiles: Vec<(PackedQueries, [f32; LANES])> = chosen
+            .par_chunks(LANES)
+            .zip(own.par_chunks(LANES))
+            .map(|(chosen, own)| {
+                let mut packed = PackedQueries::default();
+                packed.pack(chosen.iter().map(|query| &queries.unit.row(*query)[..dim]), dim);
+                let mut targets = [f32::INFINITY; LANES];
+                own.iter().zip(&mut targets).for_each(|(own, target)| *target = own.target);
+                (packed, targets)
+            })
+            .collect();
+        // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
+        let chunks: Vec<(usize, &[f32])> = model
+            .items
+            .values
+            .chunks()
+            .enumerate()
+            .map(|(chunk, rows)| (chunk * CHUNK, rows))
+            .take_while(|(first, _)| *first < n_known)
+            .collect();
+        let none = || vec![Counts::default(); tiles.len()];
+        let counts = chunks
+            .into_par_iter()
+            .fold(none, |mut counts, (first, rows)| {
+                let n_items = (rows.len() / dim).min(n_known - first);
+                let items = Items {
+                    rows: &rows[..n_items * dim],
+                    scale: &scale[first..first + n_items],
+                    bias: &bias[first..first + n_items],
+                };
+                for ((packed, targets), counts) in tiles.iter().zip(&mut counts) {
+                    count_above(kernel, packed, items, targets, counts);
+                }
+                counts
+            })
+            .reduce(none, |mut a, b| {
+                for (a, b) in a.iter_mut().zip(&b) {
+                    for lane in 0..LANES {
+                        a.above[lane] += b.above[lane];
+                        a.equal[lane] += b.equal[lane];
+                    }
+                }
+                a
+            });
+
+        own.iter()
+            .enumerate()
+            .map(|(place, own)| {
+                if !own.is_known() {
+                    return Ranked { model: None, popularity: None, occurrences: 0 };
+                }
+                let (counts, lane) = (&counts[place / LANES], place % LANES);
+                Ranked {
+                    model: Some(own.rank(counts.above[lane], counts.equal[lane], *repeat)),
+                    popularity: Some(popularity[place]),
+                    occurrences: occurrences[place],
+                }
+            })
+            .collect()
+    }
 }
 
 /// The target and the user's own known items, each once: what the plain count of all items gets wrong.
@@ -152,6 +206,11 @@ struct OwnItems {
 }
 
 impl OwnItems {
+    /// Whether the target was ever seen before the batch.
+    fn is_known(&self) -> bool {
+        !self.items.is_empty()
+    }
+
     fn of(standing: Standing<'_>, batch: &Batch, query: usize) -> Self {
         let positive = batch.positive(query);
         let mut own = Self { target: 0.0, items: vec![positive], terms: vec![0.0], scores: Vec::new() };

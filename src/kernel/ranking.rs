@@ -4,6 +4,7 @@
 //! table ([`count_above`]) and for single items ([`score_items`]), so that equal scores are equal to the bit.
 
 use super::dots::{Consumer, block, for_rows, pack};
+use super::exp::ln;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
@@ -66,6 +67,16 @@ pub fn score_items<'a>(
     }
 }
 
+/// `out[j] = factor · ln((counts[j] + half) · inverse_total)`, with `scale` = (half, inverse_total).
+///
+/// # Panics
+/// If the lengths differ.
+pub fn log_counts(kernel: Kernel, counts: &[f64], scale: (f64, f64), factor: f32, out: &mut [f32]) {
+    assert_eq!(counts.len(), out.len());
+    run_log_counts(kernel.isa, counts, scale, factor, out);
+}
+
+for_each_isa!(run_log_counts = log_counts_body(counts: &[f64], scale: (f64, f64), factor: f32, out: &mut [f32]));
 for_each_isa!(run_count = count(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
@@ -85,6 +96,21 @@ impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
             self.counts.above[lane] += u32::from(score > self.targets[lane]);
             self.counts.equal[lane] += u32::from(score == self.targets[lane]);
         }
+    }
+}
+
+#[inline(always)]
+fn log_counts_body<const FMA: bool, const ROWS: usize>(
+    counts: &[f64],
+    (half, inverse_total): (f64, f64),
+    factor: f32,
+    out: &mut [f32],
+) {
+    for (out, counts) in out.chunks_mut(LANES).zip(counts.chunks(LANES)) {
+        let mut shares = [1.0; LANES];
+        shares.iter_mut().zip(counts).for_each(|(share, count)| *share = ((count + half) * inverse_total) as f32);
+        let logs = ln::<FMA>(shares);
+        out.iter_mut().zip(&logs).for_each(|(out, log)| *out = factor * log);
     }
 }
 

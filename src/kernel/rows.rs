@@ -28,6 +28,20 @@ pub fn inverse_norm(row: &[f32]) -> f32 {
     dot(row, row).sqrt().max(SMALLEST_NORM).recip()
 }
 
+/// Asks for a row that will be worked on soon: a table is larger than any cache, and to wait for memory at each of its
+/// rows costs more than the arithmetic.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the hint takes a raw pointer")]
+pub fn prefetch(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(LANES) {
+        // SAFETY: a hint may name any address, and this one is that of a number.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 /// `into += factor · row`.
 pub fn add_scaled(kernel: Kernel, into: &mut [f32], row: &[f32], factor: f32) {
     run_add_scaled(kernel.isa, into, row, factor);

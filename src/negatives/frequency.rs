@@ -84,8 +84,13 @@ impl Frequencies {
 
     /// log q̂ of item `item`.
     pub fn log_frequency(&self, item: u32) -> f32 {
-        let (total, half) = (self.total + 1e-9 * self.weight, 0.5 * self.weight);
-        ((self.counts[item as usize] + half) / total).ln() as f32
+        let (half, inverse_total) = self.scale();
+        ((self.counts[item as usize] + half) * inverse_total).ln() as f32
+    }
+
+    /// (a, b) with q̂ = (count + a)·b for the counts of [`Self::relative`].
+    pub fn scale(&self) -> (f64, f64) {
+        (0.5 * self.weight, (self.total + 1e-9 * self.weight).recip())
     }
 }
 

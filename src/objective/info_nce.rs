@@ -11,16 +11,13 @@
 
 use crate::context::Batch;
 use crate::kernel::Kernel;
-use crate::kernel::info_nce::{Gradients, Pairs, Problem, gradients};
-use crate::kernel::rows::{add_scaled, scale};
+use crate::kernel::info_nce::{Gradients, Problem, gradients};
+use crate::kernel::rows::add_scaled;
 use crate::negatives::candidates::Candidates;
+use crate::objective::problem::{Columns, NOT_OWN, PairTerms};
 use crate::objective::repetition;
 use crate::objective::scatter::Touched;
-use crate::objective::score::{Model, Padded, Queries};
-use rayon::prelude::*;
-
-/// A pair that is not there for ρ.
-const NOT_OWN: u32 = u32::MAX;
+use crate::objective::score::{Model, Queries};
 
 /// What a step reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,14 +52,8 @@ pub struct InfoNce {
 /// Buffers that are kept from step to step.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    candidates: Padded,
-    bias: Vec<f32>,
-    positives: Vec<u32>,
-    pair_starts: Vec<u32>,
-    pair_columns: Vec<u32>,
-    pair_terms: Vec<f32>,
-    /// The own item of each pair (its place in the batch's lists), where ρ is what the pair is for.
-    pair_own: Vec<u32>,
+    columns: Columns,
+    pairs: PairTerms,
     repetition_gradients: Vec<f32>,
     user_gradients: UserGradients,
     gradients: Gradients,
@@ -94,85 +85,37 @@ impl InfoNce {
     ) -> LossStats {
         let n_queries = batch.n_queries();
         let n_columns = candidates.items.len();
-        self.prepare(kernel, model, batch, candidates, scratch);
+        let Scratch { columns, pairs, touched, gradients: found, .. } = &mut *scratch;
+        rayon::join(
+            || columns.gather(kernel, model, candidates),
+            || pairs.gather(model, batch, candidates, self.repeat),
+        );
         let problem = Problem {
             queries: queries.unit.view(),
             query_inverse_norms: if model.is_cosine() { &queries.inverse_norms } else { &[] },
-            candidates: scratch.candidates.view(),
+            candidates: columns.vectors.view(),
             inverse_temperature: model.inverse_temperature(),
-            bias: &scratch.bias,
+            bias: &columns.bias,
             slope: &candidates.log_frequency,
-            positives: &scratch.positives,
-            pairs: Pairs { starts: &scratch.pair_starts, columns: &scratch.pair_columns, terms: &scratch.pair_terms },
+            positives: &pairs.positives,
+            pairs: pairs.pairs(),
             scale: self.weight / n_queries as f32,
         };
-        gradients(kernel, &problem, &mut scratch.gradients);
-        let finite = self.apply(kernel, model, batch, queries, candidates, scratch);
+        let n_items = model.items.values.len();
+        rayon::join(|| gradients(kernel, &problem, found), || touched.gather(n_items, batch, queries, candidates));
+        let finite = self.apply(kernel, model, batch, queries, scratch);
         let loss = scratch.gradients.loss / n_queries as f64;
         let log_ratio = |column: &u32| {
             let column = *column as usize;
             f64::from(candidates.log_expected[column]) - f64::from(candidates.log_frequency[column])
         };
-        let mean_log_ratio = scratch.positives.iter().map(log_ratio).sum::<f64>() / n_queries as f64;
+        let mean_log_ratio = scratch.pairs.positives.iter().map(log_ratio).sum::<f64>() / n_queries as f64;
         LossStats {
             loss,
             information_bound: mean_log_ratio - loss,
             queries: n_queries,
             columns: n_columns,
             finite: finite && loss.is_finite(),
-        }
-    }
-
-    /// Columns, their biases, and the terms of single pairs.
-    fn prepare(
-        &self,
-        kernel: Kernel,
-        model: &Model,
-        batch: &Batch,
-        candidates: &Candidates,
-        scratch: &mut Scratch,
-    ) {
-        let (stride, dim) = (model.stride(), model.dim());
-        let beta = model.beta();
-        let n_columns = candidates.items.len();
-        scratch.candidates.resize_to(n_columns, stride);
-        scratch.bias.resize(n_columns, 0.0);
-        let columns = scratch.candidates.rows_mut(stride).zip(&mut scratch.bias).enumerate();
-        columns.for_each(|(column, (row, bias))| {
-            let item = candidates.items[column] as usize;
-            scale(kernel, &mut row[..dim], model.items.values.row(item), model.inverse_norms[item]);
-            row[dim..].fill(0.0);
-            *bias = beta * candidates.log_frequency[column] - candidates.log_expected[column]
-                + log_multiplicity(candidates.multiplicity[column]);
-        });
-
-        scratch.positives.clear();
-        scratch.pair_columns.clear();
-        scratch.pair_terms.clear();
-        scratch.pair_own.clear();
-        scratch.pair_starts.clear();
-        scratch.pair_starts.push(0);
-        for query in 0..batch.n_queries() {
-            let positive = batch.positive(query);
-            let column = candidates.column(positive).expect("every positive is a candidate");
-            scratch.positives.push(column);
-            scratch.pair_columns.push(column);
-            scratch.pair_terms.push(-log_multiplicity(candidates.multiplicity[column as usize]));
-            scratch.pair_own.push(NOT_OWN);
-            let at_positive = scratch.pair_terms.len() - 1;
-            for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                let Some(column) = candidates.column(own.item) else { continue };
-                let term = if self.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
-                if own.item != positive {
-                    scratch.pair_columns.push(column);
-                    scratch.pair_terms.push(term);
-                    scratch.pair_own.push(place);
-                } else if self.repeat {
-                    scratch.pair_terms[at_positive] += term;
-                    scratch.pair_own[at_positive] = place;
-                }
-            }
-            scratch.pair_starts.push(scratch.pair_columns.len() as u32);
         }
     }
 
@@ -183,14 +126,11 @@ impl InfoNce {
         model: &mut Model,
         batch: &Batch,
         queries: &Queries,
-        candidates: &Candidates,
         scratch: &mut Scratch,
     ) -> bool {
-        let Scratch { candidates: columns, gradients, touched, pair_own, repetition_gradients, user_gradients, .. } =
-            scratch;
+        let Scratch { columns, gradients, touched, pairs, repetition_gradients, user_gradients } = scratch;
         let rate = self.learning_rate;
-        touched.gather(model.items.values.len(), batch, queries, candidates);
-        let mut finite = touched.move_rows(kernel, model, columns, gradients, rate);
+        let mut finite = touched.move_rows(kernel, model, &columns.vectors, gradients, rate);
         finite &= user_gradients.move_rows(kernel, model, batch, gradients, rate);
         model.position_weights.step(kernel, touched.position_gradients(batch, queries), rate);
         if self.learn_popularity {
@@ -204,7 +144,7 @@ impl InfoNce {
         if self.repeat {
             repetition_gradients.clear();
             repetition_gradients.resize(repetition::LENGTH, 0.0);
-            for (own, gradient) in pair_own.iter().zip(&gradients.pairs).filter(|(own, _)| **own != NOT_OWN) {
+            for (own, gradient) in pairs.own.iter().zip(&gradients.pairs).filter(|(own, _)| **own != NOT_OWN) {
                 let buckets = batch.own[*own as usize].buckets;
                 repetition::Repetition::add_gradient(buckets, *gradient, repetition_gradients);
             }
@@ -246,11 +186,6 @@ impl UserGradients {
         }
         finite
     }
-}
-
-/// log m; most columns stand for one draw.
-fn log_multiplicity(draws: u32) -> f32 {
-    if draws == 1 { 0.0 } else { (draws as f32).ln() }
 }
 
 impl Default for LossStats {

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! with the likeness s, the popularity term β and the repetition term ρ. [`score`] holds the query and its gradient,
-//! [`repetition`] the term ρ, and [`info_nce`] the loss, handing the dense arithmetic to [`crate::kernel`].
+//! [`repetition`] the term ρ, and [`info_nce`] the loss: `problem` lays out what the kernel is given, [`crate::kernel`]
+//! does the dense arithmetic, and `scatter` brings its gradients back to the rows.
 
 pub mod info_nce;
+mod problem;
 pub mod repetition;
 mod scatter;
 pub mod score;

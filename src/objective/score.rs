@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::repetition::Repetition;
 use crate::config::{Config, Likeness, OptimizerKind};
 use crate::context::Batch;
-use crate::kernel::rows::{add_scaled, inverse_norm};
+use crate::kernel::rows::{add_scaled, inverse_norm, prefetch};
 use crate::kernel::{Kernel, LANES};
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
 use crate::table::rows::start;
@@ -139,9 +139,23 @@ impl Model {
         queries.inverse_norms.resize(n_queries, 1.0);
         queries.weight_sums.resize(n_queries, 0.0);
         let weights = &queries.position_weights;
+        let prefetch_context = |query: usize| {
+            if query < n_queries {
+                for item in batch.context(query) {
+                    prefetch(self.items.values.row(*item as usize));
+                    if let Some(contexts) = &self.contexts {
+                        prefetch(contexts.values.row(*item as usize));
+                    }
+                }
+            }
+        };
         let unit = queries.unit.rows_mut(stride);
-        (unit, &mut queries.inverse_norms, &mut queries.weight_sums).into_par_iter().enumerate().for_each(
-            |(query, (unit, inverse, weight_sum))| {
+        (unit, &mut queries.inverse_norms, &mut queries.weight_sums)
+            .into_par_iter()
+            .with_min_len(32)
+            .enumerate()
+            .for_each(|(query, (unit, inverse, weight_sum))| {
+                prefetch_context(query + 1);
                 let context = batch.context(query);
                 *weight_sum = weights[..context.len()].iter().sum::<f32>().max(SMALLEST_WEIGHT_SUM);
                 unit.fill(0.0);
@@ -162,8 +176,7 @@ impl Model {
                 } else {
                     *inverse = 1.0;
                 }
-            },
-        );
+            });
     }
 }
 

@@ -3,8 +3,8 @@
 //! A batch is one whole thing, in this order:
 //!
 //! 1. the past of each event is captured, new items get their rows;
-//! 2. every event is ranked with the model as it stands;
-//! 3. the frequencies decay and take the batch in; noise samplers take note;
+//! 2. every event is ranked with the model and the frequencies as they stand;
+//! 3. meanwhile the frequencies decay and take the batch in, noise samplers take note, candidates are gathered;
 //! 4. one step on the events that have a context, against the batch's positives, the bank, and noise;
 //! 5. the batch's items enter the bank.
 //!
@@ -17,7 +17,7 @@ pub mod state;
 use crate::config::{Config, Objective};
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
-use crate::evaluate::ranking::{Standing, rank};
+use crate::evaluate::ranking::{Ranking, Standing};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::kernel::Kernel;
 use crate::negatives::candidates::{Candidates, NoiseMix};
@@ -56,6 +56,7 @@ pub struct Trainer {
     share: f64,
     noise: NoiseMix,
     popularity: PopularityOrder,
+    ranking: Ranking,
     streams: Vec<Stream>,
     waiting: Waiting,
     batch: Batch,
@@ -109,6 +110,7 @@ impl Trainer {
             share: config.evaluate.share,
             noise,
             popularity,
+            ranking: Ranking::default(),
             streams: Vec::new(),
             waiting: Waiting::default(),
             batch: Batch::default(),
@@ -197,6 +199,7 @@ impl Trainer {
             scratch,
             waiting,
             popularity,
+            ranking,
             ..
         } = self;
         let n_known = state.items.len();
@@ -217,10 +220,6 @@ impl Trainer {
         }
         let (seed, share, repeat) = (self.seed, self.share, self.repeat);
         let report = pool.install(|| {
-            state.model.queries(*kernel, batch, queries);
-            let chosen: Vec<usize> = (0..batch.n_queries())
-                .filter(|query| is_chosen(seed, first_event + u64::from(batch.with_context[*query]), share))
-                .collect();
             let standing = Standing {
                 model: &state.model,
                 frequencies: &state.frequencies,
@@ -230,19 +229,34 @@ impl Trainer {
                 n_known,
                 repeat,
             };
-            let ranked = rank(*kernel, standing, batch, queries, &chosen);
-            state.tally.add(first_event, &ranked);
+            let chosen = (0..batch.n_queries())
+                .filter(|query| is_chosen(seed, first_event + u64::from(batch.with_context[*query]), share));
+            ranking.prepare(*kernel, standing, batch, chosen);
 
-            popularity.add(&mut state.frequencies, state.items.len(), &batch.items);
-            noise.observe(&state.frequencies, &batch.items);
-            for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
-                state.occurrences[*item as usize] += 1;
-                state.last_event[*item as usize] = *timestamp;
-            }
+            // Ranking reads the model, and the rest moves everything but the model.
+            let State { model, frequencies, occurrences, last_event, bank, items, steps, .. } = &mut *state;
+            let trains = batch.n_queries() >= 2;
+            let (ranked, ()) = rayon::join(
+                || {
+                    model.queries(*kernel, batch, queries);
+                    ranking.rank(*kernel, model, queries)
+                },
+                || {
+                    popularity.add(frequencies, items.len(), &batch.items);
+                    noise.observe(frequencies, &batch.items);
+                    for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
+                        occurrences[*item as usize] += 1;
+                        last_event[*item as usize] = *timestamp;
+                    }
+                    if trains {
+                        let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
+                        candidates.gather(positives, bank, noise, frequencies, (seed, *steps));
+                    }
+                },
+            );
+            state.tally.add(first_event, &ranked);
             let mut loss = LossStats::default();
-            if batch.n_queries() >= 2 {
-                let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
-                candidates.gather(positives, &state.bank, noise, &state.frequencies, (seed, state.steps));
+            if trains {
                 loss = objective.step(*kernel, &mut state.model, batch, queries, candidates, scratch);
             }
             state.bank.push(&batch.items);

@@ -166,10 +166,9 @@ fn tile<const FMA: bool, const ROWS: usize>(
         let (block, lane) = (place / LANES, place % LANES);
         let sum = found.sums[block][lane];
         let slope = problem.slope[problem.positives[query] as usize];
-        group.loss += f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane])
-            + f64::from(sum).ln();
-        group.slope +=
-            f64::from(problem.scale) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
+        group.loss +=
+            f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane]) + f64::from(sum).ln();
+        group.slope += f64::from(problem.scale) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
         factors[block][lane] = problem.scale / sum;
     }
     finish_queries(problem, &queries, &factors, group, query_gradients);
