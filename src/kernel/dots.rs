@@ -65,6 +65,13 @@ pub(super) fn for_rows<const FMA: bool, const ROWS: usize>(
         }
         row += ROWS;
     }
+    while row + 3 <= n_rows {
+        let products = block::<FMA, 3>(packed, &rows[row * stride..], stride);
+        for (offset, product) in products.iter().enumerate() {
+            consumer.take(row + offset, product);
+        }
+        row += 3;
+    }
     while row < n_rows {
         let [product] = block::<FMA, 1>(packed, &rows[row * stride..], stride);
         consumer.take(row, &product);

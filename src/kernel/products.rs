@@ -1,54 +1,56 @@
 //! The two matrix products of a chunk of weights: with the candidates, and with the queries.
+//!
+//! Both add ROWS rows of LANES numbers at a time. A block begins at zero and is added at the end: begun at the sums, it
+//! would not stay in registers.
 
 use super::{LANES, Lanes, multiply_add};
 
-/// `sums[k][lane] += Σ_j weights[j][lane] · rows[j][k]`, for the rows of a chunk.
+/// `sums[lane] += Σ_j weights[j][lane] · rows[j]`, for the rows of a chunk; `sums` is LANES × `stride`.
 #[inline(always)]
 pub(super) fn add_columns<const FMA: bool, const ROWS: usize>(
     weights: &[Lanes],
     rows: &[f32],
     stride: usize,
-    sums: &mut [Lanes],
+    sums: &mut [f32],
 ) {
-    // The block begins at zero and is added at the end: begun at the sums, it would not stay in registers.
     #[inline(always)]
-    fn columns<const FMA: bool, const COLUMNS: usize>(
+    fn queries<const FMA: bool, const ROWS: usize>(
         weights: &[Lanes],
         rows: &[f32],
         stride: usize,
-        k: usize,
-        sums: &mut [Lanes],
+        first: usize,
+        sums: &mut [f32],
     ) {
-        let mut block = [[0.0; LANES]; COLUMNS];
-        for (weight, row) in weights.iter().zip(rows.chunks_exact(stride)) {
-            let numbers: &[f32; COLUMNS] = row[k..k + COLUMNS].try_into().expect("COLUMNS numbers");
-            for column in 0..COLUMNS {
+        for k in (0..stride).step_by(LANES) {
+            let mut block = [[0.0; LANES]; ROWS];
+            for (weight, row) in weights.iter().zip(rows.chunks_exact(stride)) {
+                let weight: &[f32; ROWS] = weight[first..first + ROWS].try_into().expect("ROWS lanes");
+                let numbers: &Lanes = row[k..k + LANES].try_into().expect("a block");
+                for query in 0..ROWS {
+                    for lane in 0..LANES {
+                        block[query][lane] = multiply_add::<FMA>(weight[query], numbers[lane], block[query][lane]);
+                    }
+                }
+            }
+            for query in 0..ROWS {
+                let sums: &mut Lanes =
+                    (&mut sums[(first + query) * stride + k..][..LANES]).try_into().expect("a block");
                 for lane in 0..LANES {
-                    block[column][lane] = multiply_add::<FMA>(numbers[column], weight[lane], block[column][lane]);
+                    sums[lane] += block[query][lane];
                 }
             }
         }
-        for column in 0..COLUMNS {
-            let sum = &mut sums[k + column];
-            for lane in 0..LANES {
-                sum[lane] += block[column][lane];
-            }
-        }
     }
-    let mut k = 0;
-    while k + ROWS <= stride {
-        columns::<FMA, ROWS>(weights, rows, stride, k, sums);
-        k += ROWS;
+    let mut query = 0;
+    while query + ROWS <= LANES {
+        queries::<FMA, ROWS>(weights, rows, stride, query, sums);
+        query += ROWS;
     }
-    while k + 4 <= stride {
-        columns::<FMA, 4>(weights, rows, stride, k, sums);
-        k += 4;
+    while query < LANES {
+        // LANES is a whole number of ROWS and fours, whatever ROWS is.
+        queries::<FMA, 4>(weights, rows, stride, query, sums);
+        query += 4;
     }
-    while k + 2 <= stride {
-        columns::<FMA, 2>(weights, rows, stride, k, sums);
-        k += 2;
-    }
-    assert_eq!(k, stride, "whole blocks are even");
 }
 
 /// `sums[j] += Σ_i weights[i / LANES][j][i % LANES] · queries[i]` for the n rows of a chunk: the weights in blocks of n,
@@ -99,6 +101,11 @@ pub(super) fn add_rows<const FMA: bool, const ROWS: usize>(
             let sums = &mut sums[row * stride + slab * LANES..];
             rows::<FMA, ROWS>(weights, n_rows, row, queries, sums, stride, fresh);
             row += ROWS;
+        }
+        while row + 3 <= n_rows {
+            let sums = &mut sums[row * stride + slab * LANES..];
+            rows::<FMA, 3>(weights, n_rows, row, queries, sums, stride, fresh);
+            row += 3;
         }
         while row < n_rows {
             let sums = &mut sums[row * stride + slab * LANES..];

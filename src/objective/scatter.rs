@@ -128,7 +128,9 @@ impl Touched {
             None => Either::Right(repeat_n((), n_chunks).map(|()| None)),
         };
         let rows = (model.items.par_chunks_mut(), model.inverse_norms.par_chunks_mut(CHUNK), contexts);
-        let chunks = rows.into_par_iter().zip(self.chunks.par_windows(2));
+        // Few chunks at a time: those of the items that came first are where most of the work is.
+        let at_a_time = (n_chunks / 1024).max(2);
+        let chunks = rows.into_par_iter().zip(self.chunks.par_windows(2)).with_max_len(at_a_time);
         chunks.for_each(|((mut rows, inverse_norms, mut contexts), range)| {
             if range[0] == range[1] {
                 return;

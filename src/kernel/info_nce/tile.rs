@@ -9,6 +9,7 @@ use super::Problem;
 use crate::kernel::dots::{Consumer, for_rows, pack};
 use crate::kernel::exp::exp;
 use crate::kernel::products::{add_columns, add_rows};
+use crate::kernel::rows::dot;
 use crate::kernel::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Blocks of queries in a tile. More of them go over the candidate gradients less often, but hold more weights.
@@ -36,14 +37,15 @@ pub(super) struct Workspace {
     stale: bool,
     /// Blocks × stride: the queries, a lane each.
     packed: Vec<Lanes>,
-    /// stride/LANES × queries: the queries times 1/τ, each as it is, by slabs of LANES dimensions.
+    /// stride/LANES × queries: the queries, each as it is, by slabs of LANES dimensions, and times what their weights and
+    /// 1/τ come to.
     slabs: Vec<Lanes>,
     /// N × BLOCKS: by chunk, in it by block, in that by candidate.
     weights: Vec<Lanes>,
     /// Chunks × BLOCKS: what the weights of a chunk are relative to.
     largest: Vec<Lanes>,
-    /// Blocks × stride: query gradients, before they are divided by the sums.
-    sums: Vec<Lanes>,
+    /// Queries (whole blocks) × stride: their gradients, before they are divided by the sums.
+    sums: Vec<f32>,
     pairs: PairsByChunk,
 }
 
@@ -172,7 +174,7 @@ fn tile<const FMA: bool, const ROWS: usize>(
         factors[block][lane] = problem.scale / sum;
     }
     finish_queries(problem, &queries, &factors, group, query_gradients);
-    second_pass::<FMA, ROWS>(problem, &queries, n_blocks, &found.largest, &factors, group);
+    second_pass::<FMA, ROWS>(problem, &queries, n_blocks, &found, &factors, group);
 }
 
 /// Logits, weights, their sums, and the query gradients without their divisors.
@@ -187,7 +189,7 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
     let candidates = problem.candidates.as_slice().expect("standard layout");
     let tile_pair = problem.pairs.starts[queries.start] as usize;
     group.sums.clear();
-    group.sums.resize(n_blocks * stride, [0.0; LANES]);
+    group.sums.resize(n_blocks * LANES * stride, 0.0);
     let mut found = Found {
         largest: [[f32::NEG_INFINITY; LANES]; BLOCKS],
         sums: [[0.0; LANES]; BLOCKS],
@@ -216,7 +218,7 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
             }
         });
         for (block, weights) in weights.chunks_exact_mut(n_rows).enumerate() {
-            let sums = &mut group.sums[block * stride..][..stride];
+            let sums = &mut group.sums[block * LANES * stride..][..LANES * stride];
             let mut largest = found.largest[block];
             for logits in weights.iter() {
                 for lane in 0..LANES {
@@ -232,10 +234,10 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
                     }
                 }
                 let factor = exp::<FMA>(change);
-                for numbers in sums.iter_mut().chain([&mut found.sums[block], &mut found.slopes[block]]) {
-                    for lane in 0..LANES {
-                        numbers[lane] *= factor[lane];
-                    }
+                for lane in 0..LANES {
+                    found.sums[block][lane] *= factor[lane];
+                    found.slopes[block][lane] *= factor[lane];
+                    sums[lane * stride..][..stride].iter_mut().for_each(|number| *number *= factor[lane]);
                 }
                 found.largest[block] = largest;
             }
@@ -279,15 +281,12 @@ fn finish_queries(
         let (block, lane) = (place / LANES, place % LANES);
         let query = &query_rows[place * stride..][..stride];
         let positive = &candidates[problem.positives[queries.start + place] as usize * stride..][..stride];
-        let sums = &group.sums[block * stride..][..stride];
+        let sums = &group.sums[place * stride..][..stride];
         let factor = factors[block][lane];
-        let mut along = [0.0f32; LANES];
-        for k in 0..stride {
-            let number = sums[k][lane] * factor - problem.scale * positive[k];
-            gradient[k] = number;
-            along[k % LANES] += number * query[k];
+        for (gradient, (sum, positive)) in gradient.iter_mut().zip(sums.iter().zip(positive)) {
+            *gradient = sum * factor - problem.scale * positive;
         }
-        let along: f32 = along.iter().sum();
+        let along = dot(gradient, query);
         group.inverse_temperature += f64::from(along);
         let inverse_norm = problem.query_inverse_norms.get(place + queries.start);
         let (factor, along) = match inverse_norm {
@@ -295,19 +294,20 @@ fn finish_queries(
             Some(inverse_norm) => (problem.inverse_temperature * inverse_norm, along),
             None => (problem.inverse_temperature, 0.0),
         };
-        for k in 0..stride {
-            gradient[k] = (gradient[k] - along * query[k]) * factor;
+        for (gradient, query) in gradient.iter_mut().zip(query) {
+            *gradient = (*gradient - along * query) * factor;
         }
     }
 }
 
-/// Divides the weights, reads off the gradients of pairs, and adds to the candidate gradients.
+/// Puts the weights on one scale, reads off the gradients of pairs, and adds to the candidate gradients. What the weights
+/// have to be multiplied by is in the queries that they are multiplied with.
 #[inline(always)]
 fn second_pass<const FMA: bool, const ROWS: usize>(
     problem: &Problem<'_>,
     queries: &std::ops::Range<usize>,
     n_blocks: usize,
-    largest: &[Lanes; BLOCKS],
+    found: &Found,
     factors: &[Lanes; BLOCKS],
     group: &mut Workspace,
 ) {
@@ -318,9 +318,12 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
     group.slabs.clear();
     group.slabs.resize(stride / LANES * n_queries, [0.0; LANES]);
     for (query, row) in query_rows.chunks_exact(stride).enumerate() {
+        let factor = factors[query / LANES][query % LANES] * problem.inverse_temperature;
         for (slab, numbers) in row.chunks_exact(LANES).enumerate() {
+            let numbers: &Lanes = numbers.try_into().expect("a block");
+            let scaled = &mut group.slabs[slab * n_queries + query];
             for lane in 0..LANES {
-                group.slabs[slab * n_queries + query][lane] = numbers[lane] * problem.inverse_temperature;
+                scaled[lane] = numbers[lane] * factor;
             }
         }
     }
@@ -333,16 +336,16 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
         let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
         for (block, weights) in weights.chunks_exact_mut(n_rows).enumerate() {
             let relative = &group.largest[chunk * BLOCKS + block];
+            if *relative == found.largest[block] {
+                continue;
+            }
             let mut change = [f32::NEG_INFINITY; LANES];
             for lane in 0..LANES {
                 if relative[lane] > f32::NEG_INFINITY {
-                    change[lane] = relative[lane] - largest[block][lane];
+                    change[lane] = relative[lane] - found.largest[block][lane];
                 }
             }
-            let mut scale = exp::<FMA>(change);
-            for lane in 0..LANES {
-                scale[lane] *= factors[block][lane];
-            }
+            let scale = exp::<FMA>(change);
             for weight in weights {
                 for lane in 0..LANES {
                     weight[lane] *= scale[lane];
@@ -351,11 +354,13 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
         }
         group.pairs.of_chunk(chunk, |pair, query| {
             let column = problem.pairs.columns[tile_pair + pair];
-            let weight = &mut weights[query / LANES * n_rows + column as usize - first][query % LANES];
+            let (block, lane) = (query / LANES, query % LANES);
+            let weight = &mut weights[block * n_rows + column as usize - first][lane];
             if column == problem.positives[queries.start + query] {
-                *weight -= problem.scale;
+                // `scale`, before it is multiplied by the factor.
+                *weight -= found.sums[block][lane];
             }
-            group.pair_gradients[own_pair + pair] = *weight;
+            group.pair_gradients[own_pair + pair] = *weight * factors[block][lane];
         });
         let gradients = &mut group.candidate_gradients[first * stride..][..n_rows * stride];
         add_rows::<FMA, ROWS>(weights, &group.slabs, gradients, stride, group.stale);
