@@ -143,6 +143,7 @@ impl Model {
             if query < n_queries {
                 for item in batch.context(query) {
                     prefetch(self.items.values.row(*item as usize));
+                    prefetch(self.items.sums.row(*item as usize));
                     if let Some(contexts) = &self.contexts {
                         prefetch(contexts.values.row(*item as usize));
                     }

@@ -14,6 +14,8 @@
 pub mod snapshot;
 pub mod state;
 
+use std::time::{Duration, Instant};
+
 use crate::config::{Config, Objective};
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
@@ -38,6 +40,8 @@ pub struct StepReport {
     pub ranked: usize,
     /// Time of its last event, milliseconds since 1970 UTC.
     pub last_event: i64,
+    /// How long gathering candidates, loss, gradients and optimizer took, beside ranking where there was any.
+    pub objective: Duration,
 }
 
 /// See the module.
@@ -173,6 +177,11 @@ impl Trainer {
         Some(self.step())
     }
 
+    /// Events of a full batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
     /// Whether everything that was taken is part of the state.
     pub fn is_settled(&self) -> bool {
         self.waiting.counts.read == 0
@@ -206,12 +215,7 @@ impl Trainer {
         let first_event = state.events.used;
         batch.clear(first_event);
         for event in &waiting.events {
-            let item = state.items.intern(&event.item);
-            if item as usize == state.occurrences.len() {
-                state.model.add_item(&event.item);
-                state.occurrences.push(0);
-                state.last_event.push(0);
-            }
+            let item = state.add_item(&event.item);
             let n_users = state.users.ids.len();
             state.users.capture(batch, &event.user, item, event.timestamp);
             if state.users.ids.len() > n_users {
@@ -236,6 +240,7 @@ impl Trainer {
             // Ranking reads the model, and the rest moves everything but the model.
             let State { model, frequencies, occurrences, last_event, bank, items, steps, .. } = &mut *state;
             let trains = batch.n_queries() >= 2;
+            let begin = Instant::now();
             let (ranked, ()) = rayon::join(
                 || {
                     model.queries(*kernel, batch, queries);
@@ -265,6 +270,7 @@ impl Trainer {
                 events: batch.len(),
                 ranked: ranked.len(),
                 last_event: batch.timestamps.last().copied().unwrap_or_default(),
+                objective: begin.elapsed(),
             }
         });
         state.users.trim(batch);

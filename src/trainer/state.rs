@@ -58,6 +58,17 @@ impl State {
             positions: Positions::default(),
         }
     }
+
+    /// The row of item `name`; a new one where it had none.
+    pub fn add_item(&mut self, name: &str) -> u32 {
+        let item = self.items.intern(name);
+        if item as usize == self.occurrences.len() {
+            self.model.add_item(name);
+            self.occurrences.push(0);
+            self.last_event.push(0);
+        }
+        item
+    }
 }
 
 /// How much of the users' pasts is kept.

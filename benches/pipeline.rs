@@ -1,0 +1,302 @@
+//! What surrounds the kernel: whole replays, Kafka, decoding, checkpoints, and what rows cost. One JSON line each.
+//!
+//! `cargo bench --bench pipeline [-- --quick] [--only NAME]…`, with the names
+//!
+//! | name | measures |
+//! | --- | --- |
+//! | `replay` | Parquet → embeddings: events/s while training, beside the steps alone on the same batches |
+//! | `checkpoint` | writing and restoring what the replay left: MB/s |
+//! | `kafka` | the embedded broker → embeddings: events/s |
+//! | `decode` | JSON → interactions, one thread: events/s |
+//! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
+//!
+//! The replayed log is synthetic: 5,000,000 events of 1,000,000 users on 200,000 items, 64 dimensions, batches of 1024,
+//! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target`. With `--quick` everything is
+//! smaller by far, to see that it works.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use negstream::checkpoint::store::{Store, verify};
+use negstream::config::{Config, layers};
+use negstream::dead_letters::DeadLetters;
+use negstream::decode::{self, Decoder, json};
+use negstream::kafka::embedded::EmbeddedBroker;
+use negstream::kafka::producer::EventProducer;
+use negstream::position::Positions;
+use negstream::source::kafka::{KafkaSource, Until};
+use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
+use negstream::source::spawn;
+use negstream::synth::log::write_parquet;
+use negstream::synth::{Synth, SynthConfig};
+use negstream::trainer::snapshot;
+use negstream::worker::{Happening, Origin, Worker};
+use serde_json::json;
+
+/// How large everything is.
+struct Scale {
+    events: u64,
+    users: usize,
+    items: usize,
+    kafka_events: u64,
+    decoded: usize,
+    inserted: usize,
+}
+
+const FULL: Scale = Scale {
+    events: 5_000_000,
+    users: 1_000_000,
+    items: 200_000,
+    kafka_events: 500_000,
+    decoded: 1_000_000,
+    inserted: 10_000_000,
+};
+const QUICK: Scale =
+    Scale { events: 60_000, users: 20_000, items: 4_000, kafka_events: 20_000, decoded: 20_000, inserted: 100_000 };
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let scale = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { FULL };
+    let only: Vec<&String> = arguments.windows(2).filter(|pair| pair[0] == "--only").map(|pair| &pair[1]).collect();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|other| *other == name);
+    let scratch = tempfile::tempdir()?;
+    // Memory first: later on the process holds what others left.
+    if wanted("items") {
+        items(&scale)?;
+    }
+    if wanted("decode") {
+        decode_json(&scale)?;
+    }
+    if wanted("replay") || wanted("checkpoint") {
+        let config = configuration(&scratch.path().join("replay"), &[])?;
+        let worker = replay(&scale, &config, wanted("replay"))?;
+        if wanted("checkpoint") {
+            checkpoint(&config, &worker, &scratch.path().join("checkpoint"))?;
+        }
+    }
+    if wanted("kafka") {
+        kafka(&scale, &configuration(&scratch.path().join("kafka"), &[])?)?;
+    }
+    Ok(())
+}
+
+fn configuration(dir: &Path, more: &[&str]) -> anyhow::Result<Config> {
+    let mut flags: Vec<String> = [
+        "model.dim=64",
+        "train.batch=1024",
+        "negatives.bank=4096",
+        "evaluate.share=0.01",
+        "evaluate.from=0.0",
+        "evaluate.repeat=true",
+        "checkpoint.every_events=1000000000",
+        "log.level=warn",
+    ]
+    .iter()
+    .chain(more)
+    .map(|flag| (*flag).to_owned())
+    .collect();
+    flags.push(format!("checkpoint.dir={}", dir.display()));
+    Ok(layers::load(None, std::iter::empty(), &flags)?)
+}
+
+fn synth(scale: &Scale) -> Synth {
+    // Items live through the whole log: there are as many as the scale says.
+    let lifetime = scale.events * 20;
+    Synth::new(SynthConfig { users: scale.users, items: scale.items, topics: 100, lifetime, ..SynthConfig::default() })
+}
+
+/// The log of this scale, made where it is not there yet.
+fn log(scale: &Scale) -> anyhow::Result<PathBuf> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let path = target.join(format!("pipeline-{}-{}-{}.parquet", scale.events, scale.users, scale.items));
+    if !path.exists() {
+        eprintln!("making {} …", path.display());
+        write_parquet(&mut synth(scale), scale.events, &path, |_| {})?;
+    }
+    Ok(path)
+}
+
+fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker> {
+    let logs = [log(scale)?.display().to_string()];
+    let options = LogOptions {
+        fields: config.source.fields.clone(),
+        limits: decode::limits(&config.source),
+        columns: Columns::Model,
+    };
+    let source = ParquetLogs::open(&logs, options, &Positions::default())?;
+    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None)?;
+    let feed = spawn(Box::new(source));
+    let begin = Instant::now();
+    let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);
+    let (mut objective, mut ranked) = (Duration::ZERO, 0);
+    worker.work(&feed, &AtomicBool::new(false), &mut |_, happening| match happening {
+        Happening::Step(report, took) => {
+            stepping += took;
+            objective += report.objective;
+            ranked += report.ranked;
+            columns += report.loss.columns;
+            steps += 1;
+        }
+        Happening::CheckpointBegins => trained = begin.elapsed(),
+        _ => {}
+    })?;
+    feed.close();
+    let state = &worker.trainer.state;
+    let events = state.events.used as f64;
+    if print {
+        let line = json!({
+            "measure": "replay", "events": state.events.used, "users": state.users.ids.len(), "items": state.items.len(),
+            "dim": config.model.dim, "batch": config.train.batch, "bank": config.negatives.bank, "ranked": ranked,
+            "events_per_second": (events / trained.as_secs_f64()).round(),
+            "events_per_second_of_objective": (events / objective.as_secs_f64()).round(),
+            "share_of_objective": rounded(objective.as_secs_f64() / trained.as_secs_f64()),
+            "share_of_trainer": rounded(stepping.as_secs_f64() / trained.as_secs_f64()),
+            "columns_after_merging": columns / steps.max(1), "resident_mb": resident_mb(),
+        });
+        println!("{line}");
+    }
+    Ok(worker)
+}
+
+fn checkpoint(config: &Config, worker: &Worker, dir: &Path) -> anyhow::Result<()> {
+    let store = Store::open(dir)?;
+    let begin = Instant::now();
+    let published = snapshot::save(config, &worker.trainer.state, None, store.draft()?)?;
+    let written = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let intact = verify(&published.path)?;
+    let verified = begin.elapsed().as_secs_f64();
+    let state = snapshot::load(config, &intact)?;
+    let restored = begin.elapsed().as_secs_f64();
+    assert_eq!(state.items.len(), worker.trainer.state.items.len());
+    let mb = published.bytes as f64 / 1e6;
+    let line = json!({
+        "measure": "checkpoint", "items": state.items.len(), "users": state.users.ids.len(), "mb": mb.round(),
+        "write_seconds": rounded(written), "write_mb_per_second": (mb / written).round(),
+        "verify_seconds": rounded(verified), "restore_seconds": rounded(restored),
+        "restore_mb_per_second": (mb / restored).round(),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
+    /// The embedded broker keeps some 40,000 events: the producer must not run further ahead.
+    const LEAD: u64 = 15_000;
+    let broker = EmbeddedBroker::start(&config.kafka.topic, 1)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let taken = Arc::new(AtomicU64::new(0));
+    let source = KafkaSource::open(
+        &config.kafka,
+        broker.bootstrap(),
+        Decoder::new(&config.source),
+        &Positions::default(),
+        Until::Stopped,
+        &stop,
+    )?;
+    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), &config.source.fields)?;
+    let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));
+    let sender = std::thread::spawn(move || {
+        for sent in 0..events {
+            while sent > progress.load(Ordering::Relaxed) + LEAD {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            producer.send(&synth.next_event()).expect("the embedded broker takes it");
+        }
+        producer.flush(Duration::from_secs(10)).expect("the embedded broker takes it");
+    });
+    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None)?;
+    let feed = spawn(Box::new(source));
+    let begin = Instant::now();
+    let mut last = begin;
+    worker.work(&feed, &stop, &mut |trainer, happening| {
+        taken.store(trainer.taken().read, Ordering::Relaxed);
+        if matches!(happening, Happening::Step(..)) {
+            last = Instant::now();
+        }
+        // What does not fill a batch stays unread.
+        if trainer.state.events.read + trainer.batch_size() as u64 > events {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })?;
+    feed.close();
+    sender.join().expect("the producer does not panic");
+    let read = worker.trainer.state.events.read;
+    let line = json!({
+        "measure": "kafka", "events": read,
+        "events_per_second": (read as f64 / (last - begin).as_secs_f64()).round(),
+        "note": "broker and producer share the cores",
+    });
+    println!("{line}");
+    Ok(())
+}
+
+fn decode_json(scale: &Scale) -> anyhow::Result<()> {
+    let config = layers::load(None, std::iter::empty(), &[])?;
+    let mut synth = synth(&QUICK);
+    let payloads: Vec<Vec<u8>> =
+        (0..scale.decoded).map(|_| json::encode(&synth.next_event(), &config.source.fields)).collect();
+    let bytes: usize = payloads.iter().map(Vec::len).sum();
+    let begin = Instant::now();
+    for payload in &payloads {
+        let event = json::decode(payload, &config.source.fields);
+        assert!(std::hint::black_box(event).is_ok());
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let line = json!({
+        "measure": "decode", "events": payloads.len(), "events_per_second": (payloads.len() as f64 / seconds).round(),
+        "mb_per_second": (bytes as f64 / seconds / 1e6).round(), "threads": 1,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// Items into the table, as a worker adds them, with each kind of rows there is.
+fn items(scale: &Scale) -> anyhow::Result<()> {
+    for (name, flags) in [
+        ("item rows, adagrad", &["context.context_rows=false"][..]),
+        ("item and context rows, rowwise_adagrad", &["train.optimizer=rowwise_adagrad"]),
+    ] {
+        let config = configuration(Path::new("unused"), flags)?;
+        let mut state = negstream::trainer::state::State::new(&config);
+        let before = resident_mb();
+        let parts = 10;
+        let mut seconds = Vec::new();
+        let mut memory = Vec::new();
+        let mut id = String::new();
+        for part in 0..parts {
+            let begin = Instant::now();
+            for item in part * scale.inserted / parts..(part + 1) * scale.inserted / parts {
+                use std::fmt::Write as _;
+                id.clear();
+                write!(id, "item-{item:08}")?;
+                state.add_item(&id);
+            }
+            state.frequencies.grow(state.items.len());
+            seconds.push(rounded(begin.elapsed().as_secs_f64()));
+            memory.push(resident_mb() - before);
+        }
+        let millions = scale.inserted as f64 / 1e6;
+        let line = json!({
+            "measure": "items", "rows": name, "items": state.items.len(), "dim": config.model.dim,
+            "resident_mb": memory.last(), "mb_per_million": (memory.last().copied().unwrap_or(0.0) / millions).round(),
+            "seconds_by_tenth": seconds, "mb_by_tenth": memory,
+        });
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+/// Memory of this process, in MB; 0 where the system does not tell.
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kb =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    (kb.unwrap_or(0.0) * 1024.0 / 1e6).round()
+}
