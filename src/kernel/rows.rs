@@ -42,6 +42,19 @@ pub fn prefetch(row: &[f32]) {
     let _ = row;
 }
 
+/// As [`prefetch`], into the second-level cache: for what is too much for the first.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the hint takes a raw pointer")]
+pub(super) fn prefetch_second_level(numbers: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(LANES) {
+        // SAFETY: a hint may name any address, and this one is that of a number.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = numbers;
+}
+
 /// `into += factor · row`.
 pub fn add_scaled(kernel: Kernel, into: &mut [f32], row: &[f32], factor: f32) {
     run_add_scaled(kernel.isa, into, row, factor);

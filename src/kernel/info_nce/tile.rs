@@ -9,7 +9,7 @@ use super::Problem;
 use crate::kernel::dots::{Consumer, for_rows, pack};
 use crate::kernel::exp::exp;
 use crate::kernel::products::{add_columns, add_rows};
-use crate::kernel::rows::dot;
+use crate::kernel::rows::{dot, prefetch_second_level};
 use crate::kernel::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Blocks of queries in a tile. More of them go over the candidate gradients less often, but hold more weights.
@@ -199,6 +199,8 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
     for (chunk, rows) in candidates.chunks(CHUNK * stride).enumerate() {
         let first = chunk * CHUNK;
         let n_rows = rows.len() / stride;
+        prefetch_next(candidates, first + CHUNK, stride);
+        prefetch_next(group.weights.as_flattened(), first + CHUNK, TILE);
         let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
         for (block, logits) in weights.chunks_exact_mut(n_rows).enumerate() {
             let mut columns = Columns::<FMA> {
@@ -263,6 +265,13 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
         }
     }
     found
+}
+
+/// Asks for the rows of the chunk that begins with row `first`: together they come from afar while this one is worked on.
+#[inline(always)]
+fn prefetch_next(rows: &[f32], first: usize, stride: usize) {
+    let begin = (first * stride).min(rows.len());
+    prefetch_second_level(&rows[begin..(begin + CHUNK * stride).min(rows.len())]);
 }
 
 /// Divides the query gradients, takes the positive's share off, and brings them back to the queries' own vectors.
@@ -333,6 +342,8 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
     for chunk in 0..n_candidates.div_ceil(CHUNK) {
         let first = chunk * CHUNK;
         let n_rows = CHUNK.min(n_candidates - first);
+        prefetch_next(&group.candidate_gradients, first + CHUNK, stride);
+        prefetch_next(group.weights.as_flattened(), first + CHUNK, TILE);
         let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
         for (block, weights) in weights.chunks_exact_mut(n_rows).enumerate() {
             let relative = &group.largest[chunk * BLOCKS + block];
