@@ -68,7 +68,9 @@ impl Ranking {
         self.chosen.clear();
         self.chosen.extend(chosen);
         let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
-        (own.clear(), popularity.clear(), occurrences.clear());
+        own.clear();
+        popularity.clear();
+        occurrences.clear();
         if chosen.is_empty() {
             return;
         }

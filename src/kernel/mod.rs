@@ -1,12 +1,13 @@
 //! \[5\] The kernel: the arithmetic of a step and of the ranking, slices in and slices out.
 //!
 //! Everything is written once, as loops over blocks of [`LANES`] numbers, and compiled several times: for AVX-512, for
-//! AVX2 with FMA, and for whatever the target has anyway. [`Kernel::detect`] picks at run time, so a released binary
-//! needs no `target-cpu`. Each output number is made by one fixed sequence of operations, whatever the tile it falls
-//! in and whatever the number of threads: same input, same bytes. (A machine without fused multiply-add rounds
+//! AVX2 with FMA, for NEON, and for whatever the target has anyway. [`Kernel::detect`] picks at run time, so a released
+//! binary needs no `target-cpu`. Each output number is made by one fixed sequence of operations, whatever the tile it
+//! falls in and whatever the number of threads: same input, same bytes. (A machine without fused multiply-add rounds
 //! differently from one that has it; the two agree to single precision, not to the bit.)
 //!
-//! This is the only module with `unsafe` code: the calls that enter a function compiled for a detected feature.
+//! This is the only module with `unsafe` code: the calls that enter a function compiled for a detected feature, and
+//! hints to fetch memory.
 
 #![expect(
     clippy::needless_range_loop,
@@ -36,6 +37,8 @@ pub enum Isa {
     Avx512,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// aarch64, all of which has NEON with a fused multiply-add.
+    Neon,
     /// Whatever the compilation target guarantees.
     Plain,
 }
@@ -63,6 +66,9 @@ impl Kernel {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 isas.push(Isa::Avx2);
             }
+        }
+        if cfg!(target_arch = "aarch64") {
+            isas.push(Isa::Neon);
         }
         isas.push(Isa::Plain);
         isas.into_iter().map(|isa| Self { isa }).collect()
@@ -94,12 +100,14 @@ macro_rules! for_each_isa {
                     $crate::kernel::Isa::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
                     $crate::kernel::Isa::Avx2 => return unsafe { avx2($($argument),*) },
-                    $crate::kernel::Isa::Plain => {}
+                    $crate::kernel::Isa::Neon | $crate::kernel::Isa::Plain => {}
                 }
             }
-            let _ = isa;
-            // aarch64 has a fused multiply-add always; elsewhere it would be a library call.
-            $body::<{ cfg!(target_arch = "aarch64") }, 4>($($argument),*)
+            if cfg!(target_arch = "aarch64") && isa == $crate::kernel::Isa::Neon {
+                return $body::<true, 6>($($argument),*);
+            }
+            // Where it is not known to be there, a fused multiply-add would be a library call.
+            $body::<false, 4>($($argument),*)
         }
     };
 }

@@ -40,7 +40,7 @@ pub struct StepReport {
     pub ranked: usize,
     /// Time of its last event, milliseconds since 1970 UTC.
     pub last_event: i64,
-    /// How long gathering candidates, loss, gradients and optimizer took, beside ranking where there was any.
+    /// How long loss, gradients and optimizer took.
     pub objective: Duration,
 }
 
@@ -240,7 +240,6 @@ impl Trainer {
             // Ranking reads the model, and the rest moves everything but the model.
             let State { model, frequencies, occurrences, last_event, bank, items, steps, .. } = &mut *state;
             let trains = batch.n_queries() >= 2;
-            let begin = Instant::now();
             let (ranked, ()) = rayon::join(
                 || {
                     model.queries(*kernel, batch, queries);
@@ -261,6 +260,7 @@ impl Trainer {
             );
             state.tally.add(first_event, &ranked);
             let mut loss = LossStats::default();
+            let begin = Instant::now();
             if trains {
                 loss = objective.step(*kernel, &mut state.model, batch, queries, candidates, scratch);
             }

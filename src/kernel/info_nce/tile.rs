@@ -13,7 +13,7 @@ use crate::kernel::rows::{dot, prefetch_second_level};
 use crate::kernel::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Blocks of queries in a tile. More of them go over the candidate gradients less often, but hold more weights.
-const BLOCKS: usize = 4;
+const BLOCKS: usize = 2;
 /// Queries in a tile.
 pub(super) const TILE: usize = BLOCKS * LANES;
 /// Candidates in a chunk: whole runs of the rows that any instruction set works on at once. With 64 dimensions they
