@@ -4,7 +4,7 @@
 //!
 //! | name | measures |
 //! | --- | --- |
-//! | `replay` | Parquet → embeddings: events/s while training, beside the steps alone on the same batches |
+//! | `replay` | Parquet → embeddings: events/s while training, and the trainer's share of that time |
 //! | `checkpoint` | writing and restoring what the replay left: MB/s |
 //! | `kafka` | the embedded broker → embeddings: events/s |
 //! | `decode` | JSON → interactions, one thread: events/s |
@@ -14,6 +14,7 @@
 //! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target`. With `--quick` everything is
 //! smaller by far, to see that it works.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use negstream::source::spawn;
 use negstream::synth::log::write_parquet;
 use negstream::synth::{Synth, SynthConfig};
 use negstream::trainer::snapshot;
+use negstream::trainer::state::State;
 use negstream::worker::{Happening, Origin, Worker};
 use serde_json::json;
 
@@ -56,15 +58,28 @@ const FULL: Scale = Scale {
 const QUICK: Scale =
     Scale { events: 60_000, users: 20_000, items: 4_000, kafka_events: 20_000, decoded: 20_000, inserted: 100_000 };
 
+/// The kinds of rows whose memory is measured.
+const ROWS: [(&str, &[&str]); 2] = [
+    ("item rows, adagrad", &["context.context_rows=false"]),
+    ("item and context rows, rowwise_adagrad", &["train.optimizer=rowwise_adagrad"]),
+];
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let scale = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { FULL };
     let only: Vec<&String> = arguments.windows(2).filter(|pair| pair[0] == "--only").map(|pair| &pair[1]).collect();
+    if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--rows") {
+        return items(&scale, &pair[1]);
+    }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|other| *other == name);
     let scratch = tempfile::tempdir()?;
-    // Memory first: later on the process holds what others left.
     if wanted("items") {
-        items(&scale)?;
+        // Each in a process of its own, which holds nothing that others left.
+        for (name, _) in ROWS {
+            let mut process = std::process::Command::new(std::env::current_exe()?);
+            let status = process.args(&arguments[1..]).args(["--rows", name]).status()?;
+            anyhow::ensure!(status.success(), "the process for '{name}' failed");
+        }
     }
     if wanted("decode") {
         decode_json(&scale)?;
@@ -130,11 +145,10 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
     let feed = spawn(Box::new(source));
     let begin = Instant::now();
     let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);
-    let (mut objective, mut ranked) = (Duration::ZERO, 0);
+    let mut ranked = 0;
     worker.work(&feed, &AtomicBool::new(false), &mut |_, happening| match happening {
         Happening::Step(report, took) => {
             stepping += took;
-            objective += report.objective;
             ranked += report.ranked;
             columns += report.loss.columns;
             steps += 1;
@@ -150,8 +164,6 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
             "measure": "replay", "events": state.events.used, "users": state.users.ids.len(), "items": state.items.len(),
             "dim": config.model.dim, "batch": config.train.batch, "bank": config.negatives.bank, "ranked": ranked,
             "events_per_second": (events / trained.as_secs_f64()).round(),
-            "events_per_second_of_objective": (events / objective.as_secs_f64()).round(),
-            "share_of_objective": rounded(objective.as_secs_f64() / trained.as_secs_f64()),
             "share_of_trainer": rounded(stepping.as_secs_f64() / trained.as_secs_f64()),
             "columns_after_merging": columns / steps.max(1), "resident_mb": resident_mb(),
         });
@@ -253,39 +265,31 @@ fn decode_json(scale: &Scale) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Items into the table, as a worker adds them, with each kind of rows there is.
-fn items(scale: &Scale) -> anyhow::Result<()> {
-    for (name, flags) in [
-        ("item rows, adagrad", &["context.context_rows=false"][..]),
-        ("item and context rows, rowwise_adagrad", &["train.optimizer=rowwise_adagrad"]),
-    ] {
-        let config = configuration(Path::new("unused"), flags)?;
-        let mut state = negstream::trainer::state::State::new(&config);
-        let before = resident_mb();
-        let parts = 10;
-        let mut seconds = Vec::new();
-        let mut memory = Vec::new();
-        let mut id = String::new();
-        for part in 0..parts {
-            let begin = Instant::now();
-            for item in part * scale.inserted / parts..(part + 1) * scale.inserted / parts {
-                use std::fmt::Write as _;
-                id.clear();
-                write!(id, "item-{item:08}")?;
-                state.add_item(&id);
-            }
-            state.frequencies.grow(state.items.len());
-            seconds.push(rounded(begin.elapsed().as_secs_f64()));
-            memory.push(resident_mb() - before);
+/// Items into the table, as a worker adds them.
+fn items(scale: &Scale, rows: &str) -> anyhow::Result<()> {
+    let (name, flags) = ROWS.iter().find(|(name, _)| *name == rows).expect("one of those there are");
+    let config = configuration(Path::new("unused"), flags)?;
+    let mut state = State::new(&config);
+    let before = resident_mb();
+    let (mut seconds, mut memory) = (Vec::new(), Vec::new());
+    let mut id = String::new();
+    for tenth in 0..10 {
+        let begin = Instant::now();
+        for item in tenth * scale.inserted / 10..(tenth + 1) * scale.inserted / 10 {
+            id.clear();
+            write!(id, "item-{item:08}")?;
+            state.add_item(&id);
         }
-        let millions = scale.inserted as f64 / 1e6;
-        let line = json!({
-            "measure": "items", "rows": name, "items": state.items.len(), "dim": config.model.dim,
-            "resident_mb": memory.last(), "mb_per_million": (memory.last().copied().unwrap_or(0.0) / millions).round(),
-            "seconds_by_tenth": seconds, "mb_by_tenth": memory,
-        });
-        println!("{line}");
+        state.frequencies.grow(state.items.len());
+        seconds.push(rounded(begin.elapsed().as_secs_f64()));
+        memory.push(resident_mb() - before);
     }
+    let line = json!({
+        "measure": "items", "rows": name, "items": state.items.len(), "dim": config.model.dim,
+        "mb_per_million": (memory[9] * 1e6 / scale.inserted as f64).round(),
+        "seconds_by_tenth": seconds, "mb_by_tenth": memory,
+    });
+    println!("{line}");
     Ok(())
 }
 

@@ -5,7 +5,8 @@
     peers/bin/python benches/peers/compare.py --torch-step PATH/torch_step.py [--rounds 3] [--no-compile] [--json]
 
 Runs, in turn and as often as --rounds says: `cargo bench --bench step`, the `gemm` crate's product, and PyTorch's step
-(eager, and compiled). Of the speeds of a step it takes the median over the rounds, of the rates of a product the best.
+(eager, and compiled). Of the speeds of a step it takes the median over the rounds, of the rates of a product the best. GFLOP/s count every
+candidate (6·B·N·d), as PyTorch computes them; negstream merges equal ones, to as many as the table says.
 PyTorch is measured by the script given with --torch-step, which prints the same fields as the bench.
 """
 import argparse
@@ -57,6 +58,7 @@ def main():
     if not arguments.no_compile:
         sides["compiled"] = [*torch, "--compile"]
 
+    columns = {}
     speeds, rates = {}, {"gemm": 0.0, "MKL (PyTorch)": 0.0, "matrixmultiply": 0.0}
     for _ in range(arguments.rounds):
         rates["gemm"] = max(rates["gemm"], float(subprocess.check_output(gemm, text=True)))
@@ -64,6 +66,8 @@ def main():
             for line in lines(command, cwd=ROOT if side == "negstream" else None):
                 workload = (line["batch"], line["bank"], line["dim"])
                 speeds.setdefault(workload, {}).setdefault(side, []).append(line["examples_per_second"])
+                if side == "negstream":
+                    columns[workload] = line["columns_after_merging"]
                 library = "matrixmultiply" if side == "negstream" else "MKL (PyTorch)"
                 rates[library] = max(rates[library], line["matmul_gflops"])
 
@@ -74,7 +78,7 @@ def main():
         peer = max(number for side, number in median.items() if side != "negstream")
         gflops = 6 * (batch + bank) * dim * median["negstream"] / 1e9
         rows.append(dict(batch=batch, bank=bank, dim=dim, examples_per_second=round(median["negstream"]),
-                         gflops=round(gflops, 1), share=round(gflops / rate, 2),
+                         gflops=round(gflops, 1), share=round(gflops / rate, 2), columns=columns[batch, bank, dim],
                          torch_eager=round(median["eager"]), torch_compiled=round(median.get("compiled", 0)) or None,
                          ratio=round(median["negstream"] / peer, 1)))
     if arguments.json:
@@ -83,12 +87,12 @@ def main():
         return
     print(f"{processor()}, {arguments.threads} threads; medians of {arguments.rounds} rounds")
     print("fastest matrix product: " + ", ".join(f"{name} {number:.0f}" for name, number in rates.items()) + " GFLOP/s\n")
-    print("| batch, bank, dim | examples/s | GFLOP/s | share | PyTorch eager | compiled | ratio |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| batch, bank, dim | merged to | examples/s | GFLOP/s | share | PyTorch eager | compiled | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
         compiled = f"{row['torch_compiled']:,}" if row["torch_compiled"] else "–"
-        print(f"| {row['batch']}, {row['bank']}, {row['dim']} | {row['examples_per_second']:,} | {row['gflops']:.0f} "
-              f"| {row['share']:.0%} | {row['torch_eager']:,} | {compiled} | {row['ratio']}× |")
+        print(f"| {row['batch']}, {row['bank']}, {row['dim']} | {row['columns']} | {row['examples_per_second']:,} "
+              f"| {row['gflops']:.0f} | {row['share']:.0%} | {row['torch_eager']:,} | {compiled} | {row['ratio']}× |")
 
 
 if __name__ == "__main__":

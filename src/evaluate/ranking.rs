@@ -42,7 +42,7 @@ pub struct Standing<'a> {
 }
 
 /// A batch's ranking: first what the state before the batch has to say, then the work. In between the counts may move on;
-/// the model must not. Buffers are kept from batch to batch.
+/// the model must not. What is as long as the table is kept from batch to batch.
 #[derive(Debug, Default)]
 pub struct Ranking {
     chosen: Vec<usize>,
@@ -86,19 +86,19 @@ impl Ranking {
             scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
             log_counts(kernel, counts, frequencies.scale(), model.beta(), bias);
         });
-        for query in chosen.iter().copied() {
-            let mut items = OwnItems { target: f32::INFINITY, ..OwnItems::default() };
-            let positive = batch.positive(query) as usize;
+        own.resize_with(chosen.len(), OwnItems::default);
+        popularity.resize(chosen.len(), f64::NAN);
+        occurrences.resize(chosen.len(), 0);
+        (&*chosen, own, popularity, occurrences).into_par_iter().for_each(|(query, own, popularity, occurrences)| {
+            let positive = batch.positive(*query) as usize;
             if positive < n_known {
-                items = OwnItems::of(standing, batch, query);
-                popularity.push(popularity_rank(standing, &items));
-                occurrences.push(standing.occurrences[positive]);
+                *own = OwnItems::of(standing, batch, *query);
+                *popularity = popularity_rank(standing, own);
+                *occurrences = standing.occurrences[positive];
             } else {
-                popularity.push(f64::NAN);
-                occurrences.push(0);
+                own.target = f32::INFINITY;
             }
-            own.push(items);
-        }
+        });
     }
 
     /// Ranks the chosen queries, in order.

@@ -11,7 +11,7 @@
 
 #![expect(
     clippy::needless_range_loop,
-    reason = "a lane indexes several arrays at once, and the closures of iterators are not compiled for the detected instruction set"
+    reason = "a lane indexes several arrays at once; and a closure is compiled for the detected instruction set only where it is inlined"
 )]
 
 mod dots;
@@ -60,10 +60,10 @@ impl Kernel {
         let mut isas = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-                isas.push(Isa::Avx512);
-            }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                if is_x86_feature_detected!("avx512f") {
+                    isas.push(Isa::Avx512);
+                }
                 isas.push(Isa::Avx2);
             }
         }
@@ -83,7 +83,10 @@ impl Kernel {
 /// Compiles the generic `$body::<FMA, ROWS>` for each instruction set as `$name(isa, …)`.
 macro_rules! for_each_isa {
     ($name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)?) => {
-        #[expect(unsafe_code, reason = "enters functions compiled for a detected instruction set")]
+        #[cfg_attr(
+            target_arch = "x86_64",
+            expect(unsafe_code, reason = "enters functions compiled for a detected instruction set")
+        )]
         fn $name(isa: $crate::kernel::Isa, $($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {

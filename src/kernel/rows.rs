@@ -31,7 +31,7 @@ pub fn inverse_norm(row: &[f32]) -> f32 {
 /// Asks for a row that will be worked on soon: a table is larger than any cache, and to wait for memory at each of its
 /// rows costs more than the arithmetic.
 #[inline(always)]
-#[expect(unsafe_code, reason = "the hint takes a raw pointer")]
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint takes a raw pointer"))]
 pub fn prefetch(row: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in row.chunks(LANES) {
@@ -44,7 +44,7 @@ pub fn prefetch(row: &[f32]) {
 
 /// As [`prefetch`], into the second-level cache: for what is too much for the first.
 #[inline(always)]
-#[expect(unsafe_code, reason = "the hint takes a raw pointer")]
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint takes a raw pointer"))]
 pub(super) fn prefetch_second_level(numbers: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in numbers.chunks(LANES) {
@@ -139,11 +139,12 @@ fn adagrad_body<const FMA: bool, const ROWS: usize>(
     gradient: &[f32],
     rate: f32,
 ) -> f32 {
-    for ((value, sum), gradient) in values.iter_mut().zip(sums).zip(gradient) {
+    for ((value, sum), gradient) in values.iter_mut().zip(&mut *sums).zip(gradient) {
         *sum += gradient * gradient;
         *value -= rate * gradient / (sum.sqrt() + EPSILON);
     }
-    finite_inverse_norm(values)
+    // An infinite sum would stop its number for ever, and nobody would notice.
+    if largest(sums).is_finite() { finite_inverse_norm(values) } else { f32::NAN }
 }
 
 #[inline(always)]
@@ -156,7 +157,21 @@ fn rowwise_adagrad_body<const FMA: bool, const ROWS: usize>(
     *sum += dot(gradient, gradient) / gradient.len() as f32;
     let rate = rate / (sum.sqrt() + EPSILON);
     values.iter_mut().zip(gradient).for_each(|(value, gradient)| *value -= rate * gradient);
-    finite_inverse_norm(values)
+    if sum.is_finite() { finite_inverse_norm(values) } else { f32::NAN }
+}
+
+/// The largest of numbers that are none below 0; NaN is passed over, since it shows in the values.
+#[inline(always)]
+fn largest(numbers: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let blocks = numbers.chunks_exact(LANES);
+    let rest = blocks.remainder().iter().fold(0.0f32, |a, b| a.max(*b));
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.iter().fold(rest, |a, b| a.max(*b))
 }
 
 /// 1/norm, NaN where the norm is not finite (1/∞ would pass for a number).
@@ -194,6 +209,9 @@ mod tests {
                 let (mut values, mut sums) = ([0.0, bad], [1.0; 2]);
                 assert!(adagrad(kernel, &mut values, &mut sums, &[0.0; 2], 0.1).is_nan(), "{bad}");
             }
+            // The square is infinite, though neither the gradient nor the move is.
+            assert!(adagrad(kernel, &mut [0.0; 20], &mut [1.0; 20], &[2e19; 20], 0.1).is_nan());
+            assert!(rowwise_adagrad(kernel, &mut [0.0; 20], &mut 1.0, &[2e19; 20], 0.1).is_nan());
         }
     }
 

@@ -111,8 +111,8 @@ proptest! {
 
     #[test]
     fn every_instruction_set_agrees_with_double_precision(
-        n_queries in 1usize..70,
-        n_candidates in 1usize..140,
+        n_queries in 1usize..200,
+        n_candidates in 1usize..200,
         dim in 1usize..70,
         spread in prop_oneof![Just(0.0f32), Just(3.0), Just(40.0)],
         masks in prop_oneof![Just(0.0), Just(0.1), Just(1.0)],
@@ -197,9 +197,74 @@ fn the_reference_agrees_with_finite_differences() {
     close(truth.slope / 8.0, difference(&along), "β");
 }
 
+/// The largest logit so far goes from none (all masked) to finite, and up again later, with rivals in every chunk.
+#[test]
+fn queries_whose_first_candidates_are_all_masked() {
+    let mut case = Case::new(70, 190, 20, 1.0, 0.0, 4);
+    (case.starts, case.columns, case.terms) = (vec![0], Vec::new(), Vec::new());
+    for query in 0..70 {
+        let positive = 100 + query as u32;
+        case.positives[query] = positive;
+        let masked = if query % 3 == 0 { 0 } else { 40 + query };
+        for column in (0..masked as u32).chain([positive]) {
+            case.columns.push(column);
+            case.terms.push(if column == positive { 0.5 } else { f32::NEG_INFINITY });
+        }
+        case.starts.push(case.columns.len() as u32);
+    }
+    case.bias.iter_mut().enumerate().for_each(|(column, bias)| *bias += column as f32 / 10.0);
+    Kernel::available().into_iter().for_each(|kernel| check(kernel, &case));
+}
+
+#[test]
+fn nothing_of_one_batch_reaches_the_next() {
+    // Larger and smaller ones in turn, so that every buffer has been longer before.
+    let shapes = [(200, 150, 40), (3, 7, 8), (70, 199, 64), (33, 49, 17), (1, 1, 1), (130, 20, 40)];
+    for kernel in Kernel::available() {
+        let mut kept = Gradients::default();
+        for (seed, (n_queries, n_candidates, dim)) in shapes.into_iter().enumerate() {
+            let case = Case::new(n_queries, n_candidates, dim, 3.0, 0.1, seed as u64);
+            let mut anew = Gradients::default();
+            gradients(kernel, &case.problem(), &mut kept);
+            gradients(kernel, &case.problem(), &mut anew);
+            assert_eq!(kept.loss.to_bits(), anew.loss.to_bits());
+            assert_eq!((&kept.queries, &kept.pairs), (&anew.queries, &anew.pairs));
+            assert_eq!(candidate_gradients(&kept, &case), candidate_gradients(&anew, &case));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_directions_become_those_of_the_vectors() {
+    let case = Case::new(37, 60, 24, 1.0, 0.1, 8);
+    let norms: Vec<f32> = (0..37).map(|query| 0.5 + query as f32 / 20.0).collect();
+    // Unit queries, whose vectors have these norms.
+    let mut case = case;
+    for mut row in case.queries.rows_mut() {
+        let norm = row.dot(&row).sqrt();
+        row.mapv_inplace(|number| number / norm);
+    }
+    let inverse_norms: Vec<f32> = norms.iter().map(|norm| norm.recip()).collect();
+    let truth = reference::info_nce(&case.problem());
+    for kernel in Kernel::available() {
+        let mut found = Gradients::default();
+        let problem = Problem { query_inverse_norms: &inverse_norms, ..case.problem() };
+        gradients(kernel, &problem, &mut found);
+        let stride = case.queries.ncols();
+        for (query, (norm, gradient)) in norms.iter().zip(truth.queries.rows()).enumerate() {
+            let unit = case.queries.row(query).mapv(f64::from);
+            let expected = (&gradient - &unit * unit.dot(&gradient)) / f64::from(*norm);
+            let apart = apart(&found.queries[query * stride..][..stride], expected.iter().copied());
+            assert!(apart < 1e-4, "{kernel:?}: query {query}: {apart}");
+        }
+        assert!((found.inverse_temperature - truth.inverse_temperature).abs() < 1e-4);
+    }
+}
+
 #[test]
 fn masked_pairs_weigh_nothing_and_lone_positives_cost_nothing() {
-    let mut case = Case::new(5, 9, 8, 1.0, 1.0, 3);
+    // Several chunks of candidates: for some queries the first are masked as a whole, for others the last.
+    let mut case = Case::new(40, 200, 8, 1.0, 1.0, 3);
     for (pair, term) in case.terms.iter_mut().enumerate() {
         *term = if case.starts.contains(&(pair as u32)) { 0.0 } else { f32::NEG_INFINITY };
     }

@@ -6,7 +6,7 @@
 //! f(q, c) = s(q, c)/τ + β·log q̂(c) + ρ(u, c)
 //! ```
 //!
-//! with the likeness s, the popularity term β and the repetition term ρ. [`score`] holds the query and its gradient,
+//! with the likeness s, the popularity term β and the repetition term ρ. [`score`] makes the query,
 //! [`repetition`] the term ρ, and [`info_nce`] the loss: `problem` lays out what the kernel is given, [`crate::kernel`]
 //! does the dense arithmetic, and `scatter` brings its gradients back to the rows.
 

@@ -1,4 +1,4 @@
-//! The model's numbers, and the query made of a context, with its gradient.
+//! The model's numbers, and the query made of a context.
 //!
 //! ```text
 //! raw query = Σ_k w_k·(item row + context row of the k-th newest item) / Σ_k w_k  (+ the user's row)

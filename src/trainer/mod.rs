@@ -14,8 +14,6 @@
 pub mod snapshot;
 pub mod state;
 
-use std::time::{Duration, Instant};
-
 use crate::config::{Config, Objective};
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
@@ -40,8 +38,6 @@ pub struct StepReport {
     pub ranked: usize,
     /// Time of its last event, milliseconds since 1970 UTC.
     pub last_event: i64,
-    /// How long loss, gradients and optimizer took.
-    pub objective: Duration,
 }
 
 /// See the module.
@@ -260,7 +256,6 @@ impl Trainer {
             );
             state.tally.add(first_event, &ranked);
             let mut loss = LossStats::default();
-            let begin = Instant::now();
             if trains {
                 loss = objective.step(*kernel, &mut state.model, batch, queries, candidates, scratch);
             }
@@ -270,7 +265,6 @@ impl Trainer {
                 events: batch.len(),
                 ranked: ranked.len(),
                 last_event: batch.timestamps.last().copied().unwrap_or_default(),
-                objective: begin.elapsed(),
             }
         });
         state.users.trim(batch);

@@ -192,7 +192,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 13] = [
+const SETTINGS: [&[&str]; 14] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -200,6 +200,7 @@ const SETTINGS: [&[&str]; 13] = [
     &[r#"negatives.noise=[{sampler="unigram",draws=64,power=0.5},{sampler="uniform",draws=32}]"#, "negatives.bank=0"],
     &["context.context_rows=false"],
     &["context.user_row=true"],
+    &["train.optimizer=rowwise_adagrad", "context.user_row=true"],
     &["model.learn_temperature=true"],
     &["model.likeness=dot", "model.temperature=1"],
     &["train.batch_span_ms=600000"],
@@ -230,7 +231,7 @@ fn with_every_setting_a_resumed_worker_ends_the_same() {
     let place = Place::new();
     for (number, settings) in SETTINGS.iter().enumerate() {
         // The first log ends where a batch ends, so that its declared end cuts none short.
-        let (clicked, batch) = (number == 1, if number == 12 { 100 } else { 256 });
+        let (clicked, batch) = (number == 1, if settings.contains(&"train.batch=100") { 100 } else { 256 });
         let mut events = events(7_000, 25);
         let is_positive = |event: &&Interaction| !clicked || event.kind == "click";
         let positives = events.iter().filter(is_positive).count() / 2 / batch * batch;

@@ -107,7 +107,6 @@ const RULES: [(&str, &[&str], &str); 26] = [
             "exit",
             "kafka",
             "kernel",
-            "objective",
             "position",
             "reporter",
             "signals",

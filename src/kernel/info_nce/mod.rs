@@ -89,10 +89,10 @@ impl Gradients {
     }
 }
 
-/// How many groups the tiles of a batch belong to: at least four where there are as many tiles, so that a few threads
-/// share them evenly; more in a large batch, whose arithmetic outweighs that every group has gradients of its own.
+/// How many groups the tiles of a batch belong to, at most; no more threads than that can share them. A few, where the
+/// batch is small; more where it is large, and its arithmetic outweighs that every group has gradients of its own.
 fn n_groups(n_tiles: usize) -> usize {
-    n_tiles.min((n_tiles / 16).clamp(4, 16))
+    n_tiles.min((n_tiles / 4).clamp(4, 16))
 }
 
 /// Computes loss and gradients of `problem` into `out`.

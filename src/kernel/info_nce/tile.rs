@@ -64,6 +64,8 @@ impl PairsByChunk {
         self.heads.resize(n_chunks, NONE);
         self.links.clear();
         for (place, query) in queries.enumerate() {
+            let columns = &problem.pairs.columns[problem.pairs_of(query)];
+            assert!(columns.contains(&problem.positives[query]), "every query has its positive among its pairs");
             for pair in problem.pairs_of(query) {
                 let head = &mut self.heads[problem.pairs.columns[pair] as usize / CHUNK];
                 let link = self.links.len() as u32;
