@@ -1,6 +1,6 @@
 //! InfoNCE with all its gradients, without ever holding the matrix of queries by candidates.
 //!
-//! Queries are worked on in tiles (see [`tile`]): a tile's weights are made, used for both gradients, and forgotten
+//! Queries are worked on in tiles (see `tile`): a tile's weights are made, used for both gradients, and forgotten
 //! before the next tile begins. Tiles belong to a number of groups that depends on the size of the batch alone; a
 //! group's tiles run in order and add to the group's own candidate gradients, and whoever reads those sums them in the
 //! order of the groups. So the result does not depend on the number of threads.

@@ -9,7 +9,7 @@ use super::Problem;
 use crate::kernel::dots::{Consumer, for_rows, pack};
 use crate::kernel::exp::exp;
 use crate::kernel::products::{add_columns, add_rows};
-use crate::kernel::rows::{dot, prefetch_second_level};
+use crate::kernel::rows::{dot, prefetch_second_level, prefetch_to_write};
 use crate::kernel::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Blocks of queries in a tile. More of them go over the candidate gradients less often, but hold more weights.
@@ -201,8 +201,9 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
     for (chunk, rows) in candidates.chunks(CHUNK * stride).enumerate() {
         let first = chunk * CHUNK;
         let n_rows = rows.len() / stride;
-        prefetch_next(candidates, first + CHUNK, stride);
-        prefetch_next(group.weights.as_flattened(), first + CHUNK, TILE);
+        prefetch_second_level(&candidates[next(candidates.len(), first, stride)]);
+        let soon = next(group.weights.len() * LANES, first, TILE);
+        prefetch_to_write(&mut group.weights.as_flattened_mut()[soon]);
         let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
         for (block, logits) in weights.chunks_exact_mut(n_rows).enumerate() {
             let mut columns = Columns::<FMA> {
@@ -269,11 +270,12 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
     found
 }
 
-/// Asks for the rows of the chunk that begins with row `first`: together they come from afar while this one is worked on.
+/// Where the rows of the chunk after the one that begins with row `first` lie, among `length` numbers. They are asked for
+/// while this chunk is worked on, so that they come from afar together.
 #[inline(always)]
-fn prefetch_next(rows: &[f32], first: usize, stride: usize) {
-    let begin = (first * stride).min(rows.len());
-    prefetch_second_level(&rows[begin..(begin + CHUNK * stride).min(rows.len())]);
+fn next(length: usize, first: usize, stride: usize) -> std::ops::Range<usize> {
+    let begin = ((first + CHUNK) * stride).min(length);
+    begin..(begin + CHUNK * stride).min(length)
 }
 
 /// Divides the query gradients, takes the positive's share off, and brings them back to the queries' own vectors.
@@ -344,8 +346,9 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
     for chunk in 0..n_candidates.div_ceil(CHUNK) {
         let first = chunk * CHUNK;
         let n_rows = CHUNK.min(n_candidates - first);
-        prefetch_next(&group.candidate_gradients, first + CHUNK, stride);
-        prefetch_next(group.weights.as_flattened(), first + CHUNK, TILE);
+        let soon = next(group.candidate_gradients.len(), first, stride);
+        prefetch_to_write(&mut group.candidate_gradients[soon]);
+        prefetch_second_level(&group.weights.as_flattened()[next(group.weights.len() * LANES, first, TILE)]);
         let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
         for (block, weights) in weights.chunks_exact_mut(n_rows).enumerate() {
             let relative = &group.largest[chunk * BLOCKS + block];
