@@ -11,7 +11,7 @@
 //! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
 //!
 //! The replayed log is synthetic: 5,000,000 events of 1,000,000 users on 200,000 items, 64 dimensions, batches of 1024,
-//! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target`. With `--quick` everything is
+//! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target/tmp`. With `--quick` everything is
 //! smaller by far, to see that it works.
 
 use std::fmt::Write as _;
@@ -124,8 +124,8 @@ fn synth(scale: &Scale) -> Synth {
 
 /// The log of this scale, made where it is not there yet.
 fn log(scale: &Scale) -> anyhow::Result<PathBuf> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let path = target.join(format!("pipeline-{}-{}-{}.parquet", scale.events, scale.users, scale.items));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("pipeline-{}-{}-{}.parquet", scale.events, scale.users, scale.items));
     if !path.exists() {
         eprintln!("making {} …", path.display());
         write_parquet(&mut synth(scale), scale.events, &path, |_| {})?;
