@@ -229,7 +229,7 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
             last = Instant::now();
         }
         // What does not fill a batch stays unread.
-        if trainer.state.events.read + trainer.batch_size() as u64 > events {
+        if trainer.state.events.read + config.train.batch as u64 > events {
             stop.store(true, Ordering::Relaxed);
         }
     })?;

@@ -173,11 +173,6 @@ impl Trainer {
         Some(self.step())
     }
 
-    /// Events of a full batch.
-    pub fn batch_size(&self) -> usize {
-        self.batch_size
-    }
-
     /// Whether everything that was taken is part of the state.
     pub fn is_settled(&self) -> bool {
         self.waiting.counts.read == 0

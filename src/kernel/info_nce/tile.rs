@@ -3,7 +3,8 @@
 //! The first pass goes once over the candidates. For each chunk it makes the logits, turns them into weights relative to
 //! the largest logit so far, and adds the chunk to the query gradients, which are put on a new scale where a chunk brings
 //! a larger logit (the streaming normaliser of Milakov & Gimelshein 2018). Only then is the sum of each query's weights
-//! known. The second pass divides the weights by it and adds to the candidate gradients.
+//! known. The second pass puts the weights on one scale and adds them, times the queries divided by those sums, to the
+//! candidate gradients.
 
 use super::Problem;
 use crate::kernel::dots::{Consumer, for_rows, pack};
