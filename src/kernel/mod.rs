@@ -14,6 +14,7 @@
     reason = "a lane indexes several arrays at once; and a closure is compiled for the detected instruction set only where it is inlined"
 )]
 
+pub mod aligned;
 mod dots;
 mod exp;
 pub mod info_nce;

@@ -3,13 +3,14 @@
 //! `score = item_scale · query·row + item_bias`, computed by the same sequence of operations for a whole chunk of the
 //! table ([`count_above`]) and for single items ([`score_items`]), so that equal scores are equal to the bit.
 
+use super::aligned::Aligned;
 use super::dots::{Consumer, block, for_rows, pack};
 use super::exp::ln;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
 #[derive(Debug, Default)]
-pub struct PackedQueries(Vec<Lanes>);
+pub struct PackedQueries(Aligned<Lanes>);
 
 impl PackedQueries {
     /// Packs the queries; lanes left over are 0.

@@ -86,9 +86,15 @@ impl InfoNce {
         let n_queries = batch.n_queries();
         let n_columns = candidates.items.len();
         let Scratch { columns, pairs, touched, gradients: found, .. } = &mut *scratch;
+        let n_items = model.items.values.len();
         rayon::join(
             || columns.gather(kernel, model, candidates),
-            || pairs.gather(model, batch, candidates, self.repeat),
+            || {
+                rayon::join(
+                    || touched.gather(n_items, batch, queries, candidates),
+                    || pairs.gather(model, batch, candidates, self.repeat),
+                )
+            },
         );
         let problem = Problem {
             queries: queries.unit.view(),
@@ -101,8 +107,7 @@ impl InfoNce {
             pairs: pairs.pairs(),
             scale: self.weight / n_queries as f32,
         };
-        let n_items = model.items.values.len();
-        rayon::join(|| gradients(kernel, &problem, found), || touched.gather(n_items, batch, queries, candidates));
+        gradients(kernel, &problem, found);
         let finite = self.apply(kernel, model, batch, queries, scratch);
         let loss = scratch.gradients.loss / n_queries as f64;
         let log_ratio = |column: &u32| {

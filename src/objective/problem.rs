@@ -31,7 +31,7 @@ impl Columns {
         let n_columns = candidates.items.len();
         self.vectors.resize_to(n_columns, stride);
         self.bias.resize(n_columns, 0.0);
-        let columns = self.vectors.rows_mut(stride).zip(&mut self.bias).with_min_len(32).enumerate();
+        let columns = self.vectors.rows_mut().zip(&mut self.bias).with_min_len(32).enumerate();
         columns.for_each(|(column, (row, bias))| {
             let item = candidates.items[column] as usize;
             if let Some(soon) = candidates.items.get(column + AHEAD) {

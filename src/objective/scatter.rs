@@ -5,10 +5,7 @@
 //! the whole table. An item's contributions are added in a fixed order: the column first, then the queries in theirs.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-use rayon::iter::{Either, repeat_n};
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::score::{Model, Padded, Queries};
 use crate::context::Batch;
@@ -16,10 +13,13 @@ use crate::kernel::Kernel;
 use crate::kernel::info_nce::Gradients;
 use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
 use crate::negatives::candidates::Candidates;
+use crate::table::adagrad::{Share, TrainedRows};
 use crate::table::rows::CHUNK;
 
 /// Not a candidate.
 const NONE: u32 = u32::MAX;
+/// A thread takes no fewer rows than these, where they are in more than one chunk.
+const ROWS_AT_A_TIME: usize = 32;
 
 /// One item of one context.
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,65 +115,10 @@ impl Touched {
         gradients: &Gradients,
         rate: f32,
     ) -> bool {
-        thread_local! {
-            /// Sums of one row: from its uses, and altogether.
-            static SUMS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-        }
         let (dim, stride, cosine) = (model.dim(), model.stride(), model.is_cosine());
-        let n_chunks = self.chunks.len() - 1;
-        let finite = AtomicBool::new(true);
-        let Self { items, columns: columns_of, starts, uses, products, .. } = &*self;
-        let contexts = match &mut model.contexts {
-            Some(contexts) => Either::Left(contexts.par_chunks_mut().map(Some)),
-            None => Either::Right(repeat_n((), n_chunks).map(|()| None)),
-        };
-        let rows = (model.items.par_chunks_mut(), model.inverse_norms.par_chunks_mut(CHUNK), contexts);
-        // Few chunks at a time: those of the items that came first are where most of the work is.
-        let at_a_time = (n_chunks / 1024).max(2);
-        let chunks = rows.into_par_iter().zip(self.chunks.par_windows(2)).with_max_len(at_a_time);
-        chunks.for_each(|((mut rows, inverse_norms, mut contexts), range)| {
-            if range[0] == range[1] {
-                return;
-            }
-            SUMS.with_borrow_mut(|(of_uses, of_all)| {
-                of_uses.resize(dim, 0.0);
-                of_all.resize(stride, 0.0);
-                for place in range[0] as usize..range[1] as usize {
-                    let row = items[place] as usize % CHUNK;
-                    of_all.fill(0.0);
-                    if columns_of[place] != NONE {
-                        let column = columns_of[place] as usize;
-                        gradients.candidate_parts(column).for_each(|part| add_scaled(kernel, of_all, part, 1.0));
-                        if cosine {
-                            unnormalise(kernel, columns.row(column), inverse_norms[row], of_all);
-                        }
-                    }
-                    let uses = &uses[starts[place] as usize..starts[place + 1] as usize];
-                    if !uses.is_empty() {
-                        of_uses.fill(0.0);
-                        for item in uses {
-                            let gradient = &gradients.queries[item.query as usize * stride..][..dim];
-                            add_scaled(kernel, of_uses, gradient, item.share);
-                            let context = contexts.as_ref().map_or(&[][..], |contexts| contexts.row(row));
-                            let product = dot_of_sum(kernel, rows.row(row), context, gradient);
-                            products[item.place as usize].store(product.to_bits(), Ordering::Relaxed);
-                        }
-                        add_scaled(kernel, &mut of_all[..dim], of_uses, 1.0);
-                        if let Some(contexts) = &mut contexts
-                            && contexts.step(kernel, row, of_uses, rate).is_nan()
-                        {
-                            finite.store(false, Ordering::Relaxed);
-                        }
-                    }
-                    let inverse_norm = rows.step(kernel, row, &of_all[..dim], rate);
-                    if inverse_norm.is_nan() {
-                        finite.store(false, Ordering::Relaxed);
-                    }
-                    inverse_norms[row] = if cosine { inverse_norm } else { 1.0 };
-                }
-            });
-        });
-        finite.into_inner()
+        let mover = Mover { touched: self, kernel, columns, gradients, rate, dim, stride, cosine };
+        let (items, contexts) = (model.items.share(), model.contexts.as_mut().map(TrainedRows::share));
+        mover.move_part(Part { bounds: &self.chunks, items, contexts, inverse_norms: &mut model.inverse_norms })
     }
 
     /// The gradients of the logarithms of the position weights, from the products that moving the rows left.
@@ -193,5 +138,111 @@ impl Touched {
             }
         }
         &self.position_gradients
+    }
+}
+
+/// Touched rows of items on their way to be moved.
+struct Mover<'a> {
+    touched: &'a Touched,
+    kernel: Kernel,
+    columns: &'a Padded,
+    gradients: &'a Gradients,
+    rate: f32,
+    dim: usize,
+    stride: usize,
+    cosine: bool,
+}
+
+/// Neighbouring chunks of the table.
+struct Part<'a> {
+    /// The touched items of the chunk c are `bounds[c]..bounds[c + 1]`.
+    bounds: &'a [u32],
+    items: Share<'a>,
+    contexts: Option<Share<'a>>,
+    inverse_norms: &'a mut [f32],
+}
+
+impl Mover<'_> {
+    /// Moves the touched rows of `part`, shared out by their number; whether all of them are still finite.
+    fn move_part(&self, mut part: Part<'_>) -> bool {
+        thread_local! {
+            /// Sums of one row: from its uses, and altogether.
+            static SUMS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        }
+        let n_chunks = part.bounds.len() - 1;
+        let (first, last) = (part.bounds[0], part.bounds[n_chunks]);
+        if n_chunks > 1 && (last - first) as usize > ROWS_AT_A_TIME {
+            let middle = part.bounds.partition_point(|bound| *bound <= first.midpoint(last)).clamp(1, n_chunks - 1);
+            let (left, right) = part.split_at(middle);
+            let (left, right) = rayon::join(|| self.move_part(left), || self.move_part(right));
+            return left && right;
+        }
+        SUMS.with_borrow_mut(|(of_uses, of_all)| {
+            of_uses.resize(self.dim, 0.0);
+            of_all.resize(self.stride, 0.0);
+            let mut finite = true;
+            for chunk in 0..n_chunks {
+                for place in part.bounds[chunk]..part.bounds[chunk + 1] {
+                    finite &= self.move_row(&mut part, chunk, place as usize, of_uses, of_all);
+                }
+            }
+            finite
+        })
+    }
+
+    /// Moves the row of touched item `place`, which is in `chunk` of `part`; whether it is still finite.
+    fn move_row(
+        &self,
+        part: &mut Part<'_>,
+        chunk: usize,
+        place: usize,
+        of_uses: &mut [f32],
+        of_all: &mut [f32],
+    ) -> bool {
+        let Self { touched, kernel, columns, gradients, rate, dim, stride, cosine } = *self;
+        let Part { items, contexts, inverse_norms, .. } = part;
+        let row = touched.items[place] as usize % CHUNK;
+        let inverse_norm = &mut inverse_norms[chunk * CHUNK + row];
+        let mut finite = true;
+        of_all.fill(0.0);
+        if touched.columns[place] != NONE {
+            let column = touched.columns[place] as usize;
+            gradients.candidate_parts(column).for_each(|part| add_scaled(kernel, of_all, part, 1.0));
+            if cosine {
+                unnormalise(kernel, columns.row(column), *inverse_norm, of_all);
+            }
+        }
+        let uses = &touched.uses[touched.starts[place] as usize..touched.starts[place + 1] as usize];
+        if !uses.is_empty() {
+            of_uses.fill(0.0);
+            for item in uses {
+                let gradient = &gradients.queries[item.query as usize * stride..][..dim];
+                add_scaled(kernel, of_uses, gradient, item.share);
+                let context = contexts.as_ref().map_or(&[][..], |contexts| contexts.row(chunk, row));
+                let product = dot_of_sum(kernel, items.row(chunk, row), context, gradient);
+                touched.products[item.place as usize].store(product.to_bits(), Ordering::Relaxed);
+            }
+            add_scaled(kernel, &mut of_all[..dim], of_uses, 1.0);
+            if let Some(contexts) = contexts {
+                finite = !contexts.step(kernel, (chunk, row), of_uses, rate).is_nan();
+            }
+        }
+        let moved = items.step(kernel, (chunk, row), &of_all[..dim], rate);
+        *inverse_norm = if cosine { moved } else { 1.0 };
+        finite && !moved.is_nan()
+    }
+}
+
+impl<'a> Part<'a> {
+    /// The first `n_chunks` chunks, and the others.
+    fn split_at(self, n_chunks: usize) -> (Self, Self) {
+        let Self { bounds, items, contexts, inverse_norms } = self;
+        let (items, more_items) = items.split_at(n_chunks);
+        let (contexts, more_contexts) = contexts.map(|contexts| contexts.split_at(n_chunks)).unzip();
+        let (inverse_norms, more_norms) = inverse_norms.split_at_mut(n_chunks * CHUNK);
+        (
+            Part { bounds: &bounds[..=n_chunks], items, contexts, inverse_norms },
+            Part { bounds: &bounds[n_chunks..], items: more_items, contexts: more_contexts, inverse_norms: more_norms },
+        )
     }
 }

@@ -6,12 +6,13 @@
 //!
 //! With the cosine as likeness, the query and the items are divided by their norms.
 
-use ndarray::Array2;
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::repetition::Repetition;
 use crate::config::{Config, Likeness, OptimizerKind};
 use crate::context::Batch;
+use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::{add_scaled, inverse_norm, prefetch};
 use crate::kernel::{Kernel, LANES};
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
@@ -150,7 +151,7 @@ impl Model {
                 }
             }
         };
-        let unit = queries.unit.rows_mut(stride);
+        let unit = queries.unit.rows_mut();
         (unit, &mut queries.inverse_norms, &mut queries.weight_sums)
             .into_par_iter()
             .with_min_len(32)
@@ -196,29 +197,31 @@ pub struct Queries {
 
 /// A matrix whose rows are filled up with zeros to whole blocks; keeps its memory from batch to batch.
 #[derive(Debug, Default)]
-pub struct Padded(Array2<f32>);
+pub struct Padded {
+    numbers: Aligned<f32>,
+    stride: usize,
+}
 
 impl Padded {
     /// `rows` × `stride`; the numbers are whatever they were.
     pub fn resize_to(&mut self, rows: usize, stride: usize) {
-        let (mut numbers, _) = std::mem::take(&mut self.0).into_raw_vec_and_offset();
-        numbers.resize(rows * stride, 0.0);
-        self.0 = Array2::from_shape_vec((rows, stride), numbers).expect("as many as the shape says");
+        self.numbers.resize(rows * stride, 0.0);
+        self.stride = stride;
     }
 
     /// The rows, for writing in parallel.
-    pub fn rows_mut(&mut self, stride: usize) -> rayon::slice::ChunksExactMut<'_, f32> {
-        self.0.as_slice_mut().expect("standard layout").par_chunks_exact_mut(stride)
+    pub fn rows_mut(&mut self) -> rayon::slice::ChunksExactMut<'_, f32> {
+        self.numbers.par_chunks_exact_mut(self.stride)
     }
 
     /// Row `row`.
     pub fn row(&self, row: usize) -> &[f32] {
-        let stride = self.0.ncols();
-        &self.0.as_slice().expect("standard layout")[row * stride..][..stride]
+        &self.numbers[row * self.stride..][..self.stride]
     }
 
     /// The matrix.
-    pub fn view(&self) -> ndarray::ArrayView2<'_, f32> {
-        self.0.view()
+    pub fn view(&self) -> ArrayView2<'_, f32> {
+        let rows = self.numbers.len() / self.stride.max(1);
+        ArrayView2::from_shape((rows, self.stride), &self.numbers).expect("whole rows")
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! Only what has a gradient moves, so a step touches only the rows of its batch.
 
-use rayon::prelude::*;
-
 use super::rows::Rows;
 use crate::kernel::Kernel;
+use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::{adagrad, rowwise_adagrad};
 
 /// Where the sums begin: small, so that a first gradient moves a number by about the learning rate.
@@ -51,34 +50,44 @@ impl TrainedRows {
         step(kernel, self.optimizer, self.values.row_mut(row), self.sums.row_mut(row), gradient, rate)
     }
 
-    /// The rows by chunks of [`super::rows::CHUNK`], for threads that move different ones.
-    pub fn par_chunks_mut(&mut self) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
+    /// All rows, to be shared out among threads.
+    pub fn share(&mut self) -> Share<'_> {
         let (dim, sums_dim, optimizer) = (self.values.dim(), self.sums.dim(), self.optimizer);
-        let chunks = self.values.par_chunks_mut().zip(self.sums.par_chunks_mut());
-        chunks.map(move |(values, sums)| Chunk { values, sums, dim, sums_dim, optimizer })
+        let (values, sums) = (self.values.chunks_to_share(), self.sums.chunks_to_share());
+        Share { values, sums, dim, sums_dim, optimizer }
     }
 }
 
-/// Some neighbouring rows.
+/// Neighbouring rows: whole chunks of [`super::rows::CHUNK`].
 #[derive(Debug)]
-pub struct Chunk<'a> {
-    values: &'a mut [f32],
-    sums: &'a mut [f32],
+pub struct Share<'a> {
+    values: &'a mut [Aligned<f32>],
+    sums: &'a mut [Aligned<f32>],
     dim: usize,
     sums_dim: usize,
     optimizer: Optimizer,
 }
 
-impl Chunk<'_> {
-    /// Row `row`, counted from the first of the chunk.
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dim..][..self.dim]
+impl Share<'_> {
+    /// The first `n_chunks` chunks, and the others.
+    pub fn split_at(self, n_chunks: usize) -> (Self, Self) {
+        let Self { values, sums, dim, sums_dim, optimizer } = self;
+        let ((values, more_values), (sums, more_sums)) = (values.split_at_mut(n_chunks), sums.split_at_mut(n_chunks));
+        (
+            Self { values, sums, dim, sums_dim, optimizer },
+            Self { values: more_values, sums: more_sums, dim, sums_dim, optimizer },
+        )
     }
 
-    /// As [`TrainedRows::step`], with the row counted from the first of the chunk.
-    pub fn step(&mut self, kernel: Kernel, row: usize, gradient: &[f32], rate: f32) -> f32 {
-        let values = &mut self.values[row * self.dim..][..self.dim];
-        let sums = &mut self.sums[row * self.sums_dim..][..self.sums_dim];
+    /// Row `row` of chunk `chunk`, both counted from the first here.
+    pub fn row(&self, chunk: usize, row: usize) -> &[f32] {
+        &self.values[chunk][row * self.dim..][..self.dim]
+    }
+
+    /// As [`TrainedRows::step`], of row `row` of chunk `chunk`.
+    pub fn step(&mut self, kernel: Kernel, (chunk, row): (usize, usize), gradient: &[f32], rate: f32) -> f32 {
+        let values = &mut self.values[chunk][row * self.dim..][..self.dim];
+        let sums = &mut self.sums[chunk][row * self.sums_dim..][..self.sums_dim];
         step(kernel, self.optimizer, values, sums, gradient, rate)
     }
 }

@@ -3,7 +3,8 @@
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
-use rayon::prelude::*;
+
+use crate::kernel::aligned::Aligned;
 
 /// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
 pub const CHUNK: usize = 256;
@@ -13,7 +14,7 @@ pub const CHUNK: usize = 256;
 pub struct Rows {
     dim: usize,
     len: usize,
-    chunks: Vec<Vec<f32>>,
+    chunks: Vec<Aligned<f32>>,
 }
 
 impl Rows {
@@ -40,7 +41,7 @@ impl Rows {
     /// Adds a row, filled in by `fill`.
     pub fn push(&mut self, fill: impl FnOnce(&mut [f32])) {
         if self.len.is_multiple_of(CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK * self.dim));
+            self.chunks.push(Aligned::with_capacity(CHUNK * self.dim));
         }
         let chunk = self.chunks.last_mut().expect("a chunk with room");
         let begin = chunk.len();
@@ -61,20 +62,20 @@ impl Rows {
         &mut self.chunks[row / CHUNK][row % CHUNK * self.dim..][..self.dim]
     }
 
-    /// The chunks in order, to be changed by several threads.
-    pub fn par_chunks_mut(&mut self) -> rayon::slice::IterMut<'_, Vec<f32>> {
-        self.chunks.par_iter_mut()
+    /// The chunks in order, to be changed by threads that share them out.
+    pub fn chunks_to_share(&mut self) -> &mut [Aligned<f32>] {
+        &mut self.chunks
     }
 
     /// Every number, chunk by chunk.
     #[cfg(test)]
-    pub(crate) fn chunks_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
-        self.chunks.iter_mut()
+    pub(crate) fn chunks_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.chunks.iter_mut().map(|chunk| &mut **chunk)
     }
 
     /// The chunks in order; all but the last hold [`CHUNK`] rows.
     pub fn chunks(&self) -> impl Iterator<Item = &[f32]> {
-        self.chunks.iter().map(Vec::as_slice)
+        self.chunks.iter().map(|chunk| &**chunk)
     }
 }
 

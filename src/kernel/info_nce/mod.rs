@@ -1,7 +1,7 @@
 //! InfoNCE with all its gradients, without ever holding the matrix of queries by candidates.
 //!
 //! Queries are worked on in tiles (see `tile`): a tile's weights are made, used for both gradients, and forgotten
-//! before the next tile begins. Tiles belong to a number of groups that depends on the size of the batch alone; a
+//! before the next tile begins. Tiles belong to a number of groups that depends on the sizes of the problem alone; a
 //! group's tiles run in order and add to the group's own candidate gradients, and whoever reads those sums them in the
 //! order of the groups. So the result does not depend on the number of threads.
 
@@ -10,6 +10,7 @@ mod tile;
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::{Kernel, LANES};
 use tile::{TILE, Workspace};
 
@@ -60,7 +61,7 @@ pub struct Gradients {
     /// Sum of the queries' losses, in nats.
     pub loss: f64,
     /// B × stride.
-    pub queries: Vec<f32>,
+    pub queries: Aligned<f32>,
     /// One for each pair term.
     pub pairs: Vec<f32>,
     /// ∂/∂β.
@@ -89,10 +90,11 @@ impl Gradients {
     }
 }
 
-/// How many groups the tiles of a batch belong to, at most; no more threads than that can share them. A few, where the
-/// batch is small; more where it is large, and its arithmetic outweighs that every group has gradients of its own.
-fn n_groups(n_tiles: usize) -> usize {
-    n_tiles.min((n_tiles / 4).clamp(4, 16))
+/// How many groups the tiles of a batch belong to, at most; no more threads than that can share them. A few, where
+/// there is little to do; more where there is much, and it outweighs that every group has gradients of its own.
+fn n_groups(n_tiles: usize, n_candidates: usize) -> usize {
+    let few = if n_candidates < 1024 { 2 } else { 4 };
+    n_tiles.min((n_tiles / 4).clamp(few, 16))
 }
 
 /// Computes loss and gradients of `problem` into `out`.
@@ -110,7 +112,7 @@ pub fn gradients(kernel: Kernel, problem: &Problem<'_>, out: &mut Gradients) {
     assert_eq!(problem.pairs.starts.len(), n_queries + 1);
 
     let n_tiles = n_queries.div_ceil(TILE);
-    let per_group = n_tiles.div_ceil(n_groups(n_tiles).max(1)).max(1) * TILE;
+    let per_group = n_tiles.div_ceil(n_groups(n_tiles, n_candidates).max(1)).max(1) * TILE;
     out.n_groups = n_queries.div_ceil(per_group);
     out.stride = stride;
     if out.groups.len() < out.n_groups {

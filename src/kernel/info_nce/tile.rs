@@ -7,6 +7,7 @@
 //! candidate gradients.
 
 use super::Problem;
+use crate::kernel::aligned::Aligned;
 use crate::kernel::dots::{Consumer, for_rows, pack};
 use crate::kernel::exp::exp;
 use crate::kernel::products::{add_columns, add_rows};
@@ -27,7 +28,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     /// N × stride: the group's part of the candidate gradients.
-    pub(super) candidate_gradients: Vec<f32>,
+    pub(super) candidate_gradients: Aligned<f32>,
     /// One for each pair of the group's queries.
     pub(super) pair_gradients: Vec<f32>,
     pub(super) loss: f64,
@@ -37,16 +38,16 @@ pub(super) struct Workspace {
     /// Whether `candidate_gradients` still holds those of the batch before.
     stale: bool,
     /// Blocks × stride: the queries, a lane each.
-    packed: Vec<Lanes>,
+    packed: Aligned<Lanes>,
     /// stride/LANES × queries: the queries, each as it is, by slabs of LANES dimensions, and times what their weights and
     /// 1/τ come to.
-    slabs: Vec<Lanes>,
+    slabs: Aligned<Lanes>,
     /// N × BLOCKS: by chunk, in it by block, in that by candidate.
-    weights: Vec<Lanes>,
+    weights: Aligned<Lanes>,
     /// Chunks × BLOCKS: what the weights of a chunk are relative to.
     largest: Vec<Lanes>,
     /// Queries (whole blocks) × stride: their gradients, before they are divided by the sums.
-    sums: Vec<f32>,
+    sums: Aligned<f32>,
     pairs: PairsByChunk,
 }
 
