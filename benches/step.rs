@@ -20,8 +20,11 @@ use negstream::context::Batch;
 use negstream::kernel::info_nce::{Gradients, Pairs, Problem, gradients};
 use negstream::kernel::{Kernel, reference};
 use negstream::negatives::bank::Bank;
-use negstream::negatives::candidates::{Candidates, NoiseMix};
+use negstream::negatives::candidates::{BankFrequency, Candidates};
 use negstream::negatives::frequency::Frequencies;
+use negstream::negatives::live::LiveItems;
+use negstream::negatives::noise::mix::NoiseMix;
+use negstream::negatives::noise::{Asking, Scene};
 use negstream::objective::info_nce::{InfoNce, Scratch};
 use negstream::objective::score::{Model, Queries};
 use rand::{RngExt, SeedableRng};
@@ -154,14 +157,21 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
     let mut zipf = |n: usize| -> Vec<u32> {
         (0..n).map(|_| ((f64::from(ROWS).powf(random.random::<f64>()) - 1.0) as u32).min(ROWS - 1)).collect()
     };
-    let mut frequencies = Frequencies::new(5000.0);
+    let mut frequencies = Frequencies::new(Some(5000.0));
     frequencies.grow(ROWS as usize);
     frequencies.add(&zipf(100_000));
-    let mut bank = Bank::new(bank_size);
-    bank.push(&zipf(bank_size));
+    let live = LiveItems::new(u64::MAX);
+    let mut bank = Bank::new(bank_size, 0, false);
+    bank.push(&zipf(bank_size), &frequencies, &model);
     let mut noise = NoiseMix::new(&[]);
-    let objective =
-        InfoNce { weight: 1.0, repeat: true, learning_rate: 0.05, learn_popularity: false, learn_temperature: false };
+    let objective = InfoNce {
+        weight: 1.0,
+        repeat: true,
+        mask_recent: 0,
+        learning_rate: 0.05,
+        learn_popularity: false,
+        learn_temperature: false,
+    };
     let (mut batch, mut queries) = (Batch::default(), Queries::default());
     let (mut candidates, mut scratch) = (Candidates::default(), Scratch::default());
     let (mut contexts, mut uniform) = (Vec::new(), Pcg64Mcg::seed_from_u64(1));
@@ -187,10 +197,14 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
         }
         rayon::join(
             || model.queries(kernel, &batch, &mut queries),
-            || candidates.gather(positives.iter().copied(), &bank, &mut noise, &frequencies, (0, 0)),
+            || {
+                let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
+                let bank = (&bank, BankFrequency::Now);
+                candidates.gather(positives.iter().copied(), bank, &mut noise, scene, Asking::default(), (0, 0));
+            },
         );
-        objective.step(kernel, &mut model, &batch, &queries, &candidates, &mut scratch);
-        bank.push(&positives);
+        objective.step(kernel, &mut model, &batch, &queries, (&candidates, &bank), &mut scratch);
+        bank.push(&positives, &frequencies, &model);
         times.push(start.elapsed().as_secs_f64());
         allocations.push(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
     }

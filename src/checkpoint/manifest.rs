@@ -120,7 +120,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
         evaluate.retain(|key, _| key == "repeat");
     }
     // JSON has no infinity.
-    if config.negatives.half_life.is_infinite() {
+    if config.negatives.half_life.events() == Some(f64::INFINITY) {
         whole["negatives"]["half_life"] = Value::from("inf");
     }
     const LASTING: [&str; 9] =
@@ -176,7 +176,7 @@ mod tests {
         assert_ne!(digest(&there), digest(&other));
         assert_eq!(
             differences(&there, &other),
-            ["model.dim = 64 there, 8 here", "negatives.half_life = 5000.0 there, \"inf\" here"]
+            ["model.dim = 64 there, 8 here", "negatives.half_life = \"auto\" there, \"inf\" here"]
         );
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, FieldNames, Noise, Objective};
+use super::{Config, FieldNames, Noise, NoiseTerm, Objective, SamplerKind};
 
 /// The embedded default, complete and commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -282,7 +282,8 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         () if !(2..=65_536).contains(&config.train.batch) => refuse("train.batch", "must lie in 2..=65536"),
         () if !positive(config.train.learning_rate) => refuse("train.learning_rate", "must be above 0"),
         () if config.negatives.bank > 1 << 22 => refuse("negatives.bank", "must be at most 4194304"),
-        () if !at_least_one(config.negatives.half_life) => refuse("negatives.half_life", "must be at least 1"),
+        () if !share(config.negatives.ledger_share) => refuse("negatives.ledger_share", "must lie in 0..=1"),
+        () if config.negatives.ledger_events > 1 << 20 => refuse("negatives.ledger_events", "must be at most 1048576"),
         () if !at_least_one(config.repetition.half_life) => refuse("repetition.half_life", "must be at least 1"),
         () if !(1..=1024).contains(&config.context.length) => refuse("context.length", "must lie in 1..=1024"),
         () if !(1..=65_536).contains(&config.repetition.items) => refuse("repetition.items", "must lie in 1..=65536"),
@@ -319,13 +320,17 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key: &str, message: &str| {
         Err(ConfigError::Value { place: "configuration".to_owned(), key: key.to_owned(), message: message.to_owned() })
     };
-    for term in config.negatives.noise.terms() {
-        if !(1..=1 << 20).contains(&term.draws) {
-            return refuse("negatives.noise", "draws must lie in 1..=1048576");
-        }
-        if !(0.0..=4.0).contains(&term.power) {
-            return refuse("negatives.noise", "power must lie in 0..=4");
-        }
+    let terms = config.negatives.noise.terms();
+    if let Some(mistake) = terms.iter().find_map(NoiseTerm::mistake) {
+        return refuse("negatives.noise", &mistake);
+    }
+    let is_exposure = |term: &NoiseTerm| term.sampler == SamplerKind::Exposure;
+    let asks_for_exposures = terms.iter().any(|term| is_exposure(term) || term.parts.iter().any(is_exposure));
+    if asks_for_exposures && config.negatives.exposure_kinds.is_empty() {
+        return refuse(
+            "negatives.exposure_kinds",
+            "must name the event types that tell what was shown: 'exposure' needs them",
+        );
     }
     let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &config.source.fields;
     let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];
@@ -420,10 +425,19 @@ mod tests {
         for (flag, message) in [
             ("train.batch=many", "--set train.batch: 'train.batch': invalid type: string \"many\""),
             ("evaluate.share=1.5", "'evaluate.share': must lie in 0..=1"),
-            ("negatives.noise=unigrm", "unknown variant `unigrm`, expected one of `none`, `uniform`, `unigram`"),
+            (
+                "negatives.noise=unigrm",
+                "unknown variant `unigrm`, expected one of `none`, `uniform`, `unigram`, `log_uniform`,",
+            ),
             ("objective=nce", "unknown variant `nce`, expected `infonce`"),
             ("negatives.noise=[{sampler=\"uniform\", drws=3}]", "unknown field `drws`"),
-            ("negatives.half_life=nan", "must be at least 1"),
+            ("negatives.half_life=nan", "'negatives.half_life': must be at least 1"),
+            ("negatives.half_life=long", "expected a number of events, `inf`, or `auto`"),
+            ("negatives.noise=[{sampler=\"uniform\", clusters=3}]", "'clusters' is not an option of 'uniform'"),
+            ("negatives.noise=[{sampler=\"unigram\", power=nan}]", "'power' of 'unigram' must lie in 0..=4"),
+            ("negatives.noise=[{sampler=\"uniform\", draws=0}]", "'draws' of 'uniform' must lie in 1..="),
+            ("negatives.noise=mixture", "'mixture' needs 'parts'"),
+            ("negatives.noise=exposure", "'negatives.exposure_kinds': must name the event types"),
             ("seed", "expected KEY=VALUE"),
         ] {
             let error = with(&[flag]).unwrap_err().to_string();
@@ -446,10 +460,10 @@ mod tests {
         .unwrap();
         assert_eq!(config.kafka.brokers, "localhost:9092");
         assert_eq!(config.kafka.group, "7");
-        assert!(config.negatives.half_life.is_infinite());
+        assert_eq!(config.negatives.half_life.events(), Some(f64::INFINITY));
         assert_eq!(config.positives.kinds, ["a", "b"]);
         assert_eq!(config.kafka.properties["security.protocol"], "ssl");
         assert_eq!(config.kafka.properties["sasl.password"], "12345");
-        assert_eq!(config.negatives.noise.terms()[0].draws, 9);
+        assert_eq!(config.negatives.noise.terms()[0].draws(), 9);
     }
 }

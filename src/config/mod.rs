@@ -5,11 +5,14 @@
 //! not exist. The doc comments below become `schemas/config.schema.json` (`negstream config schema`).
 
 pub mod layers;
+pub mod negatives;
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use negatives::{BankFrequencyKind, BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -197,76 +200,6 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// `adagrad`, or `rowwise_adagrad` for half the memory.
     pub optimizer: OptimizerKind,
-}
-
-/// Where negatives come from, besides the other positives of the batch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NegativesConfig {
-    /// How many of the newest positives are kept as negatives for later batches.
-    pub bank: usize,
-    /// Half-life of an item's frequency, in events; `inf` counts for ever.
-    pub half_life: f64,
-    /// Noise: a sampler's name (`none`, `uniform`, `unigram`), or a list of tables
-    /// `{ sampler = "unigram", draws = 256, power = 0.75 }`.
-    pub noise: Noise,
-}
-
-/// Noise: a sampler's name, or a list of tables.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Noise {
-    /// One sampler with its defaults.
-    Name(SamplerKind),
-    /// Several, each with its number of draws.
-    List(Vec<NoiseTerm>),
-}
-
-impl Noise {
-    /// The samplers to draw from.
-    pub fn terms(&self) -> Vec<NoiseTerm> {
-        match self {
-            Self::Name(SamplerKind::None) => Vec::new(),
-            Self::Name(sampler) => {
-                vec![NoiseTerm { sampler: *sampler, draws: default_draws(), power: default_power() }]
-            }
-            Self::List(terms) => terms.iter().filter(|term| term.sampler != SamplerKind::None).cloned().collect(),
-        }
-    }
-}
-
-/// One sampler of a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NoiseTerm {
-    /// Which.
-    pub sampler: SamplerKind,
-    /// Draws per step, shared by the batch.
-    #[serde(default = "default_draws")]
-    pub draws: usize,
-    /// `unigram`: the power of the frequency.
-    #[serde(default = "default_power")]
-    pub power: f64,
-}
-
-fn default_draws() -> usize {
-    512
-}
-
-fn default_power() -> f64 {
-    1.0
-}
-
-/// The samplers there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SamplerKind {
-    /// No noise.
-    None,
-    /// Every live item alike.
-    Uniform,
-    /// In proportion to a power of the decayed frequency.
-    Unigram,
 }
 
 /// Test-then-train evaluation on the stream itself.

@@ -79,6 +79,20 @@ impl Batch {
         self.users[self.with_context[query] as usize]
     }
 
+    /// What is no negative of query `query`, sorted: its positive, and where own items leave the ranking, these; else its
+    /// newest `recent`.
+    pub fn settled(&self, query: usize, repeat: bool, recent: usize) -> Vec<u32> {
+        let context = self.context(query);
+        let mut settled = vec![self.positive(query)];
+        match repeat {
+            true => settled.extend(&context[..recent.min(context.len())]),
+            false => settled.extend(self.own(query).iter().map(|own| own.item)),
+        }
+        settled.sort_unstable();
+        settled.dedup();
+        settled
+    }
+
     /// Empties the batch, whose next first event is number `first_event` of the stream.
     pub fn clear(&mut self, first_event: u64) {
         let Self {

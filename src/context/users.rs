@@ -46,13 +46,19 @@ impl Users {
         Self { ids: Ids::default(), users: Vec::new(), retention }
     }
 
-    /// Captures the past of `user` into `batch` as that of an event with `item` at `timestamp`, then adds the event to
-    /// the past.
-    pub fn capture(&mut self, batch: &mut Batch, user: &str, item: u32, timestamp: i64) {
+    /// The row of `user`; a new one where there was none.
+    pub fn row(&mut self, user: &str) -> u32 {
         let row = self.ids.intern(user);
         if row as usize == self.users.len() {
             self.users.push(User::default());
         }
+        row
+    }
+
+    /// Captures the past of `user` into `batch` as that of an event with `item` at `timestamp`, then adds the event to
+    /// the past.
+    pub fn capture(&mut self, batch: &mut Batch, user: &str, item: u32, timestamp: i64) {
+        let row = self.row(user);
         let Retention { context, fading, repeat, own_items: _ } = &self.retention;
         let past = &mut self.users[row as usize];
         let event = batch.items.len() as u32;

@@ -15,7 +15,7 @@ pub struct PopularityOrder {
 impl PopularityOrder {
     /// Of `frequencies` as they are.
     pub fn new(frequencies: &Frequencies) -> Self {
-        let mut sorted = frequencies.relative().to_vec();
+        let mut sorted = frequencies.baseline().relative().to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         Self { sorted, spare: Vec::new() }
     }
@@ -33,12 +33,12 @@ impl PopularityOrder {
         changed.sort_unstable();
         changed.dedup();
         let known = frequencies.len() as u32;
-        let count = |frequencies: &Frequencies, item: &u32| frequencies.relative()[*item as usize];
+        let count = |frequencies: &Frequencies, item: &u32| frequencies.baseline().relative()[*item as usize];
         let mut gone: Vec<f64> =
             changed.iter().filter(|item| **item < known).map(|item| count(frequencies, item)).collect();
         frequencies.grow(n_items);
         frequencies.add(items);
-        if frequencies.rescaled() {
+        if frequencies.baseline().rescaled().is_some() {
             *self = Self::new(frequencies);
             return;
         }
@@ -80,16 +80,16 @@ mod tests {
             batches in proptest::collection::vec(proptest::collection::vec(0u32..40, 1..30), 1..30),
             half_life in prop_oneof![Just(f64::INFINITY), 1.0f64..200.0],
         ) {
-            let mut frequencies = Frequencies::new(half_life);
+            let mut frequencies = Frequencies::new(Some(half_life));
             let mut order = PopularityOrder::default();
             for batch in &batches {
                 let n_items = batch.iter().max().map_or(0, |item| *item as usize + 1).max(frequencies.len());
                 order.add(&mut frequencies, n_items, batch);
                 prop_assert_eq!(&order.sorted, &PopularityOrder::new(&frequencies).sorted);
             }
-            for count in frequencies.relative() {
-                let above = frequencies.relative().iter().filter(|other| *other > count).count();
-                let equal = frequencies.relative().iter().filter(|other| *other == count).count();
+            for count in frequencies.baseline().relative() {
+                let above = frequencies.baseline().relative().iter().filter(|other| *other > count).count();
+                let equal = frequencies.baseline().relative().iter().filter(|other| *other == count).count();
                 prop_assert_eq!(order.compare(*count), (above, equal));
             }
         }

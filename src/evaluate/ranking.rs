@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::Users;
-use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, log_counts, score_items};
+use crate::kernel::ranking::{Counts, Items, PackedQueries, ScaledCounts, count_above, log_counts, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::frequency::Frequencies;
 use crate::objective::score::{Model, Queries};
@@ -79,12 +79,21 @@ impl Ranking {
         scale.resize(n_known, 0.0);
         bias.resize(n_known, 0.0);
         let inverse_temperature = model.inverse_temperature();
-        let counts = frequencies.relative()[..n_known].par_chunks(CHUNK);
-        let rows = scale.par_chunks_mut(CHUNK).zip(bias.par_chunks_mut(CHUNK)).zip(counts);
-        rows.enumerate().for_each(|(chunk, ((scale, bias), counts))| {
+        // Half-lives that count for nothing cost nothing.
+        let counting = || frequencies.fadings().iter().zip(frequencies.shares()).filter(|(_, share)| **share > 1e-9);
+        let scaled = |first: usize, length: usize| {
+            counting().map(move |(fading, share)| {
+                let (add, inverse_total) = fading.scale();
+                let counts = &fading.relative()[first..first + length];
+                ScaledCounts { counts, add, multiply: share * inverse_total }
+            })
+        };
+        let rows = scale.par_chunks_mut(CHUNK).zip(bias.par_chunks_mut(CHUNK));
+        rows.enumerate().for_each(|(chunk, (scale, bias))| {
             let norms = &model.inverse_norms[chunk * CHUNK..];
             scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
-            log_counts(kernel, counts, frequencies.scale(), model.beta(), bias);
+            let counts: Vec<_> = scaled(chunk * CHUNK, bias.len()).collect();
+            log_counts(kernel, &counts, model.beta(), bias);
         });
         own.resize_with(chosen.len(), OwnItems::default);
         popularity.resize(chosen.len(), f64::NAN);
@@ -257,7 +266,7 @@ impl OwnItems {
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
 fn popularity_rank(standing: Standing<'_>, own: &OwnItems) -> f64 {
-    let counts = standing.frequencies.relative();
+    let counts = standing.frequencies.baseline().relative();
     let target = counts[own.items[0] as usize];
     let (above, equal) = standing.popularity.compare(target);
     let (mut above, mut equal) = (above as i64, equal as i64 - 1);

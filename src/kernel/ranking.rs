@@ -68,16 +68,27 @@ pub fn score_items<'a>(
     }
 }
 
-/// `out[j] = factor · ln((counts[j] + half) · inverse_total)`, with `scale` = (half, inverse_total).
+/// Counts of a run of items, and how they are put on a common scale: `(count + add) · multiply`.
+#[derive(Debug, Clone, Copy)]
+pub struct ScaledCounts<'a> {
+    /// n.
+    pub counts: &'a [f64],
+    /// To every count.
+    pub add: f64,
+    /// And then.
+    pub multiply: f64,
+}
+
+/// `out[j] = factor · ln Σ_h (counts_h[j] + add_h) · multiply_h`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn log_counts(kernel: Kernel, counts: &[f64], scale: (f64, f64), factor: f32, out: &mut [f32]) {
-    assert_eq!(counts.len(), out.len());
-    run_log_counts(kernel.isa, counts, scale, factor, out);
+pub fn log_counts(kernel: Kernel, counts: &[ScaledCounts<'_>], factor: f32, out: &mut [f32]) {
+    assert!(counts.iter().all(|counts| counts.counts.len() == out.len()));
+    run_log_counts(kernel.isa, counts, factor, out);
 }
 
-for_each_isa!(run_log_counts = log_counts_body(counts: &[f64], scale: (f64, f64), factor: f32, out: &mut [f32]));
+for_each_isa!(run_log_counts = log_counts_body(counts: &[ScaledCounts<'_>], factor: f32, out: &mut [f32]));
 for_each_isa!(run_count = count(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
@@ -101,15 +112,16 @@ impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
 }
 
 #[inline(always)]
-fn log_counts_body<const FMA: bool, const ROWS: usize>(
-    counts: &[f64],
-    (half, inverse_total): (f64, f64),
-    factor: f32,
-    out: &mut [f32],
-) {
-    for (out, counts) in out.chunks_mut(LANES).zip(counts.chunks(LANES)) {
+fn log_counts_body<const FMA: bool, const ROWS: usize>(counts: &[ScaledCounts<'_>], factor: f32, out: &mut [f32]) {
+    for (block, out) in out.chunks_mut(LANES).enumerate() {
+        let range = block * LANES..block * LANES + out.len();
+        let mut sums = [0.0f64; LANES];
+        for ScaledCounts { counts, add, multiply } in counts {
+            let scaled = sums.iter_mut().zip(&counts[range.clone()]);
+            scaled.for_each(|(sum, count)| *sum += (count + add) * multiply);
+        }
         let mut shares = [1.0; LANES];
-        shares.iter_mut().zip(counts).for_each(|(share, count)| *share = ((count + half) * inverse_total) as f32);
+        shares.iter_mut().zip(&sums[..out.len()]).for_each(|(share, sum)| *share = *sum as f32);
         let logs = ln::<FMA>(shares);
         out.iter_mut().zip(&logs).for_each(|(out, log)| *out = factor * log);
     }

@@ -1,50 +1,152 @@
 //! The bank: the newest positives of any user, first events included, reused as negatives across batches.
 //!
-//! It holds item rows, whose vectors are read live, so nothing in it goes stale.
+//! With `fresh` vectors it holds items, whose vectors are read live, and trained; nothing in it goes stale. With `frozen`
+//! ones it holds the vectors as they were when the items came in, which get no gradient: for encoders that are too dear
+//! to run again. How stale they are is measured: [`Bank::staleness`].
+//!
+//! Each entry remembers q̂ of its item as it was then: the distribution that it was drawn from, when the stream drifts.
 
 use std::collections::VecDeque;
+
+use super::Vectors;
+use super::frequency::Frequencies;
+
+/// Entries that [`Bank::staleness`] looks at.
+const SAMPLE: usize = 256;
+
+/// One positive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entry {
+    /// The item's row.
+    pub item: u32,
+    /// Number of its event.
+    pub event: u64,
+    /// q̂ of the item, its own batch included.
+    pub frequency: f64,
+}
 
 /// First in, first out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bank {
     capacity: usize,
-    items: VecDeque<u32>,
+    /// Entries leave when they are so many events old.
+    max_age: u64,
+    entries: VecDeque<Entry>,
+    /// One behind the other, as many as entries; empty where vectors are fresh.
+    vectors: VecDeque<f32>,
+    frozen: bool,
+    /// Events so far.
+    now: u64,
+}
+
+/// What is in a bank, how old and how stale.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BankState {
+    /// Entries.
+    pub entries: usize,
+    /// Events since the mean entry came in.
+    pub mean_age: Option<f64>,
+    /// Events since the oldest entry came in.
+    pub oldest: Option<u64>,
+    /// Mean cosine of frozen and current vectors; 1 where vectors are fresh.
+    pub staleness: Option<f64>,
 }
 
 impl Bank {
-    /// An empty bank for `capacity` items.
-    pub fn new(capacity: usize) -> Self {
-        Self { capacity, items: VecDeque::with_capacity(capacity) }
+    /// An empty bank for `capacity` items, none older than `max_age` events (0: of any age).
+    pub fn new(capacity: usize, max_age: u64, frozen: bool) -> Self {
+        let max_age = if max_age == 0 { u64::MAX } else { max_age };
+        let entries = VecDeque::with_capacity(capacity);
+        Self { capacity, max_age, entries, vectors: VecDeque::new(), frozen, now: 0 }
     }
 
-    /// Adds items; the oldest leave beyond the capacity.
-    pub fn push(&mut self, items: &[u32]) {
-        let newest = &items[items.len().saturating_sub(self.capacity)..];
-        let excess = (self.items.len() + newest.len()).saturating_sub(self.capacity);
-        self.items.drain(..excess);
-        self.items.extend(newest);
+    /// As [`Self::entries`], [`Self::frozen_vectors`] and [`Self::now`] gave it; `None` where the vectors are not as many.
+    pub fn with_entries(mut self, entries: Vec<Entry>, vectors: Vec<f32>, dim: usize, now: u64) -> Option<Self> {
+        let wanted = if self.frozen { entries.len() * dim } else { 0 };
+        if vectors.len() != wanted || entries.len() > self.capacity {
+            return None;
+        }
+        (self.entries, self.vectors, self.now) = (entries.into(), vectors.into(), now);
+        Some(self)
     }
 
-    /// The items, oldest first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> {
-        self.items.iter().copied()
+    /// Adds items; the oldest leave beyond the capacity and the age.
+    pub fn push(&mut self, items: &[u32], frequencies: &Frequencies, vectors: &dyn Vectors) {
+        let dim = if self.frozen { vectors.dim() } else { 0 };
+        let skipped = items.len().saturating_sub(self.capacity);
+        self.drop_oldest((self.entries.len() + items.len() - skipped).saturating_sub(self.capacity), dim);
+        let mut vector = vec![0.0; dim];
+        for (place, item) in items.iter().enumerate().skip(skipped) {
+            let event = self.now + place as u64;
+            self.entries.push_back(Entry { item: *item, event, frequency: frequencies.frequency(*item) });
+            if self.frozen {
+                vectors.vector(*item, &mut vector);
+                self.vectors.extend(&vector);
+            }
+        }
+        self.now += items.len() as u64;
+        let oldest = self.now.saturating_sub(self.max_age);
+        let aged = self.entries.iter().take_while(|entry| entry.event < oldest).count();
+        self.drop_oldest(aged, dim);
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn drop_oldest(&mut self, entries: usize, dim: usize) {
+        self.entries.drain(..entries);
+        self.vectors.drain(..entries * dim);
+    }
 
-    #[test]
-    fn the_oldest_leave() {
-        let mut bank = Bank::new(3);
-        bank.push(&[1, 2]);
-        bank.push(&[3, 4]);
-        assert_eq!(bank.iter().collect::<Vec<_>>(), [2, 3, 4]);
-        bank.push(&[5, 6, 7, 8]);
-        assert_eq!(bank.iter().collect::<Vec<_>>(), [6, 7, 8]);
-        let mut none = Bank::new(0);
-        none.push(&[1]);
-        assert_eq!(none.iter().len(), 0);
+    /// The entries, oldest first.
+    pub fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
+    /// Whether vectors are frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// The frozen vectors, one behind the other.
+    pub fn frozen_vectors(&self) -> &VecDeque<f32> {
+        &self.vectors
+    }
+
+    /// Events so far.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Writes the frozen vector of entry `slot` to `out`.
+    pub fn frozen_vector(&self, slot: usize, out: &mut [f32]) {
+        let range = slot * out.len()..(slot + 1) * out.len();
+        out.iter_mut().zip(self.vectors.range(range)).for_each(|(out, number)| *out = *number);
+    }
+
+    /// How old and how stale it is; staleness from evenly spaced entries, at most 256.
+    pub fn state(&self, current: &dyn Vectors) -> BankState {
+        let n = self.entries.len();
+        let age = |entry: &Entry| self.now - entry.event;
+        BankState {
+            entries: n,
+            mean_age: (n > 0).then(|| self.entries.iter().map(|entry| age(entry) as f64).sum::<f64>() / n as f64),
+            oldest: self.entries.front().map(age),
+            staleness: self.staleness(current),
+        }
+    }
+
+    fn staleness(&self, current: &dyn Vectors) -> Option<f64> {
+        if !self.frozen {
+            return (!self.entries.is_empty()).then_some(1.0);
+        }
+        let dim = current.dim();
+        let (mut then, mut now) = (vec![0.0; dim], vec![0.0; dim]);
+        let step = self.entries.len().div_ceil(SAMPLE).max(1);
+        let cosines = (0..self.entries.len()).step_by(step).map(|slot| {
+            self.frozen_vector(slot, &mut then);
+            current.vector(self.entries[slot].item, &mut now);
+            let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            product(&then, &now) / (product(&then, &then) * product(&now, &now)).sqrt().max(f64::MIN_POSITIVE)
+        });
+        let n = cosines.len();
+        (n > 0).then(|| cosines.sum::<f64>() / n as f64)
     }
 }

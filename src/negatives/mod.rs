@@ -7,27 +7,19 @@
 pub mod bank;
 pub mod candidates;
 pub mod frequency;
-pub mod uniform;
-pub mod unigram;
+pub mod ledger;
+pub mod live;
+pub mod noise;
+pub mod saved;
 
-use rand_pcg::Pcg64Mcg;
-
-use frequency::Frequencies;
-
-/// A distribution over the live items that negatives are drawn from, with exactly known probabilities.
-///
-/// A sampler's state is a function of the frequencies alone, so that it need not be saved: [`Self::rebuild`] brings
-/// back the same next draws.
-pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
-    /// Takes note of a batch: `items` were added to `frequencies`, which may also hold items never seen before.
-    fn observe(&mut self, frequencies: &Frequencies, items: &[u32]);
-
-    /// Makes the state anew from `frequencies`.
-    fn rebuild(&mut self, frequencies: &Frequencies);
-
-    /// Appends `draws` items to `out`; none where there is nothing to draw from.
-    fn draw(&self, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>);
-
-    /// The probability that one draw is `item`.
-    fn probability(&self, item: u32) -> f64;
+/// The items' vectors, as samplers see them.
+pub trait Vectors: Sync + std::fmt::Debug {
+    /// Numbers in a vector.
+    fn dim(&self) -> usize;
+    /// Vector of `item` as it is scored (norm 1 where the likeness is the cosine), written to `out` (dim numbers).
+    fn vector(&self, item: u32, out: &mut [f32]);
+    /// 1/τ.
+    fn inverse_temperature(&self) -> f32;
+    /// β.
+    fn beta(&self) -> f32;
 }

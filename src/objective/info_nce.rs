@@ -13,6 +13,7 @@ use crate::context::Batch;
 use crate::kernel::Kernel;
 use crate::kernel::info_nce::{Gradients, Problem, gradients};
 use crate::kernel::rows::add_scaled;
+use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 use crate::objective::problem::{Columns, NOT_OWN, PairTerms};
 use crate::objective::repetition;
@@ -41,6 +42,8 @@ pub struct InfoNce {
     pub weight: f32,
     /// Items may recur: learn ρ instead of masking own items.
     pub repeat: bool,
+    /// So many of a query's newest items are never its negatives.
+    pub mask_recent: usize,
     /// Step size.
     pub learning_rate: f32,
     /// Learn β.
@@ -80,7 +83,7 @@ impl InfoNce {
         model: &mut Model,
         batch: &Batch,
         queries: &Queries,
-        candidates: &Candidates,
+        (candidates, bank): (&Candidates, &Bank),
         scratch: &mut Scratch,
     ) -> LossStats {
         let n_queries = batch.n_queries();
@@ -88,11 +91,11 @@ impl InfoNce {
         let Scratch { columns, pairs, touched, gradients: found, .. } = &mut *scratch;
         let n_items = model.items.values.len();
         rayon::join(
-            || columns.gather(kernel, model, candidates),
+            || columns.gather(kernel, model, candidates, bank),
             || {
                 rayon::join(
                     || touched.gather(n_items, batch, queries, candidates),
-                    || pairs.gather(model, batch, candidates, self.repeat),
+                    || pairs.gather(model, batch, candidates, (self.repeat, self.mask_recent)),
                 )
             },
         );

@@ -7,6 +7,7 @@ use crate::context::Batch;
 use crate::kernel::Kernel;
 use crate::kernel::info_nce::Pairs;
 use crate::kernel::rows::{prefetch, scale};
+use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 
 /// How many rows ahead memory is asked for: together they take about as long as memory takes to answer.
@@ -25,14 +26,20 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Fills in both.
-    pub(super) fn gather(&mut self, kernel: Kernel, model: &Model, candidates: &Candidates) {
+    pub(super) fn gather(&mut self, kernel: Kernel, model: &Model, candidates: &Candidates, bank: &Bank) {
         let (stride, dim) = (model.stride(), model.dim());
         let beta = model.beta();
-        let n_columns = candidates.items.len();
+        let (n_columns, n_live) = (candidates.items.len(), candidates.n_live());
         self.vectors.resize_to(n_columns, stride);
         self.bias.resize(n_columns, 0.0);
         let columns = self.vectors.rows_mut().zip(&mut self.bias).with_min_len(32).enumerate();
         columns.for_each(|(column, (row, bias))| {
+            *bias = beta * candidates.log_frequency[column] - candidates.log_expected[column]
+                + log_multiplicity(candidates.multiplicity[column]);
+            row[dim..].fill(0.0);
+            if column >= n_live {
+                return bank.frozen_vector(candidates.frozen[column - n_live] as usize, &mut row[..dim]);
+            }
             let item = candidates.items[column] as usize;
             if let Some(soon) = candidates.items.get(column + AHEAD) {
                 prefetch(model.items.values.row(*soon as usize));
@@ -40,9 +47,6 @@ impl Columns {
             // Needed when the rows are moved.
             prefetch(model.items.sums.row(item));
             scale(kernel, &mut row[..dim], model.items.values.row(item), model.inverse_norms[item]);
-            row[dim..].fill(0.0);
-            *bias = beta * candidates.log_frequency[column] - candidates.log_expected[column]
-                + log_multiplicity(candidates.multiplicity[column]);
         });
     }
 }
@@ -61,8 +65,14 @@ pub(super) struct PairTerms {
 
 impl PairTerms {
     /// Finds them. In the row of its own positive a column counts once: further draws are taken off again. Where own items
-    /// may recur (`repeat`) they carry ρ; otherwise they are masked.
-    pub(super) fn gather(&mut self, model: &Model, batch: &Batch, candidates: &Candidates, repeat: bool) {
+    /// may recur (`repeat`) they carry ρ, but for the newest `mask_recent`; otherwise they are masked.
+    pub(super) fn gather(
+        &mut self,
+        model: &Model,
+        batch: &Batch,
+        candidates: &Candidates,
+        (repeat, mask_recent): (bool, usize),
+    ) {
         let Self { positives, own: pair_own, starts, columns, terms } = self;
         for numbers in [&mut *positives, pair_own, starts, columns] {
             numbers.clear();
@@ -77,14 +87,28 @@ impl PairTerms {
             columns.push(column);
             terms.push(-log_multiplicity(candidates.multiplicity[column as usize]));
             pair_own.push(NOT_OWN);
+            if let Some(column) = candidates.frozen_column(positive) {
+                columns.push(column);
+                terms.push(f32::NEG_INFINITY);
+                pair_own.push(NOT_OWN);
+            }
+            let context = batch.context(query);
+            let recent = &context[..mask_recent.min(context.len())];
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                let Some(column) = candidates.column(own.item) else { continue };
-                let term = if repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
+                let found = [candidates.column(own.item), candidates.frozen_column(own.item)];
+                if found == [None, None] {
+                    continue;
+                }
+                let masked = !repeat || recent.contains(&own.item);
                 if own.item != positive {
-                    columns.push(column);
-                    terms.push(term);
-                    pair_own.push(place);
+                    let term = if masked { f32::NEG_INFINITY } else { model.repetition.term(own.buckets) };
+                    for column in found.into_iter().flatten() {
+                        columns.push(column);
+                        terms.push(term);
+                        pair_own.push(if masked { NOT_OWN } else { place });
+                    }
                 } else if repeat {
+                    let term = model.repetition.term(own.buckets);
                     terms[at_positive] += term;
                     pair_own[at_positive] = place;
                 }

@@ -63,7 +63,7 @@ impl Touched {
         let Self { items, columns, starts, uses, chunks, places, step, products, .. } = self;
         places.resize(n_items, (0, 0));
         items.clear();
-        for item in candidates.items.iter().chain(&batch.contexts) {
+        for item in candidates.items[..candidates.n_live()].iter().chain(&batch.contexts) {
             let mark = &mut places[*item as usize];
             if mark.0 != *step {
                 mark.0 = *step;
@@ -78,7 +78,7 @@ impl Touched {
         for (place, item) in items.iter().enumerate() {
             places[*item as usize].1 = place as u32;
         }
-        for (column, item) in candidates.items.iter().enumerate() {
+        for (column, item) in candidates.items[..candidates.n_live()].iter().enumerate() {
             columns[places[*item as usize].1 as usize] = column as u32;
         }
         // Counted two places up, summed, and moved on while filling in: then each start is where it belongs.

@@ -15,6 +15,7 @@ use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::{add_scaled, inverse_norm, prefetch};
 use crate::kernel::{Kernel, LANES};
+use crate::negatives::Vectors;
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
 use crate::table::rows::start;
 
@@ -43,6 +44,24 @@ pub struct Model {
     likeness: Likeness,
     seed: u64,
     start_scale: f32,
+}
+
+impl Vectors for Model {
+    fn dim(&self) -> usize {
+        self.dim()
+    }
+
+    fn vector(&self, item: u32, out: &mut [f32]) {
+        self.served(item as usize, out);
+    }
+
+    fn inverse_temperature(&self) -> f32 {
+        self.inverse_temperature()
+    }
+
+    fn beta(&self) -> f32 {
+        self.beta()
+    }
 }
 
 impl Model {

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use super::info_nce::{InfoNce, LossStats, Scratch};
 use super::score::{Model, Queries};
-use crate::config::{Config, layers};
+use crate::config::{BankVectors, Config, layers};
 use crate::context::Batch;
 use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::kernel::Kernel;
 use crate::negatives::bank::Bank;
-use crate::negatives::candidates::{Candidates, NoiseMix};
+use crate::negatives::candidates::{BankFrequency, Candidates};
 use crate::negatives::frequency::Frequencies;
+use crate::negatives::live::LiveItems;
+use crate::negatives::noise::mix::NoiseMix;
+use crate::negatives::noise::{Asking, Scene, Seen};
 use crate::table::adagrad::START;
 
 /// One batch of a small world, with everything that a step reads.
@@ -20,6 +23,7 @@ struct World {
     model: Model,
     batch: Batch,
     candidates: Candidates,
+    bank: Bank,
 }
 
 fn world(flags: &[&str]) -> World {
@@ -44,22 +48,30 @@ fn world(flags: &[&str]) -> World {
     for (place, number) in model.repetition.parameters.values.iter_mut().enumerate() {
         *number = (place as f32 * 0.7).sin() * 0.3;
     }
-    let mut frequencies = Frequencies::new(40.0);
+    let mut frequencies = Frequencies::new(config.negatives.half_life.events());
     frequencies.grow(7);
     frequencies.add(&batch.items);
-    let mut bank = Bank::new(8);
-    bank.push(&[6, 1, 0, 1, 4]);
+    let mut live = LiveItems::new(u64::MAX);
+    live.observe(&batch.items);
+    let mut bank = Bank::new(8, 0, config.negatives.bank_vectors == BankVectors::Frozen);
+    bank.push(&[6, 1, 0, 1, 4], &frequencies, &model);
+    // What is frozen is not what is there now.
+    for table in [Some(&mut model.items), model.contexts.as_mut()].into_iter().flatten() {
+        table.values.chunks_mut().flatten().for_each(|number| *number = -*number * 0.9 + 0.05);
+    }
+    model.refresh_all_norms();
+    let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
     let mut noise = NoiseMix::new(&config.negatives.noise.terms());
-    noise.rebuild(&frequencies);
+    noise.observe(scene, Seen { items: &batch.items, ..Seen::default() });
     let mut candidates = Candidates::default();
     let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
-    candidates.gather(positives, &bank, &mut noise, &frequencies, (1, 0));
-    World { config, model, batch, candidates }
+    candidates.gather(positives, (&bank, BankFrequency::Now), &mut noise, scene, Asking::default(), (1, 0));
+    World { config, model, batch, candidates, bank }
 }
 
 /// The mean loss, from the formula alone: no merging, no tiles, every draw a column of its own.
 fn loss(world: &World, model: &Model) -> f64 {
-    let World { config, batch, candidates, .. } = world;
+    let World { config, batch, candidates, bank, .. } = world;
     let wide = |row: &[f32]| row.iter().map(|number| f64::from(*number)).collect::<Vec<f64>>();
     let cosine = config.model.likeness == crate::config::Likeness::Cosine;
     let unit = |mut row: Vec<f64>| {
@@ -94,8 +106,15 @@ fn loss(world: &World, model: &Model) -> f64 {
             batch.own(query).iter().map(|own| (own.item, f64::from(model.repetition.term(own.buckets)))).collect();
         let logit = |column: usize| {
             let item = candidates.items[column];
-            let likeness: f64 =
-                vector.iter().zip(unit(wide(model.items.values.row(item as usize)))).map(|(a, b)| a * b).sum();
+            let candidate = match column.checked_sub(candidates.n_live()) {
+                None => unit(wide(model.items.values.row(item as usize))),
+                Some(place) => {
+                    let mut frozen = vec![0.0; model.dim()];
+                    bank.frozen_vector(candidates.frozen[place] as usize, &mut frozen);
+                    wide(&frozen)
+                }
+            };
+            let likeness: f64 = vector.iter().zip(candidate).map(|(a, b)| a * b).sum();
             let term = if config.evaluate.repeat { own.get(&item).copied().unwrap_or(0.0) } else { 0.0 };
             likeness * inverse_temperature + beta * f64::from(candidates.log_frequency[column])
                 - f64::from(candidates.log_expected[column])
@@ -104,8 +123,11 @@ fn loss(world: &World, model: &Model) -> f64 {
         let mut weight = 0.0;
         let mut positive_logit = 0.0;
         for (column, item) in candidates.items.iter().enumerate() {
-            let masked = !config.evaluate.repeat && own.contains_key(item);
-            let draws = if *item == positive {
+            let recent = context.iter().take(config.negatives.mask_recent).any(|recent| recent == item);
+            let masked = own.contains_key(item) && (!config.evaluate.repeat || recent);
+            let draws = if *item == positive && column >= candidates.n_live() {
+                0
+            } else if *item == positive {
                 positive_logit = logit(column);
                 1
             } else if masked {
@@ -124,6 +146,7 @@ fn take_step(world: &World, model: &mut Model) -> LossStats {
     let objective = InfoNce {
         weight: 1.0,
         repeat: world.config.evaluate.repeat,
+        mask_recent: world.config.negatives.mask_recent,
         learning_rate: 0.05,
         learn_popularity: true,
         learn_temperature: true,
@@ -131,7 +154,7 @@ fn take_step(world: &World, model: &mut Model) -> LossStats {
     let mut queries = Queries::default();
     let kernel = Kernel::detect();
     model.queries(kernel, &world.batch, &mut queries);
-    objective.step(kernel, model, &world.batch, &queries, &world.candidates, &mut Scratch::default())
+    objective.step(kernel, model, &world.batch, &queries, (&world.candidates, &world.bank), &mut Scratch::default())
 }
 
 /// Every number of the model, as (name, value, Adagrad's sum).
@@ -166,6 +189,9 @@ fn a_step_follows_the_gradient_of_the_loss() {
         &["evaluate.repeat=true"],
         &["context.context_rows=false", "context.user_row=true"],
         &["model.likeness=dot", "evaluate.repeat=true", "context.user_row=true"],
+        &["evaluate.repeat=true", "negatives.mask_recent=1"],
+        &["evaluate.repeat=true", "negatives.bank_vectors=frozen"],
+        &["negatives.bank_vectors=frozen"],
         &["negatives.noise=[{sampler=\"uniform\",draws=9},{sampler=\"unigram\",draws=7,power=0.5}]"],
     ] {
         let world = world(flags);

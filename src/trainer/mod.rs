@@ -11,21 +11,27 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+mod negatives;
 pub mod snapshot;
 pub mod state;
 
-use crate::config::{Config, Objective};
+use crate::config::{BankFrequencyKind, Config, Objective};
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{Ranking, Standing};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::kernel::Kernel;
-use crate::negatives::candidates::{Candidates, NoiseMix};
+use crate::negatives::candidates::{BankFrequency, Candidates};
+use crate::negatives::ledger::Watch;
+use crate::negatives::noise::{Asking, Scene, Seen, Shown};
 use crate::objective::info_nce::{InfoNce, LossStats, Scratch};
 use crate::objective::score::Queries;
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
 use state::State;
+
+/// A batch is closed, however few events it has, when so many times its size were shown meanwhile.
+const SHOWN_PER_EVENT: usize = 64;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,7 +60,10 @@ pub struct Trainer {
     kinds: Vec<String>,
     repeat: bool,
     share: f64,
-    noise: NoiseMix,
+    exposure_kinds: Vec<String>,
+    mask_recent: usize,
+    bank_frequency: BankFrequency,
+    ledger_share: f64,
     popularity: PopularityOrder,
     ranking: Ranking,
     streams: Vec<Stream>,
@@ -63,15 +72,46 @@ pub struct Trainer {
     queries: Queries,
     candidates: Candidates,
     scratch: Scratch,
+    asked: Asked,
+}
+
+/// What samplers are told of a batch, and of its queries.
+#[derive(Debug, Default)]
+struct Asked {
+    pairs: Vec<(u32, u32)>,
+    last_items: Vec<u32>,
+    users: Vec<u32>,
+    shown: Vec<Shown>,
 }
 
 /// What was read since the last step.
 #[derive(Debug, Default)]
 struct Waiting {
     events: Vec<Interaction>,
+    /// What users were shown, each with the number of `events` before it.
+    shown: Vec<(usize, Interaction)>,
     counts: EventCounts,
     /// Next offset by index of the stream, where it moved.
     next: Vec<Option<u64>>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.shown.is_empty()
+    }
+}
+
+impl Asked {
+    /// Takes note of the queries of `batch`.
+    fn note(&mut self, batch: &Batch) {
+        let queries = 0..batch.n_queries();
+        self.last_items.clear();
+        self.last_items.extend(queries.clone().map(|query| batch.context(query)[0]));
+        self.users.clear();
+        self.users.extend(queries.clone().map(|query| batch.user(query)));
+        self.pairs.clear();
+        self.pairs.extend(self.last_items.iter().zip(queries).map(|(before, query)| (*before, batch.positive(query))));
+    }
 }
 
 impl Trainer {
@@ -88,8 +128,6 @@ impl Trainer {
             Objective::Name(_) => 1.0,
             Objective::List(terms) => terms[0].weight,
         };
-        let mut noise = NoiseMix::new(&config.negatives.noise.terms());
-        noise.rebuild(&state.frequencies);
         let popularity = PopularityOrder::new(&state.frequencies);
         Ok(Self {
             state,
@@ -98,6 +136,7 @@ impl Trainer {
             objective: InfoNce {
                 weight: weight as f32,
                 repeat: config.evaluate.repeat,
+                mask_recent: config.negatives.mask_recent,
                 learning_rate: config.train.learning_rate as f32,
                 learn_popularity: config.model.learn_popularity,
                 learn_temperature: config.model.learn_temperature,
@@ -108,7 +147,13 @@ impl Trainer {
             kinds: config.positives.kinds.clone(),
             repeat: config.evaluate.repeat,
             share: config.evaluate.share,
-            noise,
+            exposure_kinds: config.negatives.exposure_kinds.clone(),
+            mask_recent: config.negatives.mask_recent,
+            bank_frequency: match config.negatives.bank_frequency {
+                BankFrequencyKind::Now => BankFrequency::Now,
+                BankFrequencyKind::Then => BankFrequency::Then,
+            },
+            ledger_share: config.negatives.ledger_share,
             popularity,
             ranking: Ranking::default(),
             streams: Vec::new(),
@@ -117,6 +162,7 @@ impl Trainer {
             queries: Queries::default(),
             candidates: Candidates::default(),
             scratch: Scratch::default(),
+            asked: Asked::default(),
         })
     }
 
@@ -132,6 +178,10 @@ impl Trainer {
     /// If the record's stream was not named.
     pub fn take(&mut self, record: Record) -> Option<StepReport> {
         let event = match record.outcome {
+            Ok(event) if self.exposure_kinds.iter().any(|kind| *kind == event.kind) => {
+                self.waiting.shown.push((self.waiting.events.len(), event));
+                None
+            }
             Ok(event) if self.kinds.is_empty() || self.kinds.iter().any(|kind| *kind == event.kind) => Some(Ok(event)),
             Ok(_) => None,
             Err(rejection) => Some(Err(rejection.reason)),
@@ -157,7 +207,9 @@ impl Trainer {
             if self.waiting.events.len() == self.batch_size {
                 return Some(self.step());
             }
-        } else if self.waiting.events.is_empty() {
+        } else if self.waiting.shown.len() >= self.batch_size * SHOWN_PER_EVENT {
+            return Some(self.step());
+        } else if self.waiting.is_empty() {
             // No batch is begun: what is not trained on need not wait for one.
             self.settle();
         }
@@ -166,7 +218,7 @@ impl Trainer {
 
     /// The declared end: closes a short batch, and takes in what came after the last event.
     pub fn finish(&mut self) -> Option<StepReport> {
-        if self.waiting.events.is_empty() {
+        if self.waiting.is_empty() {
             self.settle();
             return None;
         }
@@ -192,8 +244,8 @@ impl Trainer {
             kernel,
             pool,
             objective,
-            noise,
             batch,
+            asked,
             queries,
             candidates,
             scratch,
@@ -205,15 +257,27 @@ impl Trainer {
         let n_known = state.items.len();
         let first_event = state.events.used;
         batch.clear(first_event);
-        for event in &waiting.events {
+        asked.shown.clear();
+        let mut shown = waiting.shown.iter().peekable();
+        for (place, event) in waiting.events.iter().enumerate() {
+            while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
+                asked.shown.extend(state.show(shown));
+            }
             let item = state.add_item(&event.item);
             let n_users = state.users.ids.len();
             state.users.capture(batch, &event.user, item, event.timestamp);
             if state.users.ids.len() > n_users {
                 state.model.add_user(&event.user);
             }
+            if !self.exposure_kinds.is_empty() {
+                asked.shown.push(Shown { user: batch.users[place], item, chosen: true });
+            }
         }
+        asked.shown.extend(shown.filter_map(|(_, shown)| state.show(shown)));
+        asked.note(batch);
+        let last_shown = waiting.shown.last().map_or(0, |(_, shown)| shown.timestamp);
         let (seed, share, repeat) = (self.seed, self.share, self.repeat);
+        let (bank_frequency, ledger_share, mask_recent) = (self.bank_frequency, self.ledger_share, self.mask_recent);
         let report = pool.install(|| {
             let standing = Standing {
                 model: &state.model,
@@ -224,13 +288,17 @@ impl Trainer {
                 n_known,
                 repeat,
             };
-            let chosen = (0..batch.n_queries())
-                .filter(|query| is_chosen(seed, first_event + u64::from(batch.with_context[*query]), share));
+            let chosen = (0..batch.n_queries()).filter(|query| {
+                is_chosen(seed, "evaluate", first_event + u64::from(batch.with_context[*query]), share)
+            });
             ranking.prepare(*kernel, standing, batch, chosen);
 
             // Ranking reads the model, and the rest moves everything but the model.
-            let State { model, frequencies, occurrences, last_event, bank, items, steps, .. } = &mut *state;
+            let State { model, frequencies, live, noise, occurrences, last_event, bank, items, steps, .. } =
+                &mut *state;
             let trains = batch.n_queries() >= 2;
+            let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
+            let (bank, random) = ((&*bank, bank_frequency), (seed, *steps));
             let (ranked, ()) = rayon::join(
                 || {
                     model.queries(*kernel, batch, queries);
@@ -238,28 +306,58 @@ impl Trainer {
                 },
                 || {
                     popularity.add(frequencies, items.len(), &batch.items);
-                    noise.observe(frequencies, &batch.items);
+                    live.observe(&batch.items);
+                    let scene = Scene { frequencies, live, vectors: model };
+                    noise.observe(scene, Seen { items: &batch.items, pairs: &asked.pairs, shown: &asked.shown });
                     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
                         occurrences[*item as usize] += 1;
                         last_event[*item as usize] = *timestamp;
                     }
-                    if trains {
-                        let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
-                        candidates.gather(positives, bank, noise, frequencies, (seed, *steps));
+                    if trains && !noise.depends_on_queries() {
+                        candidates.gather(positives.clone(), bank, noise, scene, Asking::default(), random);
                     }
                 },
             );
+            if trains && noise.depends_on_queries() {
+                let scene = Scene { frequencies, live, vectors: &*model };
+                let stride = model.stride();
+                let queries = queries.unit.view().to_slice().expect("standard layout");
+                let Asked { last_items, users, .. } = &*asked;
+                let asking = Asking { last_items, users, queries, stride, others: &[] };
+                candidates.gather(positives, bank, noise, scene, asking, random);
+            }
             state.tally.add(first_event, &ranked);
+            let end = first_event + batch.len() as u64;
+            if trains && ledger_share > 0.0 {
+                let chosen = |query: &usize| {
+                    is_chosen(seed, "ledger", first_event + u64::from(batch.with_context[*query]), ledger_share)
+                };
+                let chosen: Vec<usize> = (0..batch.n_queries()).filter(chosen).collect();
+                let settled: Vec<Vec<u32>> =
+                    chosen.iter().map(|query| batch.settled(*query, repeat, mask_recent)).collect();
+                state.ledger.watch(
+                    candidates,
+                    (&state.bank, &state.noise),
+                    &state.occurrences,
+                    end,
+                    chosen.iter().zip(&settled).map(|(query, settled)| Watch {
+                        user: batch.user(*query),
+                        event: first_event + u64::from(batch.with_context[*query]),
+                        settled,
+                    }),
+                );
+            }
+            state.ledger.judge(first_event, &batch.users, &batch.items);
             let mut loss = LossStats::default();
             if trains {
-                loss = objective.step(*kernel, &mut state.model, batch, queries, candidates, scratch);
+                loss = objective.step(*kernel, &mut state.model, batch, queries, (candidates, &state.bank), scratch);
             }
-            state.bank.push(&batch.items);
+            state.bank.push(&batch.items, &state.frequencies, &state.model);
             StepReport {
                 loss,
                 events: batch.len(),
                 ranked: ranked.len(),
-                last_event: batch.timestamps.last().copied().unwrap_or_default(),
+                last_event: batch.timestamps.last().copied().unwrap_or(last_shown),
             }
         });
         state.users.trim(batch);
@@ -268,6 +366,7 @@ impl Trainer {
             state.last_loss = (report.loss.loss, report.loss.information_bound);
         }
         waiting.events.clear();
+        waiting.shown.clear();
         self.settle();
         report
     }
@@ -283,7 +382,7 @@ impl Trainer {
     }
 }
 
-/// Whether event `event` of the stream belongs to the ranked share: a function of its number alone.
-fn is_chosen(seed: u64, event: u64, share: f64) -> bool {
-    share >= 1.0 || (stable_hash(seed ^ event.rotate_left(32), &["evaluate"]) >> 11) as f64 * (-53f64).exp2() < share
+/// Whether event `event` of the stream belongs to the share that is ranked, or watched: a function of its number alone.
+fn is_chosen(seed: u64, purpose: &str, event: u64, share: f64) -> bool {
+    share >= 1.0 || (stable_hash(seed ^ event.rotate_left(32), &[purpose]) >> 11) as f64 * (-53f64).exp2() < share
 }

@@ -7,6 +7,8 @@
 //! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
 //! | `numbers.parquet` | the learned numbers that belong to no row |
 //! | `bank.parquet` | the bank, oldest first |
+//! | `noise.parquet` | the live items, and what each sampler keeps |
+//! | `ledger.json` | the negatives that are being watched, and those that turned out false |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
 
 use std::io::Write;
@@ -17,6 +19,7 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use super::negatives;
 use super::state::{State, retention};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
@@ -26,8 +29,7 @@ use crate::config::{Config, Likeness};
 use crate::context::memory::Remembered;
 use crate::context::users::{User, Users};
 use crate::evaluate::tally::Tally;
-use crate::negatives::bank::Bank;
-use crate::negatives::frequency::Frequencies;
+use crate::negatives::frequency::{Fading, Frequencies};
 use crate::objective::score::Model;
 use crate::table::adagrad::{Parameters, TrainedRows};
 use crate::table::ids::Ids;
@@ -38,13 +40,13 @@ pub const ITEMS: &str = "items.parquet";
 const ITEM_STATE: &str = "item_state.parquet";
 const USERS: &str = "users.parquet";
 const NUMBERS: &str = "numbers.parquet";
-const BANK: &str = "bank.parquet";
 const WORKER: &str = "worker.json";
 
 #[derive(Serialize, Deserialize)]
 struct Worker {
-    frequency_weight: f64,
-    frequency_total: f64,
+    /// By half-life: weight of an event, and total.
+    frequency_scales: Vec<[f64; 2]>,
+    frequency_evidence: Vec<f64>,
     last_loss: (f64, f64),
     evaluation: Tally,
 }
@@ -67,7 +69,10 @@ pub fn save(
         users,
         model,
         frequencies,
-        bank,
+        live: _,
+        noise: _,
+        bank: _,
+        ledger: _,
         tally,
         steps,
         last_loss,
@@ -78,13 +83,13 @@ pub fn save(
     save_item_state(&mut draft, model, frequencies)?;
     save_users(&mut draft, users, model)?;
     save_numbers(&mut draft, model)?;
-    let field = Field::new("item", DataType::UInt32, false);
-    let banked: Vec<u32> = bank.iter().collect();
-    columns::write(&mut draft, BANK, vec![field], banked.len(), Layout::Internal, |range| {
-        vec![numbers::<UInt32Type>(banked[range].iter().copied())]
-    })?;
-    let (frequency_weight, frequency_total, _) = frequencies.parts();
-    let worker = Worker { frequency_weight, frequency_total, last_loss: *last_loss, evaluation: tally.clone() };
+    negatives::save(&mut draft, state)?;
+    let worker = Worker {
+        frequency_scales: frequencies.fadings().iter().map(Fading::scale_parts).collect(),
+        frequency_evidence: frequencies.evidence().to_vec(),
+        last_loss: *last_loss,
+        evaluation: tally.clone(),
+    };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
 
     let configuration = lasting(config);
@@ -150,19 +155,26 @@ fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
     vectors(flat, rows.dim())
 }
 
+/// The counts of the `index`-th half-life.
+fn frequency_column(index: usize) -> String {
+    format!("frequency_{index}")
+}
+
 fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
     let tables: Vec<(&str, &TrainedRows)> = [("item", Some(&model.items)), ("context", model.contexts.as_ref())]
         .into_iter()
         .filter_map(|(name, table)| table.map(|table| (name, table)))
         .collect();
-    let mut fields = vec![Field::new("frequency", DataType::Float64, false)];
+    let counts = frequencies.fadings();
+    let mut fields: Vec<Field> =
+        (0..counts.len()).map(|index| Field::new(frequency_column(index), DataType::Float64, false)).collect();
     for (name, table) in &tables {
         fields.push(vector_field(name, table.values.dim()));
         fields.push(vector_field(&format!("{name}_sums"), table.sums.dim()));
     }
-    let (_, _, counts) = frequencies.parts();
-    columns::write(draft, ITEM_STATE, fields, counts.len(), Layout::Internal, |range| {
-        let mut columns = vec![numbers::<Float64Type>(counts[range.clone()].iter().copied())];
+    columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
+        let column = |counts: &Fading| numbers::<Float64Type>(counts.relative()[range.clone()].iter().copied());
+        let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
         for (_, table) in &tables {
             columns.push(slice_of(&table.values, range.clone()));
             columns.push(slice_of(&table.sums, range.clone()));
@@ -260,10 +272,12 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(ITEMS, "items are missing or twice"));
     }
 
-    let mut counts = Vec::with_capacity(n_items);
+    let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.fadings().len()];
     let mut tables = [("item", Some(&mut state.model.items)), ("context", state.model.contexts.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {
-        counts.extend_from_slice(slice.numbers::<Float64Type>("frequency")?);
+        for (index, counts) in counts.iter_mut().enumerate() {
+            counts.extend_from_slice(slice.numbers::<Float64Type>(&frequency_column(index))?);
+        }
         for (name, table) in &mut tables {
             if let Some(table) = table {
                 read_rows(slice, name, table)?;
@@ -271,7 +285,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         }
         Ok(())
     })?;
-    if counts.len() != n_items {
+    if counts.iter().any(|counts| counts.len() != n_items) {
         return Err(damaged(ITEM_STATE, "it does not have a row for each item"));
     }
     state.model.refresh_all_norms();
@@ -328,31 +342,17 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(NUMBERS, "numbers are missing or of another length"));
     }
 
-    let mut banked = Vec::new();
-    columns::read(path, BANK, |slice| {
-        banked.extend_from_slice(slice.numbers::<UInt32Type>("item")?);
-        Ok(())
-    })?;
-    if !banked.iter().all(within) {
-        return Err(damaged(BANK, "it refers to items that are not there"));
-    }
     let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;
     let worker: Worker = serde_json::from_slice(&text).map_err(|error| damaged(WORKER, &error.to_string()))?;
 
-    let mut bank = Bank::new(config.negatives.bank);
-    bank.push(&banked);
-    state.frequencies =
-        Frequencies::from_parts(config.negatives.half_life, worker.frequency_weight, worker.frequency_total, counts);
-    Ok(State {
-        users,
-        bank,
-        tally: worker.evaluation,
-        steps: manifest.step,
-        last_loss: worker.last_loss,
-        events: manifest.events,
-        positions: manifest.positions.clone(),
-        ..state
-    })
+    let Worker { frequency_scales: scales, frequency_evidence: evidence, last_loss, evaluation } = worker;
+    let frequencies = Frequencies::from_parts(config.negatives.half_life.events(), &scales, counts, &evidence);
+    state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
+    (state.users, state.tally, state.last_loss) = (users, evaluation, last_loss);
+    (state.steps, state.events) = (manifest.step, manifest.events);
+    state.positions = manifest.positions.clone();
+    negatives::load(config, path, &mut state)?;
+    Ok(state)
 }
 
 fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {

@@ -1,12 +1,17 @@
 //! Everything that a worker must have to go on as if never stopped.
 
-use crate::config::Config;
+use crate::config::{BankVectors, Config};
 use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::evaluate::tally::Tally;
-use crate::event::EventCounts;
+use crate::event::{EventCounts, Interaction};
+use crate::negatives::Vectors;
 use crate::negatives::bank::Bank;
 use crate::negatives::frequency::Frequencies;
+use crate::negatives::ledger::Ledger;
+use crate::negatives::live::LiveItems;
+use crate::negatives::noise::mix::NoiseMix;
+use crate::negatives::noise::{Scene, Shown};
 use crate::objective::score::Model;
 use crate::position::Positions;
 use crate::table::ids::Ids;
@@ -26,8 +31,14 @@ pub struct State {
     pub model: Model,
     /// q̂.
     pub frequencies: Frequencies,
+    /// Which items can be drawn as noise.
+    pub live: LiveItems,
+    /// The samplers.
+    pub noise: NoiseMix,
     /// The newest positives.
     pub bank: Bank,
+    /// Negatives that turned out false.
+    pub ledger: Ledger,
     /// What the evaluation found.
     pub tally: Tally,
     /// Steps taken.
@@ -43,14 +54,18 @@ pub struct State {
 impl State {
     /// A model that has seen nothing.
     pub fn new(config: &Config) -> Self {
+        let negatives = &config.negatives;
         Self {
             items: Ids::default(),
             occurrences: Vec::new(),
             last_event: Vec::new(),
             users: Users::new(retention(config)),
             model: Model::new(config),
-            frequencies: Frequencies::new(config.negatives.half_life),
-            bank: Bank::new(config.negatives.bank),
+            frequencies: Frequencies::new(negatives.half_life.events()),
+            live: LiveItems::new(horizon(config)),
+            noise: NoiseMix::new(&negatives.noise.terms()),
+            bank: Bank::new(negatives.bank, negatives.bank_age, negatives.bank_vectors == BankVectors::Frozen),
+            ledger: Ledger::new(negatives.ledger_events),
             tally: Tally::new(0),
             steps: 0,
             last_loss: (0.0, 0.0),
@@ -68,6 +83,31 @@ impl State {
             self.last_event.push(0);
         }
         item
+    }
+
+    /// Rows of someone and of what they were shown; a new row for the user, `None` where the item is not known.
+    pub fn show(&mut self, shown: &Interaction) -> Option<Shown> {
+        let item = self.items.get(&shown.item)?;
+        let n_users = self.users.ids.len();
+        let user = self.users.row(&shown.user);
+        if self.users.ids.len() > n_users {
+            self.model.add_user(&shown.user);
+        }
+        Some(Shown { user, item, chosen: false })
+    }
+
+    /// What samplers see of it, and the samplers.
+    pub fn scene(&self) -> (Scene<'_>, &NoiseMix) {
+        let vectors: &dyn Vectors = &self.model;
+        (Scene { frequencies: &self.frequencies, live: &self.live, vectors }, &self.noise)
+    }
+}
+
+/// For how many events an item can be drawn after its last one.
+pub fn horizon(config: &Config) -> u64 {
+    match config.negatives.live_events {
+        0 => u64::MAX,
+        events => events,
     }
 }
 

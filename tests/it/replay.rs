@@ -178,7 +178,7 @@ fn another_configuration_is_refused_and_its_key_named() {
         ("model.dim=32", "model.dim = 64 there, 32 here"),
         ("seed=2", "seed = 1 there, 2 here"),
         ("negatives.noise=unigram", r#"negatives.noise = "none" there, "unigram" here"#),
-        ("negatives.half_life=inf", r#"negatives.half_life = 5000.0 there, "inf" here"#),
+        ("negatives.half_life=inf", r#"negatives.half_life = "auto" there, "inf" here"#),
         (r#"positives.kinds=["click"]"#, "positives.kinds"),
         ("evaluate.repeat=true", "evaluate.repeat"),
     ];

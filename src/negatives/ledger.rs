@@ -1,0 +1,236 @@
+//! The ledger of false negatives: of what a query was told not to want, how much did the same user choose soon after?
+//!
+//! A sample of the queries is watched for some events of the stream. Each column that such a query was scored against,
+//! other than its positive and what was masked, counts as used, for every proposal that brought it; as false, when the
+//! same user then chose it. Counts are taken when the time is over, so that every query had as long.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::bank::Bank;
+use super::candidates::Candidates;
+use super::noise::mix::NoiseMix;
+
+/// Bands of popularity: how often an item came before.
+pub const BANDS: [&str; 3] = ["1-9", "10-99", "100+"];
+/// The proposals besides the noise.
+pub const STREAM: [&str; 2] = ["batch", "bank"];
+/// So many proposals have a bit.
+const SOURCES: usize = 32;
+
+/// Negatives of watched queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// That queries were scored against.
+    pub used: u64,
+    /// That the same user chose soon after.
+    pub r#false: u64,
+}
+
+/// A batch of which queries are watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Watched {
+    /// Number of the event after its last.
+    end: u64,
+    /// (item, which proposals brought it, band), by item.
+    columns: Vec<(u32, u32, u8)>,
+    /// By user.
+    queries: Vec<Query>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Query {
+    user: u32,
+    event: u64,
+    /// The positive, what was masked, and what was already found false.
+    settled: Vec<u32>,
+    /// Columns found false.
+    found: Vec<u32>,
+    n_masked: u32,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Events that a query is watched for.
+    horizon: u64,
+    watched: VecDeque<Watched>,
+    /// By proposal, by band.
+    counts: Vec<[Count; BANDS.len()]>,
+    /// By user: how many of the queries are theirs; made anew on restore.
+    #[serde(skip)]
+    users: Vec<u16>,
+}
+
+/// A query to be watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch<'a> {
+    /// Row of the user.
+    pub user: u32,
+    /// Number of the event.
+    pub event: u64,
+    /// The positive, and what was masked.
+    pub settled: &'a [u32],
+}
+
+impl Ledger {
+    /// Watches each query for `horizon` events.
+    pub fn new(horizon: u64) -> Self {
+        Self { horizon, watched: VecDeque::new(), counts: Vec::new(), users: Vec::new() }
+    }
+
+    /// Brings back what is not written down; `None` where it refers to items or users that are not there.
+    pub fn restored(mut self, n_items: usize, n_users: usize) -> Option<Self> {
+        for watched in &self.watched {
+            let items = watched
+                .columns
+                .iter()
+                .all(|(item, _, band)| (*item as usize) < n_items && usize::from(*band) < BANDS.len());
+            let users = watched.queries.iter().all(|query| (query.user as usize) < n_users);
+            if !items || !users || !watched.columns.is_sorted() || !watched.queries.is_sorted_by_key(|query| query.user)
+            {
+                return None;
+            }
+            for query in &watched.queries {
+                count(&mut self.users, query.user, 1);
+            }
+        }
+        Some(self)
+    }
+
+    /// Watches some queries of a batch with these candidates, of which `end` is the number of the event after its last.
+    pub fn watch<'a>(
+        &mut self,
+        candidates: &Candidates,
+        (bank, noise): (&Bank, &NoiseMix),
+        occurrences: &[u64],
+        end: u64,
+        queries: impl Iterator<Item = Watch<'a>>,
+    ) {
+        let mut queries: Vec<Query> = queries
+            .map(|watch| {
+                let mut settled = watch.settled.to_vec();
+                settled.sort_unstable();
+                settled.dedup();
+                settled.retain(|item| candidates.column(*item).is_some() || candidates.frozen_column(*item).is_some());
+                let n_masked = settled.len() as u32;
+                Query { user: watch.user, event: watch.event, settled, found: Vec::new(), n_masked }
+            })
+            .collect();
+        if queries.is_empty() {
+            return;
+        }
+        queries.sort_by_key(|query| query.user);
+        queries.iter().for_each(|query| count(&mut self.users, query.user, 1));
+        let mut columns: Vec<(u32, u32, u8)> = Vec::with_capacity(candidates.items.len());
+        let band = |item: u32| match occurrences[item as usize] {
+            ..10 => 0,
+            10..100 => 1,
+            100.. => 2,
+        };
+        let sources = candidates.sources(bank, noise);
+        columns.extend(candidates.items.iter().zip(sources).map(|(item, sources)| (*item, sources, band(*item))));
+        columns.sort_unstable();
+        // An item may have a live and a frozen column.
+        columns.dedup_by(|next, first| {
+            first.1 |= if next.0 == first.0 { next.1 } else { 0 };
+            next.0 == first.0
+        });
+        self.watched.push_back(Watched { end, columns, queries });
+    }
+
+    /// Takes note of what users chose, `first_event` being the number of the first.
+    pub fn judge(&mut self, first_event: u64, users: &[u32], items: &[u32]) {
+        let chosen = users.iter().zip(items).zip(first_event..);
+        for ((user, item), event) in
+            chosen.filter(|((user, _), _)| self.users.get(**user as usize).is_some_and(|n| *n > 0))
+        {
+            for watched in &mut self.watched {
+                let first = watched.queries.partition_point(|query| query.user < *user);
+                let of_user = watched.queries[first..].iter_mut().take_while(|query| query.user == *user);
+                for query in of_user.filter(|query| query.event < event && event <= query.event + self.horizon) {
+                    let Err(place) = query.settled.binary_search(item) else { continue };
+                    if let Ok(column) = watched.columns.binary_search_by_key(item, |(item, _, _)| *item) {
+                        query.settled.insert(place, *item);
+                        query.found.push(column as u32);
+                    }
+                }
+            }
+        }
+        let now = first_event + items.len() as u64;
+        while self.watched.front().is_some_and(|watched| watched.end + self.horizon <= now) {
+            let watched = self.watched.pop_front().expect("it is there");
+            self.close(&watched);
+        }
+    }
+
+    fn close(&mut self, watched: &Watched) {
+        let masks = watched.columns.iter().fold(0, |all, (_, sources, _)| all | sources);
+        self.counts.resize((SOURCES - masks.leading_zeros() as usize).max(self.counts.len()), Default::default());
+        let mut tally = |(_, sources, band): &(u32, u32, u8), change: &dyn Fn(&mut Count)| {
+            (0..SOURCES).filter(|source| sources >> source & 1 == 1).for_each(|source| {
+                change(&mut self.counts[source][usize::from(*band)]);
+            });
+        };
+        let n_queries = watched.queries.len() as u64;
+        for column in &watched.columns {
+            let spared = |query: &&Query| {
+                query.settled.binary_search(&column.0).is_ok()
+                    && !query.found.iter().any(|found| watched.columns[*found as usize].0 == column.0)
+            };
+            let spared = watched.queries.iter().filter(spared).count() as u64;
+            tally(column, &|count| count.used += n_queries - spared);
+        }
+        for query in &watched.queries {
+            query.found.iter().for_each(|found| tally(&watched.columns[*found as usize], &|count| count.r#false += 1));
+            count(&mut self.users, query.user, -1);
+        }
+    }
+
+    /// By proposal (those of [`STREAM`], then the noise) and band.
+    pub fn counts(&self) -> &[[Count; BANDS.len()]] {
+        &self.counts
+    }
+}
+
+fn count(users: &mut Vec<u16>, user: u32, change: i16) {
+    users.resize(users.len().max(user as usize + 1), 0);
+    let queries = &mut users[user as usize];
+    *queries = queries.saturating_add_signed(change);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::negatives::candidates::BankFrequency;
+    use crate::negatives::noise::Asking;
+    use crate::negatives::noise::tests::Stream;
+
+    #[test]
+    fn what_is_chosen_in_time_was_a_false_negative() {
+        let mut stream = Stream::new(20, u64::MAX, None);
+        stream.add(&[10, 11, 12, 13, 10]);
+        let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
+        let positives = [10, 11, 12, 13, 10].into_iter();
+        let bank_frequency = BankFrequency::Now;
+        candidates.gather(positives, (&bank, bank_frequency), &mut noise, stream.scene(), Asking::default(), (1, 0));
+        let mut occurrences = vec![5; 20];
+        occurrences[12] = 50;
+        let mut ledger = Ledger::new(100);
+        // User 1's positive is 10, and 13 was masked.
+        let watch = Watch { user: 1, event: 7, settled: &[13, 10] };
+        ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch].into_iter());
+        // Before the query; not the user; the masked one; then, twice, a false negative; then one too late.
+        ledger.judge(0, &[1, 2, 1, 1, 1, 1, 1, 1], &[12, 12, 12, 12, 12, 12, 12, 12]);
+        ledger.judge(8, &[2, 1, 1, 1], &[12, 13, 12, 12]);
+        ledger.judge(12, &[0; 95], &[0; 95]);
+        assert_eq!(ledger.counts().len(), 0);
+        ledger.judge(107, &[1], &[11]);
+        let [used, found] = [|count: &Count| count.used, |count: &Count| count.r#false]
+            .map(|of| ledger.counts()[0].iter().map(of).collect::<Vec<_>>());
+        assert_eq!((used, found), (vec![1, 1, 0], vec![1, 1, 0]));
+        ledger.judge(108, &[1], &[11]);
+        assert_eq!(ledger.counts()[0][0], Count { used: 1, r#false: 1 });
+    }
+}

@@ -1,0 +1,132 @@
+//! Which items are alive: seen, and not longer ago than the horizon.
+
+use std::collections::VecDeque;
+
+use super::saved::{Saved, SavedError};
+
+const DEAD: u32 = u32::MAX;
+
+/// The live items, in an order that changes as they come and go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveItems {
+    /// An item lives on for so many events after its last one.
+    horizon: u64,
+    /// Events so far.
+    now: u64,
+    items: Vec<u32>,
+    /// By item: its place in `items`.
+    places: Vec<u32>,
+    /// By item: number of its last event. Kept only where the horizon is finite.
+    last: Vec<u64>,
+    /// (number, item) of the events within the horizon.
+    queue: VecDeque<(u64, u32)>,
+    died: Vec<u32>,
+}
+
+impl LiveItems {
+    /// Nobody yet; `horizon` of `u64::MAX`: what lives once lives for ever.
+    pub fn new(horizon: u64) -> Self {
+        Self {
+            horizon,
+            now: 0,
+            items: Vec::new(),
+            places: Vec::new(),
+            last: Vec::new(),
+            queue: VecDeque::new(),
+            died: Vec::new(),
+        }
+    }
+
+    /// Takes a batch of events in.
+    pub fn observe(&mut self, items: &[u32]) {
+        self.died.clear();
+        for item in items {
+            let place = *item as usize;
+            if place >= self.places.len() {
+                self.places.resize(place + 1, DEAD);
+            }
+            if self.places[place] == DEAD {
+                self.places[place] = self.items.len() as u32;
+                self.items.push(*item);
+            }
+            if self.horizon < u64::MAX {
+                self.last.resize(self.places.len(), 0);
+                self.last[place] = self.now;
+                self.queue.push_back((self.now, *item));
+            }
+            self.now += 1;
+        }
+        while let Some((number, item)) = self.queue.front().copied()
+            && number.saturating_add(self.horizon) < self.now
+        {
+            self.queue.pop_front();
+            if self.last[item as usize] == number {
+                self.bury(item);
+            }
+        }
+    }
+
+    fn bury(&mut self, item: u32) {
+        let place = std::mem::replace(&mut self.places[item as usize], DEAD);
+        self.items.swap_remove(place as usize);
+        if let Some(moved) = self.items.get(place as usize) {
+            self.places[*moved as usize] = place;
+        }
+        self.died.push(item);
+    }
+
+    /// All that live.
+    pub fn items(&self) -> &[u32] {
+        &self.items
+    }
+
+    /// Who died with the newest batch.
+    pub fn died(&self) -> &[u32] {
+        &self.died
+    }
+
+    /// Whether `item` lives.
+    pub fn contains(&self, item: u32) -> bool {
+        self.places.get(item as usize).is_some_and(|place| *place != DEAD)
+    }
+
+    /// Puts down what [`Self::restore`] needs.
+    pub fn save(&self, out: &mut Saved) {
+        let halves = |number: u64| [number as u32, (number >> 32) as u32];
+        out.put_whole("now", halves(self.now).to_vec());
+        out.put_whole("items", self.items.clone());
+        out.put_whole("queue", self.queue.iter().map(|(_, item)| *item).collect());
+        out.put_whole("queue_numbers", self.queue.iter().flat_map(|(number, _)| halves(*number)).collect());
+    }
+
+    /// Brings back what was saved, of `n_items` items altogether.
+    ///
+    /// # Errors
+    /// Where something is missing or cannot be.
+    pub fn restore(horizon: u64, n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+        let whole = |halves: &[u32]| u64::from(halves[0]) | u64::from(halves[1]) << 32;
+        let mut live = Self::new(horizon);
+        let now = saved.take_whole("now")?;
+        live.now = if now.len() == 2 { whole(&now) } else { return Err(saved.error("now", "is not one number")) };
+        live.items = saved.take_whole("items")?;
+        live.places = vec![DEAD; n_items];
+        for (place, item) in live.items.iter().enumerate() {
+            match live.places.get_mut(*item as usize) {
+                Some(free) if *free == DEAD => *free = place as u32,
+                _ => return Err(saved.error("items", "names an item twice, or one that is not there")),
+            }
+        }
+        let (items, numbers) = (saved.take_whole("queue")?, saved.take_whole("queue_numbers")?);
+        if numbers.len() != 2 * items.len() || items.iter().any(|item| *item as usize >= n_items) {
+            return Err(saved.error("queue", "names an item that is not there"));
+        }
+        if horizon < u64::MAX {
+            live.last = vec![0; n_items];
+            for (item, number) in items.into_iter().zip(numbers.chunks_exact(2)) {
+                live.last[item as usize] = whole(number);
+                live.queue.push_back((whole(number), item));
+            }
+        }
+        Ok(live)
+    }
+}

@@ -1,0 +1,309 @@
+//! Weighted items, sorted into classes of like weight: a weight changes in O(1), and a draw takes O(1).
+//!
+//! A class spans a sixteenth of an octave. A draw picks a class by its number of items times its upper bound, and in it
+//! an item, each alike; the item is taken with probability weight / upper bound, or else all is done again. So the items
+//! are drawn exactly in proportion to their weights, whatever rounding befell the sum of these. (Rejection within classes
+//! of like weight: Matias, Vitter & Ni 2003.) Classes in descending order also give every item a rank.
+//!
+//! Where an item lies in its class depends on the past, so this order is part of the state.
+
+use rand::RngExt;
+use rand_pcg::Pcg64Mcg;
+
+use crate::negatives::saved::{Saved, SavedError};
+
+/// log₂ of the number of classes per octave.
+const PARTS: u32 = 4;
+/// Not among the items.
+const ABSENT: u32 = u32::MAX;
+
+/// Where the items of one or several [`Classes`] lie. An item is in one of them at most.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Places(Vec<(u16, u32)>);
+
+impl Places {
+    fn of(&self, item: u32) -> Option<(u16, usize)> {
+        let (class, place) = *self.0.get(item as usize)?;
+        (place != ABSENT).then_some((class, place as usize))
+    }
+
+    fn set(&mut self, item: u32, class: u16, place: u32) {
+        if item as usize >= self.0.len() {
+            self.0.resize(item as usize + 1, (0, ABSENT));
+        }
+        self.0[item as usize] = (class, place);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Member {
+    weight: f64,
+    item: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Class {
+    key: u16,
+    upper: f64,
+    members: Vec<Member>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Classes {
+    /// Heaviest first; none is empty.
+    classes: Vec<Class>,
+    total: f64,
+    len: usize,
+    /// Running sums over `classes` of members × upper bound, and of members; see [`Self::settle`].
+    mass: Vec<f64>,
+    ranks: Vec<u32>,
+}
+
+/// Upper bits of a positive number: exponent and first bits of the mantissa.
+fn key(weight: f64) -> u16 {
+    (weight.to_bits() >> (52 - PARTS)) as u16
+}
+
+impl Classes {
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sum of all weights.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// Weight of `item`; 0 where it is not there.
+    pub fn weight(&self, places: &Places, item: u32) -> f64 {
+        let Some((key, place)) = places.of(item) else { return 0.0 };
+        self.classes[self.find(key).expect("the class of a member")].members[place].weight
+    }
+
+    fn find(&self, key: u16) -> Result<usize, usize> {
+        self.classes.binary_search_by(|class| key.cmp(&class.key))
+    }
+
+    /// Gives `item` a weight (0, or too small for a normal number: takes it out). [`Self::settle`] before the next draw.
+    pub fn set(&mut self, places: &mut Places, item: u32, weight: f64) {
+        debug_assert!(weight >= 0.0 && weight.is_finite());
+        let there = places.of(item);
+        if let Some((old, place)) = there {
+            let class = self.find(old).expect("the class of a member");
+            if weight >= f64::MIN_POSITIVE && key(weight) == old {
+                let member = &mut self.classes[class].members[place];
+                self.total += weight - member.weight;
+                member.weight = weight;
+                return;
+            }
+            self.remove(places, class, place);
+        }
+        if weight >= f64::MIN_POSITIVE {
+            self.insert(places, item, weight);
+        }
+    }
+
+    /// Takes `item` out, to be put into other classes; its weight.
+    pub fn take(&mut self, places: &mut Places, item: u32) -> f64 {
+        let weight = self.weight(places, item);
+        self.set(places, item, 0.0);
+        weight
+    }
+
+    fn remove(&mut self, places: &mut Places, class: usize, place: usize) {
+        let members = &mut self.classes[class].members;
+        let gone = members.swap_remove(place);
+        if let Some(moved) = members.get(place) {
+            places.0[moved.item as usize].1 = place as u32;
+        }
+        if members.is_empty() {
+            self.classes.remove(class);
+        }
+        places.0[gone.item as usize].1 = ABSENT;
+        self.len -= 1;
+        self.total = if self.len == 0 { 0.0 } else { self.total - gone.weight };
+    }
+
+    fn insert(&mut self, places: &mut Places, item: u32, weight: f64) {
+        let key = key(weight);
+        let class = self.find(key).unwrap_or_else(|place| {
+            let upper = f64::from_bits((u64::from(key) + 1) << (52 - PARTS));
+            self.classes.insert(place, Class { key, upper, members: Vec::new() });
+            place
+        });
+        let members = &mut self.classes[class].members;
+        places.set(item, key, members.len() as u32);
+        members.push(Member { weight, item });
+        self.len += 1;
+        self.total += weight;
+    }
+
+    /// Makes ready for draws and ranks.
+    pub fn settle(&mut self) {
+        self.mass.clear();
+        self.ranks.clear();
+        let (mut mass, mut rank) = (0.0, 0);
+        for class in &self.classes {
+            mass += class.members.len() as f64 * class.upper;
+            self.mass.push(mass);
+            self.ranks.push(rank);
+            rank += class.members.len() as u32;
+        }
+    }
+
+    /// Draws an item in proportion to its weight.
+    ///
+    /// # Panics
+    /// If there are no items.
+    #[inline]
+    pub fn draw(&self, random: &mut Pcg64Mcg) -> u32 {
+        let all = *self.mass.last().expect("something to draw from");
+        loop {
+            let point = random.random::<f64>() * all;
+            // The heaviest classes come first: most draws end early, except where nearly all items are light.
+            let class = self.mass.partition_point(|mass| *mass <= point).min(self.classes.len() - 1);
+            let before = if class == 0 { 0.0 } else { self.mass[class - 1] };
+            let Class { upper, members, .. } = &self.classes[class];
+            // Which member, and, what is left over, whether to take it.
+            let place = (point - before) / upper;
+            let Some(member) = members.get(place as usize) else { continue };
+            if place.fract() * upper < member.weight {
+                return member.item;
+            }
+        }
+    }
+
+    /// The item of rank `rank`, from 0; within a class ranks are arbitrary.
+    pub fn at_rank(&self, rank: u32) -> u32 {
+        let class = self.ranks.partition_point(|first| *first <= rank) - 1;
+        self.classes[class].members[(rank - self.ranks[class]) as usize].item
+    }
+
+    /// The rank of `item`, where it is there.
+    pub fn rank(&self, places: &Places, item: u32) -> Option<u32> {
+        let (key, place) = places.of(item)?;
+        Some(self.ranks[self.find(key).ok()?] + place as u32)
+    }
+
+    /// The items, heaviest class first, with their weights.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.classes.iter().flat_map(|class| &class.members).map(|member| (member.item, member.weight))
+    }
+
+    /// Multiplies all weights by `factor`.
+    pub fn scale(&mut self, places: &mut Places, factor: f64) {
+        let members: Vec<_> = self.iter().collect();
+        members.iter().for_each(|(item, _)| places.0[*item as usize].1 = ABSENT);
+        *self = Self::default();
+        members.into_iter().for_each(|(item, weight)| self.set(places, item, weight * factor));
+    }
+
+    /// Puts down what [`Self::restore`] needs.
+    pub fn save(&self, out: &mut Saved) {
+        out.put_whole("items", self.iter().map(|(item, _)| item).collect());
+        out.put_real("weights", self.iter().map(|(_, weight)| weight).collect());
+        out.put_real("total", vec![self.total]);
+    }
+
+    /// Brings back what was saved; items are below `n_items`.
+    ///
+    /// # Errors
+    /// Where something is missing or cannot be.
+    pub fn restore(places: &mut Places, n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+        let (items, weights, total) =
+            (saved.take_whole("items")?, saved.take_real("weights")?, saved.take_real("total")?);
+        let mut classes = Self::default();
+        if total.len() != 1 || !(total[0] - weights.iter().sum::<f64>()).abs().le(&(1e-3 * total[0])) {
+            return Err(saved.error("total", "is not that of the weights"));
+        }
+        if items.len() != weights.len() {
+            return Err(saved.error("weights", "has another length"));
+        }
+        for (item, weight) in items.into_iter().zip(weights) {
+            if item as usize >= n_items || places.of(item).is_some() {
+                return Err(saved.error("items", "names an item twice, or one that is not there"));
+            }
+            if !(weight >= f64::MIN_POSITIVE && weight.is_finite()) {
+                return Err(saved.error("weights", "is not positive"));
+            }
+            classes.insert(places, item, weight);
+        }
+        classes.total = total[0];
+        classes.settle();
+        Ok(classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    proptest! {
+        #[test]
+        fn weights_ranks_and_state_are_kept(
+            changes in proptest::collection::vec((0u32..40, prop_oneof![Just(0.0), 1e-12f64..1e12]), 1..300),
+        ) {
+            let (mut classes, mut places, mut truth) = (Classes::default(), Places::default(), vec![0.0; 40]);
+            for (item, weight) in changes {
+                classes.set(&mut places, item, weight);
+                truth[item as usize] = weight;
+            }
+            classes.settle();
+            for (item, weight) in truth.iter().enumerate() {
+                prop_assert_eq!(classes.weight(&places, item as u32), *weight);
+                let rank = classes.rank(&places, item as u32);
+                prop_assert_eq!(rank.is_some(), *weight > 0.0);
+                if let Some(rank) = rank {
+                    prop_assert_eq!(classes.at_rank(rank), item as u32);
+                    let clearly_above = truth.iter().filter(|other| **other > weight * 1.07).count();
+                    let clearly_below = truth.iter().filter(|other| **other * 1.07 < *weight && **other > 0.0).count();
+                    prop_assert!((clearly_above..classes.len() - clearly_below).contains(&(rank as usize)));
+                }
+            }
+            prop_assert_eq!(classes.len(), truth.iter().filter(|weight| **weight > 0.0).count());
+            let mut saved = Saved::default();
+            classes.save(&mut saved);
+            let mut places_again = Places::default();
+            let again = Classes::restore(&mut places_again, 40, &mut saved).unwrap();
+            prop_assert_eq!(&again, &classes);
+            if !classes.is_empty() {
+                let (mut a, mut b) = (Pcg64Mcg::seed_from_u64(1), Pcg64Mcg::seed_from_u64(1));
+                for _ in 0..50 {
+                    let item = classes.draw(&mut a);
+                    prop_assert!(truth[item as usize] > 0.0);
+                    prop_assert_eq!(again.draw(&mut b), item);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn draws_are_in_proportion() {
+        let (mut classes, mut places) = (Classes::default(), Places::default());
+        let weights = [1.0, 1.001, 1.999, 2.0, 3.7, 0.01, 100.0, 55.5];
+        weights.iter().enumerate().for_each(|(item, weight)| classes.set(&mut places, item as u32, *weight));
+        classes.settle();
+        let mut random = Pcg64Mcg::seed_from_u64(5);
+        let mut counts = [0.0; 8];
+        (0..1_000_000).for_each(|_| counts[classes.draw(&mut random) as usize] += 1.0);
+        let statistic: f64 = weights
+            .iter()
+            .zip(counts)
+            .map(|(weight, count): (&f64, f64)| {
+                let expected = weight / classes.total() * 1e6;
+                (count - expected).powi(2) / expected
+            })
+            .sum();
+        // 7 degrees of freedom: 30 is beyond a chance of 1e-4.
+        assert!(statistic < 30.0, "chi-square {statistic}");
+    }
+}

@@ -1,0 +1,309 @@
+//! Truth tests: what samplers draw against what they say that they draw, on streams that stand still and that drift.
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::mix::sampler;
+use super::{Asking, NoiseSampler, Scene, Seen, Shown};
+use crate::config::{NoiseTerm, SamplerKind};
+use crate::negatives::Vectors;
+use crate::negatives::frequency::Frequencies;
+use crate::negatives::live::LiveItems;
+use crate::negatives::saved::Saved;
+
+/// Vectors that follow from the item's number alone.
+#[derive(Debug)]
+pub(in crate::negatives) struct Planted;
+
+impl Vectors for Planted {
+    fn dim(&self) -> usize {
+        8
+    }
+
+    fn vector(&self, item: u32, out: &mut [f32]) {
+        // Four groups, and within each a little of everything.
+        out.iter_mut().enumerate().for_each(|(k, out)| *out = ((item * 31 + k as u32 * 17) % 13) as f32 / 130.0);
+        out[item as usize % 4] += 1.0;
+        let norm = out.iter().map(|number| number * number).sum::<f32>().sqrt();
+        out.iter_mut().for_each(|out| *out /= norm);
+    }
+
+    fn inverse_temperature(&self) -> f32 {
+        5.0
+    }
+
+    fn beta(&self) -> f32 {
+        0.5
+    }
+}
+
+/// What a sampler sees of a stream.
+#[derive(Debug)]
+pub(in crate::negatives) struct Stream {
+    pub(in crate::negatives) frequencies: Frequencies,
+    pub(in crate::negatives) live: LiveItems,
+}
+
+impl Stream {
+    pub(in crate::negatives) fn new(n_items: usize, horizon: u64, half_life: Option<f64>) -> Self {
+        let mut frequencies = Frequencies::new(half_life);
+        frequencies.grow(n_items);
+        Self { frequencies, live: LiveItems::new(horizon) }
+    }
+
+    pub(in crate::negatives) fn add(&mut self, items: &[u32]) {
+        self.frequencies.add(items);
+        self.live.observe(items);
+    }
+
+    pub(in crate::negatives) fn scene(&self) -> Scene<'_> {
+        Scene { frequencies: &self.frequencies, live: &self.live, vectors: &Planted }
+    }
+}
+
+/// A stream with contexts, exposures and queries, drawn from a generator of its own.
+struct Story {
+    stream: Stream,
+    random: Pcg64Mcg,
+    event: u64,
+    drifts: bool,
+    last: Vec<u32>,
+}
+
+const N_ITEMS: u32 = 300;
+const N_USERS: u32 = 20;
+
+impl Story {
+    fn new(drifts: bool, horizon: u64, half_life: Option<f64>) -> Self {
+        let stream = Stream::new(N_ITEMS as usize, horizon, half_life);
+        Self { stream, random: Pcg64Mcg::seed_from_u64(11), event: 0, drifts, last: vec![0; N_USERS as usize] }
+    }
+
+    /// Zipf over the items from number 1 on; where it drifts, who is popular moves on and old items are left behind.
+    fn item(&mut self) -> u32 {
+        let rank = (f64::from(N_ITEMS / 3).powf(self.random.random::<f64>()) - 1.0) as u32;
+        let offset = if self.drifts { (self.event / 40) as u32 } else { 0 };
+        1 + (rank + offset) % (N_ITEMS - 1)
+    }
+
+    fn batch(&mut self, samplers: &mut [Box<dyn NoiseSampler>]) {
+        let (mut items, mut pairs, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..50 {
+            let (user, item, other) = (self.random.random_range(0..N_USERS), self.item(), self.item());
+            shown.push(Shown { user, item: other, chosen: false });
+            shown.push(Shown { user, item, chosen: true });
+            pairs.push((std::mem::replace(&mut self.last[user as usize], item), item));
+            items.push(item);
+            self.event += 1;
+        }
+        // Nobody's first item is item 0.
+        pairs.retain(|(before, _)| *before > 0);
+        self.stream.add(&items);
+        let seen = Seen { items: &items, pairs: &pairs, shown: &shown };
+        samplers.iter_mut().for_each(|sampler| sampler.observe(self.stream.scene(), seen));
+    }
+
+    fn ask(&self, samplers: &mut [Box<dyn NoiseSampler>]) {
+        let scene = self.stream.scene();
+        let last_items: Vec<u32> = self.last.iter().copied().filter(|item| *item > 0).collect();
+        let users: Vec<u32> = (0..last_items.len() as u32).collect();
+        let mut queries = vec![0.0; last_items.len() * 16];
+        last_items
+            .iter()
+            .zip(queries.chunks_exact_mut(16))
+            .for_each(|(item, query)| Planted.vector(*item, &mut query[..8]));
+        let others: Vec<u32> = scene.live.items().iter().copied().filter(|item| item % 3 == 0).collect();
+        let asking = Asking { last_items: &last_items, users: &users, queries: &queries, stride: 16, others: &others };
+        samplers.iter_mut().for_each(|sampler| sampler.ask(scene, asking));
+    }
+}
+
+/// One of each kind, and of what their options change.
+fn all() -> Vec<NoiseTerm> {
+    let parse = |text: &str| -> NoiseTerm { toml::from_str(text).expect("a valid term") };
+    [
+        "sampler = 'uniform'",
+        "sampler = 'unigram'",
+        "sampler = 'unigram'\npower = 0.75",
+        "sampler = 'unigram'\npower = 0.0",
+        "sampler = 'log_uniform'",
+        "sampler = 'interval'\nwidth = 512",
+        "sampler = 'interval'\nwidth = 16\nrows = 3",
+        "sampler = 'cooccurrence'\nfollowers = 4",
+        "sampler = 'adaptive'\nclusters = 6\npower = 0.5",
+        "sampler = 'hard'\nsize = 20\nprobes = 5",
+        "sampler = 'exposure'\nremembered = 3",
+        "sampler = 'mixture'\nparts = [{ sampler = 'uniform' }, { sampler = 'unigram', weight = 3.0 }, { sampler = 'exposure' }]",
+        "sampler = 'mixture'\nparts = [{ sampler = 'adaptive', weight = 0.5, clusters = 3 }, { sampler = 'cooccurrence' }]",
+    ]
+    .map(parse)
+    .to_vec()
+}
+
+/// Whether every live item can be drawn.
+fn has_full_support(kind: SamplerKind) -> bool {
+    !matches!(kind, SamplerKind::Hard | SamplerKind::Exposure)
+}
+
+#[test]
+fn draws_follow_the_stated_probabilities() {
+    for (drifts, horizon, half_life) in
+        [(false, u64::MAX, Some(f64::INFINITY)), (false, u64::MAX, None), (true, 600, Some(200.0)), (true, 1_500, None)]
+    {
+        for term in all() {
+            let name = format!("{term:?}, drifts: {drifts}, half-life {half_life:?}");
+            let mut samplers = [sampler(&term).expect("it is not 'none'")];
+            let mut story = Story::new(drifts, horizon, half_life);
+            (0..80).for_each(|_| story.batch(&mut samplers));
+            story.ask(&mut samplers);
+            let [sampler] = &samplers;
+            let scene = story.stream.scene();
+            assert!(!drifts || scene.live.items().len() < 200, "{name}: nobody died");
+
+            let sum: f64 = scene.live.items().iter().map(|item| sampler.probability(scene, *item)).sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{name}: probabilities sum to {sum}");
+            for item in (0..N_ITEMS + 10).filter(|item| !scene.live.contains(*item)) {
+                assert_eq!(sampler.probability(scene, item), 0.0, "{name}: item {item} is dead or was never seen");
+            }
+            let covered = scene.live.items().iter().all(|item| sampler.probability(scene, *item) > 0.0);
+            assert!(covered || !has_full_support(term.sampler), "{name}: some live item cannot be drawn");
+
+            let mut drawn = Vec::new();
+            sampler.draw(scene, 1_000_000, &mut Pcg64Mcg::seed_from_u64(7), &mut drawn);
+            assert_eq!(drawn.len(), 1_000_000, "{name}");
+            let mut counts = vec![0.0; N_ITEMS as usize];
+            drawn.iter().for_each(|item| counts[*item as usize] += 1.0);
+            // Cells that are expected less than five times are put together, or Pearson's statistic is not chi-square's.
+            let (mut statistic, mut cells, mut rare) = (0.0, 0, (0.0, 0.0));
+            for (item, count) in counts.into_iter().enumerate() {
+                let expected = sampler.probability(scene, item as u32) * 1e6;
+                assert!(expected > 0.0 || count == 0.0, "{name}: item {item} was drawn and cannot be");
+                if expected < 5.0 {
+                    rare = (rare.0 + expected, rare.1 + count);
+                } else {
+                    statistic += (count - expected).powi(2) / expected;
+                    cells += 1;
+                }
+            }
+            if rare.0 > 5.0 {
+                statistic += (rare.1 - rare.0).powi(2) / rare.0;
+                cells += 1;
+            }
+            // Mean plus five standard deviations: a chance of about 1e-6.
+            let freedom = f64::from(cells - 1);
+            let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
+            assert!(statistic < limit, "{name}: chi-square {statistic:.1} with {freedom} degrees of freedom");
+        }
+    }
+}
+
+#[test]
+fn a_restored_sampler_draws_the_same() {
+    for term in all() {
+        let mut samplers = [sampler(&term).unwrap(), sampler(&term).unwrap()];
+        let mut story = Story::new(true, 700, None);
+        for round in 0..60 {
+            story.batch(&mut samplers);
+            if round % 7 == 3 {
+                let mut saved = Saved::default();
+                samplers[1].save(&mut saved);
+                samplers[1] = sampler(&term).unwrap();
+                samplers[1]
+                    .restore(story.stream.scene(), &mut saved)
+                    .unwrap_or_else(|error| panic!("{term:?}: {error}"));
+            }
+            story.ask(&mut samplers);
+            let scene = story.stream.scene();
+            let draws = samplers.each_ref().map(|sampler| {
+                let mut drawn = Vec::new();
+                sampler.draw(scene, 200, &mut Pcg64Mcg::seed_from_u64(round), &mut drawn);
+                let probabilities: Vec<f64> = drawn.iter().map(|item| sampler.probability(scene, *item)).collect();
+                (drawn, probabilities)
+            });
+            assert!(draws[0] == draws[1], "{term:?}: another draw after round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_mixture_is_the_mixture() {
+    let parts = [("uniform", 1.0), ("unigram", 3.0), ("log_uniform", 0.5)];
+    let text: Vec<String> =
+        parts.iter().map(|(name, weight)| format!("{{ sampler = '{name}', weight = {weight} }}")).collect();
+    let term: NoiseTerm = toml::from_str(&format!("sampler = 'mixture'\nparts = [{}]", text.join(", "))).unwrap();
+    let mut samplers: Vec<_> = term.parts.iter().chain([&term]).map(|part| sampler(part).unwrap()).collect();
+    let mut story = Story::new(true, 900, None);
+    for _ in 0..30 {
+        story.batch(&mut samplers);
+    }
+    let scene = story.stream.scene();
+    for item in scene.live.items() {
+        let weighted = term.parts.iter().zip(&samplers);
+        let expected: f64 =
+            weighted.map(|(part, sampler)| part.weight() / 4.5 * sampler.probability(scene, *item)).sum();
+        assert!((samplers[3].probability(scene, *item).ln() - expected.ln()).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn unigrams_are_close_to_the_data_and_interval_follows() {
+    let mut story = Story::new(false, u64::MAX, None);
+    let terms = ["sampler = 'unigram'", "sampler = 'interval'"].map(|text| toml::from_str::<NoiseTerm>(text).unwrap());
+    let mut samplers = terms.each_ref().map(|term| sampler(term).unwrap());
+    for _ in 0..400 {
+        story.batch(&mut samplers);
+    }
+    let scene = story.stream.scene();
+    let ranks = f64::from(N_ITEMS / 3);
+    for (sampler, bound) in samplers.iter().zip([0.02, 0.1]) {
+        let kl: f64 = (1..N_ITEMS / 3)
+            .map(|item| {
+                let truth = f64::from(item + 1).log(ranks) - f64::from(item).log(ranks);
+                truth * (truth / sampler.probability(scene, item)).ln()
+            })
+            .sum();
+        assert!((0.0..bound).contains(&kl), "{sampler:?}: KL(data, q) = {kl}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Batches of any shape, items that come once or never again, tiny horizons, nobody who asks: no panic, nobody dead.
+    #[test]
+    fn any_stream_is_fine(
+        batches in proptest::collection::vec(proptest::collection::vec(0u32..60, 0..30), 1..25),
+        horizon in prop_oneof![Just(u64::MAX), 1u64..60],
+        half_life in prop_oneof![Just(None), (1.0f64..50.0).prop_map(Some), Just(Some(f64::INFINITY))],
+        asks in proptest::bool::ANY,
+    ) {
+        let mut samplers: Vec<_> = all().iter().map(|term| sampler(term).unwrap()).collect();
+        let mut stream = Stream::new(0, horizon, half_life);
+        for (round, items) in batches.iter().enumerate() {
+            let n_items = items.iter().max().map_or(0, |item| *item as usize + 1);
+            stream.frequencies.grow(n_items);
+            stream.add(items);
+            let pairs: Vec<_> = items.windows(2).map(|pair| (pair[0], pair[1])).collect();
+            let shown: Vec<_> =
+                items.iter().map(|item| Shown { user: item % 5, item: *item, chosen: item % 3 == 0 }).collect();
+            let scene = stream.scene();
+            for sampler in &mut samplers {
+                sampler.observe(scene, Seen { items, pairs: &pairs, shown: &shown });
+                if asks {
+                    let users: Vec<u32> = items.iter().map(|item| item % 7).collect();
+                    let queries = vec![0.1; items.len() * 8];
+                    let asking = Asking { last_items: items, users: &users, queries: &queries, stride: 8, others: items };
+                    sampler.ask(scene, asking);
+                }
+                let mut drawn = Vec::new();
+                sampler.draw(scene, 40, &mut Pcg64Mcg::seed_from_u64(round as u64), &mut drawn);
+                prop_assert_eq!(drawn.len(), if sampler.is_empty(scene) { 0 } else { 40 });
+                for item in drawn {
+                    prop_assert!(scene.live.contains(item));
+                    prop_assert!(sampler.probability(scene, item) > 0.0);
+                }
+            }
+        }
+    }
+}
