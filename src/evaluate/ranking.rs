@@ -83,9 +83,8 @@ impl Ranking {
         let counting = || frequencies.fadings().iter().zip(frequencies.shares()).filter(|(_, share)| **share > 1e-9);
         let scaled = |first: usize, length: usize| {
             counting().map(move |(fading, share)| {
-                let (add, inverse_total) = fading.scale();
                 let counts = &fading.relative()[first..first + length];
-                ScaledCounts { counts, add, multiply: share * inverse_total }
+                ScaledCounts { counts, factor: share * fading.inverse_total() }
             })
         };
         let rows = scale.par_chunks_mut(CHUNK).zip(bias.par_chunks_mut(CHUNK));
@@ -93,7 +92,7 @@ impl Ranking {
             let norms = &model.inverse_norms[chunk * CHUNK..];
             scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
             let counts: Vec<_> = scaled(chunk * CHUNK, bias.len()).collect();
-            log_counts(kernel, &counts, model.beta(), bias);
+            log_counts(kernel, &counts, frequencies.floor(), model.beta(), bias);
         });
         own.resize_with(chosen.len(), OwnItems::default);
         popularity.resize(chosen.len(), f64::NAN);

@@ -2,11 +2,13 @@
 //!
 //! Each [`Fading`] counts with one half-life. Before a batch of B events is added, every count is multiplied by
 //! 2^(−B/half-life). Instead of touching them all, the weight of a new event grows by the inverse, and counts are read
-//! relative to it: `q̂_h(j) = (n_j + ½) / Σ n`.
+//! relative to it: `q̂(j) = (n_j + ½) / Σ n`.
 //!
 //! With several half-lives side by side, each batch is predicted by all of them before it is counted, and
-//! `q̂ = Σ_h s_h·q̂_h`, with the shares `s_h ∝ exp(discounted log-likelihood of h)`: a Bayesian mixture that forgets
-//! (cf. Raftery, Kárný & Ettler 2010). News end up with a short memory, films with a long one.
+//! `q̂(j) = Σ_h s_h·n_jh/Σn_h + ½/Σn_b`, with the shares `s_h ∝ exp(discounted log-likelihood of h)`: a Bayesian mixture
+//! that forgets (cf. Raftery, Kárný & Ettler 2010). News end up with a short memory, films with a long one. The half is
+//! that of the baseline b whichever half-life counts: how much an item is given that has hardly been seen is another
+//! question than how long to remember, and a long memory must not take it away.
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
 const LARGEST_WEIGHT: f64 = 1e60;
@@ -77,9 +79,9 @@ impl Fading {
         [self.weight, self.total]
     }
 
-    /// (a, b) with q̂_h = (count + a)·b for the counts of [`Self::relative`].
-    pub fn scale(&self) -> (f64, f64) {
-        (0.5 * self.weight, (self.total + 1e-9 * self.weight).recip())
+    /// Factor of the counts of [`Self::relative`]: then they sum to 1.
+    pub fn inverse_total(&self) -> f64 {
+        (self.total + 1e-9 * self.weight).recip()
     }
 
     /// log of the probability that the next events are `items`, in nats, where [`NOVELTY`] events of items that may be
@@ -194,13 +196,21 @@ impl Frequencies {
         self.len() == 0
     }
 
+    /// Share of item `item` in the decayed events: q̂ without the half, which sums to 1.
+    pub fn share(&self, item: u32) -> f64 {
+        let of = |(fading, share): (&Fading, &f64)| share * fading.counts[item as usize] * fading.inverse_total();
+        self.fadings.iter().zip(&self.shares).map(of).sum()
+    }
+
+    /// Half an event of the baseline: what every item has besides.
+    pub fn floor(&self) -> f64 {
+        let baseline = self.baseline();
+        0.5 * baseline.weight * baseline.inverse_total()
+    }
+
     /// q̂ of item `item`.
     pub fn frequency(&self, item: u32) -> f64 {
-        let of = |(fading, share): (&Fading, &f64)| {
-            let (half, inverse_total) = fading.scale();
-            share * ((fading.counts[item as usize] + half) * inverse_total)
-        };
-        self.fadings.iter().zip(&self.shares).map(of).sum()
+        self.share(item) + self.floor()
     }
 
     /// log q̂ of item `item`.

@@ -10,6 +10,7 @@ pub mod frequency;
 pub mod ledger;
 pub mod live;
 pub mod noise;
+pub mod proposals;
 pub mod saved;
 
 /// The items' vectors, as samplers see them.

@@ -99,6 +99,24 @@ closed_list! {
     TEMPERATURE = Gauge "negstream_temperature" Count [] "Temperature that likeness is divided by.";
     ITEMS = Gauge "negstream_items" Count [] "Items known.";
     USERS = Gauge "negstream_users" Count [] "Users known.";
+    HALF_LIFE = Gauge "negstream_frequency_half_life_events" Count []
+        "Half-life of the items' frequencies: as configured, or as the stream has chosen.";
+    LIVE_ITEMS = Gauge "negstream_live_items" Count [] "Items that can be drawn as noise.";
+    BANK = Gauge "negstream_bank_entries" Count [] "Entries of the bank of negatives.";
+    BANK_AGE = Gauge "negstream_bank_age_events" Count [] "Events since the mean entry of the bank came in.";
+    BANK_OLDEST = Gauge "negstream_bank_oldest_events" Count [] "Events since the oldest entry of the bank came in.";
+    BANK_COSINE = Gauge "negstream_bank_cosine" Count []
+        "Mean cosine of the bank's vectors with the current ones: 1 where they are fresh, less the staler they are.";
+    PROPOSAL_SHARE = Gauge "negstream_proposal_share" Count ["proposal"] "Share of all negatives drawn, by proposal.";
+    PROPOSAL_ENTROPY = Gauge "negstream_proposal_entropy_nats" Count ["proposal"] "Entropy of a noise sampler.";
+    PROPOSAL_DIVERGENCE = Gauge "negstream_proposal_divergence_nats" Count ["proposal"]
+        "KL divergence of a noise sampler from the live items' frequencies.";
+    PROPOSAL_COLLISIONS = Gauge "negstream_proposal_collision_share" Count ["proposal"]
+        "Share of a noise sampler's draws that were candidates already.";
+    WATCHED = Counter "negstream_watched_negatives_total" Count ["proposal", "band"]
+        "Negatives of watched queries, by proposal and by how often the item came before.";
+    FALSE = Counter "negstream_false_negatives_total" Count ["proposal", "band"]
+        "Watched negatives that the same user chose soon after.";
     EVALUATED = Counter "negstream_evaluated_events_total" Count [] "Events ranked before they were trained on.";
     HIT_RATE = Gauge "negstream_hit_rate_at_20" Count ["ranking", "window"]
         "Share of targets among the best 20, of the model and of decayed popularity, over all and over recent events.";
@@ -204,6 +222,7 @@ pub fn record_status(status: &Status) {
     gauge!(ITEMS.name).set(status.items as f64);
     gauge!(USERS.name).set(status.users as f64);
     record_evaluation(&status.evaluation);
+    record_negatives(status);
     for lag in status.lag.iter().take(MAX_STREAMS) {
         gauge!(LAG.name, "stream" => harmless(&lag.stream)).set(known(lag.events.map(|events| events as f64)));
     }
@@ -214,6 +233,31 @@ pub fn record_status(status: &Status) {
     // Observations wait in memory until somebody looks; here they are counted even if nobody ever does.
     if let Some(Exposition(handle)) = INSTALLED.get() {
         handle.run_upkeep();
+    }
+}
+
+fn record_negatives(status: &Status) {
+    let negatives = &status.negatives;
+    gauge!(HALF_LIFE.name).set(known(negatives.half_life));
+    gauge!(LIVE_ITEMS.name).set(negatives.live_items as f64);
+    gauge!(BANK.name).set(negatives.bank as f64);
+    gauge!(BANK_AGE.name).set(known(negatives.bank_age));
+    gauge!(BANK_OLDEST.name).set(known(negatives.bank_oldest.map(|events| events as f64)));
+    gauge!(BANK_COSINE.name).set(known(negatives.bank_cosine));
+    // Names of proposals come from the configuration's own closed list.
+    for proposal in &status.proposals {
+        let show = |metric: Metric, figure: Option<f64>| {
+            gauge!(metric.name, "proposal" => proposal.name.clone()).set(known(figure));
+        };
+        show(PROPOSAL_SHARE, Some(proposal.share));
+        show(PROPOSAL_ENTROPY, proposal.entropy);
+        show(PROPOSAL_DIVERGENCE, proposal.divergence);
+        show(PROPOSAL_COLLISIONS, proposal.collisions);
+    }
+    for watched in &status.watched {
+        for (metric, figure) in [(WATCHED, watched.used), (FALSE, watched.r#false)] {
+            counter!(metric.name, "proposal" => watched.proposal.clone(), "band" => watched.band).absolute(figure);
+        }
     }
 }
 
@@ -282,7 +326,7 @@ fn seconds_since_1970() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::StreamLag;
+    use super::super::status::{ProposalSummary, StreamLag, Watched};
     use super::*;
 
     fn recorded(record: impl FnOnce()) -> String {
@@ -297,7 +341,9 @@ mod tests {
     #[test]
     fn every_metric_of_the_list_is_shown_and_no_other() {
         let lag = vec![StreamLag { stream: "interactions/0".to_owned(), events: Some(3) }];
-        let text = recorded(|| record_status(&Status { lag, ..Status::default() }));
+        let proposals = vec![ProposalSummary { name: "bank".to_owned(), ..ProposalSummary::default() }];
+        let watched = vec![Watched { proposal: "bank".to_owned(), band: "1-9", used: 9, r#false: 1 }];
+        let text = recorded(|| record_status(&Status { lag, proposals, watched, ..Status::default() }));
         for metric in METRICS {
             let name = metric.name;
             assert!(text.contains(&format!("# HELP {name} {}", metric.description)), "{name}: no HELP");

@@ -176,6 +176,51 @@ impl Serialize for History {
     }
 }
 
+/// What one proposal of negatives brings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ProposalSummary {
+    /// `batch`, `bank`, or a sampler's name.
+    pub name: String,
+    /// Its share of all draws.
+    pub share: f64,
+    /// Its entropy, in nats.
+    pub entropy: Option<f64>,
+    /// Its divergence from the live items' frequencies, in nats.
+    pub divergence: Option<f64>,
+    /// Share of its draws that were candidates already.
+    pub collisions: Option<f64>,
+}
+
+/// The bank, and how long frequencies remember.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Negatives {
+    /// The half-life of frequencies, in events: as configured, or as the stream has chosen.
+    pub half_life: Option<f64>,
+    /// Items that can be drawn.
+    pub live_items: u64,
+    /// Entries of the bank.
+    pub bank: u64,
+    /// Events since the mean entry came in.
+    pub bank_age: Option<f64>,
+    /// Events since the oldest entry came in.
+    pub bank_oldest: Option<u64>,
+    /// Mean cosine of the bank's vectors with the current ones.
+    pub bank_cosine: Option<f64>,
+}
+
+/// Watched negatives of one proposal and one band of popularity.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Watched {
+    /// `batch`, `bank`, or a sampler's name.
+    pub proposal: String,
+    /// How often the items came before.
+    pub band: &'static str,
+    /// Negatives of watched queries.
+    pub used: u64,
+    /// Of these, chosen by the same user soon after.
+    pub r#false: u64,
+}
+
 /// Everything that is shown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
@@ -197,6 +242,12 @@ pub struct Status {
     pub beta: Option<f64>,
     /// τ.
     pub temperature: Option<f64>,
+    /// The negatives, altogether.
+    pub negatives: Negatives,
+    /// By proposal.
+    pub proposals: Vec<ProposalSummary>,
+    /// Negatives that were watched.
+    pub watched: Vec<Watched>,
     /// Items known.
     pub items: u64,
     /// Users known.

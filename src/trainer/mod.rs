@@ -24,6 +24,7 @@ use crate::kernel::Kernel;
 use crate::negatives::candidates::{BankFrequency, Candidates};
 use crate::negatives::ledger::Watch;
 use crate::negatives::noise::{Asking, Scene, Seen, Shown};
+use crate::negatives::proposals::{Proposal, proposals};
 use crate::objective::info_nce::{InfoNce, LossStats, Scratch};
 use crate::objective::score::Queries;
 use crate::position::Stream;
@@ -228,6 +229,12 @@ impl Trainer {
     /// Whether everything that was taken is part of the state.
     pub fn is_settled(&self) -> bool {
         self.waiting.counts.read == 0
+    }
+
+    /// What each proposal brought to the newest batch that trained.
+    pub fn proposals(&self) -> Vec<Proposal> {
+        let (scene, noise) = self.state.scene();
+        proposals(&self.candidates, noise, scene)
     }
 
     /// Everything that was taken, part of the state or waiting for its batch; used are those that were trained on.

@@ -192,7 +192,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 14] = [
+const SETTINGS: [&[&str]; 25] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -206,6 +206,20 @@ const SETTINGS: [&[&str]; 14] = [
     &["train.batch_span_ms=600000"],
     &["evaluate.repeat=true"],
     &["evaluate.share=0.3", "negatives.half_life=inf", "model.learn_popularity=false"],
+    &["negatives.noise=log_uniform"],
+    &[r#"negatives.noise=[{sampler="interval",width=64}]"#, "negatives.live_events=900"],
+    &["negatives.noise=cooccurrence", "negatives.live_events=1500"],
+    &[r#"negatives.noise=[{sampler="adaptive",clusters=9}]"#],
+    &["negatives.noise=hard", "negatives.mask_recent=2", "evaluate.repeat=true"],
+    &["negatives.noise=exposure", r#"negatives.exposure_kinds=["purchase"]"#, r#"positives.kinds=["click"]"#],
+    &[
+        r#"negatives.noise=[{sampler="mixture",parts=[{sampler="cooccurrence",weight=2},{sampler="adaptive"},{sampler="interval"}]}]"#,
+        "negatives.live_events=2000",
+    ],
+    &["negatives.bank_vectors=frozen", "negatives.bank_age=900"],
+    &["negatives.bank_frequency=then"],
+    &["negatives.bank_age=500"],
+    &["negatives.ledger_share=1", "negatives.ledger_events=300", "seed=3"],
     &[
         "evaluate.repeat=true",
         "context.user_row=true",
@@ -213,7 +227,9 @@ const SETTINGS: [&[&str]; 14] = [
         "model.dim=24",
         "train.batch=100",
         "seed=7",
-        r#"negatives.noise=[{sampler="uniform",draws=100},{sampler="unigram"}]"#,
+        r#"negatives.noise=[{sampler="uniform",draws=100},{sampler="unigram"},{sampler="hard"},{sampler="adaptive"},{sampler="cooccurrence"},{sampler="interval"}]"#,
+        "negatives.live_events=3000",
+        "negatives.bank_vectors=frozen",
     ],
 ];
 
@@ -222,7 +238,7 @@ const SETTINGS: [&[&str]; 14] = [
 fn state(place: &Place, checkpoints: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&place.newest(checkpoints));
     files.retain(|name, _| !["manifest.json", "worker.json"].iter().any(|other| name.ends_with(other)));
-    assert_eq!(files.len(), 5, "{:?}", files.keys());
+    assert_eq!(files.len(), 7, "{:?}", files.keys());
     files
 }
 
@@ -231,7 +247,8 @@ fn with_every_setting_a_resumed_worker_ends_the_same() {
     let place = Place::new();
     for (number, settings) in SETTINGS.iter().enumerate() {
         // The first log ends where a batch ends, so that its declared end cuts none short.
-        let (clicked, batch) = (number == 1, if settings.contains(&"train.batch=100") { 100 } else { 256 });
+        let clicked = settings.iter().any(|setting| setting.starts_with("positives.kinds"));
+        let batch = if settings.contains(&"train.batch=100") { 100 } else { 256 };
         let mut events = events(7_000, 25);
         let is_positive = |event: &&Interaction| !clicked || event.kind == "click";
         let positives = events.iter().filter(is_positive).count() / 2 / batch * batch;

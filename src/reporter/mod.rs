@@ -1,17 +1,21 @@
 //! The reporter: turns what happens in the worker into status, metrics, log lines and a progress bar.
 
+pub mod report;
+
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 use crate::evaluate::tally::{Figures, Recent, Tally};
-use crate::event::EventCounts;
+use crate::negatives::ledger::{BANDS, Count, STREAM};
+use crate::negatives::proposals::Proposal;
 use crate::position::Stream;
 use crate::source::kafka::HighWatermarks;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics;
-use crate::telemetry::status::{CheckpointSummary, Evaluation, Phase, Ranking, SharedStatus, Status, StreamLag};
+use crate::telemetry::status::{
+    CheckpointSummary, Evaluation, Negatives, Phase, ProposalSummary, Ranking, SharedStatus, Status, StreamLag, Watched,
+};
 use crate::trainer::Trainer;
 use crate::trainer::state::State;
 use crate::worker::{Happening, LastCheckpoint};
@@ -175,6 +179,9 @@ impl Reporter {
             mi_bound: trained.then_some(state.last_loss.1),
             beta: Some(state.model.beta().into()),
             temperature: Some(state.model.inverse_temperature().recip().into()),
+            negatives: negatives(state),
+            proposals: trainer.proposals().into_iter().map(proposal).collect(),
+            watched: watched(state),
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
             evaluation: evaluation(&state.tally),
@@ -184,6 +191,38 @@ impl Reporter {
             history: Default::default(),
         }
     }
+}
+
+fn negatives(state: &State) -> Negatives {
+    let bank = state.bank.state(&state.model);
+    Negatives {
+        half_life: Some(state.frequencies.half_life()),
+        live_items: state.live.items().len() as u64,
+        bank: bank.entries as u64,
+        bank_age: bank.mean_age,
+        bank_oldest: bank.oldest,
+        bank_cosine: bank.staleness,
+    }
+}
+
+fn proposal(proposal: Proposal) -> ProposalSummary {
+    let Proposal { name, share, entropy, divergence, collisions } = proposal;
+    ProposalSummary { name, share, entropy, divergence, collisions }
+}
+
+/// What the ledger found, by proposal and band; proposals of which nothing was watched are left out.
+fn watched(state: &State) -> Vec<Watched> {
+    let names = STREAM.into_iter().chain(state.noise.terms.iter().map(|term| term.name.as_str()));
+    let of_proposal = |(name, counts): (&str, &[Count; BANDS.len()])| {
+        let of_band = |(band, count): (&&'static str, &Count)| Watched {
+            proposal: name.to_owned(),
+            band,
+            used: count.used,
+            r#false: count.r#false,
+        };
+        BANDS.iter().zip(counts).map(of_band).filter(|watched| watched.used > 0).collect::<Vec<_>>()
+    };
+    names.zip(state.ledger.counts()).flat_map(of_proposal).collect()
 }
 
 fn rounded(number: f64) -> f64 {
@@ -232,134 +271,5 @@ fn evaluation(tally: &Tally) -> Evaluation {
         recent_events: tally.recent_events().round() as u64,
         tail_hit_rate: tally.model().map(|figures| figures.tail_hit_rate),
         head_hit_rate: tally.model().map(|figures| figures.head_hit_rate),
-    }
-}
-
-/// The report of a run, as `--report` and `--json` give it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// Since the very first start; `rejected` in all, and by reason.
-    pub events: ReportedEvents,
-    /// Steps since the very first start.
-    pub steps: u64,
-    /// Of this run.
-    pub seconds: f64,
-    /// Of this run.
-    pub events_per_second: f64,
-    /// Known items.
-    pub items: u64,
-    /// Known users.
-    pub users: u64,
-    /// Of the last step, in nats; nothing before the first.
-    pub loss: Option<f64>,
-    /// Of the last step, in nats; nothing before the first.
-    pub mi_bound: Option<f64>,
-    /// β.
-    pub beta: f64,
-    /// The newest checkpoint's folder, where there is one.
-    pub checkpoint: Option<String>,
-    /// What the evaluation found.
-    pub evaluation: ReportedEvaluation,
-}
-
-/// Events by what became of them.
-#[derive(Debug, Clone, Serialize)]
-pub struct ReportedEvents {
-    read: u64,
-    used: u64,
-    ignored: u64,
-    rejected: u64,
-    rejected_by_reason: crate::event::Rejections,
-}
-
-/// The model's figures, and decayed popularity's on the same events.
-#[derive(Debug, Clone, Serialize)]
-pub struct ReportedEvaluation {
-    events: u64,
-    #[serde(rename = "hr@20")]
-    hit_rate: Option<f64>,
-    #[serde(rename = "ndcg@20")]
-    ndcg: Option<f64>,
-    #[serde(rename = "mrr@20")]
-    mrr: Option<f64>,
-    #[serde(rename = "tail_hr@20")]
-    tail_hit_rate: Option<f64>,
-    #[serde(rename = "head_hr@20")]
-    head_hit_rate: Option<f64>,
-    popularity: Option<Figures>,
-}
-
-impl Report {
-    /// Of a worker in `state` that read `read` events in `seconds`.
-    pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
-        let EventCounts { read: all, used, ignored, rejected } = state.events;
-        let model = state.tally.model();
-        let trained = state.last_loss != (0.0, 0.0);
-        Self {
-            events: ReportedEvents {
-                read: all,
-                used,
-                ignored,
-                rejected: rejected.total(),
-                rejected_by_reason: rejected,
-            },
-            steps: state.steps,
-            seconds,
-            events_per_second: if seconds > 0.0 { read as f64 / seconds } else { 0.0 },
-            items: state.items.len() as u64,
-            users: state.users.ids.len() as u64,
-            loss: trained.then_some(state.last_loss.0),
-            mi_bound: trained.then_some(state.last_loss.1),
-            beta: state.model.beta().into(),
-            checkpoint,
-            evaluation: ReportedEvaluation {
-                events: state.tally.events,
-                hit_rate: model.map(|figures| figures.hit_rate),
-                ndcg: model.map(|figures| figures.ndcg),
-                mrr: model.map(|figures| figures.mrr),
-                tail_hit_rate: model.map(|figures| figures.tail_hit_rate),
-                head_hit_rate: model.map(|figures| figures.head_hit_rate),
-                popularity: state.tally.popularity(),
-            },
-        }
-    }
-
-    /// For people.
-    pub fn text(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::new();
-        let Self { events, steps, seconds, events_per_second, items, users, loss, mi_bound, beta, .. } = self;
-        let mut put = |name: &str, value: String| writeln!(text, "{name:<12} {value}").expect("text grows");
-        put(
-            "events",
-            format!(
-                "{} read, {} used, {} ignored, {} rejected",
-                events.read, events.used, events.ignored, events.rejected
-            ),
-        );
-        put("model", format!("{items} items, {users} users, {steps} steps"));
-        put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s"));
-        if let (Some(loss), Some(mi_bound)) = (loss, mi_bound) {
-            put("last step", format!("loss {loss:.3}, information bound {mi_bound:.3} nats, popularity β {beta:.3}"));
-        }
-        let evaluation = &self.evaluation;
-        if let (Some(hit_rate), Some(ndcg), Some(mrr)) = (evaluation.hit_rate, evaluation.ndcg, evaluation.mrr) {
-            let (tail, head) = (evaluation.tail_hit_rate.unwrap_or(0.0), evaluation.head_hit_rate.unwrap_or(0.0));
-            put("evaluation", format!("over {} events, ranked before they were learnt", evaluation.events));
-            put(
-                "  model",
-                format!("HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail:.4}  head {head:.4}"),
-            );
-            if let Some(Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate }) = evaluation.popularity {
-                put(
-                    "  popularity",
-                    format!(
-                        "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail_hit_rate:.4}  head {head_hit_rate:.4}"
-                    ),
-                );
-            }
-        }
-        put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));
-        text
     }
 }

@@ -1,0 +1,54 @@
+//! What each proposal brought to the newest batch: how much, how varied, how near to the data, how much of it twice.
+
+use super::candidates::Candidates;
+use super::ledger::STREAM;
+use super::noise::Scene;
+use super::noise::mix::{NoiseMix, Term};
+
+/// One proposal's part in the newest batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// `batch`, `bank`, or the name of a sampler at work.
+    pub name: String,
+    /// Its share of all draws.
+    pub share: f64,
+    /// −E log q over its draws, in nats; not of the stream's own.
+    pub entropy: Option<f64>,
+    /// KL(q ‖ live items' decayed frequency), estimated over its draws, in nats; not of the stream's own.
+    pub divergence: Option<f64>,
+    /// Share of its draws that were candidates already; not of the stream's own.
+    pub collisions: Option<f64>,
+}
+
+/// Of the newest batch, whose candidates these are.
+pub fn proposals(candidates: &Candidates, noise: &NoiseMix, scene: Scene<'_>) -> Vec<Proposal> {
+    let share = |draws: usize| draws as f64 / candidates.n_draws.max(1) as f64;
+    let of_stream = STREAM.iter().zip(candidates.from_stream).map(|(name, draws)| Proposal {
+        name: (*name).to_owned(),
+        share: share(draws),
+        entropy: None,
+        divergence: None,
+        collisions: None,
+    });
+    let of_noise = noise.terms.iter().map(|term| {
+        let (entropy, divergence) = moments(term, scene).unzip();
+        let collisions = (!term.drawn.is_empty()).then(|| term.collisions as f64 / term.drawn.len() as f64);
+        Proposal { name: term.name.clone(), share: share(term.drawn.len()), entropy, divergence, collisions }
+    });
+    of_stream.chain(of_noise).collect()
+}
+
+fn moments(term: &Term, scene: Scene<'_>) -> Option<(f64, f64)> {
+    let (mut surprise, mut ratio, mut n) = (0.0, 0.0, 0);
+    for item in &term.drawn {
+        let log_q = term.sampler.probability(scene, *item).ln();
+        let log_p = scene.frequencies.share(*item).ln();
+        // What has faded beyond what a double holds is no longer in the data.
+        if log_q.is_finite() && log_p.is_finite() {
+            surprise -= log_q;
+            ratio += log_q - log_p;
+            n += 1;
+        }
+    }
+    (n > 0).then(|| (surprise / f64::from(n), ratio / f64::from(n)))
+}

@@ -1,0 +1,157 @@
+//! The report of a run.
+
+use serde::Serialize;
+
+use super::watched;
+use crate::evaluate::tally::Figures;
+use crate::event::EventCounts;
+use crate::telemetry::status::Watched;
+use crate::trainer::state::State;
+
+/// The report of a run, as `--report` and `--json` give it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Since the very first start; `rejected` in all, and by reason.
+    pub events: ReportedEvents,
+    /// Steps since the very first start.
+    pub steps: u64,
+    /// Of this run.
+    pub seconds: f64,
+    /// Of this run.
+    pub events_per_second: f64,
+    /// Known items.
+    pub items: u64,
+    /// Known users.
+    pub users: u64,
+    /// Of the last step, in nats; nothing before the first.
+    pub loss: Option<f64>,
+    /// Of the last step, in nats; nothing before the first.
+    pub mi_bound: Option<f64>,
+    /// β.
+    pub beta: f64,
+    /// The newest checkpoint's folder, where there is one.
+    pub checkpoint: Option<String>,
+    /// What negatives were drawn from.
+    pub negatives: ReportedNegatives,
+    /// What the evaluation found.
+    pub evaluation: ReportedEvaluation,
+}
+
+/// Events by what became of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportedEvents {
+    read: u64,
+    used: u64,
+    ignored: u64,
+    rejected: u64,
+    rejected_by_reason: crate::event::Rejections,
+}
+
+/// How long frequencies remember, and how many of the watched negatives were false.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportedNegatives {
+    half_life: f64,
+    /// By proposal and band of popularity.
+    watched: Vec<Watched>,
+}
+
+/// The model's figures, and decayed popularity's on the same events.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportedEvaluation {
+    events: u64,
+    #[serde(rename = "hr@20")]
+    hit_rate: Option<f64>,
+    #[serde(rename = "ndcg@20")]
+    ndcg: Option<f64>,
+    #[serde(rename = "mrr@20")]
+    mrr: Option<f64>,
+    #[serde(rename = "tail_hr@20")]
+    tail_hit_rate: Option<f64>,
+    #[serde(rename = "head_hr@20")]
+    head_hit_rate: Option<f64>,
+    popularity: Option<Figures>,
+}
+
+impl Report {
+    /// Of a worker in `state` that read `read` events in `seconds`.
+    pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
+        let EventCounts { read: all, used, ignored, rejected } = state.events;
+        let model = state.tally.model();
+        let trained = state.last_loss != (0.0, 0.0);
+        Self {
+            events: ReportedEvents {
+                read: all,
+                used,
+                ignored,
+                rejected: rejected.total(),
+                rejected_by_reason: rejected,
+            },
+            steps: state.steps,
+            seconds,
+            events_per_second: if seconds > 0.0 { read as f64 / seconds } else { 0.0 },
+            items: state.items.len() as u64,
+            users: state.users.ids.len() as u64,
+            loss: trained.then_some(state.last_loss.0),
+            mi_bound: trained.then_some(state.last_loss.1),
+            beta: state.model.beta().into(),
+            checkpoint,
+            negatives: ReportedNegatives { half_life: state.frequencies.half_life(), watched: watched(state) },
+            evaluation: ReportedEvaluation {
+                events: state.tally.events,
+                hit_rate: model.map(|figures| figures.hit_rate),
+                ndcg: model.map(|figures| figures.ndcg),
+                mrr: model.map(|figures| figures.mrr),
+                tail_hit_rate: model.map(|figures| figures.tail_hit_rate),
+                head_hit_rate: model.map(|figures| figures.head_hit_rate),
+                popularity: state.tally.popularity(),
+            },
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        let Self { events, steps, seconds, events_per_second, items, users, loss, mi_bound, beta, .. } = self;
+        let mut put = |name: &str, value: String| writeln!(text, "{name:<12} {value}").expect("text grows");
+        put(
+            "events",
+            format!(
+                "{} read, {} used, {} ignored, {} rejected",
+                events.read, events.used, events.ignored, events.rejected
+            ),
+        );
+        put("model", format!("{items} items, {users} users, {steps} steps"));
+        put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s"));
+        if let (Some(loss), Some(mi_bound)) = (loss, mi_bound) {
+            put("last step", format!("loss {loss:.3}, information bound {mi_bound:.3} nats, popularity β {beta:.3}"));
+        }
+        let half_life = self.negatives.half_life;
+        put("frequencies", format!("half-life {half_life:.0} events"));
+        let (used, found) =
+            self.negatives.watched.iter().fold((0, 0), |sum, watched| (sum.0 + watched.used, sum.1 + watched.r#false));
+        if used > 0 {
+            let share = found as f64 / used as f64 * 100.0;
+            put("negatives", format!("{used} watched, {found} ({share:.2} %) chosen by the same user soon after"));
+        }
+        let evaluation = &self.evaluation;
+        if let (Some(hit_rate), Some(ndcg), Some(mrr)) = (evaluation.hit_rate, evaluation.ndcg, evaluation.mrr) {
+            let (tail, head) = (evaluation.tail_hit_rate.unwrap_or(0.0), evaluation.head_hit_rate.unwrap_or(0.0));
+            put("evaluation", format!("over {} events, ranked before they were learnt", evaluation.events));
+            put(
+                "  model",
+                format!("HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail:.4}  head {head:.4}"),
+            );
+            if let Some(Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate }) = evaluation.popularity {
+                put(
+                    "  popularity",
+                    format!(
+                        "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail_hit_rate:.4}  head {head_hit_rate:.4}"
+                    ),
+                );
+            }
+        }
+        put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));
+        text
+    }
+}
