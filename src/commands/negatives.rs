@@ -237,7 +237,7 @@ fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &I
         }
         Some(user) if kind == "exposure" => {
             format!(
-                "'{name}' has nothing to draw from: user '{}' chose all that was shown, as far as {path} remembers",
+                "'{name}' has nothing to draw from: no item is remembered that user '{}' was shown and did not choose",
                 shown(user)
             )
         }

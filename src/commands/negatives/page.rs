@@ -169,6 +169,7 @@ impl<'a> Page<'a> {
             Some(p) => {
                 format!("p = {} (Wilson–Hilferty)", if p < 1e-4 { format!("{p:.1e}") } else { format!("{p:.4}") })
             }
+            None if *drawable > 1 => "too few draws".to_owned(),
             None => "nothing to choose between".to_owned(),
         };
         let freedom = chi_square.degrees_of_freedom;
