@@ -44,6 +44,8 @@ pub enum Command {
     Synth(Synth),
     /// Show the items nearest to one.
     Neighbors(Neighbors),
+    /// Draw negatives as a checkpoint's sampler does, and hold the draws against their exact probabilities.
+    Negatives(Negatives),
     /// Show what a checkpoint holds, and verify every checksum.
     Inspect(Inspect),
     /// Show the default configuration, check one, or print its schema.
@@ -147,6 +149,35 @@ pub struct Neighbors {
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub k: u32,
     /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `negatives`.
+#[derive(Debug, Args)]
+pub struct Negatives {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// A sampler at work in the checkpoint (the first, where none is named), or one that counts and vectors suffice for.
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<String>,
+    /// What the user who asks had before, newest last; may be given any number of times.
+    #[arg(long, value_name = "ITEM", num_args = 1..)]
+    pub context: Vec<String>,
+    /// The user who asks: for `exposure`, and for models with a row for each user.
+    #[arg(long, value_name = "USER", allow_hyphen_values = true)]
+    pub user: Option<String>,
+    /// How many draws.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub draws: u64,
+    /// Seed of the draws.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Write `item_id`, `log_q` and `draws` of every item that can be drawn to a file.
+    #[arg(short, long, value_name = "FILE.parquet")]
+    pub output: Option<PathBuf>,
+    /// Print as JSON; what is infinite there is null.
     #[arg(long)]
     pub json: bool,
 }

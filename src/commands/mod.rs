@@ -6,12 +6,14 @@
 mod config;
 mod demo;
 mod inspect;
+mod negatives;
 mod neighbors;
 mod produce;
 mod replay;
 mod run;
 mod synth;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -45,6 +47,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Produce(options) => produce::produce(&load(&layers)?, options),
         Command::Synth(options) => synth::synth(&load(&layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(options),
+        Command::Negatives(options) => negatives::negatives(options),
         Command::Inspect(options) => inspect::inspect(options),
         Command::Config(options) => config::config(&layers, options.action),
     }
@@ -96,11 +99,7 @@ impl Surroundings {
 
     /// A bar for work that trains nothing.
     fn bar(&self, total: u64, unit: &str) -> ProgressBar {
-        let style = format!(
-            "{{bar:30.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left"
-        );
-        let style = ProgressStyle::with_template(&style).expect("a valid template").progress_chars("━╸─");
-        self.bars.add(ProgressBar::new(total).with_style(style))
+        self.bars.add(progress(total, unit))
     }
 
     /// Ends a run: the page says so, the report is written and printed.
@@ -115,6 +114,20 @@ impl Surroundings {
         print(&if output.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() });
         Ok(())
     }
+}
+
+/// A bar, to be seen on a terminal alone.
+fn progress(total: u64, unit: &str) -> ProgressBar {
+    let style =
+        format!("{{bar:30.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
+    let style = ProgressStyle::with_template(&style).expect("a valid template").progress_chars("━╸─");
+    ProgressBar::new(total).with_style(style)
+}
+
+/// The one of `names` that is most like `name`.
+fn nearest<'a>(names: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    let likeness = |other: &str| strsim::jaro_winkler(other, name);
+    names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 /// A report that could not be written is found out before the work, not after it.
@@ -138,8 +151,18 @@ fn print(text: &str) {
 
 /// Writes a file that is there whole or not at all.
 fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    write_whole_by(path, |file| Ok(file.write_all(text.as_bytes())?))
+}
+
+/// The same, of what `write` writes.
+fn write_whole_by(path: &Path, write: impl FnOnce(&mut File) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let unfinished = path.with_extension("unfinished");
-    std::fs::write(&unfinished, text)
-        .and_then(|()| std::fs::rename(&unfinished, path))
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        write(&mut file)?;
+        Ok(std::fs::rename(&unfinished, path)?)
+    };
+    write()
+        .inspect_err(|_: &anyhow::Error| drop(std::fs::remove_file(&unfinished)))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use arrow_array::types::UInt64Type;
 use serde::Serialize;
 
-use super::print;
+use super::{nearest, print};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns;
 use crate::checkpoint::store::find;
@@ -84,18 +84,14 @@ impl Catalogue {
         rows.sort_by_key(|row| (std::cmp::Reverse(self.counts[*row as usize]), *row));
         rows.into_iter().map(|row| self.ids.name(row)).collect()
     }
-
-    fn like(&self, item: &str) -> Option<&str> {
-        let likeness = |name: &str| strsim::jaro_winkler(name, item);
-        self.ids.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-    }
 }
 
 pub(super) fn neighbors(options: Neighbors) -> anyhow::Result<()> {
     let intact = find(&options.checkpoint)?;
     let catalogue = Catalogue::read(&intact.path, intact.manifest.dim)?;
     let Some(neighbors) = catalogue.nearest(&options.item, options.k as usize) else {
-        let like = catalogue.like(&options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));
+        let like =
+            nearest(catalogue.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));
         let item = shown(&options.item);
         let path = intact.path.display();
         return Err(UsageError(format!("no item '{item}' in {path}{}", like.unwrap_or_default())).into());

@@ -59,7 +59,9 @@ fn wrong_usage_is_told_before_anything_is_touched() {
 #[test]
 fn help_lists_the_commands_and_the_exit_statuses() {
     let said = run(negstream().arg("--help")).ended(0);
-    for word in ["demo", "run", "replay", "produce", "synth", "neighbors", "inspect", "config", "Exit status:"] {
+    for word in
+        ["demo", "run", "replay", "produce", "synth", "neighbors", "negatives", "inspect", "config", "Exit status:"]
+    {
         assert!(said.out.contains(word), "{word}: {}", said.out);
     }
     let said = run(negstream().arg("--version")).ended(0);
@@ -73,7 +75,7 @@ fn what_is_missing_is_named() {
     run(&mut place.negstream(&["replay", "no/*.parquet"])).ended(3).names(&["no such log: no/*.parquet"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     run(&mut place.negstream(&["replay", "empty"])).ended(3).names(&["no such log: empty"]);
-    for (command, rest) in [("neighbors", &["item"][..]), ("inspect", &[])] {
+    for (command, rest) in [("neighbors", &["item"][..]), ("negatives", &[]), ("inspect", &[])] {
         for checkpoint in ["nowhere", "empty"] {
             let arguments = [&[command, checkpoint], rest].concat();
             run(&mut place.negstream(&arguments)).ended(4).names(&["no checkpoint at", checkpoint]);

@@ -9,6 +9,7 @@ mod kafka_harness;
 mod kafka_replay;
 mod kafka_source;
 mod kafka_trouble;
+mod negatives;
 mod python;
 mod quality;
 mod recovery;

@@ -1,0 +1,292 @@
+//! `negatives`: draws from a sampler as a checkpoint restores it, beside the exact probabilities that it states.
+//!
+//! So that anyone can check: training divides by these probabilities, and whether they are those of the draws is seen
+//! here, on the state of a real run. The file that it writes is all that a test by others needs.
+
+mod figures;
+mod page;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_array::types::{Float64Type, UInt64Type};
+use arrow_schema::{DataType, Field, Schema};
+use indicatif::ProgressBar;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use serde_json::{Map, Value};
+
+use self::figures::Rows;
+use self::page::Page;
+use super::{check_file, nearest, print, progress, write_whole_by};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::columns::{numbers, text};
+use crate::checkpoint::manifest::MANIFEST;
+use crate::checkpoint::store::{Intact, find};
+use crate::cli::Negatives;
+use crate::config::layers::{self, ConfigError};
+use crate::config::{Config, NoiseTerm, SamplerKind};
+use crate::context::Batch;
+use crate::exit::{UsageError, shown};
+use crate::kernel::Kernel;
+use crate::negatives::noise::mix::sampler;
+use crate::negatives::noise::{Asking, NoiseSampler, Scene, Seen};
+use crate::objective::score::Queries;
+use crate::table::ids::Ids;
+use crate::trainer::snapshot;
+use crate::trainer::state::State;
+
+/// Those that follow from counts and vectors, which every checkpoint has.
+const MADE: [SamplerKind; 5] =
+    [SamplerKind::Uniform, SamplerKind::Unigram, SamplerKind::LogUniform, SamplerKind::Adaptive, SamplerKind::Hard];
+/// Those that must have watched the stream, each with a configuration of it.
+const WATCHING: [(SamplerKind, &str); 4] = [
+    (SamplerKind::Interval, "negatives.noise=[{sampler=\"interval\"}]"),
+    (SamplerKind::Cooccurrence, "negatives.noise=[{sampler=\"cooccurrence\"}]"),
+    (SamplerKind::Exposure, "negatives.noise=[{sampler=\"exposure\"}], with negatives.exposure_kinds"),
+    (
+        SamplerKind::Mixture,
+        "negatives.noise=[{sampler=\"mixture\", parts=[{sampler=\"unigram\"}, {sampler=\"uniform\"}]}]",
+    ),
+];
+/// Rounds in which the clusters of `adaptive` settle, where they have to be made.
+const ROUNDS: usize = 4;
+/// Draws at a time.
+const PIECE: u64 = 65_536;
+/// From so many draws on it takes long enough for a bar.
+const LONG: u64 = 5_000_000;
+/// Rows written at a time.
+const SLICE: usize = 16_384;
+
+/// The sampler to draw from.
+struct Chosen {
+    name: String,
+    /// Its draws per step, where it was at work.
+    at_work: Option<usize>,
+    sampler: Box<dyn NoiseSampler>,
+}
+
+/// Whom to draw for.
+struct Query {
+    /// Newest first.
+    context: Vec<u32>,
+    user: Option<u32>,
+    vectors: Queries,
+}
+
+pub(super) fn negatives(options: Negatives) -> anyhow::Result<()> {
+    options.output.as_deref().map_or(Ok(()), |path| check_file("--output", path))?;
+    let intact = find(&options.checkpoint)?;
+    let damaged = |error: ConfigError| CheckpointError::Damaged {
+        path: intact.path.join(MANIFEST),
+        problem: format!("this version does not know its configuration: {error}"),
+    };
+    let config = configuration(&intact.manifest.configuration).map_err(damaged)?;
+    let mut state = snapshot::load(&config, &intact)?;
+    let mut chosen = choose(options.sampler.as_deref(), &mut state)?;
+    let query = Query::new(&options, &config, &state)?;
+    let (scene, _) = state.scene();
+    query.ask(chosen.sampler.as_mut(), scene, &state);
+    if chosen.sampler.is_empty(scene) {
+        return Err(nothing_to_draw(&chosen.name, &options, scene, &intact).into());
+    }
+    let rows = Rows {
+        probabilities: (0..state.items.len() as u32).map(|item| chosen.sampler.probability(scene, item)).collect(),
+        draws: draw(chosen.sampler.as_ref(), scene, state.items.len(), &options),
+        data: figures::data(&state.frequencies),
+        occurrences: &state.occurrences,
+    };
+    if let Some(path) = &options.output {
+        write_whole_by(path, |file| write(file, &state.items, &rows))?;
+    }
+    let context = query.context.iter().rev().map(|item| state.items.name(*item)).collect();
+    let page = Page::new(&intact, &options, &chosen, context, &state, &rows);
+    print(&if options.json { format!("{}\n", serde_json::to_string(&page)?) } else { page.text() });
+    Ok(())
+}
+
+/// The configuration that a checkpoint was made with, as far as its state depends on it; over the defaults.
+fn configuration(lasting: &Map<String, Value>) -> Result<Config, ConfigError> {
+    let mut settings = Vec::new();
+    flatten("", lasting, &mut settings);
+    layers::load_over(&settings, None, std::iter::empty(), &[])
+}
+
+/// `KEY=VALUE` of each key.
+fn flatten(prefix: &str, table: &Map<String, Value>, settings: &mut Vec<String>) {
+    for (key, value) in table {
+        let value = match value {
+            Value::Object(inner) => {
+                flatten(&format!("{prefix}{key}."), inner, settings);
+                continue;
+            }
+            // JSON has no infinity, and nothing else becomes null.
+            Value::Null => "inf".to_owned(),
+            // What TOML has no place for is refused as text.
+            value => toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string()),
+        };
+        settings.push(format!("{prefix}{key}={value}"));
+    }
+}
+
+/// The sampler of that name, or the first at work.
+fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError> {
+    let terms = &state.noise.terms;
+    let first = || terms.first().map_or(SamplerKind::Unigram.name(), |term| &term.name);
+    let name = wanted.unwrap_or_else(first).to_owned();
+    let at_work: Vec<String> = terms.iter().map(|term| term.name.clone()).collect();
+    if let Some(place) = at_work.iter().position(|term| *term == name) {
+        let term = state.noise.terms.swap_remove(place);
+        return Ok(Chosen { name, at_work: Some(term.draws), sampler: term.sampler });
+    }
+    if let Some(kind) = MADE.into_iter().find(|kind| kind.name() == name) {
+        let sampler = made(kind, state.scene().0);
+        return Ok(Chosen { name, at_work: None, sampler });
+    }
+    let were = if at_work.is_empty() { "no sampler".to_owned() } else { at_work.join(", ") };
+    if let Some((_, setting)) = WATCHING.iter().find(|(kind, _)| kind.name() == name) {
+        return Err(UsageError(format!(
+            "'{name}' has to watch the stream from its beginning, and was not at work in this checkpoint; at work: \
+             {were}. Train with {setting}"
+        )));
+    }
+    let kinds = MADE.into_iter().chain(WATCHING.map(|(kind, _)| kind));
+    let known: Vec<&str> = at_work.iter().map(String::as_str).chain(kinds.map(|kind| kind.name())).collect();
+    let like = nearest(known.into_iter(), &name).unwrap_or_default();
+    Err(UsageError(format!("no sampler '{}'; the nearest name is '{like}'; at work: {were}", shown(&name))))
+}
+
+/// A sampler with default options that begins with what is there.
+fn made(kind: SamplerKind, scene: Scene<'_>) -> Box<dyn NoiseSampler> {
+    let mut sampler = sampler(&NoiseTerm::new(kind)).expect("it is not 'none'");
+    let rounds = if kind == SamplerKind::Adaptive { ROUNDS } else { 1 };
+    (0..rounds).for_each(|_| sampler.observe(scene, Seen { items: scene.live.items(), ..Seen::default() }));
+    sampler
+}
+
+impl Query {
+    fn new(options: &Negatives, config: &Config, state: &State) -> Result<Self, UsageError> {
+        let context: Result<Vec<u32>, _> =
+            options.context.iter().map(|name| row("item", &state.items, name, &options.checkpoint)).collect();
+        let mut context = context?;
+        let user = options.user.as_deref().map(|name| row("user", &state.users.ids, name, &options.checkpoint));
+        let user = user.transpose()?;
+        context.reverse();
+        // What the trainer would have forgotten.
+        context.truncate(config.context.length);
+        let mut vectors = Queries::default();
+        if let Some(newest) = context.first() {
+            if config.context.user_row && user.is_none() {
+                let why = "this model has a row for each user, which is part of the query: give --user USER too";
+                return Err(UsageError(why.to_owned()));
+            }
+            // Made as the trainer makes it. What the user would come to next is no part of it.
+            let batch = Batch {
+                users: vec![user.unwrap_or_default()],
+                items: vec![*newest],
+                timestamps: vec![0],
+                with_context: vec![0],
+                contexts: context.clone(),
+                context_starts: vec![0, context.len() as u32],
+                own_starts: vec![0, 0],
+                all_own: vec![0],
+                ..Batch::default()
+            };
+            state.model.queries(Kernel::detect(), &batch, &mut vectors);
+        }
+        Ok(Self { context, user, vectors })
+    }
+
+    /// Asks for it; where nothing is known of it, for nobody.
+    fn ask(&self, sampler: &mut dyn NoiseSampler, scene: Scene<'_>, state: &State) {
+        let banked: Vec<u32> = state.bank.entries().iter().map(|entry| entry.item).collect();
+        let vectors = if self.context.is_empty() { &[] } else { self.vectors.unit.row(0) };
+        sampler.ask(
+            scene,
+            Asking {
+                last_items: &self.context[..self.context.len().min(1)],
+                users: self.user.as_slice(),
+                queries: vectors,
+                stride: state.model.stride(),
+                others: if banked.is_empty() { scene.live.items() } else { &banked },
+            },
+        );
+    }
+}
+
+/// The row of `name`.
+fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
+    ids.get(name).ok_or_else(|| {
+        let like = nearest(ids.iter(), name).map(|like| format!("; the nearest name is '{}'", shown(like)));
+        UsageError(format!("no {what} '{}' in {}{}", shown(name), path.display(), like.unwrap_or_default()))
+    })
+}
+
+/// What is missing.
+fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &Intact) -> UsageError {
+    let path = intact.path.display();
+    let kind = name.split('-').next().unwrap_or_default();
+    UsageError(match &options.user {
+        _ if scene.live.items().is_empty() => format!("there is no live item in {path}"),
+        None if kind == "exposure" => {
+            format!("'{name}' draws what a user was shown and did not choose: give --user USER")
+        }
+        Some(user) if kind == "exposure" => {
+            format!(
+                "'{name}' has nothing to draw from: no item is remembered that user '{}' was shown and did not choose",
+                shown(user)
+            )
+        }
+        _ if kind == "hard" && options.context.is_empty() => {
+            format!("'{name}' draws what the model scores highest for a query: give --context ITEM …")
+        }
+        _ => format!("'{name}' has nothing to draw from in {path}: give --context ITEM … or --user USER, or others"),
+    })
+}
+
+/// How often each item was drawn.
+fn draw(sampler: &dyn NoiseSampler, scene: Scene<'_>, n_items: usize, options: &Negatives) -> Vec<u64> {
+    let total = options.draws;
+    let bar = if total >= LONG { progress(total, "draws") } else { ProgressBar::hidden() };
+    let mut random = Pcg64Mcg::seed_from_u64(options.seed);
+    let (mut counts, mut drawn) = (vec![0; n_items], Vec::new());
+    let mut done = 0;
+    while done < total {
+        let piece = PIECE.min(total - done);
+        drawn.clear();
+        sampler.draw(scene, piece as usize, &mut random, &mut drawn);
+        drawn.iter().for_each(|item| counts[*item as usize] += 1);
+        done += piece;
+        bar.set_position(done);
+    }
+    bar.finish_and_clear();
+    counts
+}
+
+/// One row for each item that can be drawn, in the order of their rows.
+fn write(file: &mut std::fs::File, items: &Ids, rows: &Rows<'_>) -> anyhow::Result<()> {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("item_id", DataType::Utf8, false),
+        Field::new("log_q", DataType::Float64, false),
+        Field::new("draws", DataType::UInt64, false),
+    ]));
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a known level")))
+        .set_created_by(concat!("negstream ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build();
+    let mut writer = ArrowWriter::try_new(&*file, Arc::clone(&schema), Some(properties))?;
+    for slice in rows.drawable().collect::<Vec<_>>().chunks(SLICE) {
+        let columns = vec![
+            text(slice.iter().map(|row| items.name(*row as u32))),
+            numbers::<Float64Type>(slice.iter().map(|row| rows.probabilities[*row].ln())),
+            numbers::<UInt64Type>(slice.iter().map(|row| rows.draws[*row])),
+        ];
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+    }
+    writer.close()?;
+    Ok(file.sync_all()?)
+}
