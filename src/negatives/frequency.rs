@@ -88,8 +88,12 @@ impl Fading {
     /// any were seen besides. Half an event for every item, as in q̂, would drown a short memory among many items.
     fn log_likelihood(&self, items: &[u32]) -> f64 {
         let novelty = NOVELTY * self.weight;
-        let (each, all) = (novelty / self.counts.len() as f64, (self.total + novelty).ln());
-        items.iter().map(|item| (self.counts[*item as usize] + each).ln() - all).sum()
+        let (each, factor) = (novelty / self.counts.len() as f64, (self.total + novelty).recip());
+        // The logarithm of a product of some: none is below 1e-18.
+        let product = |items: &[u32]| -> f64 {
+            items.iter().map(|item| (self.counts[*item as usize] + each) * factor).product::<f64>().ln()
+        };
+        items.chunks(16).map(product).sum()
     }
 }
 

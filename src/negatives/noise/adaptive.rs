@@ -34,6 +34,8 @@ pub const QUERIES: usize = 128;
 const DISTINCT: f32 = 1e-4;
 /// What rounding may change in a cluster's total, relatively, before its weights are summed up afresh.
 const ROUNDING: f64 = 1e-10;
+/// Of so many events one has its item's cluster looked for anew; of the others only the weight changes.
+const EVENTS_PER_VISIT: usize = 8;
 /// The cluster of who is in none.
 const NONE: u32 = u32::MAX;
 
@@ -183,8 +185,15 @@ impl NoiseSampler for Adaptive {
         scene.live.died().iter().for_each(|item| self.put(*item, None, 0.0));
         let mut farthest: Option<(f32, u32)> = None;
         // An item that comes and dies within one batch is not drawn.
-        for item in seen.items.iter().copied().filter(|item| scene.live.contains(*item)) {
+        let living = seen.items.iter().copied().filter(|item| scene.live.contains(*item));
+        for (place, item) in living.enumerate() {
             let weight = baseline.relative()[item as usize].powf(self.power);
+            if let Some(cluster) = self.cluster_of(item)
+                && !place.is_multiple_of(EVENTS_PER_VISIT)
+            {
+                self.put(item, Some(cluster), weight);
+                continue;
+            }
             if let Some(distance) = self.visit(scene.vectors, item, Some(weight))
                 && farthest.is_none_or(|(most, _)| distance > most)
             {
@@ -193,7 +202,7 @@ impl NoiseSampler for Adaptive {
         }
         // Those without events have moved too: by what they have in common with others, and by the centres' moving.
         let live = scene.live.items();
-        for _ in 0..seen.items.len().min(live.len()) {
+        for _ in 0..seen.items.len().div_ceil(EVENTS_PER_VISIT).min(live.len()) {
             self.cursor = if self.cursor < live.len() { self.cursor } else { 0 };
             self.visit(scene.vectors, live[self.cursor], None);
             self.cursor += 1;
@@ -288,7 +297,7 @@ impl NoiseSampler for Adaptive {
         new.cluster_of.resize(n_items, NONE);
         for (index, rounding) in rounding.into_iter().enumerate() {
             let name = index.to_string();
-            let part = |saved: &mut Saved| Classes::restore(&mut new.places, n_items, saved);
+            let part = |saved: &mut Saved| Classes::default().restored(&mut new.places, n_items, saved);
             let classes = saved.within(&name, part)?;
             let mut sum = 0.0;
             for (item, weight) in classes.iter() {

@@ -1,6 +1,6 @@
 //! Weighted items, sorted into classes of like weight: a weight changes in O(1), and a draw takes O(1).
 //!
-//! A class spans a sixteenth of an octave. A draw picks a class by its number of items times its upper bound, and in it
+//! A class spans a quarter of an octave, or, where ranks are wanted, a sixteenth. A draw picks a class by its number of items times its upper bound, and in it
 //! an item, each alike; the item is taken with probability weight / upper bound, or else all is done again. So the items
 //! are drawn exactly in proportion to their weights, whatever rounding befell the sum of these. (Rejection within classes
 //! of like weight: Matias, Vitter & Ni 2003.) Classes in descending order also give every item a rank.
@@ -12,8 +12,10 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::negatives::saved::{Saved, SavedError};
 
-/// log₂ of the number of classes per octave.
-const PARTS: u32 = 4;
+/// log₂ of the number of classes per octave: so nine draws in ten are taken…
+const COARSE: u32 = 2;
+/// …and so ranks are.
+const FINE: u32 = 4;
 /// Not among the items.
 const ABSENT: u32 = u32::MAX;
 
@@ -49,8 +51,10 @@ struct Class {
 }
 
 /// See the module.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
+    /// log₂ of the number of classes per octave.
+    parts: u32,
     /// Heaviest first; none is empty.
     classes: Vec<Class>,
     total: f64,
@@ -58,14 +62,82 @@ pub struct Classes {
     /// Running sums over `classes` of members × upper bound, and of members; see [`Self::settle`].
     mass: Vec<f64>,
     ranks: Vec<u32>,
+    guide: Guide,
+    /// Whether that is still to be done.
+    unsettled: bool,
 }
 
-/// Upper bits of a positive number: exponent and first bits of the mantissa.
-fn key(weight: f64) -> u16 {
-    (weight.to_bits() >> (52 - PARTS)) as u16
+/// Finds the interval that a number lies in, in O(1) on average: a table says where to begin (Chen & Asau 1974).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Guide {
+    /// By equal steps from 0 to the last end: the first interval that reaches into the step.
+    first: Vec<u32>,
+    steps_per_unit: f64,
+}
+
+impl Guide {
+    /// For intervals that end at `ends`, ascending, the first of which begins at 0.
+    pub fn build(&mut self, ends: &[f64]) {
+        self.first.clear();
+        let Some(last) = ends.last() else { return };
+        let n_steps = ends.len() * 2;
+        self.steps_per_unit = n_steps as f64 / last;
+        let mut interval = 0;
+        for step in 0..n_steps {
+            let begin = step as f64 / self.steps_per_unit;
+            while ends[interval] <= begin && interval + 1 < ends.len() {
+                interval += 1;
+            }
+            self.first.push(interval as u32);
+        }
+    }
+
+    /// The first interval whose end is above `point`, or the last.
+    #[inline]
+    pub fn find(&self, ends: &[f64], point: f64) -> usize {
+        let step = ((point * self.steps_per_unit) as usize).min(self.first.len() - 1);
+        let mut interval = self.first[step] as usize;
+        // Rounding may have begun one too far.
+        while interval > 0 && ends[interval - 1] > point {
+            interval -= 1;
+        }
+        while interval + 1 < ends.len() && ends[interval] <= point {
+            interval += 1;
+        }
+        interval
+    }
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self::with_parts(COARSE)
+    }
 }
 
 impl Classes {
+    /// For ranks.
+    pub fn fine() -> Self {
+        Self::with_parts(FINE)
+    }
+
+    fn with_parts(parts: u32) -> Self {
+        Self {
+            parts,
+            classes: Vec::new(),
+            total: 0.0,
+            len: 0,
+            mass: Vec::new(),
+            ranks: Vec::new(),
+            guide: Guide::default(),
+            unsettled: false,
+        }
+    }
+
+    /// Upper bits of a positive number: exponent and first bits of the mantissa.
+    fn key(&self, weight: f64) -> u16 {
+        (weight.to_bits() >> (52 - self.parts)) as u16
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
         self.len
@@ -97,7 +169,7 @@ impl Classes {
         let there = places.of(item);
         if let Some((old, place)) = there {
             let class = self.find(old).expect("the class of a member");
-            if weight >= f64::MIN_POSITIVE && key(weight) == old {
+            if weight >= f64::MIN_POSITIVE && self.key(weight) == old {
                 let member = &mut self.classes[class].members[place];
                 self.total += weight - member.weight;
                 member.weight = weight;
@@ -110,6 +182,21 @@ impl Classes {
         }
     }
 
+    /// Brings what [`Self::set`] will need of `items` near, all at once instead of one after the other: with many items
+    /// each of them lies far away, in several places.
+    pub fn approach(&self, places: &Places, items: impl Iterator<Item = u32> + Clone) {
+        let class = |item: u32| {
+            let (key, place) = places.of(item)?;
+            Some((&self.classes[self.find(key).ok()?].members, place))
+        };
+        let near: usize = items.clone().filter_map(|item| places.of(item)).map(|(_, place)| place).sum();
+        let weights: f64 = items.clone().filter_map(class).map(|(members, place)| members[place].weight).sum();
+        // The last member of a class moves to where another leaves.
+        let last = items.filter_map(class).filter_map(|(members, _)| members.last());
+        let moved: usize = last.filter_map(|member| places.of(member.item)).map(|(_, place)| place).sum();
+        std::hint::black_box((near, weights, moved));
+    }
+
     /// Takes `item` out, to be put into other classes; its weight.
     pub fn take(&mut self, places: &mut Places, item: u32) -> f64 {
         let weight = self.weight(places, item);
@@ -118,6 +205,7 @@ impl Classes {
     }
 
     fn remove(&mut self, places: &mut Places, class: usize, place: usize) {
+        self.unsettled = true;
         let members = &mut self.classes[class].members;
         let gone = members.swap_remove(place);
         if let Some(moved) = members.get(place) {
@@ -132,9 +220,10 @@ impl Classes {
     }
 
     fn insert(&mut self, places: &mut Places, item: u32, weight: f64) {
-        let key = key(weight);
+        let key = self.key(weight);
+        self.unsettled = true;
         let class = self.find(key).unwrap_or_else(|place| {
-            let upper = f64::from_bits((u64::from(key) + 1) << (52 - PARTS));
+            let upper = f64::from_bits((u64::from(key) + 1) << (52 - self.parts));
             self.classes.insert(place, Class { key, upper, members: Vec::new() });
             place
         });
@@ -147,6 +236,9 @@ impl Classes {
 
     /// Makes ready for draws and ranks.
     pub fn settle(&mut self) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
         self.mass.clear();
         self.ranks.clear();
         let (mut mass, mut rank) = (0.0, 0);
@@ -156,6 +248,7 @@ impl Classes {
             self.ranks.push(rank);
             rank += class.members.len() as u32;
         }
+        self.guide.build(&self.mass);
     }
 
     /// Draws an item in proportion to its weight.
@@ -167,8 +260,7 @@ impl Classes {
         let all = *self.mass.last().expect("something to draw from");
         loop {
             let point = random.random::<f64>() * all;
-            // The heaviest classes come first: most draws end early, except where nearly all items are light.
-            let class = self.mass.partition_point(|mass| *mass <= point).min(self.classes.len() - 1);
+            let class = self.guide.find(&self.mass, point);
             let before = if class == 0 { 0.0 } else { self.mass[class - 1] };
             let Class { upper, members, .. } = &self.classes[class];
             // Which member, and, what is left over, whether to take it.
@@ -180,9 +272,13 @@ impl Classes {
         }
     }
 
-    /// The item of rank `rank`, from 0; within a class ranks are arbitrary.
-    pub fn at_rank(&self, rank: u32) -> u32 {
-        let class = self.ranks.partition_point(|first| *first <= rank) - 1;
+    /// The first rank of each class, ascending; within a class ranks are arbitrary.
+    pub fn ranks(&self) -> &[u32] {
+        &self.ranks
+    }
+
+    /// The item of rank `rank`, from 0, which is one of class `class`.
+    pub fn at_rank(&self, class: usize, rank: u32) -> u32 {
         self.classes[class].members[(rank - self.ranks[class]) as usize].item
     }
 
@@ -201,7 +297,7 @@ impl Classes {
     pub fn scale(&mut self, places: &mut Places, factor: f64) {
         let members: Vec<_> = self.iter().collect();
         members.iter().for_each(|(item, _)| places.0[*item as usize].1 = ABSENT);
-        *self = Self::default();
+        *self = Self { unsettled: true, ..Self::with_parts(self.parts) };
         members.into_iter().for_each(|(item, weight)| self.set(places, item, weight * factor));
     }
 
@@ -212,14 +308,14 @@ impl Classes {
         out.put_real("total", vec![self.total]);
     }
 
-    /// Brings back what was saved; items are below `n_items`.
+    /// Brings back what was saved of the like of `self`; items are below `n_items`.
     ///
     /// # Errors
     /// Where something is missing or cannot be.
-    pub fn restore(places: &mut Places, n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+    pub fn restored(&self, places: &mut Places, n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
         let (items, weights, total) =
             (saved.take_whole("items")?, saved.take_real("weights")?, saved.take_real("total")?);
-        let mut classes = Self::default();
+        let mut classes = Self::with_parts(self.parts);
         if total.len() != 1 || !(total[0] - weights.iter().sum::<f64>()).abs().le(&(1e-3 * total[0])) {
             return Err(saved.error("total", "is not that of the weights"));
         }
@@ -252,7 +348,7 @@ mod tests {
         fn weights_ranks_and_state_are_kept(
             changes in proptest::collection::vec((0u32..40, prop_oneof![Just(0.0), 1e-12f64..1e12]), 1..300),
         ) {
-            let (mut classes, mut places, mut truth) = (Classes::default(), Places::default(), vec![0.0; 40]);
+            let (mut classes, mut places, mut truth) = (Classes::fine(), Places::default(), vec![0.0; 40]);
             for (item, weight) in changes {
                 classes.set(&mut places, item, weight);
                 truth[item as usize] = weight;
@@ -263,7 +359,8 @@ mod tests {
                 let rank = classes.rank(&places, item as u32);
                 prop_assert_eq!(rank.is_some(), *weight > 0.0);
                 if let Some(rank) = rank {
-                    prop_assert_eq!(classes.at_rank(rank), item as u32);
+                    let class = classes.ranks().partition_point(|first| *first <= rank) - 1;
+                    prop_assert_eq!(classes.at_rank(class, rank), item as u32);
                     let clearly_above = truth.iter().filter(|other| **other > weight * 1.07).count();
                     let clearly_below = truth.iter().filter(|other| **other * 1.07 < *weight && **other > 0.0).count();
                     prop_assert!((clearly_above..classes.len() - clearly_below).contains(&(rank as usize)));
@@ -273,7 +370,7 @@ mod tests {
             let mut saved = Saved::default();
             classes.save(&mut saved);
             let mut places_again = Places::default();
-            let again = Classes::restore(&mut places_again, 40, &mut saved).unwrap();
+            let again = Classes::fine().restored(&mut places_again, 40, &mut saved).unwrap();
             prop_assert_eq!(&again, &classes);
             if !classes.is_empty() {
                 let (mut a, mut b) = (Pcg64Mcg::seed_from_u64(1), Pcg64Mcg::seed_from_u64(1));

@@ -134,6 +134,7 @@ impl NoiseSampler for Interval {
         }
         // First all gaps, then all weights, so that the waits for memory overlap.
         looks.iter_mut().for_each(|(item, gap)| *gap = self.gap(*item));
+        self.classes.approach(&self.places, looks.iter().map(|(item, _)| *item));
         looks.iter().for_each(|(item, gap)| self.classes.set(&mut self.places, *item, gap.recip()));
         self.looks = looks;
         self.classes.settle();
@@ -184,7 +185,7 @@ impl NoiseSampler for Interval {
         }
         let mut places = Places::default();
         let n_items = scene.frequencies.len();
-        let classes = saved.within("classes", |saved| Classes::restore(&mut places, n_items, saved))?;
+        let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, n_items, saved))?;
         let (mut sum, mut all_live) = (0.0, true);
         for (item, weight) in classes.iter() {
             sum += weight;

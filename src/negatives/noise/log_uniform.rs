@@ -6,15 +6,37 @@
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
-use super::classes::{Classes, Places};
+use super::classes::{Classes, Guide, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
 
 /// Draws by rank.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogUniform {
     classes: Classes,
     places: Places,
+    /// By class: P(rank in it or above), times log(n+1).
+    ends: Vec<f64>,
+    guide: Guide,
+}
+
+impl Default for LogUniform {
+    fn default() -> Self {
+        let classes = Classes::fine();
+        Self { classes, places: Places::default(), ends: Vec::new(), guide: Guide::default() }
+    }
+}
+
+impl LogUniform {
+    fn settle(&mut self) {
+        self.classes.settle();
+        let after = self.classes.ranks().iter().skip(1).copied().chain([self.classes.len() as u32]);
+        self.ends.clear();
+        if !self.classes.is_empty() {
+            self.ends.extend(after.map(|rank| (f64::from(rank) + 1.0).ln()));
+        }
+        self.guide.build(&self.ends);
+    }
 }
 
 impl NoiseSampler for LogUniform {
@@ -23,11 +45,12 @@ impl NoiseSampler for LogUniform {
         if let Some(factor) = counts.rescaled() {
             self.classes.scale(&mut self.places, factor);
         }
+        self.classes.approach(&self.places, seen.items.iter().copied());
         for item in seen.items.iter().filter(|item| scene.live.contains(**item)) {
             self.classes.set(&mut self.places, *item, counts.relative()[*item as usize]);
         }
         scene.live.died().iter().for_each(|item| self.classes.set(&mut self.places, *item, 0.0));
-        self.classes.settle();
+        self.settle();
     }
 
     fn is_empty(&self, _scene: Scene<'_>) -> bool {
@@ -38,11 +61,14 @@ impl NoiseSampler for LogUniform {
         if self.is_empty(scene) {
             return;
         }
-        let (n, all) = (self.classes.len(), ((self.classes.len() + 1) as f64).ln());
+        let (n, all) = (self.classes.len() as u32, ((self.classes.len() + 1) as f64).ln());
+        let ranks = self.classes.ranks();
         out.extend((0..draws).map(|_| {
             // P(rank ≤ r) = log(r + 2) / log(n + 1), turned round.
-            let rank = (random.random::<f64>() * all).exp() as usize;
-            self.classes.at_rank(rank.clamp(1, n) as u32 - 1)
+            let point = random.random::<f64>() * all;
+            let class = self.guide.find(&self.ends, point);
+            let (first, after) = (ranks[class], ranks.get(class + 1).map_or(n, |after| *after));
+            self.classes.at_rank(class, (point.exp() as u32).clamp(first + 1, after) - 1)
         }));
     }
 
@@ -57,10 +83,11 @@ impl NoiseSampler for LogUniform {
 
     fn restore(&mut self, scene: Scene<'_>, saved: &mut Saved) -> Result<(), SavedError> {
         self.places = Places::default();
-        self.classes = Classes::restore(&mut self.places, scene.frequencies.len(), saved)?;
+        self.classes = Classes::fine().restored(&mut self.places, scene.frequencies.len(), saved)?;
         if self.classes.iter().any(|(item, _)| !scene.live.contains(item)) {
             return Err(saved.error("items", "names one that does not live"));
         }
+        self.settle();
         Ok(())
     }
 }

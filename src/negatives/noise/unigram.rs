@@ -1,6 +1,6 @@
 //! `unigram`: in proportion to a power of the decayed count, n_j^α.
 //!
-//! With several half-lives it is the mixture of theirs, with the same shares as q̂. Decay multiplies all counts alike, so
+//! With several half-lives it is the mixture of theirs, with the shares that q̂ has. Decay multiplies all counts alike, so
 //! their powers too, and nothing need hear of it.
 
 use rand::RngExt;
@@ -10,12 +10,25 @@ use super::classes::{Classes, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
 
+/// A half-life is followed from this share on…
+const WAKE: f64 = 1e-3;
+/// …until it has less than this.
+const SLEEP: f64 = 1e-9;
+
 /// Draws by frequency.
 #[derive(Debug)]
 pub struct Unigram {
     power: f64,
-    /// One for each half-life.
-    parts: Vec<(Classes, Places)>,
+    /// One for each half-life. Those that hardly count are left empty, and made anew from the counts when they do again:
+    /// the stream seldom changes its mind, and most events then cost one update instead of five.
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    awake: bool,
+    classes: Classes,
+    places: Places,
 }
 
 impl Unigram {
@@ -24,33 +37,53 @@ impl Unigram {
         Self { power, parts: Vec::new() }
     }
 
-    /// Shares of those parts that have something to draw from; all have, or none.
-    fn shares<'a>(&'a self, scene: Scene<'a>) -> impl Iterator<Item = (&'a (Classes, Places), f64)> {
-        self.parts.iter().zip(scene.frequencies.shares().iter().copied()).filter(|(_, share)| *share > 0.0)
+    /// The parts that are drawn from, with their shares, and the sum of these.
+    fn awake<'a>(&'a self, scene: Scene<'a>) -> (f64, impl Iterator<Item = (&'a Part, f64)>) {
+        let shares = scene.frequencies.shares().iter().copied();
+        let awake = self.parts.iter().zip(shares).filter(|(part, share)| part.awake && *share > 0.0);
+        (awake.clone().map(|(_, share)| share).sum(), awake)
+    }
+
+    fn weight(&self, count: f64) -> f64 {
+        if self.power == 1.0 { count } else { count.powf(self.power) }
     }
 }
 
 impl NoiseSampler for Unigram {
     fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
         let fadings = scene.frequencies.fadings();
-        self.parts.resize_with(fadings.len(), Default::default);
-        for ((classes, places), fading) in self.parts.iter_mut().zip(fadings) {
-            if let Some(factor) = fading.rescaled() {
-                classes.scale(places, factor.powf(self.power));
-            }
-            for item in seen.items {
-                // An item that comes and dies within one batch is not drawn either.
-                if scene.live.contains(*item) {
-                    classes.set(places, *item, fading.relative()[*item as usize].powf(self.power));
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.resize_with(fadings.len(), Part::default);
+        for ((part, fading), share) in parts.iter_mut().zip(fadings).zip(scene.frequencies.shares()) {
+            let Part { awake, classes, places } = part;
+            let relative = fading.relative();
+            if *awake && *share < SLEEP {
+                *part = Part::default();
+            } else if *awake {
+                if let Some(factor) = fading.rescaled() {
+                    classes.scale(places, factor.powf(self.power));
                 }
+                classes.approach(places, seen.items.iter().copied());
+                for item in seen.items {
+                    // An item that comes and dies within one batch is not drawn either.
+                    if scene.live.contains(*item) {
+                        classes.set(places, *item, self.weight(relative[*item as usize]));
+                    }
+                }
+                scene.live.died().iter().for_each(|item| classes.set(places, *item, 0.0));
+                classes.settle();
+            } else if *share >= WAKE {
+                *awake = true;
+                let items = scene.live.items().iter();
+                items.for_each(|item| classes.set(places, *item, self.weight(relative[*item as usize])));
+                classes.settle();
             }
-            scene.live.died().iter().for_each(|item| classes.set(places, *item, 0.0));
-            classes.settle();
         }
+        self.parts = parts;
     }
 
     fn is_empty(&self, _scene: Scene<'_>) -> bool {
-        self.parts.iter().all(|(classes, _)| classes.is_empty())
+        self.parts.iter().all(|part| part.classes.is_empty())
     }
 
     fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
@@ -58,9 +91,9 @@ impl NoiseSampler for Unigram {
             return;
         }
         let (mut ends, mut sum) = (Vec::with_capacity(self.parts.len()), 0.0);
-        for ((classes, _), share) in self.shares(scene) {
+        for (part, share) in self.awake(scene).1 {
             sum += share;
-            ends.push((sum, classes));
+            ends.push((sum, &part.classes));
         }
         out.extend((0..draws).map(|_| {
             let point = if ends.len() > 1 { random.random::<f64>() * sum } else { 0.0 };
@@ -73,33 +106,35 @@ impl NoiseSampler for Unigram {
         if self.is_empty(scene) {
             return 0.0;
         }
-        self.shares(scene)
-            .map(|((classes, places), share)| share * classes.weight(places, item) / classes.total())
-            .sum()
+        let (sum, awake) = self.awake(scene);
+        let of = |(Part { classes, places, .. }, share): (&Part, f64)| {
+            share * classes.weight(places, item) / classes.total()
+        };
+        awake.map(of).sum::<f64>() / sum
     }
 
     fn save(&self, out: &mut Saved) {
-        out.put_whole("parts", vec![self.parts.len() as u32]);
-        for (index, (classes, _)) in self.parts.iter().enumerate() {
-            out.within(&index.to_string(), |out| classes.save(out));
+        out.put_whole("awake", self.parts.iter().map(|part| u32::from(part.awake)).collect());
+        for (index, part) in self.parts.iter().enumerate() {
+            out.within(&index.to_string(), |out| part.classes.save(out));
         }
     }
 
     fn restore(&mut self, scene: Scene<'_>, saved: &mut Saved) -> Result<(), SavedError> {
-        let n_parts = saved.take_whole("parts")?.first().copied().unwrap_or_default() as usize;
-        if n_parts != scene.frequencies.fadings().len() && !(n_parts == 0 && scene.live.items().is_empty()) {
-            return Err(saved.error("parts", "are not as many as half-lives"));
+        let awake = saved.take_whole("awake")?;
+        if awake.len() != scene.frequencies.fadings().len() && !(awake.is_empty() && scene.live.items().is_empty()) {
+            return Err(saved.error("awake", "are not as many as half-lives"));
         }
         self.parts.clear();
-        for index in 0..n_parts {
+        for (index, awake) in awake.into_iter().enumerate() {
             let mut places = Places::default();
             let n_items = scene.frequencies.len();
-            let part = |saved: &mut Saved| Classes::restore(&mut places, n_items, saved);
+            let part = |saved: &mut Saved| Classes::default().restored(&mut places, n_items, saved);
             let classes = saved.within(&index.to_string(), part)?;
             if classes.iter().any(|(item, _)| !scene.live.contains(item)) {
                 return Err(saved.error("items", "names one that does not live"));
             }
-            self.parts.push((classes, places));
+            self.parts.push(Part { awake: awake != 0, classes, places });
         }
         Ok(())
     }
