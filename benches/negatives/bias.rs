@@ -38,8 +38,8 @@ const DRAWS: [usize; 4] = [32, 128, 512, 2048];
 const GROUPS: usize = 16;
 /// Only a bias of so many standard errors is a point of the slope.
 const CLEAR: f64 = 2.5;
-/// A relative standard error of the squared bias that is good enough.
-const PRECISE: f64 = 0.1;
+/// A relative standard error of one query's squared bias that is good enough.
+const PRECISE: f64 = 0.2;
 
 /// How much is spent.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ struct Budget {
     most_draws: usize,
 }
 
-const FULL: Budget = Budget { queries: 32, first_replicates: 1_024, most_replicates: 16_384, most_draws: 8_400_000 };
+const FULL: Budget = Budget { queries: 32, first_replicates: 512, most_replicates: 8_192, most_draws: 4_200_000 };
 const QUICK: Budget = Budget { queries: 4, first_replicates: 64, most_replicates: 128, most_draws: 40_000 };
 
 /// What is known of the live items for one query and one sampler, in their order.
