@@ -1,11 +1,12 @@
 //! One InfoNCE step: candidates in, all rows and numbers moved once.
 //!
 //! ```text
-//! logit_ij = f(q_i, c_j) − log E_j + log m_j        L_i = −logit_ip + log Σ_j exp logit_ij
+//! logit_ij = f(q_i, c_j) − log E_j + log m_j,  logit_ip = f(q_i, c_p)        L_i = −logit_ip + log Σ_j exp logit_ij
 //! ```
 //!
-//! m_j draws of item j are one column with + log m_j. In the row of its own positive that column counts once: further
-//! draws of it are accidental hits. Where own items leave the ranking, the remembered own items of the user are masked
+//! m_j draws of item j are one column with + log m_j. In the row of its own positive that column counts once, and without
+//! a correction: it is there with certainty, not because it was drawn, and further draws of it are accidental hits. (To
+//! correct it as if it had been drawn leaves a bias that more draws do not take away: docs/negatives.md.) Where own items leave the ranking, the remembered own items of the user are masked
 //! as well; where they may recur, they carry the repetition term. (van den Oord et al. 2018; correction: Bengio &
 //! Senécal 2008, Yi et al. 2019.)
 
@@ -74,9 +75,10 @@ struct UserGradients {
 impl InfoNce {
     /// Takes one step on the queries of `batch`, of which there must be at least two.
     ///
-    /// The reported bound on mutual information is that of van den Oord et al. 2018, `log|C| − L`, for the critic
-    /// `f − log q̂`, which is the one that the bound is tight for. Where all candidates come from the stream, its loss is
-    /// the corrected loss; other proposals are weighed in: `mean_i(log E_p − log q̂(p)) − L`, p being i's positive.
+    /// The reported bound on mutual information is that of van den Oord et al. 2018, `log|C| − L'`, for the critic
+    /// `f − log q̂`, which is the one that the bound is tight for. In L' the positive is one of the candidates like all
+    /// others: `L'_i = log(1 + E_p·(exp L_i − 1))`. Where all candidates come from the stream that is the bound; other
+    /// proposals are weighed in: `mean_i(log E_p − log q̂(p) − L'_i)`, p being i's positive.
     pub fn step(
         &self,
         kernel: Kernel,
@@ -113,14 +115,16 @@ impl InfoNce {
         gradients(kernel, &problem, found);
         let finite = self.apply(kernel, model, batch, queries, scratch);
         let loss = scratch.gradients.loss / n_queries as f64;
-        let log_ratio = |column: &u32| {
+        let bound = |(column, loss): (&u32, &f64)| {
             let column = *column as usize;
-            f64::from(candidates.log_expected[column]) - f64::from(candidates.log_frequency[column])
+            let log_expected = f64::from(candidates.log_expected[column]);
+            let among_equals = (log_expected.exp() * loss.exp_m1()).ln_1p();
+            log_expected - f64::from(candidates.log_frequency[column]) - among_equals
         };
-        let mean_log_ratio = scratch.pairs.positives.iter().map(log_ratio).sum::<f64>() / n_queries as f64;
+        let information_bound = scratch.pairs.positives.iter().zip(&scratch.gradients.losses).map(bound).sum::<f64>();
         LossStats {
             loss,
-            information_bound: mean_log_ratio - loss,
+            information_bound: information_bound / n_queries as f64,
             queries: n_queries,
             columns: n_columns,
             finite: finite && loss.is_finite(),

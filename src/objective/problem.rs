@@ -64,7 +64,8 @@ pub(super) struct PairTerms {
 }
 
 impl PairTerms {
-    /// Finds them. In the row of its own positive a column counts once: further draws are taken off again. Where own items
+    /// Finds them. In the row of its own positive a column counts once, and as itself: further draws are taken off again,
+    /// and so is the correction. Where own items
     /// may recur (`repeat`) they carry ρ, but for the newest `mask_recent`; otherwise they are masked.
     pub(super) fn gather(
         &mut self,
@@ -85,7 +86,10 @@ impl PairTerms {
             let at_positive = terms.len();
             positives.push(column);
             columns.push(column);
-            terms.push(-log_multiplicity(candidates.multiplicity[column as usize]));
+            // It is there with certainty, whatever the proposals expect of it.
+            terms.push(
+                candidates.log_expected[column as usize] - log_multiplicity(candidates.multiplicity[column as usize]),
+            );
             pair_own.push(NOT_OWN);
             if let Some(column) = candidates.frozen_column(positive) {
                 columns.push(column);

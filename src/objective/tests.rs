@@ -128,8 +128,9 @@ fn loss(world: &World, model: &Model) -> f64 {
             let draws = if *item == positive && column >= candidates.n_live() {
                 0
             } else if *item == positive {
-                positive_logit = logit(column);
-                1
+                positive_logit = logit(column) + f64::from(candidates.log_expected[column]);
+                weight += positive_logit.exp();
+                0
             } else if masked {
                 0
             } else {

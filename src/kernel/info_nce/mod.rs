@@ -60,6 +60,8 @@ impl Problem<'_> {
 pub struct Gradients {
     /// Sum of the queries' losses, in nats.
     pub loss: f64,
+    /// B: the loss of each.
+    pub losses: Vec<f64>,
     /// B × stride.
     pub queries: Aligned<f32>,
     /// One for each pair term.
@@ -133,7 +135,9 @@ pub fn gradients(kernel: Kernel, problem: &Problem<'_>, out: &mut Gradients) {
     let groups = &out.groups[..out.n_groups];
     out.pairs.clear();
     groups.iter().for_each(|group| out.pairs.extend_from_slice(&group.pair_gradients));
-    out.loss = groups.iter().map(|group| group.loss).sum();
+    out.losses.clear();
+    groups.iter().for_each(|group| out.losses.extend_from_slice(&group.losses));
+    out.loss = out.losses.iter().sum();
     out.slope = groups.iter().map(|group| group.slope).sum();
     out.inverse_temperature = groups.iter().map(|group| group.inverse_temperature).sum();
 }

@@ -31,7 +31,8 @@ pub(super) struct Workspace {
     pub(super) candidate_gradients: Aligned<f32>,
     /// One for each pair of the group's queries.
     pub(super) pair_gradients: Vec<f32>,
-    pub(super) loss: f64,
+    /// One for each query.
+    pub(super) losses: Vec<f64>,
     pub(super) slope: f64,
     pub(super) inverse_temperature: f64,
     first_pair: usize,
@@ -100,7 +101,8 @@ impl Workspace {
         self.pair_gradients.resize(n_pairs, 0.0);
         self.weights.resize(n_candidates * BLOCKS, [0.0; LANES]);
         self.largest.resize(n_candidates.div_ceil(CHUNK) * BLOCKS, [0.0; LANES]);
-        (self.loss, self.slope, self.inverse_temperature) = (0.0, 0.0, 0.0);
+        self.losses.clear();
+        (self.slope, self.inverse_temperature) = (0.0, 0.0);
     }
 
     /// Takes one tile: `queries` against all candidates; their gradients go to `query_gradients`.
@@ -172,8 +174,8 @@ fn tile<const FMA: bool, const ROWS: usize>(
         let (block, lane) = (place / LANES, place % LANES);
         let sum = found.sums[block][lane];
         let slope = problem.slope[problem.positives[query] as usize];
-        group.loss +=
-            f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane]) + f64::from(sum).ln();
+        let above = f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane]);
+        group.losses.push(above + f64::from(sum).ln());
         group.slope += f64::from(problem.scale) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
         factors[block][lane] = problem.scale / sum;
     }

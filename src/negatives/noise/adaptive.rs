@@ -22,6 +22,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::centres::{Centres, dot};
 use super::classes::{Classes, Places};
+use super::unigram::UNIFORM;
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::negatives::Vectors;
 use crate::negatives::saved::{Saved, SavedError};
@@ -40,11 +41,17 @@ const EVENTS_PER_VISIT: usize = 8;
 const NONE: u32 = u32::MAX;
 
 /// The members of one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cluster {
     classes: Classes,
     /// What rounding has done to the total of `classes` at most, since they were last summed up.
     rounding: f64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { classes: Classes::small(), rounding: 0.0 }
+    }
 }
 
 impl Cluster {
@@ -253,25 +260,30 @@ impl NoiseSampler for Adaptive {
         self.clusters.iter().all(|cluster| cluster.classes.is_empty())
     }
 
-    fn draw(&self, _scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
         // Beyond it, and only by rounding, there is nothing to draw from.
         let Some(last) = self.shares.iter().rposition(|share| *share > 0.0) else { return };
-        let all = self.ends[last];
+        let (all, live) = (self.ends[last], scene.live.items());
         out.extend((0..draws).map(|_| {
+            if random.random::<f64>() < UNIFORM {
+                return live[random.random_range(0..live.len())];
+            }
             let point = random.random::<f64>() * all;
             let cluster = self.ends.partition_point(|end| *end <= point).min(last);
             self.clusters[cluster].classes.draw(random)
         }));
     }
 
-    fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
-        let Some(cluster) = self.cluster_of(item) else { return 0.0 };
-        let classes = &self.clusters[cluster].classes;
-        if classes.is_empty() {
-            0.0
-        } else {
-            self.shares[cluster] * (classes.weight(&self.places, item) / classes.total())
+    fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
+        if !scene.live.contains(item) || self.is_empty(scene) {
+            return 0.0;
         }
+        let in_cluster = |cluster: usize| {
+            let classes = &self.clusters[cluster].classes;
+            self.shares[cluster] * (classes.weight(&self.places, item) / classes.total().max(f64::MIN_POSITIVE))
+        };
+        let by_score = self.cluster_of(item).map_or(0.0, in_cluster);
+        UNIFORM / scene.live.items().len() as f64 + (1.0 - UNIFORM) * by_score
     }
 
     fn save(&self, out: &mut Saved) {
@@ -297,7 +309,7 @@ impl NoiseSampler for Adaptive {
         new.cluster_of.resize(n_items, NONE);
         for (index, rounding) in rounding.into_iter().enumerate() {
             let name = index.to_string();
-            let part = |saved: &mut Saved| Classes::default().restored(&mut new.places, n_items, saved);
+            let part = |saved: &mut Saved| Classes::small().restored(&mut new.places, n_items, saved);
             let classes = saved.within(&name, part)?;
             let mut sum = 0.0;
             for (item, weight) in classes.iter() {
@@ -592,7 +604,9 @@ mod tests {
         let weights: Vec<f64> = world.frequencies.baseline().relative().iter().map(|count| count.powf(0.75)).collect();
         let sum: f64 = weights.iter().sum();
         for (probability, weight) in world.probabilities().into_iter().zip(weights) {
-            assert!((probability - weight / sum).abs() < 1e-9);
+            let expected =
+                0.95 * weight / sum + if weight > 0.0 { 0.05 / world.live.items().len() as f64 } else { 0.0 };
+            assert!((probability - expected).abs() < 1e-9);
         }
     }
 

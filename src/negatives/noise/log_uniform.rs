@@ -1,7 +1,7 @@
 //! `log_uniform`: by popularity rank r, from 0: `q = log((r+2)/(r+1)) / log(n+1)`, the law of Zipf's distribution.
 //!
 //! Ranks follow the decayed counts (with several half-lives, those of the baseline) from event to event: items lie in
-//! classes of like count, and within a class, which spans a sixteenth of an octave, ranks are arbitrary.
+//! classes of like count, and within a class, which spans an eighth of an octave, ranks are arbitrary.
 
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
@@ -15,7 +15,7 @@ use crate::negatives::saved::{Saved, SavedError};
 pub struct LogUniform {
     classes: Classes,
     places: Places,
-    /// By class: P(rank in it or above), times log(n+1).
+    /// By class, heaviest first: P(rank in it or above), times log(n+1).
     ends: Vec<f64>,
     guide: Guide,
 }
@@ -30,7 +30,8 @@ impl Default for LogUniform {
 impl LogUniform {
     fn settle(&mut self) {
         self.classes.settle();
-        let after = self.classes.ranks().iter().skip(1).copied().chain([self.classes.len() as u32]);
+        // After each class the next lighter one begins.
+        let after = self.classes.ranks().iter().rev().skip(1).copied().chain([self.classes.len() as u32]);
         self.ends.clear();
         if !self.classes.is_empty() {
             self.ends.extend(after.map(|rank| (f64::from(rank) + 1.0).ln()));
@@ -66,8 +67,8 @@ impl NoiseSampler for LogUniform {
         out.extend((0..draws).map(|_| {
             // P(rank ≤ r) = log(r + 2) / log(n + 1), turned round.
             let point = random.random::<f64>() * all;
-            let class = self.guide.find(&self.ends, point);
-            let (first, after) = (ranks[class], ranks.get(class + 1).map_or(n, |after| *after));
+            let class = ranks.len() - 1 - self.guide.find(&self.ends, point);
+            let (first, after) = (ranks[class], if class == 0 { n } else { ranks[class - 1] });
             self.classes.at_rank(class, (point.exp() as u32).clamp(first + 1, after) - 1)
         }));
     }

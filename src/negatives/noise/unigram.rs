@@ -1,4 +1,8 @@
-//! `unigram`: in proportion to a power of the decayed count, n_j^α.
+//! `unigram`: in proportion to a power of the decayed count, n_j^α; one draw in twenty is uniform over the live items.
+//!
+//! The uniform part is for what has not come for many half-lives: its count is almost nothing, the model still scores it,
+//! and a proposal that never draws what the softmax sums over leaves a bias that more draws do not take away
+//! (docs/negatives.md measures it).
 //!
 //! With several half-lives it is the mixture of theirs, with the shares that q̂ has. Decay multiplies all counts alike, so
 //! their powers too, and nothing need hear of it.
@@ -10,6 +14,8 @@ use super::classes::{Classes, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
 
+/// Share of the draws that are uniform over the live items.
+pub const UNIFORM: f64 = 0.05;
 /// A half-life is followed from this share on…
 const WAKE: f64 = 1e-3;
 /// …until it has less than this.
@@ -90,12 +96,16 @@ impl NoiseSampler for Unigram {
         if self.is_empty(scene) {
             return;
         }
+        let live = scene.live.items();
         let (mut ends, mut sum) = (Vec::with_capacity(self.parts.len()), 0.0);
         for (part, share) in self.awake(scene).1 {
             sum += share;
             ends.push((sum, &part.classes));
         }
         out.extend((0..draws).map(|_| {
+            if random.random::<f64>() < UNIFORM {
+                return live[random.random_range(0..live.len())];
+            }
             let point = if ends.len() > 1 { random.random::<f64>() * sum } else { 0.0 };
             let (_, classes) = ends.iter().find(|(end, _)| point < *end).unwrap_or(&ends[ends.len() - 1]);
             classes.draw(random)
@@ -103,14 +113,15 @@ impl NoiseSampler for Unigram {
     }
 
     fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
-        if self.is_empty(scene) {
+        if !scene.live.contains(item) || self.is_empty(scene) {
             return 0.0;
         }
         let (sum, awake) = self.awake(scene);
         let of = |(Part { classes, places, .. }, share): (&Part, f64)| {
             share * classes.weight(places, item) / classes.total()
         };
-        awake.map(of).sum::<f64>() / sum
+        let by_count = awake.map(of).sum::<f64>() / sum;
+        UNIFORM / scene.live.items().len() as f64 + (1.0 - UNIFORM) * by_count
     }
 
     fn save(&self, out: &mut Saved) {
@@ -134,7 +145,13 @@ impl NoiseSampler for Unigram {
             if classes.iter().any(|(item, _)| !scene.live.contains(item)) {
                 return Err(saved.error("items", "names one that does not live"));
             }
-            self.parts.push(Part { awake: awake != 0, classes, places });
+            if awake > 1 || awake == 0 && !classes.is_empty() {
+                return Err(saved.error("awake", "is not as the weights are"));
+            }
+            self.parts.push(Part { awake: awake == 1, classes, places });
+        }
+        if !scene.live.items().is_empty() && self.is_empty(scene) {
+            return Err(saved.error("awake", "is none of them"));
         }
         Ok(())
     }
