@@ -20,7 +20,7 @@ use negstream::context::Batch;
 use negstream::kernel::info_nce::{Gradients, Pairs, Problem, gradients};
 use negstream::kernel::{Kernel, reference};
 use negstream::negatives::bank::Bank;
-use negstream::negatives::candidates::{BankFrequency, Candidates};
+use negstream::negatives::candidates::Candidates;
 use negstream::negatives::frequency::Frequencies;
 use negstream::negatives::live::LiveItems;
 use negstream::negatives::noise::mix::NoiseMix;
@@ -162,7 +162,7 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
     frequencies.add(&zipf(100_000));
     let live = LiveItems::new(u64::MAX);
     let mut bank = Bank::new(bank_size, 0, false);
-    bank.push(&zipf(bank_size), &frequencies, &model);
+    bank.push(&zipf(bank_size), &model);
     let mut noise = NoiseMix::new(&[]);
     let objective = InfoNce {
         weight: 1.0,
@@ -199,12 +199,11 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
             || model.queries(kernel, &batch, &mut queries),
             || {
                 let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
-                let bank = (&bank, BankFrequency::Now);
-                candidates.gather(positives.iter().copied(), bank, &mut noise, scene, Asking::default(), (0, 0));
+                candidates.gather(positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), (0, 0));
             },
         );
         objective.step(kernel, &mut model, &batch, &queries, (&candidates, &bank), &mut scratch);
-        bank.push(&positives, &frequencies, &model);
+        bank.push(&positives, &model);
         times.push(start.elapsed().as_secs_f64());
         allocations.push(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
     }

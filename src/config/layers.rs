@@ -283,7 +283,11 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         () if !positive(config.train.learning_rate) => refuse("train.learning_rate", "must be above 0"),
         () if config.negatives.bank > 1 << 22 => refuse("negatives.bank", "must be at most 4194304"),
         () if !share(config.negatives.ledger_share) => refuse("negatives.ledger_share", "must lie in 0..=1"),
-        () if config.negatives.ledger_events > 1 << 20 => refuse("negatives.ledger_events", "must be at most 1048576"),
+        () if config.negatives.ledger_events > 1 << 16 => refuse("negatives.ledger_events", "must be at most 65536"),
+        () if config.negatives.live_events > 1 << 28 => refuse("negatives.live_events", "must be at most 268435456"),
+        () if config.negatives.mask_recent > config.context.length => {
+            refuse("negatives.mask_recent", "must be at most context.length")
+        }
         () if !at_least_one(config.repetition.half_life) => refuse("repetition.half_life", "must be at least 1"),
         () if !(1..=1024).contains(&config.context.length) => refuse("context.length", "must lie in 1..=1024"),
         () if !(1..=65_536).contains(&config.repetition.items) => refuse("repetition.items", "must lie in 1..=65536"),
@@ -320,9 +324,17 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key: &str, message: &str| {
         Err(ConfigError::Value { place: "configuration".to_owned(), key: key.to_owned(), message: message.to_owned() })
     };
+    let listed = if let Noise::List(terms) = &config.negatives.noise { terms.clone() } else { Vec::new() };
     let terms = config.negatives.noise.terms();
-    if let Some(mistake) = terms.iter().find_map(NoiseTerm::mistake) {
+    if let Some(mistake) = listed.iter().chain(&terms).find_map(NoiseTerm::mistake) {
         return refuse("negatives.noise", &mistake);
+    }
+    if listed.iter().any(|term| term.weight.is_some()) {
+        return refuse("negatives.noise", "'weight' is for parts of a 'mixture'; samplers of the list have 'draws'");
+    }
+    if listed.iter().chain(listed.iter().flat_map(|term| &term.parts)).any(|term| term.width() * term.rows() > 1 << 26)
+    {
+        return refuse("negatives.noise", "'width' times 'rows' of 'interval' must be at most 67108864");
     }
     let is_exposure = |term: &NoiseTerm| term.sampler == SamplerKind::Exposure;
     let asks_for_exposures = terms.iter().any(|term| is_exposure(term) || term.parts.iter().any(is_exposure));
@@ -331,6 +343,15 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
             "negatives.exposure_kinds",
             "must name the event types that tell what was shown: 'exposure' needs them",
         );
+    }
+    if !asks_for_exposures && !config.negatives.exposure_kinds.is_empty() {
+        return refuse(
+            "negatives.exposure_kinds",
+            "is for the sampler 'exposure', which negatives.noise does not name",
+        );
+    }
+    if let Some(kind) = config.negatives.exposure_kinds.iter().find(|kind| config.positives.kinds.contains(kind)) {
+        return refuse("negatives.exposure_kinds", &format!("'{kind}' is among positives.kinds: shown, or chosen?"));
     }
     let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &config.source.fields;
     let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use negatives::{BankFrequencyKind, BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
+pub use negatives::{BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -13,10 +13,8 @@ pub struct NegativesConfig {
     pub bank: usize,
     /// `fresh`: the bank's vectors are read live and trained. `frozen`: they stay as they were when they came in.
     pub bank_vectors: BankVectors,
-    /// Entries leave the bank when they are so many events old; 0: at any age.
+    /// Entries leave the bank when they are more than so many events old; 0: at any age.
     pub bank_age: u64,
-    /// The bank counts as draws from the frequencies as they are `now`, or as they were `then`, when an entry came in.
-    pub bank_frequency: BankFrequencyKind,
     /// Half-life of an item's frequency, in events; `inf` counts for ever; `auto`: the stream chooses.
     pub half_life: HalfLife,
     /// An item can be drawn as noise for so many events after its last one; 0: for ever.
@@ -41,16 +39,6 @@ pub enum BankVectors {
     Fresh,
     /// Vectors as they were.
     Frozen,
-}
-
-/// Which frequencies the bank is corrected by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BankFrequencyKind {
-    /// The present ones.
-    Now,
-    /// Those of the time when an entry came in.
-    Then,
 }
 
 /// How long frequencies remember.
@@ -158,7 +146,7 @@ pub enum SamplerKind {
     None,
     /// Every live item alike.
     Uniform,
-    /// In proportion to a power of the decayed frequency.
+    /// In proportion to a power of the decayed frequency; one draw in twenty uniform.
     Unigram,
     /// By popularity rank.
     LogUniform,
@@ -166,7 +154,7 @@ pub enum SamplerKind {
     Interval,
     /// What follows the query's last item.
     Cooccurrence,
-    /// The model itself, in two stages.
+    /// The model itself, in two stages; one draw in twenty uniform.
     Adaptive,
     /// The top-scored of the batch and the bank.
     Hard,
@@ -237,6 +225,7 @@ macro_rules! options {
                         SamplerKind::Mixture => Some("a 'mixture' cannot be part of another".to_owned()),
                         SamplerKind::None => Some("'none' cannot be part of a 'mixture'".to_owned()),
                         _ if part.draws.is_some() => Some("parts of a 'mixture' have 'weight', not 'draws'".to_owned()),
+                        _ if part.cap.is_some() => Some("parts of a 'mixture' have 'weight', not 'cap'".to_owned()),
                         _ => part.mistake(),
                     }),
                     (_, []) => None,

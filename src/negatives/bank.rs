@@ -3,13 +3,10 @@
 //! With `fresh` vectors it holds items, whose vectors are read live, and trained; nothing in it goes stale. With `frozen`
 //! ones it holds the vectors as they were when the items came in, which get no gradient: for encoders that are too dear
 //! to run again. How stale they are is measured: [`Bank::staleness`].
-//!
-//! Each entry remembers q̂ of its item as it was then: the distribution that it was drawn from, when the stream drifts.
 
 use std::collections::VecDeque;
 
 use super::Vectors;
-use super::frequency::Frequencies;
 
 /// Entries that [`Bank::staleness`] looks at.
 const SAMPLE: usize = 256;
@@ -21,15 +18,13 @@ pub struct Entry {
     pub item: u32,
     /// Number of its event.
     pub event: u64,
-    /// q̂ of the item, its own batch included.
-    pub frequency: f64,
 }
 
 /// First in, first out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bank {
     capacity: usize,
-    /// Entries leave when they are so many events old.
+    /// Entries leave when they are more than so many events old.
     max_age: u64,
     entries: VecDeque<Entry>,
     /// One behind the other, as many as entries; empty where vectors are fresh.
@@ -71,14 +66,14 @@ impl Bank {
     }
 
     /// Adds items; the oldest leave beyond the capacity and the age.
-    pub fn push(&mut self, items: &[u32], frequencies: &Frequencies, vectors: &dyn Vectors) {
+    pub fn push(&mut self, items: &[u32], vectors: &dyn Vectors) {
         let dim = if self.frozen { vectors.dim() } else { 0 };
         let skipped = items.len().saturating_sub(self.capacity);
         self.drop_oldest((self.entries.len() + items.len() - skipped).saturating_sub(self.capacity), dim);
         let mut vector = vec![0.0; dim];
         for (place, item) in items.iter().enumerate().skip(skipped) {
             let event = self.now + place as u64;
-            self.entries.push_back(Entry { item: *item, event, frequency: frequencies.frequency(*item) });
+            self.entries.push_back(Entry { item: *item, event });
             if self.frozen {
                 vectors.vector(*item, &mut vector);
                 self.vectors.extend(&vector);

@@ -31,18 +31,7 @@ pub struct Candidates {
     live: Places,
     /// Likewise, of frozen columns.
     cold: Places,
-    /// By column: Σ of q̂ as the bank's entries remember it, and how many they are.
-    banked: Vec<(f64, u32)>,
     others: Vec<u32>,
-}
-
-/// How a bank's entries are corrected for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BankFrequency {
-    /// As draws from q̂ as it is now.
-    Now,
-    /// As draws from q̂ as it was when they came in.
-    Then,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +68,7 @@ impl Candidates {
     pub fn gather(
         &mut self,
         positives: impl ExactSizeIterator<Item = u32>,
-        (bank, bank_frequency): (&Bank, BankFrequency),
+        bank: &Bank,
         noise: &mut NoiseMix,
         scene: Scene<'_>,
         asking: Asking<'_>,
@@ -87,24 +76,16 @@ impl Candidates {
     ) {
         let n_items = scene.frequencies.len();
         self.live.begin(n_items);
-        self.cold.begin(n_items);
+        // Without frozen vectors nobody asks for it.
+        self.cold.begin(if bank.is_frozen() { n_items } else { 0 });
         for numbers in [&mut self.items, &mut self.multiplicity, &mut self.frozen] {
             numbers.clear();
         }
-        self.banked.clear();
         self.from_stream = [positives.len(), bank.entries().len()];
         positives.for_each(|item| self.add(item));
         self.n_positive = self.items.len();
         if !bank.is_frozen() {
-            for entry in bank.entries() {
-                self.add(entry.item);
-                if bank_frequency == BankFrequency::Then {
-                    let column = self.live.get(entry.item).expect("it was just added") as usize;
-                    self.banked.resize(self.items.len().max(self.banked.len()), (0.0, 0));
-                    self.banked[column].0 += entry.frequency;
-                    self.banked[column].1 += 1;
-                }
-            }
+            bank.entries().iter().for_each(|entry| self.add(entry.item));
         }
         if noise.depends_on_queries() {
             self.others.clear();
@@ -127,7 +108,7 @@ impl Candidates {
         if bank.is_frozen() {
             self.add_frozen(bank);
         }
-        self.correct(bank_frequency, noise, scene);
+        self.correct(noise, scene);
     }
 
     /// Newest first, so that of an item that is there several times the newest vector stands for all.
@@ -145,24 +126,18 @@ impl Candidates {
         }
     }
 
-    fn correct(&mut self, bank_frequency: BankFrequency, noise: &NoiseMix, scene: Scene<'_>) {
+    fn correct(&mut self, noise: &NoiseMix, scene: Scene<'_>) {
         self.log_frequency.clear();
         self.log_frequency.extend(self.items.iter().map(|item| scene.frequencies.log_frequency(*item)));
         self.log_expected.clear();
-        let [in_batch, banked] = self.from_stream;
-        let from_stream = in_batch + banked;
-        if noise.terms.is_empty() && bank_frequency == BankFrequency::Now {
+        let from_stream: usize = self.from_stream.iter().sum();
+        if noise.terms.is_empty() {
             let log_draws = (from_stream as f64).ln() as f32;
             self.log_expected.extend(self.log_frequency.iter().map(|log_frequency| log_draws + log_frequency));
             return;
         }
-        for (column, (item, log_frequency)) in self.items.iter().zip(&self.log_frequency).enumerate() {
-            let frequency = f64::from(*log_frequency).exp();
-            let in_bank = match self.banked.get(column) {
-                Some((sum, entries)) if *entries > 0 => sum / f64::from(*entries),
-                _ => frequency,
-            };
-            let expected = in_batch as f64 * frequency + banked as f64 * in_bank + noise.expected(scene, *item);
+        for (item, log_frequency) in self.items.iter().zip(&self.log_frequency) {
+            let expected = from_stream as f64 * f64::from(*log_frequency).exp() + noise.expected(scene, *item);
             self.log_expected.push(expected.ln() as f32);
         }
     }

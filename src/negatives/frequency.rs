@@ -182,7 +182,9 @@ impl Frequencies {
     /// exp Σ_h s_h·log h: the half-life that the stream has chosen, in events.
     pub fn half_life(&self) -> f64 {
         let logs = self.fadings.iter().zip(&self.shares).filter(|(_, share)| **share > 0.0);
-        logs.map(|(fading, share)| share * fading.half_life.ln()).sum::<f64>().exp()
+        let half_life = logs.map(|(fading, share)| share * fading.half_life.ln()).sum::<f64>().exp();
+        // Thousandths of an event are rounding.
+        (half_life * 1e3).round() / 1e3
     }
 
     /// The one that popularity as a baseline, and ranks by popularity, go by.

@@ -16,6 +16,8 @@ use super::noise::mix::NoiseMix;
 pub const BANDS: [&str; 3] = ["1-9", "10-99", "100+"];
 /// The proposals besides the noise.
 pub const STREAM: [&str; 2] = ["batch", "bank"];
+/// So many columns of a batch are watched at most, evenly spaced.
+const MOST_COLUMNS: usize = 8192;
 /// So many proposals have a bit.
 const SOURCES: usize = 32;
 
@@ -47,7 +49,6 @@ struct Query {
     settled: Vec<u32>,
     /// Columns found false.
     found: Vec<u32>,
-    n_masked: u32,
 }
 
 /// See the module.
@@ -60,7 +61,7 @@ pub struct Ledger {
     counts: Vec<[Count; BANDS.len()]>,
     /// By user: how many of the queries are theirs; made anew on restore.
     #[serde(skip)]
-    users: Vec<u16>,
+    users: Vec<u32>,
 }
 
 /// A query to be watched.
@@ -80,19 +81,24 @@ impl Ledger {
         Self { horizon, watched: VecDeque::new(), counts: Vec::new(), users: Vec::new() }
     }
 
-    /// Brings back what is not written down; `None` where it refers to items or users that are not there.
-    pub fn restored(mut self, n_items: usize, n_users: usize) -> Option<Self> {
-        for watched in &self.watched {
-            let items = watched
-                .columns
-                .iter()
-                .all(|(item, _, band)| (*item as usize) < n_items && usize::from(*band) < BANDS.len());
-            let users = watched.queries.iter().all(|query| (query.user as usize) < n_users);
-            if !items || !users || !watched.columns.is_sorted() || !watched.queries.is_sorted_by_key(|query| query.user)
-            {
+    /// Brings back what is not written down, for a stream of `n_events` so far; `None` where it refers to items, users or
+    /// events that are not there.
+    pub fn restored(mut self, horizon: u64, (n_items, n_users): (usize, usize), n_events: u64) -> Option<Self> {
+        self.horizon = horizon;
+        for Watched { end, columns, queries } in &self.watched {
+            let columns_fit =
+                columns.iter().all(|(item, _, band)| (*item as usize) < n_items && usize::from(*band) < BANDS.len());
+            let fits = |query: &Query| {
+                (query.user as usize) < n_users
+                    && query.event < *end
+                    && query.settled.is_sorted()
+                    && query.found.iter().all(|found| (*found as usize) < columns.len())
+            };
+            let sorted = columns.is_sorted() && queries.is_sorted_by_key(|query| query.user);
+            if !(columns_fit && queries.iter().all(fits) && sorted && *end <= n_events) {
                 return None;
             }
-            for query in &watched.queries {
+            for query in queries {
                 count(&mut self.users, query.user, 1);
             }
         }
@@ -114,8 +120,7 @@ impl Ledger {
                 settled.sort_unstable();
                 settled.dedup();
                 settled.retain(|item| candidates.column(*item).is_some() || candidates.frozen_column(*item).is_some());
-                let n_masked = settled.len() as u32;
-                Query { user: watch.user, event: watch.event, settled, found: Vec::new(), n_masked }
+                Query { user: watch.user, event: watch.event, settled, found: Vec::new() }
             })
             .collect();
         if queries.is_empty() {
@@ -137,6 +142,9 @@ impl Ledger {
             first.1 |= if next.0 == first.0 { next.1 } else { 0 };
             next.0 == first.0
         });
+        // A sample of them tells as much.
+        let every = columns.len().div_ceil(MOST_COLUMNS).max(1);
+        let columns = columns.into_iter().step_by(every).collect();
         self.watched.push_back(Watched { end, columns, queries });
     }
 
@@ -194,7 +202,7 @@ impl Ledger {
     }
 }
 
-fn count(users: &mut Vec<u16>, user: u32, change: i16) {
+fn count(users: &mut Vec<u32>, user: u32, change: i32) {
     users.resize(users.len().max(user as usize + 1), 0);
     let queries = &mut users[user as usize];
     *queries = queries.saturating_add_signed(change);
@@ -203,7 +211,6 @@ fn count(users: &mut Vec<u16>, user: u32, change: i16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::negatives::candidates::BankFrequency;
     use crate::negatives::noise::Asking;
     use crate::negatives::noise::tests::Stream;
 
@@ -213,8 +220,7 @@ mod tests {
         stream.add(&[10, 11, 12, 13, 10]);
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
         let positives = [10, 11, 12, 13, 10].into_iter();
-        let bank_frequency = BankFrequency::Now;
-        candidates.gather(positives, (&bank, bank_frequency), &mut noise, stream.scene(), Asking::default(), (1, 0));
+        candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
         let mut occurrences = vec![5; 20];
         occurrences[12] = 50;
         let mut ledger = Ledger::new(100);

@@ -126,6 +126,15 @@ impl LiveItems {
                 live.last[item as usize] = whole(number);
                 live.queue.push_back((whole(number), item));
             }
+            let ascending = live.queue.iter().zip(live.queue.iter().skip(1)).all(|(one, next)| one.0 < next.0);
+            let past = live.queue.back().is_none_or(|(number, _)| *number < live.now);
+            let alive = live.queue.iter().all(|(_, item)| live.contains(*item));
+            let mut queued: Vec<u32> = live.queue.iter().map(|(_, item)| *item).collect();
+            queued.sort_unstable();
+            queued.dedup();
+            if !(ascending && past && alive && queued.len() == live.items.len()) {
+                return Err(saved.error("queue", "is not that of the live items"));
+            }
         }
         Ok(live)
     }

@@ -22,6 +22,9 @@ pub struct Proposal {
 
 /// Of the newest batch, whose candidates these are.
 pub fn proposals(candidates: &Candidates, noise: &NoiseMix, scene: Scene<'_>) -> Vec<Proposal> {
+    // Where items die, the data are those of the living.
+    let live_share = || scene.live.items().iter().map(|item| scene.frequencies.share(*item)).sum::<f64>().ln();
+    let log_live = if scene.live.items().len() == scene.frequencies.len() { 0.0 } else { live_share() };
     let share = |draws: usize| draws as f64 / candidates.n_draws.max(1) as f64;
     let of_stream = STREAM.iter().zip(candidates.from_stream).map(|(name, draws)| Proposal {
         name: (*name).to_owned(),
@@ -31,20 +34,20 @@ pub fn proposals(candidates: &Candidates, noise: &NoiseMix, scene: Scene<'_>) ->
         collisions: None,
     });
     let of_noise = noise.terms.iter().map(|term| {
-        let (entropy, divergence) = moments(term, scene).unzip();
+        let (entropy, divergence) = moments(term, scene, log_live).unzip();
         let collisions = (!term.drawn.is_empty()).then(|| term.collisions as f64 / term.drawn.len() as f64);
         Proposal { name: term.name.clone(), share: share(term.drawn.len()), entropy, divergence, collisions }
     });
     of_stream.chain(of_noise).collect()
 }
 
-fn moments(term: &Term, scene: Scene<'_>) -> Option<(f64, f64)> {
+fn moments(term: &Term, scene: Scene<'_>, log_live: f64) -> Option<(f64, f64)> {
     let (mut surprise, mut ratio, mut n) = (0.0, 0.0, 0);
     for item in &term.drawn {
         let log_q = term.sampler.probability(scene, *item).ln();
-        let log_p = scene.frequencies.share(*item).ln();
-        // What has faded beyond what a double holds is no longer in the data.
-        if log_q.is_finite() && log_p.is_finite() {
+        // What has faded beyond what a double holds is as rare as it can tell.
+        let log_p = scene.frequencies.share(*item).max(f64::MIN_POSITIVE).ln() - log_live;
+        if log_q.is_finite() {
             surprise -= log_q;
             ratio += log_q - log_p;
             n += 1;

@@ -118,7 +118,9 @@ impl InfoNce {
         let bound = |(column, loss): (&u32, &f64)| {
             let column = *column as usize;
             let log_expected = f64::from(candidates.log_expected[column]);
-            let among_equals = (log_expected.exp() * loss.exp_m1()).ln_1p();
+            // log(1 + exp x) with x = log E + log(exp L − 1), in a form that no loss overflows.
+            let x = log_expected + loss + (-(-loss).exp_m1()).ln();
+            let among_equals = if *loss > 0.0 { x.max(0.0) + (-x.abs()).exp().ln_1p() } else { 0.0 };
             log_expected - f64::from(candidates.log_frequency[column]) - among_equals
         };
         let information_bound = scratch.pairs.positives.iter().zip(&scratch.gradients.losses).map(bound).sum::<f64>();
@@ -127,7 +129,7 @@ impl InfoNce {
             information_bound: information_bound / n_queries as f64,
             queries: n_queries,
             columns: n_columns,
-            finite: finite && loss.is_finite(),
+            finite: finite && loss.is_finite() && information_bound.is_finite(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::kernel::Kernel;
 use crate::negatives::bank::Bank;
-use crate::negatives::candidates::{BankFrequency, Candidates};
+use crate::negatives::candidates::Candidates;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
 use crate::negatives::noise::mix::NoiseMix;
@@ -54,7 +54,7 @@ fn world(flags: &[&str]) -> World {
     let mut live = LiveItems::new(u64::MAX);
     live.observe(&batch.items);
     let mut bank = Bank::new(8, 0, config.negatives.bank_vectors == BankVectors::Frozen);
-    bank.push(&[6, 1, 0, 1, 4], &frequencies, &model);
+    bank.push(&[6, 1, 0, 1, 4], &model);
     // What is frozen is not what is there now.
     for table in [Some(&mut model.items), model.contexts.as_mut()].into_iter().flatten() {
         table.values.chunks_mut().flatten().for_each(|number| *number = -*number * 0.9 + 0.05);
@@ -65,7 +65,7 @@ fn world(flags: &[&str]) -> World {
     noise.observe(scene, Seen { items: &batch.items, ..Seen::default() });
     let mut candidates = Candidates::default();
     let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
-    candidates.gather(positives, (&bank, BankFrequency::Now), &mut noise, scene, Asking::default(), (1, 0));
+    candidates.gather(positives, &bank, &mut noise, scene, Asking::default(), (1, 0));
     World { config, model, batch, candidates, bank }
 }
 

@@ -15,13 +15,13 @@ mod negatives;
 pub mod snapshot;
 pub mod state;
 
-use crate::config::{BankFrequencyKind, Config, Objective};
+use crate::config::{Config, Objective};
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{Ranking, Standing};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::kernel::Kernel;
-use crate::negatives::candidates::{BankFrequency, Candidates};
+use crate::negatives::candidates::Candidates;
 use crate::negatives::ledger::Watch;
 use crate::negatives::noise::{Asking, Scene, Seen, Shown};
 use crate::negatives::proposals::{Proposal, proposals};
@@ -63,7 +63,6 @@ pub struct Trainer {
     share: f64,
     exposure_kinds: Vec<String>,
     mask_recent: usize,
-    bank_frequency: BankFrequency,
     ledger_share: f64,
     popularity: PopularityOrder,
     ranking: Ranking,
@@ -150,10 +149,6 @@ impl Trainer {
             share: config.evaluate.share,
             exposure_kinds: config.negatives.exposure_kinds.clone(),
             mask_recent: config.negatives.mask_recent,
-            bank_frequency: match config.negatives.bank_frequency {
-                BankFrequencyKind::Now => BankFrequency::Now,
-                BankFrequencyKind::Then => BankFrequency::Then,
-            },
             ledger_share: config.negatives.ledger_share,
             popularity,
             ranking: Ranking::default(),
@@ -284,7 +279,7 @@ impl Trainer {
         asked.note(batch);
         let last_shown = waiting.shown.last().map_or(0, |(_, shown)| shown.timestamp);
         let (seed, share, repeat) = (self.seed, self.share, self.repeat);
-        let (bank_frequency, ledger_share, mask_recent) = (self.bank_frequency, self.ledger_share, self.mask_recent);
+        let (ledger_share, mask_recent) = (self.ledger_share, self.mask_recent);
         let report = pool.install(|| {
             let standing = Standing {
                 model: &state.model,
@@ -305,7 +300,7 @@ impl Trainer {
                 &mut *state;
             let trains = batch.n_queries() >= 2;
             let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
-            let (bank, random) = ((&*bank, bank_frequency), (seed, *steps));
+            let (bank, random) = (&*bank, (seed, *steps));
             let (ranked, ()) = rayon::join(
                 || {
                     model.queries(*kernel, batch, queries);
@@ -359,7 +354,7 @@ impl Trainer {
             if trains {
                 loss = objective.step(*kernel, &mut state.model, batch, queries, (candidates, &state.bank), scratch);
             }
-            state.bank.push(&batch.items, &state.frequencies, &state.model);
+            state.bank.push(&batch.items, &state.model);
             StepReport {
                 loss,
                 events: batch.len(),

@@ -20,6 +20,8 @@ use crate::negatives::saved::{Array, Saved};
 const BANK: &str = "bank.parquet";
 const NOISE: &str = "noise.parquet";
 const LEDGER: &str = "ledger.json";
+const WHOLE: &str = "whole";
+const REAL: &str = "real";
 /// Longest piece of an array in one row of a file.
 const PIECE: usize = 1 << 16;
 
@@ -38,7 +40,6 @@ fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> 
     let fields = vec![
         Field::new("item", DataType::UInt32, false),
         Field::new("event", DataType::UInt64, false),
-        Field::new("frequency", DataType::Float64, false),
         list_field::<Float32Type>("frozen"),
     ];
     let dim = bank.frozen_vectors().len() / entries.len().max(1);
@@ -47,7 +48,6 @@ fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> 
         vec![
             numbers::<UInt32Type>(rows.iter().map(|entry| entry.item)),
             numbers::<UInt64Type>(rows.iter().map(|entry| entry.event)),
-            numbers::<Float64Type>(rows.iter().map(|entry| entry.frequency)),
             lists::<Float32Type, _>(
                 range.map(|slot| bank.frozen_vectors().range(slot * dim..(slot + 1) * dim).copied()),
             ),
@@ -56,25 +56,29 @@ fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> 
 }
 
 fn save_arrays(draft: &mut Draft<'_>, saved: &Saved) -> Result<(), CheckpointError> {
-    let mut pieces: Vec<(&str, &[u32], &[f64])> = Vec::new();
+    // An empty array has a row too.
+    let mut pieces: Vec<(&str, &str, &[u32], &[f64])> = Vec::new();
     for (name, array) in saved.arrays() {
         match array {
-            Array::Whole(whole) if whole.is_empty() => pieces.push((name, &[], &[])),
-            Array::Whole(whole) => pieces.extend(whole.chunks(PIECE).map(|piece| (name, piece, &[][..]))),
-            Array::Real(real) => pieces.extend(real.chunks(PIECE).map(|piece| (name, &[][..], piece))),
+            Array::Whole(whole) if whole.is_empty() => pieces.push((name, WHOLE, &[], &[])),
+            Array::Real(real) if real.is_empty() => pieces.push((name, REAL, &[], &[])),
+            Array::Whole(whole) => pieces.extend(whole.chunks(PIECE).map(|piece| (name, WHOLE, piece, &[][..]))),
+            Array::Real(real) => pieces.extend(real.chunks(PIECE).map(|piece| (name, REAL, &[][..], piece))),
         }
     }
     let fields = vec![
         Field::new("name", DataType::Utf8, false),
+        Field::new("kind", DataType::Utf8, false),
         list_field::<UInt32Type>("whole"),
         list_field::<Float64Type>("real"),
     ];
     columns::write(draft, NOISE, fields, pieces.len(), Layout::Internal, |range| {
         let pieces = &pieces[range];
         vec![
-            text(pieces.iter().map(|(name, _, _)| *name)),
-            lists::<UInt32Type, _>(pieces.iter().map(|(_, whole, _)| whole.iter().copied())),
-            lists::<Float64Type, _>(pieces.iter().map(|(_, _, real)| real.iter().copied())),
+            text(pieces.iter().map(|(name, ..)| *name)),
+            text(pieces.iter().map(|(_, kind, ..)| *kind)),
+            lists::<UInt32Type, _>(pieces.iter().map(|(_, _, whole, _)| whole.iter().copied())),
+            lists::<Float64Type, _>(pieces.iter().map(|(_, _, _, real)| real.iter().copied())),
         ]
     })
 }
@@ -88,10 +92,9 @@ pub(super) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     let (mut entries, mut frozen) = (Vec::new(), Vec::new());
     columns::read(path, BANK, |slice| {
         let (items, events) = (slice.numbers::<UInt32Type>("item")?, slice.numbers::<UInt64Type>("event")?);
-        let (frequencies, vectors) =
-            (slice.numbers::<Float64Type>("frequency")?, slice.lists::<Float32Type>("frozen")?);
+        let vectors = slice.lists::<Float32Type>("frozen")?;
         for (row, item) in items.iter().enumerate() {
-            entries.push(Entry { item: *item, event: events[row], frequency: frequencies[row] });
+            entries.push(Entry { item: *item, event: events[row] });
             frozen.extend_from_slice(vectors.row(row));
         }
         Ok(())
@@ -105,14 +108,16 @@ pub(super) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
 
     let mut arrays: Vec<(String, Array)> = Vec::new();
     columns::read(path, NOISE, |slice| {
-        let names = slice.text("name")?;
+        let (names, kinds) = (slice.text("name")?, slice.text("kind")?);
         let (whole, real) = (slice.lists::<UInt32Type>("whole")?, slice.lists::<Float64Type>("real")?);
         for row in 0..slice.len() {
             let continued = arrays.last_mut().filter(|(name, _)| name == names.value(row));
             match (continued, whole.row(row), real.row(row)) {
                 (Some((_, Array::Whole(numbers))), piece, _) => numbers.extend_from_slice(piece),
                 (Some((_, Array::Real(numbers))), _, piece) => numbers.extend_from_slice(piece),
-                (None, piece, []) => arrays.push((names.value(row).to_owned(), Array::Whole(piece.to_vec()))),
+                (None, piece, _) if kinds.value(row) == WHOLE => {
+                    arrays.push((names.value(row).to_owned(), Array::Whole(piece.to_vec())));
+                }
                 (None, _, piece) => arrays.push((names.value(row).to_owned(), Array::Real(piece.to_vec()))),
             }
         }
@@ -127,7 +132,7 @@ pub(super) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
 
     let text = std::fs::read(path.join(LEDGER)).map_err(|error| damaged(LEDGER, &error.to_string()))?;
     let ledger: Ledger = serde_json::from_slice(&text).map_err(|error| damaged(LEDGER, &error.to_string()))?;
-    let restored = ledger.restored(n_items, state.users.ids.len());
+    let restored = ledger.restored(config.negatives.ledger_events, (n_items, state.users.ids.len()), state.events.used);
     state.ledger = restored.ok_or_else(|| damaged(LEDGER, "it refers to items or users that are not there"))?;
     Ok(())
 }

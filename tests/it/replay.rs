@@ -192,7 +192,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 25] = [
+const SETTINGS: [&[&str]; 24] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -217,7 +217,6 @@ const SETTINGS: [&[&str]; 25] = [
         "negatives.live_events=2000",
     ],
     &["negatives.bank_vectors=frozen", "negatives.bank_age=900"],
-    &["negatives.bank_frequency=then"],
     &["negatives.bank_age=500"],
     &["negatives.ledger_share=1", "negatives.ledger_events=300", "seed=3"],
     &[
@@ -267,6 +266,32 @@ fn with_every_setting_a_resumed_worker_ends_the_same() {
             assert_eq!(report[name], expected[name], "{settings:?}: {name}");
         }
     }
+}
+
+#[test]
+fn half_lives_that_sleep_and_weights_that_fade_are_read_back() {
+    let place = Place::new();
+    // Long enough for the stream to have made up its mind, and for items to fade beyond what a number holds.
+    let events = events(256 * 160, 33);
+    let (first, second) = events.split_at(256 * 120);
+    write_log(&place.path("first.parquet"), first);
+    write_log(&place.path("second.parquet"), second);
+    let every = r#"negatives.noise=[{sampler="unigram",power=2},{sampler="cooccurrence"},{sampler="log_uniform"},{sampler="interval"},{sampler="adaptive",clusters=40}]"#;
+    let settings: [&[&str]; 4] = [
+        &[every],
+        &[every, "negatives.half_life=1"],
+        &[every, "negatives.half_life=3", "negatives.live_events=2500"],
+        &[r#"negatives.noise=[{sampler="adaptive",clusters=2,power=4}]"#, "negatives.half_life=2"],
+    ];
+    for (number, settings) in settings.iter().enumerate() {
+        let (whole, parts) = (format!("whole {number}"), format!("parts {number}"));
+        place.replay_in(&whole, &["first.parquet", "second.parquet"], settings);
+        place.replay_in(&parts, &["first.parquet"], settings);
+        place.replay_in(&parts, &["first.parquet", "second.parquet"], settings);
+        assert!(state(&place, &parts) == state(&place, &whole), "{settings:?}");
+    }
+    // A checkpoint of nothing at all, which a fresh start beside an older run begins with.
+    place.replay_in("whole 0", &["first.parquet"], &[every, "checkpoint.every_events=1000000"]);
 }
 
 #[test]

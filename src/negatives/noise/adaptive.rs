@@ -33,48 +33,10 @@ pub const CLUSTERS: usize = 64;
 pub const QUERIES: usize = 128;
 /// A vector opens a cluster where its squared distance from all centres is this part of its squared norm.
 const DISTINCT: f32 = 1e-4;
-/// What rounding may change in a cluster's total, relatively, before its weights are summed up afresh.
-const ROUNDING: f64 = 1e-10;
 /// Of so many events one has its item's cluster looked for anew; of the others only the weight changes.
 const EVENTS_PER_VISIT: usize = 8;
 /// The cluster of who is in none.
 const NONE: u32 = u32::MAX;
-
-/// The members of one.
-#[derive(Debug)]
-struct Cluster {
-    classes: Classes,
-    /// What rounding has done to the total of `classes` at most, since they were last summed up.
-    rounding: f64,
-}
-
-impl Default for Cluster {
-    fn default() -> Self {
-        Self { classes: Classes::small(), rounding: 0.0 }
-    }
-}
-
-impl Cluster {
-    fn set(&mut self, places: &mut Places, item: u32, weight: f64) {
-        let before = self.classes.total();
-        self.classes.set(places, item, weight);
-        self.rounding += f64::EPSILON * before.max(self.classes.total());
-    }
-
-    /// Sums up where need be, which is when far more weight went in and out than is left, and makes ready for draws.
-    fn settle(&mut self, places: &mut Places) {
-        let exact = self.rounding <= ROUNDING * self.classes.total();
-        if !exact {
-            self.scale(places, 1.0);
-        }
-        self.classes.settle();
-    }
-
-    fn scale(&mut self, places: &mut Places, factor: f64) {
-        self.classes.scale(places, factor);
-        self.rounding = 0.0;
-    }
-}
 
 /// Draws what the model scores high, about as often as the model would.
 #[derive(Debug, Default)]
@@ -83,7 +45,7 @@ pub struct Adaptive {
     power: f64,
     centres: Centres,
     /// As many as centres.
-    clusters: Vec<Cluster>,
+    clusters: Vec<Classes>,
     places: Places,
     /// By item. Only those with a weight are in a cluster.
     cluster_of: Vec<u32>,
@@ -116,6 +78,7 @@ impl Adaptive {
         if let Some(new) = cluster {
             self.clusters[new].set(&mut self.places, item, weight);
         }
+        let cluster = cluster.filter(|_| self.places.contains(item));
         self.cluster_of[item as usize] = cluster.map_or(NONE, |cluster| cluster as u32);
     }
 
@@ -123,8 +86,7 @@ impl Adaptive {
     /// cluster of its own.
     fn visit(&mut self, vectors: &dyn Vectors, item: u32, weight: Option<f64>) -> Option<f32> {
         let old = self.cluster_of(item);
-        let weight =
-            weight.or_else(|| Some(self.clusters[old?].classes.weight(&self.places, item))).unwrap_or_default();
+        let weight = weight.or_else(|| Some(self.clusters[old?].weight(&self.places, item))).unwrap_or_default();
         if weight < f64::MIN_POSITIVE {
             // Who was last seen so long ago that nothing is left of the count.
             self.put(item, None, 0.0);
@@ -133,11 +95,11 @@ impl Adaptive {
         self.look_at(vectors, item);
         let (mut nearest, distance) = self.centres.nearest(&self.vector);
         // Who is alone would leave an empty cluster behind.
-        let alone = old.is_some_and(|old| self.clusters[old].classes.len() == 1);
+        let alone = old.is_some_and(|old| self.clusters[old].len() == 1);
         let distinct = !alone && distance > DISTINCT * dot(&self.vector, &self.vector);
         if self.clusters.is_empty() || distinct && self.clusters.len() < self.most {
             nearest = self.clusters.len();
-            self.clusters.push(Cluster::default());
+            self.clusters.push(Classes::small());
             self.centres.open(nearest, &self.vector);
         } else {
             self.centres.attract(nearest, &self.vector);
@@ -175,7 +137,7 @@ impl Adaptive {
 
     fn share_by_weight(&mut self) {
         self.shares.clear();
-        self.shares.extend(self.clusters.iter().map(|cluster| cluster.classes.total()));
+        self.shares.extend(self.clusters.iter().map(|cluster| cluster.total()));
         self.share_out();
     }
 }
@@ -188,6 +150,10 @@ impl NoiseSampler for Adaptive {
         }
         if let Some(factor) = baseline.rescaled() {
             self.clusters.iter_mut().for_each(|cluster| cluster.scale(&mut self.places, factor.powf(self.power)));
+            // Who has faded beyond what a number holds is in no cluster.
+            for (item, cluster) in self.cluster_of.iter_mut().enumerate() {
+                *cluster = if self.places.contains(item as u32) { *cluster } else { NONE };
+            }
         }
         scene.live.died().iter().for_each(|item| self.put(*item, None, 0.0));
         let mut farthest: Option<(f32, u32)> = None;
@@ -216,21 +182,21 @@ impl NoiseSampler for Adaptive {
         }
         // A cluster that all have left starts anew from whom the others fit least; one with each batch.
         if let Some((_, item)) = farthest
-            && let Some(empty) = self.clusters.iter().position(|cluster| cluster.classes.is_empty())
-            && let Some(old) = self.cluster_of(item).filter(|old| self.clusters[*old].classes.len() > 1)
+            && let Some(empty) = self.clusters.iter().position(|cluster| cluster.is_empty())
+            && let Some(old) = self.cluster_of(item).filter(|old| self.clusters[*old].len() > 1)
         {
-            let weight = self.clusters[old].classes.weight(&self.places, item);
+            let weight = self.clusters[old].weight(&self.places, item);
             self.look_at(scene.vectors, item);
             self.centres.open(empty, &self.vector);
             self.put(item, Some(empty), weight);
         }
-        self.clusters.iter_mut().for_each(|cluster| cluster.settle(&mut self.places));
+        self.clusters.iter_mut().for_each(Classes::settle);
         self.share_by_weight();
     }
 
     fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
         let (dim, inverse_temperature) = (scene.vectors.dim(), f64::from(scene.vectors.inverse_temperature()));
-        let logs: Vec<f64> = self.clusters.iter().map(|cluster| cluster.classes.total().ln()).collect();
+        let logs: Vec<f64> = self.clusters.iter().map(|cluster| cluster.total().ln()).collect();
         let mut scores = vec![0.0; logs.len()];
         self.shares.fill(0.0);
         for query in evenly_spaced(asking, dim, QUERIES) {
@@ -257,7 +223,7 @@ impl NoiseSampler for Adaptive {
     }
 
     fn is_empty(&self, _scene: Scene<'_>) -> bool {
-        self.clusters.iter().all(|cluster| cluster.classes.is_empty())
+        self.clusters.iter().all(|cluster| cluster.is_empty())
     }
 
     fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
@@ -270,7 +236,7 @@ impl NoiseSampler for Adaptive {
             }
             let point = random.random::<f64>() * all;
             let cluster = self.ends.partition_point(|end| *end <= point).min(last);
-            self.clusters[cluster].classes.draw(random)
+            self.clusters[cluster].draw(random)
         }));
     }
 
@@ -279,7 +245,7 @@ impl NoiseSampler for Adaptive {
             return 0.0;
         }
         let in_cluster = |cluster: usize| {
-            let classes = &self.clusters[cluster].classes;
+            let classes = &self.clusters[cluster];
             self.shares[cluster] * (classes.weight(&self.places, item) / classes.total().max(f64::MIN_POSITIVE))
         };
         let by_score = self.cluster_of(item).map_or(0.0, in_cluster);
@@ -288,11 +254,10 @@ impl NoiseSampler for Adaptive {
 
     fn save(&self, out: &mut Saved) {
         self.centres.save(out);
-        out.put_real("rounding", self.clusters.iter().map(|cluster| cluster.rounding).collect());
         out.put_real("shares", self.shares.clone());
         out.put_whole("cursor", vec![self.cursor as u32]);
         for (index, cluster) in self.clusters.iter().enumerate() {
-            out.within(&index.to_string(), |out| cluster.classes.save(out));
+            out.within(&index.to_string(), |out| cluster.save(out));
         }
     }
 
@@ -300,14 +265,14 @@ impl NoiseSampler for Adaptive {
         let n_items = scene.frequencies.len();
         let mut new = Self::new(self.most, self.power);
         new.centres = Centres::restore(scene.vectors.dim(), self.most, saved)?;
-        let (rounding, cursor) = (saved.take_real("rounding")?, saved.take_whole("cursor")?);
+        let cursor = saved.take_whole("cursor")?;
         new.shares = saved.take_real("shares")?;
-        if [rounding.len(), new.shares.len()] != [new.centres.len(); 2] || cursor.len() != 1 {
+        if new.shares.len() != new.centres.len() || cursor.len() != 1 {
             return Err(saved.error("shares", "are of another number of clusters"));
         }
         new.cursor = cursor[0] as usize;
         new.cluster_of.resize(n_items, NONE);
-        for (index, rounding) in rounding.into_iter().enumerate() {
+        for index in 0..new.shares.len() {
             let name = index.to_string();
             let part = |saved: &mut Saved| Classes::small().restored(&mut new.places, n_items, saved);
             let classes = saved.within(&name, part)?;
@@ -321,10 +286,10 @@ impl NoiseSampler for Adaptive {
             }
             let (right, share) = ((classes.total() - sum).abs() <= 1e-6 * sum, new.shares[index]);
             let drawn = (0.0..=1.0 + 1e-9).contains(&share) && (share == 0.0 || !classes.is_empty());
-            if !(right && drawn && rounding >= 0.0) {
+            if !(right && drawn) {
                 return Err(saved.error(&name, "has a total or share that cannot be"));
             }
-            new.clusters.push(Cluster { classes, rounding });
+            new.clusters.push(classes);
         }
         let (sum, empty) = (new.shares.iter().sum::<f64>(), new.is_empty(scene));
         let whole = if empty { sum == 0.0 } else { (sum - 1.0).abs() < 1e-9 };
@@ -615,7 +580,7 @@ mod tests {
         let mut world = World::new(Some(1000.0), 400, Adaptive::new(16, 0.75));
         // After every eight batches nobody is left.
         world.run(100, 20);
-        let filled = world.sampler.clusters.iter().filter(|cluster| !cluster.classes.is_empty()).count();
+        let filled = world.sampler.clusters.iter().filter(|cluster| !cluster.is_empty()).count();
         assert!(filled >= 10, "{filled}");
         world.check();
     }
@@ -630,7 +595,7 @@ mod tests {
             world.observe(&items[..20]);
             world.ask(&world.queries(&[turn % 200]));
             world.check();
-            for Cluster { classes, .. } in &world.sampler.clusters {
+            for classes in &world.sampler.clusters {
                 let sum: f64 = classes.iter().map(|(_, weight)| weight).sum();
                 assert!((classes.total() - sum).abs() <= 1e-9 * sum);
             }

@@ -1,7 +1,7 @@
 //! Weighted items, sorted into classes of like weight: a weight changes in O(1), and a draw takes O(1).
 //!
-//! A class spans a quarter of an octave, or, where ranks are wanted, an eighth. A draw picks a class by its number of items times its upper bound, and in it
-//! an item, each alike; the item is taken with probability weight / upper bound, or else all is done again. So the items
+//! A class spans a quarter of an octave, or, where ranks are wanted, an eighth. A draw picks a class by its number of items
+//! times its upper bound, and in it an item, each alike; the item is taken with probability weight / upper bound, or else all is done again. So the items
 //! are drawn exactly in proportion to their weights, whatever rounding befell the sum of these. (Rejection within classes
 //! of like weight: Matias, Vitter & Ni 2003.) Classes in order also give every item a rank.
 //!
@@ -18,6 +18,8 @@ const COARSE: u32 = 2;
 const FINE: u32 = 3;
 /// …and so one of many is kept cheaply.
 const SMALL: u32 = 1;
+/// What rounding may change in a total, relatively, before the weights are summed up afresh.
+const ROUNDING: f64 = 1e-10;
 /// Not among the items.
 const ABSENT: u32 = u32::MAX;
 
@@ -29,6 +31,11 @@ impl Places {
     fn of(&self, item: u32) -> Option<(u16, usize)> {
         let (class, place) = *self.0.get(item as usize)?;
         (place != ABSENT).then_some((class, place as usize))
+    }
+
+    /// Whether `item` has a weight.
+    pub fn contains(&self, item: u32) -> bool {
+        self.of(item).is_some()
     }
 
     fn set(&mut self, item: u32, class: u16, place: u32) {
@@ -60,6 +67,8 @@ pub struct Classes {
     /// Lightest first, since new ones are heavy; none is empty.
     classes: Vec<Class>,
     total: f64,
+    /// What rounding has done to `total` at most, since the weights were last summed up.
+    rounding: f64,
     len: usize,
     /// Running sums over `classes` of members × upper bound; see [`Self::settle`].
     mass: Vec<f64>,
@@ -133,6 +142,7 @@ impl Classes {
             parts,
             classes: Vec::new(),
             total: 0.0,
+            rounding: 0.0,
             len: 0,
             mass: Vec::new(),
             ranks: Vec::new(),
@@ -179,9 +189,9 @@ impl Classes {
             let class = self.find(old).expect("the class of a member");
             if weight >= f64::MIN_POSITIVE && self.key(weight) == old {
                 let member = &mut self.classes[class].members[place];
-                self.total += weight - member.weight;
+                let change = weight - member.weight;
                 member.weight = weight;
-                return;
+                return self.change_total(change);
             }
             self.remove(places, class, place);
         }
@@ -205,13 +215,6 @@ impl Classes {
         std::hint::black_box((near, weights, moved));
     }
 
-    /// Takes `item` out, to be put into other classes; its weight.
-    pub fn take(&mut self, places: &mut Places, item: u32) -> f64 {
-        let weight = self.weight(places, item);
-        self.set(places, item, 0.0);
-        weight
-    }
-
     fn remove(&mut self, places: &mut Places, class: usize, place: usize) {
         self.unsettled = true;
         let members = &mut self.classes[class].members;
@@ -224,7 +227,10 @@ impl Classes {
         }
         places.0[gone.item as usize].1 = ABSENT;
         self.len -= 1;
-        self.total = if self.len == 0 { 0.0 } else { self.total - gone.weight };
+        self.change_total(-gone.weight);
+        if self.len == 0 {
+            (self.total, self.rounding) = (0.0, 0.0);
+        }
     }
 
     fn insert(&mut self, places: &mut Places, item: u32, weight: f64) {
@@ -239,11 +245,22 @@ impl Classes {
         places.set(item, key, members.len() as u32);
         members.push(Member { weight, item });
         self.len += 1;
-        self.total += weight;
+        self.change_total(weight);
+    }
+
+    fn change_total(&mut self, change: f64) {
+        let before = self.total;
+        self.total += change;
+        self.rounding += f64::EPSILON * before.max(self.total).max(change.abs());
     }
 
     /// Makes ready for draws and ranks.
     pub fn settle(&mut self) {
+        // When far more weight went in and out than is left, which is seldom.
+        if self.rounding > ROUNDING * self.total {
+            self.total = self.iter().map(|(_, weight)| weight).sum();
+            self.rounding = f64::EPSILON * self.total;
+        }
         if !std::mem::take(&mut self.unsettled) {
             return;
         }
@@ -320,7 +337,7 @@ impl Classes {
     pub fn save(&self, out: &mut Saved) {
         out.put_whole("items", self.iter().map(|(item, _)| item).collect());
         out.put_real("weights", self.iter().map(|(_, weight)| weight).collect());
-        out.put_real("total", vec![self.total]);
+        out.put_real("total", vec![self.total, self.rounding]);
     }
 
     /// Brings back what was saved of the like of `self`; items are below `n_items`.
@@ -331,7 +348,10 @@ impl Classes {
         let (items, weights, total) =
             (saved.take_whole("items")?, saved.take_real("weights")?, saved.take_real("total")?);
         let mut classes = Self::with_parts(self.parts);
-        if total.len() != 1 || !(total[0] - weights.iter().sum::<f64>()).abs().le(&(1e-3 * total[0])) {
+        if total.len() != 2
+            || !(total[1] >= 0.0 && total[1].is_finite())
+            || !(total[0] - weights.iter().sum::<f64>()).abs().le(&(1e-3 * total[0]))
+        {
             return Err(saved.error("total", "is not that of the weights"));
         }
         if items.len() != weights.len() {
@@ -346,7 +366,7 @@ impl Classes {
             }
             classes.insert(places, item, weight);
         }
-        classes.total = total[0];
+        (classes.total, classes.rounding) = (total[0], total[1]);
         classes.settle();
         Ok(classes)
     }

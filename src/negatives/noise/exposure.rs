@@ -109,6 +109,9 @@ impl NoiseSampler for Exposure {
 
     fn restore(&mut self, scene: Scene<'_>, saved: &mut Saved) -> Result<(), SavedError> {
         let (lengths, items) = (saved.take_whole("lengths")?, saved.take_whole("items")?);
+        if lengths.iter().any(|length| *length as usize > self.capacity) {
+            return Err(saved.error("lengths", "are beyond what is remembered"));
+        }
         if lengths.iter().map(|length| u64::from(*length)).sum::<u64>() != items.len() as u64 {
             return Err(saved.error("lengths", "do not add up"));
         }

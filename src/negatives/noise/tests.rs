@@ -226,6 +226,31 @@ fn a_restored_sampler_draws_the_same() {
     }
 }
 
+/// A hit that dies leaves far less weight than it had: what is left must still be what is drawn from.
+#[test]
+fn a_heavy_item_that_dies_leaves_exact_probabilities() {
+    for term in all() {
+        let term = match term.sampler {
+            SamplerKind::Unigram => NoiseTerm { power: Some(4.0), ..term },
+            _ => term,
+        };
+        let mut samplers = [sampler(&term).unwrap()];
+        let mut stream = Stream::new(100, 400, Some(f64::INFINITY));
+        let mut batch = |stream: &mut Stream, items: &[u32]| {
+            stream.add(items);
+            samplers[0].observe(stream.scene(), Seen { items, ..Seen::default() });
+            let scene = stream.scene();
+            let sum: f64 = scene.live.items().iter().map(|item| samplers[0].probability(scene, *item)).sum();
+            assert!(samplers[0].is_empty(scene) || (sum - 1.0).abs() < 1e-9, "{term:?}: {sum}");
+            let mut saved = Saved::default();
+            samplers[0].save(&mut saved);
+            sampler(&term).unwrap().restore(scene, &mut saved).unwrap_or_else(|error| panic!("{term:?}: {error}"));
+        };
+        (0..400).for_each(|_| batch(&mut stream, &[7; 100]));
+        (0..60).for_each(|round| batch(&mut stream, &[20 + round % 30; 10]));
+    }
+}
+
 #[test]
 fn a_mixture_is_the_mixture() {
     let parts = [("uniform", 1.0), ("unigram", 3.0), ("log_uniform", 0.5)];

@@ -136,6 +136,7 @@ impl NoiseSampler for Unigram {
         if awake.len() != scene.frequencies.fadings().len() && !(awake.is_empty() && scene.live.items().is_empty()) {
             return Err(saved.error("awake", "are not as many as half-lives"));
         }
+        let anybody = !scene.live.items().is_empty();
         self.parts.clear();
         for (index, awake) in awake.into_iter().enumerate() {
             let mut places = Places::default();
@@ -145,7 +146,7 @@ impl NoiseSampler for Unigram {
             if classes.iter().any(|(item, _)| !scene.live.contains(item)) {
                 return Err(saved.error("items", "names one that does not live"));
             }
-            if awake > 1 || awake == 0 && !classes.is_empty() {
+            if awake > 1 || awake == 0 && !classes.is_empty() || awake == 1 && classes.is_empty() && anybody {
                 return Err(saved.error("awake", "is not as the weights are"));
             }
             self.parts.push(Part { awake: awake == 1, classes, places });
