@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, FieldNames, Noise, NoiseTerm, Objective, SamplerKind};
+use super::{Config, FieldNames, Noise, Objective};
 
 /// The embedded default, complete and commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -324,34 +324,8 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key: &str, message: &str| {
         Err(ConfigError::Value { place: "configuration".to_owned(), key: key.to_owned(), message: message.to_owned() })
     };
-    let listed = if let Noise::List(terms) = &config.negatives.noise { terms.clone() } else { Vec::new() };
-    let terms = config.negatives.noise.terms();
-    if let Some(mistake) = listed.iter().chain(&terms).find_map(NoiseTerm::mistake) {
-        return refuse("negatives.noise", &mistake);
-    }
-    if listed.iter().any(|term| term.weight.is_some()) {
-        return refuse("negatives.noise", "'weight' is for parts of a 'mixture'; samplers of the list have 'draws'");
-    }
-    if listed.iter().chain(listed.iter().flat_map(|term| &term.parts)).any(|term| term.width() * term.rows() > 1 << 26)
-    {
-        return refuse("negatives.noise", "'width' times 'rows' of 'interval' must be at most 67108864");
-    }
-    let is_exposure = |term: &NoiseTerm| term.sampler == SamplerKind::Exposure;
-    let asks_for_exposures = terms.iter().any(|term| is_exposure(term) || term.parts.iter().any(is_exposure));
-    if asks_for_exposures && config.negatives.exposure_kinds.is_empty() {
-        return refuse(
-            "negatives.exposure_kinds",
-            "must name the event types that tell what was shown: 'exposure' needs them",
-        );
-    }
-    if !asks_for_exposures && !config.negatives.exposure_kinds.is_empty() {
-        return refuse(
-            "negatives.exposure_kinds",
-            "is for the sampler 'exposure', which negatives.noise does not name",
-        );
-    }
-    if let Some(kind) = config.negatives.exposure_kinds.iter().find(|kind| config.positives.kinds.contains(kind)) {
-        return refuse("negatives.exposure_kinds", &format!("'{kind}' is among positives.kinds: shown, or chosen?"));
+    if let Some((key, message)) = config.negatives.mistake(&config.positives.kinds) {
+        return refuse(key, &message);
     }
     let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &config.source.fields;
     let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];

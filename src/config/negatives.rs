@@ -31,6 +31,37 @@ pub struct NegativesConfig {
     pub ledger_events: u64,
 }
 
+impl NegativesConfig {
+    /// What is wrong with the noise, by key, where events of `positive_kinds` (empty: all) are trained on.
+    pub fn mistake(&self, positive_kinds: &[String]) -> Option<(&'static str, String)> {
+        let listed = if let Noise::List(terms) = &self.noise { terms.as_slice() } else { &[] };
+        let terms = self.noise.terms();
+        if let Some(mistake) = listed.iter().chain(&terms).find_map(NoiseTerm::mistake) {
+            return Some(("negatives.noise", mistake));
+        }
+        let noise = |message: &str| Some(("negatives.noise", message.to_owned()));
+        if listed.iter().any(|term| term.weight.is_some()) {
+            return noise("'weight' is for parts of a 'mixture'; samplers of the list have 'draws'");
+        }
+        let parts = || terms.iter().chain(terms.iter().flat_map(|term| &term.parts));
+        if parts().any(|term| term.width() * term.rows() > 1 << 26) {
+            return noise("'width' times 'rows' of 'interval' must be at most 67108864");
+        }
+        let exposures = |message: String| Some(("negatives.exposure_kinds", message));
+        let wanted = parts().any(|term| term.sampler == SamplerKind::Exposure);
+        match self.exposure_kinds.iter().find(|kind| positive_kinds.contains(kind)) {
+            _ if wanted && self.exposure_kinds.is_empty() => {
+                exposures("must name the event types that tell what was shown: 'exposure' needs them".to_owned())
+            }
+            _ if !wanted && !self.exposure_kinds.is_empty() => {
+                exposures("is for the sampler 'exposure', which negatives.noise does not name".to_owned())
+            }
+            Some(kind) => exposures(format!("'{kind}' is among positives.kinds: shown, or chosen?")),
+            None => None,
+        }
+    }
+}
+
 /// What a bank holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
