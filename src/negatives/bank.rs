@@ -2,13 +2,13 @@
 //!
 //! With `fresh` vectors it holds items, whose vectors are read live, and trained; nothing in it goes stale. With `frozen`
 //! ones it holds the vectors as they were when the items came in, which get no gradient: for encoders that are too dear
-//! to run again. How stale they are is measured: [`Bank::staleness`].
+//! to run again. How stale they are is measured: [`Bank::state`].
 
 use std::collections::VecDeque;
 
 use super::Vectors;
 
-/// Entries that [`Bank::staleness`] looks at.
+/// Entries that [`Bank::state`] looks at.
 const SAMPLE: usize = 256;
 
 /// One positive.

@@ -333,7 +333,7 @@ impl Classes {
         members.into_iter().for_each(|(item, weight)| self.set(places, item, weight * factor));
     }
 
-    /// Puts down what [`Self::restore`] needs.
+    /// Puts down what [`Self::restored`] needs.
     pub fn save(&self, out: &mut Saved) {
         out.put_whole("items", self.iter().map(|(item, _)| item).collect());
         out.put_real("weights", self.iter().map(|(_, weight)| weight).collect());
