@@ -52,7 +52,7 @@ def main():
     low = 10 ** (math.floor(math.log10(min(values)) * 2) / 2)
     high = 10 ** (math.ceil(math.log10(max(values)) * 2) / 2)
     panel = (WIDTH - LEFT - RIGHT - 2 * GAP) / 3
-    height = TOP + len(streams) * (PANEL + ROW_GAP) + LEGEND
+    height = TOP + len(streams) * (PANEL + ROW_GAP) + LEGEND + 8
     svg = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="12">',

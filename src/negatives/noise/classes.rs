@@ -7,6 +7,8 @@
 //!
 //! Where an item lies in its class depends on the past, so this order is part of the state.
 
+use std::collections::VecDeque;
+
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
@@ -52,20 +54,15 @@ struct Member {
     item: u32,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Class {
-    key: u16,
-    upper: f64,
-    members: Vec<Member>,
-}
-
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
     /// log₂ of the number of classes per octave.
     parts: u32,
-    /// Lightest first, since new ones are heavy; none is empty.
-    classes: Vec<Class>,
+    /// Members of each class, lightest first, without a gap; neither the first nor the last is empty.
+    classes: VecDeque<Vec<Member>>,
+    /// Key of the first class.
+    first: u16,
     total: f64,
     /// What rounding has done to `total` at most, since the weights were last summed up.
     rounding: f64,
@@ -140,7 +137,8 @@ impl Classes {
     fn with_parts(parts: u32) -> Self {
         Self {
             parts,
-            classes: Vec::new(),
+            classes: VecDeque::new(),
+            first: 0,
             total: 0.0,
             rounding: 0.0,
             len: 0,
@@ -174,11 +172,16 @@ impl Classes {
     /// Weight of `item`; 0 where it is not there.
     pub fn weight(&self, places: &Places, item: u32) -> f64 {
         let Some((key, place)) = places.of(item) else { return 0.0 };
-        self.classes[self.find(key).expect("the class of a member")].members[place].weight
+        self.members(key)[place].weight
     }
 
-    fn find(&self, key: u16) -> Result<usize, usize> {
-        self.classes.binary_search_by_key(&key, |class| class.key)
+    fn members(&self, key: u16) -> &Vec<Member> {
+        &self.classes[usize::from(key - self.first)]
+    }
+
+    /// Upper bound of the weights in class `class`.
+    fn upper(&self, class: usize) -> f64 {
+        f64::from_bits((u64::from(self.first) + class as u64 + 1) << (52 - self.parts))
     }
 
     /// Gives `item` a weight (0, or too small for a normal number: takes it out). [`Self::settle`] before the next draw.
@@ -186,9 +189,9 @@ impl Classes {
         debug_assert!(weight >= 0.0 && weight.is_finite());
         let there = places.of(item);
         if let Some((old, place)) = there {
-            let class = self.find(old).expect("the class of a member");
+            let class = usize::from(old - self.first);
             if weight >= f64::MIN_POSITIVE && self.key(weight) == old {
-                let member = &mut self.classes[class].members[place];
+                let member = &mut self.classes[class][place];
                 let change = weight - member.weight;
                 member.weight = weight;
                 return self.change_total(change);
@@ -205,7 +208,7 @@ impl Classes {
     pub fn approach(&self, places: &Places, items: impl Iterator<Item = u32> + Clone) {
         let class = |item: u32| {
             let (key, place) = places.of(item)?;
-            Some((&self.classes[self.find(key).ok()?].members, place))
+            Some((self.members(key), place))
         };
         let near: usize = items.clone().filter_map(|item| places.of(item)).map(|(_, place)| place).sum();
         let weights: f64 = items.clone().filter_map(class).map(|(members, place)| members[place].weight).sum();
@@ -217,31 +220,39 @@ impl Classes {
 
     fn remove(&mut self, places: &mut Places, class: usize, place: usize) {
         self.unsettled = true;
-        let members = &mut self.classes[class].members;
+        let members = &mut self.classes[class];
         let gone = members.swap_remove(place);
         if let Some(moved) = members.get(place) {
             places.0[moved.item as usize].1 = place as u32;
         }
-        if members.is_empty() {
-            self.classes.remove(class);
+        while self.classes.front().is_some_and(Vec::is_empty) {
+            self.classes.pop_front();
+            self.first += 1;
+        }
+        while self.classes.back().is_some_and(Vec::is_empty) {
+            self.classes.pop_back();
         }
         places.0[gone.item as usize].1 = ABSENT;
         self.len -= 1;
         self.change_total(-gone.weight);
         if self.len == 0 {
-            (self.total, self.rounding) = (0.0, 0.0);
+            (self.first, self.total, self.rounding) = (0, 0.0, 0.0);
         }
     }
 
     fn insert(&mut self, places: &mut Places, item: u32, weight: f64) {
         let key = self.key(weight);
         self.unsettled = true;
-        let class = self.find(key).unwrap_or_else(|place| {
-            let upper = f64::from_bits((u64::from(key) + 1) << (52 - self.parts));
-            self.classes.insert(place, Class { key, upper, members: Vec::new() });
-            place
-        });
-        let members = &mut self.classes[class].members;
+        if self.classes.is_empty() {
+            self.first = key;
+        }
+        for _ in key..self.first {
+            self.classes.push_front(Vec::new());
+        }
+        self.first = self.first.min(key);
+        let class = usize::from(key - self.first);
+        self.classes.resize_with(self.classes.len().max(class + 1), Vec::new);
+        let members = &mut self.classes[class];
         places.set(item, key, members.len() as u32);
         members.push(Member { weight, item });
         self.len += 1;
@@ -267,9 +278,9 @@ impl Classes {
         self.mass.clear();
         self.ranks.clear();
         let (mut mass, mut above) = (0.0, self.len as u32);
-        for class in &self.classes {
-            mass += class.members.len() as f64 * class.upper;
-            above -= class.members.len() as u32;
+        for (class, members) in self.classes.iter().enumerate() {
+            mass += members.len() as f64 * self.upper(class);
+            above -= members.len() as u32;
             self.mass.push(mass);
             if self.parts == FINE {
                 self.ranks.push(above);
@@ -294,7 +305,7 @@ impl Classes {
                 _ => self.mass.partition_point(|mass| *mass <= point).min(self.classes.len() - 1),
             };
             let before = if class == 0 { 0.0 } else { self.mass[class - 1] };
-            let Class { upper, members, .. } = &self.classes[class];
+            let (upper, members) = (self.upper(class), &self.classes[class]);
             // Which member, and, what is left over, whether to take it.
             let place = (point - before) / upper;
             let Some(member) = members.get(place as usize) else { continue };
@@ -311,18 +322,18 @@ impl Classes {
 
     /// The item of rank `rank`, from 0, which is one of class `class`.
     pub fn at_rank(&self, class: usize, rank: u32) -> u32 {
-        self.classes[class].members[(rank - self.ranks[class]) as usize].item
+        self.classes[class][(rank - self.ranks[class]) as usize].item
     }
 
     /// The rank of `item`, where it is there.
     pub fn rank(&self, places: &Places, item: u32) -> Option<u32> {
         let (key, place) = places.of(item)?;
-        Some(self.ranks[self.find(key).ok()?] + place as u32)
+        Some(self.ranks[usize::from(key - self.first)] + place as u32)
     }
 
     /// The items, lightest class first, with their weights.
     pub fn iter(&self) -> impl Iterator<Item = (u32, f64)> {
-        self.classes.iter().flat_map(|class| &class.members).map(|member| (member.item, member.weight))
+        self.classes.iter().flatten().map(|member| (member.item, member.weight))
     }
 
     /// Multiplies all weights by `factor`.
