@@ -97,7 +97,7 @@ pub(super) fn negatives(options: Negatives) -> anyhow::Result<()> {
     let rows = Rows {
         probabilities: (0..state.items.len() as u32).map(|item| chosen.sampler.probability(scene, item)).collect(),
         draws: draw(chosen.sampler.as_ref(), scene, state.items.len(), &options),
-        data: figures::data(&state.frequencies),
+        data: (0..state.items.len() as u32).map(|item| state.frequencies.share(item)).collect(),
         occurrences: &state.occurrences,
     };
     if let Some(path) = &options.output {

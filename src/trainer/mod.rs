@@ -276,7 +276,9 @@ impl Trainer {
             }
         }
         asked.shown.extend(shown.filter_map(|(_, shown)| state.show(shown)));
-        asked.note(batch);
+        if !state.noise.terms.is_empty() {
+            asked.note(batch);
+        }
         let last_shown = waiting.shown.last().map_or(0, |(_, shown)| shown.timestamp);
         let (seed, share, repeat) = (self.seed, self.share, self.repeat);
         let (ledger_share, mask_recent) = (self.ledger_share, self.mask_recent);

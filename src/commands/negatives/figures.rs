@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use crate::negatives::frequency::Frequencies;
-
 /// Cells that are expected to be drawn less often than this are put together, or Pearson's statistic is not chi-square's.
 const SMALLEST_CELL: f64 = 5.0;
 
@@ -65,18 +63,6 @@ pub(super) struct Band {
     pub probability: f64,
     /// Share of the data.
     pub data: f64,
-}
-
-/// Shares of the items in the data: Σ_h s_h·n_jh/N_h, which is q̂ without the half event that each item is given.
-pub(super) fn data(frequencies: &Frequencies) -> Vec<f64> {
-    let mut data = vec![0.0; frequencies.len()];
-    for (fading, share) in frequencies.fadings().iter().zip(frequencies.shares()) {
-        let [_, total] = fading.scale_parts();
-        if total > 0.0 {
-            data.iter_mut().zip(fading.relative()).for_each(|(data, count)| *data += share * count / total);
-        }
-    }
-    data
 }
 
 impl Rows<'_> {

@@ -274,20 +274,12 @@ impl NoiseSampler for Adaptive {
         new.cluster_of.resize(n_items, NONE);
         for index in 0..new.shares.len() {
             let name = index.to_string();
-            let part = |saved: &mut Saved| Classes::small().restored(&mut new.places, n_items, saved);
+            let part = |saved: &mut Saved| Classes::small().restored(&mut new.places, scene.live, saved);
             let classes = saved.within(&name, part)?;
-            let mut sum = 0.0;
-            for (item, weight) in classes.iter() {
-                if !scene.live.contains(item) {
-                    return Err(saved.error(&name, "has an item that is not alive"));
-                }
-                new.cluster_of[item as usize] = index as u32;
-                sum += weight;
-            }
-            let (right, share) = ((classes.total() - sum).abs() <= 1e-6 * sum, new.shares[index]);
-            let drawn = (0.0..=1.0 + 1e-9).contains(&share) && (share == 0.0 || !classes.is_empty());
-            if !(right && drawn) {
-                return Err(saved.error(&name, "has a total or share that cannot be"));
+            classes.iter().for_each(|(item, _)| new.cluster_of[item as usize] = index as u32);
+            let share = new.shares[index];
+            if !((0.0..=1.0 + 1e-9).contains(&share) && (share == 0.0 || !classes.is_empty())) {
+                return Err(saved.error(&name, "has a share that cannot be"));
             }
             new.clusters.push(classes);
         }
@@ -311,6 +303,7 @@ pub(super) fn evenly_spaced(asking: Asking<'_>, dim: usize, most: usize) -> impl
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::draws_fit;
     use super::super::unigram::Unigram;
     use super::*;
     use crate::negatives::frequency::Frequencies;
@@ -437,21 +430,10 @@ mod tests {
 
         fn check_draws(&mut self) {
             self.check();
-            let mut counts = vec![0.0; self.frequencies.len()];
-            self.draws(1_000_000).into_iter().for_each(|item| counts[item as usize] += 1.0);
-            let (mut cells, mut rare) = (Vec::new(), (0.0, 0.0));
-            for (count, probability) in counts.into_iter().zip(self.probabilities()) {
-                assert!(probability > 0.0 || count == 0.0);
-                if probability > 1e-5 {
-                    cells.push((count, probability * 1e6));
-                } else {
-                    rare = (rare.0 + count, rare.1 + probability * 1e6);
-                }
-            }
-            cells.extend((rare.1 > 5.0).then_some(rare));
-            let statistic: f64 = cells.iter().map(|(count, expected)| (count - expected).powi(2) / expected).sum();
-            let freedom = cells.len() as f64 - 1.0;
-            assert!(cells.len() > 20 && statistic < freedom + 5.0 * (2.0 * freedom).sqrt(), "{statistic} of {freedom}");
+            let drawable = self.probabilities().iter().filter(|probability| **probability > 1e-5).count();
+            assert!(drawable > 20, "{drawable}");
+            let (scene, sampler) = self.parts();
+            draws_fit(scene, sampler, scene.frequencies.len() as u32);
         }
 
         fn saved(&self) -> Saved {

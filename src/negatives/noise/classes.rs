@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
+use crate::negatives::live::LiveItems;
 use crate::negatives::saved::{Saved, SavedError};
 
 /// log₂ of the number of classes per octave: so nine draws in ten are taken…
@@ -351,17 +352,17 @@ impl Classes {
         out.put_real("total", vec![self.total, self.rounding]);
     }
 
-    /// Brings back what was saved of the like of `self`; items are below `n_items`.
+    /// Brings back what was saved of the like of `self`, of items that live.
     ///
     /// # Errors
     /// Where something is missing or cannot be.
-    pub fn restored(&self, places: &mut Places, n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+    pub fn restored(&self, places: &mut Places, live: &LiveItems, saved: &mut Saved) -> Result<Self, SavedError> {
         let (items, weights, total) =
             (saved.take_whole("items")?, saved.take_real("weights")?, saved.take_real("total")?);
         let mut classes = Self::with_parts(self.parts);
         if total.len() != 2
             || !(total[1] >= 0.0 && total[1].is_finite())
-            || !(total[0] - weights.iter().sum::<f64>()).abs().le(&(1e-3 * total[0]))
+            || !(total[0] - weights.iter().sum::<f64>()).abs().le(&(1e-6 * total[0]))
         {
             return Err(saved.error("total", "is not that of the weights"));
         }
@@ -369,8 +370,8 @@ impl Classes {
             return Err(saved.error("weights", "has another length"));
         }
         for (item, weight) in items.into_iter().zip(weights) {
-            if item as usize >= n_items || places.of(item).is_some() {
-                return Err(saved.error("items", "names an item twice, or one that is not there"));
+            if !live.contains(item) || places.of(item).is_some() {
+                return Err(saved.error("items", "names an item twice, or one that does not live"));
             }
             if !(weight >= f64::MIN_POSITIVE && weight.is_finite()) {
                 return Err(saved.error("weights", "is not positive"));
@@ -416,7 +417,9 @@ mod tests {
             let mut saved = Saved::default();
             classes.save(&mut saved);
             let mut places_again = Places::default();
-            let again = Classes::fine().restored(&mut places_again, 40, &mut saved).unwrap();
+            let mut live = LiveItems::new(u64::MAX);
+            live.observe(&(0..40).collect::<Vec<_>>());
+            let again = Classes::fine().restored(&mut places_again, &live, &mut saved).unwrap();
             prop_assert_eq!(&again, &classes);
             if !classes.is_empty() {
                 let (mut a, mut b) = (Pcg64Mcg::seed_from_u64(1), Pcg64Mcg::seed_from_u64(1));

@@ -297,13 +297,6 @@ impl NoiseSampler for Cooccurrence {
             items.push(Followers { counts, lost, at });
         }
         saved.within("unigram", |saved| self.unigram.restore(scene, saved))?;
-        let dead = |item: &u32| !scene.live.contains(*item);
-        if (0..n_items as u32).filter(dead).any(|item| self.unigram.probability(scene, item) != 0.0) {
-            return Err(saved.error("unigram", "names an item that is dead"));
-        }
-        if now > 0.0 && self.unigram.is_empty(scene) && !scene.live.items().is_empty() {
-            return Err(saved.error("unigram", "is empty"));
-        }
         self.asked.clear();
         (self.now, self.items) = (now, items);
         Ok(())
@@ -312,98 +305,23 @@ impl NoiseSampler for Cooccurrence {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Vectors;
+    use super::super::tests::{Stream, draws_fit, sums_to_one, zipf};
     use super::*;
-    use crate::negatives::frequency::Frequencies;
-    use crate::negatives::live::LiveItems;
     use crate::negatives::saved::Array;
     use proptest::prelude::*;
     use rand::SeedableRng;
 
-    #[derive(Debug)]
-    struct NoVectors;
-
-    impl Vectors for NoVectors {
-        fn dim(&self) -> usize {
-            1
-        }
-        fn vector(&self, _item: u32, out: &mut [f32]) {
-            out.fill(0.0);
-        }
-        fn inverse_temperature(&self) -> f32 {
-            1.0
-        }
-        fn beta(&self) -> f32 {
-            1.0
-        }
+    fn world(n_items: usize, horizon: u64) -> Stream {
+        Stream::new(n_items, horizon, Some(500.0))
     }
 
-    struct World {
-        frequencies: Frequencies,
-        live: LiveItems,
+    fn step(world: &mut Stream, sampler: &mut Cooccurrence, items: &[u32], pairs: &[(u32, u32)]) {
+        world.add(items);
+        sampler.observe(world.scene(), Seen { items, pairs, ..Seen::default() });
     }
 
-    impl World {
-        fn new(n_items: usize, horizon: u64) -> Self {
-            let mut frequencies = Frequencies::new(Some(500.0));
-            frequencies.grow(n_items);
-            Self { frequencies, live: LiveItems::new(horizon) }
-        }
-
-        fn scene(&self) -> Scene<'_> {
-            Scene { frequencies: &self.frequencies, live: &self.live, vectors: &NoVectors }
-        }
-
-        fn step(&mut self, sampler: &mut Cooccurrence, items: &[u32], pairs: &[(u32, u32)]) {
-            self.frequencies.add(items);
-            self.live.observe(items);
-            sampler.observe(self.scene(), Seen { items, pairs, ..Seen::default() });
-        }
-
-        fn ask(&self, sampler: &mut Cooccurrence, last_items: &[u32]) {
-            sampler.ask(self.scene(), Asking { last_items, ..Asking::default() });
-        }
-    }
-
-    /// Items from `from` on, the k-th with a probability ∝ 1/k.
-    fn zipf(random: &mut Pcg64Mcg, from: u32, n: usize) -> Vec<u32> {
-        let largest = 201f64.ln();
-        (0..n).map(|_| from + (random.random::<f64>() * largest).exp() as u32 - 1).collect()
-    }
-
-    fn sums_to_one(world: &World, sampler: &Cooccurrence, n_items: u32) {
-        let mut sum = 0.0;
-        for item in 0..n_items {
-            let probability = sampler.probability(world.scene(), item);
-            assert!(probability >= 0.0);
-            assert!(probability == 0.0 || world.live.contains(item), "item {item} is dead");
-            sum += probability;
-        }
-        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
-    }
-
-    fn draws_fit(world: &World, sampler: &Cooccurrence, n_items: u32) {
-        let (mut draws, mut counts) = (Vec::new(), vec![0.0; n_items as usize]);
-        sampler.draw(world.scene(), 1_000_000, &mut Pcg64Mcg::seed_from_u64(3), &mut draws);
-        assert_eq!(draws.len(), 1_000_000);
-        draws.iter().for_each(|item| counts[*item as usize] += 1.0);
-        // Items that are too rare for the statistic share a cell.
-        let (mut cells, mut statistic, mut rare) = (0.0, 0.0, (0.0, 0.0));
-        for (item, count) in counts.iter().enumerate() {
-            let expected = 1e6 * sampler.probability(world.scene(), item as u32);
-            if expected >= 20.0 {
-                cells += 1.0;
-                statistic += (count - expected).powi(2) / expected;
-            } else {
-                rare = (rare.0 + count, rare.1 + expected);
-            }
-        }
-        if rare.1 > 0.0 {
-            cells += 1.0;
-            statistic += f64::powi(rare.0 - rare.1, 2) / f64::max(rare.1, 1.0);
-        }
-        let freedom: f64 = cells - 1.0;
-        assert!(statistic < freedom + 5.0 * (2.0 * freedom).sqrt(), "chi-square {statistic} of {freedom}");
+    fn ask(world: &Stream, sampler: &mut Cooccurrence, last_items: &[u32]) {
+        sampler.ask(world.scene(), Asking { last_items, ..Asking::default() });
     }
 
     /// Each event follows the one before it.
@@ -412,12 +330,12 @@ mod tests {
     }
 
     /// After `batches` batches of 50; `drift` of the most frequent items give way to new ones in every tenth batch.
-    fn run(sampler: &mut Cooccurrence, horizon: u64, batches: u32, drift: u32) -> World {
-        let mut world = World::new(2_000, horizon);
+    fn run(sampler: &mut Cooccurrence, horizon: u64, batches: u32, drift: u32) -> Stream {
+        let mut world = world(2_000, horizon);
         let mut random = Pcg64Mcg::seed_from_u64(1);
         for batch in 0..batches {
             let items = zipf(&mut random, batch / 10 * drift, 50);
-            world.step(sampler, &items, &pairs(&items));
+            step(&mut world, sampler, &items, &pairs(&items));
         }
         world
     }
@@ -431,9 +349,9 @@ mod tests {
             // Dead and unknown ones too.
             let some: Vec<u32> = (0..60).map(|k| newest + k % 40).chain([3, 1_999, 5_000, u32::MAX]).collect();
             for last_items in [&some[..], &[newest], &[], &[1_999]] {
-                world.ask(&mut sampler, last_items);
-                sums_to_one(&world, &sampler, 2_000);
-                draws_fit(&world, &sampler, 2_000);
+                ask(&world, &mut sampler, last_items);
+                sums_to_one(world.scene(), &sampler, 2_000);
+                draws_fit(world.scene(), &sampler, 2_000);
                 assert_eq!(sampler.probability(world.scene(), 1_999), 0.0);
                 if last_items.is_empty() || last_items == [1_999] {
                     let alike = |item| {
@@ -452,11 +370,11 @@ mod tests {
         let last_items = [205, 204, 205, 220, 7, 205];
         let mut mean = vec![0.0; 2_000];
         for last in last_items {
-            world.ask(&mut sampler, &[last]);
+            ask(&world, &mut sampler, &[last]);
             let scene = world.scene();
             mean.iter_mut().zip(0..).for_each(|(sum, item)| *sum += sampler.probability(scene, item) / 6.0);
         }
-        world.ask(&mut sampler, &last_items);
+        ask(&world, &mut sampler, &last_items);
         for (mean, item) in mean.iter().zip(0..) {
             assert!((mean - sampler.probability(world.scene(), item)).abs() < 1e-12);
         }
@@ -464,9 +382,9 @@ mod tests {
 
     #[test]
     fn witten_and_bell_are_followed() {
-        let (mut sampler, mut world) = (Cooccurrence::new(4, f64::INFINITY), World::new(20, u64::MAX));
-        world.step(&mut sampler, &(0..10).collect::<Vec<_>>(), &[(0, 1), (0, 1), (0, 1), (0, 2)]);
-        world.ask(&mut sampler, &[0]);
+        let (mut sampler, mut world) = (Cooccurrence::new(4, f64::INFINITY), world(20, u64::MAX));
+        step(&mut world, &mut sampler, &(0..10).collect::<Vec<_>>(), &[(0, 1), (0, 1), (0, 1), (0, 2)]);
+        ask(&world, &mut sampler, &[0]);
         // T = 2, N = 4, and the unigram is even.
         for (item, expected) in [(1, 3.0 / 6.0 + 2.0 / 60.0), (2, 1.0 / 6.0 + 2.0 / 60.0), (3, 2.0 / 60.0)] {
             assert!((sampler.probability(world.scene(), item) - expected).abs() < 1e-12);
@@ -476,7 +394,7 @@ mod tests {
     /// From each of 200 items to four others.
     #[test]
     fn a_chain_is_learnt() {
-        let (mut sampler, mut world) = (Cooccurrence::new(32, 1e6), World::new(200, u64::MAX));
+        let (mut sampler, mut world) = (Cooccurrence::new(32, 1e6), world(200, u64::MAX));
         let chances = [0.4, 0.3, 0.2, 0.1];
         let next = |item: u32, branch: u32| (item * 31 + 17 + branch * branch * 23) % 200;
         let (mut random, mut item) = (Pcg64Mcg::seed_from_u64(9), 0);
@@ -488,11 +406,11 @@ mod tests {
                 pairs.push((item, next(item, branch)));
                 item = next(item, branch);
             }
-            world.step(&mut sampler, &pairs.iter().map(|(_, item)| *item).collect::<Vec<_>>(), &pairs);
+            step(&mut world, &mut sampler, &pairs.iter().map(|(_, item)| *item).collect::<Vec<_>>(), &pairs);
         }
         let (mut worst, mut mean) = (0.0, 0.0);
         for last in world.live.items() {
-            world.ask(&mut sampler, &[*last]);
+            ask(&world, &mut sampler, &[*last]);
             let mut truth = vec![0.0; 200];
             (0..4).for_each(|branch| truth[next(*last, branch) as usize] += chances[branch as usize]);
             let apart = |(item, truth): (usize, &f64)| (sampler.probability(world.scene(), item as u32) - truth).abs();
@@ -506,13 +424,13 @@ mod tests {
     /// What followed once each is told apart from what followed often, although there is no room for it.
     #[test]
     fn the_lost_go_to_the_unigram() {
-        let (mut sampler, mut world) = (Cooccurrence::new(8, f64::INFINITY), World::new(1_000, u64::MAX));
+        let (mut sampler, mut world) = (Cooccurrence::new(8, f64::INFINITY), world(1_000, u64::MAX));
         let mut random = Pcg64Mcg::seed_from_u64(8);
         for other in 1..900 {
             let follower = if random.random_bool(0.1) { 999 } else { other };
-            world.step(&mut sampler, &[0, follower], &[(0, follower)]);
+            step(&mut world, &mut sampler, &[0, follower], &[(0, follower)]);
         }
-        world.ask(&mut sampler, &[0]);
+        ask(&world, &mut sampler, &[0]);
         let unigram = 1.0 - sampler.asked.sums.last().unwrap();
         let known = sampler.asked.mean[999];
         // A tenth; the other seven count for next to nothing.
@@ -521,25 +439,25 @@ mod tests {
 
     #[test]
     fn a_change_is_followed_and_absence_leads_to_the_unigram() {
-        let (mut sampler, mut world) = (Cooccurrence::new(8, 1_000.0), World::new(100, u64::MAX));
+        let (mut sampler, mut world) = (Cooccurrence::new(8, 1_000.0), world(100, u64::MAX));
         let others: Vec<u32> = (3..53).collect();
-        world.step(&mut sampler, &[0, 1, 2], &[]);
-        (0..100).for_each(|_| world.step(&mut sampler, &others, &[(0, 1), (1, 0)]));
-        (0..80).for_each(|_| world.step(&mut sampler, &others, &[(0, 2)]));
-        world.ask(&mut sampler, &[0]);
+        step(&mut world, &mut sampler, &[0, 1, 2], &[]);
+        (0..100).for_each(|_| step(&mut world, &mut sampler, &others, &[(0, 1), (1, 0)]));
+        (0..80).for_each(|_| step(&mut world, &mut sampler, &others, &[(0, 2)]));
+        ask(&world, &mut sampler, &[0]);
         assert!(
             sampler.asked.mean[2] > 10.0 * sampler.asked.mean[1] && sampler.asked.mean[2] > 0.8,
             "{:?}",
             &sampler.asked.mean[..3]
         );
-        world.ask(&mut sampler, &[1]);
+        ask(&world, &mut sampler, &[1]);
         let before = sampler.asked.mean[0];
-        (0..80).for_each(|_| world.step(&mut sampler, &others, &[]));
-        world.ask(&mut sampler, &[1]);
+        (0..80).for_each(|_| step(&mut world, &mut sampler, &others, &[]));
+        ask(&world, &mut sampler, &[1]);
         assert!(before > 2.0 * sampler.asked.mean[0] && before < 0.7, "{before} {}", sampler.asked.mean[0]);
     }
 
-    fn again(world: &World, sampler: &Cooccurrence, followers: usize, half_life: f64) -> Cooccurrence {
+    fn again(world: &Stream, sampler: &Cooccurrence, followers: usize, half_life: f64) -> Cooccurrence {
         let mut saved = Saved::default();
         sampler.save(&mut saved);
         let mut again = Cooccurrence::new(followers, half_life);
@@ -557,7 +475,7 @@ mod tests {
         for _ in 0..20 {
             let items = zipf(&mut random, 550, 50);
             let draw = |sampler: &mut Cooccurrence| {
-                world.ask(sampler, &items);
+                ask(&world, sampler, &items);
                 let mut draws = Vec::new();
                 sampler.draw(world.scene(), 1_000, &mut Pcg64Mcg::seed_from_u64(5), &mut draws);
                 draws
@@ -567,7 +485,7 @@ mod tests {
                 let [a, b] = [&sampler, &other].map(|sampler| sampler.probability(world.scene(), item));
                 assert_eq!(a.to_bits(), b.to_bits());
             }
-            world.step(&mut sampler, &items, &pairs(&items));
+            step(&mut world, &mut sampler, &items, &pairs(&items));
             other.observe(world.scene(), Seen { items: &items, pairs: &pairs(&items), ..Seen::default() });
         }
     }
@@ -580,17 +498,17 @@ mod tests {
             (followers, half_life) in (0usize..6, prop_oneof![Just(f64::INFINITY), Just(0.0), 1.0f64..1e4]),
             last_items in proptest::collection::vec(0u32..50, 0..10),
         ) {
-            let (mut sampler, mut world) = (Cooccurrence::new(followers, half_life), World::new(40, horizon));
+            let (mut sampler, mut world) = (Cooccurrence::new(followers, half_life), world(40, horizon));
             for items in &batches {
-                world.step(&mut sampler, items, &pairs(items));
-                world.ask(&mut sampler, &last_items);
+                step(&mut world, &mut sampler, items, &pairs(items));
+                ask(&world, &mut sampler, &last_items);
                 let mut draws = Vec::new();
                 sampler.draw(world.scene(), 20, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));
                 prop_assert_eq!(sampler.is_empty(world.scene()), world.live.items().is_empty());
                 prop_assert_eq!(draws.len(), if world.live.items().is_empty() { 0 } else { 20 });
                 if !draws.is_empty() {
-                    sums_to_one(&world, &sampler, 45);
+                    sums_to_one(world.scene(), &sampler, 45);
                 }
                 again(&world, &sampler, followers, half_life);
             }
@@ -624,7 +542,7 @@ mod tests {
             let result = other.restore(world.scene(), &mut Saved::from_arrays(arrays));
             prop_assert!(!cut || result.is_err());
             if result.is_ok() {
-                world.ask(&mut other, world.live.items());
+                ask(&world, &mut other, world.live.items());
                 let mut draws = Vec::new();
                 other.draw(world.scene(), 100, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));

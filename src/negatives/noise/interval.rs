@@ -184,21 +184,7 @@ impl NoiseSampler for Interval {
             return Err(saved.error("gaps", "are not of a stream"));
         }
         let mut places = Places::default();
-        let n_items = scene.frequencies.len();
-        let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, n_items, saved))?;
-        let (mut sum, mut all_live) = (0.0, true);
-        for (item, weight) in classes.iter() {
-            sum += weight;
-            all_live &= scene.live.contains(item);
-        }
-        if !all_live {
-            return Err(saved.error("classes/items", "names an item that is dead"));
-        }
-        // The sum is saved besides, as what rounding has left of it is part of q; `<=` so that no NaN passes.
-        let right = (classes.total() - sum).abs() <= 1e-6 * sum;
-        if !right {
-            return Err(saved.error("classes/total", "is not the sum of the weights"));
-        }
+        let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, scene.live, saved))?;
         (self.now, self.cursor, self.buckets) = (now, cursor as usize, buckets);
         (self.classes, self.places) = (classes, places);
         Ok(())
@@ -207,101 +193,26 @@ impl NoiseSampler for Interval {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Vectors;
+    use super::super::tests::{Stream, draws_fit, sums_to_one, zipf};
     use super::*;
-    use crate::negatives::frequency::Frequencies;
-    use crate::negatives::live::LiveItems;
     use crate::negatives::saved::Array;
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng};
 
-    #[derive(Debug)]
-    struct NoVectors;
-
-    impl Vectors for NoVectors {
-        fn dim(&self) -> usize {
-            1
-        }
-        fn vector(&self, _item: u32, out: &mut [f32]) {
-            out.fill(0.0);
-        }
-        fn inverse_temperature(&self) -> f32 {
-            1.0
-        }
-        fn beta(&self) -> f32 {
-            1.0
-        }
+    fn world(n_items: usize, horizon: u64) -> Stream {
+        Stream::new(n_items, horizon, Some(500.0))
     }
 
-    struct World {
-        frequencies: Frequencies,
-        live: LiveItems,
-    }
-
-    impl World {
-        fn new(n_items: usize, horizon: u64) -> Self {
-            let mut frequencies = Frequencies::new(Some(500.0));
-            frequencies.grow(n_items);
-            Self { frequencies, live: LiveItems::new(horizon) }
-        }
-
-        fn scene(&self) -> Scene<'_> {
-            Scene { frequencies: &self.frequencies, live: &self.live, vectors: &NoVectors }
-        }
-
-        fn step(&mut self, sampler: &mut Interval, items: &[u32]) {
-            self.frequencies.add(items);
-            self.live.observe(items);
-            sampler.observe(self.scene(), Seen { items, ..Seen::default() });
-        }
-    }
-
-    /// Items from `from` on, the k-th with a probability ∝ 1/k.
-    fn zipf(random: &mut Pcg64Mcg, from: u32, n: usize) -> Vec<u32> {
-        let largest = 201f64.ln();
-        (0..n).map(|_| from + (random.random::<f64>() * largest).exp() as u32 - 1).collect()
-    }
-
-    fn sums_to_one(world: &World, sampler: &Interval, n_items: u32) {
-        let mut sum = 0.0;
-        for item in 0..n_items {
-            let probability = sampler.probability(world.scene(), item);
-            assert!(probability >= 0.0);
-            assert!(probability == 0.0 || world.live.contains(item), "item {item} is dead");
-            sum += probability;
-        }
-        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
-    }
-
-    fn draws_fit(world: &World, sampler: &Interval, n_items: u32) {
-        let (mut draws, mut counts) = (Vec::new(), vec![0.0; n_items as usize]);
-        sampler.draw(world.scene(), 1_000_000, &mut Pcg64Mcg::seed_from_u64(3), &mut draws);
-        assert_eq!(draws.len(), 1_000_000);
-        draws.iter().for_each(|item| counts[*item as usize] += 1.0);
-        // Items that are too rare for the statistic share a cell.
-        let (mut cells, mut statistic, mut rare) = (0.0, 0.0, (0.0, 0.0));
-        for (item, count) in counts.iter().enumerate() {
-            let expected = 1e6 * sampler.probability(world.scene(), item as u32);
-            if expected >= 20.0 {
-                cells += 1.0;
-                statistic += (count - expected).powi(2) / expected;
-            } else {
-                rare = (rare.0 + count, rare.1 + expected);
-            }
-        }
-        if rare.1 > 0.0 {
-            cells += 1.0;
-            statistic += f64::powi(rare.0 - rare.1, 2) / f64::max(rare.1, 1.0);
-        }
-        let freedom: f64 = cells - 1.0;
-        assert!(statistic < freedom + 5.0 * (2.0 * freedom).sqrt(), "chi-square {statistic} of {freedom}");
+    fn step(world: &mut Stream, sampler: &mut Interval, items: &[u32]) {
+        world.add(items);
+        sampler.observe(world.scene(), Seen { items, ..Seen::default() });
     }
 
     /// After `batches` batches of 50; `drift` of the most frequent items give way to new ones in every tenth batch.
-    fn run(sampler: &mut Interval, horizon: u64, batches: u32, drift: u32) -> World {
-        let mut world = World::new(2_000, horizon);
+    fn run(sampler: &mut Interval, horizon: u64, batches: u32, drift: u32) -> Stream {
+        let mut world = world(2_000, horizon);
         let mut random = Pcg64Mcg::seed_from_u64(1);
-        (0..batches).for_each(|batch| world.step(sampler, &zipf(&mut random, batch / 10 * drift, 50)));
+        (0..batches).for_each(|batch| step(&mut world, sampler, &zipf(&mut random, batch / 10 * drift, 50)));
         world
     }
 
@@ -310,8 +221,8 @@ mod tests {
         for (horizon, drift) in [(u64::MAX, 0), (u64::MAX, 7), (1_000, 7)] {
             let mut sampler = Interval::new(1 << 10, 4, 0.02);
             let world = run(&mut sampler, horizon, 1_000, drift);
-            sums_to_one(&world, &sampler, 2_000);
-            draws_fit(&world, &sampler, 2_000);
+            sums_to_one(world.scene(), &sampler, 2_000);
+            draws_fit(world.scene(), &sampler, 2_000);
             assert_eq!(sampler.probability(world.scene(), 1_999), 0.0);
             assert!(world.live.items().iter().all(|item| sampler.probability(world.scene(), *item) > 0.0));
         }
@@ -329,7 +240,7 @@ mod tests {
     /// Item 0 comes once in fifty events, then once in five: ten times in each batch.
     #[test]
     fn a_jump_is_followed() {
-        let (mut sampler, mut world) = (Interval::new(1 << 12, 4, 0.05), World::new(1_000, u64::MAX));
+        let (mut sampler, mut world) = (Interval::new(1 << 12, 4, 0.05), world(1_000, u64::MAX));
         let (mut random, mut event) = (Pcg64Mcg::seed_from_u64(2), 0u32);
         let mut run = |sampler: &mut Interval, events: u32, every: u32| {
             for _ in 0..events / 50 {
@@ -337,7 +248,7 @@ mod tests {
                     event += 1;
                     if event.is_multiple_of(every) { 0 } else { random.random_range(1..1_000) }
                 };
-                world.step(sampler, &(0..50).map(item).collect::<Vec<_>>());
+                step(&mut world, sampler, &(0..50).map(item).collect::<Vec<_>>());
             }
             sampler.gap(0)
         };
@@ -355,14 +266,14 @@ mod tests {
 
     #[test]
     fn what_stops_fades_and_what_is_new_is_average() {
-        let (mut sampler, mut world) = (Interval::new(1 << 12, 4, 0.01), World::new(1_000, u64::MAX));
+        let (mut sampler, mut world) = (Interval::new(1 << 12, 4, 0.01), world(1_000, u64::MAX));
         let mut random = Pcg64Mcg::seed_from_u64(2);
         let mut batch = |from: u32| (0..50).map(|_| random.random_range(from..100)).collect::<Vec<_>>();
-        (0..400).for_each(|_| world.step(&mut sampler, &batch(0)));
+        (0..400).for_each(|_| step(&mut world, &mut sampler, &batch(0)));
         // An average item: one in a hundred and one.
-        world.step(&mut sampler, &[500]);
+        step(&mut world, &mut sampler, &[500]);
         assert!((sampler.probability(world.scene(), 500) * 101.0 - 1.0).abs() < 0.25);
-        (0..400).for_each(|_| world.step(&mut sampler, &batch(1)));
+        (0..400).for_each(|_| step(&mut world, &mut sampler, &batch(1)));
         // Looked at within the last 101 events, and one batch.
         for gone in [0, 500] {
             let weight = sampler.classes.weight(&sampler.places, gone);
@@ -379,7 +290,7 @@ mod tests {
         assert!(shorter > 190, "{shorter}");
     }
 
-    fn again(world: &World, sampler: &Interval, (width, rows, rate): (usize, usize, f64)) -> Interval {
+    fn again(world: &Stream, sampler: &Interval, (width, rows, rate): (usize, usize, f64)) -> Interval {
         let mut saved = Saved::default();
         sampler.save(&mut saved);
         let mut again = Interval::new(width, rows, rate);
@@ -407,7 +318,7 @@ mod tests {
                 assert_eq!(a.to_bits(), b.to_bits());
             }
             let items = zipf(&mut random, 550, 50);
-            world.step(&mut sampler, &items);
+            step(&mut world, &mut sampler, &items);
             other.observe(world.scene(), Seen { items: &items, ..Seen::default() });
         }
     }
@@ -419,16 +330,16 @@ mod tests {
             horizon in prop_oneof![Just(u64::MAX), 0u64..100],
             (width, rows, rate) in (0usize..50, 0usize..4, 0.0f64..1.0),
         ) {
-            let (mut sampler, mut world) = (Interval::new(width, rows, rate), World::new(40, horizon));
+            let (mut sampler, mut world) = (Interval::new(width, rows, rate), world(40, horizon));
             for items in &batches {
-                world.step(&mut sampler, items);
+                step(&mut world, &mut sampler, items);
                 let mut draws = Vec::new();
                 sampler.draw(world.scene(), 20, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));
                 prop_assert_eq!(sampler.is_empty(world.scene()), world.live.items().is_empty());
                 prop_assert_eq!(draws.len(), if world.live.items().is_empty() { 0 } else { 20 });
                 if !draws.is_empty() {
-                    sums_to_one(&world, &sampler, 45);
+                    sums_to_one(world.scene(), &sampler, 45);
                 }
                 again(&world, &sampler, (width, rows, rate));
             }

@@ -84,10 +84,7 @@ impl NoiseSampler for LogUniform {
 
     fn restore(&mut self, scene: Scene<'_>, saved: &mut Saved) -> Result<(), SavedError> {
         self.places = Places::default();
-        self.classes = Classes::fine().restored(&mut self.places, scene.frequencies.len(), saved)?;
-        if self.classes.iter().any(|(item, _)| !scene.live.contains(item)) {
-            return Err(saved.error("items", "names one that does not live"));
-        }
+        self.classes = Classes::fine().restored(&mut self.places, scene.live, saved)?;
         self.settle();
         Ok(())
     }

@@ -62,6 +62,53 @@ impl Stream {
     }
 }
 
+/// `n` items from `from` on, the k-th with a probability ∝ 1/k.
+pub(in crate::negatives) fn zipf(random: &mut Pcg64Mcg, from: u32, n: usize) -> Vec<u32> {
+    let largest = 201f64.ln();
+    (0..n).map(|_| from + (random.random::<f64>() * largest).exp() as u32 - 1).collect()
+}
+
+/// Probabilities of the items below `n_items`: they sum to 1, and are 0 for who does not live.
+pub(in crate::negatives) fn sums_to_one(scene: Scene<'_>, sampler: &dyn NoiseSampler, n_items: u32) {
+    let mut sum = 0.0;
+    for item in 0..n_items {
+        let probability = sampler.probability(scene, item);
+        assert!(probability >= 0.0);
+        assert!(probability == 0.0 || scene.live.contains(item), "item {item} is dead or was never seen");
+        sum += probability;
+    }
+    assert!((sum - 1.0).abs() < 1e-9, "probabilities sum to {sum}");
+}
+
+/// A million draws against the stated probabilities of the items below `n_items`, by Pearson's chi-square.
+pub(in crate::negatives) fn draws_fit(scene: Scene<'_>, sampler: &dyn NoiseSampler, n_items: u32) {
+    let mut drawn = Vec::new();
+    sampler.draw(scene, 1_000_000, &mut Pcg64Mcg::seed_from_u64(7), &mut drawn);
+    assert_eq!(drawn.len(), 1_000_000);
+    let mut counts = vec![0.0; n_items as usize];
+    drawn.iter().for_each(|item| counts[*item as usize] += 1.0);
+    // Cells that are expected less than five times are put together, or Pearson's statistic is not chi-square's.
+    let (mut statistic, mut cells, mut rare) = (0.0, 0, (0.0, 0.0));
+    for (item, count) in counts.into_iter().enumerate() {
+        let expected = sampler.probability(scene, item as u32) * 1e6;
+        assert!(expected > 0.0 || count == 0.0, "item {item} was drawn and cannot be");
+        if expected < 5.0 {
+            rare = (rare.0 + expected, rare.1 + count);
+        } else {
+            statistic += (count - expected).powi(2) / expected;
+            cells += 1;
+        }
+    }
+    if rare.0 > 5.0 {
+        statistic += (rare.1 - rare.0).powi(2) / rare.0;
+        cells += 1;
+    }
+    // Mean plus five standard deviations: a chance of about 1e-6.
+    let freedom = f64::from(cells - 1);
+    let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
+    assert!(statistic < limit, "chi-square {statistic:.1} with {freedom} degrees of freedom");
+}
+
 /// A stream with contexts, exposures and queries, drawn from a generator of its own.
 struct Story {
     stream: Stream,
@@ -161,39 +208,12 @@ fn draws_follow_the_stated_probabilities() {
             let scene = story.stream.scene();
             assert!(!drifts || scene.live.items().len() < 200, "{name}: nobody died");
 
-            let sum: f64 = scene.live.items().iter().map(|item| sampler.probability(scene, *item)).sum();
-            assert!((sum - 1.0).abs() < 1e-9, "{name}: probabilities sum to {sum}");
-            for item in (0..N_ITEMS + 10).filter(|item| !scene.live.contains(*item)) {
-                assert_eq!(sampler.probability(scene, item), 0.0, "{name}: item {item} is dead or was never seen");
-            }
+            println!("{name}");
+            sums_to_one(scene, &**sampler, N_ITEMS + 10);
             let covered = scene.live.items().iter().all(|item| sampler.probability(scene, *item) > 0.0);
             assert!(covered || !has_full_support(term.sampler), "{name}: some live item cannot be drawn");
 
-            let mut drawn = Vec::new();
-            sampler.draw(scene, 1_000_000, &mut Pcg64Mcg::seed_from_u64(7), &mut drawn);
-            assert_eq!(drawn.len(), 1_000_000, "{name}");
-            let mut counts = vec![0.0; N_ITEMS as usize];
-            drawn.iter().for_each(|item| counts[*item as usize] += 1.0);
-            // Cells that are expected less than five times are put together, or Pearson's statistic is not chi-square's.
-            let (mut statistic, mut cells, mut rare) = (0.0, 0, (0.0, 0.0));
-            for (item, count) in counts.into_iter().enumerate() {
-                let expected = sampler.probability(scene, item as u32) * 1e6;
-                assert!(expected > 0.0 || count == 0.0, "{name}: item {item} was drawn and cannot be");
-                if expected < 5.0 {
-                    rare = (rare.0 + expected, rare.1 + count);
-                } else {
-                    statistic += (count - expected).powi(2) / expected;
-                    cells += 1;
-                }
-            }
-            if rare.0 > 5.0 {
-                statistic += (rare.1 - rare.0).powi(2) / rare.0;
-                cells += 1;
-            }
-            // Mean plus five standard deviations: a chance of about 1e-6.
-            let freedom = f64::from(cells - 1);
-            let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
-            assert!(statistic < limit, "{name}: chi-square {statistic:.1} with {freedom} degrees of freedom");
+            draws_fit(scene, &**sampler, N_ITEMS);
         }
     }
 }

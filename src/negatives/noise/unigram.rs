@@ -140,12 +140,8 @@ impl NoiseSampler for Unigram {
         self.parts.clear();
         for (index, awake) in awake.into_iter().enumerate() {
             let mut places = Places::default();
-            let n_items = scene.frequencies.len();
-            let part = |saved: &mut Saved| Classes::default().restored(&mut places, n_items, saved);
+            let part = |saved: &mut Saved| Classes::default().restored(&mut places, scene.live, saved);
             let classes = saved.within(&index.to_string(), part)?;
-            if classes.iter().any(|(item, _)| !scene.live.contains(item)) {
-                return Err(saved.error("items", "names one that does not live"));
-            }
             if awake > 1 || awake == 0 && !classes.is_empty() || awake == 1 && classes.is_empty() && anybody {
                 return Err(saved.error("awake", "is not as the weights are"));
             }
