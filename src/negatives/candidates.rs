@@ -6,6 +6,7 @@ use rand_pcg::Pcg64Mcg;
 use super::bank::Bank;
 use super::noise::mix::NoiseMix;
 use super::noise::{Asking, Scene};
+use crate::table::marks::Marks;
 
 /// The columns of a batch: first those of items whose vectors are read live, then those of frozen vectors.
 #[derive(Debug, Default)]
@@ -27,39 +28,11 @@ pub struct Candidates {
     pub n_draws: usize,
     /// Draws of the stream: the batch's positives, the bank.
     pub from_stream: [usize; 2],
-    /// By item: the batch in which it last was a candidate, and its column there.
-    live: Places,
-    /// Likewise, of frozen columns.
-    cold: Places,
+    /// Its live column, by item.
+    live: Marks,
+    /// Its frozen column, by item.
+    cold: Marks,
     others: Vec<u32>,
-}
-
-#[derive(Debug, Default)]
-struct Places {
-    columns: Vec<(u32, u32)>,
-    batch: u32,
-}
-
-impl Places {
-    fn begin(&mut self, n_items: usize) {
-        if self.batch == u32::MAX {
-            self.columns.fill((0, 0));
-            self.batch = 0;
-        }
-        self.batch += 1;
-        self.columns.resize(n_items, (0, 0));
-    }
-
-    fn get(&self, item: u32) -> Option<u32> {
-        match self.columns.get(item as usize) {
-            Some((batch, column)) if *batch == self.batch => Some(*column),
-            _ => None,
-        }
-    }
-
-    fn set(&mut self, item: u32, column: u32) {
-        self.columns[item as usize] = (self.batch, column);
-    }
 }
 
 impl Candidates {

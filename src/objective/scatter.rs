@@ -14,6 +14,7 @@ use crate::kernel::info_nce::Gradients;
 use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
 use crate::negatives::candidates::Candidates;
 use crate::table::adagrad::{Share, TrainedRows};
+use crate::table::marks::Marks;
 use crate::table::rows::CHUNK;
 
 /// Not a candidate.
@@ -43,9 +44,8 @@ pub(super) struct Touched {
     uses: Vec<Use>,
     /// By chunk of the table: its items are `chunks[c]..chunks[c + 1]`.
     chunks: Vec<u32>,
-    /// By item: the step in which it was touched last, and its place in `items`.
-    places: Vec<(u32, u32)>,
-    step: u32,
+    /// By item: its place in `items`.
+    places: Marks,
     /// By use, in the order of the batch: (item row + context row)·gradient of the query, as bits; each is written by
     /// the one thread that has the item.
     products: Vec<AtomicU32>,
@@ -55,18 +55,12 @@ pub(super) struct Touched {
 impl Touched {
     /// Finds the touched rows.
     pub(super) fn gather(&mut self, n_items: usize, batch: &Batch, queries: &Queries, candidates: &Candidates) {
-        if self.step == u32::MAX {
-            self.places.fill((0, 0));
-            self.step = 0;
-        }
-        self.step += 1;
-        let Self { items, columns, starts, uses, chunks, places, step, products, .. } = self;
-        places.resize(n_items, (0, 0));
+        let Self { items, columns, starts, uses, chunks, places, products, .. } = self;
+        places.begin(n_items);
         items.clear();
         for item in candidates.items[..candidates.n_live()].iter().chain(&batch.contexts) {
-            let mark = &mut places[*item as usize];
-            if mark.0 != *step {
-                mark.0 = *step;
+            if places.get(*item).is_none() {
+                places.set(*item, 0);
                 items.push(*item);
             }
         }
@@ -76,14 +70,15 @@ impl Touched {
         starts.clear();
         starts.resize(items.len() + 2, 0);
         for (place, item) in items.iter().enumerate() {
-            places[*item as usize].1 = place as u32;
+            places.set(*item, place as u32);
         }
+        let place_of = |item: u32| places.get(item).expect("it was touched") as usize;
         for (column, item) in candidates.items[..candidates.n_live()].iter().enumerate() {
-            columns[places[*item as usize].1 as usize] = column as u32;
+            columns[place_of(*item)] = column as u32;
         }
         // Counted two places up, summed, and moved on while filling in: then each start is where it belongs.
         for item in &batch.contexts {
-            starts[places[*item as usize].1 as usize + 2] += 1;
+            starts[place_of(*item) + 2] += 1;
         }
         for place in 2..starts.len() {
             starts[place] += starts[place - 1];
@@ -92,7 +87,7 @@ impl Touched {
         for query in 0..batch.n_queries() {
             let first = batch.context_starts[query];
             for (position, item) in batch.context(query).iter().enumerate() {
-                let start = &mut starts[places[*item as usize].1 as usize + 1];
+                let start = &mut starts[place_of(*item) + 1];
                 let share = queries.position_weights[position] / queries.weight_sums[query];
                 uses[*start as usize] = Use { query: query as u32, place: first + position as u32, share };
                 *start += 1;

@@ -2,4 +2,5 @@
 
 pub mod adagrad;
 pub mod ids;
+pub mod marks;
 pub mod rows;

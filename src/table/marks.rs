@@ -1,0 +1,57 @@
+//! Numbers of rows that hold for one batch: forgotten all at once, without touching a row.
+
+/// By row: the batch in which it was marked last, and its number there.
+#[derive(Debug, Default)]
+pub struct Marks {
+    rows: Vec<(u32, u32)>,
+    batch: u32,
+}
+
+impl Marks {
+    /// Forgets all numbers; rows are below `n_rows` from now on.
+    pub fn begin(&mut self, n_rows: usize) {
+        if self.batch == u32::MAX {
+            self.rows.fill((0, 0));
+            self.batch = 0;
+        }
+        self.batch += 1;
+        self.rows.resize(n_rows, (0, 0));
+    }
+
+    /// The number of `row`, where it has one.
+    pub fn get(&self, row: u32) -> Option<u32> {
+        match self.rows.get(row as usize) {
+            Some((batch, number)) if *batch == self.batch => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// Gives `row` a number.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn set(&mut self, row: u32, number: u32) {
+        self.rows[row as usize] = (self.batch, number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_hold_for_one_batch() {
+        let mut marks = Marks::default();
+        marks.begin(2);
+        assert_eq!((marks.get(0), marks.get(5)), (None, None));
+        marks.set(0, 7);
+        assert_eq!((marks.get(0), marks.get(1)), (Some(7), None));
+        marks.begin(3);
+        assert_eq!(marks.get(0), None);
+        marks.set(2, 0);
+        // The last batch that can be counted.
+        marks.batch = u32::MAX;
+        marks.begin(3);
+        assert!((0..3).all(|row| marks.get(row).is_none()));
+    }
+}
