@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use ndarray::{Array2, linalg::general_mat_mul};
 use negstream::config::layers;
 use negstream::context::Batch;
-use negstream::kernel::info_nce::{Gradients, Pairs, Problem, gradients};
+use negstream::kernel::contrast::{Gradients, Pairs, Problem, info_nce};
 use negstream::kernel::{Kernel, reference};
 use negstream::negatives::bank::Bank;
 use negstream::negatives::candidates::Candidates;
@@ -25,8 +25,10 @@ use negstream::negatives::frequency::Frequencies;
 use negstream::negatives::live::LiveItems;
 use negstream::negatives::noise::mix::NoiseMix;
 use negstream::negatives::noise::{Asking, Scene};
-use negstream::objective::info_nce::{InfoNce, Scratch};
-use negstream::objective::score::{Model, Queries};
+use negstream::objective::encoder::Encoded;
+use negstream::objective::model::Model;
+use negstream::objective::term::Asked;
+use negstream::objective::{Objectives, Scratch};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -148,8 +150,12 @@ struct Measured {
 }
 
 fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize, budget: Duration) -> Measured {
-    let flags =
-        [format!("model.dim={dim}"), "context.context_rows=false".to_owned(), "evaluate.repeat=true".to_owned()];
+    let flags = [
+        format!("model.dim={dim}"),
+        "context.context_rows=false".to_owned(),
+        "evaluate.repeat=true".to_owned(),
+        "model.learn_popularity=false".to_owned(),
+    ];
     let config = layers::load(None, std::iter::empty(), &flags).expect("a valid configuration");
     let mut random = Pcg64Mcg::seed_from_u64(0);
     let mut model = Model::new(&config);
@@ -164,15 +170,8 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
     let mut bank = Bank::new(bank_size, 0, false);
     bank.push(&zipf(bank_size), &model);
     let mut noise = NoiseMix::new(&[]);
-    let objective = InfoNce {
-        weight: 1.0,
-        repeat: true,
-        mask_recent: 0,
-        learning_rate: 0.05,
-        learn_popularity: false,
-        learn_temperature: false,
-    };
-    let (mut batch, mut queries) = (Batch::default(), Queries::default());
+    let mut objectives = Objectives::new(&config);
+    let (mut batch, mut asked, mut encoded) = (Batch::default(), Asked::default(), Encoded::default());
     let (mut candidates, mut scratch) = (Candidates::default(), Scratch::default());
     let (mut contexts, mut uniform) = (Vec::new(), Pcg64Mcg::seed_from_u64(1));
     let (mut times, mut allocations) = (Vec::new(), Vec::new());
@@ -195,14 +194,16 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
             batch.own_starts.push(0);
             batch.all_own.push(0);
         }
+        objectives.ask(&batch, (0, 0), &mut asked);
         rayon::join(
-            || model.queries(kernel, &batch, &mut queries),
+            || model.encode(kernel, &asked.sequences, &[], &mut encoded),
             || {
                 let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
-                candidates.gather(positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), (0, 0));
+                candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), (0, 0));
             },
         );
-        objective.step(kernel, &mut model, &batch, &queries, (&candidates, &bank), &mut scratch);
+        let on = (&asked, &mut encoded);
+        objectives.step((kernel, (0, 0)), &mut model, &batch, on, (&candidates, &bank), &mut scratch);
         bank.push(&positives, &model);
         times.push(start.elapsed().as_secs_f64());
         allocations.push(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
@@ -234,10 +235,11 @@ fn check(kernel: Kernel) {
         positives: &positives,
         pairs: Pairs { starts: &starts, columns: &positives, terms: &terms },
         scale: 1.0,
+        weights: &[],
     };
     let truth = reference::info_nce(&problem);
     let mut found = Gradients::default();
-    gradients(kernel, &problem, &mut found);
+    info_nce(kernel, &problem, &mut found);
     let candidate_gradients = (0..90).flat_map(|column| found.candidate(column));
     let apart =
         candidate_gradients.zip(truth.candidates.iter()).map(|(a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);

@@ -12,7 +12,7 @@ use negstream::context::Batch;
 use negstream::event::{Interaction, Record};
 use negstream::kernel::Kernel;
 use negstream::negatives::noise::{Asking, NoiseSampler, Scene, Seen, Shown};
-use negstream::objective::score::Queries;
+use negstream::objective::encoder::{Encoded, Sequences};
 use negstream::position::Stream;
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
@@ -42,7 +42,7 @@ pub struct Asked {
     last_items: Vec<u32>,
     users: Vec<u32>,
     /// Their vectors.
-    pub queries: Queries,
+    pub queries: Encoded,
 }
 
 /// See the module.
@@ -172,7 +172,9 @@ impl Replay {
             asked.last_items.push(context[0]);
             asked.users.push(*user);
         }
-        self.trainer.state.model.queries(Kernel::detect(), &batch, &mut asked.queries);
+        let mut sequences = Sequences::default();
+        sequences.begin(&batch);
+        self.trainer.state.model.encode(Kernel::detect(), &sequences, &[], &mut asked.queries);
         asked
     }
 

@@ -35,7 +35,7 @@ use crate::exit::{UsageError, shown};
 use crate::kernel::Kernel;
 use crate::negatives::noise::mix::sampler;
 use crate::negatives::noise::{Asking, NoiseSampler, Scene, Seen};
-use crate::objective::score::Queries;
+use crate::objective::encoder::{Encoded, Sequences};
 use crate::table::ids::Ids;
 use crate::trainer::snapshot;
 use crate::trainer::state::State;
@@ -75,7 +75,7 @@ struct Query {
     /// Newest first.
     context: Vec<u32>,
     user: Option<u32>,
-    vectors: Queries,
+    vectors: Encoded,
 }
 
 pub(super) fn negatives(options: Negatives) -> anyhow::Result<()> {
@@ -178,7 +178,7 @@ impl Query {
         context.reverse();
         // What the trainer would have forgotten.
         context.truncate(config.context.length);
-        let mut vectors = Queries::default();
+        let mut vectors = Encoded::default();
         if let Some(newest) = context.first() {
             if config.context.user_row && user.is_none() {
                 let why = "this model has a row for each user, which is part of the query: give --user USER too";
@@ -196,7 +196,14 @@ impl Query {
                 all_own: vec![0],
                 ..Batch::default()
             };
-            state.model.queries(Kernel::detect(), &batch, &mut vectors);
+            let mut sequences = Sequences::default();
+            sequences.begin(&batch);
+            // Somebody of whom no more is known carries nothing.
+            let carried = match user {
+                Some(user) if state.model.unit.is_some() => state.model.carried.row(user as usize).to_vec(),
+                _ => vec![0.0; state.model.dim()],
+            };
+            state.model.encode(Kernel::detect(), &sequences, &carried, &mut vectors);
         }
         Ok(Self { context, user, vectors })
     }

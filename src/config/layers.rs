@@ -333,12 +333,9 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     if names[0].is_empty() || names.windows(2).any(|pair| pair[0] == pair[1]) {
         return refuse("source.fields", "every field needs a name of its own");
     }
-    match &config.objective {
-        Objective::List(terms) if terms.len() != 1 => refuse("objective", "names exactly one objective"),
-        Objective::List(terms) if !(terms[0].weight.is_finite() && terms[0].weight > 0.0) => {
-            refuse("objective", "weight must be above 0")
-        }
-        _ => Ok(()),
+    match config.objective.mistake() {
+        Some(message) => refuse("objective", &message),
+        None => Ok(()),
     }
 }
 
@@ -424,7 +421,12 @@ mod tests {
                 "negatives.noise=unigrm",
                 "unknown variant `unigrm`, expected one of `none`, `uniform`, `unigram`, `log_uniform`,",
             ),
-            ("objective=nce", "unknown variant `nce`, expected `infonce`"),
+            ("objective=npc", "unknown variant `npc`, expected one of `infonce`, `nce`, `cpc`,"),
+            ("objective=[{kind=\"nce\", steps=2}]", "'steps' is not an option of 'nce'"),
+            ("objective=[{kind=\"cpc\", steps=0}]", "'steps' of 'cpc' must lie in 1..=32"),
+            ("objective=[]", "names no objective"),
+            ("objective=[{kind=\"infomax\", global=0, local=0, prior=0}]", "nothing is left of 'infomax'"),
+            ("objective=[{kind=\"infonce\", event_weights={click=-1}}]", "'event_weights' of 'infonce' must be"),
             ("negatives.noise=[{sampler=\"uniform\", drws=3}]", "unknown field `drws`"),
             ("negatives.half_life=nan", "'negatives.half_life': must be at least 1"),
             ("negatives.half_life=long", "expected a number of events, `inf`, or `auto`"),

@@ -6,6 +6,7 @@
 
 pub mod layers;
 pub mod negatives;
+pub mod objective;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use negatives::{BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
+pub use objective::{Acceptance, Objective, ObjectiveKind, ObjectiveTerm, PriorKind, View};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +24,8 @@ pub struct Config {
     pub seed: u64,
     /// Threads for the arithmetic; 0 takes every core. The result does not depend on it.
     pub threads: usize,
-    /// What the model is trained to do: `infonce`, or a list of one table `{ kind = "infonce", weight = 1.0 }`.
+    /// What the model is trained to do: a name, or a list of tables `{ kind = "infonce", weight = 1.0, … }`; see
+    /// docs/objectives.md.
     pub objective: Objective,
     /// Events in: columns, limits.
     pub source: SourceConfig,
@@ -50,40 +53,6 @@ pub struct Config {
     pub http: HttpConfig,
     /// Logs, on standard error.
     pub log: LogConfig,
-}
-
-/// The objective: a name, or a list of tables.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Objective {
-    /// One objective with its defaults.
-    Name(ObjectiveKind),
-    /// Objectives with their options.
-    List(Vec<ObjectiveTerm>),
-}
-
-/// One objective of a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectiveTerm {
-    /// Which.
-    pub kind: ObjectiveKind,
-    /// Its share of the loss.
-    #[serde(default = "one")]
-    pub weight: f64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-/// The objectives there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectiveKind {
-    /// InfoNCE with one correction over the whole candidate set.
-    #[serde(rename = "infonce")]
-    InfoNce,
 }
 
 /// Events in.
@@ -136,6 +105,18 @@ pub struct ContextConfig {
     pub context_rows: bool,
     /// Give each user a row of their own, added to the query.
     pub user_row: bool,
+    /// How those items make the query: `sum`, by position weights, or `gru`.
+    pub encoder: Encoder,
+}
+
+/// How items make a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoder {
+    /// A sum with learned position weights.
+    Sum,
+    /// A gated recurrent unit over all of the user's items; trained through the newest `length`.
+    Gru,
 }
 
 /// The memory behind the repetition term ρ.
@@ -215,6 +196,8 @@ pub struct EvaluateConfig {
     pub from: f64,
     /// Own items remembered per user where `repeat` is off; the ranking is exact up to that many.
     pub own_items: usize,
+    /// Rank by the user's last item alone, as an item-to-item list does, instead of by all of the context.
+    pub last_item: bool,
 }
 
 /// Durable state.

@@ -6,6 +6,8 @@
 pub mod memory;
 pub mod users;
 
+use compact_str::CompactString;
+
 use memory::Buckets;
 
 /// An item that a user had before, at the time of an event.
@@ -15,6 +17,8 @@ pub struct Own {
     pub item: u32,
     /// What the repetition term is looked up by.
     pub buckets: Buckets,
+    /// When it last came, milliseconds since 1970 UTC.
+    pub when: i64,
 }
 
 /// The events of one step, with the past of each.
@@ -26,6 +30,8 @@ pub struct Batch {
     pub items: Vec<u32>,
     /// Time of each event, milliseconds since 1970 UTC.
     pub timestamps: Vec<i64>,
+    /// Type of each event.
+    pub kinds: Vec<CompactString>,
     /// Number of the event on the stream, counting positives from 0.
     pub first_event: u64,
     /// Indices of the events whose user has a past.
@@ -79,6 +85,15 @@ impl Batch {
         self.users[self.with_context[query] as usize]
     }
 
+    /// The distinct items that the user of query `query` had in the session of its event, newest first: all that the user
+    /// comes to without a pause longer than `gap_ms`.
+    pub fn session(&self, query: usize, gap_ms: i64) -> impl Iterator<Item = u32> {
+        let mut later = self.timestamps[self.with_context[query] as usize];
+        let own = self.own(query).iter().rev();
+        own.take_while(move |own| later.saturating_sub(std::mem::replace(&mut later, own.when)) <= gap_ms)
+            .map(|own| own.item)
+    }
+
     /// What is no negative of query `query`, sorted: its positive, and where own items leave the ranking, these; else its
     /// newest `recent`.
     pub fn settled(&self, query: usize, repeat: bool, recent: usize) -> Vec<u32> {
@@ -99,6 +114,7 @@ impl Batch {
             users,
             items,
             timestamps,
+            kinds,
             first_event: first,
             with_context,
             contexts,
@@ -112,6 +128,7 @@ impl Batch {
             rows.clear();
         }
         timestamps.clear();
+        kinds.clear();
         own.clear();
         context_starts.push(0);
         own_starts.push(0);

@@ -73,6 +73,7 @@ impl Users {
                 item: remembered.item,
                 // Idle where own items leave the ranking.
                 buckets: if *repeat { fading.buckets(remembered, past.clock, timestamp) } else { Default::default() },
+                when: remembered.when,
             }));
             batch.own_starts.push(batch.own.len() as u32);
             batch.all_own.push(past.own.len() as u32);

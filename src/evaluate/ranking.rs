@@ -8,7 +8,8 @@ use crate::context::users::Users;
 use crate::kernel::ranking::{Counts, Items, PackedQueries, ScaledCounts, count_above, log_counts, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::frequency::Frequencies;
-use crate::objective::score::{Model, Queries};
+use crate::objective::encoder::Encoded;
+use crate::objective::model::Model;
 use crate::table::rows::CHUNK;
 
 /// How one event fared; `None` where its item was never seen before.
@@ -39,6 +40,8 @@ pub struct Standing<'a> {
     pub n_known: usize,
     /// Items may recur.
     pub repeat: bool,
+    /// Own items carry ρ.
+    pub repetition: bool,
 }
 
 /// A batch's ranking: first what the state before the batch has to say, then the work. In between the counts may move on;
@@ -48,7 +51,7 @@ pub struct Ranking {
     chosen: Vec<usize>,
     /// By known item: factor of the dot product.
     scale: Vec<f32>,
-    /// By known item: β·log q̂.
+    /// By known item: β·log q̂ + b_c.
     bias: Vec<f32>,
     own: Vec<OwnItems>,
     popularity: Vec<f64>,
@@ -93,6 +96,9 @@ impl Ranking {
             scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
             let counts: Vec<_> = scaled(chunk * CHUNK, bias.len()).collect();
             log_counts(kernel, &counts, frequencies.floor(), model.beta(), bias);
+            if model.biases.is_some() {
+                bias.iter_mut().enumerate().for_each(|(place, bias)| *bias += model.bias(chunk * CHUNK + place));
+            }
         });
         own.resize_with(chosen.len(), OwnItems::default);
         popularity.resize(chosen.len(), f64::NAN);
@@ -109,8 +115,8 @@ impl Ranking {
         });
     }
 
-    /// Ranks the chosen queries, in order.
-    pub fn rank(&mut self, kernel: Kernel, model: &Model, queries: &Queries) -> Vec<Ranked> {
+    /// Ranks the chosen queries, in order; query `i` is row `i` of `encoded`.
+    pub fn rank(&mut self, kernel: Kernel, model: &Model, encoded: &Encoded) -> Vec<Ranked> {
         let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
         let (scale, bias) = (scale.as_slice(), bias.as_slice());
         let (n_known, dim) = (scale.len(), model.dim());
@@ -127,7 +133,7 @@ impl Ranking {
             <(PackedQueries, Vec<f32>)>::default,
             |scratch, (query, own)| {
                 if own.is_known() {
-                    let vector = &queries.unit.row(*query)[..dim];
+                    let vector = &encoded.unit.row(*query)[..dim];
                     score_items(
                         kernel,
                         vector,
@@ -145,7 +151,7 @@ impl Ranking {
             .zip(own.par_chunks(LANES))
             .map(|(chosen, own)| {
                 let mut packed = PackedQueries::default();
-                packed.pack(chosen.iter().map(|query| &queries.unit.row(*query)[..dim]), dim);
+                packed.pack(chosen.iter().map(|query| &encoded.unit.row(*query)[..dim]), dim);
                 let mut targets = [f32::INFINITY; LANES];
                 own.iter().zip(&mut targets).for_each(|(own, target)| *target = own.target);
                 (packed, targets)
@@ -226,7 +232,8 @@ impl OwnItems {
         let mut own = Self { target: 0.0, items: vec![positive], terms: vec![0.0], scores: Vec::new() };
         if standing.repeat {
             for remembered in batch.own(query) {
-                let term = standing.model.repetition.term(remembered.buckets);
+                let rho = standing.repetition;
+                let term = if rho { standing.model.repetition.term(remembered.buckets) } else { 0.0 };
                 if remembered.item == positive {
                     own.terms[0] = term;
                 } else if (remembered.item as usize) < standing.n_known {

@@ -15,9 +15,10 @@
 )]
 
 pub mod aligned;
+pub mod contrast;
 mod dots;
 mod exp;
-pub mod info_nce;
+pub mod links;
 mod products;
 pub mod ranking;
 pub mod reference;

@@ -2,9 +2,9 @@
 
 use ndarray::{Array1, Array2};
 
-use super::info_nce::Problem;
+use super::contrast::Problem;
 
-/// What [`info_nce`] finds; see [`super::info_nce::Gradients`] for the meaning of each.
+/// What [`info_nce`] finds; see [`super::contrast::Gradients`] for the meaning of each.
 #[derive(Debug, Clone)]
 pub struct Truth {
     /// Sum of the losses.
@@ -26,7 +26,6 @@ pub fn info_nce(problem: &Problem<'_>) -> Truth {
     let queries = problem.queries.mapv(f64::from);
     let candidates = problem.candidates.mapv(f64::from);
     let inverse_temperature = f64::from(problem.inverse_temperature);
-    let scale = f64::from(problem.scale);
     let slope = Array1::from_iter(problem.slope.iter().map(|&number| f64::from(number)));
     let products = queries.dot(&candidates.t());
     let mut logits = &products * inverse_temperature;
@@ -52,6 +51,7 @@ pub fn info_nce(problem: &Problem<'_>) -> Truth {
         }
         let row = logits.row(query);
         let positive = problem.positives[query] as usize;
+        let scale = f64::from(problem.scale) * problem.weights.get(query).map_or(1.0, |weight| f64::from(*weight));
         let largest = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
         let sum: f64 = row.iter().map(|logit| (logit - largest).exp()).sum();
         truth.loss += largest - row[positive] + sum.ln();

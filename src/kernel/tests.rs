@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::info_nce::{Gradients, Pairs, Problem, gradients};
+use super::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
+use super::links::{exponentials, largest};
 use super::ranking::{Counts, Items, PackedQueries, count_above, score_items};
 use super::reference::{self, Truth};
 use super::{Kernel, LANES};
@@ -22,6 +23,7 @@ struct Case {
     starts: Vec<u32>,
     columns: Vec<u32>,
     terms: Vec<f32>,
+    weights: Vec<f32>,
 }
 
 impl Case {
@@ -56,7 +58,9 @@ impl Case {
             }
             starts.push(columns.len() as u32);
         }
-        Self { queries, candidates, inverse_temperature: 1.0 / 0.15, bias, slope, positives, starts, columns, terms }
+        let weights = (0..n_queries).map(|_| random.random_range(0.0..2.0f32)).collect();
+        let inverse_temperature = 1.0 / 0.15;
+        Self { queries, candidates, inverse_temperature, bias, slope, positives, starts, columns, terms, weights }
     }
 
     fn problem(&self) -> Problem<'_> {
@@ -70,6 +74,7 @@ impl Case {
             positives: &self.positives,
             pairs: Pairs { starts: &self.starts, columns: &self.columns, terms: &self.terms },
             scale: 1.0 / self.positives.len() as f32,
+            weights: &self.weights,
         }
     }
 }
@@ -86,20 +91,45 @@ fn apart(found: &[f32], truth: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 fn check(kernel: Kernel, case: &Case) {
-    let Truth { loss, queries, candidates, pairs, slope, inverse_temperature } = reference::info_nce(&case.problem());
-    let mut found = Gradients::default();
-    gradients(kernel, &case.problem(), &mut found);
-    let context =
-        format!("{kernel:?}, {} × {} × {}", case.queries.nrows(), case.candidates.nrows(), case.queries.ncols());
+    let truth = reference::info_nce(&case.problem());
+    let mut fused = Gradients::default();
+    info_nce(kernel, &case.problem(), &mut fused);
+    let mut open = Gradients::default();
+    any(&case.problem(), &Softmax { kernel, positives: &case.positives }, &mut open);
+    for (how, found) in [("fused", fused), ("any", open)] {
+        agrees(&format!("{kernel:?}, {how}"), &found, case, &truth);
+    }
+}
+
+/// InfoNCE, as a loss that the kernel does not know.
+struct Softmax<'a> {
+    kernel: Kernel,
+    positives: &'a [u32],
+}
+
+impl RowLoss for Softmax<'_> {
+    fn of(&self, query: usize, logits: &mut [f32]) -> f64 {
+        let (positive, shift) = (self.positives[query] as usize, largest(logits));
+        let at_positive = logits[positive];
+        let sum = exponentials(self.kernel, logits, 1.0, shift);
+        logits.iter_mut().for_each(|weight| *weight /= sum as f32);
+        logits[positive] -= 1.0;
+        f64::from(shift - at_positive) + sum.ln()
+    }
+}
+
+fn agrees(how: &str, found: &Gradients, case: &Case, truth: &Truth) {
+    let Truth { loss, queries, candidates, pairs, slope, inverse_temperature } = truth;
+    let context = format!("{how}, {} × {} × {}", case.queries.nrows(), case.candidates.nrows(), case.queries.ncols());
     let close = |a: f64, b: f64, what: &str| {
         assert!((a - b).abs() <= 2e-5 * b.abs().max(1.0), "{context}: {what} is {a}, not {b}");
     };
-    close(found.loss, loss, "loss");
-    close(found.slope, slope, "slope");
-    close(found.inverse_temperature, inverse_temperature, "gradient of 1/τ");
+    close(found.loss, *loss, "loss");
+    close(found.slope, *slope, "slope");
+    close(found.inverse_temperature, *inverse_temperature, "gradient of 1/τ");
     for (name, apart) in [
         ("queries", apart(&found.queries, queries.iter().copied())),
-        ("candidates", apart(&candidate_gradients(&found, case), candidates.iter().copied())),
+        ("candidates", apart(&candidate_gradients(found, case), candidates.iter().copied())),
         ("pairs", apart(&found.pairs, pairs.iter().copied())),
     ] {
         assert!(apart < 5e-5, "{context}: gradients of {name} are {apart} apart");
@@ -166,7 +196,8 @@ proptest! {
 
 #[test]
 fn the_reference_agrees_with_finite_differences() {
-    let case = Case::new(3, 7, 5, 1.0, 0.3, 11);
+    let mut case = Case::new(3, 7, 5, 1.0, 0.3, 11);
+    case.weights.clear();
     let truth = reference::info_nce(&case.problem());
     let step = 1e-2f32;
     let loss_of = |change: &dyn Fn(&mut Case, f32), by: f32| {
@@ -225,8 +256,8 @@ fn nothing_of_one_batch_reaches_the_next() {
         for (seed, (n_queries, n_candidates, dim)) in shapes.into_iter().enumerate() {
             let case = Case::new(n_queries, n_candidates, dim, 3.0, 0.1, seed as u64);
             let mut anew = Gradients::default();
-            gradients(kernel, &case.problem(), &mut kept);
-            gradients(kernel, &case.problem(), &mut anew);
+            info_nce(kernel, &case.problem(), &mut kept);
+            info_nce(kernel, &case.problem(), &mut anew);
             assert_eq!(kept.loss.to_bits(), anew.loss.to_bits());
             assert_eq!((&kept.queries, &kept.pairs), (&anew.queries, &anew.pairs));
             assert_eq!(candidate_gradients(&kept, &case), candidate_gradients(&anew, &case));
@@ -249,7 +280,7 @@ fn gradients_of_directions_become_those_of_the_vectors() {
     for kernel in Kernel::available() {
         let mut found = Gradients::default();
         let problem = Problem { query_inverse_norms: &inverse_norms, ..case.problem() };
-        gradients(kernel, &problem, &mut found);
+        info_nce(kernel, &problem, &mut found);
         let stride = case.queries.ncols();
         for (query, (norm, gradient)) in norms.iter().zip(truth.queries.rows()).enumerate() {
             let unit = case.queries.row(query).mapv(f64::from);
@@ -270,7 +301,7 @@ fn masked_pairs_weigh_nothing_and_lone_positives_cost_nothing() {
     }
     for kernel in Kernel::available() {
         let mut found = Gradients::default();
-        gradients(kernel, &case.problem(), &mut found);
+        info_nce(kernel, &case.problem(), &mut found);
         assert!(found.loss.abs() < 1e-6, "{kernel:?}: {}", found.loss);
         assert!(found.queries.iter().chain(&candidate_gradients(&found, &case)).all(|gradient| gradient.abs() < 1e-6));
     }
@@ -283,7 +314,7 @@ fn the_number_of_threads_changes_no_bit() {
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut found = Gradients::default();
-            pool.install(|| gradients(kernel, &case.problem(), &mut found));
+            pool.install(|| info_nce(kernel, &case.problem(), &mut found));
             let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
             (found.loss.to_bits(), bits(&found.queries), bits(&candidate_gradients(&found, &case)), bits(&found.pairs))
         };

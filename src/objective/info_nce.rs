@@ -1,4 +1,4 @@
-//! One InfoNCE step: candidates in, all rows and numbers moved once.
+//! InfoNCE, and what can be asked of it besides.
 //!
 //! ```text
 //! logit_ij = f(q_i, c_j) − log E_j + log m_j,  logit_ip = f(q_i, c_p)        L_i = −logit_ip + log Σ_j exp logit_ij
@@ -6,204 +6,272 @@
 //!
 //! m_j draws of item j are one column with + log m_j. In the row of its own positive that column counts once, and without
 //! a correction: it is there with certainty, not because it was drawn, and further draws of it are accidental hits. (To
-//! correct it as if it had been drawn leaves a bias that more draws do not take away: docs/negatives.md.) Where own items leave the ranking, the remembered own items of the user are masked
-//! as well; where they may recur, they carry the repetition term. (van den Oord et al. 2018; correction: Bengio &
-//! Senécal 2008, Yi et al. 2019.)
+//! correct it as if it had been drawn leaves a bias that more draws do not take away: docs/negatives.md.) Where own items
+//! leave the ranking, the remembered own items of the user are masked as well; where they may recur, they carry the
+//! repetition term. (van den Oord et al. 2018; correction: Bengio & Senécal 2008, Yi et al. 2019.)
+//!
+//! *Symmetric*: also, which of the batch's queries led to the item? (As CLIP, Radford et al. 2021.) *Debiased* and
+//! *hardness-weighted*: see [`Reweighted`].
 
-use crate::context::Batch;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::against::AgainstItems;
+use super::encoder::Padded;
+use super::problem::{NOT_OWN, PairTerms};
+use super::repetition::Repetition;
+use super::term::{Found, Scene, Term};
+use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
-use crate::kernel::info_nce::{Gradients, Problem, gradients};
-use crate::kernel::rows::add_scaled;
-use crate::negatives::bank::Bank;
-use crate::negatives::candidates::Candidates;
-use crate::objective::problem::{Columns, NOT_OWN, PairTerms};
-use crate::objective::repetition;
-use crate::objective::scatter::Touched;
-use crate::objective::score::{Model, Queries};
+use crate::kernel::aligned::Aligned;
+use crate::kernel::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
+use crate::kernel::links::{exponentials, largest};
+use crate::kernel::rows::{add_scaled, unnormalise};
 
-/// What a step reports.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LossStats {
-    /// Mean loss per query, in nats.
-    pub loss: f64,
-    /// A lower bound on the mutual information of context and item, in nats; see [`InfoNce::step`].
-    pub information_bound: f64,
-    /// Queries in the batch.
-    pub queries: usize,
-    /// Columns they were scored against.
-    pub columns: usize,
-    /// Whether every number that moved is still one: no infinity, no NaN.
-    pub finite: bool,
-}
-
-/// Options of the objective.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct InfoNce {
-    /// What the loss counts.
-    pub weight: f32,
-    /// Items may recur: learn ρ instead of masking own items.
-    pub repeat: bool,
-    /// So many of a query's newest items are never its negatives.
-    pub mask_recent: usize,
-    /// Step size.
-    pub learning_rate: f32,
-    /// Learn β.
-    pub learn_popularity: bool,
-    /// Learn τ.
-    pub learn_temperature: bool,
-}
-
-/// Buffers that are kept from step to step.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    columns: Columns,
-    pairs: PairTerms,
-    repetition_gradients: Vec<f32>,
-    user_gradients: UserGradients,
-    gradients: Gradients,
-    touched: Touched,
-}
-
-/// Gradients of the users' rows.
-#[derive(Debug, Default)]
-struct UserGradients {
-    /// (user, query), in the order of the users.
-    queries: Vec<(u32, u32)>,
-    sum: Vec<f32>,
+/// See the module.
+#[derive(Debug)]
+pub(super) struct InfoNce {
+    weight: f64,
+    symmetric: bool,
+    debias: f64,
+    hardness: f64,
+    event_weights: BTreeMap<String, f64>,
+    /// By query.
+    weights: Vec<f32>,
+    back: Back,
 }
 
 impl InfoNce {
-    /// Takes one step on the queries of `batch`, of which there must be at least two.
-    ///
-    /// The reported bound on mutual information is that of van den Oord et al. 2018, `log|C| − L'`, for the critic
-    /// `f − log q̂`, which is the one that the bound is tight for. In L' the positive is one of the candidates like all
-    /// others: `L'_i = log(1 + E_p·(exp L_i − 1))`. Where all candidates come from the stream that is the bound; other
-    /// proposals are weighed in: `mean_i(log E_p − log q̂(p) − L'_i)`, p being i's positive.
-    pub fn step(
-        &self,
-        kernel: Kernel,
-        model: &mut Model,
-        batch: &Batch,
-        queries: &Queries,
-        (candidates, bank): (&Candidates, &Bank),
-        scratch: &mut Scratch,
-    ) -> LossStats {
+    pub(super) fn new(term: &ObjectiveTerm) -> Self {
+        Self {
+            weight: term.weight(),
+            symmetric: term.symmetric(),
+            debias: term.debias(),
+            hardness: term.hardness(),
+            event_weights: term.event_weights.clone(),
+            weights: Vec::new(),
+            back: Back::default(),
+        }
+    }
+}
+
+impl Term for InfoNce {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+        let Scene { kernel, model, batch, candidates, columns, .. } = *scene;
         let n_queries = batch.n_queries();
-        let n_columns = candidates.items.len();
-        let Scratch { columns, pairs, touched, gradients: found, .. } = &mut *scratch;
-        let n_items = model.items.values.len();
-        rayon::join(
-            || columns.gather(kernel, model, candidates, bank),
-            || {
-                rayon::join(
-                    || touched.gather(n_items, batch, queries, candidates),
-                    || pairs.gather(model, batch, candidates, (self.repeat, self.mask_recent)),
-                )
-            },
-        );
+        self.weights.clear();
+        if !self.event_weights.is_empty() {
+            let of =
+                |event: &u32| self.event_weights.get(batch.kinds[*event as usize].as_str()).copied().unwrap_or(1.0);
+            self.weights.extend(batch.with_context.iter().map(|event| of(event) as f32));
+        }
+        let rules = scene.rules();
+        // Both directions together count what one of them would.
+        let weight = if self.symmetric { self.weight / 2.0 } else { self.weight };
+        let contrast = AgainstItems {
+            rows: 0..n_queries,
+            pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
+            weights: &self.weights,
+            weight,
+            merged: true,
+        };
+        let plain = self.debias == 0.0 && self.hardness == 0.0;
+        let (loss, bound) = contrast.run(scene, found, plain, |problem, gradients| {
+            if plain {
+                return info_nce(kernel, problem, gradients);
+            }
+            let log_measure: Vec<f32> = candidates
+                .multiplicity
+                .iter()
+                .zip(&candidates.log_expected)
+                .map(|(m, e)| (*m as f32).ln() - e)
+                .collect();
+            let floor =
+                columns.merged_bias.iter().map(|bias| f64::from(bias - problem.inverse_temperature).exp()).sum();
+            let loss = Reweighted {
+                kernel,
+                positives: problem.positives,
+                log_measure: &log_measure,
+                debias: self.debias,
+                hardness: self.hardness,
+                floor,
+            };
+            any(problem, &loss, gradients);
+        });
+        found.lost(ObjectiveKind::InfoNce, "", weight, loss, bound);
+        if self.symmetric {
+            let loss = self.back.run(scene, found, &self.weights, weight);
+            found.lost(ObjectiveKind::InfoNce, "item to query", weight, loss, None);
+        }
+    }
+}
+
+/// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, with the same scores. What is the
+/// same for all queries (popularity, correction) plays no part. Queries that led to the same item are masked.
+#[derive(Debug, Default)]
+struct Back {
+    gradients: Gradients,
+    items: Padded,
+    of_queries: Aligned<f32>,
+    zeros: Vec<f32>,
+    rows: Vec<u32>,
+    starts: Vec<u32>,
+    columns: Vec<u32>,
+    terms: Vec<f32>,
+    own: Vec<u32>,
+    /// (item, query, term, place among the own items), in the order of the items.
+    likely: Vec<(u32, u32, f32, u32)>,
+}
+
+impl Back {
+    fn run(&mut self, scene: &Scene<'_>, found: &mut Found, weights: &[f32], weight: f64) -> f64 {
+        let Scene { kernel, model, batch, encoded, candidates, columns, .. } = *scene;
+        let (n, stride) = (batch.n_queries(), model.stride());
+        let column_of = |query: usize| candidates.column(batch.positive(query)).expect("every positive is a candidate");
+        self.items.resize_to(n, stride);
+        for query in 0..n {
+            self.items.row_mut(query).copy_from_slice(columns.vectors.row(column_of(query) as usize));
+        }
+        // ρ of an item for whoever had it before.
+        self.likely.clear();
+        for query in 0..n {
+            for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
+                let term = if scene.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
+                self.likely.push((own.item, query as u32, term, place));
+            }
+        }
+        self.likely.sort_unstable_by_key(|(item, query, ..)| (*item, *query));
+        for numbers in [&mut self.rows, &mut self.starts, &mut self.columns, &mut self.own] {
+            numbers.clear();
+        }
+        self.terms.clear();
+        self.starts.push(0);
+        for row in 0..n {
+            let item = batch.positive(row);
+            self.rows.push(row as u32);
+            let first = self.likely.partition_point(|(other, ..)| *other < item);
+            let mut likely = self.likely[first..].iter().take_while(|(other, ..)| *other == item).peekable();
+            for query in 0..n {
+                let own = likely.next_if(|(_, other, ..)| *other == query as u32);
+                let masked = query != row && batch.positive(query) == item;
+                let (term, place) = match own {
+                    _ if masked => (f32::NEG_INFINITY, NOT_OWN),
+                    // What the user had before is no candidate of its own query then, and so none of others'.
+                    Some((_, _, term, _)) if !scene.repeat && query != row => (*term, NOT_OWN),
+                    Some((_, _, term, place)) if scene.repeat => (*term, *place),
+                    _ if query == row => (0.0, NOT_OWN),
+                    _ => continue,
+                };
+                self.columns.push(query as u32);
+                self.terms.push(term);
+                self.own.push(place);
+            }
+            self.starts.push(self.columns.len() as u32);
+        }
+        self.zeros.clear();
+        self.zeros.resize(n, 0.0);
         let problem = Problem {
-            queries: queries.unit.view(),
-            query_inverse_norms: if model.is_cosine() { &queries.inverse_norms } else { &[] },
-            candidates: columns.vectors.view(),
+            queries: self.items.view(),
+            query_inverse_norms: &[],
+            candidates: encoded.unit.rows(0..n),
             inverse_temperature: model.inverse_temperature(),
-            bias: &columns.bias,
-            slope: &candidates.log_frequency,
-            positives: &pairs.positives,
-            pairs: pairs.pairs(),
-            scale: self.weight / n_queries as f32,
+            bias: &self.zeros,
+            slope: &self.zeros,
+            positives: &self.rows,
+            pairs: Pairs { starts: &self.starts, columns: &self.columns, terms: &self.terms },
+            scale: weight as f32 / n as f32,
+            weights,
         };
-        gradients(kernel, &problem, found);
-        let finite = self.apply(kernel, model, batch, queries, scratch);
-        let loss = scratch.gradients.loss / n_queries as f64;
-        let bound = |(column, loss): (&u32, &f64)| {
-            let column = *column as usize;
-            let log_expected = f64::from(candidates.log_expected[column]);
-            // log(1 + exp x) with x = log E + log(exp L − 1), in a form that no loss overflows.
-            let x = log_expected + loss + (-(-loss).exp_m1()).ln();
-            let among_equals = if *loss > 0.0 { x.max(0.0) + (-x.abs()).exp().ln_1p() } else { 0.0 };
-            log_expected - f64::from(candidates.log_frequency[column]) - among_equals
-        };
-        let information_bound = scratch.pairs.positives.iter().zip(&scratch.gradients.losses).map(bound).sum::<f64>();
-        LossStats {
-            loss,
-            information_bound: information_bound / n_queries as f64,
-            queries: n_queries,
-            columns: n_columns,
-            finite: finite && loss.is_finite() && information_bound.is_finite(),
+        info_nce(kernel, &problem, &mut self.gradients);
+        let more = found.more(candidates.items.len());
+        for query in 0..n {
+            let gradient = &self.gradients.queries[query * stride..][..stride];
+            add_scaled(kernel, more.row_mut(column_of(query) as usize), gradient, 1.0);
         }
-    }
-
-    /// Brings the gradients back to rows and numbers, and moves them; whether all of them are still finite.
-    fn apply(
-        &self,
-        kernel: Kernel,
-        model: &mut Model,
-        batch: &Batch,
-        queries: &Queries,
-        scratch: &mut Scratch,
-    ) -> bool {
-        let Scratch { columns, gradients, touched, pairs, repetition_gradients, user_gradients } = scratch;
-        let rate = self.learning_rate;
-        let mut finite = touched.move_rows(kernel, model, &columns.vectors, gradients, rate);
-        finite &= user_gradients.move_rows(kernel, model, batch, gradients, rate);
-        model.position_weights.step(kernel, touched.position_gradients(batch, queries), rate);
-        if self.learn_popularity {
-            model.popularity.step(kernel, &[gradients.slope as f32], rate);
+        self.of_queries.resize(n * stride, 0.0);
+        for (query, sum) in self.of_queries.chunks_exact_mut(stride).enumerate() {
+            sum.copy_from_slice(&self.gradients.candidate(query));
+            if model.is_cosine() {
+                unnormalise(kernel, encoded.unit.row(query), encoded.inverse_norms[query], sum);
+            }
         }
-        if self.learn_temperature {
-            // ∂/∂ log(1/τ)
-            let gradient = gradients.inverse_temperature as f32 * model.inverse_temperature();
-            model.temperature.step(kernel, &[gradient], rate);
-        }
-        if self.repeat {
-            repetition_gradients.clear();
-            repetition_gradients.resize(repetition::LENGTH, 0.0);
-            for (own, gradient) in pairs.own.iter().zip(&gradients.pairs).filter(|(own, _)| **own != NOT_OWN) {
+        found.add_rows(0, &mut self.of_queries);
+        for (own, gradient) in self.own.iter().zip(&self.gradients.pairs) {
+            if *own != NOT_OWN {
                 let buckets = batch.own[*own as usize].buckets;
-                repetition::Repetition::add_gradient(buckets, *gradient, repetition_gradients);
+                Repetition::add_gradient(buckets, *gradient, &mut found.repetition);
             }
-            model.repetition.parameters.step(kernel, repetition_gradients, rate);
         }
-        // A sum is finite only where every part is (or where two infinities meet, which make it NaN).
-        let sound = |row: &[f32]| row.iter().sum::<f32>().is_finite();
-        finite
-            && sound(&model.position_weights.values)
-            && sound(&model.repetition.parameters.values)
-            && model.beta().is_finite()
-            && model.inverse_temperature().is_normal()
+        found.inverse_temperature += self.gradients.inverse_temperature;
+        self.gradients.loss / n as f64
     }
 }
 
-impl UserGradients {
-    /// One move per user, of the sum of their gradients; whether all rows are still finite.
-    fn move_rows(
-        &mut self,
-        kernel: Kernel,
-        model: &mut Model,
-        batch: &Batch,
-        gradients: &Gradients,
-        rate: f32,
-    ) -> bool {
-        let (dim, stride) = (model.dim(), model.stride());
-        let Some(users) = &mut model.users else { return true };
-        self.queries.clear();
-        self.queries.extend((0..batch.n_queries()).map(|query| (batch.user(query), query as u32)));
-        self.queries.sort_unstable();
-        self.sum.resize(dim, 0.0);
-        let mut finite = true;
-        for group in self.queries.chunk_by(|a, b| a.0 == b.0) {
-            self.sum.fill(0.0);
-            for (_, query) in group {
-                add_scaled(kernel, &mut self.sum, &gradients.queries[*query as usize * stride..][..dim], 1.0);
-            }
-            finite &= !users.step(kernel, group[0].0 as usize, &self.sum, rate).is_nan();
-        }
-        finite
-    }
+/// InfoNCE with other weights of the negatives. With μ_j = m_j/E_j, what the draws of j stand for among all items,
+///
+/// ```text
+/// hardness-weighted   G = Σ_j μ_j · Σ_j μ_j·exp((1+β)·f_j) / Σ_j μ_j·exp(β·f_j)      (Robinson et al. 2021)
+/// debiased            G' = max((G − τ⁺·Σ_j μ_j·exp f_p)/(1 − τ⁺), Σ_j μ_j·exp(lowest score))      (Chuang et al. 2020)
+///                     L = −f_p + log(exp f_p + G')
+/// ```
+///
+/// where j runs over the negatives. Without correction (μ = 1) these are the papers' own formulas. Where the lowest score
+/// is reached, nothing moves the negatives.
+struct Reweighted<'a> {
+    kernel: Kernel,
+    positives: &'a [u32],
+    /// log μ.
+    log_measure: &'a [f32],
+    /// τ⁺.
+    debias: f64,
+    /// β.
+    hardness: f64,
+    /// The least that G' can be.
+    floor: f64,
 }
 
-impl Default for LossStats {
-    fn default() -> Self {
-        Self { loss: 0.0, information_bound: 0.0, queries: 0, columns: 0, finite: true }
+impl RowLoss for Reweighted<'_> {
+    fn of(&self, query: usize, logits: &mut [f32]) -> f64 {
+        thread_local! {
+            static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        let Self { kernel, debias, hardness, floor, .. } = *self;
+        let positive = self.positives[query] as usize;
+        let score = f64::from(logits[positive]);
+        logits[positive] = f32::NEG_INFINITY;
+        let measures = logits.iter().zip(self.log_measure).filter(|(logit, _)| **logit > f32::NEG_INFINITY);
+        let total: f64 = measures.map(|(_, log)| f64::from(*log).exp()).sum();
+        SCRATCH.with_borrow_mut(|tilt| {
+            // log μ + β·f: what each counts in the mean.
+            tilt.clear();
+            let tilted = |(logit, log): (&f32, &f32)| (1.0 - hardness as f32) * log + hardness as f32 * logit;
+            tilt.extend(
+                logits
+                    .iter()
+                    .zip(self.log_measure)
+                    .map(|pair| if *pair.0 > f32::NEG_INFINITY { tilted(pair) } else { f32::NEG_INFINITY }),
+            );
+            // log μ + (1 + β)·f.
+            logits.iter_mut().zip(&*tilt).zip(self.log_measure).for_each(|((logit, tilt), log)| *logit += tilt - log);
+            let (high, low) = (largest(logits), largest(tilt));
+            if high == f32::NEG_INFINITY {
+                logits.fill(0.0);
+                return 0.0;
+            }
+            let (above, below) = (exponentials(kernel, logits, 1.0, high), exponentials(kernel, tilt, 1.0, low));
+            let log_sum = total.ln() + f64::from(high) + above.ln() - f64::from(low) - below.ln();
+            let own = score.exp();
+            let corrected = (log_sum.exp() - debias * total * own) / (1.0 - debias);
+            let (rest, slope, own_slope) = match corrected > floor {
+                true => (corrected, log_sum.exp() / (1.0 - debias), debias * total * own / (1.0 - debias)),
+                false => (floor, 0.0, 0.0),
+            };
+            let sum = own + rest;
+            let (above, below) =
+                ((slope * (1.0 + hardness) / (sum * above)) as f32, (slope * hardness / (sum * below)) as f32);
+            logits.iter_mut().zip(tilt).for_each(|(weight, tilt)| *weight = *weight * above - *tilt * below);
+            logits[positive] = ((own - own_slope) / sum - 1.0) as f32;
+            sum.ln() - score
+        })
     }
 }

@@ -3,18 +3,218 @@
 //! The score of item c for a user u with query q is
 //!
 //! ```text
-//! f(q, c) = s(q, c)/τ + β·log q̂(c) + ρ(u, c)
+//! f(q, c) = s(q, c)/τ + β·log q̂(c) + ρ(u, c)  (+ b_c)
 //! ```
 //!
-//! with the likeness s, the popularity term β and the repetition term ρ. [`score`] makes the query,
-//! [`repetition`] the term ρ, and [`info_nce`] the loss: `problem` lays out what the kernel is given, [`crate::kernel`]
-//! does the dense arithmetic, and `scatter` brings its gradients back to the rows.
+//! with the likeness s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
+//! [`model`] holds these numbers, [`encoder`] makes queries of contexts and of other sequences, [`repetition`] is the term
+//! ρ. Objectives are parts that plug into one path (`term`):
+//!
+//! | part | what it learns from |
+//! | --- | --- |
+//! | `info_nce` | the item that came next, among candidates |
+//! | `nce` | the same, real or noise one by one |
+//! | `cpc` | the items that came one, two, … steps later |
+//! | `info_max` | what belongs to the same sequence; and what codes should be distributed like |
+//! | `views` | two views of the same sequence |
+//! | `i2i` | items of the same session, as far as the stream bears them out |
+//!
+//! In a step `problem` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds its
+//! gradients, and `apply` and `scatter` bring them back to rows and numbers, which move once.
 
-pub mod info_nce;
+mod against;
+mod apply;
+mod cpc;
+pub mod encoder;
+mod gru;
+pub mod i2i;
+mod info_max;
+mod info_nce;
+pub mod model;
+mod nce;
+mod prior;
 mod problem;
+mod recurrent;
 pub mod repetition;
 mod scatter;
-pub mod score;
+pub mod term;
+mod views;
 
 #[cfg(test)]
 mod tests;
+
+use crate::config::{Config, Encoder, ObjectiveKind};
+use crate::context::Batch;
+use crate::kernel::Kernel;
+use crate::negatives::bank::Bank;
+use crate::negatives::candidates::Candidates;
+use crate::negatives::saved::{Saved, SavedError};
+use crate::table::adagrad::Parameters;
+use encoder::Encoded;
+use model::Model;
+use term::{Asked, Found, Scene, Term, TermLoss};
+
+/// What a step reports.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossStats {
+    /// The weighted sum of the objectives' mean losses, in nats.
+    pub loss: f64,
+    /// A lower bound on the mutual information of context and item, in nats: of the first part that has one.
+    pub information_bound: f64,
+    /// Queries in the batch.
+    pub queries: usize,
+    /// Columns they were scored against.
+    pub columns: usize,
+    /// Whether every number that moved is still one: no infinity, no NaN.
+    pub finite: bool,
+}
+
+impl Default for LossStats {
+    fn default() -> Self {
+        Self { loss: 0.0, information_bound: 0.0, queries: 0, columns: 0, finite: true }
+    }
+}
+
+/// The objectives at work, with what they learn and keep besides the model.
+#[derive(Debug)]
+pub struct Objectives {
+    parts: Vec<Box<dyn Term>>,
+    options: Options,
+}
+
+/// What holds for all of them.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    /// Items may recur: learn ρ instead of masking own items.
+    repeat: bool,
+    /// So many of a query's newest items are never its negatives.
+    mask_recent: usize,
+    learning_rate: f32,
+    learn_popularity: bool,
+    learn_temperature: bool,
+    /// Items of the longest context.
+    context: usize,
+    /// Queries are made by a recurrent unit.
+    recurrent: bool,
+}
+
+/// Buffers that are kept from step to step.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    columns: problem::Columns,
+    found: Found,
+    touched: scatter::Touched,
+    back: apply::Back,
+}
+
+impl Scratch {
+    /// How each part of each objective did in the newest step.
+    pub fn losses(&self) -> &[TermLoss] {
+        self.found.losses()
+    }
+}
+
+impl Objectives {
+    /// As configured, having learnt nothing.
+    pub fn new(config: &Config) -> Self {
+        let part = |term: &crate::config::ObjectiveTerm| -> Box<dyn Term> {
+            match term.kind {
+                ObjectiveKind::InfoNce => Box::new(info_nce::InfoNce::new(term)),
+                ObjectiveKind::Nce => Box::new(nce::Nce::new(term)),
+                ObjectiveKind::Cpc => Box::new(cpc::Cpc::new(term)),
+                ObjectiveKind::InfoMax => Box::new(info_max::InfoMax::new(term, config.model.dim, config.seed)),
+                ObjectiveKind::Views => Box::new(views::Views::new(term)),
+                ObjectiveKind::I2i => Box::new(i2i::I2i::new(term)),
+            }
+        };
+        Self {
+            parts: config.objective.terms().iter().map(part).collect(),
+            options: Options {
+                repeat: config.evaluate.repeat,
+                mask_recent: config.negatives.mask_recent,
+                learning_rate: config.train.learning_rate as f32,
+                learn_popularity: config.model.learn_popularity,
+                learn_temperature: config.model.learn_temperature,
+                context: config.context.length,
+                recurrent: config.context.encoder == Encoder::Gru,
+            },
+        }
+    }
+
+    /// What a step on `batch`, number `random.1`, needs: the batch's contexts and positives, and what objectives ask for.
+    pub fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut Asked) {
+        asked.sequences.begin(batch);
+        asked.positives.clear();
+        asked.longest = self.options.context;
+        asked.positives.extend(batch.with_context.iter().map(|event| batch.items[*event as usize]));
+        self.parts.iter_mut().for_each(|part| part.ask(batch, random, asked));
+    }
+
+    /// Takes one step on the queries of `batch`, of which there must be at least two: `asked` was asked for with `random`
+    /// (seed, number of the step), and encoded, and gathered as `candidates`.
+    pub fn step(
+        &mut self,
+        (kernel, random): (Kernel, (u64, u64)),
+        model: &mut Model,
+        batch: &Batch,
+        (asked, encoded): (&Asked, &mut Encoded),
+        (candidates, bank): (&Candidates, &Bank),
+        scratch: &mut Scratch,
+    ) -> LossStats {
+        let Scratch { columns, found, touched, back } = scratch;
+        let options = self.options;
+        let sequences = &asked.sequences;
+        let n_items = model.items.values.len();
+        rayon::join(
+            || columns.gather(kernel, model, candidates, bank),
+            || touched.gather(n_items, (sequences, encoded), candidates, options.recurrent),
+        );
+        found.begin(sequences.len(), model.stride());
+        let scene = Scene {
+            kernel,
+            model,
+            batch,
+            encoded,
+            candidates,
+            columns,
+            repeat: options.repeat,
+            mask_recent: options.mask_recent,
+            random,
+            rate: options.learning_rate,
+        };
+        self.parts.iter_mut().for_each(|part| part.step(&scene, found));
+        let bound = found.losses().iter().find_map(|part| part.bound).unwrap_or(0.0);
+        let loss = found.loss;
+        let finite = back.apply(kernel, options, model, (sequences, encoded), (candidates, columns), (found, touched));
+        LossStats {
+            loss,
+            information_bound: bound,
+            queries: batch.n_queries(),
+            columns: candidates.items.len(),
+            finite: finite && loss.is_finite() && bound.is_finite(),
+        }
+    }
+
+    /// What the objectives learn for themselves, by name.
+    pub fn numbers(&self) -> Vec<(String, &Parameters)> {
+        self.parts.iter().flat_map(|part| part.numbers()).collect()
+    }
+
+    /// The same, to be filled in.
+    pub fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
+        self.parts.iter_mut().flat_map(|part| part.numbers_mut()).collect()
+    }
+
+    /// Writes down what else they keep.
+    pub fn save(&self, saved: &mut Saved) {
+        self.parts.iter().for_each(|part| part.save(saved));
+    }
+
+    /// Reads that back, where there are `n_items` items.
+    ///
+    /// # Errors
+    /// Where it is missing, or cannot be.
+    pub fn restore(&mut self, n_items: usize, saved: &mut Saved) -> Result<(), SavedError> {
+        self.parts.iter_mut().try_for_each(|part| part.restore(n_items, saved))
+    }
+}

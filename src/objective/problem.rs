@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::score::{Model, Padded};
+use super::encoder::Padded;
+use super::model::Model;
 use crate::context::Batch;
 use crate::kernel::Kernel;
-use crate::kernel::info_nce::Pairs;
+use crate::kernel::contrast::Pairs;
 use crate::kernel::rows::{prefetch, scale};
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
@@ -20,27 +21,31 @@ pub(super) const NOT_OWN: u32 = u32::MAX;
 pub(super) struct Columns {
     /// N × stride, as scored.
     pub(super) vectors: Padded,
-    /// `β·log q̂ − log E + log m`.
+    /// `β·log q̂ + b_c − log E`: of one draw.
     pub(super) bias: Vec<f32>,
+    /// The same of all the column's draws: `+ log m`.
+    pub(super) merged_bias: Vec<f32>,
 }
 
 impl Columns {
-    /// Fills in both.
+    /// Fills in all.
     pub(super) fn gather(&mut self, kernel: Kernel, model: &Model, candidates: &Candidates, bank: &Bank) {
         let (stride, dim) = (model.stride(), model.dim());
         let beta = model.beta();
         let (n_columns, n_live) = (candidates.items.len(), candidates.n_live());
-        self.vectors.resize_to(n_columns, stride);
-        self.bias.resize(n_columns, 0.0);
-        let columns = self.vectors.rows_mut().zip(&mut self.bias).with_min_len(32).enumerate();
-        columns.for_each(|(column, (row, bias))| {
-            *bias = beta * candidates.log_frequency[column] - candidates.log_expected[column]
-                + log_multiplicity(candidates.multiplicity[column]);
+        let Self { vectors, bias, merged_bias } = self;
+        vectors.resize_to(n_columns, stride);
+        bias.resize(n_columns, 0.0);
+        merged_bias.resize(n_columns, 0.0);
+        let columns = (vectors.rows_mut(), bias, merged_bias).into_par_iter().with_min_len(32).enumerate();
+        columns.for_each(|(column, (row, bias, merged_bias))| {
+            let item = candidates.items[column] as usize;
+            *bias = beta * candidates.log_frequency[column] + model.bias(item) - candidates.log_expected[column];
+            *merged_bias = *bias + log_multiplicity(candidates.multiplicity[column]);
             row[dim..].fill(0.0);
             if column >= n_live {
                 return bank.frozen_vector(candidates.frozen[column - n_live] as usize, &mut row[..dim]);
             }
-            let item = candidates.items[column] as usize;
             if let Some(soon) = candidates.items.get(column + AHEAD) {
                 prefetch(model.items.values.row(*soon as usize));
             }
@@ -49,6 +54,20 @@ impl Columns {
             scale(kernel, &mut row[..dim], model.items.values.row(item), model.inverse_norms[item]);
         });
     }
+}
+
+/// How the pairs of queries and columns are treated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PairRules {
+    /// Items may recur: own items are no more than likely negatives. Otherwise they are masked.
+    pub(super) repeat: bool,
+    /// Own items carry ρ.
+    pub(super) repetition: bool,
+    /// So many of a query's newest items are never its negatives.
+    pub(super) mask_recent: usize,
+    /// The positive counts once and without a correction: it is there with certainty. Otherwise it is left as a candidate
+    /// like all others.
+    pub(super) certain: bool,
 }
 
 /// Positives, and the terms of single pairs.
@@ -64,38 +83,20 @@ pub(super) struct PairTerms {
 }
 
 impl PairTerms {
-    /// Finds them. In the row of its own positive a column counts once, and as itself: further draws are taken off again,
-    /// and so is the correction. Where own items
-    /// may recur (`repeat`) they carry ρ, but for the newest `mask_recent`; otherwise they are masked.
+    /// Finds those of the queries `queries` of the batch.
     pub(super) fn gather(
         &mut self,
         model: &Model,
         batch: &Batch,
         candidates: &Candidates,
-        (repeat, mask_recent): (bool, usize),
+        queries: impl Iterator<Item = usize>,
+        rules: PairRules,
     ) {
-        let Self { positives, own: pair_own, starts, columns, terms } = self;
-        for numbers in [&mut *positives, pair_own, starts, columns] {
-            numbers.clear();
-        }
-        terms.clear();
-        starts.push(0);
-        for query in 0..batch.n_queries() {
+        self.clear();
+        let PairRules { repeat, repetition, mask_recent, certain } = rules;
+        for query in queries {
             let positive = batch.positive(query);
-            let column = candidates.column(positive).expect("every positive is a candidate");
-            let at_positive = terms.len();
-            positives.push(column);
-            columns.push(column);
-            // It is there with certainty, whatever the proposals expect of it.
-            terms.push(
-                candidates.log_expected[column as usize] - log_multiplicity(candidates.multiplicity[column as usize]),
-            );
-            pair_own.push(NOT_OWN);
-            if let Some(column) = candidates.frozen_column(positive) {
-                columns.push(column);
-                terms.push(f32::NEG_INFINITY);
-                pair_own.push(NOT_OWN);
-            }
+            let at_positive = self.positive(candidates, positive, certain);
             let context = batch.context(query);
             let recent = &context[..mask_recent.min(context.len())];
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
@@ -105,20 +106,66 @@ impl PairTerms {
                 }
                 let masked = !repeat || recent.contains(&own.item);
                 if own.item != positive {
+                    if !masked && !repetition {
+                        continue;
+                    }
                     let term = if masked { f32::NEG_INFINITY } else { model.repetition.term(own.buckets) };
                     for column in found.into_iter().flatten() {
-                        columns.push(column);
-                        terms.push(term);
-                        pair_own.push(if masked { NOT_OWN } else { place });
+                        self.push(column, term, if masked { NOT_OWN } else { place });
                     }
-                } else if repeat {
-                    let term = model.repetition.term(own.buckets);
-                    terms[at_positive] += term;
-                    pair_own[at_positive] = place;
+                } else if repeat && repetition {
+                    self.terms[at_positive] += model.repetition.term(own.buckets);
+                    self.own[at_positive] = place;
                 }
             }
-            starts.push(columns.len() as u32);
+            self.close();
         }
+    }
+
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
+        let Self { positives, own, starts, columns, terms } = self;
+        for numbers in [positives, own, &mut *starts, columns] {
+            numbers.clear();
+        }
+        terms.clear();
+        starts.push(0);
+    }
+
+    /// Begins a query with its positive; gives the pair's place.
+    pub(super) fn positive(&mut self, candidates: &Candidates, positive: u32, certain: bool) -> usize {
+        let column = candidates.column(positive).expect("every positive is a candidate");
+        let at_positive = self.terms.len();
+        self.positives.push(column);
+        let taken_back = match certain {
+            true => {
+                candidates.log_expected[column as usize] - log_multiplicity(candidates.multiplicity[column as usize])
+            }
+            false => 0.0,
+        };
+        self.push(column, taken_back, NOT_OWN);
+        if let Some(column) = candidates.frozen_column(positive) {
+            self.push(column, f32::NEG_INFINITY, NOT_OWN);
+        }
+        at_positive
+    }
+
+    fn push(&mut self, column: u32, term: f32, own: u32) {
+        self.columns.push(column);
+        self.terms.push(term);
+        self.own.push(own);
+    }
+
+    /// Masks `item` for the query that is being gathered.
+    pub(super) fn mask(&mut self, candidates: &Candidates, item: u32) {
+        for column in [candidates.column(item), candidates.frozen_column(item)].into_iter().flatten() {
+            self.push(column, f32::NEG_INFINITY, NOT_OWN);
+        }
+    }
+
+    /// Ends a query.
+    pub(super) fn close(&mut self) {
+        self.starts.push(self.columns.len() as u32);
     }
 
     /// As the kernel takes them.

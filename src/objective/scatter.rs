@@ -1,16 +1,16 @@
 //! Gradients back to rows: every row that a step touches is read, and moved, once.
 //!
-//! An item's row gets gradients from its column, where it was a candidate, and from every query whose context it is in.
-//! Both are found by item, so that threads can take different items and none of them needs a gradient of its own for
-//! the whole table. An item's contributions are added in a fixed order: the column first, then the queries in theirs.
+//! An item's row gets gradients from its column, where it was a candidate, and from every sequence that it is in. Both are
+//! found by item, so that threads can take different items and none of them needs a gradient of its own for the whole
+//! table. An item's contributions are added in a fixed order: the column first, then the sequences in theirs.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::score::{Model, Padded, Queries};
-use crate::context::Batch;
+use super::encoder::{Encoded, Padded, Sequences};
+use super::model::Model;
 use crate::kernel::Kernel;
-use crate::kernel::info_nce::Gradients;
+use crate::kernel::contrast::Gradients;
 use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
 use crate::negatives::candidates::Candidates;
 use crate::table::adagrad::{Share, TrainedRows};
@@ -22,20 +22,34 @@ const NONE: u32 = u32::MAX;
 /// A thread takes no fewer rows than these, where they are in more than one chunk.
 const ROWS_AT_A_TIME: usize = 32;
 
-/// One item of one context.
+/// One item of one sequence.
 #[derive(Debug, Clone, Copy, Default)]
 struct Use {
-    query: u32,
-    /// Place among all contexts of the batch.
+    /// The row of the gradient that reaches it.
+    gradient: u32,
+    /// Place among all items of the sequences.
     place: u32,
-    /// What the item's row counts in the query.
+    /// What of that gradient reaches it.
     share: f32,
+}
+
+/// What a step has found, by row of a matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sources<'a> {
+    /// N × stride: the candidates as they were scored.
+    pub(super) columns: &'a Padded,
+    /// Their gradients; to be added up.
+    pub(super) against: &'a [Gradients],
+    /// N × stride: further gradients of candidates.
+    pub(super) more: Option<&'a Padded>,
+    /// Gradients of the sequences, or of their places, × stride.
+    pub(super) sequences: &'a Padded,
 }
 
 /// The rows that a step touches, and by what. Buffers are kept from step to step.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// Items that are candidates or in a context, in the order of their rows.
+    /// Items that are candidates or in a sequence, in the order of their rows.
     items: Vec<u32>,
     /// The column of each.
     columns: Vec<u32>,
@@ -46,19 +60,26 @@ pub(super) struct Touched {
     chunks: Vec<u32>,
     /// By item: its place in `items`.
     places: Marks,
-    /// By use, in the order of the batch: (item row + context row)·gradient of the query, as bits; each is written by
-    /// the one thread that has the item.
+    /// By use, in the order of the sequences: (item row + context row)·gradient of the sequence, as bits; each is written
+    /// by the one thread that has the item.
     products: Vec<AtomicU32>,
     position_gradients: Vec<f32>,
 }
 
 impl Touched {
-    /// Finds the touched rows.
-    pub(super) fn gather(&mut self, n_items: usize, batch: &Batch, queries: &Queries, candidates: &Candidates) {
+    /// Finds the touched rows. Every item of a sequence gets its share of the sequence's gradient, or (`by_place`) a
+    /// gradient of its own.
+    pub(super) fn gather(
+        &mut self,
+        n_items: usize,
+        (sequences, encoded): (&Sequences, &Encoded),
+        candidates: &Candidates,
+        by_place: bool,
+    ) {
         let Self { items, columns, starts, uses, chunks, places, products, .. } = self;
         places.begin(n_items);
         items.clear();
-        for item in candidates.items[..candidates.n_live()].iter().chain(&batch.contexts) {
+        for item in candidates.items[..candidates.n_live()].iter().chain(&sequences.items) {
             if places.get(*item).is_none() {
                 places.set(*item, 0);
                 items.push(*item);
@@ -77,23 +98,29 @@ impl Touched {
             columns[place_of(*item)] = column as u32;
         }
         // Counted two places up, summed, and moved on while filling in: then each start is where it belongs.
-        for item in &batch.contexts {
+        for item in &sequences.items {
             starts[place_of(*item) + 2] += 1;
         }
         for place in 2..starts.len() {
             starts[place] += starts[place - 1];
         }
-        uses.resize(batch.contexts.len(), Use::default());
-        for query in 0..batch.n_queries() {
-            let first = batch.context_starts[query];
-            for (position, item) in batch.context(query).iter().enumerate() {
+        uses.resize(sequences.items.len(), Use::default());
+        for sequence in 0..sequences.len() {
+            let first = sequences.starts[sequence];
+            for (position, item) in sequences.of(sequence).iter().enumerate() {
                 let start = &mut starts[place_of(*item) + 1];
-                let share = queries.position_weights[position] / queries.weight_sums[query];
-                uses[*start as usize] = Use { query: query as u32, place: first + position as u32, share };
+                let place = first + position as u32;
+                uses[*start as usize] = match by_place {
+                    true => Use { gradient: place, place, share: 1.0 },
+                    false => {
+                        let share = encoded.position_weights[position] / encoded.weight_sums[sequence];
+                        Use { gradient: sequence as u32, place, share }
+                    }
+                };
                 *start += 1;
             }
         }
-        products.resize_with(batch.contexts.len(), AtomicU32::default);
+        products.resize_with(sequences.items.len(), AtomicU32::default);
         chunks.clear();
         for (place, item) in items.iter().enumerate() {
             chunks.resize((*item as usize / CHUNK + 1).max(chunks.len()), place as u32);
@@ -102,31 +129,23 @@ impl Touched {
     }
 
     /// Moves the rows of the items; whether all of them are still finite.
-    pub(super) fn move_rows(
-        &mut self,
-        kernel: Kernel,
-        model: &mut Model,
-        columns: &Padded,
-        gradients: &Gradients,
-        rate: f32,
-    ) -> bool {
+    pub(super) fn move_rows(&mut self, kernel: Kernel, model: &mut Model, sources: Sources<'_>, rate: f32) -> bool {
         let (dim, stride, cosine) = (model.dim(), model.stride(), model.is_cosine());
-        let mover = Mover { touched: self, kernel, columns, gradients, rate, dim, stride, cosine };
+        let mover = Mover { touched: self, kernel, sources, rate, dim, stride, cosine };
         let (items, contexts) = (model.items.share(), model.contexts.as_mut().map(TrainedRows::share));
         mover.move_part(Part { bounds: &self.chunks, items, contexts, inverse_norms: &mut model.inverse_norms })
     }
 
     /// The gradients of the logarithms of the position weights, from the products that moving the rows left.
-    pub(super) fn position_gradients(&mut self, batch: &Batch, queries: &Queries) -> &[f32] {
+    pub(super) fn position_gradients(&mut self, sequences: &Sequences, encoded: &Encoded) -> &[f32] {
         self.position_gradients.clear();
-        self.position_gradients.resize(queries.position_weights.len(), 0.0);
-        for query in 0..batch.n_queries() {
-            let range = batch.context_starts[query] as usize..batch.context_starts[query + 1] as usize;
-            let uses = self.products[range].iter().zip(&queries.position_weights);
+        self.position_gradients.resize(encoded.position_weights.len(), 0.0);
+        for sequence in 0..sequences.len() {
+            let uses = self.products[sequences.range(sequence)].iter().zip(&encoded.position_weights);
             let products = uses.map(|(product, weight)| {
-                (f32::from_bits(product.load(Ordering::Relaxed)), weight / queries.weight_sums[query])
+                (f32::from_bits(product.load(Ordering::Relaxed)), weight / encoded.weight_sums[sequence])
             });
-            // The mean of the context's products is the product of its mean.
+            // The mean of the sequence's products is the product of its mean.
             let mean: f32 = products.clone().map(|(product, share)| share * product).sum();
             for (sum, (product, share)) in self.position_gradients.iter_mut().zip(products) {
                 *sum += share * (product - mean);
@@ -140,8 +159,7 @@ impl Touched {
 struct Mover<'a> {
     touched: &'a Touched,
     kernel: Kernel,
-    columns: &'a Padded,
-    gradients: &'a Gradients,
+    sources: Sources<'a>,
     rate: f32,
     dim: usize,
     stride: usize,
@@ -194,7 +212,7 @@ impl Mover<'_> {
         of_uses: &mut [f32],
         of_all: &mut [f32],
     ) -> bool {
-        let Self { touched, kernel, columns, gradients, rate, dim, stride, cosine } = *self;
+        let Self { touched, kernel, sources, rate, dim, cosine, .. } = *self;
         let Part { items, contexts, inverse_norms, .. } = part;
         let row = touched.items[place] as usize % CHUNK;
         let inverse_norm = &mut inverse_norms[chunk * CHUNK + row];
@@ -202,16 +220,19 @@ impl Mover<'_> {
         of_all.fill(0.0);
         if touched.columns[place] != NONE {
             let column = touched.columns[place] as usize;
-            gradients.candidate_parts(column).for_each(|part| add_scaled(kernel, of_all, part, 1.0));
+            let parts = sources.against.iter().flat_map(|gradients| gradients.candidate_parts(column));
+            parts
+                .chain(sources.more.map(|more| more.row(column)))
+                .for_each(|part| add_scaled(kernel, of_all, part, 1.0));
             if cosine {
-                unnormalise(kernel, columns.row(column), *inverse_norm, of_all);
+                unnormalise(kernel, sources.columns.row(column), *inverse_norm, of_all);
             }
         }
         let uses = &touched.uses[touched.starts[place] as usize..touched.starts[place + 1] as usize];
         if !uses.is_empty() {
             of_uses.fill(0.0);
             for item in uses {
-                let gradient = &gradients.queries[item.query as usize * stride..][..dim];
+                let gradient = &sources.sequences.row(item.gradient as usize)[..dim];
                 add_scaled(kernel, of_uses, gradient, item.share);
                 let context = contexts.as_ref().map_or(&[][..], |contexts| contexts.row(chunk, row));
                 let product = dot_of_sum(kernel, items.row(chunk, row), context, gradient);

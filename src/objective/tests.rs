@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::info_nce::{InfoNce, LossStats, Scratch};
-use super::score::{Model, Queries};
+use super::encoder::Encoded;
+use super::model::Model;
+use super::term::Asked;
+use super::{LossStats, Objectives, Scratch};
 use crate::config::{BankVectors, Config, layers};
 use crate::context::Batch;
 use crate::context::memory::Fading;
@@ -27,7 +29,13 @@ struct World {
 }
 
 fn world(flags: &[&str]) -> World {
-    let small = ["model.dim=5", "context.length=3", "negatives.bank=8", "negatives.half_life=40"];
+    let small = [
+        "model.dim=5",
+        "context.length=3",
+        "negatives.bank=8",
+        "negatives.half_life=40",
+        "model.learn_temperature=true",
+    ];
     let flags: Vec<String> = small.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
     let config = layers::load(None, std::iter::empty(), &flags).unwrap();
     let mut model = Model::new(&config);
@@ -144,18 +152,14 @@ fn loss(world: &World, model: &Model) -> f64 {
 }
 
 fn take_step(world: &World, model: &mut Model) -> LossStats {
-    let objective = InfoNce {
-        weight: 1.0,
-        repeat: world.config.evaluate.repeat,
-        mask_recent: world.config.negatives.mask_recent,
-        learning_rate: 0.05,
-        learn_popularity: true,
-        learn_temperature: true,
-    };
-    let mut queries = Queries::default();
     let kernel = Kernel::detect();
-    model.queries(kernel, &world.batch, &mut queries);
-    objective.step(kernel, model, &world.batch, &queries, (&world.candidates, &world.bank), &mut Scratch::default())
+    let mut objectives = Objectives::new(&world.config);
+    let (mut asked, mut encoded, mut scratch) = (Asked::default(), Encoded::default(), Scratch::default());
+    objectives.ask(&world.batch, (1, 0), &mut asked);
+    model.encode(kernel, &asked.sequences, &[], &mut encoded);
+    let on = (&asked, &mut encoded);
+    let candidates = (&world.candidates, &world.bank);
+    objectives.step((kernel, (1, 0)), model, &world.batch, on, candidates, &mut scratch)
 }
 
 /// Every number of the model, as (name, value, Adagrad's sum).

@@ -14,22 +14,25 @@
 mod negatives;
 pub mod snapshot;
 pub mod state;
+mod waiting;
 
-use crate::config::{Config, Objective};
+use crate::config::Config;
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{Ranking, Standing};
-use crate::event::{EventCounts, Interaction, Record};
+use crate::event::{EventCounts, Record};
 use crate::kernel::Kernel;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::ledger::Watch;
 use crate::negatives::noise::{Asking, Scene, Seen, Shown};
 use crate::negatives::proposals::{Proposal, proposals};
-use crate::objective::info_nce::{InfoNce, LossStats, Scratch};
-use crate::objective::score::Queries;
+use crate::objective::encoder::{Encoded, LastItems};
+use crate::objective::term::Asked;
+use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
 use state::State;
+use waiting::{Notes, Waiting};
 
 /// A batch is closed, however few events it has, when so many times its size were shown meanwhile.
 const SHOWN_PER_EVENT: usize = 64;
@@ -54,7 +57,6 @@ pub struct Trainer {
     pub state: State,
     kernel: Kernel,
     pool: rayon::ThreadPool,
-    objective: InfoNce,
     seed: u64,
     batch_size: usize,
     batch_span_ms: u64,
@@ -69,49 +71,13 @@ pub struct Trainer {
     streams: Vec<Stream>,
     waiting: Waiting,
     batch: Batch,
-    queries: Queries,
+    asked: Asked,
+    encoded: Encoded,
+    carried: Vec<f32>,
+    last_items: Option<LastItems>,
     candidates: Candidates,
     scratch: Scratch,
-    asked: Asked,
-}
-
-/// What samplers are told of a batch, and of its queries.
-#[derive(Debug, Default)]
-struct Asked {
-    pairs: Vec<(u32, u32)>,
-    last_items: Vec<u32>,
-    users: Vec<u32>,
-    shown: Vec<Shown>,
-}
-
-/// What was read since the last step.
-#[derive(Debug, Default)]
-struct Waiting {
-    events: Vec<Interaction>,
-    /// What users were shown, each with the number of `events` before it.
-    shown: Vec<(usize, Interaction)>,
-    counts: EventCounts,
-    /// Next offset by index of the stream, where it moved.
-    next: Vec<Option<u64>>,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.shown.is_empty()
-    }
-}
-
-impl Asked {
-    /// Takes note of the queries of `batch`.
-    fn note(&mut self, batch: &Batch) {
-        let queries = 0..batch.n_queries();
-        self.last_items.clear();
-        self.last_items.extend(queries.clone().map(|query| batch.context(query)[0]));
-        self.users.clear();
-        self.users.extend(queries.clone().map(|query| batch.user(query)));
-        self.pairs.clear();
-        self.pairs.extend(self.last_items.iter().zip(queries).map(|(before, query)| (*before, batch.positive(query))));
-    }
+    notes: Notes,
 }
 
 impl Trainer {
@@ -124,23 +90,11 @@ impl Trainer {
             .num_threads(config.threads)
             .thread_name(|index| format!("compute-{index}"))
             .build()?;
-        let weight = match &config.objective {
-            Objective::Name(_) => 1.0,
-            Objective::List(terms) => terms[0].weight,
-        };
         let popularity = PopularityOrder::new(&state.frequencies);
         Ok(Self {
             state,
             kernel: Kernel::detect(),
             pool,
-            objective: InfoNce {
-                weight: weight as f32,
-                repeat: config.evaluate.repeat,
-                mask_recent: config.negatives.mask_recent,
-                learning_rate: config.train.learning_rate as f32,
-                learn_popularity: config.model.learn_popularity,
-                learn_temperature: config.model.learn_temperature,
-            },
             seed: config.seed,
             batch_size: config.train.batch,
             batch_span_ms: config.train.batch_span_ms,
@@ -155,10 +109,13 @@ impl Trainer {
             streams: Vec::new(),
             waiting: Waiting::default(),
             batch: Batch::default(),
-            queries: Queries::default(),
+            asked: Asked::default(),
+            encoded: Encoded::default(),
+            carried: Vec::new(),
+            last_items: config.evaluate.last_item.then(LastItems::default),
             candidates: Candidates::default(),
             scratch: Scratch::default(),
-            asked: Asked::default(),
+            notes: Notes::default(),
         })
     }
 
@@ -241,47 +198,35 @@ impl Trainer {
     }
 
     fn step(&mut self) -> StepReport {
+        let n_known = self.state.items.len();
+        let first_event = self.state.events.used;
+        self.capture(first_event);
         let Self {
             state,
             kernel,
             pool,
-            objective,
             batch,
             asked,
-            queries,
+            encoded,
+            carried,
+            last_items,
             candidates,
             scratch,
+            notes,
             waiting,
             popularity,
             ranking,
             ..
         } = self;
-        let n_known = state.items.len();
-        let first_event = state.events.used;
-        batch.clear(first_event);
-        asked.shown.clear();
-        let mut shown = waiting.shown.iter().peekable();
-        for (place, event) in waiting.events.iter().enumerate() {
-            while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
-                asked.shown.extend(state.show(shown));
-            }
-            let item = state.add_item(&event.item);
-            let n_users = state.users.ids.len();
-            state.users.capture(batch, &event.user, item, event.timestamp);
-            if state.users.ids.len() > n_users {
-                state.model.add_user(&event.user);
-            }
-            if !self.exposure_kinds.is_empty() {
-                asked.shown.push(Shown { user: batch.users[place], item, chosen: true });
-            }
-        }
-        asked.shown.extend(shown.filter_map(|(_, shown)| state.show(shown)));
         if !state.noise.terms.is_empty() {
-            asked.note(batch);
+            notes.note(batch);
         }
         let last_shown = waiting.shown.last().map_or(0, |(_, shown)| shown.timestamp);
         let (seed, share, repeat) = (self.seed, self.share, self.repeat);
         let (ledger_share, mask_recent) = (self.ledger_share, self.mask_recent);
+        let random = (seed, state.steps);
+        state.objectives.ask(batch, random, asked);
+        state.model.carry(*kernel, batch, asked.longest, carried);
         let report = pool.install(|| {
             let standing = Standing {
                 model: &state.model,
@@ -291,6 +236,7 @@ impl Trainer {
                 users: &state.users,
                 n_known,
                 repeat,
+                repetition: repeat && last_items.is_none(),
             };
             let chosen = (0..batch.n_queries()).filter(|query| {
                 is_chosen(seed, "evaluate", first_event + u64::from(batch.with_context[*query]), share)
@@ -298,37 +244,39 @@ impl Trainer {
             ranking.prepare(*kernel, standing, batch, chosen);
 
             // Ranking reads the model, and the rest moves everything but the model.
-            let State { model, frequencies, live, noise, occurrences, last_event, bank, items, steps, .. } =
-                &mut *state;
+            let State { model, frequencies, live, noise, occurrences, last_event, bank, items, .. } = &mut *state;
             let trains = batch.n_queries() >= 2;
-            let positives = batch.with_context.iter().map(|event| batch.items[*event as usize]);
-            let (bank, random) = (&*bank, (seed, *steps));
+            let positives = || asked.positives.iter().copied();
+            let bank = &*bank;
             let (ranked, ()) = rayon::join(
                 || {
-                    model.queries(*kernel, batch, queries);
-                    ranking.rank(*kernel, model, queries)
+                    model.encode(*kernel, &asked.sequences, carried, encoded);
+                    match last_items {
+                        Some(last_items) => ranking.rank(*kernel, model, last_items.encode(*kernel, model, batch)),
+                        None => ranking.rank(*kernel, model, encoded),
+                    }
                 },
                 || {
                     popularity.add(frequencies, items.len(), &batch.items);
                     live.observe(&batch.items);
                     let scene = Scene { frequencies, live, vectors: model };
-                    noise.observe(scene, Seen { items: &batch.items, pairs: &asked.pairs, shown: &asked.shown });
+                    noise.observe(scene, Seen { items: &batch.items, pairs: &notes.pairs, shown: &notes.shown });
                     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
                         occurrences[*item as usize] += 1;
                         last_event[*item as usize] = *timestamp;
                     }
                     if trains && !noise.depends_on_queries() {
-                        candidates.gather(positives.clone(), bank, noise, scene, Asking::default(), random);
+                        candidates.gather(positives(), bank, noise, scene, Asking::default(), random);
                     }
                 },
             );
             if trains && noise.depends_on_queries() {
                 let scene = Scene { frequencies, live, vectors: &*model };
                 let stride = model.stride();
-                let queries = queries.unit.view().to_slice().expect("standard layout");
-                let Asked { last_items, users, .. } = &*asked;
+                let queries = encoded.unit.rows(0..batch.n_queries()).to_slice().expect("standard layout");
+                let Notes { last_items, users, .. } = &*notes;
                 let asking = Asking { last_items, users, queries, stride, others: &[] };
-                candidates.gather(positives, bank, noise, scene, asking, random);
+                candidates.gather(positives(), bank, noise, scene, asking, random);
             }
             state.tally.add(first_event, &ranked);
             let end = first_event + batch.len() as u64;
@@ -354,7 +302,9 @@ impl Trainer {
             state.ledger.judge(first_event, &batch.users, &batch.items);
             let mut loss = LossStats::default();
             if trains {
-                loss = objective.step(*kernel, &mut state.model, batch, queries, (candidates, &state.bank), scratch);
+                let State { objectives, model, bank, .. } = &mut *state;
+                let on = (&*asked, &mut *encoded);
+                loss = objectives.step((*kernel, random), model, batch, on, (candidates, bank), scratch);
             }
             state.bank.push(&batch.items, &state.model);
             StepReport {
@@ -368,11 +318,37 @@ impl Trainer {
         state.steps += 1;
         if report.loss.queries > 0 {
             state.last_loss = (report.loss.loss, report.loss.information_bound);
+            state.last_parts.clear();
+            state.last_parts.extend_from_slice(scratch.losses());
         }
         waiting.events.clear();
         waiting.shown.clear();
         self.settle();
         report
+    }
+
+    /// The batch of what waits: each event with the past of its user, and the rows of whoever and whatever is new.
+    fn capture(&mut self, first_event: u64) {
+        let Self { state, batch, notes, waiting, .. } = self;
+        batch.clear(first_event);
+        notes.shown.clear();
+        let mut shown = waiting.shown.iter().peekable();
+        for (place, event) in waiting.events.iter().enumerate() {
+            while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
+                notes.shown.extend(state.show(shown));
+            }
+            let item = state.add_item(&event.item);
+            let n_users = state.users.ids.len();
+            state.users.capture(batch, &event.user, item, event.timestamp);
+            batch.kinds.push(event.kind.clone());
+            if state.users.ids.len() > n_users {
+                state.model.add_user(&event.user);
+            }
+            if !self.exposure_kinds.is_empty() {
+                notes.shown.push(Shown { user: batch.users[place], item, chosen: true });
+            }
+        }
+        notes.shown.extend(shown.filter_map(|(_, shown)| state.show(shown)));
     }
 
     /// Makes what was read part of the state.

@@ -1,4 +1,5 @@
-//! What negatives are drawn from, to a checkpoint and back: the bank, the live items, the samplers, the ledger.
+//! What negatives are drawn from, to a checkpoint and back: the bank, the live items, the samplers, the ledger; and what
+//! objectives keep besides their numbers.
 
 use std::io::Write;
 use std::path::Path;
@@ -31,6 +32,7 @@ pub(super) fn save(draft: &mut Draft<'_>, state: &State) -> Result<(), Checkpoin
     let mut saved = Saved::default();
     saved.within("live", |saved| state.live.save(saved));
     saved.within("noise", |saved| state.noise.save(saved));
+    saved.within("objective", |saved| state.objectives.save(saved));
     save_arrays(draft, &saved)?;
     draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&state.ledger)?)?))
 }
@@ -129,6 +131,7 @@ pub(super) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     let State { frequencies, live, noise, model, .. } = state;
     let scene = Scene { frequencies, live, vectors: &*model };
     saved.within("noise", |saved| noise.restore(scene, saved)).map_err(refused)?;
+    saved.within("objective", |saved| state.objectives.restore(n_items, saved)).map_err(refused)?;
 
     let text = std::fs::read(path.join(LEDGER)).map_err(|error| damaged(LEDGER, &error.to_string()))?;
     let ledger: Ledger = serde_json::from_slice(&text).map_err(|error| damaged(LEDGER, &error.to_string()))?;

@@ -11,6 +11,7 @@
 //! | `ledger.json` | the negatives that are being watched, and those that turned out false |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -30,7 +31,9 @@ use crate::context::memory::Remembered;
 use crate::context::users::{User, Users};
 use crate::evaluate::tally::Tally;
 use crate::negatives::frequency::{Fading, Frequencies};
-use crate::objective::score::Model;
+use crate::objective::Objectives;
+use crate::objective::model::Model;
+use crate::objective::term::TermLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
 use crate::table::ids::Ids;
 use crate::table::rows::Rows;
@@ -48,6 +51,8 @@ struct Worker {
     frequency_scales: Vec<[f64; 2]>,
     frequency_evidence: Vec<f64>,
     last_loss: (f64, f64),
+    #[serde(default)]
+    last_parts: Vec<TermLoss>,
     evaluation: Tally,
 }
 
@@ -68,6 +73,7 @@ pub fn save(
         last_event,
         users,
         model,
+        objectives,
         frequencies,
         live: _,
         noise: _,
@@ -76,18 +82,20 @@ pub fn save(
         tally,
         steps,
         last_loss,
+        last_parts,
         events,
         positions,
     } = state;
     save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
     save_item_state(&mut draft, model, frequencies)?;
     save_users(&mut draft, users, model)?;
-    save_numbers(&mut draft, model)?;
+    save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
     let worker = Worker {
         frequency_scales: frequencies.fadings().iter().map(Fading::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         last_loss: *last_loss,
+        last_parts: last_parts.clone(),
         evaluation: tally.clone(),
     };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
@@ -126,26 +134,33 @@ fn save_items(
 ) -> Result<(), CheckpointError> {
     let dim = model.dim();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let fields = vec![
+    let mut fields = vec![
         Field::new("item_id", DataType::Utf8, false),
         vector_field("embedding", dim),
         Field::new("log_frequency", DataType::Float32, false),
         Field::new("count", DataType::UInt64, false),
         Field::new("last_event", time, false),
     ];
+    if model.biases.is_some() {
+        fields.push(Field::new("bias", DataType::Float32, false));
+    }
     columns::write(draft, ITEMS, fields, items.len(), Layout::Published, |range| {
         let mut embeddings = vec![0.0; range.len() * dim];
         for (item, out) in range.clone().zip(embeddings.chunks_exact_mut(dim)) {
             model.served(item, out);
         }
         let times = TimestampMillisecondArray::from(last_event[range.clone()].to_vec()).with_timezone("UTC");
-        vec![
+        let mut columns: Vec<ArrayRef> = vec![
             text(range.clone().map(|item| items.name(item as u32))),
             vectors(embeddings, dim),
             numbers::<Float32Type>(range.clone().map(|item| frequencies.log_frequency(item as u32))),
-            numbers::<UInt64Type>(occurrences[range].iter().copied()),
+            numbers::<UInt64Type>(occurrences[range.clone()].iter().copied()),
             Arc::new(times),
-        ]
+        ];
+        if model.biases.is_some() {
+            columns.push(numbers::<Float32Type>(range.map(|item| model.bias(item))));
+        }
+        columns
     })
 }
 
@@ -161,10 +176,9 @@ fn frequency_column(index: usize) -> String {
 }
 
 fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
-    let tables: Vec<(&str, &TrainedRows)> = [("item", Some(&model.items)), ("context", model.contexts.as_ref())]
-        .into_iter()
-        .filter_map(|(name, table)| table.map(|table| (name, table)))
-        .collect();
+    let all = [("item", Some(&model.items)), ("context", model.contexts.as_ref()), ("bias", model.biases.as_ref())];
+    let tables: Vec<(&str, &TrainedRows)> =
+        all.into_iter().filter_map(|(name, table)| table.map(|table| (name, table))).collect();
     let counts = frequencies.fadings();
     let mut fields: Vec<Field> =
         (0..counts.len()).map(|index| Field::new(frequency_column(index), DataType::Float64, false)).collect();
@@ -197,6 +211,9 @@ fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(),
     if let Some(table) = &model.users {
         fields.extend([vector_field("user", table.values.dim()), vector_field("user_sums", table.sums.dim())]);
     }
+    if model.unit.is_some() {
+        fields.push(vector_field("state", model.dim()));
+    }
     columns::write(draft, USERS, fields, users.users.len(), Layout::Internal, |range| {
         let rows = &users.users[range.clone()];
         let mut columns = vec![
@@ -210,29 +227,18 @@ fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(),
             lists::<UInt32Type, _>(rows.iter().map(|user| user.own.iter().copied())),
         ];
         if let Some(table) = &model.users {
-            columns.extend([slice_of(&table.values, range.clone()), slice_of(&table.sums, range)]);
+            columns.extend([slice_of(&table.values, range.clone()), slice_of(&table.sums, range.clone())]);
+        }
+        if model.unit.is_some() {
+            columns.push(slice_of(&model.carried, range));
         }
         columns
     })
 }
 
-/// The learned numbers that belong to no row, by name.
-fn named_numbers(model: &mut Model) -> [(&'static str, &mut Parameters); 4] {
-    [
-        ("position_weights", &mut model.position_weights),
-        ("popularity", &mut model.popularity),
-        ("temperature", &mut model.temperature),
-        ("repetition", &mut model.repetition.parameters),
-    ]
-}
-
-fn save_numbers(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointError> {
-    let named = [
-        ("position_weights", &model.position_weights),
-        ("popularity", &model.popularity),
-        ("temperature", &model.temperature),
-        ("repetition", &model.repetition.parameters),
-    ];
+fn save_numbers(draft: &mut Draft<'_>, model: &Model, objectives: &Objectives) -> Result<(), CheckpointError> {
+    let mut named = model.numbers();
+    named.extend(objectives.numbers());
     let fields = vec![
         Field::new("name", DataType::Utf8, false),
         list_field::<Float32Type>("values"),
@@ -240,7 +246,7 @@ fn save_numbers(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointEr
     ];
     columns::write(draft, NUMBERS, fields, named.len(), Layout::Internal, |range| {
         vec![
-            text(named[range.clone()].iter().map(|(name, _)| *name)),
+            text(named[range.clone()].iter().map(|(name, _)| name.as_str())),
             lists::<Float32Type, _>(named[range.clone()].iter().map(|(_, numbers)| numbers.values.iter().copied())),
             lists::<Float32Type, _>(named[range].iter().map(|(_, numbers)| numbers.sums.iter().copied())),
         ]
@@ -273,7 +279,8 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     }
 
     let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.fadings().len()];
-    let mut tables = [("item", Some(&mut state.model.items)), ("context", state.model.contexts.as_mut())];
+    let Model { items, contexts, biases, .. } = &mut state.model;
+    let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {
         for (index, counts) in counts.iter_mut().enumerate() {
             counts.extend_from_slice(slice.numbers::<Float64Type>(&frequency_column(index))?);
@@ -312,6 +319,11 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         if let Some(table) = &mut state.model.users {
             read_rows(slice, "user", table)?;
         }
+        if state.model.unit.is_some() {
+            let dim = state.model.dim();
+            let states = slice.vectors("state", dim)?.chunks_exact(dim);
+            states.for_each(|numbers| state.model.carried.push(|row| row.copy_from_slice(numbers)));
+        }
         Ok(())
     })?;
     let within = |item: &u32| (*item as usize) < n_items;
@@ -324,31 +336,31 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(USERS, "users are twice, or refer to items that are not there"));
     }
 
-    let mut found = 0;
+    let mut named: BTreeMap<String, (Vec<f32>, Vec<f32>)> = BTreeMap::new();
     columns::read(path, NUMBERS, |slice| {
         let names = slice.text("name")?;
         let (values, sums) = (slice.lists::<Float32Type>("values")?, slice.lists::<Float32Type>("sums")?);
         for row in 0..slice.len() {
-            for (name, numbers) in named_numbers(&mut state.model) {
-                if name == names.value(row) && numbers.values.len() == values.row(row).len() {
-                    *numbers = Parameters { values: values.row(row).to_vec(), sums: sums.row(row).to_vec() };
-                    found += 1;
-                }
-            }
+            named.insert(names.value(row).to_owned(), (values.row(row).to_vec(), sums.row(row).to_vec()));
         }
         Ok(())
     })?;
-    if found != named_numbers(&mut state.model).len() {
-        return Err(damaged(NUMBERS, "numbers are missing or of another length"));
+    let State { model, objectives, .. } = &mut state;
+    for (name, numbers) in model.numbers_mut().into_iter().chain(objectives.numbers_mut()) {
+        let (values, sums) = named.remove(&name).ok_or_else(|| damaged(NUMBERS, &format!("'{name}' is missing")))?;
+        if [values.len(), sums.len()] != [numbers.values.len(); 2] {
+            return Err(damaged(NUMBERS, &format!("'{name}' is of another length")));
+        }
+        *numbers = Parameters { values, sums };
     }
 
     let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;
     let worker: Worker = serde_json::from_slice(&text).map_err(|error| damaged(WORKER, &error.to_string()))?;
 
-    let Worker { frequency_scales: scales, frequency_evidence: evidence, last_loss, evaluation } = worker;
+    let Worker { frequency_scales: scales, frequency_evidence: evidence, last_loss, last_parts, evaluation } = worker;
     let frequencies = Frequencies::from_parts(config.negatives.half_life.events(), &scales, counts, &evidence);
     state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
-    (state.users, state.tally, state.last_loss) = (users, evaluation, last_loss);
+    (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
     (state.steps, state.events) = (manifest.step, manifest.events);
     state.positions = manifest.positions.clone();
     negatives::load(config, path, &mut state)?;

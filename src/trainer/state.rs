@@ -12,7 +12,9 @@ use crate::negatives::ledger::Ledger;
 use crate::negatives::live::LiveItems;
 use crate::negatives::noise::mix::NoiseMix;
 use crate::negatives::noise::{Scene, Shown};
-use crate::objective::score::Model;
+use crate::objective::Objectives;
+use crate::objective::model::Model;
+use crate::objective::term::TermLoss;
 use crate::position::Positions;
 use crate::table::ids::Ids;
 
@@ -27,8 +29,10 @@ pub struct State {
     pub last_event: Vec<i64>,
     /// The users and their pasts.
     pub users: Users,
-    /// Every learned number.
+    /// Every learned number of the score.
     pub model: Model,
+    /// What the model is trained to do, and what is learnt for that besides.
+    pub objectives: Objectives,
     /// q̂.
     pub frequencies: Frequencies,
     /// Which items can be drawn as noise.
@@ -45,6 +49,8 @@ pub struct State {
     pub steps: u64,
     /// Loss and bound on information of the newest step that trained, in nats.
     pub last_loss: (f64, f64),
+    /// How each part of the objectives did in that step.
+    pub last_parts: Vec<TermLoss>,
     /// Events by what became of them.
     pub events: EventCounts,
     /// Where the sources stand.
@@ -61,6 +67,7 @@ impl State {
             last_event: Vec::new(),
             users: Users::new(retention(config)),
             model: Model::new(config),
+            objectives: Objectives::new(config),
             frequencies: Frequencies::new(negatives.half_life.events()),
             live: LiveItems::new(horizon(config)),
             noise: NoiseMix::new(&negatives.noise.terms()),
@@ -69,6 +76,7 @@ impl State {
             tally: Tally::new(0),
             steps: 0,
             last_loss: (0.0, 0.0),
+            last_parts: Vec::new(),
             events: EventCounts::default(),
             positions: Positions::default(),
         }

@@ -11,7 +11,7 @@ use crate::kernel::aligned::Aligned;
 use crate::kernel::dots::{Consumer, for_rows, pack};
 use crate::kernel::exp::exp;
 use crate::kernel::products::{add_columns, add_rows};
-use crate::kernel::rows::{dot, prefetch_second_level, prefetch_to_write};
+use crate::kernel::rows::{prefetch_second_level, prefetch_to_write};
 use crate::kernel::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Blocks of queries in a tile. More of them go over the candidate gradients less often, but hold more weights.
@@ -35,16 +35,18 @@ pub(super) struct Workspace {
     pub(super) losses: Vec<f64>,
     pub(super) slope: f64,
     pub(super) inverse_temperature: f64,
-    first_pair: usize,
+    pub(super) first_pair: usize,
     /// Whether `candidate_gradients` still holds those of the batch before.
-    stale: bool,
+    pub(super) stale: bool,
     /// Blocks × stride: the queries, a lane each.
     packed: Aligned<Lanes>,
     /// stride/LANES × queries: the queries, each as it is, by slabs of LANES dimensions, and times what their weights and
     /// 1/τ come to.
     slabs: Aligned<Lanes>,
     /// N × BLOCKS: by chunk, in it by block, in that by candidate.
-    weights: Aligned<Lanes>,
+    pub(super) weights: Aligned<Lanes>,
+    /// N: sums of the weights of each candidate, by [`super::any`].
+    pub(super) columns: Vec<f32>,
     /// Chunks × BLOCKS: what the weights of a chunk are relative to.
     largest: Vec<Lanes>,
     /// Queries (whole blocks) × stride: their gradients, before they are divided by the sums.
@@ -115,7 +117,6 @@ impl Workspace {
     ) {
         self.pairs.gather(problem, queries.clone(), problem.bias.len().div_ceil(CHUNK));
         run_tile(kernel.isa, problem, queries, self, query_gradients);
-        self.stale = false;
     }
 }
 
@@ -176,8 +177,9 @@ fn tile<const FMA: bool, const ROWS: usize>(
         let slope = problem.slope[problem.positives[query] as usize];
         let above = f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane]);
         group.losses.push(above + f64::from(sum).ln());
-        group.slope += f64::from(problem.scale) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
-        factors[block][lane] = problem.scale / sum;
+        group.slope +=
+            f64::from(problem.weight(query)) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
+        factors[block][lane] = problem.weight(query) / sum;
     }
     finish_queries(problem, &queries, &factors, group, query_gradients);
     second_pass::<FMA, ROWS>(problem, &queries, n_blocks, &found, &factors, group);
@@ -293,27 +295,15 @@ fn finish_queries(
 ) {
     let stride = problem.queries.ncols();
     let candidates = problem.candidates.as_slice().expect("standard layout");
-    let query_rows = &problem.queries.as_slice().expect("standard layout")[queries.start * stride..];
     for (place, gradient) in query_gradients.chunks_exact_mut(stride).enumerate() {
         let (block, lane) = (place / LANES, place % LANES);
-        let query = &query_rows[place * stride..][..stride];
         let positive = &candidates[problem.positives[queries.start + place] as usize * stride..][..stride];
         let sums = &group.sums[place * stride..][..stride];
-        let factor = factors[block][lane];
+        let (factor, weight) = (factors[block][lane], problem.weight(queries.start + place));
         for (gradient, (sum, positive)) in gradient.iter_mut().zip(sums.iter().zip(positive)) {
-            *gradient = sum * factor - problem.scale * positive;
+            *gradient = sum * factor - weight * positive;
         }
-        let along = dot(gradient, query);
-        group.inverse_temperature += f64::from(along);
-        let inverse_norm = problem.query_inverse_norms.get(place + queries.start);
-        let (factor, along) = match inverse_norm {
-            // The gradient of a direction is what is left of it across that direction, over the length.
-            Some(inverse_norm) => (problem.inverse_temperature * inverse_norm, along),
-            None => (problem.inverse_temperature, 0.0),
-        };
-        for (gradient, query) in gradient.iter_mut().zip(query) {
-            *gradient = (*gradient - along * query) * factor;
-        }
+        group.inverse_temperature += problem.back_to_vector(queries.start + place, gradient);
     }
 }
 

@@ -1,0 +1,208 @@
+//! The model's numbers: rows of items and users, and the few that belong to no row.
+
+use super::gru;
+use super::repetition::Repetition;
+use crate::config::{Config, Encoder, Likeness, ObjectiveKind, OptimizerKind};
+use crate::kernel::rows::inverse_norm;
+use crate::kernel::{Kernel, LANES};
+use crate::negatives::Vectors;
+use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
+use crate::table::rows::{Rows, stable_hash, start};
+
+/// Every learned number of the score; what only an objective needs is that objective's.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Rows of the items, as candidates and in the context.
+    pub items: TrainedRows,
+    /// A second row for an item's role in the context.
+    pub contexts: Option<TrainedRows>,
+    /// Rows of the users.
+    pub users: Option<TrainedRows>,
+    /// b_c, a number for each item, where an objective learns it (`nce`).
+    pub biases: Option<TrainedRows>,
+    /// Logarithm of the weight of the k-th newest item.
+    pub position_weights: Parameters,
+    /// The weights of the recurrent unit, where that makes the queries.
+    pub unit: Option<Parameters>,
+    /// The state that each user carries, where there is such a unit: what it knows of the items before the context.
+    pub carried: Rows,
+    /// W_k, dim × dim by rows, where an objective learns them (`cpc`); the first makes the query.
+    pub transforms: Vec<Parameters>,
+    /// β.
+    pub popularity: Parameters,
+    /// log(1/τ).
+    pub temperature: Parameters,
+    /// The logarithm of what unnormalised scores are divided by (`nce`); the same for all items, so no ranking needs it.
+    pub normaliser: Parameters,
+    /// ρ.
+    pub repetition: Repetition,
+    /// 1/norm of each item row (1 where the likeness is the dot product).
+    pub inverse_norms: Vec<f32>,
+    likeness: Likeness,
+    seed: u64,
+    start_scale: f32,
+}
+
+impl Vectors for Model {
+    fn dim(&self) -> usize {
+        self.dim()
+    }
+
+    fn vector(&self, item: u32, out: &mut [f32]) {
+        self.served(item as usize, out);
+    }
+
+    fn inverse_temperature(&self) -> f32 {
+        self.inverse_temperature()
+    }
+
+    fn beta(&self) -> f32 {
+        self.beta()
+    }
+}
+
+impl Model {
+    /// No rows yet; the few other numbers at their starting values.
+    pub fn new(config: &Config) -> Self {
+        let dim = config.model.dim;
+        let optimizer = match config.train.optimizer {
+            OptimizerKind::Adagrad => Optimizer::Adagrad,
+            OptimizerKind::RowwiseAdagrad => Optimizer::RowwiseAdagrad,
+        };
+        let rows = |wanted: bool, dim: usize| wanted.then(|| TrainedRows::new(dim, optimizer));
+        let objectives = config.objective.terms();
+        let identity = || Parameters::new((0..dim * dim).map(|place| f32::from(place % (dim + 1) == 0)).collect());
+        let steps = objectives.iter().filter(|term| term.kind == ObjectiveKind::Cpc).map(|term| term.steps()).max();
+        Self {
+            items: TrainedRows::new(dim, optimizer),
+            contexts: rows(config.context.context_rows, dim),
+            users: rows(config.context.user_row, dim),
+            biases: rows(objectives.iter().any(|term| term.kind == ObjectiveKind::Nce), 1),
+            position_weights: Parameters::new((0..config.context.length).map(|k| k as f32 * 0.8f32.ln()).collect()),
+            unit: (config.context.encoder == Encoder::Gru)
+                .then(|| Parameters::new(gru::start(dim, stable_hash(config.seed, &["unit"])))),
+            carried: Rows::new(dim),
+            transforms: (0..steps.unwrap_or(0)).map(|_| identity()).collect(),
+            popularity: Parameters::new(vec![config.model.popularity_start as f32]),
+            temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
+            normaliser: Parameters::new(vec![0.0]),
+            repetition: Repetition::default(),
+            inverse_norms: Vec::new(),
+            likeness: config.model.likeness,
+            seed: config.seed,
+            start_scale: config.model.start_scale as f32,
+        }
+    }
+
+    /// Dimensions of an embedding.
+    pub fn dim(&self) -> usize {
+        self.items.values.dim()
+    }
+
+    /// Length of a row in a padded matrix.
+    pub fn stride(&self) -> usize {
+        self.dim().next_multiple_of(LANES)
+    }
+
+    /// β.
+    pub fn beta(&self) -> f32 {
+        self.popularity.values[0]
+    }
+
+    /// 1/τ.
+    pub fn inverse_temperature(&self) -> f32 {
+        self.temperature.values[0].exp()
+    }
+
+    /// b_c of `item`; 0 where there are none.
+    pub fn bias(&self, item: usize) -> f32 {
+        self.biases.as_ref().map_or(0.0, |biases| biases.values.row(item)[0])
+    }
+
+    /// Adds the rows of a new item.
+    pub fn add_item(&mut self, name: &str) {
+        let (seed, scale) = (self.seed, self.start_scale);
+        self.items.push(|row| start(row, seed, "item", name, scale));
+        if let Some(contexts) = &mut self.contexts {
+            contexts.push(|row| start(row, seed, "context", name, scale));
+        }
+        if let Some(biases) = &mut self.biases {
+            biases.push(|row| row.fill(0.0));
+        }
+        self.inverse_norms.push(1.0);
+        self.refresh_norm(self.items.values.len() - 1);
+    }
+
+    /// Adds the row of a new user, where users have rows.
+    pub fn add_user(&mut self, name: &str) {
+        let (seed, scale) = (self.seed, self.start_scale);
+        if self.unit.is_some() {
+            self.carried.push(|row| row.fill(0.0));
+        }
+        if let Some(users) = &mut self.users {
+            users.push(|row| start(row, seed, "user", name, scale));
+        }
+    }
+
+    /// Whether the likeness is the cosine.
+    pub fn is_cosine(&self) -> bool {
+        self.likeness == Likeness::Cosine
+    }
+
+    fn refresh_norm(&mut self, item: usize) {
+        if self.is_cosine() {
+            self.inverse_norms[item] = inverse_norm(self.items.values.row(item));
+        }
+    }
+
+    /// Makes all of [`Self::inverse_norms`] anew.
+    pub fn refresh_all_norms(&mut self) {
+        self.inverse_norms = vec![1.0; self.items.values.len()];
+        (0..self.items.values.len()).for_each(|item| self.refresh_norm(item));
+    }
+
+    /// The vector of `item` as an index serves it: divided by its norm where the likeness is the cosine.
+    pub fn served(&self, item: usize, out: &mut [f32]) {
+        let scale = self.inverse_norms[item];
+        out.iter_mut().zip(self.items.values.row(item)).for_each(|(out, number)| *out = number * scale);
+    }
+
+    /// The numbers that belong to no row, by name.
+    pub fn numbers(&self) -> Vec<(String, &Parameters)> {
+        let Self { position_weights, popularity, temperature, normaliser, repetition, transforms, unit, .. } = self;
+        let fixed = [
+            ("position_weights", position_weights),
+            ("popularity", popularity),
+            ("temperature", temperature),
+            ("normaliser", normaliser),
+            ("repetition", &repetition.parameters),
+        ];
+        let transforms = transforms.iter().enumerate().map(|(k, numbers)| (transform_name(k), numbers));
+        let unit = unit.iter().map(|numbers| ("unit".to_owned(), numbers));
+        fixed.into_iter().map(|(name, numbers)| (name.to_owned(), numbers)).chain(transforms).chain(unit).collect()
+    }
+
+    /// The same, to be filled in.
+    pub fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
+        let Self { position_weights, popularity, temperature, normaliser, repetition, transforms, unit, .. } = self;
+        let fixed = [
+            ("position_weights", position_weights),
+            ("popularity", popularity),
+            ("temperature", temperature),
+            ("normaliser", normaliser),
+            ("repetition", &mut repetition.parameters),
+        ];
+        let transforms = transforms.iter_mut().enumerate().map(|(k, numbers)| (transform_name(k), numbers));
+        let unit = unit.iter_mut().map(|numbers| ("unit".to_owned(), numbers));
+        fixed.into_iter().map(|(name, numbers)| (name.to_owned(), numbers)).chain(transforms).chain(unit).collect()
+    }
+
+    /// Moves b_c of `item` against `gradient`; whether it is still finite.
+    pub fn move_bias(&mut self, kernel: Kernel, item: u32, gradient: f32, rate: f32) -> bool {
+        self.biases.as_mut().is_none_or(|biases| !biases.step(kernel, item as usize, &[gradient], rate).is_nan())
+    }
+}
+
+fn transform_name(k: usize) -> String {
+    format!("transform {}", k + 1)
+}
