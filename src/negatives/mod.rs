@@ -12,6 +12,7 @@ pub mod live;
 pub mod noise;
 pub mod proposals;
 pub mod saved;
+pub mod sketch;
 
 /// The items' vectors, as samplers see them.
 pub trait Vectors: Sync + std::fmt::Debug {

@@ -24,20 +24,11 @@ use rand_pcg::Pcg64Mcg;
 use super::classes::{Classes, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::negatives::sketch::Rows;
 
 /// Live items that are looked at again for each event, besides its own: n of them in n events, as often as the
 /// average item comes by itself.
 pub const LOOKS_PER_EVENT: usize = 1;
-
-/// 2⁶⁴/φ, the step between the rows' seeds.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Spreads whole numbers evenly (the finaliser of SplitMix64): always alike, unlike the standard library's.
-fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
-}
 
 /// Sixteen bytes, as where an item's buckets are is what looking at it costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -52,10 +43,8 @@ struct Bucket {
 /// Draws by the inverse of the mean gap.
 #[derive(Debug)]
 pub struct Interval {
-    width: usize,
     rate: f32,
-    /// By row of the sketch.
-    seeds: Vec<u64>,
+    rows: Rows,
     /// Row after row.
     buckets: Vec<Bucket>,
     /// Events so far; the newest is number `now`.
@@ -71,12 +60,11 @@ pub struct Interval {
 impl Interval {
     /// A sketch of `rows` rows of `width` buckets each, whose averages move by `rate` with each gap.
     pub fn new(width: usize, rows: usize, rate: f64) -> Self {
-        let (width, rows) = (width.max(1), rows.max(1));
+        let rows = Rows::new(width, rows);
         Self {
-            width,
             rate: rate.clamp(0.0, 1.0) as f32,
-            seeds: (1..=rows as u64).map(|row| mix(row.wrapping_mul(GOLDEN))).collect(),
-            buckets: vec![Bucket::default(); width * rows],
+            buckets: vec![Bucket::default(); rows.cells()],
+            rows,
             now: 0.0,
             cursor: 0,
             classes: Classes::default(),
@@ -85,26 +73,19 @@ impl Interval {
         }
     }
 
-    /// Where the bucket of `item` in `row` is.
-    fn place(&self, row: usize, item: u32) -> usize {
-        let hash = mix(self.seeds[row] ^ u64::from(item));
-        row * self.width + ((u128::from(hash) * self.width as u128) >> 64) as usize
-    }
-
     /// Estimated mean gap of `item` at present, in events; 1 at least.
     pub fn gap(&self, item: u32) -> f64 {
-        let of = |row| {
-            let Bucket { last, gap, .. } = self.buckets[self.place(row, item)];
+        let of = |place: usize| {
+            let Bucket { last, gap, .. } = self.buckets[place];
             f64::from(gap).max(self.now - last)
         };
-        (0..self.seeds.len()).map(of).fold(1.0, f64::max)
+        self.rows.places(u64::from(item)).map(of).fold(1.0, f64::max)
     }
 
     /// One event; `first` stands for the first gap of a bucket.
     fn visit(&mut self, item: u32, first: f64) {
         self.now += 1.0;
-        for row in 0..self.seeds.len() {
-            let place = self.place(row, item);
+        for place in self.rows.places(u64::from(item)) {
             let bucket = &mut self.buckets[place];
             let gap = if bucket.visits == 0 { first } else { self.now - bucket.last };
             bucket.visits = bucket.visits.saturating_add(1);
