@@ -10,6 +10,7 @@
 //! [`repetition`] the term ρ, and [`info_nce`] the loss: `problem` lays out what the kernel is given, [`crate::kernel`]
 //! does the dense arithmetic, and `scatter` brings its gradients back to the rows.
 
+pub mod i2i;
 pub mod info_nce;
 mod problem;
 pub mod repetition;
