@@ -134,6 +134,14 @@ pub struct Synth {
     /// Events from an item's birth to its end.
     #[arg(long, value_name = "N", default_value_t = crate::synth::SynthConfig::default().lifetime)]
     pub lifetime: u64,
+    /// Share of users who follow several interests at once, click by click within a session.
+    #[arg(long, value_name = "SHARE", default_value_t = crate::synth::SynthConfig::default().interleave, value_parser = share)]
+    pub interleave: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{share} is not between 0 and 1")) }
 }
 
 /// Options of `neighbors`.

@@ -9,9 +9,10 @@ use crate::synth::{Synth, SynthConfig};
 pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
     super::check_file("--output", &options.output)?;
     let around = Surroundings::set_up(config)?;
-    let Options { events, output, users, items, topics, lifetime } = options;
+    let Options { events, output, users, items, topics, lifetime, interleave } = options;
+    let seed = config.seed;
     let mut synth =
-        Synth::new(SynthConfig { seed: config.seed, users, items, topics, lifetime, ..SynthConfig::default() });
+        Synth::new(SynthConfig { seed, users, items, topics, lifetime, interleave, ..SynthConfig::default() });
     let bar = around.bar(events, "events");
     let stop = around.stop.clone();
     write_parquet(&mut synth, events, &output, |written| {

@@ -8,6 +8,7 @@
 //! | topics | an item belongs to one topic and carries its name (`jazz-0017`); some topics are larger than others |
 //! | sessions | a session stays mostly in one topic; the sessions of many users interleave |
 //! | tastes | a user has one to three favourite topics, and now and then one of them changes |
+//! | several interests at once | for a share of the users, if asked ([`SynthConfig::interleave`]): each click of a session is about any of three favourites, which are independent of one another |
 //! | drift | an item is born, peaks and fades within its lifetime; a few are much better than the rest |
 //! | newcomers | the number of living items stays, so new ones keep arriving at the rate at which old ones go |
 //! | noise | a small share of events follows nothing, another goes back to what the user had lately |
@@ -40,6 +41,8 @@ use world::{Item, World};
 const START: i64 = 1_767_225_600_000;
 /// Milliseconds of a day.
 const DAY: f64 = 86_400_000.0;
+/// φ − 1.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
 /// How often an item the user had lately is drawn anew before it is taken all the same.
 const REDRAWS: usize = 8;
 
@@ -64,6 +67,9 @@ pub struct SynthConfig {
     pub session_events: f64,
     /// Share of a session's events that leave its topic for another favourite of the user.
     pub excursions: f64,
+    /// Share of users who follow three favourites at once: within a session, without a pause, each click is about any of
+    /// them alike. Their favourites are independent draws, so only what many users do tells which items belong together.
+    pub interleave: f64,
     /// Share of sessions about a topic that is no favourite.
     pub explorations: f64,
     /// Share of sessions after which one favourite has changed.
@@ -94,6 +100,7 @@ impl Default for SynthConfig {
             topic_skew: 0.9,
             session_events: 5.0,
             excursions: 0.18,
+            interleave: 0.0,
             explorations: 0.15,
             taste_changes: 0.02,
             noise: 0.05,
@@ -202,6 +209,8 @@ impl Synth {
         }
         let topic = if habit < self.config.repeats + self.config.noise {
             self.random.random_range(0..self.world.topics() as u32)
+        } else if self.interleaves(session.user) {
+            self.world.any_favourite(session.user, &mut self.random)
         } else if self.random.random::<f64>() < self.config.excursions {
             self.world.favourite(session.user, &mut self.random)
         } else {
@@ -215,6 +224,13 @@ impl Synth {
             item = self.world.item_of(topic, &mut self.random);
         }
         item
+    }
+
+    /// Whether the user follows several interests at once. Multiples of the golden ratio spread evenly between 0 and 1, so
+    /// such users are as many as asked for among the busy and among the others; and nothing is drawn, so that the events
+    /// of a log without them stay what they were.
+    fn interleaves(&self, user: u32) -> bool {
+        (f64::from(user) * GOLDEN_RATIO).fract() < self.config.interleave
     }
 
     fn item_name(&mut self, item: Item) -> CompactString {
@@ -260,6 +276,7 @@ fn possible(config: SynthConfig) -> SynthConfig {
         topic_skew: at_least(config.topic_skew, 0.0).min(4.0),
         session_events: at_least(config.session_events, 1.0),
         excursions: share(config.excursions),
+        interleave: share(config.interleave),
         explorations: share(config.explorations),
         taste_changes: share(config.taste_changes),
         noise: share(config.noise),

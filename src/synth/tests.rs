@@ -49,6 +49,61 @@ fn a_session_mostly_stays_in_one_topic_of_one_user() {
     assert!((0.7..0.95).contains(&share), "{share} of a session's events are about its topic");
 }
 
+/// Share of neighbouring events of a session that are of one topic.
+fn togetherness(interleave: f64) -> f64 {
+    let mut last: HashMap<CompactString, CompactString> = HashMap::new();
+    let (mut alike, mut all) = (0u32, 0u32);
+    for event in Synth::new(SynthConfig { interleave, ..SynthConfig::default() }).take(100_000) {
+        let session = event.session.expect("every event has a session");
+        if let Some(before) = last.insert(session, event.item.clone()) {
+            alike += u32::from(topic(&before) == topic(&event.item));
+            all += 1;
+        }
+    }
+    f64::from(alike) / f64::from(all)
+}
+
+#[test]
+fn interests_interleave_if_asked() {
+    let [none, half, most, all] = [0.0, 0.5, 0.9, 1.0].map(togetherness);
+    eprintln!("neighbouring events of one topic: {none:.3}, {half:.3}, {most:.3}, {all:.3}");
+    // Of three favourites the same one by a third, or another that is the same topic.
+    assert!(none > 0.65 && (0.37..0.43).contains(&most) && (0.33..0.4).contains(&all));
+    assert!(((none + all) / 2.0 - half).abs() < 0.02);
+}
+
+#[test]
+fn who_interleaves_has_three_interests_which_tell_nothing_of_one_another() {
+    let mut synth = Synth::new(SynthConfig { interleave: 0.5, ..SynthConfig::default() });
+    let users: Vec<u32> = (0..5_000).filter(|user| synth.interleaves(*user)).collect();
+    assert!((2_490..2_510).contains(&users.len()));
+    // As many among the busy, which are the first.
+    assert!((45..56).contains(&users.iter().filter(|user| **user < 100).count()));
+    let mut together: HashMap<(u32, u32), f64> = HashMap::new();
+    let (mut popularity, mut pairs) = (HashMap::<u32, f64>::new(), 0.0);
+    for user in &users {
+        let mut favourites: Vec<u32> = (0..60).map(|_| synth.world.any_favourite(*user, &mut synth.random)).collect();
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        favourites.iter().for_each(|topic| *counts.entry(*topic).or_default() += 1);
+        assert!(counts.values().all(|count| *count > 4), "each of the three alike: {counts:?}");
+        favourites.sort_unstable();
+        favourites.dedup();
+        for (a, b) in favourites.iter().flat_map(|a| favourites.iter().map(move |b| (*a, *b))).filter(|(a, b)| a < b) {
+            *together.entry((a, b)).or_default() += 1.0;
+            *popularity.entry(a).or_default() += 1.0;
+            *popularity.entry(b).or_default() += 1.0;
+            pairs += 1.0;
+        }
+    }
+    // Distinct topics meet as their popularity has it. The most popular one cannot meet itself, so a little more often.
+    for ((a, b), count) in together {
+        let expected = popularity[&a] * popularity[&b] / (2.0 * pairs);
+        if expected > 50.0 {
+            assert!((0.7..1.5).contains(&(count / expected)), "{a} and {b}: {count}, not {expected}");
+        }
+    }
+}
+
 #[test]
 fn new_items_keep_arriving_and_the_top_changes() {
     let events: Vec<_> = Synth::new(SynthConfig::default()).take(300_000).collect();

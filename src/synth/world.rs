@@ -169,6 +169,11 @@ impl World {
         user.favourites[place]
     }
 
+    /// One of the three, each alike: also of a user to whom one counts most.
+    pub(super) fn any_favourite<R: Rng>(&self, user: u32, random: &mut R) -> u32 {
+        self.users[user as usize].favourites[random.random_range(0..FAVOURITES)]
+    }
+
     pub(super) fn change_taste<R: Rng>(&mut self, user: u32, random: &mut R) {
         let topic = self.some_topic(random);
         self.users[user as usize].favourites[random.random_range(0..FAVOURITES)] = topic;

@@ -45,6 +45,10 @@ fn wrong_usage_is_told_before_anything_is_touched() {
     wrong(&place, &["-c", "broken.toml", "replay", "log.parquet"], &["broken.toml", "line 2, column 9"]);
     wrong(&place, &["-c", "none.toml", "replay", "log.parquet"], &["cannot read configuration none.toml"]);
     wrong(&place, &["synth", "--events", "0", "-o", "new.parquet"], &["--events"]);
+    for share in ["1.5", "-0.1", "NaN", "some"] {
+        let interleave = format!("--interleave={share}");
+        wrong(&place, &["synth", "--events", "9", &interleave, "-o", "new.parquet"], &["--interleave", share]);
+    }
     wrong(&place, &["produce", "log.parquet"], &["embedded broker", "kafka.brokers="]);
     wrong(&place, &["neighbors", "checkpoints", "item", "-k", "0"], &["-k"]);
     let kafka = "kafka.properties.enable.auto.commit=true";
@@ -244,6 +248,8 @@ fn a_synthetic_log_is_a_function_of_its_options() {
     assert!(first == synth("again.parquet", &["--set", "threads=1"]), "the same options give the same bytes");
     assert!(first != synth("seed.parquet", &["--set", "seed=2"]));
     assert!(first != synth("users.parquet", &["--users", "50"]));
+    assert!(first == synth("apart.parquet", &["--interleave", "0"]));
+    assert!(first != synth("interleaved.parquet", &["--interleave", "0.5"]));
     assert_eq!(place.replay("first.parquet", &[])["events"]["used"], 2_000);
     let said = run(&mut place.negstream(&["synth", "--events", "9", "-o", "no/log.parquet"]));
     said.ended(2).names(&["--output no/log.parquet: no such folder"]);

@@ -6,6 +6,8 @@
 //! (`raw`), the lift of the two on the whole stream ([`evidence`]), or that their vectors agree.
 
 pub mod evidence;
+#[cfg(test)]
+mod tests;
 
 use super::against::AgainstItems;
 use super::problem::PairTerms;
@@ -18,7 +20,7 @@ use crate::negatives::saved::{Saved, SavedError};
 use evidence::Evidence;
 
 /// Rows of the sketch.
-const ROWS: usize = 2;
+const ROWS: usize = 4;
 
 /// See the module.
 #[derive(Debug)]
