@@ -17,6 +17,7 @@
 pub mod aligned;
 mod dots;
 mod exp;
+pub mod frequency;
 pub mod info_nce;
 mod products;
 pub mod ranking;
