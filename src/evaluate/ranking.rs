@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::Users;
-use crate::kernel::ranking::{Counts, Items, PackedQueries, ScaledCounts, count_above, log_counts, score_items};
+use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::frequency::Frequencies;
 use crate::objective::encoder::Encoded;
@@ -82,20 +82,11 @@ impl Ranking {
         scale.resize(n_known, 0.0);
         bias.resize(n_known, 0.0);
         let inverse_temperature = model.inverse_temperature();
-        // Half-lives that count for nothing cost nothing.
-        let counting = || frequencies.fadings().iter().zip(frequencies.shares()).filter(|(_, share)| **share > 1e-9);
-        let scaled = |first: usize, length: usize| {
-            counting().map(move |(fading, share)| {
-                let counts = &fading.relative()[first..first + length];
-                ScaledCounts { counts, factor: share * fading.inverse_total() }
-            })
-        };
         let rows = scale.par_chunks_mut(CHUNK).zip(bias.par_chunks_mut(CHUNK));
         rows.enumerate().for_each(|(chunk, (scale, bias))| {
             let norms = &model.inverse_norms[chunk * CHUNK..];
             scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
-            let counts: Vec<_> = scaled(chunk * CHUNK, bias.len()).collect();
-            log_counts(kernel, &counts, frequencies.floor(), model.beta(), bias);
+            frequencies.log_frequencies(kernel, chunk * CHUNK, model.beta(), bias);
             if model.biases.is_some() {
                 bias.iter_mut().enumerate().for_each(|(place, bias)| *bias += model.bias(chunk * CHUNK + place));
             }

@@ -18,6 +18,7 @@ pub mod aligned;
 pub mod contrast;
 mod dots;
 mod exp;
+pub mod frequency;
 pub mod links;
 mod products;
 pub mod ranking;

@@ -5,7 +5,6 @@
 
 use super::aligned::Aligned;
 use super::dots::{Consumer, block, for_rows, pack};
-use super::exp::ln;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
@@ -68,25 +67,6 @@ pub fn score_items<'a>(
     }
 }
 
-/// Counts of a run of items, and the factor that puts them on a common scale.
-#[derive(Debug, Clone, Copy)]
-pub struct ScaledCounts<'a> {
-    /// n.
-    pub counts: &'a [f64],
-    /// Of each count.
-    pub factor: f64,
-}
-
-/// `out[j] = factor · ln (floor + Σ_h counts_h[j] · factor_h)`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn log_counts(kernel: Kernel, counts: &[ScaledCounts<'_>], floor: f64, factor: f32, out: &mut [f32]) {
-    assert!(counts.iter().all(|counts| counts.counts.len() == out.len()));
-    run_log_counts(kernel.isa, counts, floor, factor, out);
-}
-
-for_each_isa!(run_log_counts = log_counts_body(counts: &[ScaledCounts<'_>], floor: f64, factor: f32, out: &mut [f32]));
 for_each_isa!(run_count = count(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
@@ -106,27 +86,6 @@ impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
             self.counts.above[lane] += u32::from(score > self.targets[lane]);
             self.counts.equal[lane] += u32::from(score == self.targets[lane]);
         }
-    }
-}
-
-#[inline(always)]
-fn log_counts_body<const FMA: bool, const ROWS: usize>(
-    counts: &[ScaledCounts<'_>],
-    floor: f64,
-    factor: f32,
-    out: &mut [f32],
-) {
-    for (block, out) in out.chunks_mut(LANES).enumerate() {
-        let range = block * LANES..block * LANES + out.len();
-        let mut sums = [floor; LANES];
-        for ScaledCounts { counts, factor } in counts {
-            let scaled = sums.iter_mut().zip(&counts[range.clone()]);
-            scaled.for_each(|(sum, count)| *sum += count * factor);
-        }
-        let mut shares = [1.0; LANES];
-        shares.iter_mut().zip(&sums[..out.len()]).for_each(|(share, sum)| *share = *sum as f32);
-        let logs = ln::<FMA>(shares);
-        out.iter_mut().zip(&logs).for_each(|(out, log)| *out = factor * log);
     }
 }
 

@@ -9,6 +9,26 @@
 //! that forgets (cf. Raftery, Kárný & Ettler 2010). News end up with a short memory, films with a long one. The half is
 //! that of the baseline b whichever half-life counts: how much an item is given that has hardly been seen is another
 //! question than how long to remember, and a long memory must not take it away.
+//!
+//! One item of many may leave its rate while the stream as a whole keeps its own: the mixture, which the whole stream
+//! chooses, notices late. So each memory that is shorter than the chosen half-life may object, for each item by itself. Of
+//! an item with the share q, a memory of N decayed events expects λ = q·N; its decayed count n varies by λ/2 (weights that
+//! halve in a half-life have a sum of squares half as large as their sum). Where `(n − λ)² > 4²·(λ/2 + 1)`, q becomes
+//! n/N. Memories are asked from the longest to the shortest, each against what was settled so far, as in the choice of a
+//! bandwidth: the largest that no smaller one contradicts (Lepski 1991). So an item that jumps to ten times its rate is
+//! followed within one half-life, if enough events of it came to tell. What is as common as before is left alone: four
+//! standard deviations are rare, and of an item that hardly comes, the 1 asks for five events at least. A fixed half-life
+//! has a memory of a quarter of it beside, only to object.
+//!
+//! Where somebody objected, q̂ no longer sums to what it did. It need not. In the score only ratios count, and as the
+//! probability with which the stream proposes an item it is an estimate, which is to be right for the item that is asked
+//! for; taking from all others what one has gained would move each of them by next to nothing. What has to sum to 1 does:
+//! [`Frequencies::share`], and the samplers' own probabilities, which come from the weights that they draw by.
+
+use std::ops::Range;
+
+use crate::kernel::Kernel;
+use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
 const LARGEST_WEIGHT: f64 = 1e60;
@@ -20,6 +40,14 @@ const AUTO_BASELINE: usize = 2;
 const NOVELTY: f64 = 200.0;
 /// Half-life of what a half-life's predictions count in its share, in events.
 const MEMORY: f64 = 20_000.0;
+/// Part of a fixed half-life that the memory beside it has…
+const COMPANION: f64 = 0.25;
+/// …where that is not shorter than this, in events: fewer contradict nothing.
+const SHORTEST: f64 = 50.0;
+/// Standard deviations of a decayed count that are a contradiction.
+const DEVIATIONS: f64 = 4.0;
+/// Variance of a decayed count that is expected to be 0.
+const LEAST_VARIANCE: f64 = 1.0;
 
 /// Decayed counts of all items, with one half-life.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +112,18 @@ impl Fading {
         (self.total + 1e-9 * self.weight).recip()
     }
 
+    fn scaled(&self, items: Range<usize>, factor: f64) -> ScaledCounts<'_> {
+        ScaledCounts { counts: &self.counts[items], factor }
+    }
+
+    /// What contradicts a longer memory, in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².
+    fn contradiction(&self) -> Contradiction {
+        // Before the first event nothing does.
+        let events = (self.total / self.weight).max(1.0);
+        let slope = DEVIATIONS * DEVIATIONS / (2.0 * events);
+        Contradiction { slope, offset: slope * 2.0 * LEAST_VARIANCE / events }
+    }
+
     /// log of the probability that the next events are `items`, in nats, where [`NOVELTY`] events of items that may be
     /// any were seen besides. Half an event for every item, as in q̂, would drown a short memory among many items.
     fn log_likelihood(&self, items: &[u32]) -> f64 {
@@ -100,26 +140,45 @@ impl Fading {
 /// q̂ of all items.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frequencies {
-    fadings: Vec<Fading>,
+    /// Ascending: first the one beside a fixed half-life, then those that are mixed.
+    memories: Vec<Fading>,
+    /// Of the first one that is mixed.
+    first: usize,
     baseline: usize,
     /// Discounted log-likelihood of each.
     evidence: Vec<f64>,
     shares: Vec<f64>,
+    /// Of each mixed half-life's counts: then they all together sum to 1.
+    factors: Vec<f64>,
+    /// Of each memory that is shorter than the chosen half-life: the factor of its counts with which they sum to 1, and
+    /// what it takes for them to be believed.
+    objections: Vec<(f64, Contradiction)>,
 }
 
 impl Frequencies {
     /// Nothing seen yet; one half-life, or [`AUTO`] where it is `None`.
     pub fn new(half_life: Option<f64>) -> Self {
-        let fadings: Vec<_> = match half_life {
-            Some(half_life) => vec![Fading::new(half_life)],
-            None => AUTO.into_iter().map(Fading::new).collect(),
+        let mut half_lives = half_life.map_or(AUTO.to_vec(), |half_life| vec![half_life]);
+        let n_mixed = half_lives.len();
+        let companion = half_lives[0] * COMPANION;
+        if half_life.is_some_and(|half_life| (SHORTEST..half_life).contains(&companion)) {
+            half_lives.insert(0, companion);
+        }
+        let first = half_lives.len() - n_mixed;
+        let mut frequencies = Self {
+            memories: half_lives.into_iter().map(Fading::new).collect(),
+            first,
+            baseline: if half_life.is_some() { first } else { AUTO_BASELINE },
+            evidence: vec![0.0; n_mixed],
+            shares: vec![1.0; n_mixed],
+            factors: Vec::new(),
+            objections: Vec::new(),
         };
-        let n = fadings.len();
-        let baseline = if n == 1 { 0 } else { AUTO_BASELINE };
-        Self { fadings, baseline, evidence: vec![0.0; n], shares: vec![1.0 / n as f64; n] }
+        frequencies.refresh();
+        frequencies
     }
 
-    /// As [`Self::fadings`] and [`Self::evidence`] gave it: for each half-life weight and total, the items' sums, and the
+    /// As [`Self::memories`] and [`Self::evidence`] gave it: for each half-life weight and total, the items' sums, and the
     /// evidence; `None` where they are not as many.
     pub fn from_parts(
         half_life: Option<f64>,
@@ -128,45 +187,59 @@ impl Frequencies {
         evidence: &[f64],
     ) -> Option<Self> {
         let mut frequencies = Self::new(half_life);
-        if [scales.len(), counts.len(), evidence.len()] != [frequencies.fadings.len(); 3] {
+        let n = frequencies.memories.len();
+        if [scales.len(), counts.len(), evidence.len()] != [n, n, frequencies.evidence.len()] {
             return None;
         }
-        for ((fading, [weight, total]), counts) in frequencies.fadings.iter_mut().zip(scales).zip(counts) {
+        for ((fading, [weight, total]), counts) in frequencies.memories.iter_mut().zip(scales).zip(counts) {
             (fading.weight, fading.total, fading.counts) = (*weight, *total, counts);
         }
         frequencies.evidence.copy_from_slice(evidence);
-        frequencies.share_out();
+        frequencies.refresh();
         Some(frequencies)
     }
 
     /// Makes room for items up to `n_items`, never seen so far.
     pub fn grow(&mut self, n_items: usize) {
         let n_items = n_items.max(self.len());
-        self.fadings.iter_mut().for_each(|fading| fading.counts.resize(n_items, 0.0));
+        self.memories.iter_mut().for_each(|fading| fading.counts.resize(n_items, 0.0));
     }
 
     /// Lets every half-life predict the batch, then decays by its length and adds it.
     pub fn add(&mut self, items: &[u32]) {
-        if self.fadings.len() > 1 {
+        if self.shares.len() > 1 {
             let discount = (-(items.len() as f64) / MEMORY).exp2();
-            for (evidence, fading) in self.evidence.iter_mut().zip(&self.fadings) {
+            for (evidence, fading) in self.evidence.iter_mut().zip(&self.memories[self.first..]) {
                 *evidence = *evidence * discount + fading.log_likelihood(items);
             }
-            self.share_out();
         }
-        self.fadings.iter_mut().for_each(|fading| fading.add(items));
+        self.memories.iter_mut().for_each(|fading| fading.add(items));
+        self.refresh();
     }
 
-    fn share_out(&mut self) {
+    /// Shares by the evidence, and what follows from them and from the counts' scale.
+    fn refresh(&mut self) {
         let best = self.evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.shares.iter_mut().zip(&self.evidence).for_each(|(share, evidence)| *share = (evidence - best).exp());
         let sum: f64 = self.shares.iter().sum();
         self.shares.iter_mut().for_each(|share| *share /= sum);
+        self.factors.clear();
+        let mixed = self.memories[self.first..].iter().zip(&self.shares);
+        self.factors.extend(mixed.map(|(fading, share)| share * fading.inverse_total()));
+        let half_life = self.half_life();
+        self.objections.clear();
+        let shorter = self.memories.iter().take_while(|fading| fading.half_life < half_life);
+        self.objections.extend(shorter.map(|fading| (fading.inverse_total(), fading.contradiction())));
     }
 
-    /// The counts, one for each half-life, ascending.
+    /// All counts: those that are mixed, and before them what is kept beside a fixed half-life.
+    pub fn memories(&self) -> &[Fading] {
+        &self.memories
+    }
+
+    /// The counts that are mixed, one for each half-life, ascending.
     pub fn fadings(&self) -> &[Fading] {
-        &self.fadings
+        &self.memories[self.first..]
     }
 
     /// Discounted log-likelihood of each half-life, in nats.
@@ -181,7 +254,7 @@ impl Frequencies {
 
     /// exp Σ_h s_h·log h: the half-life that the stream has chosen, in events.
     pub fn half_life(&self) -> f64 {
-        let logs = self.fadings.iter().zip(&self.shares).filter(|(_, share)| **share > 0.0);
+        let logs = self.fadings().iter().zip(&self.shares).filter(|(_, share)| **share > 0.0);
         let half_life = logs.map(|(fading, share)| share * fading.half_life.ln()).sum::<f64>().exp();
         // Thousandths of an event are rounding.
         (half_life * 1e3).round() / 1e3
@@ -189,12 +262,12 @@ impl Frequencies {
 
     /// The one that popularity as a baseline, and ranks by popularity, go by.
     pub fn baseline(&self) -> &Fading {
-        &self.fadings[self.baseline]
+        &self.memories[self.baseline]
     }
 
     /// Number of items, seen or not.
     pub fn len(&self) -> usize {
-        self.fadings[0].counts.len()
+        self.memories[0].counts.len()
     }
 
     /// Whether there are no items.
@@ -202,10 +275,10 @@ impl Frequencies {
         self.len() == 0
     }
 
-    /// Share of item `item` in the decayed events: q̂ without the half, which sums to 1.
+    /// Share of item `item` in the decayed events: q̂ without the half, and whatever shorter memories say; it sums to 1.
     pub fn share(&self, item: u32) -> f64 {
-        let of = |(fading, share): (&Fading, &f64)| share * fading.counts[item as usize] * fading.inverse_total();
-        self.fadings.iter().zip(&self.shares).map(of).sum()
+        let both = self.fadings().iter().zip(&self.factors);
+        both.map(|(fading, factor)| fading.counts[item as usize] * factor).sum()
     }
 
     /// Half an event of the baseline: what every item has besides.
@@ -214,19 +287,43 @@ impl Frequencies {
         0.5 * baseline.weight * baseline.inverse_total()
     }
 
+    /// What may contradict the mixture, the longest first.
+    fn shorter(&self) -> impl Iterator<Item = (&Fading, (f64, Contradiction))> {
+        self.memories[..self.objections.len()].iter().zip(self.objections.iter().copied()).rev()
+    }
+
     /// q̂ of item `item`.
     pub fn frequency(&self, item: u32) -> f64 {
-        self.share(item) + self.floor()
+        let settled = self.shorter().fold(self.share(item), |longer, (fading, (factor, contradiction))| {
+            contradiction.settle(longer, fading.counts[item as usize] * factor)
+        });
+        settled + self.floor()
     }
 
     /// log q̂ of item `item`.
     pub fn log_frequency(&self, item: u32) -> f32 {
         self.frequency(item).ln() as f32
     }
+
+    /// `out[k] = factor · log q̂` of item `first + k`.
+    pub fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
+        let items = first..first + out.len();
+        // Half-lives that count for nothing cost nothing.
+        let counting = self.fadings().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
+        let mixed: Vec<_> = counting.map(|((fading, factor), _)| fading.scaled(items.clone(), *factor)).collect();
+        let shorter: Vec<_> = self
+            .shorter()
+            .map(|(fading, (factor, contradiction))| (fading.scaled(items.clone(), factor), contradiction))
+            .collect();
+        frequency::log_frequencies(kernel, &mixed, &shorter, self.floor(), factor, out);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
     use super::*;
 
     #[test]
@@ -266,9 +363,8 @@ mod tests {
         assert!((frequencies.baseline().count(0) - 2.0 / 3.0).abs() < 1e-9);
     }
 
-    /// Item 0 comes at a tenth of the rate of the others together, then jumps to ten times its rate.
     #[test]
-    fn a_jump_is_followed_within_a_half_life() {
+    fn what_comes_several_times_a_batch_is_counted_each_time() {
         let half_life = 5_000.0;
         let mut frequencies = Frequencies::new(Some(half_life));
         frequencies.grow(1_000);
@@ -286,12 +382,146 @@ mod tests {
         };
         run(&mut frequencies, 100_000, 50);
         assert!((frequencies.frequency(0) / 0.02 - 1.0).abs() < 0.05);
-        // Twenty times in each batch of a hundred: counted each time, not once.
+        // Twenty times in each batch of a hundred.
         run(&mut frequencies, 5_000, 5);
-        // Exact: half of the old rate and half of the new one.
-        assert!((frequencies.frequency(0) / 0.11 - 1.0).abs() < 0.05, "{}", frequencies.frequency(0));
-        run(&mut frequencies, 10_000, 5);
-        assert!((frequencies.frequency(0) / 0.2 - 1.0).abs() < 0.2, "{}", frequencies.frequency(0));
+        // Exact: half of the old rate and half of the new one…
+        assert!((frequencies.share(0) / 0.11 - 1.0).abs() < 0.05, "{}", frequencies.share(0));
+        // …and with a quarter of the half-life 2⁻⁴ of the old one.
+        assert!((frequencies.frequency(0) / 0.18875 - 1.0).abs() < 0.01, "{}", frequencies.frequency(0));
+        run(&mut frequencies, 20_000, 5);
+        assert!((frequencies.frequency(0) / 0.2 - 1.0).abs() < 0.05, "{}", frequencies.frequency(0));
+    }
+
+    /// Adds `n` events of items 0…999, of which item 0 has the share `rate` and the others the rest in equal parts.
+    fn stream(frequencies: &mut Frequencies, n: f64, rate: f64, random: &mut Pcg64Mcg) {
+        for _ in 0..(n / 200.0).ceil() as usize {
+            let item = |random: &mut Pcg64Mcg| {
+                if random.random::<f64>() < rate { 0 } else { random.random_range(1..1000) }
+            };
+            let batch: Vec<u32> = (0..200).map(|_| item(random)).collect();
+            frequencies.add(&batch);
+        }
+    }
+
+    /// The item after a jump from the share `before` to `after` and one half-life, relative to `after`: q̂, and the mixture
+    /// that no memory contradicts.
+    fn after_a_jump(half_life: Option<f64>, before: f64, after: f64, seed: u64) -> [f64; 2] {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let mut frequencies = Frequencies::new(half_life);
+        frequencies.grow(1_000);
+        stream(&mut frequencies, 400_000.0, before, &mut random);
+        let chosen = frequencies.half_life();
+        stream(&mut frequencies, chosen, after, &mut random);
+        [frequencies.frequency(0), frequencies.share(0)].map(|found| found / after)
+    }
+
+    #[test]
+    fn a_jump_of_one_item_is_followed_within_a_half_life() {
+        for (half_life, seed) in [None, Some(20_000.0)].into_iter().flat_map(|h| (1..=4).map(move |seed| (h, seed))) {
+            let [up, mixed_up] = after_a_jump(half_life, 0.003, 0.03, seed);
+            let [down, mixed_down] = after_a_jump(half_life, 0.03, 0.003, seed);
+            assert!((up - 1.0).abs() < 0.2 && down < 1.8, "{half_life:?}: {up}, {down}");
+            // (With several, the stream as a whole may have noticed.)
+            assert!(half_life.is_none() || mixed_up < 0.6 && mixed_down > 4.5, "{mixed_up}, {mixed_down}");
+        }
+    }
+
+    /// With 5,000 events' half-life there are 150 events to tell by; their number alone varies by a twelfth.
+    #[test]
+    fn a_jump_is_followed_on_average_where_few_events_tell() {
+        let found: Vec<f64> = (0..20).map(|seed| after_a_jump(Some(5_000.0), 0.003, 0.03, seed)[0]).collect();
+        let mean = found.iter().sum::<f64>() / 20.0;
+        assert!((mean - 1.0).abs() < 0.12, "{mean}");
+        assert!(found.iter().filter(|found| (**found - 1.0).abs() < 0.2).count() >= 15, "{found:?}");
+    }
+
+    #[test]
+    fn chance_is_no_contradiction() {
+        for (half_life, n_items) in [(None, 1_000), (None, 30_000), (Some(20_000.0), 1_000), (Some(20_000.0), 30_000)] {
+            let mut random = Pcg64Mcg::seed_from_u64(n_items);
+            let mut frequencies = Frequencies::new(half_life);
+            frequencies.grow(n_items as usize);
+            let ends: Vec<f64> = (1..=n_items)
+                .scan(0.0, |sum, rank| {
+                    *sum += 1.0 / rank as f64;
+                    Some(*sum)
+                })
+                .collect();
+            let sum = ends[ends.len() - 1];
+            let divergence = |q: &dyn Fn(u32) -> f64| {
+                let total: f64 = (0..n_items as u32).map(q).sum();
+                let term = |item: u32| {
+                    (1.0 / (f64::from(item + 1) * sum)) * -(f64::from(item + 1) * sum * q(item) / total).ln()
+                };
+                (0..n_items as u32).map(term).sum::<f64>()
+            };
+            let (mut settled, mut mixed) = (0.0, 0.0);
+            for batch in 0..2_000 {
+                let item = |random: &mut Pcg64Mcg| {
+                    let point = random.random::<f64>() * sum;
+                    ends.partition_point(|end| *end <= point) as u32
+                };
+                let items: Vec<u32> = (0..200).map(|_| item(&mut random)).collect();
+                frequencies.add(&items);
+                if batch % 200 == 199 {
+                    settled += divergence(&|item| frequencies.frequency(item));
+                    mixed += divergence(&|item| frequencies.share(item) + frequencies.floor());
+                }
+            }
+            assert!((settled / mixed - 1.0).abs() < 0.01, "{half_life:?}, {n_items}: {settled} against {mixed}");
+        }
+    }
+
+    /// Items of which some have just jumped, under every kind of half-life.
+    fn jumped() -> Vec<Frequencies> {
+        [None, Some(3.0), Some(20_000.0), Some(f64::INFINITY)]
+            .map(|half_life| {
+                let mut frequencies = Frequencies::new(half_life);
+                frequencies.grow(1_000);
+                let mut random = Pcg64Mcg::seed_from_u64(5);
+                stream(&mut frequencies, 100_000.0, 0.003, &mut random);
+                stream(&mut frequencies, 4_000.0, 0.03, &mut random);
+                frequencies.add(&[7; 60]);
+                frequencies
+            })
+            .into()
+    }
+
+    #[test]
+    fn scale_changes_nothing_that_is_read() {
+        for frequencies in jumped() {
+            let mut other = frequencies.clone();
+            for fading in &mut other.memories {
+                fading.counts.iter_mut().for_each(|count| *count *= 1e-30);
+                (fading.weight, fading.total) = (fading.weight * 1e-30, fading.total * 1e-30);
+            }
+            other.refresh();
+            let all = 0..frequencies.len() as u32;
+            all.for_each(|item| {
+                assert!((other.frequency(item) / frequencies.frequency(item) - 1.0).abs() < 1e-12);
+            });
+        }
+    }
+
+    #[test]
+    fn all_at_once_is_as_one_by_one() {
+        let mut contradicted = 0;
+        for frequencies in jumped() {
+            for (kernel, (first, n)) in Kernel::available()
+                .into_iter()
+                .flat_map(|kernel| [(0, 1000), (3, 33), (999, 1)].map(|run| (kernel, run)))
+            {
+                let mut found = vec![0.0; n];
+                frequencies.log_frequencies(kernel, first, 0.5, &mut found);
+                for (item, found) in (first as u32..).zip(&found) {
+                    let one = 0.5 * frequencies.log_frequency(item);
+                    assert!((found - one).abs() < 2e-6, "{found} is not {one}");
+                    contradicted +=
+                        usize::from(frequencies.frequency(item) != frequencies.share(item) + frequencies.floor());
+                }
+            }
+        }
+        assert!(contradicted > 4);
     }
 
     #[test]

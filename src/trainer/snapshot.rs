@@ -92,7 +92,7 @@ pub fn save(
     save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
     let worker = Worker {
-        frequency_scales: frequencies.fadings().iter().map(Fading::scale_parts).collect(),
+        frequency_scales: frequencies.memories().iter().map(Fading::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
@@ -179,7 +179,7 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
     let all = [("item", Some(&model.items)), ("context", model.contexts.as_ref()), ("bias", model.biases.as_ref())];
     let tables: Vec<(&str, &TrainedRows)> =
         all.into_iter().filter_map(|(name, table)| table.map(|table| (name, table))).collect();
-    let counts = frequencies.fadings();
+    let counts = frequencies.memories();
     let mut fields: Vec<Field> =
         (0..counts.len()).map(|index| Field::new(frequency_column(index), DataType::Float64, false)).collect();
     for (name, table) in &tables {
@@ -278,7 +278,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(ITEMS, "items are missing or twice"));
     }
 
-    let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.fadings().len()];
+    let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.memories().len()];
     let Model { items, contexts, biases, .. } = &mut state.model;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {

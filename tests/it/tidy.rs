@@ -59,7 +59,7 @@ const RULES: [(&str, &[&str], &str); 26] = [
     ("context", &["table"], "a user's past is made of item numbers"),
     ("decode", &["config", "event"], "bytes to events; where they came from is the source's"),
     ("synth", &["event"], "a generator needs no model"),
-    ("negatives", &["config", "table"], "samplers see counts and vectors, never the model"),
+    ("negatives", &["config", "kernel", "table"], "samplers see counts and vectors, never the model"),
     ("objective", &["config", "context", "kernel", "negatives", "table"], "the mathematics: no I/O, no clock"),
     ("evaluate", &["context", "kernel", "negatives", "objective", "table"], "reads the model, never changes it"),
     ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
