@@ -72,6 +72,9 @@ impl Back {
             model.repetition.parameters.step(kernel, &found.repetition, rate);
         }
         if model.biases.is_some() {
+            if let Some(first) = found.first_normaliser {
+                model.normaliser.values[0] = first;
+            }
             model.normaliser.step(kernel, &[found.normaliser as f32], rate);
         }
         model.transforms.iter_mut().zip(transforms).for_each(|(numbers, found)| numbers.step(kernel, found, rate));

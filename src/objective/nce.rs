@@ -6,7 +6,9 @@
 //!
 //! E_c = k·q(c) is the expected number of times that c is among the k draws of noise, whichever proposals they come from.
 //! Scores are not normalised by a sum: the learned b_c, and b for all items together, take the place of the log-normaliser.
-//! So each is a log-probability by itself, and no candidate needs another.
+//! So each is a log-probability by itself, and no candidate needs another. b begins where the first batch's own draws put
+//! it, `−mean log Σ_j exp(f + b_c − log E_j)`: from 0, a single number would take hundreds of steps to get there, and
+//! meanwhile every b_c would learn what is the same for all.
 //!
 //! The closer the noise is to the data, the less is lost (ibid., § 2.3): first estimate a model, then use it as the noise,
 //! then estimate again. On a stream that is the sampler `adaptive`, a snapshot of the model that is taken again and again.
@@ -17,7 +19,8 @@ use super::term::{Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
 use crate::kernel::contrast::{RowLoss, any};
-use crate::kernel::links::logistic;
+use crate::kernel::links::{exponentials, largest, logistic};
+use crate::table::adagrad::START;
 
 /// See the module.
 #[derive(Debug)]
@@ -49,15 +52,36 @@ impl Term for Nce {
             weight: self.weight,
             merged: false,
         };
-        let normaliser = model.normaliser.values[0];
         // b is part of every Δ.
-        let mut of_normaliser = 0.0;
+        let (mut normaliser, mut of_normaliser) = (model.normaliser.values[0], 0.0);
+        let first = model.normaliser.sums[0] == START;
         let (loss, _) = contrast.run(scene, found, false, |problem, gradients| {
+            if first {
+                any(problem, &LogSum { kernel, counts }, gradients);
+                normaliser = -(gradients.loss / n_queries as f64) as f32;
+            }
             any(problem, &RealOrNoise { kernel, counts, normaliser, positives: problem.positives }, gradients);
             of_normaliser = gradients.columns.iter().map(|gradient| f64::from(*gradient)).sum();
         });
         found.normaliser += of_normaliser;
+        found.first_normaliser = first.then_some(normaliser);
         found.lost(ObjectiveKind::Nce, "", self.weight, loss, None);
+    }
+}
+
+/// What the draws of noise say the scores of one query sum to, as a logarithm; with no gradient.
+struct LogSum<'a> {
+    kernel: Kernel,
+    counts: &'a [f32],
+}
+
+impl RowLoss for LogSum<'_> {
+    fn of(&self, _query: usize, logits: &mut [f32]) -> f64 {
+        logits.iter_mut().zip(self.counts).for_each(|(logit, count)| *logit += count.ln());
+        let shift = largest(logits);
+        let sum = exponentials(self.kernel, logits, 1.0, shift);
+        logits.fill(0.0);
+        f64::from(shift) + sum.ln()
     }
 }
 

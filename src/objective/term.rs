@@ -108,6 +108,8 @@ pub(super) struct Found {
     pub(super) inverse_temperature: f64,
     /// Of the normaliser.
     pub(super) normaliser: f64,
+    /// Where the normaliser begins, in the first step.
+    pub(super) first_normaliser: Option<f32>,
     /// The weighted sum of the losses.
     pub(super) loss: f64,
     losses: Vec<TermLoss>,
@@ -123,6 +125,7 @@ impl Found {
         (self.n_sequences, self.stride) = (n_sequences, stride);
         (self.n_against, self.has_rows, self.has_more) = (0, false, false);
         (self.slope, self.inverse_temperature, self.normaliser, self.loss) = (0.0, 0.0, 0.0, 0.0);
+        self.first_normaliser = None;
         self.losses.clear();
         self.biases.clear();
         self.repetition.clear();

@@ -9,12 +9,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::evaluate::tally::{Figures, Recent, Tally};
 use crate::negatives::ledger::{BANDS, Count, STREAM};
 use crate::negatives::proposals::Proposal;
+use crate::objective::term::TermLoss;
 use crate::position::Stream;
 use crate::source::kafka::HighWatermarks;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics;
 use crate::telemetry::status::{
-    CheckpointSummary, Evaluation, Negatives, Phase, ProposalSummary, Ranking, SharedStatus, Status, StreamLag, Watched,
+    CheckpointSummary, Evaluation, Negatives, PartSummary, Phase, ProposalSummary, Ranking, SharedStatus, Status,
+    StreamLag, Watched,
 };
 use crate::trainer::Trainer;
 use crate::trainer::state::State;
@@ -176,7 +178,8 @@ impl Reporter {
             seconds: self.begin.elapsed().as_secs_f64(),
             events_per_second: self.rate.per_second.unwrap_or(0.0),
             loss: trained.then_some(state.last_loss.0),
-            mi_bound: trained.then_some(state.last_loss.1),
+            mi_bound: state.last_parts.iter().find_map(|part| part.bound),
+            parts: parts(state),
             beta: Some(state.model.beta().into()),
             temperature: Some(state.model.inverse_temperature().recip().into()),
             negatives: negatives(state),
@@ -191,6 +194,15 @@ impl Reporter {
             history: Default::default(),
         }
     }
+}
+
+/// How each part of the objectives did in the newest step.
+fn parts(state: &State) -> Vec<PartSummary> {
+    let part = |part: &TermLoss| {
+        let TermLoss { objective, part, loss, bound, acceptance } = part.clone();
+        PartSummary { objective, part, loss, bound, acceptance }
+    };
+    state.last_parts.iter().map(part).collect()
 }
 
 fn negatives(state: &State) -> Negatives {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::watched;
 use crate::evaluate::tally::Figures;
 use crate::event::EventCounts;
-use crate::telemetry::status::Watched;
+use crate::telemetry::status::{PartSummary, Watched};
 use crate::trainer::state::State;
 
 /// The report of a run, as `--report` and `--json` give it.
@@ -27,6 +27,8 @@ pub struct Report {
     pub loss: Option<f64>,
     /// Of the last step, in nats; nothing before the first.
     pub mi_bound: Option<f64>,
+    /// How each part of the objectives did in the last step.
+    pub objectives: Vec<PartSummary>,
     /// β.
     pub beta: f64,
     /// The newest checkpoint's folder, where there is one.
@@ -92,7 +94,8 @@ impl Report {
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
             loss: trained.then_some(state.last_loss.0),
-            mi_bound: trained.then_some(state.last_loss.1),
+            mi_bound: state.last_parts.iter().find_map(|part| part.bound),
+            objectives: super::parts(state),
             beta: state.model.beta().into(),
             checkpoint,
             negatives: ReportedNegatives { half_life: state.frequencies.half_life(), watched: watched(state) },
@@ -123,8 +126,16 @@ impl Report {
         );
         put("model", format!("{items} items, {users} users, {steps} steps"));
         put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s"));
-        if let (Some(loss), Some(mi_bound)) = (loss, mi_bound) {
-            put("last step", format!("loss {loss:.3}, information bound {mi_bound:.3} nats, popularity β {beta:.3}"));
+        let at_least =
+            |bound: &Option<f64>| bound.map_or(String::new(), |bound| format!(", information bound {bound:.3} nats"));
+        if let Some(loss) = loss {
+            put("last step", format!("loss {loss:.3}{}, popularity β {beta:.3}", at_least(mi_bound)));
+        }
+        for PartSummary { objective, part, loss, bound, acceptance } in &self.objectives {
+            if self.objectives.len() > 1 {
+                let accepted = acceptance.map_or(String::new(), |share| format!(", pairs count {share:.3} on average"));
+                put(&format!("  {objective} {part}"), format!("loss {loss:.3}{}{accepted}", at_least(bound)));
+            }
         }
         let half_life = self.negatives.half_life;
         put("frequencies", format!("half-life {half_life:.0} events"));

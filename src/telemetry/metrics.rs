@@ -95,6 +95,12 @@ closed_list! {
     STEP_SECONDS = Histogram "negstream_step_seconds" Seconds [] "Time of a training step.";
     LOSS = Gauge "negstream_loss_nats" Count [] "Loss, smoothed.";
     MI_BOUND = Gauge "negstream_mi_bound_nats" Count [] "Lower bound on the mutual information of query and item.";
+    PART_LOSS = Gauge "negstream_objective_loss_nats" Count ["objective", "part"]
+        "Mean loss of a part of an objective, in the newest step.";
+    PART_BOUND = Gauge "negstream_objective_mi_bound_nats" Count ["objective", "part"]
+        "Lower bound on the mutual information of what that part contrasts.";
+    PART_ACCEPTANCE = Gauge "negstream_objective_acceptance" Count ["objective", "part"]
+        "What the pairs of that part count on average.";
     BETA = Gauge "negstream_popularity_share" Count [] "Beta, the share of popularity that is preference.";
     TEMPERATURE = Gauge "negstream_temperature" Count [] "Temperature that likeness is divided by.";
     ITEMS = Gauge "negstream_items" Count [] "Items known.";
@@ -222,6 +228,15 @@ pub fn record_status(status: &Status) {
     gauge!(ITEMS.name).set(status.items as f64);
     gauge!(USERS.name).set(status.users as f64);
     record_evaluation(&status.evaluation);
+    // Names of parts come from a closed list, and the numbers of the configuration's steps.
+    for part in &status.parts {
+        let show = |metric: Metric, figure: Option<f64>| {
+            gauge!(metric.name, "objective" => part.objective.clone(), "part" => part.part.clone()).set(known(figure));
+        };
+        show(PART_LOSS, Some(part.loss));
+        show(PART_BOUND, part.bound);
+        show(PART_ACCEPTANCE, part.acceptance);
+    }
     record_negatives(status);
     for lag in status.lag.iter().take(MAX_STREAMS) {
         gauge!(LAG.name, "stream" => harmless(&lag.stream)).set(known(lag.events.map(|events| events as f64)));
@@ -328,6 +343,7 @@ fn seconds_since_1970() -> f64 {
 mod tests {
     use super::super::status::{ProposalSummary, StreamLag, Watched};
     use super::*;
+    use crate::telemetry::status::PartSummary;
 
     fn recorded(record: impl FnOnce()) -> String {
         let recorder = recorder();
@@ -343,7 +359,8 @@ mod tests {
         let lag = vec![StreamLag { stream: "interactions/0".to_owned(), events: Some(3) }];
         let proposals = vec![ProposalSummary { name: "bank".to_owned(), ..ProposalSummary::default() }];
         let watched = vec![Watched { proposal: "bank".to_owned(), band: "1-9", used: 9, r#false: 1 }];
-        let text = recorded(|| record_status(&Status { lag, proposals, watched, ..Status::default() }));
+        let parts = vec![PartSummary { objective: "cpc".to_owned(), part: "1".to_owned(), ..PartSummary::default() }];
+        let text = recorded(|| record_status(&Status { lag, proposals, watched, parts, ..Status::default() }));
         for metric in METRICS {
             let name = metric.name;
             assert!(text.contains(&format!("# HELP {name} {}", metric.description)), "{name}: no HELP");

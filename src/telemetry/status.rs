@@ -208,6 +208,21 @@ pub struct Negatives {
     pub bank_cosine: Option<f64>,
 }
 
+/// How one part of an objective did in the newest step.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PartSummary {
+    /// The objective.
+    pub objective: String,
+    /// Which part of it; empty where it has but one.
+    pub part: String,
+    /// Mean loss, in nats.
+    pub loss: f64,
+    /// Lower bound on the mutual information of what was contrasted, in nats.
+    pub bound: Option<f64>,
+    /// What its pairs counted on average.
+    pub acceptance: Option<f64>,
+}
+
 /// Watched negatives of one proposal and one band of popularity.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Watched {
@@ -238,6 +253,8 @@ pub struct Status {
     pub loss: Option<f64>,
     /// The bound on mutual information, in nats.
     pub mi_bound: Option<f64>,
+    /// By objective and part.
+    pub parts: Vec<PartSummary>,
     /// β, the share of popularity that is preference.
     pub beta: Option<f64>,
     /// τ.

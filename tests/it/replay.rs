@@ -192,7 +192,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 24] = [
+const SETTINGS: [&[&str]; 34] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -219,6 +219,22 @@ const SETTINGS: [&[&str]; 24] = [
     &["negatives.bank_vectors=frozen", "negatives.bank_age=900"],
     &["negatives.bank_age=500"],
     &["negatives.ledger_share=1", "negatives.ledger_events=300", "seed=3"],
+    &["objective=nce"],
+    &["objective=cpc", "context.user_row=true"],
+    &["objective=infomax"],
+    &[r#"objective=[{kind="infomax",prior_kind="gaussian_mixture",components=3,prior=1},{kind="views"}]"#],
+    &[r#"objective=[{kind="i2i",half_life=5000,width=256}]"#],
+    &[r#"objective=[{kind="i2i",acceptance="agreement",gap_minutes=5,window=2},{kind="infonce"}]"#],
+    &[r#"objective=[{kind="infonce",symmetric=true,event_weights={purchase=3}}]"#, "evaluate.repeat=true"],
+    &[r#"objective=[{kind="infonce",debias=0.01,hardness=0.3}]"#],
+    &["context.encoder=gru", "context.length=4", "objective=cpc"],
+    &[
+        r#"objective=[{kind="infonce",weight=0.7,symmetric=true},{kind="nce"},{kind="cpc",steps=2},{kind="infomax",prior_kind="gaussian"},{kind="views",weight=0.1},{kind="i2i"}]"#,
+        "context.encoder=gru",
+        "context.user_row=true",
+        "evaluate.repeat=true",
+        "negatives.noise=adaptive",
+    ],
     &[
         "evaluate.repeat=true",
         "context.user_row=true",

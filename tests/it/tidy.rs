@@ -94,7 +94,7 @@ const RULES: [(&str, &[&str], &str); 26] = [
     ("telemetry", &["config", "event"], "is told figures and shows them; it cannot reach into the worker"),
     (
         "reporter",
-        &["evaluate", "event", "negatives", "position", "source", "telemetry", "trainer", "worker"],
+        &["evaluate", "event", "negatives", "objective", "position", "source", "telemetry", "trainer", "worker"],
         "worker to telemetry",
     ),
     ("exit", &["checkpoint", "config", "dead_letters", "kafka", "source", "telemetry"], "every error has its code"),
