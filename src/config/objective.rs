@@ -178,7 +178,7 @@ options! {
     /// K: how many steps ahead is predicted, each with a matrix of its own.
     steps: usize = 3, 1, 32, [Cpc];
     /// What telling whole sequences apart counts.
-    global: f64 = 0.1, 0.0, 1e6, [InfoMax];
+    global: f64 = 0.03, 0.0, 1e6, [InfoMax];
     /// What telling the sequence's items apart counts.
     local: f64 = 0.1, 0.0, 1e6, [InfoMax];
     /// What matching the prior counts.

@@ -4,27 +4,27 @@
 //! Pairs are unordered. With c(a, b) the decayed count of a pair, m(a) that of the pairs that item a is in, and N that of
 //! all pairs, the lift is
 //!
-//! `log p(a,b)/(p(a)·p(b)) = log c(a,b)/e(a,b)`, with `e(a,b) = m(a)·m(b)/2N` what c would be by chance
+//! `p(a,b)/(p(a)·p(b)) = c(a,b)/e(a,b)`, with `e(a,b) = m(a)·m(b)/2N` what c would be by chance
 //!
 //! (a pair fills two places of 2N, so `p(a) = m(a)/2N` and `p(a,b) = c(a,b)/2N` for each of its two orders). m and N are
 //! exact; c is read from a count-min sketch with conservative update (Cormode & Muthukrishnan 2005; Estan & Varghese
 //! 2002): a cell in each row, the smallest is read, and only cells below the new count are raised. Collisions can only
-//! add to a count. Of that ratio of counts there are three things that it must not be taken for:
+//! add to a count: k is what is read, on average, for a pair that never came. To be sure of such pairs, they are those of
+//! an item with itself, which are not counted: one for every few pairs is looked up.
 //!
-//! * *Two rare items that met once* have c = 1 and e near 0. So one pair is added to what was seen and to what was
-//!   expected, as by a Gamma(1, 1) prior of the lift (DuMouchel 1999, "Bayesian data mining in large frequency tables"):
-//!   `l = log (c + 1)/(e + k + 1)`; and of what is left, half a standard deviation is taken off, that of log(c + 1)
-//!   being about 1/√(c + 1): `lift = sign(l)·max(|l| − ½/√(c + 1), 0)`. What was never seen has a lift of 0, one meeting
-//!   0.34 nats, two 0.81, three 1.14.
-//! * *Collisions*: k is what is read, on average, for a pair that never came. To be sure of such pairs, they are those of
-//!   an item with itself, which are not counted: one for every few pairs is looked up. A sketch that is too small for
-//!   the stream so accepts less, not more.
-//! * *Items of the same days* meet more often than those of different ones, whatever they are. Chance is that of the last
-//!   few half-lives: no longer, then, than items live.
+//! A ratio of small counts says little, so what a pair counts is not the ratio but how likely it is that the two belong
+//! together: that their lift is L and not 1. Counts being Poisson, with mean L·e or e, and π the share of pairs that belong
+//! together when nothing is known of them,
 //!
-//! Half a deviation, and 1 nat for full acceptance, were chosen on the synthetic log with interests that interleave
-//! ([`crate::synth`]). With none, a fifth of the accepted weight is of pairs across topics; with a whole one, which leaves
-//! nothing of one meeting, a quarter to a half of the items have no pair at all.
+//! ```text
+//! log odds = log π/(1 − π) + c·log L − (L − 1)·(e + k)        acceptance = σ(log odds)
+//! ```
+//!
+//! (the likelihood ratio of Neyman & Pearson 1933, and Bayes' rule). Where both are rare that is π; with every meeting that
+//! chance does not explain it rises, with every one that chance expected and that failed to come it falls; in the long run
+//! pairs count that come more than (L − 1)/log L times as often as by chance. A sketch that is too small for the stream
+//! accepts less, not more. *Items of the same days* meet more often than those of different ones, whatever they are:
+//! chance is that of the last few half-lives, no longer, then, than items live.
 //!
 //! Decay is as in [`crate::negatives::frequency`]: the weight of a new pair grows, and counts are read relative to it.
 
@@ -37,12 +37,10 @@ const LARGEST_WEIGHT: f64 = 1e18;
 const MOST_HALF_LIVES: f64 = 60.0;
 /// When rescaled, a count this faint is none.
 const FAINT: f64 = 1e-12;
-/// Pairs added to what was seen and to what chance expects.
-const PSEUDO_PAIRS: f64 = 1.0;
-/// Standard deviations taken off the lift's size.
-const DEVIATIONS: f64 = 0.5;
-/// Lift from which on a pair counts in full, in nats.
-const FULL: f64 = 1.0;
+/// L: the lift of items that belong together. Those that come 2.2 times as often as by chance count in the long run.
+const LIFT: f64 = 4.0;
+/// π: the share of pairs that belong together.
+const SHARE: f64 = 0.1;
 /// For so many pairs, one that never came is looked up.
 const PAIRS_PER_PROBE: usize = 8;
 /// As many of those their moving average looks back.
@@ -158,22 +156,16 @@ impl Evidence {
         self.blur * self.places / self.weight
     }
 
-    /// The lift of a pair in nats, shrunk towards 0, "nothing is known", by what may be accident (see the module).
-    /// Finite; 0 for pairs that never came and are not expected to, for unknown items, and for an item with itself.
-    pub fn lift(&self, a: u32, b: u32) -> f64 {
-        if a == b {
-            return 0.0;
-        }
-        let count = self.pair_count(a, b) + PSEUDO_PAIRS;
-        let by_chance = self.expected_count(a, b) + self.blur() + PSEUDO_PAIRS;
-        let lift = (count / by_chance).ln();
-        lift.signum() * (lift.abs() - DEVIATIONS / count.sqrt()).max(0.0)
+    /// The logarithm of the odds that the two belong together, in nats (see the module). Finite; that of an item with itself
+    /// is what is known of it: nothing.
+    pub fn log_odds(&self, a: u32, b: u32) -> f64 {
+        let by_chance = if a == b { 0.0 } else { self.expected_count(a, b) + self.blur() };
+        (SHARE / (1.0 - SHARE)).ln() + self.pair_count(a, b) * LIFT.ln() - (LIFT - 1.0) * by_chance
     }
 
-    /// How much the pair should count as a positive, from 0 to 1: in proportion to its lift up to 1 nat, and not at all
-    /// where it comes no more often than by chance.
+    /// How much the pair should count as a positive: the probability that the two belong together.
     pub fn acceptance(&self, a: u32, b: u32) -> f32 {
-        (self.lift(a, b) / FULL).clamp(0.0, 1.0) as f32
+        (1.0 + (-self.log_odds(a, b)).exp()).recip() as f32
     }
 
     /// Puts the counts down.
@@ -262,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn lifts_in_closed_form() {
+    fn odds_in_closed_form() {
         // c(0,1) = 30, c(0,2) = 10, c(2,3) = 60: N = 100, m = 40, 30, 70, 60.
         let pairs = [vec![(0, 1); 20], vec![(1, 0); 10], vec![(2, 0); 10], vec![(2, 3); 60]].concat();
         let evidence = plain(&pairs, 5);
@@ -270,30 +262,24 @@ mod tests {
             for (a, b) in [(a, b), (b, a)] {
                 close(evidence.pair_count(a, b), count);
                 close(evidence.expected_count(a, b), expected);
-                let lift = ((count + 1.0) / (expected + 1.0)).ln();
-                let deviation = 0.5 / (count + 1.0).sqrt();
-                close(evidence.lift(a, b), if lift > 0.0 { lift - deviation } else { (lift + deviation).min(0.0) });
+                close(evidence.log_odds(a, b), (1.0f64 / 9.0).ln() + count * 4f64.ln() - 3.0 * expected);
             }
         }
-        assert!((evidence.lift(0, 1) - (31.0f64 / 7.0).ln() + 0.5 / 31f64.sqrt()).abs() < 1e-9);
-        assert!(evidence.lift(1, 3) < -1.5);
-        let acceptance = [(0, 1), (0, 2), (1, 3), (2, 3)].map(|(a, b)| f64::from(evidence.acceptance(a, b)));
-        assert_eq!(acceptance[..3], [1.0, 0.0, 0.0]);
-        assert!((acceptance[3] - (61.0f64 / 22.0).ln() + 0.5 / 61f64.sqrt()).abs() < 1e-6);
+        let acceptance = [(0, 1), (0, 2), (1, 3), (2, 3)].map(|(a, b)| evidence.acceptance(a, b));
+        assert!(acceptance[0] > 0.999 && acceptance[3] > 0.999 && acceptance[1..3].iter().all(|share| *share < 1e-6));
     }
 
+    /// The odds are those of Bayes' rule for the two Poisson distributions, written out.
     #[test]
-    fn with_many_counts_the_lift_is_that_of_the_probabilities() {
-        let mut random = Pcg64Mcg::seed_from_u64(3);
-        let evidence = plain(&topical(&mut random, 400_000, 10), 10);
-        // Within a topic 0.8 of the places instead of half, and of those only four fifths are of two items.
-        let same = (0.8 * 0.8 / (0.8 * 0.8 + 0.2) * 2.0 * 1.25f64).ln();
-        let other = (0.2 / (0.8 * 0.8 + 0.2) * 2.0f64).ln();
-        for (a, b) in [(0, 1), (3, 4), (7, 8)] {
-            assert!((evidence.lift(a, b) - same).abs() < 0.03, "{} {same}", evidence.lift(a, b));
-        }
-        for (a, b) in [(0, 5), (4, 9)] {
-            assert!((evidence.lift(a, b) - other).abs() < 0.05, "{} {other}", evidence.lift(a, b));
+    fn odds_are_those_of_two_poisson_distributions() {
+        let log_poisson = |count: f64, mean: f64| {
+            count * mean.ln() - mean - (1..=count as u32).map(|k| f64::from(k).ln()).sum::<f64>()
+        };
+        let evidence = plain(&[vec![(0, 1); 3], vec![(2, 3); 5], vec![(0, 3); 2]].concat(), 4);
+        for (a, b) in [(0, 1), (0, 3), (1, 2)] {
+            let (count, mean) = (evidence.pair_count(a, b).round(), evidence.expected_count(a, b));
+            let ratio = log_poisson(count, LIFT * mean) - log_poisson(count, mean);
+            close(evidence.log_odds(a, b), (SHARE / (1.0 - SHARE)).ln() + ratio);
         }
     }
 
@@ -301,24 +287,27 @@ mod tests {
     fn an_accident_is_little_evidence_and_nothing_is_none() {
         let many: Vec<_> = (0..1_000).map(|k| (10 + k % 37, 60 + k % 41)).collect();
         let mut evidence = plain(&many, 200);
-        let mut lifts = vec![evidence.lift(1, 2)];
+        let mut shares = vec![evidence.acceptance(1, 2)];
         for _ in 0..4 {
             evidence.observe(&[(1, 2)], 200);
-            lifts.push(evidence.lift(1, 2));
+            shares.push(evidence.acceptance(1, 2));
         }
-        let expected = [0.0, 0.34, 0.81, 1.14, 1.39];
-        assert!(lifts.iter().zip(expected).all(|(lift, expected)| (lift - expected).abs() < 0.02), "{lifts:?}");
+        // Odds of 1:9, and four times as many with each meeting.
+        let expected = [1.0 / 10.0, 4.0 / 13.0, 16.0 / 25.0, 64.0 / 73.0, 256.0 / 265.0];
+        assert!(shares.iter().zip(expected).all(|(share, expected)| (share - expected).abs() < 0.01), "{shares:?}");
         // Pairs that cannot be.
-        assert_eq!([(3, 3), (10, 10), (7, 900), (u32::MAX, u32::MAX)].map(|(a, b)| evidence.lift(a, b)), [0.0; 4]);
-        assert_eq!(Evidence::new(100.0, 0, 0).lift(0, 1), 0.0);
+        for (a, b) in [(3, 3), (10, 10), (7, 900), (u32::MAX, u32::MAX)] {
+            assert!((evidence.acceptance(a, b) - 0.1).abs() < 1e-6);
+        }
+        assert!((Evidence::new(100.0, 0, 0).acceptance(0, 1) - 0.1).abs() < 1e-6);
     }
 
     #[test]
     fn what_tells_nothing_is_left_out() {
         let mut evidence = plain(&[(0, 1), (1, 2)], 3);
-        let before = (evidence.lift(0, 1), evidence.places);
+        let before = (evidence.log_odds(0, 1), evidence.places);
         evidence.observe(&[(1, 1), (0, 3), (u32::MAX, 0), (u32::MAX, u32::MAX)], 3);
-        assert_eq!((evidence.lift(0, 1), evidence.places), before);
+        assert_eq!((evidence.log_odds(0, 1), evidence.places), before);
         // Items that came later are there from then on; a smaller number of them is no reason to forget.
         evidence.observe(&[(0, 3)], 4);
         evidence.observe(&[(0, 3)], 2);
@@ -349,7 +338,7 @@ mod tests {
         assert!(rescaled >= 5, "{rescaled}");
         // Each batch brings 25 of these, and the one before counts 2^-½.
         assert!((settled * (1.0 - 0.5f64.sqrt()) / 25.0 - 1.0).abs() < 1e-4, "{settled}");
-        assert_eq!(evidence.lift(0, 1), 0.0);
+        assert!(evidence.pair_count(0, 1) < 1e-6);
         let sum: f64 = evidence.marginals.iter().sum();
         assert!((sum / evidence.places - 1.0).abs() < 1e-9);
     }
@@ -360,12 +349,14 @@ mod tests {
         let around =
             |with: u32| -> Vec<_> { (0..100).map(|k| if k < 10 { (0, with) } else { (k, 100 + k) }).collect() };
         (0..100).for_each(|_| evidence.observe(&around(1), 300));
-        assert!(evidence.acceptance(0, 1) == 1.0 && evidence.acceptance(0, 2) == 0.0);
-        (0..200).for_each(|_| evidence.observe(&around(2), 300));
-        assert!(evidence.acceptance(0, 2) == 1.0 && evidence.acceptance(0, 1) == 0.0);
+        // Of a pair that never came, nothing is known; of one that no longer comes, no more in the end.
+        assert!(evidence.acceptance(0, 1) > 0.999 && evidence.acceptance(0, 2) < 0.101);
+        (0..400).for_each(|_| evidence.observe(&around(2), 300));
+        assert!(evidence.acceptance(0, 2) > 0.999 && evidence.acceptance(0, 1) < 0.101);
     }
 
-    /// In a sketch far too small counts are never below the truth, and what never came is still not accepted.
+    /// In a sketch far too small counts are never below the truth, and what never came is accepted no more than
+    /// what nothing is known of.
     #[test]
     fn collisions_add_to_counts_but_not_to_acceptance() {
         for (width, rows) in [(1, 1), (16, 2), (500, 4), (5_000, 2)] {
@@ -389,7 +380,7 @@ mod tests {
                 }
             }
             let mean = accepted / absent as f32;
-            assert!(mean < 0.02, "{width}×{rows}, blur {}: {mean} of what never came", evidence.blur());
+            assert!(mean < 0.101, "{width}×{rows}, blur {}: {mean} of what never came", evidence.blur());
         }
     }
 
@@ -433,7 +424,7 @@ mod tests {
         let mut other = again(&evidence, 200, settings);
         for _ in 0..20 {
             for (a, b) in (0..200).flat_map(|a| (0..20).map(move |b| (a, b * 9))) {
-                let [this, that] = [&evidence, &other].map(|evidence| evidence.lift(a, b).to_bits());
+                let [this, that] = [&evidence, &other].map(|evidence| evidence.log_odds(a, b).to_bits());
                 assert_eq!(this, that);
             }
             let pairs = topical(&mut random, 333, 240);
@@ -455,10 +446,9 @@ mod tests {
             for (n_items, pairs) in (0..).zip(&batches) {
                 evidence.observe(pairs, n_items);
                 for (a, b) in (0..35).flat_map(|a| [(a, 0), (a, a), (3, a), (u32::MAX, a)]) {
-                    let (lift, acceptance) = (evidence.lift(a, b), evidence.acceptance(a, b));
-                    prop_assert!(lift.is_finite() && (0.0..=1.0).contains(&acceptance), "{lift} {acceptance}");
-                    prop_assert_eq!(lift.to_bits(), evidence.lift(b, a).to_bits());
-                    prop_assert!(acceptance == 0.0 || lift > 0.0);
+                    let (odds, acceptance) = (evidence.log_odds(a, b), evidence.acceptance(a, b));
+                    prop_assert!(odds.is_finite() && (0.0..=1.0).contains(&acceptance), "{odds} {acceptance}");
+                    prop_assert_eq!(odds.to_bits(), evidence.log_odds(b, a).to_bits());
                 }
                 again(&evidence, n_items, (half_life, width, rows));
             }
@@ -487,13 +477,13 @@ mod tests {
             prop_assert!(!cut || result.is_err());
             prop_assert!((0.0..1e300).contains(&number) || result.is_err());
             for (a, b) in (0..60).map(|a| (a, 7)) {
-                prop_assert!(other.lift(a, b).is_finite());
+                prop_assert!(other.log_odds(a, b).is_finite());
             }
             if result.is_err() {
                 prop_assert_eq!(other.places, 0.0);
             } else {
                 other.observe(&[(0, 1)], 60);
-                prop_assert!(other.lift(0, 1).is_finite());
+                prop_assert!(other.log_odds(0, 1).is_finite());
             }
         }
     }
