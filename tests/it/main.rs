@@ -10,6 +10,7 @@ mod kafka_replay;
 mod kafka_source;
 mod kafka_trouble;
 mod negatives;
+mod objectives;
 mod python;
 mod quality;
 mod recovery;
