@@ -123,6 +123,9 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
     if config.negatives.half_life.events() == Some(f64::INFINITY) {
         whole["negatives"]["half_life"] = Value::from("inf");
     }
+    if config.repetition.half_life == f64::INFINITY {
+        whole["repetition"]["half_life"] = Value::from("inf");
+    }
     const LASTING: [&str; 9] =
         ["seed", "objective", "positives", "context", "repetition", "model", "train", "negatives", "evaluate"];
     whole.retain(|key, _| LASTING.contains(&key.as_str()));
