@@ -41,7 +41,7 @@ fn the_report_says_what_happened() {
     assert!(report["checkpoint"].as_str().unwrap().starts_with("checkpoints/"));
     let evaluation = &report["evaluation"];
     assert!((4_000..=5_000).contains(&evaluation["events"].as_u64().unwrap()), "{evaluation}");
-    for name in ["hr@20", "ndcg@20", "mrr@20", "tail_hr@20", "head_hr@20"] {
+    for name in ["hr@20", "ndcg@20", "mrr@20", "tail_hr@20", "head_hr@20", "cold_hr@20"] {
         for figure in [&evaluation[name], &evaluation["popularity"][name]] {
             assert!(figure.as_f64().is_some_and(|figure| (0.0..=1.0).contains(&figure)), "{name}: {evaluation}");
         }
