@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `items.parquet` | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
 //! | `item_state.parquet` | rows as trained, optimizer sums, relative frequencies; in the order of `items.parquet` |
+//! | `features.parquet` | rows of what items share, where items have features |
 //! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
 //! | `numbers.parquet` | the learned numbers that belong to no row |
 //! | `bank.parquet` | the bank, oldest first |
@@ -41,6 +42,7 @@ use crate::table::rows::Rows;
 /// The file of embeddings that others read.
 pub const ITEMS: &str = "items.parquet";
 const ITEM_STATE: &str = "item_state.parquet";
+const FEATURES: &str = "features.parquet";
 const USERS: &str = "users.parquet";
 const NUMBERS: &str = "numbers.parquet";
 const WORKER: &str = "worker.json";
@@ -88,6 +90,7 @@ pub fn save(
     } = state;
     save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
     save_item_state(&mut draft, model, frequencies)?;
+    save_features(&mut draft, model)?;
     save_users(&mut draft, users, model)?;
     save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
@@ -186,6 +189,9 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
         fields.push(vector_field(name, table.values.dim()));
         fields.push(vector_field(&format!("{name}_sums"), table.sums.dim()));
     }
+    if model.features.is_some() {
+        fields.push(list_field::<UInt32Type>("features"));
+    }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
         let column = |counts: &Fading| numbers::<Float64Type>(counts.relative()[range.clone()].iter().copied());
         let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
@@ -193,7 +199,27 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
             columns.push(slice_of(&table.values, range.clone()));
             columns.push(slice_of(&table.sums, range.clone()));
         }
+        if let Some(features) = &model.features {
+            columns.push(lists::<UInt32Type, _>(range.map(|item| features.of(item).iter().copied())));
+        }
         columns
+    })
+}
+
+fn save_features(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointError> {
+    let Some(features) = &model.features else { return Ok(()) };
+    let rows = &features.rows;
+    let fields = vec![
+        Field::new("bucket", DataType::UInt32, false),
+        vector_field("feature", rows.values.dim()),
+        vector_field("feature_sums", rows.sums.dim()),
+    ];
+    columns::write(draft, FEATURES, fields, features.buckets().len(), Layout::Internal, |range| {
+        vec![
+            numbers::<UInt32Type>(features.buckets()[range.clone()].iter().copied()),
+            slice_of(&rows.values, range.clone()),
+            slice_of(&rows.sums, range),
+        ]
     })
 }
 
@@ -278,8 +304,19 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(ITEMS, "items are missing or twice"));
     }
 
+    if let Some(features) = &mut state.model.features {
+        let mut buckets = Vec::new();
+        columns::read(path, FEATURES, |slice| {
+            buckets.extend_from_slice(slice.numbers::<UInt32Type>("bucket")?);
+            read_rows(slice, "feature", &mut features.rows)
+        })?;
+        if features.restore(buckets).is_none() {
+            return Err(damaged(FEATURES, "it does not have a row for each bucket, or has buckets twice"));
+        }
+    }
     let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.memories().len()];
-    let Model { items, contexts, biases, .. } = &mut state.model;
+    let Model { items, features, contexts, biases, .. } = &mut state.model;
+    let mut sound = true;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {
         for (index, counts) in counts.iter_mut().enumerate() {
@@ -290,8 +327,15 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
                 read_rows(slice, name, table)?;
             }
         }
+        if let Some(features) = features {
+            let of_items = slice.lists::<UInt32Type>("features")?;
+            sound &= (0..slice.len()).all(|row| features.restore_item(of_items.row(row)).is_some());
+        }
         Ok(())
     })?;
+    if !sound {
+        return Err(damaged(ITEM_STATE, "it refers to features that are not there"));
+    }
     if counts.iter().any(|counts| counts.len() != n_items) {
         return Err(damaged(ITEM_STATE, "it does not have a row for each item"));
     }
