@@ -203,3 +203,6 @@ impl FeatureGradients {
         finite
     }
 }
+
+#[cfg(test)]
+mod tests;
