@@ -157,7 +157,8 @@ pub struct ModelConfig {
     pub learn_popularity: bool,
     /// Where β begins.
     pub popularity_start: f64,
-    /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²).
+    /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²). A quarter of it for the rows of items that
+    /// have features.
     pub start_scale: f64,
 }
 

@@ -1,6 +1,6 @@
 //! The model's numbers: rows of items and users, and the few that belong to no row.
 
-use super::features::Features;
+use super::features::{Features, OWN_START};
 use super::gru;
 use super::repetition::Repetition;
 use crate::config::{Config, Encoder, Likeness, ObjectiveKind, OptimizerKind};
@@ -139,7 +139,7 @@ impl Model {
         if let Some(features) = &mut self.features {
             features.push(buckets);
             if !buckets.is_empty() {
-                own *= std::env::var("FX_OWN").map_or(1.0, |s| s.parse::<f32>().unwrap());
+                own *= OWN_START;
             }
         }
         self.items.push(|row| start(row, seed, "item", name, own));

@@ -114,7 +114,7 @@ fn loss(world: &World, model: &Model, Tables([items, features, contexts]): &Tabl
     // A bucket gets its row when a feature first falls into it: here that is not the order of the buckets.
     let row_of = |bucket: &u32| model.features.as_ref().unwrap().buckets().iter().position(|b| b == bucket).unwrap();
     let vector = |item: usize| {
-        let share = if ITEMS[item].is_empty() { 0.0 } else { (ITEMS[item].len() as f64).sqrt().recip() };
+        let share = if ITEMS[item].is_empty() { 0.0 } else { 2.0 / (ITEMS[item].len() as f64).sqrt() };
         let of_features = |k: usize| ITEMS[item].iter().map(|bucket| features[row_of(bucket)][k]).sum::<f64>();
         (0..dim).map(|k| items[item][k] + share * of_features(k)).collect::<Vec<f64>>()
     };
@@ -213,7 +213,7 @@ fn features_get_what_the_vectors_of_their_items_get() {
         for (row, bucket) in features.buckets().iter().enumerate() {
             let mut expected = vec![0.0; before.dim()];
             for (buckets, of_vector) in ITEMS.iter().zip(&of_vectors).filter(|(buckets, _)| buckets.contains(bucket)) {
-                let share = (buckets.len() as f64).sqrt().recip();
+                let share = 2.0 / (buckets.len() as f64).sqrt();
                 expected.iter_mut().zip(of_vector).for_each(|(sum, number)| *sum += share * number);
             }
             assert!(norm(&expected) > 1e-3, "{flags:?}: bucket {bucket} has no gradient");
