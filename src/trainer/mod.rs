@@ -11,6 +11,7 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+mod features;
 mod negatives;
 pub mod snapshot;
 pub mod state;

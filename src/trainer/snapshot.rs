@@ -21,8 +21,8 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use super::negatives;
 use super::state::{State, retention};
+use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
 use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, digest, lasting};
@@ -42,7 +42,6 @@ use crate::table::rows::Rows;
 /// The file of embeddings that others read.
 pub const ITEMS: &str = "items.parquet";
 const ITEM_STATE: &str = "item_state.parquet";
-const FEATURES: &str = "features.parquet";
 const USERS: &str = "users.parquet";
 const NUMBERS: &str = "numbers.parquet";
 const WORKER: &str = "worker.json";
@@ -90,7 +89,7 @@ pub fn save(
     } = state;
     save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
     save_item_state(&mut draft, model, frequencies)?;
-    save_features(&mut draft, model)?;
+    features::save(&mut draft, model)?;
     save_users(&mut draft, users, model)?;
     save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
@@ -167,7 +166,7 @@ fn save_items(
     })
 }
 
-fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
+pub(super) fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
     let mut flat = Vec::with_capacity(range.len() * rows.dim());
     range.for_each(|row| flat.extend_from_slice(rows.row(row)));
     vectors(flat, rows.dim())
@@ -203,23 +202,6 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
             columns.push(lists::<UInt32Type, _>(range.map(|item| features.of(item).iter().copied())));
         }
         columns
-    })
-}
-
-fn save_features(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointError> {
-    let Some(features) = &model.features else { return Ok(()) };
-    let rows = &features.rows;
-    let fields = vec![
-        Field::new("bucket", DataType::UInt32, false),
-        vector_field("feature", rows.values.dim()),
-        vector_field("feature_sums", rows.sums.dim()),
-    ];
-    columns::write(draft, FEATURES, fields, features.buckets().len(), Layout::Internal, |range| {
-        vec![
-            numbers::<UInt32Type>(features.buckets()[range.clone()].iter().copied()),
-            slice_of(&rows.values, range.clone()),
-            slice_of(&rows.sums, range),
-        ]
     })
 }
 
@@ -304,16 +286,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(ITEMS, "items are missing or twice"));
     }
 
-    if let Some(features) = &mut state.model.features {
-        let mut buckets = Vec::new();
-        columns::read(path, FEATURES, |slice| {
-            buckets.extend_from_slice(slice.numbers::<UInt32Type>("bucket")?);
-            read_rows(slice, "feature", &mut features.rows)
-        })?;
-        if features.restore(buckets).is_none() {
-            return Err(damaged(FEATURES, "it does not have a row for each bucket, or has buckets twice"));
-        }
-    }
+    features::load(path, &mut state.model)?;
     let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.memories().len()];
     let Model { items, features, contexts, biases, .. } = &mut state.model;
     let mut sound = true;
@@ -411,7 +384,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     Ok(state)
 }
 
-fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {
+pub(super) fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {
     let (dim, sums_dim) = (table.values.dim(), table.sums.dim());
     let values = slice.vectors(name, dim)?;
     let sums = slice.vectors(&format!("{name}_sums"), sums_dim)?;
