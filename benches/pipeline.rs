@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
 use negstream::config::{Config, layers};
 use negstream::dead_letters::DeadLetters;
@@ -141,7 +142,7 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
         columns: Columns::Model,
     };
     let source = ParquetLogs::open(&logs, options, &Positions::default())?;
-    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None)?;
+    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
     let feed = spawn(Box::new(source));
     let begin = Instant::now();
     let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);
@@ -219,7 +220,7 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
         }
         producer.flush(Duration::from_secs(10)).expect("the embedded broker takes it");
     });
-    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None)?;
+    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
     let feed = spawn(Box::new(source));
     let begin = Instant::now();
     let mut last = begin;

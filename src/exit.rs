@@ -1,5 +1,6 @@
 //! Exit codes: a public contract, kept in this one place and in `negstream --help`.
 
+use crate::catalogue::CatalogueError;
 use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
 use crate::dead_letters::DeadLetterError;
@@ -44,7 +45,7 @@ pub struct UsageError(pub String);
 /// The exit code that `error` stands for: that of the innermost cause which has one.
 pub fn code(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
-        if cause.is::<ConfigError>() || cause.is::<UsageError>() {
+        if cause.is::<ConfigError>() || cause.is::<UsageError>() || cause.is::<CatalogueError>() {
             return Exit::Usage;
         }
         if cause.is::<SourceError>() || cause.is::<DeadLetterError>() {

@@ -24,7 +24,8 @@
 //! | [`checkpoint`] | durable state, whole or not at all |
 //! | [`telemetry`] | status, metrics, health, page, logs |
 //!
-//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`config`], [`dead_letters`], [`kafka`] (clients
+//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`config`], [`catalogue`] (what is known of
+//! items), [`dead_letters`], [`kafka`] (clients
 //! and the embedded broker), [`synth`] (a log with known structure), [`worker`] (what `run`, `replay` and `demo` have
 //! in common), [`reporter`], [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
@@ -40,6 +41,7 @@
 //!
 //! Which module may import which is held by a test (`tests/it/tidy.rs`).
 
+pub mod catalogue;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

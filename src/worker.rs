@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::catalogue::Catalogue;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{DeadLetterMark, differences, lasting};
 use crate::checkpoint::store::{Intact, Published, Store, newest_intact};
@@ -151,13 +152,18 @@ fn restore(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
 }
 
 impl Worker {
-    /// A worker that goes on from `origin`.
+    /// A worker that goes on from `origin`, and learns of new items what `catalogue` knows.
     ///
     /// # Errors
     /// Where threads cannot be started, or a first checkpoint cannot be written. One that begins anew beside older
     /// checkpoints says so at once, lest a restart go on from those; one with a file of dead letters records where its
     /// own begin, lest a restart write them twice.
-    pub fn new(config: &Config, origin: Origin, dead_letters: DeadLetters) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &Config,
+        origin: Origin,
+        dead_letters: DeadLetters,
+        catalogue: Catalogue,
+    ) -> anyhow::Result<Self> {
         let Origin { checkpoint, state, store } = origin;
         let marked = checkpoint.as_ref().and_then(|intact| intact.manifest.dead_letters.as_ref());
         let unmarked_letters =
@@ -166,7 +172,7 @@ impl Worker {
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
-            trainer: Trainer::new(config, state).context("cannot start the compute threads")?,
+            trainer: Trainer::new(config, state).context("cannot start the compute threads")?.with_catalogue(catalogue),
             config: config.clone(),
             store,
             dead_letters,

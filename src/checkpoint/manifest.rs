@@ -126,9 +126,26 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
     if config.repetition.half_life == f64::INFINITY {
         whole["repetition"]["half_life"] = Value::from("inf");
     }
-    const LASTING: [&str; 9] =
-        ["seed", "objective", "positives", "context", "repetition", "model", "train", "negatives", "evaluate"];
+    const LASTING: [&str; 10] = [
+        "seed",
+        "objective",
+        "positives",
+        "context",
+        "repetition",
+        "model",
+        "train",
+        "features",
+        "negatives",
+        "evaluate",
+    ];
     whole.retain(|key, _| LASTING.contains(&key.as_str()));
+    // A catalogue may move, and gain items: those that are known keep what it said of them.
+    match config.features.buckets {
+        0 => drop(whole.shift_remove("features")),
+        _ => drop(
+            whole.get_mut("features").and_then(Value::as_object_mut).map(|features| features.shift_remove("catalogue")),
+        ),
+    }
     whole
 }
 

@@ -41,6 +41,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     "embedded".clone_into(&mut config.kafka.brokers);
     config.kafka.partitions = 1;
     let around = Surroundings::set_up(&config)?;
+    let described = crate::catalogue::Catalogue::open(&config)?;
     let server = match around.serve(&config) {
         Err(error) if matches!(error.downcast_ref(), Some(HttpError::InUse { .. })) => {
             // Nobody asked for that very port: any other shows the page as well.
@@ -70,7 +71,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     )?;
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.streams(), source.high_watermarks());
-    let mut worker = Worker::new(&config, origin, DeadLetters::None)?;
+    let mut worker = Worker::new(&config, origin, DeadLetters::None, described)?;
     let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
     let feed = spawn(Box::new(UpTo { source, left: options.events }));
     around.health.release(Latch::SourceOpen);

@@ -31,6 +31,9 @@ pub(super) fn inspect(options: Inspect) -> anyhow::Result<()> {
         "model      {} items × {} dimensions ({}), {} users, seed {}",
         manifest.items, manifest.dim, manifest.likeness, manifest.users, manifest.seed
     )?;
+    if let Some(buckets) = manifest.configuration.get("features").and_then(|features| features["buckets"].as_u64()) {
+        writeln!(text, "features   of items, hashed to {buckets} buckets")?;
+    }
     writeln!(text, "score      τ {:.4}, β {:.4}", manifest.temperature, manifest.beta)?;
     writeln!(
         text,

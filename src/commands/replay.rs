@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Surroundings, check_output};
+use crate::catalogue::Catalogue;
 use crate::cli::Replay;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
@@ -19,8 +20,9 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: Columns::Model,
+        columns: if config.features.buckets > 0 { Columns::ModelWithFeatures } else { Columns::Model },
     };
+    let catalogue = Catalogue::open(config)?;
     // Every log is opened before the checkpoint folder is touched.
     ParquetLogs::open(&options.logs, reading.clone(), &Positions::default())?;
     let mut origin = Origin::find(config, options.fresh)?;
@@ -40,7 +42,7 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     }
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.draw_bar(&around.bars, rows, done);
-    let mut worker = Worker::new(config, origin, dead_letters)?;
+    let mut worker = Worker::new(config, origin, dead_letters, catalogue)?;
     let feed = spawn(Box::new(logs));
     let ending =
         worker.work(&feed, around.stop.flag(), &mut |trainer, happening| reporter.happened(trainer, happening));

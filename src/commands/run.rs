@@ -1,6 +1,7 @@
 //! `run`: train on a Kafka topic until told to stop.
 
 use super::{Surroundings, check_output};
+use crate::catalogue::Catalogue;
 use crate::cli::Run;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
@@ -18,6 +19,7 @@ use crate::worker::{Ending, Origin, Worker};
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let around = Surroundings::set_up(config)?;
+    let catalogue = Catalogue::open(config)?;
     let server = around.serve(config)?;
     around.status.enter(Phase::Restoring);
     let mut origin = Origin::find(config, options.fresh)?;
@@ -63,7 +65,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     };
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.streams(), source.high_watermarks());
-    let mut worker = Worker::new(config, origin, dead_letters)?;
+    let mut worker = Worker::new(config, origin, dead_letters, catalogue)?;
     if begins {
         // From here on the positions are ours, and only ours: a restart finds them, whatever the broker says.
         worker.save()?;

@@ -281,6 +281,13 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         () if !positive(config.model.start_scale) => refuse("model.start_scale", "must be above 0"),
         () if !(2..=65_536).contains(&config.train.batch) => refuse("train.batch", "must lie in 2..=65536"),
         () if !positive(config.train.learning_rate) => refuse("train.learning_rate", "must be above 0"),
+        () if config.features.buckets > 1 << 26 => refuse("features.buckets", "must be at most 67108864"),
+        () if config.features.buckets == 0 && !config.features.catalogue.as_os_str().is_empty() => {
+            refuse("features.buckets", "must be above 0 where there is a features.catalogue")
+        }
+        () if config.features.catalogue.as_os_str().is_empty() && !config.features.columns.is_empty() => {
+            refuse("features.columns", "names columns of a features.catalogue, but there is none")
+        }
         () if config.negatives.bank > 1 << 22 => refuse("negatives.bank", "must be at most 4194304"),
         () if !share(config.negatives.ledger_share) => refuse("negatives.ledger_share", "must lie in 0..=1"),
         () if config.negatives.ledger_events > 1 << 16 => refuse("negatives.ledger_events", "must be at most 65536"),

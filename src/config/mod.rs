@@ -39,6 +39,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// The steps.
     pub train: TrainConfig,
+    /// What is known of items besides who chose them.
+    pub features: FeaturesConfig,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
     /// Test-then-train evaluation on the stream itself.
@@ -155,8 +157,24 @@ pub struct ModelConfig {
     pub learn_popularity: bool,
     /// Where β begins.
     pub popularity_start: f64,
-    /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²).
+    /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²). A quarter of it for the rows of items that
+    /// have features.
     pub start_scale: f64,
+}
+
+/// What is known of items besides who chose them; see docs/features.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesConfig {
+    /// Rows that features are hashed to, each of `model.dim` numbers and made when a feature first falls into it; 0: items
+    /// have no features.
+    pub buckets: usize,
+    /// A Parquet file that describes items: a column of item ids, named as `source.fields.item_id` says, and further
+    /// ones. Empty: none; then only the features of events count.
+    pub catalogue: PathBuf,
+    /// Which columns of the catalogue are features; empty: all others of text, lists of text, whole numbers and truth
+    /// values.
+    pub columns: Vec<String>,
 }
 
 /// The optimizer.

@@ -93,11 +93,7 @@ impl<'a> Rows<'a> {
     }
 
     fn text(&self, name: &str, row: usize) -> Option<CompactString> {
-        let column = self.column(name, row)?;
-        match column.as_string_opt::<i32>() {
-            Some(text) => Some(CompactString::from(text.value(row))),
-            None => integer(column, row).map(|number| number.to_compact_string()),
-        }
+        identifier(self.batch.column_by_name(name)?, row)
     }
 
     fn time(&self, name: &str, row: usize) -> Option<i64> {
@@ -150,6 +146,17 @@ impl<'a> Rows<'a> {
             object.insert(features.clone(), list.iter().map(|feature| feature.as_str()).collect());
         }
         object
+    }
+}
+
+/// Row `row` of a column of text or of whole numbers, as text; `None` where there is nothing.
+pub fn identifier(column: &ArrayRef, row: usize) -> Option<CompactString> {
+    if column.is_null(row) {
+        return None;
+    }
+    match column.as_string_opt::<i32>() {
+        Some(text) => Some(CompactString::from(text.value(row))),
+        None => integer(column, row).map(|number| number.to_compact_string()),
     }
 }
 

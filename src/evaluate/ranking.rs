@@ -116,7 +116,7 @@ impl Ranking {
         }
         let single = |item: u32| {
             let item = item as usize;
-            (model.items.values.row(item), scale[item], bias[item])
+            (model.vectors().row(item), scale[item], bias[item])
         };
 
         // The targets' own scores, with ρ where it applies, and what has to be taken back from the plain count.
@@ -150,8 +150,7 @@ impl Ranking {
             .collect();
         // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
         let chunks: Vec<(usize, &[f32])> = model
-            .items
-            .values
+            .vectors()
             .chunks()
             .enumerate()
             .map(|(chunk, rows)| (chunk * CHUNK, rows))

@@ -1,7 +1,8 @@
-//! Adds up ranks: hit rate, NDCG and MRR over everything counted and over the newest events, tail and head.
+//! Adds up ranks: hit rate, NDCG and MRR over everything counted and over the newest events; tail, head and cold.
 //!
-//! Tail and head are the thirds of the events whose items came least and most often before. To find the thirds without
-//! keeping every event, hits are counted by number of occurrences.
+//! Tail and head are the thirds of the events whose items came least and most often before; cold are
+//! those whose items came fewer than 5 times. To find them without keeping every event, hits are counted by number of
+//! occurrences.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use super::ranking::Ranked;
 /// Occurrences are told apart exactly up to here, and by 64 steps an octave beyond: memory stays bounded on a stream
 /// that never ends.
 const EXACT_OCCURRENCES: u64 = 1 << 20;
+/// An item that came fewer times than this is cold.
+const WARM: u64 = 5;
 /// Half-life of the recent figures, in ranked events.
 const RECENT_HALF_LIFE: f64 = 2_000.0;
 
@@ -61,6 +64,9 @@ pub struct Figures {
     /// Hit rate over the third whose items came most often.
     #[serde(rename = "head_hr@20")]
     pub head_hit_rate: f64,
+    /// Hit rate over the events whose items came fewer than 5 times before, never included.
+    #[serde(rename = "cold_hr@20")]
+    pub cold_hit_rate: f64,
 }
 
 /// Figures of one ranker over the newest events, counted or not.
@@ -108,6 +114,11 @@ impl Tally {
     /// Decayed popularity's figures.
     pub fn popularity(&self) -> Option<Figures> {
         self.popularity.figures(self.events)
+    }
+
+    /// Counted events whose items came fewer than 5 times before.
+    pub fn cold_events(&self) -> u64 {
+        self.model.bands.range(..WARM).map(|(_, band)| band.0).sum()
     }
 
     /// The model's figures over the newest events; `None` before anything was ranked.
@@ -169,6 +180,7 @@ impl Sums {
             mrr: self.reciprocal / n,
             tail_hit_rate: rate(&mut self.bands.iter().filter(|(occurrences, _)| **occurrences as f64 <= low)),
             head_hit_rate: rate(&mut self.bands.iter().filter(|(occurrences, _)| **occurrences as f64 > high)),
+            cold_hit_rate: rate(&mut self.bands.range(..WARM)),
         })
     }
 
@@ -217,6 +229,17 @@ mod tests {
         // Occurrences 1, 2, 3: a third of the way is 1.67, two thirds 2.33.
         assert_eq!((figures.tail_hit_rate, figures.head_hit_rate), (1.0, 0.0));
         assert_eq!(tally.popularity().unwrap().hit_rate, 0.0);
+    }
+
+    #[test]
+    fn cold_are_fewer_than_five() {
+        let mut tally = Tally::new(0);
+        let unknown = Ranked { model: None, popularity: None, occurrences: 0 };
+        tally.add(0, &[unknown, event(3.0, 4), event(30.0, 1), event(0.0, 5), event(0.0, 900), event(2.0, 1)]);
+        assert_eq!((tally.cold_events(), tally.model().unwrap().cold_hit_rate), (4, 0.5));
+        let mut warm = Tally::new(0);
+        warm.add(0, &[event(0.0, 5)]);
+        assert_eq!((warm.cold_events(), warm.model().unwrap().cold_hit_rate), (0, 0.0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The encoder: sequences of items become queries.
 //!
 //! ```text
-//! c = Σ_k w_k·(item row + context row of the k-th newest item) / Σ_k w_k  (+ the user's row)      raw query = W·c
+//! c = Σ_k w_k·(vector + context row of the k-th newest item) / Σ_k w_k  (+ the user's row)      raw query = W·c
 //! ```
 //!
 //! W is there only where an objective learns it (`cpc`). Instead of a sum, c can be the state of a recurrent unit:
@@ -122,11 +122,11 @@ impl Model {
         encoded.unit.resize_to(n, stride);
         encoded.inverse_norms.resize(n, 1.0);
         encoded.weight_sums.resize(n, 0.0);
-        let weights = &encoded.position_weights;
+        let (weights, vectors) = (&encoded.position_weights, self.vectors());
         let ask_ahead = |sequence: usize| {
             if sequence < n {
                 for item in sequences.of(sequence) {
-                    prefetch(self.items.values.row(*item as usize));
+                    prefetch(vectors.row(*item as usize));
                     prefetch(self.items.sums.row(*item as usize));
                     if let Some(contexts) = &self.contexts {
                         prefetch(contexts.values.row(*item as usize));
@@ -160,7 +160,7 @@ impl Model {
                 let raw = &mut row[..dim];
                 for (item, weight) in items.iter().zip(weights) {
                     let share = weight / *weight_sum;
-                    add_scaled(kernel, raw, self.items.values.row(*item as usize), share);
+                    add_scaled(kernel, raw, vectors.row(*item as usize), share);
                     if let Some(contexts) = &self.contexts {
                         add_scaled(kernel, raw, contexts.values.row(*item as usize), share);
                     }

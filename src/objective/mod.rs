@@ -7,8 +7,8 @@
 //! ```
 //!
 //! with the likeness s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
-//! [`model`] holds these numbers, [`encoder`] makes queries of contexts and of other sequences, [`repetition`] is the term
-//! ρ. Objectives are parts that plug into one path (`term`):
+//! [`model`] holds these numbers, [`features`] is what items share, [`encoder`] makes queries of contexts and of other
+//! sequences, [`repetition`] is the term ρ. Objectives are parts that plug into one path (`term`):
 //!
 //! | part | what it learns from |
 //! | --- | --- |
@@ -26,6 +26,7 @@ mod against;
 mod apply;
 mod cpc;
 pub mod encoder;
+pub mod features;
 mod gru;
 pub mod i2i;
 mod info_max;

@@ -1,5 +1,6 @@
 //! The model's numbers: rows of items and users, and the few that belong to no row.
 
+use super::features::{Features, OWN_START};
 use super::gru;
 use super::repetition::Repetition;
 use crate::config::{Config, Encoder, Likeness, ObjectiveKind, OptimizerKind};
@@ -14,6 +15,8 @@ use crate::table::rows::{Rows, stable_hash, start};
 pub struct Model {
     /// Rows of the items, as candidates and in the context.
     pub items: TrainedRows,
+    /// What is added to the items' rows, where they have features.
+    pub features: Option<Features>,
     /// A second row for an item's role in the context.
     pub contexts: Option<TrainedRows>,
     /// Rows of the users.
@@ -36,7 +39,8 @@ pub struct Model {
     pub normaliser: Parameters,
     /// ρ.
     pub repetition: Repetition,
-    /// 1/norm of each item row (1 where the likeness is the dot product).
+    /// 1/norm of each item's vector (1 where the likeness is the dot product); as of its last refresh, where there are
+    /// features.
     pub inverse_norms: Vec<f32>,
     likeness: Likeness,
     seed: u64,
@@ -75,6 +79,7 @@ impl Model {
         let steps = objectives.iter().filter(|term| term.kind == ObjectiveKind::Cpc).map(|term| term.steps()).max();
         Self {
             items: TrainedRows::new(dim, optimizer),
+            features: (config.features.buckets > 0).then(|| Features::new(dim, optimizer, config.features.buckets)),
             contexts: rows(config.context.context_rows, dim),
             users: rows(config.context.user_row, dim),
             biases: rows(objectives.iter().any(|term| term.kind == ObjectiveKind::Nce), 1),
@@ -119,10 +124,25 @@ impl Model {
         self.biases.as_ref().map_or(0.0, |biases| biases.values.row(item)[0])
     }
 
-    /// Adds the rows of a new item.
+    /// Adds the rows of a new item of which nothing is known.
     pub fn add_item(&mut self, name: &str) {
+        self.add_item_with(name, &[]);
+    }
+
+    /// Adds the rows of a new item whose features fall into `buckets`; of no account where items have no features.
+    ///
+    /// # Panics
+    /// If there is no such bucket.
+    pub fn add_item_with(&mut self, name: &str, buckets: &[u32]) {
         let (seed, scale) = (self.seed, self.start_scale);
-        self.items.push(|row| start(row, seed, "item", name, scale));
+        let mut own = scale;
+        if let Some(features) = &mut self.features {
+            features.push(buckets);
+            if !buckets.is_empty() {
+                own *= OWN_START;
+            }
+        }
+        self.items.push(|row| start(row, seed, "item", name, own));
         if let Some(contexts) = &mut self.contexts {
             contexts.push(|row| start(row, seed, "context", name, scale));
         }
@@ -130,7 +150,7 @@ impl Model {
             biases.push(|row| row.fill(0.0));
         }
         self.inverse_norms.push(1.0);
-        self.refresh_norm(self.items.values.len() - 1);
+        self.refresh_item(self.items.values.len() - 1);
     }
 
     /// Adds the row of a new user, where users have rows.
@@ -149,22 +169,58 @@ impl Model {
         self.likeness == Likeness::Cosine
     }
 
-    fn refresh_norm(&mut self, item: usize) {
-        if self.is_cosine() {
-            self.inverse_norms[item] = inverse_norm(self.items.values.row(item));
+    /// The items' vectors: their rows, or, where they have features, what was made of both at the last refresh.
+    pub fn vectors(&self) -> &Rows {
+        self.features.as_ref().map_or(&self.items.values, Features::vectors)
+    }
+
+    fn refresh_item(&mut self, item: usize) {
+        let own = self.items.values.row(item);
+        let vector = match &mut self.features {
+            Some(features) => features.refresh(item, own),
+            None => own,
+        };
+        if self.likeness == Likeness::Cosine {
+            self.inverse_norms[item] = inverse_norm(vector);
         }
     }
 
-    /// Makes all of [`Self::inverse_norms`] anew.
-    pub fn refresh_all_norms(&mut self) {
-        self.inverse_norms = vec![1.0; self.items.values.len()];
-        (0..self.items.values.len()).for_each(|item| self.refresh_norm(item));
+    /// Brings the vectors of `items` up to date where they have features: before these are encoded or scored, after every
+    /// step. (Rows alone are always up to date.)
+    pub fn refresh(&mut self, items: &[u32]) {
+        if self.features.is_some() {
+            items.iter().for_each(|item| self.refresh_item(*item as usize));
+        }
     }
 
-    /// The vector of `item` as an index serves it: divided by its norm where the likeness is the cosine.
+    /// The same of all items.
+    pub fn refresh_all(&mut self) {
+        let cosine = self.is_cosine();
+        if let Some(features) = &mut self.features {
+            let norm = |vector: &[f32]| if cosine { inverse_norm(vector) } else { 1.0 };
+            features.refresh_all(&self.items.values, &mut self.inverse_norms, norm);
+        }
+    }
+
+    /// Makes all of [`Self::inverse_norms`] anew, and all vectors.
+    pub fn refresh_all_norms(&mut self) {
+        self.inverse_norms = vec![1.0; self.items.values.len()];
+        (0..self.items.values.len()).for_each(|item| self.refresh_item(item));
+    }
+
+    /// The vector of `item` as an index serves it: divided by its norm where the likeness is the cosine. It is as new as
+    /// the rows.
     pub fn served(&self, item: usize, out: &mut [f32]) {
-        let scale = self.inverse_norms[item];
-        out.iter_mut().zip(self.items.values.row(item)).for_each(|(out, number)| *out = number * scale);
+        let row = self.items.values.row(item);
+        let Some(features) = &self.features else {
+            let scale = self.inverse_norms[item];
+            return out.iter_mut().zip(row).for_each(|(out, number)| *out = number * scale);
+        };
+        features.compose(item, row, out);
+        if self.is_cosine() {
+            let scale = inverse_norm(out);
+            out.iter_mut().for_each(|number| *number *= scale);
+        }
     }
 
     /// The numbers that belong to no row, by name.

@@ -31,7 +31,7 @@ impl Columns {
     /// Fills in all.
     pub(super) fn gather(&mut self, kernel: Kernel, model: &Model, candidates: &Candidates, bank: &Bank) {
         let (stride, dim) = (model.stride(), model.dim());
-        let beta = model.beta();
+        let (beta, items) = (model.beta(), model.vectors());
         let (n_columns, n_live) = (candidates.items.len(), candidates.n_live());
         let Self { vectors, bias, merged_bias } = self;
         vectors.resize_to(n_columns, stride);
@@ -47,11 +47,11 @@ impl Columns {
                 return bank.frozen_vector(candidates.frozen[column - n_live] as usize, &mut row[..dim]);
             }
             if let Some(soon) = candidates.items.get(column + AHEAD) {
-                prefetch(model.items.values.row(*soon as usize));
+                prefetch(items.row(*soon as usize));
             }
             // Needed when the rows are moved.
             prefetch(model.items.sums.row(item));
-            scale(kernel, &mut row[..dim], model.items.values.row(item), model.inverse_norms[item]);
+            scale(kernel, &mut row[..dim], items.row(item), model.inverse_norms[item]);
         });
     }
 }

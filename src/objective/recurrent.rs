@@ -42,7 +42,7 @@ impl Model {
     }
 
     fn input(&self, item: u32, out: &mut [f32]) {
-        out.copy_from_slice(self.items.values.row(item as usize));
+        out.copy_from_slice(self.vectors().row(item as usize));
         if let Some(contexts) = &self.contexts {
             out.iter_mut().zip(contexts.values.row(item as usize)).for_each(|(sum, number)| *sum += number);
         }

@@ -2,12 +2,14 @@
 //!
 //! An item's row gets gradients from its column, where it was a candidate, and from every sequence that it is in. Both are
 //! found by item, so that threads can take different items and none of them needs a gradient of its own for the whole
-//! table. An item's contributions are added in a fixed order: the column first, then the sequences in theirs.
+//! table. An item's contributions are added in a fixed order: the column first, then the sequences in theirs. Where items
+//! have features, each item's sum goes on to these: [`super::features`].
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::encoder::{Encoded, Padded, Sequences};
+use super::features::{FeatureGradients, Features};
 use super::model::Model;
 use crate::kernel::Kernel;
 use crate::kernel::contrast::Gradients;
@@ -15,7 +17,7 @@ use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
 use crate::negatives::candidates::Candidates;
 use crate::table::adagrad::{Share, TrainedRows};
 use crate::table::marks::Marks;
-use crate::table::rows::CHUNK;
+use crate::table::rows::{CHUNK, Rows};
 
 /// Not a candidate.
 const NONE: u32 = u32::MAX;
@@ -60,10 +62,11 @@ pub(super) struct Touched {
     chunks: Vec<u32>,
     /// By item: its place in `items`.
     places: Marks,
-    /// By use, in the order of the sequences: (item row + context row)·gradient of the sequence, as bits; each is written
+    /// By use, in the order of the sequences: (vector + context row)·gradient of the sequence, as bits; each is written
     /// by the one thread that has the item.
     products: Vec<AtomicU32>,
     position_gradients: Vec<f32>,
+    features: FeatureGradients,
 }
 
 impl Touched {
@@ -131,9 +134,19 @@ impl Touched {
     /// Moves the rows of the items; whether all of them are still finite.
     pub(super) fn move_rows(&mut self, kernel: Kernel, model: &mut Model, sources: Sources<'_>, rate: f32) -> bool {
         let (dim, stride, cosine) = (model.dim(), model.stride(), model.is_cosine());
-        let mover = Mover { touched: self, kernel, sources, rate, dim, stride, cosine };
-        let (items, contexts) = (model.items.share(), model.contexts.as_mut().map(TrainedRows::share));
-        mover.move_part(Part { bounds: &self.chunks, items, contexts, inverse_norms: &mut model.inverse_norms })
+        let Model { items, features, contexts, inverse_norms, .. } = model;
+        let mut of_features = std::mem::take(&mut self.features);
+        of_features.of_items.resize(if features.is_some() { self.items.len() * dim } else { 0 }, 0.0);
+        let vectors = features.as_ref().map(Features::vectors);
+        let mover = Mover { touched: self, kernel, sources, vectors, rate, dim, stride, cosine };
+        let (items, contexts) = (items.share(), contexts.as_mut().map(TrainedRows::share));
+        let gradients = &mut of_features.of_items[..];
+        let mut finite = mover.move_part(Part { bounds: &self.chunks, items, contexts, inverse_norms, gradients });
+        if let Some(features) = features {
+            finite &= of_features.move_rows(features, &self.items, rate);
+        }
+        self.features = of_features;
+        finite
     }
 
     /// The gradients of the logarithms of the position weights, from the products that moving the rows left.
@@ -160,6 +173,8 @@ struct Mover<'a> {
     touched: &'a Touched,
     kernel: Kernel,
     sources: Sources<'a>,
+    /// The items' vectors, where these are not their rows alone.
+    vectors: Option<&'a Rows>,
     rate: f32,
     dim: usize,
     stride: usize,
@@ -173,6 +188,8 @@ struct Part<'a> {
     items: Share<'a>,
     contexts: Option<Share<'a>>,
     inverse_norms: &'a mut [f32],
+    /// For the gradients of the touched items' vectors, one behind the other, where they have features.
+    gradients: &'a mut [f32],
 }
 
 impl Mover<'_> {
@@ -186,7 +203,7 @@ impl Mover<'_> {
         let (first, last) = (part.bounds[0], part.bounds[n_chunks]);
         if n_chunks > 1 && (last - first) as usize > ROWS_AT_A_TIME {
             let middle = part.bounds.partition_point(|bound| *bound <= first.midpoint(last)).clamp(1, n_chunks - 1);
-            let (left, right) = part.split_at(middle);
+            let (left, right) = part.split_at(middle, if self.vectors.is_some() { self.dim } else { 0 });
             let (left, right) = rayon::join(|| self.move_part(left), || self.move_part(right));
             return left && right;
         }
@@ -212,8 +229,8 @@ impl Mover<'_> {
         of_uses: &mut [f32],
         of_all: &mut [f32],
     ) -> bool {
-        let Self { touched, kernel, sources, rate, dim, cosine, .. } = *self;
-        let Part { items, contexts, inverse_norms, .. } = part;
+        let Self { touched, kernel, sources, vectors, rate, dim, cosine, .. } = *self;
+        let Part { bounds, items, contexts, inverse_norms, gradients } = part;
         let row = touched.items[place] as usize % CHUNK;
         let inverse_norm = &mut inverse_norms[chunk * CHUNK + row];
         let mut finite = true;
@@ -235,13 +252,18 @@ impl Mover<'_> {
                 let gradient = &sources.sequences.row(item.gradient as usize)[..dim];
                 add_scaled(kernel, of_uses, gradient, item.share);
                 let context = contexts.as_ref().map_or(&[][..], |contexts| contexts.row(chunk, row));
-                let product = dot_of_sum(kernel, items.row(chunk, row), context, gradient);
+                let vector =
+                    vectors.map_or_else(|| items.row(chunk, row), |all| all.row(touched.items[place] as usize));
+                let product = dot_of_sum(kernel, vector, context, gradient);
                 touched.products[item.place as usize].store(product.to_bits(), Ordering::Relaxed);
             }
             add_scaled(kernel, &mut of_all[..dim], of_uses, 1.0);
             if let Some(contexts) = contexts {
                 finite = !contexts.step(kernel, (chunk, row), of_uses, rate).is_nan();
             }
+        }
+        if vectors.is_some() {
+            gradients[(place - bounds[0] as usize) * dim..][..dim].copy_from_slice(&of_all[..dim]);
         }
         let moved = items.step(kernel, (chunk, row), &of_all[..dim], rate);
         *inverse_norm = if cosine { moved } else { 1.0 };
@@ -250,15 +272,22 @@ impl Mover<'_> {
 }
 
 impl<'a> Part<'a> {
-    /// The first `n_chunks` chunks, and the others.
-    fn split_at(self, n_chunks: usize) -> (Self, Self) {
-        let Self { bounds, items, contexts, inverse_norms } = self;
+    /// The first `n_chunks` chunks, and the others; there are `dim` numbers to a gradient.
+    fn split_at(self, n_chunks: usize, dim: usize) -> (Self, Self) {
+        let Self { bounds, items, contexts, inverse_norms, gradients } = self;
+        let (gradients, more_gradients) = gradients.split_at_mut((bounds[n_chunks] - bounds[0]) as usize * dim);
         let (items, more_items) = items.split_at(n_chunks);
         let (contexts, more_contexts) = contexts.map(|contexts| contexts.split_at(n_chunks)).unzip();
         let (inverse_norms, more_norms) = inverse_norms.split_at_mut(n_chunks * CHUNK);
         (
-            Part { bounds: &bounds[..=n_chunks], items, contexts, inverse_norms },
-            Part { bounds: &bounds[n_chunks..], items: more_items, contexts: more_contexts, inverse_norms: more_norms },
+            Part { bounds: &bounds[..=n_chunks], items, contexts, inverse_norms, gradients },
+            Part {
+                bounds: &bounds[n_chunks..],
+                items: more_items,
+                contexts: more_contexts,
+                inverse_norms: more_norms,
+                gradients: more_gradients,
+            },
         )
     }
 }

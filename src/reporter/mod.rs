@@ -283,5 +283,6 @@ fn evaluation(tally: &Tally) -> Evaluation {
         recent_events: tally.recent_events().round() as u64,
         tail_hit_rate: tally.model().map(|figures| figures.tail_hit_rate),
         head_hit_rate: tally.model().map(|figures| figures.head_hit_rate),
+        cold_hit_rate: tally.model().map(|figures| figures.cold_hit_rate),
     }
 }

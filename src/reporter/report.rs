@@ -71,6 +71,10 @@ pub struct ReportedEvaluation {
     tail_hit_rate: Option<f64>,
     #[serde(rename = "head_hr@20")]
     head_hit_rate: Option<f64>,
+    #[serde(rename = "cold_hr@20")]
+    cold_hit_rate: Option<f64>,
+    /// Those that `cold_hr@20` is over.
+    cold_events: u64,
     popularity: Option<Figures>,
 }
 
@@ -106,6 +110,8 @@ impl Report {
                 mrr: model.map(|figures| figures.mrr),
                 tail_hit_rate: model.map(|figures| figures.tail_hit_rate),
                 head_hit_rate: model.map(|figures| figures.head_hit_rate),
+                cold_hit_rate: model.map(|figures| figures.cold_hit_rate),
+                cold_events: state.tally.cold_events(),
                 popularity: state.tally.popularity(),
             },
         }
@@ -149,17 +155,17 @@ impl Report {
         if let (Some(hit_rate), Some(ndcg), Some(mrr)) = (evaluation.hit_rate, evaluation.ndcg, evaluation.mrr) {
             let (tail, head) = (evaluation.tail_hit_rate.unwrap_or(0.0), evaluation.head_hit_rate.unwrap_or(0.0));
             put("evaluation", format!("over {} events, ranked before they were learnt", evaluation.events));
-            put(
-                "  model",
-                format!("HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail:.4}  head {head:.4}"),
-            );
-            if let Some(Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate }) = evaluation.popularity {
-                put(
-                    "  popularity",
-                    format!(
-                        "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  tail {tail_hit_rate:.4}  head {head_hit_rate:.4}"
-                    ),
-                );
+            let cold = evaluation.cold_hit_rate.unwrap_or(0.0);
+            let figures = |hit_rate: f64, ndcg: f64, mrr: f64, [tail, head, cold]: [f64; 3]| {
+                format!(
+                    "HR@20 {hit_rate:.4}  NDCG@20 {ndcg:.4}  MRR@20 {mrr:.4}  \
+                     tail {tail:.4}  head {head:.4}  cold {cold:.4}"
+                )
+            };
+            put("  model", figures(hit_rate, ndcg, mrr, [tail, head, cold]));
+            if let Some(popularity) = evaluation.popularity {
+                let Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate, cold_hit_rate } = popularity;
+                put("  popularity", figures(hit_rate, ndcg, mrr, [tail_hit_rate, head_hit_rate, cold_hit_rate]));
             }
         }
         put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));

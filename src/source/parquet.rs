@@ -34,6 +34,8 @@ const EDGE: u64 = 64 * 1024;
 pub enum Columns {
     /// Those that the model is made of.
     Model,
+    /// And the features of items.
+    ModelWithFeatures,
     /// All of the event.
     All,
 }
@@ -144,6 +146,7 @@ impl ParquetLogs {
         let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &self.options.fields;
         match self.options.columns {
             Columns::Model => vec![user_id, item_id, event_type, timestamp],
+            Columns::ModelWithFeatures => vec![user_id, item_id, event_type, timestamp, features],
             Columns::All => vec![user_id, item_id, event_type, timestamp, session_id, value, features],
         }
     }

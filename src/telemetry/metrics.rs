@@ -129,7 +129,8 @@ closed_list! {
     NDCG = Gauge "negstream_ndcg_at_20" Count ["ranking", "window"] "NDCG at 20, likewise.";
     MRR = Gauge "negstream_mrr_at_20" Count ["ranking", "window"] "Mean reciprocal rank at 20, likewise.";
     BAND_HIT_RATE = Gauge "negstream_band_hit_rate_at_20" Count ["band"]
-        "Hit rate of the model over the third of the events with the rarest (tail) and most frequent (head) targets.";
+        "Hit rate of the model over the third of the events with the rarest (tail) and most frequent (head) targets, and over \
+         those whose targets came fewer than 5 times before (cold).";
     LAG = Gauge "negstream_lag_events" Count ["stream"] "Records that are there and not trained on yet.";
     NEWEST_EVENT = Gauge "negstream_newest_event_timestamp_seconds" Seconds []
         "Time of the newest event trained on, since 1970.";
@@ -294,6 +295,7 @@ fn record_evaluation(evaluation: &Evaluation) {
     }
     gauge!(BAND_HIT_RATE.name, "band" => "tail").set(known(evaluation.tail_hit_rate));
     gauge!(BAND_HIT_RATE.name, "band" => "head").set(known(evaluation.head_hit_rate));
+    gauge!(BAND_HIT_RATE.name, "band" => "cold").set(known(evaluation.cold_hit_rate));
 }
 
 fn recorder() -> PrometheusRecorder {

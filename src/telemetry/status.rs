@@ -93,6 +93,8 @@ pub struct Evaluation {
     pub tail_hit_rate: Option<f64>,
     /// The same over the third with the most frequent ones.
     pub head_hit_rate: Option<f64>,
+    /// The same over the events whose targets came fewer than 5 times before.
+    pub cold_hit_rate: Option<f64>,
 }
 
 /// The newest checkpoint.

@@ -11,11 +11,13 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+mod features;
 mod negatives;
 pub mod snapshot;
 pub mod state;
 mod waiting;
 
+use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::context::Batch;
 use crate::evaluate::popularity::PopularityOrder;
@@ -75,6 +77,7 @@ pub struct Trainer {
     encoded: Encoded,
     carried: Vec<f32>,
     last_items: Option<LastItems>,
+    catalogue: Catalogue,
     candidates: Candidates,
     scratch: Scratch,
     notes: Notes,
@@ -113,10 +116,18 @@ impl Trainer {
             encoded: Encoded::default(),
             carried: Vec::new(),
             last_items: config.evaluate.last_item.then(LastItems::default),
+            catalogue: Catalogue::empty(config),
             candidates: Candidates::default(),
             scratch: Scratch::default(),
             notes: Notes::default(),
         })
+    }
+
+    /// Describes the items that are still to come.
+    #[must_use]
+    pub fn with_catalogue(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = catalogue;
+        self
     }
 
     /// Names the streams that records refer to from now on.
@@ -226,6 +237,14 @@ impl Trainer {
         let (ledger_share, mask_recent) = (self.ledger_share, self.mask_recent);
         let random = (seed, state.steps);
         state.objectives.ask(batch, random, asked);
+        let is_ranked =
+            |query: usize| is_chosen(seed, "evaluate", first_event + u64::from(batch.with_context[query]), share);
+        // A ranking needs the vectors of all items; otherwise those that are used will do.
+        let ranks = (0..batch.n_queries()).any(is_ranked);
+        match ranks {
+            true => pool.install(|| state.model.refresh_all()),
+            false => state.model.refresh(&asked.sequences.items),
+        }
         state.model.carry(*kernel, batch, asked.longest, carried);
         let report = pool.install(|| {
             let standing = Standing {
@@ -238,9 +257,7 @@ impl Trainer {
                 repeat,
                 repetition: repeat && last_items.is_none(),
             };
-            let chosen = (0..batch.n_queries()).filter(|query| {
-                is_chosen(seed, "evaluate", first_event + u64::from(batch.with_context[*query]), share)
-            });
+            let chosen = (0..batch.n_queries()).filter(|query| is_ranked(*query));
             ranking.prepare(*kernel, standing, batch, chosen);
 
             // Ranking reads the model, and the rest moves everything but the model.
@@ -303,6 +320,9 @@ impl Trainer {
             let mut loss = LossStats::default();
             if trains {
                 let State { objectives, model, bank, .. } = &mut *state;
+                if !ranks {
+                    model.refresh(&candidates.items);
+                }
                 let on = (&*asked, &mut *encoded);
                 loss = objectives.step((*kernel, random), model, batch, on, (candidates, bank), scratch);
             }
@@ -329,7 +349,7 @@ impl Trainer {
 
     /// The batch of what waits: each event with the past of its user, and the rows of whoever and whatever is new.
     fn capture(&mut self, first_event: u64) {
-        let Self { state, batch, notes, waiting, .. } = self;
+        let Self { state, batch, notes, waiting, catalogue, .. } = self;
         batch.clear(first_event);
         notes.shown.clear();
         let mut shown = waiting.shown.iter().peekable();
@@ -337,7 +357,7 @@ impl Trainer {
             while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
                 notes.shown.extend(state.show(shown));
             }
-            let item = state.add_item(&event.item);
+            let item = state.add_item_with(&event.item, || catalogue.of(&event.item, &event.features));
             let n_users = state.users.ids.len();
             state.users.capture(batch, &event.user, item, event.timestamp);
             batch.kinds.push(event.kind.clone());

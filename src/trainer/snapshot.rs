@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `items.parquet` | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
 //! | `item_state.parquet` | rows as trained, optimizer sums, relative frequencies; in the order of `items.parquet` |
+//! | `features.parquet` | rows of what items share, where items have features |
 //! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
 //! | `numbers.parquet` | the learned numbers that belong to no row |
 //! | `bank.parquet` | the bank, oldest first |
@@ -20,8 +21,8 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use super::negatives;
 use super::state::{State, retention};
+use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
 use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, digest, lasting};
@@ -88,6 +89,7 @@ pub fn save(
     } = state;
     save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
     save_item_state(&mut draft, model, frequencies)?;
+    features::save(&mut draft, model)?;
     save_users(&mut draft, users, model)?;
     save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
@@ -164,7 +166,7 @@ fn save_items(
     })
 }
 
-fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
+pub(super) fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
     let mut flat = Vec::with_capacity(range.len() * rows.dim());
     range.for_each(|row| flat.extend_from_slice(rows.row(row)));
     vectors(flat, rows.dim())
@@ -186,12 +188,18 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
         fields.push(vector_field(name, table.values.dim()));
         fields.push(vector_field(&format!("{name}_sums"), table.sums.dim()));
     }
+    if model.features.is_some() {
+        fields.push(list_field::<UInt32Type>("features"));
+    }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
         let column = |counts: &Fading| numbers::<Float64Type>(counts.relative()[range.clone()].iter().copied());
         let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
         for (_, table) in &tables {
             columns.push(slice_of(&table.values, range.clone()));
             columns.push(slice_of(&table.sums, range.clone()));
+        }
+        if let Some(features) = &model.features {
+            columns.push(lists::<UInt32Type, _>(range.map(|item| features.of(item).iter().copied())));
         }
         columns
     })
@@ -278,8 +286,10 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         return Err(damaged(ITEMS, "items are missing or twice"));
     }
 
+    features::load(path, &mut state.model)?;
     let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.memories().len()];
-    let Model { items, contexts, biases, .. } = &mut state.model;
+    let Model { items, features, contexts, biases, .. } = &mut state.model;
+    let mut sound = true;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {
         for (index, counts) in counts.iter_mut().enumerate() {
@@ -290,8 +300,15 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
                 read_rows(slice, name, table)?;
             }
         }
+        if let Some(features) = features {
+            let of_items = slice.lists::<UInt32Type>("features")?;
+            sound &= (0..slice.len()).all(|row| features.restore_item(of_items.row(row)).is_some());
+        }
         Ok(())
     })?;
+    if !sound {
+        return Err(damaged(ITEM_STATE, "it refers to features that are not there"));
+    }
     if counts.iter().any(|counts| counts.len() != n_items) {
         return Err(damaged(ITEM_STATE, "it does not have a row for each item"));
     }
@@ -367,7 +384,7 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     Ok(state)
 }
 
-fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {
+pub(super) fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {
     let (dim, sums_dim) = (table.values.dim(), table.sums.dim());
     let values = slice.vectors(name, dim)?;
     let sums = slice.vectors(&format!("{name}_sums"), sums_dim)?;

@@ -84,9 +84,14 @@ impl State {
 
     /// The row of item `name`; a new one where it had none.
     pub fn add_item(&mut self, name: &str) -> u32 {
+        self.add_item_with(name, Vec::new)
+    }
+
+    /// The same; a new item's features fall into `buckets`.
+    pub fn add_item_with(&mut self, name: &str, buckets: impl FnOnce() -> Vec<u32>) -> u32 {
         let item = self.items.intern(name);
         if item as usize == self.occurrences.len() {
-            self.model.add_item(name);
+            self.model.add_item_with(name, &buckets());
             self.occurrences.push(0);
             self.last_event.push(0);
         }

@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod demo;
 mod evaluator;
+mod features;
 mod files;
 mod kafka_harness;
 mod kafka_replay;

@@ -1,6 +1,6 @@
 //! The shipped defaults on real logs: hit rate and NDCG must not fall below what was promised.
 
-use crate::support::{Place, alone, data};
+use crate::support::{Place, alone, data, shared};
 
 /// The promise for one log: settings, and the least HR@20 and NDCG@20.
 struct Promise {
@@ -30,6 +30,23 @@ fn keeps(promise: &Promise) {
 #[test]
 fn films() {
     keeps(&Promise { log: "ml-100k", settings: &[], hit_rate: 0.335, ndcg: 0.14 });
+}
+
+#[test]
+fn features_place_new_films() {
+    let Some((log, catalogue)) = data("ml-latest-small").zip(shared("data/ml-latest-small/items.parquet")) else {
+        return;
+    };
+    let _alone = alone();
+    let place = Place::new();
+    let log = log.display().to_string();
+    let without = place.replay_in("without", &[&log], &[]);
+    let catalogue = format!("features.catalogue={}", catalogue.display());
+    let with = place.replay_in("with", &[&log], &["features.buckets=65536", &catalogue]);
+    let figure = |report: &serde_json::Value, name: &str| report["evaluation"][name].as_f64().unwrap();
+    let cold = [&without, &with].map(|report| figure(report, "cold_hr@20"));
+    assert!(cold[0] > 0.0 && cold[1] >= 2.0 * cold[0], "cold HR@20 {cold:?}, promised twice as much");
+    assert!(figure(&with, "hr@20") > figure(&without, "hr@20"), "{with}, {without}");
 }
 
 #[test]

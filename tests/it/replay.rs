@@ -13,7 +13,8 @@ use negstream::event::Interaction;
 
 use crate::recovery::lasting;
 use crate::support::{
-    self, Background, Place, checkpoint_number, events, read, run, set, text, times, tree, write_columns, write_log,
+    self, Background, Place, checkpoint_number, events, read, run, set, text, times, tree, write_columns,
+    write_described_log, write_log,
 };
 
 #[test]
@@ -41,7 +42,7 @@ fn the_report_says_what_happened() {
     assert!(report["checkpoint"].as_str().unwrap().starts_with("checkpoints/"));
     let evaluation = &report["evaluation"];
     assert!((4_000..=5_000).contains(&evaluation["events"].as_u64().unwrap()), "{evaluation}");
-    for name in ["hr@20", "ndcg@20", "mrr@20", "tail_hr@20", "head_hr@20"] {
+    for name in ["hr@20", "ndcg@20", "mrr@20", "tail_hr@20", "head_hr@20", "cold_hr@20"] {
         for figure in [&evaluation[name], &evaluation["popularity"][name]] {
             assert!(figure.as_f64().is_some_and(|figure| (0.0..=1.0).contains(&figure)), "{name}: {evaluation}");
         }
@@ -192,7 +193,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 34] = [
+const SETTINGS: [&[&str]; 36] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -218,6 +219,8 @@ const SETTINGS: [&[&str]; 34] = [
     ],
     &["negatives.bank_vectors=frozen", "negatives.bank_age=900"],
     &["negatives.bank_age=500"],
+    &["features.buckets=40"],
+    &["features.buckets=500", "context.encoder=gru", "evaluate.share=0", "negatives.bank_vectors=frozen"],
     &["negatives.ledger_share=1", "negatives.ledger_events=300", "seed=3"],
     &["objective=nce"],
     &["objective=cpc", "context.user_row=true"],
@@ -245,6 +248,7 @@ const SETTINGS: [&[&str]; 34] = [
         r#"negatives.noise=[{sampler="uniform",draws=100},{sampler="unigram"},{sampler="hard"},{sampler="adaptive"},{sampler="cooccurrence"},{sampler="interval"}]"#,
         "negatives.live_events=3000",
         "negatives.bank_vectors=frozen",
+        "features.buckets=300",
     ],
 ];
 
@@ -253,7 +257,8 @@ const SETTINGS: [&[&str]; 34] = [
 fn state(place: &Place, checkpoints: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&place.newest(checkpoints));
     files.retain(|name, _| !["manifest.json", "worker.json"].iter().any(|other| name.ends_with(other)));
-    assert_eq!(files.len(), 7, "{:?}", files.keys());
+    let features = usize::from(files.keys().any(|name| name.ends_with("features.parquet")));
+    assert_eq!(files.len(), 7 + features, "{:?}", files.keys());
     files
 }
 
@@ -270,8 +275,8 @@ fn with_every_setting_a_resumed_worker_ends_the_same() {
         let last = events.iter().enumerate().filter(|(_, event)| is_positive(event)).nth(positives - 1).unwrap().0;
         // Where batches are cut by event time, the pause between the two ends one anyway.
         events[last + 1..].iter_mut().for_each(|event| event.timestamp += 3_600_000);
-        write_log(&place.path("first.parquet"), &events[..=last]);
-        write_log(&place.path("second.parquet"), &events[last + 1..]);
+        write_described_log(&place.path("first.parquet"), &events[..=last]);
+        write_described_log(&place.path("second.parquet"), &events[last + 1..]);
 
         let (whole, parts) = (format!("whole {number}"), format!("parts {number}"));
         let expected = place.replay_in(&whole, &["first.parquet", "second.parquet"], settings);
@@ -313,7 +318,7 @@ fn half_lives_that_sleep_and_weights_that_fade_are_read_back() {
 #[test]
 fn the_settings_matter() {
     let place = Place::new();
-    write_log(&place.path("log.parquet"), &events(3_000, 26));
+    write_described_log(&place.path("log.parquet"), &events(3_000, 26));
     let mut seen = BTreeMap::new();
     for (number, settings) in SETTINGS.iter().enumerate() {
         let checkpoints = format!("{number}");
@@ -327,7 +332,7 @@ fn the_settings_matter() {
 #[test]
 fn killed_with_many_settings_at_once_it_ends_the_same() {
     let place = Place::new();
-    write_log(&place.path("log.parquet"), &events(40_000, 27));
+    write_described_log(&place.path("log.parquet"), &events(40_000, 27));
     let settings = SETTINGS[SETTINGS.len() - 1];
     let whole = place.replay_in("whole", &["log.parquet"], settings);
     let command = || {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use negstream::event::Interaction;
 use negstream::synth::{Synth, SynthConfig};
@@ -332,13 +333,35 @@ pub fn times(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<TimestampMillisecondArray>().with_timezone("UTC"))
 }
 
+/// A column of lists of text.
+pub fn lists(values: impl IntoIterator<Item = Vec<String>>) -> ArrayRef {
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    values.into_iter().for_each(|list| lists.append_value(list.into_iter().map(Some)));
+    Arc::new(lists.finish())
+}
+
+/// The topic that the name of a synthetic item tells.
+pub fn topic(item: &str) -> &str {
+    item.rsplit_once('-').map_or(item, |(topic, _)| topic)
+}
+
 /// Writes `events` as a log.
 pub fn write_log(path: &Path, events: &[Interaction]) {
-    let columns = vec![
+    write_columns(path, columns(events));
+}
+
+/// The same, each with its item's topic as a feature.
+pub fn write_described_log(path: &Path, events: &[Interaction]) {
+    let mut columns = columns(events);
+    columns.push(("features", lists(events.iter().map(|event| vec![topic(&event.item).to_owned()]))));
+    write_columns(path, columns);
+}
+
+fn columns(events: &[Interaction]) -> Vec<(&'static str, ArrayRef)> {
+    vec![
         ("user_id", text(events.iter().map(|event| Some(&event.user)))),
         ("item_id", text(events.iter().map(|event| Some(&event.item)))),
         ("event_type", text(events.iter().map(|event| Some(&event.kind)))),
         ("timestamp", times(events.iter().map(|event| Some(event.timestamp)))),
-    ];
-    write_columns(path, columns);
+    ]
 }

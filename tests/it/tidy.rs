@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 26] = [
+const RULES: [(&str, &[&str], &str); 27] = [
     ("digest", &[], "a leaf: how checksums are written"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
     ("event", &[], "a leaf: what decoding gives and everything downstream takes"),
@@ -62,6 +62,7 @@ const RULES: [(&str, &[&str], &str); 26] = [
     ("negatives", &["config", "kernel", "table"], "samplers see counts and vectors, never the model"),
     ("objective", &["config", "context", "kernel", "negatives", "table"], "the mathematics: no I/O, no clock"),
     ("evaluate", &["context", "kernel", "negatives", "objective", "table"], "reads the model, never changes it"),
+    ("catalogue", &["config", "decode", "table"], "what is known of items; what is made of it is the model's"),
     ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
     ("kafka", &["config", "decode", "event"], "clients; the consumer is a source"),
     (
@@ -73,6 +74,7 @@ const RULES: [(&str, &[&str], &str); 26] = [
     (
         "trainer",
         &[
+            "catalogue",
             "checkpoint",
             "config",
             "context",
@@ -88,7 +90,7 @@ const RULES: [(&str, &[&str], &str); 26] = [
     ),
     (
         "worker",
-        &["checkpoint", "config", "dead_letters", "event", "source", "trainer"],
+        &["catalogue", "checkpoint", "config", "dead_letters", "event", "source", "trainer"],
         "the loop that all commands share; concrete sources are the commands'",
     ),
     ("telemetry", &["config", "event"], "is told figures and shows them; it cannot reach into the worker"),
@@ -97,11 +99,16 @@ const RULES: [(&str, &[&str], &str); 26] = [
         &["evaluate", "event", "negatives", "objective", "position", "source", "telemetry", "trainer", "worker"],
         "worker to telemetry",
     ),
-    ("exit", &["checkpoint", "config", "dead_letters", "kafka", "source", "telemetry"], "every error has its code"),
+    (
+        "exit",
+        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "source", "telemetry"],
+        "every error has its code",
+    ),
     ("cli", &["exit", "synth"], "parses, and acts on nothing"),
     (
         "commands",
         &[
+            "catalogue",
             "checkpoint",
             "cli",
             "config",
