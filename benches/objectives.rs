@@ -26,13 +26,19 @@ const LOGS: [Log; 3] = [
 struct Variant {
     name: &'static str,
     settings: &'static [&'static str],
+    /// With the features of the catalogue beside the log, `items.parquet`.
+    features: bool,
 }
 
 const fn variant(name: &'static str, settings: &'static [&'static str]) -> Variant {
-    Variant { name, settings }
+    Variant { name, settings, features: false }
 }
 
-const VARIANTS: [Variant; 21] = [
+const fn with_features(name: &'static str, settings: &'static [&'static str]) -> Variant {
+    Variant { name, settings, features: true }
+}
+
+const VARIANTS: [Variant; 23] = [
     variant("infonce", &[]),
     variant("infonce, symmetric", &[r#"objective=[{kind="infonce",symmetric=true}]"#]),
     variant("infonce, debias 0.01", &[r#"objective=[{kind="infonce",debias=0.01}]"#]),
@@ -49,6 +55,8 @@ const VARIANTS: [Variant; 21] = [
     variant("infonce + infomax", &[r#"objective=[{kind="infonce"},{kind="infomax"}]"#]),
     variant("infonce + views 0.05", &[r#"objective=[{kind="infonce"},{kind="views",weight=0.05}]"#]),
     variant("infonce + i2i 0.2", &[r#"objective=[{kind="infonce"},{kind="i2i",weight=0.2}]"#]),
+    with_features("infonce, features", &["features.buckets=65536"]),
+    with_features("nce, features", &["objective=nce", "features.buckets=65536"]),
     variant("infonce, gru", &["context.encoder=gru"]),
     variant("cpc, gru", &["objective=cpc", "context.encoder=gru"]),
     variant("last item: infonce", &["evaluate.last_item=true"]),
@@ -131,6 +139,14 @@ fn replay(log: &Log, variant: &Variant, events: &Path) -> String {
     command.arg("--set").arg(format!("checkpoint.dir={}", folder.path().display()));
     for setting in log.settings.iter().chain(variant.settings) {
         command.args(["--set", setting]);
+    }
+    if variant.features {
+        let catalogue = events.with_file_name("items.parquet");
+        if !catalogue.is_file() {
+            eprintln!("{}, {}: left out, there is no {}", log.name, variant.name, catalogue.display());
+            return String::new();
+        }
+        command.arg("--set").arg(format!("features.catalogue={}", catalogue.display()));
     }
     let output = command.output().expect("it starts");
     assert!(output.status.success(), "{}: {}", variant.name, String::from_utf8_lossy(&output.stderr));

@@ -90,8 +90,12 @@ impl Batch {
     pub fn session(&self, query: usize, gap_ms: i64) -> impl Iterator<Item = u32> {
         let mut later = self.timestamps[self.with_context[query] as usize];
         let own = self.own(query).iter().rev();
-        own.take_while(move |own| later.saturating_sub(std::mem::replace(&mut later, own.when)) <= gap_ms)
-            .map(|own| own.item)
+        let near = move |own: &&Own| {
+            let gap = later.saturating_sub(own.when);
+            later = own.when;
+            gap <= gap_ms
+        };
+        own.take_while(near).map(|own| own.item)
     }
 
     /// What is no negative of query `query`, sorted: its positive, and where own items leave the ranking, these; else its

@@ -116,6 +116,25 @@ mod tests {
     }
 
     #[test]
+    fn a_session_ends_where_the_user_pauses() {
+        let mut users = users(true);
+        let mut batch = Batch::default();
+        batch.clear(0);
+        // "a" pauses between 2 and 3, and comes back to 1 after it.
+        for (user, item, when) in
+            [("a", 1, 0), ("a", 2, 100), ("b", 9, 900), ("a", 3, 1000), ("a", 1, 1050), ("a", 3, 1100), ("a", 4, 1200)]
+        {
+            users.capture(&mut batch, user, item, when);
+        }
+        let session = |gap: i64| batch.session(batch.n_queries() - 1, gap).collect::<Vec<_>>();
+        assert_eq!(session(100), [3, 1]);
+        assert_eq!(session(99), [0; 0]);
+        // 950 from 1 to 2: an item is where it last was.
+        assert_eq!(session(949), [3, 1]);
+        assert_eq!(session(950), [3, 1, 2]);
+    }
+
+    #[test]
     fn the_past_is_exact_within_a_batch() {
         let mut users = users(false);
         let mut batch = Batch::default();

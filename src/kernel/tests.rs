@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
-use super::links::{exponentials, largest};
+use super::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
 use super::ranking::{Counts, Items, PackedQueries, count_above, score_items};
 use super::reference::{self, Truth};
 use super::{Kernel, LANES};
@@ -98,23 +97,6 @@ fn check(kernel: Kernel, case: &Case) {
     any(&case.problem(), &Softmax { kernel, positives: &case.positives }, &mut open);
     for (how, found) in [("fused", fused), ("any", open)] {
         agrees(&format!("{kernel:?}, {how}"), &found, case, &truth);
-    }
-}
-
-/// InfoNCE, as a loss that the kernel does not know.
-struct Softmax<'a> {
-    kernel: Kernel,
-    positives: &'a [u32],
-}
-
-impl RowLoss for Softmax<'_> {
-    fn of(&self, query: usize, logits: &mut [f32]) -> f64 {
-        let (positive, shift) = (self.positives[query] as usize, largest(logits));
-        let at_positive = logits[positive];
-        let sum = exponentials(self.kernel, logits, 1.0, shift);
-        logits.iter_mut().for_each(|weight| *weight /= sum as f32);
-        logits[positive] -= 1.0;
-        f64::from(shift - at_positive) + sum.ln()
     }
 }
 

@@ -6,9 +6,18 @@ use super::problem::{NOT_OWN, PairTerms};
 use super::repetition::Repetition;
 use super::term::{Found, Scene};
 use crate::kernel::aligned::Aligned;
-use crate::kernel::contrast::{Gradients, Pairs, Problem, info_nce};
+use crate::kernel::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
 use crate::kernel::rows::unnormalise;
 use crate::negatives::candidates::Candidates;
+
+/// InfoNCE, with the gradients of b_c where there are any (which the fused kernel does not give).
+pub(super) fn tell_apart(scene: &Scene<'_>, problem: &Problem<'_>, gradients: &mut Gradients) {
+    let kernel = scene.kernel;
+    match scene.model.biases {
+        None => info_nce(kernel, problem, gradients),
+        Some(_) => any(problem, &Softmax { kernel, positives: problem.positives }, gradients),
+    }
+}
 
 /// Queries against the candidates of the step.
 pub(super) struct AgainstItems<'a, Queries> {

@@ -54,8 +54,18 @@ impl Back {
             sequences: if options.recurrent { places } else { &found.rows },
         };
         finite &= touched.move_rows(kernel, model, sources, rate);
-        for (item, gradient) in candidates.items.iter().zip(&found.biases) {
-            finite &= model.move_bias(kernel, *item, *gradient, rate);
+        if !found.biases.is_empty() {
+            // An item may have a frozen column besides its live one.
+            for column in candidates.n_live()..candidates.items.len() {
+                if let Some(live) = candidates.column(candidates.items[column]) {
+                    found.biases[live as usize] += std::mem::take(&mut found.biases[column]);
+                }
+            }
+            let once =
+                |(column, item): &(usize, &u32)| *column < candidates.n_live() || candidates.column(**item).is_none();
+            for (column, item) in candidates.items.iter().enumerate().filter(once) {
+                finite &= model.move_bias(kernel, *item, found.biases[column], rate);
+            }
         }
         if !options.recurrent {
             model.position_weights.step(kernel, touched.position_gradients(sequences, encoded), rate);

@@ -5,14 +5,14 @@
 //! ```
 //!
 //! On a stream, when an item arrives it is the positive of the contexts 1…K events back. W_1 makes the query that is ranked
-//! by, and served: so the first step also carries the repetition term and every mask, as InfoNCE does.
+//! by, and served: so the first step also carries the repetition term, as InfoNCE does. Masks are those of the query, at
+//! every step.
 
-use super::against::AgainstItems;
+use super::against::{AgainstItems, tell_apart};
 use super::problem::{PairRules, PairTerms};
 use super::term::{Asked, Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
-use crate::kernel::contrast::info_nce;
 
 /// See the module.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Term for Cpc {
     }
 
     fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
-        let Scene { kernel, model, batch, candidates, .. } = *scene;
+        let Scene { model, batch, candidates, .. } = *scene;
         let weight = self.weight / self.steps as f64;
         let rules = scene.rules();
         let all: Vec<usize> = (0..batch.n_queries()).collect();
@@ -66,7 +66,7 @@ impl Term for Cpc {
                 weight,
                 merged: true,
             };
-            let solved = contrast.run(scene, found, true, |problem, gradients| info_nce(kernel, problem, gradients));
+            let solved = contrast.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients));
             let (loss, bound) = solved;
             found.lost(ObjectiveKind::Cpc, &(place + 1).to_string(), weight, loss, bound);
         }

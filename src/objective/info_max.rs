@@ -11,14 +11,13 @@
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::against::{AgainstItems, AgainstRows, RowsScratch};
+use super::against::{AgainstItems, AgainstRows, RowsScratch, tell_apart};
 use super::prior::{self, Prior};
 use super::problem::PairTerms;
 use super::term::{Asked, Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm, PriorKind};
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::contrast::info_nce;
 use crate::kernel::rows::unnormalise;
 use crate::table::adagrad::Parameters;
 use crate::table::rows::stable_hash;
@@ -74,7 +73,7 @@ impl InfoMax {
     }
 
     fn tell_items_apart(&self, scene: &Scene<'_>, found: &mut Found) {
-        let Scene { kernel, batch, candidates, .. } = *scene;
+        let Scene { batch, candidates, .. } = *scene;
         let contrast = AgainstItems {
             rows: 0..batch.n_queries(),
             pairs: |pairs: &mut PairTerms| {
@@ -97,7 +96,8 @@ impl InfoMax {
             weight: self.local,
             merged: true,
         };
-        let (loss, bound) = contrast.run(scene, found, true, |problem, gradients| info_nce(kernel, problem, gradients));
+        let (loss, bound) =
+            contrast.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients));
         found.lost(ObjectiveKind::InfoMax, "local", self.local, loss, bound);
     }
 

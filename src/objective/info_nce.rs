@@ -16,7 +16,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::against::AgainstItems;
+use super::against::{AgainstItems, tell_apart};
 use super::encoder::Padded;
 use super::problem::{NOT_OWN, PairTerms};
 use super::repetition::Repetition;
@@ -78,23 +78,21 @@ impl Term for InfoNce {
         let plain = self.debias == 0.0 && self.hardness == 0.0;
         let (loss, bound) = contrast.run(scene, found, plain, |problem, gradients| {
             if plain {
-                return info_nce(kernel, problem, gradients);
+                return tell_apart(scene, problem, gradients);
             }
-            let log_measure: Vec<f32> = candidates
-                .multiplicity
-                .iter()
-                .zip(&candidates.log_expected)
-                .map(|(m, e)| (*m as f32).ln() - e)
-                .collect();
-            let floor =
-                columns.merged_bias.iter().map(|bias| f64::from(bias - problem.inverse_temperature).exp()).sum();
+            let draws = candidates.multiplicity.iter().zip(&candidates.log_expected);
+            let log_measure: Vec<f32> = draws.map(|(m, e)| (*m as f32).ln() - e).collect();
+            let exp = |log: f32| f64::from(log).exp();
+            let measure = log_measure.iter().map(|log| exp(*log)).collect();
+            let lowest = columns.merged_bias.iter().map(|bias| exp(bias - problem.inverse_temperature)).collect();
             let loss = Reweighted {
                 kernel,
                 positives: problem.positives,
                 log_measure: &log_measure,
                 debias: self.debias,
                 hardness: self.hardness,
-                floor,
+                measure,
+                lowest,
             };
             any(problem, &loss, gradients);
         });
@@ -107,7 +105,8 @@ impl Term for InfoNce {
 }
 
 /// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, with the same scores. What is the
-/// same for all queries (popularity, correction) plays no part. Queries that led to the same item are masked.
+/// same for all queries (popularity, correction) plays no part. Queries that led to the same item are masked, and those of
+/// which the item is no negative.
 #[derive(Debug, Default)]
 struct Back {
     gradients: Gradients,
@@ -153,7 +152,9 @@ impl Back {
             let mut likely = self.likely[first..].iter().take_while(|(other, ..)| *other == item).peekable();
             for query in 0..n {
                 let own = likely.next_if(|(_, other, ..)| *other == query as u32);
-                let masked = query != row && batch.positive(query) == item;
+                let context = batch.context(query);
+                let recent = || context[..scene.mask_recent.min(context.len())].contains(&item);
+                let masked = query != row && (batch.positive(query) == item || recent());
                 let (term, place) = match own {
                     _ if masked => (f32::NEG_INFINITY, NOT_OWN),
                     // What the user had before is no candidate of its own query then, and so none of others'.
@@ -215,19 +216,22 @@ impl Back {
 ///                     L = −f_p + log(exp f_p + G')
 /// ```
 ///
-/// where j runs over the negatives. Without correction (μ = 1) these are the papers' own formulas. Where the lowest score
-/// is reached, nothing moves the negatives.
-struct Reweighted<'a> {
-    kernel: Kernel,
-    positives: &'a [u32],
+/// where j runs over the negatives. Without correction (μ = 1) these are the papers' own formulas. The lowest score is
+/// −1/τ + β·log q̂ (+ b_c); where G' has come down to it, it is a constant: nothing moves the negatives.
+pub(super) struct Reweighted<'a> {
+    pub(super) kernel: Kernel,
+    /// By query: the column of its positive.
+    pub(super) positives: &'a [u32],
     /// log μ.
-    log_measure: &'a [f32],
+    pub(super) log_measure: &'a [f32],
     /// τ⁺.
-    debias: f64,
+    pub(super) debias: f64,
     /// β.
-    hardness: f64,
-    /// The least that G' can be.
-    floor: f64,
+    pub(super) hardness: f64,
+    /// μ.
+    pub(super) measure: Vec<f64>,
+    /// μ·exp(lowest score).
+    pub(super) lowest: Vec<f64>,
 }
 
 impl RowLoss for Reweighted<'_> {
@@ -235,12 +239,16 @@ impl RowLoss for Reweighted<'_> {
         thread_local! {
             static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        let Self { kernel, debias, hardness, floor, .. } = *self;
+        let Self { kernel, debias, hardness, .. } = *self;
         let positive = self.positives[query] as usize;
         let score = f64::from(logits[positive]);
         logits[positive] = f32::NEG_INFINITY;
-        let measures = logits.iter().zip(self.log_measure).filter(|(logit, _)| **logit > f32::NEG_INFINITY);
-        let total: f64 = measures.map(|(_, log)| f64::from(*log).exp()).sum();
+        let (mut total, mut floor) = (0.0, 0.0);
+        for (logit, (measure, lowest)) in logits.iter().zip(self.measure.iter().zip(&self.lowest)) {
+            if *logit > f32::NEG_INFINITY {
+                (total, floor) = (total + measure, floor + lowest);
+            }
+        }
         SCRATCH.with_borrow_mut(|tilt| {
             // log μ + β·f: what each counts in the mean.
             tilt.clear();

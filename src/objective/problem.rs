@@ -114,8 +114,12 @@ impl PairTerms {
                         self.push(column, term, if masked { NOT_OWN } else { place });
                     }
                 } else if repeat && repetition {
-                    self.terms[at_positive] += model.repetition.term(own.buckets);
+                    let term = model.repetition.term(own.buckets);
+                    self.terms[at_positive] += term;
                     self.own[at_positive] = place;
+                    if let Some(column) = candidates.frozen_column(positive).filter(|_| !certain) {
+                        self.push(column, term, place);
+                    }
                 }
             }
             self.close();
@@ -144,7 +148,8 @@ impl PairTerms {
             false => 0.0,
         };
         self.push(column, taken_back, NOT_OWN);
-        if let Some(column) = candidates.frozen_column(positive) {
+        // A further draw of it is an accidental hit.
+        if let Some(column) = candidates.frozen_column(positive).filter(|_| certain) {
             self.push(column, f32::NEG_INFINITY, NOT_OWN);
         }
         at_positive

@@ -24,7 +24,7 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.path.ends_with("tests.rs")
+        self.path.ends_with("tests.rs") || self.path.components().any(|part| part.as_os_str() == "tests")
     }
 }
 

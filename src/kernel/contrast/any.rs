@@ -7,12 +7,35 @@ use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use super::tile::Workspace;
 use super::{Gradients, Problem};
+use crate::kernel::Kernel;
+use crate::kernel::links::{exponentials, largest};
 
 /// A loss of one query.
 pub trait RowLoss: Sync {
     /// The loss, in nats, of query `query` with `logits` (N; bias and pair terms are in them, −∞ where masked); leaves
     /// ∂loss/∂logit in their place.
     fn of(&self, query: usize, logits: &mut [f32]) -> f64;
+}
+
+/// InfoNCE as such a loss: for whoever wants [`Gradients::columns`], which [`super::info_nce`] does not give.
+#[derive(Debug, Clone, Copy)]
+pub struct Softmax<'a> {
+    /// What computes.
+    pub kernel: Kernel,
+    /// By query: the column of its positive.
+    pub positives: &'a [u32],
+}
+
+impl RowLoss for Softmax<'_> {
+    fn of(&self, query: usize, logits: &mut [f32]) -> f64 {
+        let (positive, shift) = (self.positives[query] as usize, largest(logits));
+        let at_positive = f64::from(logits[positive]);
+        let sum = exponentials(self.kernel, logits, 1.0, shift);
+        let share = sum.recip() as f32;
+        logits.iter_mut().for_each(|weight| *weight *= share);
+        logits[positive] -= 1.0;
+        f64::from(shift) - at_positive + sum.ln()
+    }
 }
 
 /// Computes loss and gradients of `loss` for each query of `problem`, [`Gradients::columns`] among them, into `out`.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::aligned::Aligned;
 use super::rows::dot;
 use super::{Kernel, LANES};
-pub use any::{RowLoss, any};
+pub use any::{RowLoss, Softmax, any};
 use tile::{TILE, Workspace};
 
 /// Terms of single (query, candidate) pairs, added to their logits; −∞ masks the pair. Compressed rows.

@@ -9,12 +9,11 @@ pub mod evidence;
 #[cfg(test)]
 mod tests;
 
-use super::against::AgainstItems;
+use super::against::{AgainstItems, tell_apart};
 use super::problem::PairTerms;
 use super::term::{Asked, Found, Scene, Term};
 use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
-use crate::kernel::contrast::info_nce;
 use crate::kernel::rows::dot;
 use crate::negatives::saved::{Saved, SavedError};
 use evidence::Evidence;
@@ -92,7 +91,7 @@ impl Term for I2i {
         if self.pairs.is_empty() {
             return;
         }
-        let Scene { kernel, candidates, .. } = *scene;
+        let candidates = scene.candidates;
         let pairs = &self.pairs;
         let contrast = AgainstItems {
             rows: self.first..self.first + pairs.len(),
@@ -109,7 +108,8 @@ impl Term for I2i {
             weight: self.weight,
             merged: true,
         };
-        let (loss, bound) = contrast.run(scene, found, true, |problem, gradients| info_nce(kernel, problem, gradients));
+        let (loss, bound) =
+            contrast.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients));
         let mean = self.weights.iter().sum::<f32>() / self.weights.len() as f32;
         found.lost(ObjectiveKind::I2i, "", self.weight, loss, bound);
         found.accepted(mean.into());
