@@ -35,7 +35,7 @@ pub struct Features {
     pub rows: TrainedRows,
     /// The bucket of each row.
     buckets: Vec<u32>,
-    /// By bucket: its row, or [`NONE`].
+    /// By bucket: its row, or `NONE`.
     places: Vec<u32>,
     /// Rows of the items' features; those of item `i` are `starts[i]..starts[i + 1]`.
     of_items: Vec<u32>,
