@@ -5,7 +5,7 @@
 //! ```
 //!
 //! W is there only where an objective learns it (`cpc`). Instead of a sum, c can be the state of a recurrent unit:
-//! [`super::recurrent`]. With the cosine as likeness, the query is divided by its norm.
+//! `recurrent`. With the cosine as likeness, the query is divided by its norm.
 //! All the sequences of a step are encoded together: the contexts of the batch's queries come first, then what objectives
 //! ask for.
 
