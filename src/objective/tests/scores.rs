@@ -1,0 +1,133 @@
+//! The encoder and the scores in double precision, anew from their formulas, as functions of the model's numbers.
+
+use super::world::{Numbers, World};
+use crate::config::{Encoder, Likeness};
+use crate::context::Own;
+
+/// Scores at some numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Scores<'a> {
+    pub(super) world: &'a World,
+    pub(super) numbers: &'a Numbers<f64>,
+}
+
+impl Scores<'_> {
+    pub(super) fn number(&self, name: &str) -> f64 {
+        self.numbers[name][0]
+    }
+
+    pub(super) fn row(&self, table: &str, row: u32) -> Option<&[f64]> {
+        let dim = if table == "bias" { 1 } else { self.world.config.model.dim };
+        self.numbers.get(table).map(|numbers| &numbers[row as usize * dim..][..dim])
+    }
+
+    pub(super) fn unit(&self, mut row: Vec<f64>) -> Vec<f64> {
+        if self.world.config.model.likeness == Likeness::Cosine {
+            let norm = product(&row, &row).sqrt();
+            row.iter_mut().for_each(|number| *number /= norm);
+        }
+        row
+    }
+
+    /// The item's row, and its other one.
+    fn input(&self, item: u32) -> Vec<f64> {
+        let mut sum = self.row("item", item).unwrap().to_vec();
+        if let Some(row) = self.row("context", item) {
+            add(&mut sum, row, 1.0);
+        }
+        sum
+    }
+
+    /// The vector of a sequence, newest item first, of the user of `query`, or of nobody.
+    pub(super) fn encode(&self, items: &[u32], query: Option<usize>, step: usize) -> Vec<f64> {
+        let dim = self.world.config.model.dim;
+        let mut raw = match self.world.config.context.encoder {
+            Encoder::Sum => {
+                let weights: Vec<f64> = self.numbers["position"][..items.len()].iter().map(|log| log.exp()).collect();
+                let mut sum = vec![0.0; dim];
+                for (item, weight) in items.iter().zip(&weights) {
+                    add(&mut sum, &self.input(*item), weight / weights.iter().sum::<f64>());
+                }
+                sum
+            }
+            Encoder::Gru => {
+                let carried = query.map(|query| &self.world.carried[query * dim..][..dim]);
+                let mut state: Vec<f64> =
+                    carried.map_or(vec![0.0; dim], |state| state.iter().map(|x| f64::from(*x)).collect());
+                items.iter().rev().for_each(|item| state = self.next_state(&state, &self.input(*item)));
+                state
+            }
+        };
+        if let (Some(query), true) = (query, self.numbers.contains_key("user")) {
+            add(&mut raw, self.row("user", self.world.batch.user(query)).unwrap(), 1.0);
+        }
+        match self.numbers.get(&format!("transform {step}")) {
+            Some(transform) => self.unit(transform.chunks(dim).map(|row| product(row, &raw)).collect()),
+            None => self.unit(raw),
+        }
+    }
+
+    /// The gated recurrent unit (Cho et al. 2014, in cuDNN's form).
+    fn next_state(&self, state: &[f64], input: &[f64]) -> Vec<f64> {
+        let (dim, unit) = (state.len(), &self.numbers["unit"]);
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        // W_n, W_r, W_z side by side; then U_r, U_z, U_n; then b_n, b_r, b_z, c.
+        let times = |numbers: &[f64], first: usize, gate: usize, k: usize| -> f64 {
+            (0..dim).map(|from| numbers[from] * unit[first + from * 3 * dim + gate * dim + k]).sum()
+        };
+        let (of_input, of_state) = (0, 3 * dim * dim);
+        let bias = |gate: usize, k: usize| unit[6 * dim * dim + gate * dim + k];
+        let next = |k: usize| {
+            let reset = sigmoid(times(input, of_input, 1, k) + times(state, of_state, 0, k) + bias(1, k));
+            let update = sigmoid(times(input, of_input, 2, k) + times(state, of_state, 1, k) + bias(2, k));
+            let inner = times(state, of_state, 2, k) + bias(3, k);
+            let candidate = (times(input, of_input, 0, k) + bias(0, k) + reset * inner).tanh();
+            (1.0 - update) * candidate + update * state[k]
+        };
+        (0..dim).map(next).collect()
+    }
+
+    /// The vectors of the batch's queries.
+    pub(super) fn queries(&self) -> Vec<Vec<f64>> {
+        let batch = &self.world.batch;
+        (0..batch.n_queries()).map(|query| self.encode(batch.context(query), Some(query), 0)).collect()
+    }
+
+    /// s/τ.
+    pub(super) fn likeness(&self, a: &[f64], b: &[f64]) -> f64 {
+        product(a, b) * self.number("temperature").exp()
+    }
+
+    /// f, without ρ, of a column.
+    pub(super) fn score(&self, query: &[f64], column: usize) -> f64 {
+        let World { candidates, bank, .. } = self.world;
+        let item = candidates.items[column];
+        let vector = match column.checked_sub(candidates.n_live()) {
+            None => self.unit(self.row("item", item).unwrap().to_vec()),
+            Some(place) => {
+                let mut frozen = vec![0.0; query.len()];
+                bank.frozen_vector(candidates.frozen[place] as usize, &mut frozen);
+                frozen.into_iter().map(f64::from).collect()
+            }
+        };
+        let bias = self.row("bias", item).map_or(0.0, |bias| bias[0]);
+        self.likeness(query, &vector) + self.number("popularity") * f64::from(candidates.log_frequency[column]) + bias
+    }
+
+    /// ρ.
+    pub(super) fn repetition(&self, query: usize, item: u32) -> f64 {
+        let own = self.world.batch.own(query).iter().find(|own| own.item == item);
+        let Some(Own { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
+        let tables = &self.numbers["repetition"];
+        let places = [0, 1 + buckets.count as usize, 21 + buckets.recency as usize, 41 + buckets.age as usize];
+        places.iter().map(|place| tables[*place]).sum()
+    }
+}
+
+pub(super) fn product(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn add(into: &mut [f64], row: &[f64], factor: f64) {
+    into.iter_mut().zip(row).for_each(|(sum, number)| *sum += factor * number);
+}

@@ -1,0 +1,195 @@
+//! A small world with one batch, and a step on it.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use crate::config::{BankVectors, Config, layers};
+use crate::context::Batch;
+use crate::context::memory::Fading;
+use crate::context::users::{Retention, Users};
+use crate::kernel::Kernel;
+use crate::negatives::bank::Bank;
+use crate::negatives::candidates::Candidates;
+use crate::negatives::frequency::Frequencies;
+use crate::negatives::live::LiveItems;
+use crate::negatives::noise::mix::NoiseMix;
+use crate::negatives::noise::{Asking, Scene, Seen};
+use crate::objective::encoder::Encoded;
+use crate::objective::model::Model;
+use crate::objective::term::Asked;
+use crate::objective::{LossStats, Objectives, Scratch};
+use crate::table::adagrad::{Parameters, TrainedRows};
+
+/// Seed and number of the step.
+const RANDOM: (u64, u64) = (1, 0);
+
+/// How large it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) dim: usize,
+    /// Items of the longest context.
+    pub(super) context: usize,
+    pub(super) n_items: u32,
+    pub(super) n_users: usize,
+    pub(super) n_events: usize,
+    pub(super) seed: u64,
+}
+
+/// One batch, with everything that a step reads. Nothing is at its starting value.
+pub(super) struct World {
+    pub(super) config: Config,
+    pub(super) model: Model,
+    pub(super) batch: Batch,
+    pub(super) asked: Asked,
+    pub(super) candidates: Candidates,
+    pub(super) bank: Bank,
+    /// The states that the sequences of the queries begin with, where there is a recurrent unit.
+    pub(super) carried: Vec<f32>,
+    objectives: Objectives,
+}
+
+/// By kind of number (`item`, `temperature`, …): all of that kind.
+pub(super) type Numbers<T> = BTreeMap<String, Vec<T>>;
+
+impl World {
+    pub(super) fn new(shape: Shape, flags: &[String]) -> Self {
+        let Shape { dim, context, n_items, n_users, n_events, seed } = shape;
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let small = [
+            format!("model.dim={dim}"),
+            format!("context.length={context}"),
+            "negatives.bank=8".to_owned(),
+            "negatives.half_life=40".to_owned(),
+            "model.learn_temperature=true".to_owned(),
+        ];
+        let config = layers::load(None, std::iter::empty(), &[&small, flags].concat()).unwrap();
+        let mut model = Model::new(&config);
+        let fading = Fading::new(50.0, 128);
+        let mut users = Users::new(Retention { context, fading, repeat: config.evaluate.repeat, own_items: 99 });
+        let mut batch = Batch::default();
+        batch.clear(0);
+        let mut now = 0;
+        for _ in 0..n_events {
+            let name = format!("user-{}", random.random_range(0..n_users));
+            if users.ids.get(&name).is_none() {
+                model.add_user(&name);
+            }
+            users.capture(&mut batch, &name, random.random_range(0..n_items), now);
+            batch.kinds.push(["view", "click", "buy"][random.random_range(0..3)].into());
+            // Now and then a pause that ends a session.
+            now += if random.random_range(0..8) == 0 { 4_000_000 } else { 4_000 };
+        }
+        (0..n_items).for_each(|item| model.add_item(&format!("item-{item}")));
+        let mut frequencies = Frequencies::new(config.negatives.half_life.events());
+        frequencies.grow(n_items as usize);
+        frequencies.add(&batch.items);
+        let mut live = LiveItems::new(u64::MAX);
+        live.observe(&batch.items);
+        let mut bank = Bank::new(8, 0, config.negatives.bank_vectors == BankVectors::Frozen);
+        let live_items: Vec<u32> = (0..6).map(|_| batch.items[random.random_range(0..batch.items.len())]).collect();
+        bank.push(&live_items, &model);
+        // What is frozen is not what is there now.
+        disturb(&mut model, &mut random);
+        let mut objectives = Objectives::new(&config);
+        let mut asked = Asked::default();
+        objectives.ask(&batch, RANDOM, &mut asked);
+        let mut carried = Vec::new();
+        model.carry(Kernel::detect(), &batch, asked.longest, &mut carried);
+        let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
+        let mut noise = NoiseMix::new(&config.negatives.noise.terms());
+        noise.observe(scene, Seen { items: &batch.items, ..Seen::default() });
+        let mut candidates = Candidates::default();
+        candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), RANDOM);
+        Self { config, model, batch, asked, candidates, bank, carried, objectives }
+    }
+
+    /// Takes the step twice, from the same numbers: what objectives remember of the first is there in the second, and so is
+    /// whatever buffers keep. Gives the model after the second.
+    pub(super) fn step(&mut self) -> (Model, LossStats) {
+        let (mut encoded, mut scratch) = (Encoded::default(), Scratch::default());
+        let mut step = || {
+            let mut moved = self.model.clone();
+            // The sum is then the squared gradient, and nothing else.
+            for (_, _, sums) in parts(&mut moved) {
+                sums.into_iter().for_each(|sum| *sum = 0.0);
+            }
+            self.objectives.ask(&self.batch, RANDOM, &mut self.asked);
+            moved.encode(Kernel::detect(), &self.asked.sequences, &self.carried, &mut encoded);
+            let on = (&self.asked, &mut encoded);
+            let (batch, candidates) = (&self.batch, (&self.candidates, &self.bank));
+            let context = (Kernel::detect(), RANDOM);
+            let stats = self.objectives.step(context, &mut moved, batch, on, candidates, &mut scratch);
+            (moved, stats)
+        };
+        step();
+        step()
+    }
+
+    /// Every number that is learned.
+    pub(super) fn numbers(&self) -> Numbers<f64> {
+        let wide = |values: Vec<&mut f32>| values.into_iter().map(|value| f64::from(*value)).collect();
+        parts(&mut self.model.clone()).into_iter().map(|(name, values, _)| (name, wide(values))).collect()
+    }
+
+    /// The gradient of every number, which a step that began with sums of 0 has moved to `moved`.
+    pub(super) fn gradients(&self, moved: &mut Model) -> Numbers<f64> {
+        let before = self.numbers();
+        let of_kind = |(name, values, sums): Part<'_>| {
+            let numbers = values.into_iter().zip(sums).zip(&before[&name]);
+            let gradients =
+                numbers.map(|((after, sum), before)| f64::from(*sum).sqrt() * (before - f64::from(*after)).signum());
+            (name.clone(), gradients.collect())
+        };
+        parts(moved).into_iter().map(of_kind).collect()
+    }
+}
+
+/// Kind, numbers, Adagrad's sums.
+type Part<'a> = (String, Vec<&'a mut f32>, Vec<&'a mut f32>);
+
+fn parts(model: &mut Model) -> Vec<Part<'_>> {
+    let mut all = Vec::new();
+    let mut parameters: Vec<(String, &mut Parameters)> = Vec::new();
+    let Model { items, contexts, users, biases, position_weights, unit, transforms, popularity, temperature, .. } =
+        model;
+    let tables =
+        [("item", Some(items)), ("context", contexts.as_mut()), ("user", users.as_mut()), ("bias", biases.as_mut())];
+    for (name, table) in tables {
+        if let Some(TrainedRows { values, sums, .. }) = table {
+            all.push((name.to_owned(), values.chunks_mut().flatten().collect(), sums.chunks_mut().flatten().collect()));
+        }
+    }
+    parameters.extend([
+        ("position".to_owned(), position_weights),
+        ("popularity".to_owned(), popularity),
+        ("temperature".to_owned(), temperature),
+        ("normaliser".to_owned(), &mut model.normaliser),
+        ("repetition".to_owned(), &mut model.repetition.parameters),
+    ]);
+    parameters.extend(transforms.iter_mut().enumerate().map(|(k, numbers)| (format!("transform {k}"), numbers)));
+    parameters.extend(unit.iter_mut().map(|numbers| ("unit".to_owned(), numbers)));
+    all.extend(
+        parameters
+            .into_iter()
+            .map(|(name, Parameters { values, sums })| (name, values.iter_mut().collect(), sums.iter_mut().collect())),
+    );
+    all
+}
+
+/// Moves every number, so that none is 0 or 1 by its start; rows, too, so that frozen ones are others.
+fn disturb(model: &mut Model, random: &mut Pcg64Mcg) {
+    for (name, values, _) in parts(model) {
+        let by = match name.as_str() {
+            "item" | "context" | "user" => 0.2,
+            "temperature" => 0.1,
+            _ => 0.3,
+        };
+        values.into_iter().for_each(|value| *value += random.random_range(-by..by));
+    }
+    for user in 0..model.carried.len() {
+        model.carried.row_mut(user).iter_mut().for_each(|number| *number = random.random_range(-0.5..0.5));
+    }
+    model.refresh_all_norms();
+}
