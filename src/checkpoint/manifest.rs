@@ -123,9 +123,6 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
     if config.negatives.half_life.events() == Some(f64::INFINITY) {
         whole["negatives"]["half_life"] = Value::from("inf");
     }
-    if config.repetition.half_life == f64::INFINITY {
-        whole["repetition"]["half_life"] = Value::from("inf");
-    }
     const LASTING: [&str; 10] = [
         "seed",
         "objective",
