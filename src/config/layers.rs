@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, FieldNames, Noise, Objective};
+use super::{Config, FieldNames, Noise, Objective, ObjectiveKind};
 
 /// The embedded default, complete and commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -339,6 +339,10 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     names.sort_unstable();
     if names[0].is_empty() || names.windows(2).any(|pair| pair[0] == pair[1]) {
         return refuse("source.fields", "every field needs a name of its own");
+    }
+    let windows = config.objective.terms().into_iter().filter(|term| term.kind == ObjectiveKind::I2i);
+    if windows.map(|term| term.window()).any(|window| window > config.repetition.items) {
+        return refuse("objective", "'window' of 'i2i' must be at most repetition.items: what is remembered of a user");
     }
     match config.objective.mistake() {
         Some(message) => refuse("objective", &message),

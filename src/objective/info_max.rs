@@ -6,7 +6,8 @@
 //! | local | which item is in it? One item of each context a step, against candidates; other items of the context are masked |
 //! | prior | summaries are moved to be distributed like a prior: [`super::prior`] |
 //!
-//! Summaries are the queries themselves, so that what is learnt here is served.
+//! Summaries are the queries themselves, so that what is learnt here is served. (Where the encoder is recurrent, the oldest
+//! item of a full context is in no whole sequence: it makes room for the newest, and is not in the carried state yet.)
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;

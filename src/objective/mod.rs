@@ -60,7 +60,7 @@ use term::{Asked, Found, Scene, Term, TermLoss};
 pub struct LossStats {
     /// The weighted sum of the objectives' mean losses, in nats.
     pub loss: f64,
-    /// A lower bound on the mutual information of context and item, in nats: of the first part that has one.
+    /// A lower bound on the mutual information of context and next item, in nats; 0 where no part tells it.
     pub information_bound: f64,
     /// Queries in the batch.
     pub queries: usize,
@@ -184,7 +184,8 @@ impl Objectives {
             rate: options.learning_rate,
         };
         self.parts.iter_mut().for_each(|part| part.step(&scene, found));
-        let bound = found.losses().iter().find_map(|part| part.bound).unwrap_or(0.0);
+        let of_next = found.losses().iter().find(|part| part.is_of_next_item());
+        let bound = of_next.and_then(|part| part.bound).unwrap_or(0.0);
         let loss = found.loss;
         let finite = back.apply(kernel, options, model, (sequences, encoded), (candidates, columns), (found, touched));
         LossStats {

@@ -87,6 +87,14 @@ pub struct TermLoss {
     pub acceptance: Option<f64>,
 }
 
+impl TermLoss {
+    /// Whether it tells the item that comes next from others, which is what the information bound of a step is of.
+    pub fn is_of_next_item(&self) -> bool {
+        self.objective == ObjectiveKind::InfoNce.name()
+            || (self.objective == ObjectiveKind::Cpc.name() && self.part == "1")
+    }
+}
+
 /// Gradients of everything that the model shares among objectives, added up. Buffers are kept from step to step.
 #[derive(Debug, Default)]
 pub(super) struct Found {

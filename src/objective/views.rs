@@ -2,8 +2,8 @@
 //! sequences: Xie et al. 2020; Liu et al. 2021.)
 //!
 //! Of each context of two items and more, two views are made, each in one of the ways that are asked for: a stretch of it
-//! (`crop`), some of its items left out (`mask`), a stretch shuffled (`reorder`). They are encoded as any context is, and
-//! told apart from the views of other users' contexts, both ways.
+//! (`crop`), some of its items left out (`mask`), a stretch shuffled (`reorder`). They are encoded as a context of nobody is,
+//! and told apart from the views of other users' contexts, both ways.
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};

@@ -178,7 +178,7 @@ impl Reporter {
             seconds: self.begin.elapsed().as_secs_f64(),
             events_per_second: self.rate.per_second.unwrap_or(0.0),
             loss: trained.then_some(state.last_loss.0),
-            mi_bound: state.last_parts.iter().find_map(|part| part.bound),
+            mi_bound: mi_bound(state),
             parts: parts(state),
             beta: Some(state.model.beta().into()),
             temperature: Some(state.model.inverse_temperature().recip().into()),
@@ -194,6 +194,11 @@ impl Reporter {
             history: Default::default(),
         }
     }
+}
+
+/// The bound on the information of context and next item, where an objective tells it.
+fn mi_bound(state: &State) -> Option<f64> {
+    state.last_parts.iter().find(|part| part.is_of_next_item())?.bound
 }
 
 /// How each part of the objectives did in the newest step.

@@ -98,7 +98,7 @@ impl Report {
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
             loss: trained.then_some(state.last_loss.0),
-            mi_bound: state.last_parts.iter().find_map(|part| part.bound),
+            mi_bound: super::mi_bound(state),
             objectives: super::parts(state),
             beta: state.model.beta().into(),
             checkpoint,

@@ -14,7 +14,7 @@ use super::problem::PairTerms;
 use super::term::{Asked, Found, Scene, Term};
 use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
-use crate::kernel::rows::dot;
+use crate::kernel::rows::{dot, inverse_norm};
 use crate::negatives::saved::{Saved, SavedError};
 use evidence::Evidence;
 
@@ -62,7 +62,7 @@ impl I2i {
             (Acceptance::Agreement, _) => {
                 model.served(*before as usize, &mut a);
                 model.served(*item as usize, &mut b);
-                dot(&a, &b).clamp(0.0, 1.0)
+                (dot(&a, &b) * inverse_norm(&a) * inverse_norm(&b)).clamp(0.0, 1.0)
             }
             _ => 1.0,
         }));
