@@ -302,7 +302,8 @@ impl At<'_> {
             Acceptance::Lift => f64::from(evidence.acceptance(before, item)),
             Acceptance::Agreement => {
                 let vector = |item| here.unit(here.row("item", item).unwrap().to_vec());
-                product(&vector(before), &vector(item)).clamp(0.0, 1.0)
+                let (a, b) = (vector(before), vector(item));
+                (product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()).clamp(0.0, 1.0)
             }
         };
         mean(pairs.iter().map(|(before, item)| {
