@@ -93,8 +93,15 @@ impl Back {
         }
         // A sum is finite only where every part is (or where two infinities meet, which make it NaN).
         let sound = |row: &[f32]| row.iter().sum::<f32>().is_finite();
+        let fixed = [
+            &model.position_weights,
+            &model.popularity,
+            &model.temperature,
+            &model.normaliser,
+            &model.repetition.parameters,
+        ];
         finite
-            && model.numbers().iter().all(|(_, numbers)| sound(&numbers.values))
+            && fixed.into_iter().chain(&model.transforms).chain(&model.unit).all(|numbers| sound(&numbers.values))
             && model.inverse_temperature().is_normal()
     }
 }
