@@ -7,6 +7,7 @@
 pub mod layers;
 pub mod negatives;
 pub mod objective;
+mod options;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::options::mistake;
+
 /// Where negatives come from, besides the other positives of the batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -239,15 +241,11 @@ macro_rules! options {
             /// What is wrong with the options of this sampler, the mixture's parts included.
             pub fn mistake(&self) -> Option<String> {
                 let name = self.sampler.name();
-                $(if let Some(value) = self.$option {
-                    let fine: &[SamplerKind] = &[$(SamplerKind::$kind),*];
-                    if !fine.is_empty() && !fine.contains(&self.sampler) {
-                        return Some(format!("'{}' is not an option of '{name}'", stringify!($option)));
-                    }
-                    // Not a number lies between nothing.
-                    if !($low..=$high).contains(&value) {
-                        let (option, low, high) = (stringify!($option), $low, $high);
-                        return Some(format!("'{option}' of '{name}' must lie in {low}..={high}"));
+                $(if let Some(value) = &self.$option {
+                    let (option, kinds) = (stringify!($option), [$(SamplerKind::$kind),*]);
+                    let mistake = mistake((option, value), $low..=$high, (&self.sampler, name), &kinds);
+                    if mistake.is_some() {
+                        return mistake;
                     }
                 })*
                 match (self.sampler, self.parts.as_slice()) {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::options::mistake;
+
 /// The objective: a name, or a list of tables.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -149,15 +151,11 @@ macro_rules! options {
 
             fn number_mistake(&self) -> Option<String> {
                 let name = self.kind.name();
-                $(if let Some(value) = self.$option {
-                    let fine: &[ObjectiveKind] = &[$(ObjectiveKind::$kind),*];
-                    if !fine.is_empty() && !fine.contains(&self.kind) {
-                        return Some(format!("'{}' is not an option of '{name}'", stringify!($option)));
-                    }
-                    // Not a number lies between nothing.
-                    if !($low..=$high).contains(&value) {
-                        let (option, low, high) = (stringify!($option), $low, $high);
-                        return Some(format!("'{option}' of '{name}' must lie in {low}..={high}"));
+                $(if let Some(value) = &self.$option {
+                    let (option, kinds) = (stringify!($option), [$(ObjectiveKind::$kind),*]);
+                    let mistake = mistake((option, value), $low..=$high, (&self.kind, name), &kinds);
+                    if mistake.is_some() {
+                        return mistake;
                     }
                 })*
                 None

@@ -7,6 +7,7 @@ use super::bank::Bank;
 use super::noise::mix::NoiseMix;
 use super::noise::{Asking, Scene};
 use crate::table::marks::Marks;
+use crate::table::rows::{GOLDEN, split_mix};
 
 /// The columns of a batch: first those of items whose vectors are read live, then those of frozen vectors.
 #[derive(Debug, Default)]
@@ -163,10 +164,6 @@ impl Candidates {
 
 /// One number of three (SplitMix64's finisher, Steele et al. 2014, after each).
 fn mix(seed: u64, step: u64, stream: u64) -> u64 {
-    [seed, step, stream].into_iter().fold(0x9e37_79b9_7f4a_7c15, |state: u64, part| {
-        let mut x = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    })
+    let parts = [seed, step, stream].into_iter();
+    parts.fold(GOLDEN, |state: u64, part| split_mix((state ^ part).wrapping_add(GOLDEN)))
 }

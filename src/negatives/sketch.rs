@@ -1,15 +1,7 @@
 //! Where in a sketch of fixed size a key is: one cell in each of a few rows, by hashes that are always alike, unlike the
 //! standard library's. Two keys that share a cell in one row hardly ever share those of the others.
 
-/// 2⁶⁴/φ, the step between the rows' seeds.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Spreads whole numbers evenly (the finaliser of SplitMix64).
-fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
-}
+use crate::table::rows::{GOLDEN, split_mix};
 
 /// Rows of cells, row after row in one array that is the owner's.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +13,7 @@ pub struct Rows {
 impl Rows {
     /// `rows` rows of `width` cells each; one at least of each.
     pub fn new(width: usize, rows: usize) -> Self {
-        let seeds = (1..=rows.max(1) as u64).map(|row| mix(row.wrapping_mul(GOLDEN))).collect();
+        let seeds = (1..=rows.max(1) as u64).map(|row| split_mix(row.wrapping_mul(GOLDEN))).collect();
         Self { width: width.max(1), seeds }
     }
 
@@ -34,7 +26,7 @@ impl Rows {
     pub fn places(&self, key: u64) -> impl Iterator<Item = usize> {
         let width = self.width;
         self.seeds.iter().enumerate().map(move |(row, seed)| {
-            let hash = mix(seed ^ key);
+            let hash = split_mix(seed ^ key);
             row * width + ((u128::from(hash) * width as u128) >> 64) as usize
         })
     }

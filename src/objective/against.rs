@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::problem::{NOT_OWN, PairTerms};
-use super::repetition::Repetition;
+use super::problem::PairTerms;
 use super::term::{Found, Scene};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
@@ -61,9 +60,7 @@ impl<Queries: FnOnce(&mut PairTerms)> AgainstItems<'_, Queries> {
         };
         let mut gradients = found.next_against();
         solve(&problem, &mut gradients);
-        for (own, gradient) in pairs.own.iter().zip(&gradients.pairs).filter(|(own, _)| **own != NOT_OWN) {
-            Repetition::add_gradient(batch.own[*own as usize].buckets, *gradient, &mut found.repetition);
-        }
+        found.add_repetition(batch, &pairs.own, &gradients.pairs);
         found.add_numbers(&gradients);
         let loss = gradients.loss / n_queries as f64;
         let bound = bounded.then(|| information_bound(candidates, &pairs.positives, &gradients.losses));
@@ -75,6 +72,13 @@ impl<Queries: FnOnce(&mut PairTerms)> AgainstItems<'_, Queries> {
         found.add_against(gradients);
         found.pairs = pairs;
         (loss, bound)
+    }
+}
+
+impl<Queries: FnOnce(&mut PairTerms)> AgainstItems<'_, Queries> {
+    /// InfoNCE: [`Self::run`] with [`tell_apart`], and the bound.
+    pub(super) fn tell_apart(self, scene: &Scene<'_>, found: &mut Found) -> (f64, Option<f64>) {
+        self.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients))
     }
 }
 
@@ -116,7 +120,6 @@ impl<Same: Fn(usize, usize) -> bool> AgainstRows<Same> {
     pub(super) fn run(&self, scene: &Scene<'_>, found: &mut Found, scratch: &mut RowsScratch) -> (f64, f64) {
         let Self { first, other, n, ref same, weight } = *self;
         let Scene { kernel, model, encoded, .. } = *scene;
-        let stride = model.stride();
         let RowsScratch { gradients, starts, columns, terms, positives, zeros, of_others } = scratch;
         for numbers in [&mut *starts, columns, positives] {
             numbers.clear();
@@ -152,19 +155,32 @@ impl<Same: Fn(usize, usize) -> bool> AgainstRows<Same> {
             weights: &[],
         };
         info_nce(kernel, &problem, gradients);
-        of_others.resize(n * stride, 0.0);
-        for (row, sum) in of_others.chunks_exact_mut(stride).enumerate() {
-            sum.copy_from_slice(&gradients.candidate(row));
-            if model.is_cosine() {
-                unnormalise(kernel, encoded.unit.row(other + row), inverse_norms(other)[row], sum);
-            }
-        }
         found.add_numbers(gradients);
         found.add_rows(first, &mut gradients.queries);
-        found.add_rows(other, of_others);
+        add_candidates(scene, found, gradients, other, of_others);
         let loss = gradients.loss / n as f64;
         (loss, log_candidates / n as f64 - loss)
     }
+}
+
+/// Adds the gradients of candidates that are the sequences from `first` on, as those of their raw vectors.
+pub(super) fn add_candidates(
+    scene: &Scene<'_>,
+    found: &mut Found,
+    gradients: &Gradients,
+    first: usize,
+    raw: &mut Aligned<f32>,
+) {
+    let Scene { kernel, model, encoded, .. } = *scene;
+    let stride = model.stride();
+    raw.resize(gradients.n_candidates() * stride, 0.0);
+    for (row, sum) in raw.chunks_exact_mut(stride).enumerate() {
+        sum.copy_from_slice(&gradients.candidate(row));
+        if model.is_cosine() {
+            unnormalise(kernel, encoded.unit.row(first + row), encoded.inverse_norms[first + row], sum);
+        }
+    }
+    found.add_rows(first, raw);
 }
 
 /// Buffers of [`AgainstRows`].

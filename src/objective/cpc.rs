@@ -8,7 +8,7 @@
 //! by, and served: so the first step also carries the repetition term, as InfoNCE does. Masks are those of the query, at
 //! every step.
 
-use super::against::{AgainstItems, tell_apart};
+use super::against::AgainstItems;
 use super::problem::{PairRules, PairTerms};
 use super::term::{Asked, Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
@@ -66,8 +66,7 @@ impl Term for Cpc {
                 weight,
                 merged: true,
             };
-            let solved = contrast.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients));
-            let (loss, bound) = solved;
+            let (loss, bound) = contrast.tell_apart(scene, found);
             found.lost(ObjectiveKind::Cpc, &(place + 1).to_string(), weight, loss, bound);
         }
     }

@@ -9,13 +9,12 @@
 //! Summaries are the queries themselves, so that what is learnt here is served. (Where the encoder is recurrent, the oldest
 //! item of a full context is in no whole sequence: it makes room for the newest, and is not in the carried state yet.)
 
-use rand::{RngExt, SeedableRng};
-use rand_pcg::Pcg64Mcg;
+use rand::RngExt;
 
-use super::against::{AgainstItems, AgainstRows, RowsScratch, tell_apart};
+use super::against::{AgainstItems, AgainstRows, RowsScratch};
 use super::prior::{self, Prior};
 use super::problem::PairTerms;
-use super::term::{Asked, Found, Scene, Term};
+use super::term::{Asked, Found, Scene, Term, generator};
 use crate::config::{ObjectiveKind, ObjectiveTerm, PriorKind};
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
@@ -97,8 +96,7 @@ impl InfoMax {
             weight: self.local,
             merged: true,
         };
-        let (loss, bound) =
-            contrast.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients));
+        let (loss, bound) = contrast.tell_apart(scene, found);
         found.lost(ObjectiveKind::InfoMax, "local", self.local, loss, bound);
     }
 
@@ -127,7 +125,7 @@ impl InfoMax {
 }
 
 impl Term for InfoMax {
-    fn ask(&mut self, batch: &Batch, (seed, step): (u64, u64), asked: &mut Asked) {
+    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut Asked) {
         self.whole = asked.sequences.len();
         if self.global > 0.0 {
             for query in 0..batch.n_queries() {
@@ -140,7 +138,7 @@ impl Term for InfoMax {
         }
         self.items.clear();
         if self.local > 0.0 {
-            let mut random = Pcg64Mcg::seed_from_u64(stable_hash(seed ^ step.rotate_left(32), &["infomax"]));
+            let mut random = generator(random, "infomax");
             for query in 0..batch.n_queries() {
                 let context = batch.context(query);
                 self.items.push(context[random.random_range(0..context.len())]);

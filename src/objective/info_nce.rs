@@ -16,17 +16,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::against::{AgainstItems, tell_apart};
+use super::against::{AgainstItems, add_candidates, tell_apart};
 use super::encoder::Padded;
 use super::problem::{NOT_OWN, PairTerms};
-use super::repetition::Repetition;
 use super::term::{Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
 use crate::kernel::links::{exponentials, largest};
-use crate::kernel::rows::{add_scaled, unnormalise};
+use crate::kernel::rows::add_scaled;
 
 /// See the module.
 #[derive(Debug)]
@@ -189,20 +188,8 @@ impl Back {
             let gradient = &self.gradients.queries[query * stride..][..stride];
             add_scaled(kernel, more.row_mut(column_of(query) as usize), gradient, 1.0);
         }
-        self.of_queries.resize(n * stride, 0.0);
-        for (query, sum) in self.of_queries.chunks_exact_mut(stride).enumerate() {
-            sum.copy_from_slice(&self.gradients.candidate(query));
-            if model.is_cosine() {
-                unnormalise(kernel, encoded.unit.row(query), encoded.inverse_norms[query], sum);
-            }
-        }
-        found.add_rows(0, &mut self.of_queries);
-        for (own, gradient) in self.own.iter().zip(&self.gradients.pairs) {
-            if *own != NOT_OWN {
-                let buckets = batch.own[*own as usize].buckets;
-                Repetition::add_gradient(buckets, *gradient, &mut found.repetition);
-            }
-        }
+        add_candidates(scene, found, &self.gradients, 0, &mut self.of_queries);
+        found.add_repetition(batch, &self.own, &self.gradients.pairs);
         found.inverse_temperature += self.gradients.inverse_temperature;
         self.gradients.loss / n as f64
     }

@@ -1,11 +1,13 @@
 //! What objectives have in common: what they see of a step, and what they add to it.
 
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use super::encoder::{Encoded, Padded, Sequences};
 use super::model::Model;
-use super::problem::{Columns, PairRules, PairTerms};
-use super::repetition;
+use super::problem::{Columns, NOT_OWN, PairRules, PairTerms};
+use super::repetition::{self, Repetition};
 use crate::config::ObjectiveKind;
 use crate::context::Batch;
 use crate::kernel::Kernel;
@@ -14,6 +16,7 @@ use crate::kernel::contrast::Gradients;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::saved::{Saved, SavedError};
 use crate::table::adagrad::Parameters;
+use crate::table::rows::stable_hash;
 
 /// One objective. A new one is one file: this trait, and a line in [`super::Objectives::new`].
 pub(super) trait Term: std::fmt::Debug + Send + Sync {
@@ -85,6 +88,11 @@ pub struct TermLoss {
     pub bound: Option<f64>,
     /// What its pairs counted on average, where they do not all count alike.
     pub acceptance: Option<f64>,
+}
+
+/// The generator of `purpose` in the step of `random` (seed, number of the step), which belongs to these alone.
+pub(super) fn generator((seed, step): (u64, u64), purpose: &str) -> Pcg64Mcg {
+    Pcg64Mcg::seed_from_u64(stable_hash(seed ^ step.rotate_left(32), &[purpose]))
 }
 
 impl TermLoss {
@@ -193,6 +201,13 @@ impl Found {
     pub(super) fn add_numbers(&mut self, gradients: &Gradients) {
         self.slope += gradients.slope;
         self.inverse_temperature += gradients.inverse_temperature;
+    }
+
+    /// Adds those of ρ: `gradients` of pairs, each of the own item whose place in the batch's lists is in `own`, or of none.
+    pub(super) fn add_repetition(&mut self, batch: &Batch, own: &[u32], gradients: &[f32]) {
+        for (own, gradient) in own.iter().zip(gradients).filter(|(own, _)| **own != NOT_OWN) {
+            Repetition::add_gradient(batch.own[*own as usize].buckets, *gradient, &mut self.repetition);
+        }
     }
 
     /// Takes down a loss that counts `weight`.

@@ -5,12 +5,12 @@
 //! (`crop`), some of its items left out (`mask`), a stretch shuffled (`reorder`). They are encoded as a context of nobody is,
 //! and told apart from the views of other users' contexts, both ways.
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::against::{AgainstRows, RowsScratch};
-use super::term::{Asked, Found, Scene, Term};
+use super::term::{Asked, Found, Scene, Term, generator};
 use crate::config::{ObjectiveKind, ObjectiveTerm, View};
 use crate::context::Batch;
 
@@ -62,9 +62,8 @@ impl Views {
 }
 
 impl Term for Views {
-    fn ask(&mut self, batch: &Batch, (seed, step): (u64, u64), asked: &mut Asked) {
-        let mut random =
-            Pcg64Mcg::seed_from_u64(crate::table::rows::stable_hash(seed ^ step.rotate_left(32), &["views"]));
+    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut Asked) {
+        let mut random = generator(random, "views");
         let long: Vec<usize> = (0..batch.n_queries()).filter(|query| batch.context(*query).len() > 1).collect();
         self.users.clear();
         self.users.extend(long.iter().map(|query| batch.user(*query)));

@@ -102,6 +102,16 @@ pub fn stable_hash(seed: u64, parts: &[&str]) -> u64 {
     hash
 }
 
+/// 2⁶⁴/φ: what SplitMix64 goes on by from number to number.
+pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Spreads whole numbers evenly: the finaliser of SplitMix64 (Steele et al. 2014).
+pub fn split_mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,6 +112,11 @@ impl Gradients {
         self.groups[..self.n_groups].iter().map(move |group| &group.candidate_gradients[range.clone()])
     }
 
+    /// How many candidates there were.
+    pub fn n_candidates(&self) -> usize {
+        self.groups[..self.n_groups].first().map_or(0, |group| group.candidate_gradients.len() / self.stride)
+    }
+
     /// The gradient of candidate `column`, summed up.
     pub fn candidate(&self, column: usize) -> Vec<f32> {
         let mut sum = vec![0.0; self.stride];

@@ -9,7 +9,7 @@ pub mod evidence;
 #[cfg(test)]
 mod tests;
 
-use super::against::{AgainstItems, tell_apart};
+use super::against::AgainstItems;
 use super::problem::PairTerms;
 use super::term::{Asked, Found, Scene, Term};
 use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
@@ -108,8 +108,7 @@ impl Term for I2i {
             weight: self.weight,
             merged: true,
         };
-        let (loss, bound) =
-            contrast.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients));
+        let (loss, bound) = contrast.tell_apart(scene, found);
         let mean = self.weights.iter().sum::<f32>() / self.weights.len() as f32;
         found.lost(ObjectiveKind::I2i, "", self.weight, loss, bound);
         found.accepted(mean.into());

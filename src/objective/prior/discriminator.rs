@@ -21,6 +21,7 @@
 //! it was 1.03, 1.06, 0.99 and 0.99, with γ = 1 0.84, 0.94, 0.97 and 0.97.
 
 use crate::kernel::Kernel;
+use crate::kernel::links::softplus;
 use crate::table::adagrad::Parameters;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -208,11 +209,6 @@ impl<'a> Weights<'a> {
 /// φ'(x); φ(x) = φ'(x)·x.
 fn leak(x: f32) -> f32 {
     if x < 0.0 { LEAK } else { 1.0 }
-}
-
-/// ln(1 + e^x), of any x without overflow.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// 1/(1 + e^-x), of any x without overflow.

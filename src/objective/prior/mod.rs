@@ -9,6 +9,7 @@
 
 use crate::kernel::Kernel;
 use crate::table::adagrad::Parameters;
+use crate::table::rows::{GOLDEN, split_mix};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
@@ -192,11 +193,6 @@ fn draw(
 /// The generator of a step. Both numbers are mixed before they meet (SplitMix64, Steele et al. 2014), so that
 /// neighbouring seeds and steps have nothing in common.
 fn generator(seed: u64, step: u64) -> Pcg64Mcg {
-    let mix = |number: u64| {
-        let mut number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ (number >> 31)
-    };
+    let mix = |number: u64| split_mix(number.wrapping_add(GOLDEN));
     Pcg64Mcg::seed_from_u64(mix(mix(seed).wrapping_add(step)))
 }
