@@ -1,0 +1,11 @@
+//! The fault suite: real processes, a real Kafka, real files, and whatever can happen to them. The oracle is a ledger that
+//! the test keeps itself. `docs/faults.md` has a row per fault.
+//!
+//! | command | runs |
+//! | --- | --- |
+//! | `cargo test --release --test faults` | the short suite |
+//! | `cargo test --release --test faults -- --include-ignored` | the long one too |
+
+#[path = "../it/support.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod support;
