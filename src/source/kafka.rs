@@ -14,6 +14,7 @@
 //! look at the timestamps of messages, or take up partitions that are added while it runs (it says so, and reads them
 //! from their beginning after the next start).
 
+mod claims;
 mod opening;
 mod watermarks;
 
