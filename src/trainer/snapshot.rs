@@ -54,6 +54,8 @@ struct Worker {
     last_loss: (f64, f64),
     #[serde(default)]
     last_parts: Vec<TermLoss>,
+    #[serde(default)]
+    rejected_share: f64,
     evaluation: Tally,
 }
 
@@ -85,7 +87,9 @@ pub fn save(
         last_loss,
         last_parts,
         events,
+        rejected_share,
         positions,
+        holdings,
     } = state;
     save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
     save_item_state(&mut draft, model, frequencies)?;
@@ -98,6 +102,7 @@ pub fn save(
         frequency_evidence: frequencies.evidence().to_vec(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
+        rejected_share: *rejected_share,
         evaluation: tally.clone(),
     };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
@@ -121,6 +126,7 @@ pub fn save(
         beta: model.beta(),
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
+        holdings: holdings.clone(),
         dead_letters,
         files,
     })
@@ -374,12 +380,19 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;
     let worker: Worker = serde_json::from_slice(&text).map_err(|error| damaged(WORKER, &error.to_string()))?;
 
-    let Worker { frequency_scales: scales, frequency_evidence: evidence, last_loss, last_parts, evaluation } = worker;
+    let Worker {
+        frequency_scales: scales,
+        frequency_evidence: evidence,
+        last_loss,
+        last_parts,
+        rejected_share,
+        evaluation,
+    } = worker;
     let frequencies = Frequencies::from_parts(config.negatives.half_life.events(), &scales, counts, &evidence);
     state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
     (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
-    (state.steps, state.events) = (manifest.step, manifest.events);
-    state.positions = manifest.positions.clone();
+    (state.steps, state.events, state.rejected_share) = (manifest.step, manifest.events, rejected_share);
+    (state.positions, state.holdings) = (manifest.positions.clone(), manifest.holdings.clone());
     negatives::load(config, path, &mut state)?;
     Ok(state)
 }

@@ -20,8 +20,10 @@ pub(super) struct Waiting {
     /// What users were shown, each with the number of `events` before it.
     pub(super) shown: Vec<(usize, Interaction)>,
     pub(super) counts: EventCounts,
-    /// Next offset by index of the stream, where it moved.
-    pub(super) next: Vec<Option<u64>>,
+    /// Of all records up to the newest that was taken.
+    pub(super) rejected_share: f64,
+    /// By index of the stream, where it moved: the next offset, and when the record before it was produced.
+    pub(super) next: Vec<Option<(u64, Option<i64>)>>,
 }
 
 impl Waiting {

@@ -153,7 +153,9 @@ impl Claims {
         let Some(newest) = self.newest() else {
             // No history: it was deleted or set by hand, or never was. What we hold wins over it.
             return Ok(match (own, committed) {
-                (Some(Own { position, hold: Hold::Claim(claim) }), _) => Begin::At { offset: position, claim, new: true },
+                (Some(Own { position, hold: Hold::Claim(claim) }), _) => {
+                    Begin::At { offset: position, claim, new: true }
+                }
                 (Some(Own { position, hold: Hold::Outside }), _) | (Some(Own { position, .. }), None) => {
                     Begin::At { offset: position, claim: 0, new: true }
                 }
@@ -164,7 +166,8 @@ impl Claims {
         if let Some(Own { position, hold: Hold::Claim(held) }) = own {
             match newest.number.cmp(&held) {
                 std::cmp::Ordering::Less => return Ok(Begin::At { offset: position, claim: held, new: true }),
-                std::cmp::Ordering::Equal if newest.by == me && newest.until.is_none() => {
+                // Whatever it called itself then: nobody else holds this number.
+                std::cmp::Ordering::Equal if newest.until.is_none() => {
                     return Ok(Begin::At { offset: position, claim: held, new: false });
                 }
                 _ => {}
