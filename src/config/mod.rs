@@ -229,6 +229,8 @@ pub struct CheckpointConfig {
     pub every_events: u64,
     /// How many of the newest are kept.
     pub keep: usize,
+    /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.
+    pub audit: bool,
 }
 
 /// Where a topic is read from when nothing was read before.

@@ -11,6 +11,7 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+pub mod audit;
 mod features;
 mod negatives;
 pub mod snapshot;
@@ -33,6 +34,7 @@ use crate::objective::term::Asked;
 use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
+use audit::{Fate, Stretch};
 use state::State;
 use waiting::{Notes, Waiting};
 
@@ -149,6 +151,10 @@ impl Trainer {
     /// If the stream was not named.
     pub fn lose(&mut self, stream: u32, offsets: std::ops::Range<u64>) {
         self.waiting.counts.lost += offsets.end - offsets.start;
+        if self.state.audit.is_some() {
+            let stretch = Stretch { from: offsets.start, until: offsets.end, fate: Fate::Lost };
+            self.waiting.fates.push((stream, stretch));
+        }
         self.waiting.next[stream as usize] = Some((offsets.end, None));
         if self.waiting.is_empty() {
             self.settle();
@@ -188,6 +194,15 @@ impl Trainer {
             Some(Err(reason)) => counts.rejected.add(*reason, 1),
         }
         self.waiting.next[record.stream as usize] = Some((record.offset + 1, record.stamp));
+        if self.state.audit.is_some() {
+            let fate = match &event {
+                Some(Ok(_)) => Fate::Trained,
+                Some(Err(reason)) if reason.is_fault() => Fate::Rejected,
+                Some(Err(_)) | None => Fate::Skipped,
+            };
+            let stretch = Stretch { from: record.offset, until: record.offset + 1, fate };
+            self.waiting.fates.push((record.stream, stretch));
+        }
         if let Some(Ok(event)) = event {
             self.waiting.events.push(event);
             if self.waiting.events.len() == self.batch_size {
@@ -402,6 +417,11 @@ impl Trainer {
     fn settle(&mut self) {
         self.state.events += std::mem::take(&mut self.waiting.counts);
         self.state.rejected_share = self.waiting.rejected_share;
+        if let Some(audit) = &mut self.state.audit {
+            for (stream, stretch) in self.waiting.fates.drain(..) {
+                audit.note(&self.streams[stream as usize].name, stretch);
+            }
+        }
         for (stream, next) in self.streams.iter().zip(&mut self.waiting.next) {
             if let Some((next, stamp)) = next.take() {
                 self.state.positions.advance(&stream.name, next);

@@ -10,6 +10,7 @@
 //! | `bank.parquet` | the bank, oldest first |
 //! | `noise.parquet` | the live items, and what each sampler keeps |
 //! | `ledger.json` | the negatives that are being watched, and those that turned out false |
+//! | `audit.parquet` | which records are part of the state, where that is kept |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
@@ -88,6 +90,7 @@ pub fn save(
         last_parts,
         events,
         rejected_share,
+        audit,
         positions,
         holdings,
     } = state;
@@ -97,6 +100,9 @@ pub fn save(
     save_users(&mut draft, users, model)?;
     save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
+    if let Some(audit) = audit {
+        audit.save(&mut draft)?;
+    }
     let worker = Worker {
         frequency_scales: frequencies.memories().iter().map(Fading::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
@@ -393,6 +399,10 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
     (state.steps, state.events, state.rejected_share) = (manifest.step, manifest.events, rejected_share);
     (state.positions, state.holdings) = (manifest.positions.clone(), manifest.holdings.clone());
+    if config.checkpoint.audit {
+        // One that is begun later knows nothing of what was before.
+        state.audit = Some(Audit::load(intact)?.unwrap_or_default());
+    }
     negatives::load(config, path, &mut state)?;
     Ok(state)
 }

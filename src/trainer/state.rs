@@ -1,5 +1,6 @@
 //! Everything that a worker must have to go on as if never stopped.
 
+use super::audit::Audit;
 use crate::config::{BankVectors, Config};
 use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
@@ -55,6 +56,8 @@ pub struct State {
     pub events: EventCounts,
     /// Share of the newest records that was rejected, with a memory that fades.
     pub rejected_share: f64,
+    /// What became of each record, where that is kept.
+    pub audit: Option<Audit>,
     /// Where the sources stand.
     pub positions: Positions,
     /// What else is known of the sources, and who the worker is.
@@ -83,6 +86,7 @@ impl State {
             last_parts: Vec::new(),
             events: EventCounts::default(),
             rejected_share: 0.0,
+            audit: config.checkpoint.audit.then(Audit::default),
             positions: Positions::default(),
             holdings: Holdings::default(),
         }
