@@ -52,13 +52,19 @@ pub fn code(error: &anyhow::Error) -> Exit {
         if cause.is::<ConfigError>() || cause.is::<UsageError>() || cause.is::<CatalogueError>() {
             return Exit::Usage;
         }
-        if let Some(WorkError::TooManyRejected { .. }) = cause.downcast_ref() {
-            return Exit::Source;
+        // Errors that only pass on what another says are no causes of their own: looked through.
+        let source = match cause.downcast_ref() {
+            Some(WorkError::Source(error)) => Some(error),
+            Some(WorkError::TooManyRejected { .. }) => return Exit::Source,
+            Some(WorkError::Checkpoint(_)) => return Exit::Checkpoint,
+            Some(WorkError::Diverged(_)) | None => cause.downcast_ref::<SourceError>(),
+        };
+        match source {
+            Some(SourceError::Fenced { .. } | SourceError::SameName { .. }) => return Exit::Fenced,
+            Some(_) => return Exit::Source,
+            None => {}
         }
-        if let Some(SourceError::Fenced { .. } | SourceError::SameName { .. }) = cause.downcast_ref() {
-            return Exit::Fenced;
-        }
-        if cause.is::<SourceError>() || cause.is::<DeadLetterError>() {
+        if cause.is::<DeadLetterError>() {
             return Exit::Source;
         }
         if cause.is::<HttpError>() {

@@ -1,7 +1,7 @@
 //! The thread that a source runs on, and the bounded channel to the trainer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use crate::position::{Positions, Stream};
 
 /// How many blocks may wait for the trainer.
 const BLOCKS_IN_FLIGHT: usize = 4;
-/// How long the thread waits for the trainer until it looks after its source again.
-const IN_TOUCH: Duration = Duration::from_millis(500);
+/// How long the thread waits for the trainer until it looks after its source again: what is durable is passed on soon,
+/// however long the trainer's queue.
+const IN_TOUCH: Duration = Duration::from_millis(20);
 
 /// What the source's thread sends to the trainer.
 #[derive(Debug)]
@@ -39,11 +40,17 @@ pub struct Feed {
     /// Blocks of records, in order.
     pub messages: Receiver<Message>,
     durable: Option<Sender<Positions>>,
+    committed: Arc<Mutex<Option<Positions>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feed {
+    /// See [`EventSource::committed`]; a moment old.
+    pub fn committed(&self) -> Option<Positions> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Tells the source what is durable now.
     pub fn acknowledge(&self, durable: Positions) {
         if let Some(sender) = &self.durable {
@@ -82,7 +89,9 @@ pub fn spawn(source: Box<dyn EventSource>) -> Feed {
     let (to_trainer, messages) = bounded(BLOCKS_IN_FLIGHT);
     let (durable, acknowledged) = unbounded::<Positions>();
     let stop = Arc::new(AtomicBool::new(false));
-    let mut pump = Pump { source, to_trainer: Some(to_trainer), acknowledged, stop: Arc::clone(&stop) };
+    let committed = Arc::new(Mutex::new(source.committed()));
+    let (to_trainer, noted) = (Some(to_trainer), Arc::clone(&committed));
+    let mut pump = Pump { source, to_trainer, acknowledged, committed: noted, stop: Arc::clone(&stop) };
     let thread = std::thread::Builder::new()
         .name("source".to_owned())
         .spawn(move || {
@@ -94,13 +103,14 @@ pub fn spawn(source: Box<dyn EventSource>) -> Feed {
             }
         })
         .expect("the operating system starts a thread");
-    Feed { streams, messages, durable: Some(durable), stop, thread: Some(thread) }
+    Feed { streams, messages, durable: Some(durable), committed, stop, thread: Some(thread) }
 }
 
 struct Pump {
     source: Box<dyn EventSource>,
     to_trainer: Option<Sender<Message>>,
     acknowledged: Receiver<Positions>,
+    committed: Arc<Mutex<Option<Positions>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -117,9 +127,7 @@ impl Pump {
     }
 
     fn turn(&mut self) -> Result<(), Over> {
-        if let Some(newest) = self.acknowledged.try_iter().last() {
-            self.source.acknowledge(&newest);
-        }
+        self.pass_on();
         let mut block = Vec::new();
         let polled = self.source.poll(&mut block);
         let idle = block.is_empty();
@@ -136,15 +144,24 @@ impl Pump {
         }
     }
 
+    /// Tells the source what became durable, and notes what came of it.
+    fn pass_on(&mut self) {
+        if let Some(newest) = self.acknowledged.try_iter().last() {
+            self.source.acknowledge(&newest);
+            *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = self.source.committed();
+        }
+    }
+
     /// Hands a message over; looks after the source while there is no room for it.
     fn send(&mut self, mut message: Message) -> Result<(), Over> {
-        let Some(to_trainer) = &self.to_trainer else { return Err(Over) };
+        let Some(to_trainer) = self.to_trainer.clone() else { return Err(Over) };
         loop {
             match to_trainer.send_timeout(message, IN_TOUCH) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(again)) => message = again,
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Over),
             }
+            self.pass_on();
             self.source.wait();
         }
     }

@@ -312,6 +312,15 @@ impl EventSource for KafkaSource {
         self.committed = Some(offsets);
     }
 
+    fn committed(&self) -> Option<Positions> {
+        let (consumer, _) = self.consumer.as_ref().zip(self.member.as_ref())?;
+        let mut positions = Positions::default();
+        for (id, offset) in consumer.context().committed() {
+            positions.advance(&opening::stream_name(&self.config.topic, id), offset);
+        }
+        Some(positions)
+    }
+
     fn release(&mut self, streams: &[u32], durable: Option<&Positions>) -> Result<(), SourceError> {
         self.let_go(streams, durable)
     }

@@ -197,6 +197,7 @@ impl KafkaSource {
             }
             return Ok(self.later(&error));
         }
+        consumer.context().note_committed(&claims);
 
         let mut gained = Vec::new();
         for (index, entry, claim, history) in plan {
@@ -330,6 +331,7 @@ impl KafkaSource {
                 tracing::warn!(cause = words(&error), "offsets were not committed to the group; trying again");
             }
         }
+        consumer.context().note_committed(&list);
         for index in streams {
             let partition = &mut self.partitions[*index as usize];
             partition.whose = Whose::Elsewhere;
