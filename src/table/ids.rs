@@ -4,6 +4,8 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::renumbering::Renumbering;
+
 /// A growing set of names, numbered from 0. The names lie one behind the other, so that a million of them cost their
 /// bytes, an end each, and a slot in the index.
 #[derive(Debug, Default)]
@@ -58,6 +60,28 @@ impl Ids {
         row
     }
 
+    /// Keeps the names of the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        let Self { bytes, ends, index, .. } = self;
+        index.retain(|row| {
+            let new = rows.get(*row);
+            *row = new.unwrap_or(*row);
+            new.is_some()
+        });
+        let (mut begin, mut filled) = (0, 0);
+        for row in 0..ends.len() {
+            let end = ends[row] as usize;
+            if let Some(new) = rows.get(row as u32) {
+                bytes.copy_within(begin..end, filled);
+                filled += end - begin;
+                ends[new as usize] = filled as u64;
+            }
+            begin = end;
+        }
+        bytes.truncate(filled);
+        ends.truncate(rows.n_kept());
+    }
+
     /// The names in the order of their rows.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len() as u32).map(|row| self.name(row))
@@ -76,6 +100,7 @@ fn slice<'a>(bytes: &'a [u8], ends: &[u64], row: usize) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_follow_first_appearance() {
@@ -84,6 +109,32 @@ mod tests {
         assert_eq!(rows, [0, 1, 0, 2, 3, 1]);
         assert_eq!(ids.iter().collect::<Vec<_>>(), ["b", "a", "", "\u{1F600}"]);
         assert_eq!((ids.get("a"), ids.get("c")), (Some(1), None));
+    }
+
+    proptest! {
+        #[test]
+        fn names_that_stay_are_found_and_others_are_new(
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec("[a-e]{0,4}", 0..60), proptest::collection::vec(any::<bool>(), 600)), 0..8),
+        ) {
+            let (mut ids, mut truth) = (Ids::default(), Vec::<String>::new());
+            for (names, stays) in rounds {
+                for name in names {
+                    let row = truth.iter().position(|other| *other == name).unwrap_or_else(|| {
+                        truth.push(name.clone());
+                        truth.len() - 1
+                    });
+                    prop_assert_eq!(ids.intern(&name), row as u32);
+                }
+                let renumbering = Renumbering::of_rows(truth.len(), |row| stays[row as usize]);
+                ids.keep(&renumbering);
+                let gone: Vec<String> = (0..truth.len()).filter(|row| !stays[*row]).map(|row| truth[row].clone()).collect();
+                renumbering.keep(&mut truth);
+                prop_assert!(ids.iter().eq(truth.iter().map(String::as_str)));
+                prop_assert!(gone.iter().all(|name| ids.get(name).is_none()));
+                prop_assert!((0..).zip(&truth).all(|(row, name)| ids.get(name) == Some(row)));
+            }
+        }
     }
 
     #[test]

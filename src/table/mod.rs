@@ -3,4 +3,6 @@
 pub mod adagrad;
 pub mod ids;
 pub mod marks;
+pub mod newcomers;
+pub mod renumbering;
 pub mod rows;

@@ -4,6 +4,7 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
+use super::renumbering::Renumbering;
 use crate::kernel::aligned::Aligned;
 
 /// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
@@ -73,6 +74,20 @@ impl Rows {
         self.chunks.iter_mut().map(|chunk| &mut **chunk)
     }
 
+    /// Keeps the rows that stay, in place.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        let mut moved = vec![0.0; self.dim];
+        for (old, new) in rows.kept().filter(|(old, new)| old != new) {
+            moved.copy_from_slice(self.row(old));
+            self.row_mut(new).copy_from_slice(&moved);
+        }
+        self.len = rows.n_kept();
+        self.chunks.truncate(self.len.div_ceil(CHUNK));
+        if let Some(last) = self.chunks.last_mut() {
+            last.resize(((self.len - 1) % CHUNK + 1) * self.dim, 0.0);
+        }
+    }
+
     /// The chunks in order; all but the last hold [`CHUNK`] rows.
     pub fn chunks(&self) -> impl Iterator<Item = &[f32]> {
         self.chunks.iter().map(|chunk| &**chunk)
@@ -115,6 +130,7 @@ pub fn split_mix(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_stay_where_they_are() {
@@ -127,6 +143,25 @@ mod tests {
         assert_eq!(rows.row(0).as_ptr(), place);
         assert_eq!(rows.row(CHUNK + 5), [0.0, 0.0, (CHUNK + 5) as f32]);
         assert_eq!(rows.chunks().map(<[f32]>::len).collect::<Vec<_>>(), [CHUNK * 3, CHUNK * 3, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_that_stay_are_as_they_were(stays in proptest::collection::vec(any::<bool>(), 0..1_100), more in 0usize..300) {
+            let mut rows = Rows::new(2);
+            (0..stays.len()).for_each(|number| rows.push(|row| row.fill(number as f32)));
+            let renumbering = Renumbering::of_rows(stays.len(), |row| stays[row as usize]);
+            rows.keep(&renumbering);
+            // As if the others had never been; and it goes on growing.
+            let mut truth = Rows::new(2);
+            renumbering.kept().for_each(|(old, _)| truth.push(|row| row.fill(old as f32)));
+            for number in 0..more {
+                rows.push(|row| row.fill(-(number as f32)));
+                truth.push(|row| row.fill(-(number as f32)));
+            }
+            prop_assert_eq!(rows.len(), truth.len());
+            prop_assert!(rows.chunks().eq(truth.chunks()));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
 //! | `numbers.parquet` | the learned numbers that belong to no row |
 //! | `bank.parquet` | the bank, oldest first |
-//! | `noise.parquet` | the live items, and what each sampler keeps |
+//! | `noise.parquet` | the live items, what each sampler keeps, and who keeps a row |
 //! | `ledger.json` | the negatives that are being watched, and those that turned out false |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
 
@@ -72,6 +72,7 @@ pub fn save(
         items,
         occurrences,
         last_event,
+        tenure: _,
         users,
         model,
         objectives,

@@ -193,7 +193,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 36] = [
+const SETTINGS: [&[&str]; 43] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -250,7 +250,59 @@ const SETTINGS: [&[&str]; 36] = [
         "negatives.bank_vectors=frozen",
         "features.buckets=300",
     ],
+    // What is deferred fills no batch, so only the pause between the logs ends one there.
+    &["memory.items.admit_after=2", "train.batch_span_ms=600000"],
+    &[
+        "memory.users.admit_after=3",
+        "memory.users.newcomers=64",
+        "memory.items.admit_after=3",
+        "evaluate.repeat=true",
+        "train.batch_span_ms=900000",
+    ],
+    &[
+        "memory.items.cap=200",
+        "train.batch=100",
+        "memory.items.admit_after=2",
+        "memory.items.newcomers=100",
+        "train.batch_span_ms=600000",
+    ],
+    &["memory.users.cap=200", "train.batch=100", "context.encoder=gru", "context.user_row=true"],
+    &["memory.items.expire_events=700", "memory.users.expire_events=400", "negatives.bank_vectors=frozen"],
+    &[
+        "memory.items.cap=250",
+        "memory.users.cap=220",
+        "train.batch=100",
+        "train.optimizer=rowwise_adagrad",
+        "evaluate.repeat=true",
+        "context.user_row=true",
+        r#"negatives.noise=[{sampler="mixture",parts=[{sampler="uniform"},{sampler="exposure"}]},{sampler="unigram"},{sampler="hard"},{sampler="adaptive",clusters=9},{sampler="cooccurrence"},{sampler="interval",width=64},{sampler="log_uniform"}]"#,
+        r#"negatives.exposure_kinds=["purchase"]"#,
+        r#"positives.kinds=["click"]"#,
+        "negatives.ledger_share=1",
+        "features.buckets=300",
+        "context.encoder=gru",
+        r#"objective=[{kind="infonce"},{kind="nce"},{kind="i2i",half_life=5000,width=256}]"#,
+    ],
+    &[
+        "memory.items.cap=230",
+        "memory.items.admit_after=2",
+        "memory.users.admit_after=2",
+        "memory.users.expire_events=2000",
+        "memory.items.expire_events=1500",
+        "train.batch=100",
+        "negatives.noise=unigram",
+        "negatives.live_events=600",
+        "train.batch_span_ms=600000",
+        r#"negatives.exposure_kinds=["purchase"]"#,
+    ],
 ];
+
+/// Those that let rows go.
+fn evicting() -> impl Iterator<Item = &'static [&'static str]> {
+    SETTINGS.into_iter().filter(|settings| {
+        settings.iter().any(|setting| setting.contains(".cap=") || setting.contains(".expire_events="))
+    })
+}
 
 /// Everything of the newest checkpoint that the future depends on. Where the evaluation begins to count and how many
 /// checkpoints there were does not belong to it.

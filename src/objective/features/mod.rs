@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use crate::kernel::Kernel;
 use crate::kernel::rows::add_scaled;
 use crate::table::adagrad::{Optimizer, TrainedRows};
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::{CHUNK, Rows};
 
 /// An item's further features are left out.
@@ -109,6 +110,23 @@ impl Features {
             self.rows.push(|row| row.fill(0.0));
         }
         *place
+    }
+
+    /// Keeps the items that stay. Rows of features stay as they are, whoever has them: there are no more than buckets.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        let Self { of_items, starts, vectors, .. } = self;
+        let mut filled = 0;
+        for (old, new) in items.kept() {
+            // Nothing moves up beyond where it was, so what is read is still there.
+            let (begin, end) = (starts[old], starts[old + 1]);
+            of_items.copy_within(begin..end, filled);
+            starts[new] = filled;
+            filled += end - begin;
+        }
+        of_items.truncate(filled);
+        starts.truncate(items.n_kept());
+        starts.push(filled);
+        vectors.keep(items);
     }
 
     /// The buckets that have rows, in the order of these.

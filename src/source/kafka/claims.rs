@@ -153,7 +153,9 @@ impl Claims {
         let Some(newest) = self.newest() else {
             // No history: it was deleted or set by hand, or never was. What we hold wins over it.
             return Ok(match (own, committed) {
-                (Some(Own { position, hold: Hold::Claim(claim) }), _) => Begin::At { offset: position, claim, new: true },
+                (Some(Own { position, hold: Hold::Claim(claim) }), _) => {
+                    Begin::At { offset: position, claim, new: true }
+                }
                 (Some(Own { position, hold: Hold::Outside }), _) | (Some(Own { position, .. }), None) => {
                     Begin::At { offset: position, claim: 0, new: true }
                 }

@@ -11,7 +11,8 @@ fn own(position: u64, hold: Hold) -> Option<Own> {
 }
 
 fn history(claims: &[(u64, &str, u64, Option<u64>)]) -> Claims {
-    let claim = |&(number, by, from, until): &(u64, &str, u64, Option<u64>)| Claim { number, by: by.to_owned(), from, until };
+    let claim =
+        |&(number, by, from, until): &(u64, &str, u64, Option<u64>)| Claim { number, by: by.to_owned(), from, until };
     Claims { claims: claims.iter().map(claim).collect() }
 }
 
@@ -43,10 +44,7 @@ fn a_state_that_was_overtaken_is_found_out() {
     let claims = history(&[(3, "a", 10, None), (4, "b", 40, Some(60)), (5, "c", 60, None)]);
     assert_eq!(claims.begin("a", own(50, Hold::Claim(3)), Some(80)), Err(Conflict::Overtaken { from: 40 }));
     assert_eq!(claims.begin("a", own(30, Hold::Claim(3)), Some(80)), Err(Conflict::Short { from: 40 }));
-    assert_eq!(
-        claims.begin("a", own(40, Hold::Claim(3)), Some(80)),
-        Ok(Begin::At { offset: 80, claim: 6, new: true })
-    );
+    assert_eq!(claims.begin("a", own(40, Hold::Claim(3)), Some(80)), Ok(Begin::At { offset: 80, claim: 6, new: true }));
     assert_eq!(claims.begin("a", own(9, Hold::Claim(1)), Some(80)), Err(Conflict::Forgotten));
     assert_eq!(claims.begin("b", own(60, Hold::Claim(4)), Some(80)), Ok(Begin::At { offset: 80, claim: 6, new: true }));
 }
