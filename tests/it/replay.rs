@@ -290,19 +290,12 @@ const SETTINGS: [&[&str]; 43] = [
         "memory.users.expire_events=2000",
         "memory.items.expire_events=1500",
         "train.batch=100",
-        "negatives.noise=unigram",
+        r#"negatives.noise=[{sampler="unigram"},{sampler="exposure",remembered=5}]"#,
         "negatives.live_events=600",
         "train.batch_span_ms=600000",
         r#"negatives.exposure_kinds=["purchase"]"#,
     ],
 ];
-
-/// Those that let rows go.
-fn evicting() -> impl Iterator<Item = &'static [&'static str]> {
-    SETTINGS.into_iter().filter(|settings| {
-        settings.iter().any(|setting| setting.contains(".cap=") || setting.contains(".expire_events="))
-    })
-}
 
 /// Everything of the newest checkpoint that the future depends on. Where the evaluation begins to count and how many
 /// checkpoints there were does not belong to it.
@@ -385,22 +378,25 @@ fn the_settings_matter() {
 fn killed_with_many_settings_at_once_it_ends_the_same() {
     let place = Place::new();
     write_described_log(&place.path("log.parquet"), &events(40_000, 27));
-    let settings = SETTINGS[SETTINGS.len() - 1];
-    let whole = place.replay_in("whole", &["log.parquet"], settings);
-    let command = || {
-        let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
-        set(&mut command, settings);
-        set(&mut command, &["checkpoint.every_events=4000"]);
-        command
-    };
-    for number in [1, 2, 5, 7] {
-        let mut worker = Background::start(&mut command());
-        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
-        assert!(worker.kill(), "it had ended before");
+    let many = SETTINGS.into_iter().filter(|settings| settings.len() >= 10);
+    for (number, settings) in many.enumerate() {
+        let (whole, killed) = (format!("whole {number}"), format!("killed {number}"));
+        let expected = place.replay_in(&whole, &["log.parquet"], settings);
+        let command = || {
+            let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
+            set(&mut command, settings);
+            set(&mut command, &["checkpoint.every_events=4000", &format!("checkpoint.dir={killed}")]);
+            command
+        };
+        for number in [1, 2, 5, 7] {
+            let mut worker = Background::start(&mut command());
+            worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+            assert!(worker.kill(), "it had ended before");
+        }
+        let report = run(&mut command()).ended(0).json();
+        assert_eq!(lasting(&report), lasting(&expected), "{settings:?}");
+        assert!(state(&place, &killed) == state(&place, &whole), "{settings:?}: the state differs");
     }
-    let report = run(&mut command()).ended(0).json();
-    assert_eq!(lasting(&report), lasting(&whole));
-    assert!(state(&place, "checkpoints") == state(&place, "whole"), "the state differs");
 }
 
 #[test]
