@@ -3,6 +3,7 @@
 use super::memory::{Fading, Remembered};
 use super::{Batch, Own};
 use crate::table::ids::Ids;
+use crate::table::records::Records;
 
 /// The past of one user.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,14 +37,14 @@ pub struct Users {
     /// Their names.
     pub ids: Ids,
     /// Their pasts, by row.
-    pub users: Vec<User>,
+    pub users: Records<User>,
     retention: Retention,
 }
 
 impl Users {
     /// Nobody yet.
     pub fn new(retention: Retention) -> Self {
-        Self { ids: Ids::default(), users: Vec::new(), retention }
+        Self { ids: Ids::default(), users: Records::default(), retention }
     }
 
     /// The row of `user`; a new one where there was none.
@@ -60,7 +61,7 @@ impl Users {
     pub fn capture(&mut self, batch: &mut Batch, user: &str, item: u32, timestamp: i64) {
         let row = self.row(user);
         let Retention { context, fading, repeat, own_items: _ } = &self.retention;
-        let past = &mut self.users[row as usize];
+        let past = self.users.get_mut(row as usize);
         let event = batch.items.len() as u32;
         batch.users.push(row);
         batch.items.push(item);
@@ -91,16 +92,17 @@ impl Users {
 
     /// All the items that the user of query `query` had before it.
     pub fn own(&self, batch: &Batch, query: usize) -> &[u32] {
-        &self.users[batch.user(query) as usize].own[..batch.all_own[query] as usize]
+        &self.users.get(batch.user(query) as usize).own[..batch.all_own[query] as usize]
     }
 
     /// Keeps the lists of own items within their bound; between batches only, since batches refer to them.
     pub fn trim(&mut self, batch: &Batch) {
         let bound = self.retention.own_items;
         for user in &batch.users {
-            let own = &mut self.users[*user as usize].own;
+            let length = self.users.get(*user as usize).own.len();
             // Some slack, so that a long list is not moved at every event.
-            if own.len() > bound + bound / 4 + 1 {
+            if length > bound + bound / 4 + 1 {
+                let own = &mut self.users.get_mut(*user as usize).own;
                 own.drain(..own.len() - bound);
             }
         }
@@ -158,8 +160,8 @@ mod tests {
             batch.clear(item);
             users.capture(&mut batch, "a", item as u32, 0);
             users.trim(&batch);
-            assert!(users.users[0].own.len() <= 6);
-            assert_eq!(users.users[0].own.last(), Some(&(item as u32)));
+            assert!(users.users.get(0).own.len() <= 6);
+            assert_eq!(users.users.get(0).own.last(), Some(&(item as u32)));
         }
     }
 }

@@ -12,6 +12,7 @@
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
 mod features;
+pub mod frozen;
 mod negatives;
 pub mod snapshot;
 pub mod state;
@@ -279,8 +280,8 @@ impl Trainer {
                     let scene = Scene { frequencies, live, vectors: model };
                     noise.observe(scene, Seen { items: &batch.items, pairs: &notes.pairs, shown: &notes.shown });
                     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
-                        occurrences[*item as usize] += 1;
-                        last_event[*item as usize] = *timestamp;
+                        *occurrences.get_mut(*item as usize) += 1;
+                        *last_event.get_mut(*item as usize) = *timestamp;
                     }
                     if trains && !noise.depends_on_queries() {
                         candidates.gather(positives(), bank, noise, scene, Asking::default(), random);

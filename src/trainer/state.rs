@@ -17,6 +17,7 @@ use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
 use crate::position::Positions;
 use crate::table::ids::Ids;
+use crate::table::paged::Paged;
 
 /// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
 #[derive(Debug)]
@@ -24,9 +25,9 @@ pub struct State {
     /// Names of the items, by row.
     pub items: Ids,
     /// How often each item came, by row.
-    pub occurrences: Vec<u64>,
+    pub occurrences: Paged<u64>,
     /// When it last came, milliseconds since 1970 UTC.
-    pub last_event: Vec<i64>,
+    pub last_event: Paged<i64>,
     /// The users and their pasts.
     pub users: Users,
     /// Every learned number of the score.
@@ -63,8 +64,8 @@ impl State {
         let negatives = &config.negatives;
         Self {
             items: Ids::default(),
-            occurrences: Vec::new(),
-            last_event: Vec::new(),
+            occurrences: Paged::default(),
+            last_event: Paged::default(),
             users: Users::new(retention(config)),
             model: Model::new(config),
             objectives: Objectives::new(config),
