@@ -3,6 +3,7 @@
 use super::memory::{Fading, Remembered};
 use super::{Batch, NOBODY, Own};
 use crate::table::ids::Ids;
+use crate::table::records::Records;
 use crate::table::renumbering::Renumbering;
 
 /// The past of one user.
@@ -51,14 +52,14 @@ pub struct Users {
     /// Their names.
     pub ids: Ids,
     /// Their pasts, by row.
-    pub users: Vec<User>,
+    pub users: Records<User>,
     retention: Retention,
 }
 
 impl Users {
     /// Nobody yet.
     pub fn new(retention: Retention) -> Self {
-        Self { ids: Ids::default(), users: Vec::new(), retention }
+        Self { ids: Ids::default(), users: Records::default(), retention }
     }
 
     /// The row of `user`; a new one where there was none.
@@ -74,7 +75,7 @@ impl Users {
     /// event to the past.
     pub fn capture(&mut self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
         let Retention { context, fading, repeat, own_items: _ } = &self.retention;
-        let past = &mut self.users[row as usize];
+        let past = self.users.get_mut(row as usize);
         let event = batch.items.len() as u32;
         batch.users.push(row);
         batch.items.push(item);
@@ -112,27 +113,28 @@ impl Users {
 
     /// All the items that the user of query `query` had before it.
     pub fn own(&self, batch: &Batch, query: usize) -> &[u32] {
-        &self.users[batch.user(query) as usize].own[..batch.all_own[query] as usize]
+        &self.users.get(batch.user(query) as usize).own[..batch.all_own[query] as usize]
     }
 
     /// Keeps the items that stay: of a past, what refers to others is gone.
     pub fn keep_items(&mut self, items: &Renumbering) {
-        self.users.iter_mut().for_each(|user| user.keep_items(items));
+        (0..self.users.len()).for_each(|user| self.users.get_mut(user).keep_items(items));
     }
 
     /// Keeps the users that stay.
     pub fn keep(&mut self, users: &Renumbering) {
         self.ids.keep(users);
-        users.keep(&mut self.users);
+        self.users.keep(users);
     }
 
     /// Keeps the lists of own items within their bound; between batches only, since batches refer to them.
     pub fn trim(&mut self, batch: &Batch) {
         let bound = self.retention.own_items;
         for user in batch.users.iter().filter(|user| **user != NOBODY) {
-            let own = &mut self.users[*user as usize].own;
+            let length = self.users.get(*user as usize).own.len();
             // Some slack, so that a long list is not moved at every event.
-            if own.len() > bound + bound / 4 + 1 {
+            if length > bound + bound / 4 + 1 {
+                let own = &mut self.users.get_mut(*user as usize).own;
                 own.drain(..own.len() - bound);
             }
         }
@@ -193,8 +195,8 @@ mod tests {
             let user = users.row("a");
             users.capture(&mut batch, user, item as u32, 0);
             users.trim(&batch);
-            assert!(users.users[0].own.len() <= 6);
-            assert_eq!(users.users[0].own.last(), Some(&(item as u32)));
+            assert!(users.users.get(0).own.len() <= 6);
+            assert_eq!(users.users.get(0).own.last(), Some(&(item as u32)));
         }
     }
 
@@ -208,7 +210,7 @@ mod tests {
             users.capture(&mut batch, user, item, 0);
         }
         users.keep_items(&Renumbering::of_rows(4, |row| [0, 3].contains(&row)));
-        let [a, b] = [0, 1].map(|user| users.users[user].clone());
+        let [a, b] = [0, 1].map(|user| users.users.get(user).clone());
         assert_eq!((a.recent, a.own, a.clock), (vec![0, 1], vec![0, 0, 1], 4));
         assert_eq!(
             a.memory.iter().map(|remembered| (remembered.item, remembered.at)).collect::<Vec<_>>(),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bank::Bank;
 use super::candidates::Candidates;
 use super::noise::mix::NoiseMix;
+use crate::table::paged::Paged;
 use crate::table::renumbering::Renumbering;
 
 /// Bands of popularity: how often an item came before.
@@ -84,6 +85,12 @@ impl Ledger {
         Self { horizon, watched: VecDeque::new(), counts: Vec::new(), users: Vec::new() }
     }
 
+    /// Without what [`Self::restored`] makes anew.
+    #[must_use]
+    pub fn to_be_saved(&self) -> Self {
+        Self { users: Vec::new(), watched: self.watched.clone(), counts: self.counts.clone(), ..*self }
+    }
+
     /// Brings back what is not written down, for a stream of `n_events` so far; `None` where it refers to items, users or
     /// events that are not there.
     pub fn restored(mut self, horizon: u64, (n_items, n_users): (usize, usize), n_events: u64) -> Option<Self> {
@@ -113,7 +120,7 @@ impl Ledger {
         &mut self,
         candidates: &Candidates,
         (bank, noise): (&Bank, &NoiseMix),
-        occurrences: &[u64],
+        occurrences: &Paged<u64>,
         end: u64,
         queries: impl Iterator<Item = Watch<'a>>,
     ) {
@@ -258,8 +265,8 @@ mod tests {
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
         let positives = [10, 11, 12, 13, 10].into_iter();
         candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
-        let mut occurrences = vec![5; 20];
-        occurrences[12] = 50;
+        let mut occurrences: Paged<u64> = std::iter::repeat_n(5, 20).collect();
+        *occurrences.get_mut(12) = 50;
         let mut ledger = Ledger::new(100);
         // User 1's positive is 10, and 13 was masked.
         let watch = Watch { user: 1, event: 7, settled: &[13, 10] };
@@ -286,7 +293,8 @@ mod tests {
         candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
         let mut ledger = Ledger::new(100);
         let watch = |user| Watch { user, event: 7, settled: &[10] };
-        ledger.watch(&candidates, (&bank, &noise), &[0; 20], 8, [watch(4), watch(1), watch(2)].into_iter());
+        let occurrences: Paged<u64> = std::iter::repeat_n(0, 20).collect();
+        ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch(4), watch(1), watch(2)].into_iter());
         ledger.judge(8, &[1, 2], &[12, 13]);
         // Items 0 to 9, 11 and 12 go; 12 was chosen by user 1. The others are 0 (10) and 1 (13) from now on.
         ledger.keep_items(&Renumbering::of_rows(20, |row| row >= 10 && ![11, 12].contains(&row)));

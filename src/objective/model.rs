@@ -196,6 +196,41 @@ impl Model {
         self.features.as_ref().map_or(&self.items.values, Features::vectors)
     }
 
+    /// What a checkpoint holds of it, as it is; see [`crate::table::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        let Self { items, features, contexts, users, biases, carried, .. } = self;
+        Self {
+            items: items.freeze(),
+            features: features.as_mut().map(Features::freeze),
+            contexts: contexts.as_mut().map(TrainedRows::freeze),
+            users: users.as_mut().map(TrainedRows::freeze),
+            biases: biases.as_mut().map(TrainedRows::freeze),
+            carried: carried.freeze(),
+            position_weights: self.position_weights.clone(),
+            unit: self.unit.clone(),
+            transforms: self.transforms.clone(),
+            popularity: self.popularity.clone(),
+            temperature: self.temperature.clone(),
+            normaliser: self.normaliser.clone(),
+            repetition: self.repetition.clone(),
+            // Made anew where it is asked for.
+            inverse_norms: Vec::new(),
+            likeness: self.likeness,
+            seed: self.seed,
+            start_scale: self.start_scale,
+        }
+    }
+
+    /// As [`crate::table::chunks::Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        let Self { items, features, contexts, users, biases, carried, .. } = self;
+        items.thaw(budget)
+            && features.as_mut().is_none_or(|features| features.thaw(budget))
+            && [contexts, users, biases].into_iter().flatten().all(|table| table.thaw(budget))
+            && carried.thaw(budget)
+    }
+
     fn refresh_item(&mut self, item: usize) {
         let own = self.items.values.row(item);
         let vector = match &mut self.features {
@@ -234,11 +269,10 @@ impl Model {
     /// the rows.
     pub fn served(&self, item: usize, out: &mut [f32]) {
         let row = self.items.values.row(item);
-        let Some(features) = &self.features else {
-            let scale = self.inverse_norms[item];
-            return out.iter_mut().zip(row).for_each(|(out, number)| *out = number * scale);
-        };
-        features.compose(item, row, out);
+        match &self.features {
+            Some(features) => features.compose(item, row, out),
+            None => out.copy_from_slice(row),
+        }
         if self.is_cosine() {
             let scale = inverse_norm(out);
             out.iter_mut().for_each(|number| *number *= scale);

@@ -58,8 +58,8 @@ impl State {
             positions: _,
         } = self;
         names.keep(items);
-        items.keep(occurrences);
-        items.keep(last_event);
+        occurrences.keep(items);
+        last_event.keep(items);
         users.keep_items(items);
         model.keep_items(items);
         objectives.keep_items(items);

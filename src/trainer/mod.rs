@@ -13,6 +13,7 @@
 
 mod eviction;
 mod features;
+pub mod frozen;
 mod negatives;
 pub mod snapshot;
 pub mod state;
@@ -317,8 +318,8 @@ impl Trainer {
                     let scene = Scene { frequencies, live, vectors: model };
                     noise.observe(scene, Seen { items: &batch.items, pairs: &notes.pairs, shown: &notes.shown });
                     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
-                        occurrences[*item as usize] += 1;
-                        last_event[*item as usize] = *timestamp;
+                        *occurrences.get_mut(*item as usize) += 1;
+                        *last_event.get_mut(*item as usize) = *timestamp;
                     }
                     if trains && !noise.depends_on_queries() {
                         candidates.gather(positives(), bank, noise, scene, Asking::default(), random);

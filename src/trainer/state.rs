@@ -19,6 +19,7 @@ use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
 use crate::position::Positions;
 use crate::table::ids::Ids;
+use crate::table::paged::Paged;
 
 /// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
 #[derive(Debug)]
@@ -26,9 +27,9 @@ pub struct State {
     /// Names of the items, by row.
     pub items: Ids,
     /// How often each item came, by row.
-    pub occurrences: Vec<u64>,
+    pub occurrences: Paged<u64>,
     /// When it last came, milliseconds since 1970 UTC.
-    pub last_event: Vec<i64>,
+    pub last_event: Paged<i64>,
     /// Who keeps a row.
     pub tenure: Tenures,
     /// The users and their pasts.
@@ -67,8 +68,8 @@ impl State {
         let negatives = &config.negatives;
         Self {
             items: Ids::default(),
-            occurrences: Vec::new(),
-            last_event: Vec::new(),
+            occurrences: Paged::default(),
+            last_event: Paged::default(),
             tenure: Tenures::new(config),
             users: Users::new(retention(config)),
             model: Model::new(config),
@@ -138,7 +139,7 @@ impl State {
     pub(super) fn defer(&mut self, name: &str, now: u64) -> bool {
         let Some(user) = self.users.ids.get(name) else { return false };
         self.tenure.users.see(user, now);
-        self.users.users[user as usize].is_known()
+        self.users.users.get(user as usize).is_known()
     }
 
     /// What samplers see of it, and the samplers.

@@ -159,7 +159,7 @@ fn parts(model: &mut Model) -> Vec<Part<'_>> {
         [("item", Some(items)), ("context", contexts.as_mut()), ("user", users.as_mut()), ("bias", biases.as_mut())];
     for (name, table) in tables {
         if let Some(TrainedRows { values, sums, .. }) = table {
-            all.push((name.to_owned(), values.chunks_mut().flatten().collect(), sums.chunks_mut().flatten().collect()));
+            all.push((name.to_owned(), values.numbers_mut(), sums.numbers_mut()));
         }
     }
     parameters.extend([
