@@ -87,9 +87,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
-        let worker = replay(&scale, &config, wanted("replay"))?;
+        let mut worker = replay(&scale, &config, wanted("replay"))?;
         if wanted("checkpoint") {
-            checkpoint(&config, &worker, &scratch.path().join("checkpoint"))?;
+            checkpoint(&config, &mut worker, &scratch.path().join("checkpoint"))?;
         }
     }
     if wanted("kafka") {
@@ -173,10 +173,10 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
     Ok(worker)
 }
 
-fn checkpoint(config: &Config, worker: &Worker, dir: &Path) -> anyhow::Result<()> {
+fn checkpoint(config: &Config, worker: &mut Worker, dir: &Path) -> anyhow::Result<()> {
     let store = Store::open(dir)?;
     let begin = Instant::now();
-    let published = snapshot::save(config, &worker.trainer.state, None, store.draft()?)?;
+    let published = snapshot::save(config, &worker.trainer.state.freeze(), None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let intact = verify(&published.path)?;

@@ -186,6 +186,7 @@ impl std::ops::AddAssign for EventCounts {
         self.used += more.used;
         self.ignored += more.ignored;
         self.lost += more.lost;
+        self.deferred += more.deferred;
         for (sum, count) in self.rejected.0.iter_mut().zip(more.rejected.0) {
             *sum += count;
         }
@@ -222,9 +223,19 @@ pub struct EventCounts {
     pub used: u64,
     /// Events of a type that does not count as positive.
     pub ignored: u64,
+    /// Events of an item that has not come often enough for a row yet: not trained on.
+    #[serde(default)]
+    pub deferred: u64,
     /// Records that were not taken, by reason.
     pub rejected: Rejections,
     /// Offsets that were gone before they were read (`kafka.expired = "skip"`); not among those read.
     #[serde(default)]
     pub lost: u64,
+}
+
+impl EventCounts {
+    /// Events of a type that counts as positive, whether trained on or not: what the stream's own time is counted in.
+    pub fn positives(&self) -> u64 {
+        self.used + self.deferred
+    }
 }

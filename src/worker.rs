@@ -468,12 +468,12 @@ impl Worker {
             action: "make the dead letters before it durable",
             source: std::io::Error::other(source.to_string()),
         })?;
-        let state = &self.trainer.state;
+        let state = self.trainer.state.freeze();
         let file = &self.config.dead_letters.file;
         let mark = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
-        let published = snapshot::save(&self.config, state, mark, self.store.draft()?)?;
-        self.saved_at = Some(state.events.read);
-        self.last = Some(LastCheckpoint { published, events: state.events.read, took: begin.elapsed() });
+        let published = snapshot::save(&self.config, &state, mark, self.store.draft()?)?;
+        self.saved_at = Some(state.events().read);
+        self.last = Some(LastCheckpoint { published, events: state.events().read, took: begin.elapsed() });
         if let Err(error) = self.store.prune(self.config.checkpoint.keep) {
             // The new one is durable all the same; the next one tries again.
             tracing::warn!(%error, "old checkpoints stay");

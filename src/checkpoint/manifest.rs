@@ -126,7 +126,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
     if config.negatives.half_life.events() == Some(f64::INFINITY) {
         whole["negatives"]["half_life"] = Value::from("inf");
     }
-    const LASTING: [&str; 10] = [
+    const LASTING: [&str; 11] = [
         "seed",
         "objective",
         "positives",
@@ -135,6 +135,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
         "model",
         "train",
         "features",
+        "memory",
         "negatives",
         "evaluate",
     ];

@@ -45,6 +45,7 @@ pub struct ReportedEvents {
     read: u64,
     used: u64,
     ignored: u64,
+    deferred: u64,
     rejected: u64,
     rejected_by_reason: crate::event::Rejections,
     /// Gone before they were read; not among those read.
@@ -83,7 +84,7 @@ pub struct ReportedEvaluation {
 impl Report {
     /// Of a worker in `state` that read `read` events in `seconds`.
     pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
-        let EventCounts { read: all, used, ignored, rejected, lost } = state.events;
+        let EventCounts { read: all, used, ignored, deferred, rejected, lost } = state.events;
         let model = state.tally.model();
         let trained = state.last_loss != (0.0, 0.0);
         Self {
@@ -91,6 +92,7 @@ impl Report {
                 read: all,
                 used,
                 ignored,
+                deferred,
                 rejected: rejected.total(),
                 rejected_by_reason: rejected,
                 lost,
