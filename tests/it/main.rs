@@ -16,5 +16,6 @@ mod python;
 mod quality;
 mod recovery;
 mod replay;
+#[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;
