@@ -34,6 +34,7 @@ use crate::objective::term::Asked;
 use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
+use frozen::Frozen;
 use state::State;
 use waiting::{Notes, Waiting};
 
@@ -193,6 +194,12 @@ impl Trainer {
     /// Whether everything that was taken is part of the state.
     pub fn is_settled(&self) -> bool {
         self.waiting.counts.read == 0
+    }
+
+    /// The state as it is, whatever becomes of it.
+    pub fn freeze(&mut self) -> Frozen {
+        let Self { pool, state, .. } = self;
+        pool.install(|| state.freeze())
     }
 
     /// What each proposal brought to the newest batch that trained.
