@@ -8,7 +8,7 @@ use negstream::catalogue::Catalogue;
 use negstream::context::Batch;
 use negstream::dead_letters::DeadLetters;
 use negstream::event::{Interaction, Record};
-use negstream::position::{Positions, Stream};
+use negstream::position::Stream;
 use negstream::source::{EventSource, SourceError, Status, spawn};
 use negstream::worker::{Happening, Origin, Worker};
 use rand::{RngExt, SeedableRng};
@@ -75,7 +75,7 @@ impl EventSource for Events {
                 value: None,
                 features: Vec::new(),
             };
-            block.push(Record { stream: 0, offset: self.offset, outcome: Ok(event) });
+            block.push(Record { stream: 0, offset: self.offset, outcome: Ok(event), stamp: None });
             self.offset += 1;
         }
         Ok(Status::More)
@@ -118,7 +118,8 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     for past in 0..PAST {
         for user in 0..scale.users {
             batch.clear(0);
-            state.users.capture(&mut batch, &user_name(user), item(&mut random, scale), past as i64 * 3_600_000);
+            let row = if past == 0 { state.add_user(&user_name(user)) } else { user };
+            state.users.capture(&mut batch, row, item(&mut random, scale), past as i64 * 3_600_000);
         }
     }
     let mut worker = Worker::new(&config, origin, DeadLetters::None, Catalogue::empty(&config))?;

@@ -30,6 +30,7 @@ use std::ops::Range;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
 use crate::table::paged::{PAGE, Paged};
+use crate::table::renumbering::Renumbering;
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
 const LARGEST_WEIGHT: f64 = 1e60;
@@ -206,6 +207,15 @@ impl Frequencies {
         self.memories.iter_mut().for_each(|fading| fading.counts.grow(n_more));
     }
 
+    /// Keeps the counts of the items that stay; shares are among these from now on.
+    pub fn keep(&mut self, items: &Renumbering) {
+        for fading in &mut self.memories {
+            fading.counts.keep(items);
+            fading.total = fading.counts.iter().sum();
+        }
+        self.refresh();
+    }
+
     /// Lets every half-life predict the batch, then decays by its length and adds it.
     pub fn add(&mut self, items: &[u32]) {
         if self.shares.len() > 1 {
@@ -342,6 +352,28 @@ mod tests {
         assert!((frequencies.baseline().count(1) - 100.0).abs() < 1e-12);
         let expected = ((5.0f64 + 0.5) / 105.0).ln() as f32;
         assert!((frequencies.log_frequency(0) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn items_that_stay_keep_their_counts_and_share_all() {
+        let mut random = Pcg64Mcg::seed_from_u64(4);
+        for half_life in [None, Some(100.0), Some(f64::INFINITY)] {
+            let mut frequencies = Frequencies::new(half_life);
+            frequencies.grow(60);
+            (0..40).for_each(|_| frequencies.add(&[0; 25].map(|_| random.random_range(0..60))));
+            let before = frequencies.clone();
+            let rows = Renumbering::of_rows(60, |row| row % 4 != 2);
+            frequencies.keep(&rows);
+            for (old, new) in rows.kept() {
+                let count = |frequencies: &Frequencies, item| frequencies.baseline().count(item);
+                assert_eq!(count(&frequencies, new as u32), count(&before, old as u32));
+            }
+            let sum: f64 = (0..rows.n_kept() as u32).map(|item| frequencies.share(item)).sum();
+            assert!((sum - 1.0).abs() < 1e-8, "{sum}");
+            frequencies.grow(60);
+            frequencies.add(&[59; 30]);
+            assert!((frequencies.baseline().count(59) - 30.0).abs() < 1e-9);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::kernel::rows::inverse_norm;
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::Vectors;
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::{Rows, stable_hash, start};
 
 /// Every learned number of the score; what only an objective needs is that objective's.
@@ -161,6 +162,27 @@ impl Model {
         }
         if let Some(users) = &mut self.users {
             users.push(|row| start(row, seed, "user", name, scale));
+        }
+    }
+
+    /// Keeps the rows of the items that stay.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        let Self { items: rows, features, contexts, biases, inverse_norms, .. } = self;
+        let tables = [Some(rows), contexts.as_mut(), biases.as_mut()];
+        tables.into_iter().flatten().for_each(|table| table.keep(items));
+        if let Some(features) = features {
+            features.keep_items(items);
+        }
+        items.keep(inverse_norms);
+    }
+
+    /// Keeps the rows of the users that stay.
+    pub fn keep_users(&mut self, users: &Renumbering) {
+        if let Some(table) = &mut self.users {
+            table.keep(users);
+        }
+        if self.unit.is_some() {
+            self.carried.keep(users);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Only what has a gradient moves, so a step touches only the rows of its batch.
 
+use super::renumbering::Renumbering;
 use super::rows::{RowChunk, Rows};
 use crate::kernel::Kernel;
 use crate::kernel::rows::{adagrad, rowwise_adagrad};
@@ -42,6 +43,12 @@ impl TrainedRows {
     pub fn push(&mut self, fill: impl FnOnce(&mut [f32])) {
         self.values.push(fill);
         self.sums.push(|row| row.fill(START));
+    }
+
+    /// Keeps the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        self.values.keep(rows);
+        self.sums.keep(rows);
     }
 
     /// Moves row `row` against `gradient`; gives 1/norm of the moved row, NaN where it is not finite.

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use super::renumbering::Renumbering;
+
 /// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
 pub const CHUNK: usize = 256;
 /// A row that is not beside its chunk.
@@ -222,6 +224,25 @@ impl<B: Block> Chunks<B> {
         Self { width: self.width, len: self.len, chunks, n_own: 0 }
     }
 
+    /// Keeps the rows that stay: one chunk after the other moves up, or, where it is still shared, is copied; `new` makes an
+    /// empty block.
+    pub fn keep(&mut self, rows: &Renumbering, new: impl Fn() -> B) {
+        let old = std::mem::take(&mut self.chunks);
+        let (len, width) = (std::mem::take(&mut self.len), self.width);
+        self.n_own = 0;
+        for (number, mut chunk) in old.into_iter().enumerate() {
+            let first = number * CHUNK;
+            let n_rows = (len - first).min(CHUNK);
+            chunk.thaw(n_rows, width);
+            for row in (0..n_rows).filter(|row| rows.get((first + row) as u32).is_some()) {
+                match &mut chunk {
+                    Chunk::Own(own) => self.push(&new, |block| block.take_back(block.n_rows(width), own, row, width)),
+                    shared => self.push(&new, |block| block.push_copy(shared.row(row, width))),
+                }
+            }
+        }
+    }
+
     /// Takes chunks back that are shared with nobody any more, until `budget`, which counts down, has no rows left;
     /// whether all of them are ours.
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
@@ -244,6 +265,7 @@ mod tests {
 
     use crate::kernel::aligned::Aligned;
     use crate::table::records::Records;
+    use crate::table::renumbering::Renumbering;
     use crate::table::rows::{CHUNK, Rows};
 
     /// What is done to a table of records and one of rows, and to plain copies of both.
@@ -255,6 +277,8 @@ mod tests {
         /// Lets go of one of the frozen tables.
         Drop(usize),
         Thaw(usize),
+        /// Lets every so-manieth row go.
+        Keep(usize),
     }
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -264,6 +288,7 @@ mod tests {
             2 => Just(Act::Freeze),
             2 => any::<usize>().prop_map(Act::Drop),
             2 => (0..40usize).prop_map(Act::Thaw),
+            1 => (1..9usize).prop_map(Act::Keep),
         ];
         proptest::collection::vec(act, 0..300)
     }
@@ -283,7 +308,7 @@ mod tests {
         fn what_is_frozen_stays_as_it_was(n_first in 0..3 * CHUNK, acts in acts()) {
             let (mut records, mut rows) = (Records::default(), Rows::new(3));
             let (mut plain_records, mut plain_rows) = (Vec::new(), Vec::new());
-            let mut frozen = Vec::new();
+            let (mut frozen, mut shared) = (Vec::new(), false);
             let first = (0..n_first).map(|number| Act::Push(number as u8));
             for act in first.chain(acts) {
                 match act {
@@ -304,13 +329,22 @@ mod tests {
                     Act::Freeze => {
                         let both = (records.freeze(), rows.freeze());
                         frozen.push((both, (plain_records.clone(), plain_rows.clone())));
+                        shared = true;
                     }
                     Act::Drop(which) if !frozen.is_empty() => drop(frozen.swap_remove(which % frozen.len())),
                     Act::Drop(_) => {}
                     Act::Thaw(mut budget) => {
                         let own = rows.thaw(&mut budget.clone());
-                        prop_assert!(!own || frozen.is_empty() || rows.is_empty(), "something is shared still");
+                        prop_assert!(!own || !shared || frozen.is_empty() || rows.is_empty(), "something is shared still");
                         records.thaw(&mut budget);
+                    }
+                    Act::Keep(every) => {
+                        let kept = Renumbering::of_rows(plain_records.len(), |row| row as usize % every != 1);
+                        rows.keep(&kept);
+                        records.keep(&kept);
+                        plain_rows = kept.kept().flat_map(|(row, _)| plain_rows[row * 3..][..3].to_vec()).collect();
+                        kept.keep(&mut plain_records);
+                        shared = false;
                     }
                 }
             }

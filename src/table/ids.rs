@@ -6,6 +6,7 @@ use compact_str::CompactString;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::records::Records;
+use super::renumbering::Renumbering;
 
 /// A growing set of names, numbered from 0. One of up to 24 bytes, like most identifiers, lies in the table itself.
 #[derive(Debug, Default)]
@@ -58,6 +59,16 @@ impl Ids {
         row
     }
 
+    /// Keeps the names of the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        self.index.retain(|row| {
+            let new = rows.get(*row);
+            *row = new.unwrap_or(*row);
+            new.is_some()
+        });
+        self.names.keep(rows);
+    }
+
     /// The names in the order of their rows.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(CompactString::as_str)
@@ -78,6 +89,7 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_follow_first_appearance() {
@@ -86,6 +98,32 @@ mod tests {
         assert_eq!(rows, [0, 1, 0, 2, 3, 1]);
         assert_eq!(ids.iter().collect::<Vec<_>>(), ["b", "a", "", "\u{1F600}"]);
         assert_eq!((ids.get("a"), ids.get("c")), (Some(1), None));
+    }
+
+    proptest! {
+        #[test]
+        fn names_that_stay_are_found_and_others_are_new(
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec("[a-e]{0,4}", 0..60), proptest::collection::vec(any::<bool>(), 600)), 0..8),
+        ) {
+            let (mut ids, mut truth) = (Ids::default(), Vec::<String>::new());
+            for (names, stays) in rounds {
+                for name in names {
+                    let row = truth.iter().position(|other| *other == name).unwrap_or_else(|| {
+                        truth.push(name.clone());
+                        truth.len() - 1
+                    });
+                    prop_assert_eq!(ids.intern(&name), row as u32);
+                }
+                let renumbering = Renumbering::of_rows(truth.len(), |row| stays[row as usize]);
+                ids.keep(&renumbering);
+                let gone: Vec<String> = (0..truth.len()).filter(|row| !stays[*row]).map(|row| truth[row].clone()).collect();
+                renumbering.keep(&mut truth);
+                prop_assert!(ids.iter().eq(truth.iter().map(String::as_str)));
+                prop_assert!(gone.iter().all(|name| ids.get(name).is_none()));
+                prop_assert!((0..).zip(&truth).all(|(row, name)| ids.get(name) == Some(row)));
+            }
+        }
     }
 
     #[test]

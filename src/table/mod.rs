@@ -4,6 +4,8 @@ pub mod adagrad;
 pub mod chunks;
 pub mod ids;
 pub mod marks;
+pub mod newcomers;
 pub mod paged;
 pub mod records;
+pub mod renumbering;
 pub mod rows;

@@ -6,6 +6,8 @@
 use std::ops::{Index, Range};
 use std::sync::Arc;
 
+use super::renumbering::Renumbering;
+
 /// Numbers in a page; whole chunks of a table.
 pub const PAGE: usize = 512;
 
@@ -57,6 +59,19 @@ impl<T: Copy + Default> Paged<T> {
     pub fn get_mut(&mut self, place: usize) -> &mut T {
         assert!(place < self.len, "number {place} of {}", self.len);
         &mut Arc::make_mut(&mut self.pages[place / PAGE])[place % PAGE]
+    }
+
+    /// Keeps the numbers of the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        for (old, new) in rows.kept().filter(|(old, new)| old != new) {
+            *self.get_mut(new) = self[old];
+        }
+        self.len = rows.n_kept();
+        self.pages.truncate(self.len.div_ceil(PAGE));
+        if let Some(last) = self.pages.last_mut() {
+            let n_rows = (self.len - 1) % PAGE + 1;
+            Arc::make_mut(last)[n_rows..].fill(T::default());
+        }
     }
 
     /// All numbers in order, to be changed.
@@ -142,6 +157,11 @@ mod tests {
                     *paged.get_mut(place) = number;
                     plain[place] = number;
                 }
+            }
+            let rows = Renumbering::of_rows(plain.len(), |row| !(row as usize + n_more).is_multiple_of(3));
+            if n_more % 2 == 0 {
+                paged.keep(&rows);
+                rows.keep(&mut plain);
             }
             paged.grow(n_more);
             plain.resize(plain.len() + n_more, 0);

@@ -1,6 +1,7 @@
 //! A growing table of records, each of which may own memory: names, users' pasts. It can be frozen: see [`super::chunks`].
 
 use super::chunks::{Block, CHUNK, Chunks};
+use super::renumbering::Renumbering;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -79,6 +80,11 @@ impl<T: Clone + Default> Records<T> {
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// Keeps those that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        self.0.keep(rows, || Vec::with_capacity(CHUNK));
     }
 
     /// As they are, whatever becomes of these: [`super::chunks`].

@@ -6,6 +6,7 @@ use rand_pcg::Pcg64Mcg;
 
 pub use super::chunks::CHUNK;
 use super::chunks::{Block, Chunk, Chunks};
+use super::renumbering::Renumbering;
 use crate::kernel::aligned::Aligned;
 
 /// [`CHUNK`] neighbouring rows.
@@ -126,6 +127,12 @@ impl Rows {
         rows.flatten().collect()
     }
 
+    /// Keeps the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        let dim = self.dim();
+        self.0.keep(rows, || Aligned::with_capacity(CHUNK * dim));
+    }
+
     /// The rows as they are, whatever becomes of these: [`super::chunks`].
     #[must_use]
     pub fn freeze(&mut self) -> Self {
@@ -174,6 +181,7 @@ pub fn split_mix(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_stay_where_they_are() {
@@ -187,6 +195,26 @@ mod tests {
         assert_eq!(rows.row(CHUNK + 5), [0.0, 0.0, (CHUNK + 5) as f32]);
         let lengths = (0..rows.n_chunks()).map(|chunk| rows.chunk(chunk, &mut Aligned::default()).len());
         assert_eq!(lengths.collect::<Vec<_>>(), [CHUNK * 3, CHUNK * 3, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_that_stay_are_as_they_were(stays in proptest::collection::vec(any::<bool>(), 0..1_100), more in 0usize..300) {
+            let mut rows = Rows::new(2);
+            (0..stays.len()).for_each(|number| rows.push(|row| row.fill(number as f32)));
+            let renumbering = Renumbering::of_rows(stays.len(), |row| stays[row as usize]);
+            rows.keep(&renumbering);
+            // As if the others had never been; and it goes on growing.
+            let mut truth = Rows::new(2);
+            renumbering.kept().for_each(|(old, _)| truth.push(|row| row.fill(old as f32)));
+            for number in 0..more {
+                rows.push(|row| row.fill(-(number as f32)));
+                truth.push(|row| row.fill(-(number as f32)));
+            }
+            prop_assert_eq!(rows.len(), truth.len());
+            prop_assert!((0..rows.len()).all(|row| rows.row(row) == truth.row(row)));
+            prop_assert_eq!(rows.n_chunks(), truth.n_chunks());
+        }
     }
 
     #[test]

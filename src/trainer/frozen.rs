@@ -7,6 +7,7 @@
 
 use compact_str::CompactString;
 
+use super::audit::Audit;
 use super::state::State;
 use crate::context::users::User;
 use crate::evaluate::tally::Tally;
@@ -17,7 +18,7 @@ use crate::negatives::ledger::Ledger;
 use crate::negatives::saved::Saved;
 use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
-use crate::position::Positions;
+use crate::position::{Holdings, Positions};
 use crate::table::adagrad::Parameters;
 use crate::table::paged::Paged;
 use crate::table::records::Records;
@@ -43,7 +44,10 @@ pub struct Frozen {
     pub(super) last_loss: (f64, f64),
     pub(super) last_parts: Vec<TermLoss>,
     pub(super) events: EventCounts,
+    pub(super) rejected_share: f64,
+    pub(super) audit: Option<Audit>,
     pub(super) positions: Positions,
+    pub(super) holdings: Holdings,
 }
 
 impl Frozen {
@@ -67,6 +71,7 @@ impl State {
             items,
             occurrences,
             last_event,
+            tenure,
             users,
             model,
             objectives,
@@ -80,7 +85,10 @@ impl State {
             last_loss,
             last_parts,
             events,
+            rejected_share,
+            audit,
             positions,
+            holdings,
         } = self;
         let numbers = model.numbers().into_iter().chain(objectives.numbers());
         let numbers = numbers.map(|(name, numbers)| (name, numbers.clone())).collect();
@@ -89,6 +97,7 @@ impl State {
             arrays.within("live", |saved| live.save(saved));
             arrays.within("noise", |saved| noise.save(saved));
             arrays.within("objective", |saved| objectives.save(saved));
+            arrays.within("tenure", |saved| tenure.save(saved));
             arrays
         };
         let (arrays, model) = rayon::join(save, || model.freeze());
@@ -108,7 +117,10 @@ impl State {
             last_loss: *last_loss,
             last_parts: last_parts.clone(),
             events: *events,
+            rejected_share: *rejected_share,
+            audit: audit.clone(),
             positions: positions.clone(),
+            holdings: holdings.clone(),
         }
     }
 

@@ -129,6 +129,8 @@ pub(super) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     let scene = Scene { frequencies, live, vectors: &*model };
     saved.within("noise", |saved| noise.restore(scene, saved)).map_err(refused)?;
     saved.within("objective", |saved| state.objectives.restore(n_items, saved)).map_err(refused)?;
+    let n_users = state.users.ids.len();
+    saved.within("tenure", |saved| state.tenure.restore((n_items, n_users), saved)).map_err(refused)?;
 
     let text = std::fs::read(path.join(LEDGER)).map_err(|error| damaged(LEDGER, &error.to_string()))?;
     let ledger: Ledger = serde_json::from_slice(&text).map_err(|error| damaged(LEDGER, &error.to_string()))?;

@@ -51,7 +51,7 @@ impl Training {
     fn take(&mut self, n_events: usize) {
         for offset in self.taken..(self.taken + n_events).min(self.events.len()) {
             let outcome = Ok(self.events[offset].clone());
-            self.trainer.take(Record { stream: 0, offset: offset as u64, outcome });
+            self.trainer.take(Record { stream: 0, offset: offset as u64, outcome, stamp: None });
         }
         self.taken += n_events;
     }

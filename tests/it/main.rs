@@ -17,5 +17,6 @@ mod python;
 mod quality;
 mod recovery;
 mod replay;
+#[expect(dead_code, reason = "shared with the fault suite, which uses other parts of it")]
 mod support;
 mod tidy;

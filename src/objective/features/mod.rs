@@ -18,6 +18,7 @@ use crate::kernel::rows::add_scaled;
 use crate::table::adagrad::{Optimizer, TrainedRows};
 use crate::table::paged::Paged;
 use crate::table::records::Records;
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::{CHUNK, Rows};
 
 /// An item's further features are left out.
@@ -108,6 +109,12 @@ impl Features {
             self.rows.push(|row| row.fill(0.0));
         }
         *place
+    }
+
+    /// Keeps the items that stay. Rows of features stay as they are, whoever has them: there are no more than buckets.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        self.of_items.keep(items);
+        self.vectors.keep(items);
     }
 
     /// The buckets that have rows, in the order of these.

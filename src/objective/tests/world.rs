@@ -76,7 +76,8 @@ impl World {
             if users.ids.get(&name).is_none() {
                 model.add_user(&name);
             }
-            users.capture(&mut batch, &name, random.random_range(0..n_items), now);
+            let user = users.row(&name);
+            users.capture(&mut batch, user, random.random_range(0..n_items), now);
             batch.kinds.push(["view", "click", "buy"][random.random_range(0..3)].into());
             // Now and then a pause that ends a session.
             now += if random.random_range(0..8) == 0 { 4_000_000 } else { 4_000 };
