@@ -8,11 +8,15 @@
 //! | `checkpoint` | writing and restoring what the replay left: MB/s |
 //! | `kafka` | the embedded broker → embeddings: events/s |
 //! | `decode` | JSON → interactions, one thread: events/s |
+//! | `pause` | what checkpoints cost the steps that they are written beside |
 //! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
 //!
 //! The replayed log is synthetic: 5,000,000 events of 1,000,000 users on 200,000 items, 64 dimensions, batches of 1024,
 //! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target/tmp`. With `--quick` everything is
 //! smaller by far, to see that it works.
+
+#[path = "pipeline/pause.rs"]
+mod pause;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -46,6 +50,7 @@ struct Scale {
     kafka_events: u64,
     decoded: usize,
     inserted: usize,
+    pause: pause::Scale,
 }
 
 const FULL: Scale = Scale {
@@ -55,9 +60,17 @@ const FULL: Scale = Scale {
     kafka_events: 500_000,
     decoded: 1_000_000,
     inserted: 10_000_000,
+    pause: pause::Scale { items: 1_000_000, users: 1_000_000, every_events: 2_000_000, checkpoints: 4 },
 };
-const QUICK: Scale =
-    Scale { events: 60_000, users: 20_000, items: 4_000, kafka_events: 20_000, decoded: 20_000, inserted: 100_000 };
+const QUICK: Scale = Scale {
+    events: 60_000,
+    users: 20_000,
+    items: 4_000,
+    kafka_events: 20_000,
+    decoded: 20_000,
+    inserted: 100_000,
+    pause: pause::Scale { items: 20_000, users: 20_000, every_events: 100_000, checkpoints: 2 },
+};
 
 /// The kinds of rows whose memory is measured.
 const ROWS: [(&str, &[&str]); 2] = [
@@ -72,15 +85,23 @@ fn main() -> anyhow::Result<()> {
     if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--rows") {
         return items(&scale, &pair[1]);
     }
+    if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--pause") {
+        return pause::pause(scale.pause, &pair[1], tempfile::tempdir()?.path());
+    }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|other| *other == name);
     let scratch = tempfile::tempdir()?;
+    // Each in a process of its own, which holds nothing that others left.
+    let apart = |flag: &str, name: &str| -> anyhow::Result<()> {
+        let mut process = std::process::Command::new(std::env::current_exe()?);
+        let status = process.args(&arguments[1..]).args([flag, name]).status()?;
+        anyhow::ensure!(status.success(), "the process for '{name}' failed");
+        Ok(())
+    };
     if wanted("items") {
-        // Each in a process of its own, which holds nothing that others left.
-        for (name, _) in ROWS {
-            let mut process = std::process::Command::new(std::env::current_exe()?);
-            let status = process.args(&arguments[1..]).args(["--rows", name]).status()?;
-            anyhow::ensure!(status.success(), "the process for '{name}' failed");
-        }
+        ROWS.iter().try_for_each(|(name, _)| apart("--rows", name))?;
+    }
+    if wanted("pause") {
+        pause::KINDS.iter().try_for_each(|(name, _)| apart("--pause", name))?;
     }
     if wanted("decode") {
         decode_json(&scale)?;
