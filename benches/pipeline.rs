@@ -7,7 +7,7 @@
 //! | `replay` | Parquet → embeddings: events/s while training, and the trainer's share of that time |
 //! | `checkpoint` | writing and restoring what the replay left: MB/s |
 //! | `kafka` | the embedded broker → embeddings: events/s |
-//! | `decode` | JSON → interactions, one thread: events/s |
+//! | `decode` | JSON, Avro, Protobuf → interactions, one thread: events/s |
 //! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
 //!
 //! The replayed log is synthetic: 5,000,000 events of 1,000,000 users on 200,000 items, 64 dimensions, batches of 1024,
@@ -24,10 +24,11 @@ use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
 use negstream::config::{Config, layers};
 use negstream::dead_letters::DeadLetters;
-use negstream::decode::{self, Decoder, json};
+use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::position::Positions;
+use negstream::schemas;
 use negstream::source::kafka::{KafkaSource, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::spawn;
@@ -83,7 +84,9 @@ fn main() -> anyhow::Result<()> {
         }
     }
     if wanted("decode") {
-        decode_json(&scale)?;
+        for format in ["json", "avro", "protobuf"] {
+            decode_format(&scale, format)?;
+        }
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
@@ -204,12 +207,13 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let source = KafkaSource::open(
         &config.kafka,
         broker.bootstrap(),
-        Decoder::new(&config.source),
+        schemas::decoder(&config.source)?,
         &Positions::default(),
         Until::Stopped,
         &stop,
     )?;
-    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), &config.source.fields)?;
+    let mut producer =
+        EventProducer::open(&config.kafka, broker.bootstrap(), schemas::encoder(&config.source, &config.kafka.topic)?)?;
     let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));
     let sender = std::thread::spawn(move || {
         for sent in 0..events {
@@ -246,20 +250,22 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode_json(scale: &Scale) -> anyhow::Result<()> {
-    let config = layers::load(None, std::iter::empty(), &[])?;
+fn decode_format(scale: &Scale, format: &str) -> anyhow::Result<()> {
+    let config = layers::load(None, std::iter::empty(), &[format!("source.format={format}")])?;
+    let (encoder, mut decoder) = (schemas::encoder(&config.source, "unused")?, schemas::decoder(&config.source)?);
     let mut synth = synth(&QUICK);
     let payloads: Vec<Vec<u8>> =
-        (0..scale.decoded).map(|_| json::encode(&synth.next_event(), &config.source.fields)).collect();
+        (0..scale.decoded).map(|_| encoder.encode(&synth.next_event()).expect("there is room for it")).collect();
     let bytes: usize = payloads.iter().map(Vec::len).sum();
     let begin = Instant::now();
     for payload in &payloads {
-        let event = json::decode(payload, &config.source.fields);
-        assert!(std::hint::black_box(event).is_ok());
+        let event = decoder.decode(None, Some(payload));
+        assert!(matches!(std::hint::black_box(event), Some(Ok(_))));
     }
     let seconds = begin.elapsed().as_secs_f64();
     let line = json!({
-        "measure": "decode", "events": payloads.len(), "events_per_second": (payloads.len() as f64 / seconds).round(),
+        "measure": "decode", "format": format, "events": payloads.len(),
+        "events_per_second": (payloads.len() as f64 / seconds).round(),
         "mb_per_second": (bytes as f64 / seconds / 1e6).round(), "threads": 1,
     });
     println!("{line}");

@@ -5,11 +5,11 @@ use crate::catalogue::Catalogue;
 use crate::cli::Run;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
-use crate::decode::Decoder;
 use crate::kafka::EMBEDDED;
 use crate::kafka::dead_letters::DeadLetterTopic;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::reporter::Reporter;
+use crate::schemas;
 use crate::source::kafka::{KafkaSource, Until};
 use crate::source::{EventSource, SourceError, spawn};
 use crate::telemetry::health::Latch;
@@ -20,6 +20,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let around = Surroundings::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
+    let decoder = schemas::decoder(&config.source)?;
     let server = around.serve(config)?;
     around.status.enter(Phase::Restoring);
     let mut origin = Origin::find(config, options.fresh)?;
@@ -41,7 +42,6 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     around.health.release(Latch::Restored);
     around.status.enter(Phase::Waiting);
     let until = if options.until_end { Until::End } else { Until::Stopped };
-    let decoder = Decoder::new(&config.source);
     let positions = &mut origin.state.positions;
     let opened = KafkaSource::open(&config.kafka, &brokers, decoder, positions, until, around.stop.flag());
     let source = match opened {
@@ -61,7 +61,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     }
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
-        _ => DeadLetters::Topic(DeadLetterTopic::open(&config.kafka, &brokers)?),
+        _ => DeadLetters::Topic(DeadLetterTopic::open(&config.kafka, &brokers, config.source.format)?),
     };
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.streams(), source.high_watermarks());

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{EventSource, SourceError, Status};
@@ -66,6 +66,8 @@ pub struct KafkaSource {
     brokers: String,
     topic: String,
     decoder: Decoder,
+    /// A message that could not be decoded yet: it goes before all others.
+    undecoded: Option<OwnedMessage>,
     /// By the number of the partition; the index is [`Record::stream`].
     partitions: Vec<Partition>,
     starts: Positions,
@@ -125,6 +127,7 @@ impl KafkaSource {
             brokers: brokers.to_owned(),
             topic: config.topic.clone(),
             decoder,
+            undecoded: None,
             partitions,
             starts: started,
             watermarks,
@@ -147,25 +150,26 @@ impl KafkaSource {
         Arc::clone(&self.watermarks)
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, block: &mut Vec<Record>) {
-        let Some(index) = self.index(message.partition()) else { return };
+    /// Appends what a message holds; `false` where it cannot be decoded yet: then it has to be taken again.
+    fn take(&mut self, message: &impl Message, block: &mut Vec<Record>) -> bool {
+        let Some(index) = self.index(message.partition()) else { return true };
         let partition = &mut self.partitions[index];
         // Offsets of records are never negative.
         let offset = u64::try_from(message.offset()).unwrap_or_default();
         if partition.end.is_some_and(|end| offset >= end) {
             self.finish(index);
-            return;
+            return true;
         }
         if offset < partition.next {
             if self.backward.due() {
                 let (partition, expected) = (&partition.stream.label, partition.next);
                 tracing::error!(partition, offset, expected, "kafka went backwards; the record is dropped");
             }
-            return;
+            return true;
         }
+        let Some(outcome) = self.decoder.decode(message.key(), message.payload()) else { return false };
         partition.next = offset + 1;
         self.watermarks.raise(index, offset + 1);
-        let outcome = self.decoder.decode(message.key(), message.payload());
         block.push(Record { stream: index as u32, offset, outcome });
         if partition.end.is_some_and(|end| offset + 1 >= end) {
             self.finish(index);
@@ -173,6 +177,7 @@ impl KafkaSource {
         if self.trouble.take().is_some() {
             tracing::info!("kafka answers again");
         }
+        true
     }
 
     fn index(&self, id: i32) -> Option<usize> {
@@ -245,6 +250,12 @@ impl EventSource for KafkaSource {
 
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
         let Some(consumer) = self.consumer.clone() else { return Ok(Status::End) };
+        if let Some(message) = self.undecoded.take()
+            && !self.take(&message, block)
+        {
+            self.undecoded = Some(message);
+            return Ok(Status::Idle);
+        }
         let deadline = Instant::now() + BLOCK_WAIT;
         let (first, mut bytes) = (block.len(), 0);
         while !self.all_done() && block.len() - first < BLOCK_RECORDS && bytes < BLOCK_BYTES {
@@ -254,7 +265,10 @@ impl EventSource for KafkaSource {
             match consumer.poll(wait) {
                 Some(Ok(message)) => {
                     bytes += message.payload_len() + message.key_len();
-                    self.take(&message, block);
+                    if !self.take(&message, block) {
+                        self.undecoded = Some(message.detach());
+                        break;
+                    }
                 }
                 Some(Err(error)) => self.weigh(&consumer, &error)?,
                 None if block.len() > first || Instant::now() >= deadline => break,

@@ -16,5 +16,7 @@ mod python;
 mod quality;
 mod recovery;
 mod replay;
+mod schemas;
+mod stub_registry;
 mod support;
 mod tidy;
