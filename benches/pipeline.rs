@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 
 use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
-use negstream::config::{Config, layers};
+use negstream::config::{Assignment, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
-use negstream::position::Positions;
+use negstream::position::{Holdings, Positions};
 use negstream::schemas;
-use negstream::source::kafka::{KafkaSource, Until};
+use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::spawn;
 use negstream::synth::log::write_parquet;
@@ -204,16 +204,15 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let broker = EmbeddedBroker::start(&config.kafka.topic, 1)?;
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicU64::new(0));
-    let source = KafkaSource::open(
-        &config.kafka,
-        broker.bootstrap(),
+    let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
+    let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
+    let source = Connection::open(&kafka, broker.bootstrap(), &stop)?.read(
         schemas::decoder(&config.source)?,
-        &Positions::default(),
+        known,
         Until::Stopped,
-        &stop,
     )?;
-    let mut producer =
-        EventProducer::open(&config.kafka, broker.bootstrap(), schemas::encoder(&config.source, &config.kafka.topic)?)?;
+    let encoder = schemas::encoder(&config.source, &config.kafka.topic)?;
+    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), encoder)?;
     let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));
     let sender = std::thread::spawn(move || {
         for sent in 0..events {

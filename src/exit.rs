@@ -8,6 +8,7 @@ use crate::kafka::ClientError;
 use crate::schemas::SchemasError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
+use crate::worker::WorkError;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Exit {
     Checkpoint = 4,
     /// An address could not be listened on.
     Listen = 5,
+    /// Another worker took over what was this one's; nothing was saved since.
+    Fenced = 6,
 }
 
 /// For `--help`.
@@ -36,6 +39,7 @@ Exit status:
   3  a log or topic cannot be read, or does not hold what it should
   4  no usable checkpoint, or none could be written
   5  the address of http.listen is not to be had
+  6  fenced: another worker took over; nothing was saved since, and a restart goes on in good order
   130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
@@ -49,7 +53,19 @@ pub fn code(error: &anyhow::Error) -> Exit {
         if cause.is::<ConfigError>() || cause.is::<UsageError>() || cause.is::<CatalogueError>() {
             return Exit::Usage;
         }
-        if cause.is::<SourceError>() || cause.is::<DeadLetterError>() {
+        // Errors that only pass on what another says are no causes of their own: looked through.
+        let source = match cause.downcast_ref() {
+            Some(WorkError::Source(error)) => Some(error),
+            Some(WorkError::TooManyRejected { .. }) => return Exit::Source,
+            Some(WorkError::Checkpoint(_)) => return Exit::Checkpoint,
+            Some(WorkError::Diverged(_)) | None => cause.downcast_ref::<SourceError>(),
+        };
+        match source {
+            Some(SourceError::Fenced { .. } | SourceError::SameName { .. }) => return Exit::Fenced,
+            Some(_) => return Exit::Source,
+            None => {}
+        }
+        if cause.is::<DeadLetterError>() {
             return Exit::Source;
         }
         if let Some(error) = cause.downcast_ref::<SchemasError>() {

@@ -81,6 +81,14 @@ pub enum CheckpointError {
         /// The folder that was to be made.
         path: PathBuf,
     },
+    /// Another worker of the group reads what is in it.
+    #[error("checkpoint {} is not this worker's any more: {cause}", path.display())]
+    Overtaken {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Where and by whom.
+        cause: String,
+    },
     /// Made with a configuration that this one cannot go on from.
     #[error(
         "checkpoint {} was made with another configuration: {differences}; go on with that, name another checkpoint.dir, or begin anew with --fresh",

@@ -252,6 +252,8 @@ pub struct CheckpointConfig {
     pub every_events: u64,
     /// How many of the newest are kept.
     pub keep: usize,
+    /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.
+    pub audit: bool,
 }
 
 /// Where a topic is read from when nothing was read before.
@@ -264,6 +266,26 @@ pub enum Start {
     Latest,
 }
 
+/// Who reads which partitions of the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignment {
+    /// The workers of the group share them.
+    Group,
+    /// This worker reads all, whoever else does.
+    All,
+}
+
+/// What becomes of records that retention deleted before they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expired {
+    /// The worker stops.
+    Fail,
+    /// They are counted as lost, and passed over.
+    Skip,
+}
+
 /// The Kafka side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -272,8 +294,16 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// The topic of events.
     pub topic: String,
-    /// The consumer group that committed offsets are filed under, for lag monitors.
+    /// The consumer group.
     pub group: String,
+    /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
+    /// reads every partition, and commits offsets to the group for lag monitors alone.
+    pub assignment: Assignment,
+    /// This worker's lasting name in the group (static membership), different for each: restarted within
+    /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: a name of its own making.
+    pub member: String,
+    /// Records deleted by retention before they were read: `fail`, or `skip` (counted as lost).
+    pub expired: Expired,
     /// Where to begin on the very first start.
     pub start: Start,
     /// Topic for records that could not be taken; empty: none.
@@ -285,11 +315,15 @@ pub struct KafkaConfig {
 }
 
 /// Records that could not be taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLettersConfig {
     /// JSON-lines file that `replay` appends them to (`run` has `kafka.dead_letter_topic`); empty: none.
     pub file: String,
+    /// The worker stops where more than this share of the newest records was rejected; 1: never.
+    pub max_share: f64,
+    /// How many records that share remembers, fading.
+    pub window: u64,
 }
 
 /// The address for metrics, health and the page.

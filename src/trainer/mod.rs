@@ -11,6 +11,7 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+pub mod audit;
 mod features;
 mod negatives;
 pub mod snapshot;
@@ -33,6 +34,7 @@ use crate::objective::term::Asked;
 use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
+use audit::{Fate, Stretch};
 use state::State;
 use waiting::{Notes, Waiting};
 
@@ -68,6 +70,7 @@ pub struct Trainer {
     exposure_kinds: Vec<String>,
     mask_recent: usize,
     ledger_share: f64,
+    rejections_window: u64,
     popularity: PopularityOrder,
     ranking: Ranking,
     streams: Vec<Stream>,
@@ -94,6 +97,7 @@ impl Trainer {
             .thread_name(|index| format!("compute-{index}"))
             .build()?;
         let popularity = PopularityOrder::new(&state.frequencies);
+        let rejected_share = state.rejected_share;
         Ok(Self {
             state,
             kernel: Kernel::detect(),
@@ -107,10 +111,11 @@ impl Trainer {
             exposure_kinds: config.negatives.exposure_kinds.clone(),
             mask_recent: config.negatives.mask_recent,
             ledger_share: config.negatives.ledger_share,
+            rejections_window: config.dead_letters.window,
             popularity,
             ranking: Ranking::default(),
             streams: Vec::new(),
-            waiting: Waiting::default(),
+            waiting: Waiting { rejected_share, ..Waiting::default() },
             batch: Batch::default(),
             asked: Asked::default(),
             encoded: Encoded::default(),
@@ -130,10 +135,30 @@ impl Trainer {
         self
     }
 
-    /// Names the streams that records refer to from now on.
+    /// Names the streams that records refer to from now on, by their index; more may be added at any time.
+    ///
+    /// # Panics
+    /// Where streams that are known are left out.
     pub fn follow(&mut self, streams: &[Stream]) {
+        assert!(streams.len() >= self.streams.len(), "streams are only added");
         self.streams = streams.to_vec();
-        self.waiting.next = vec![None; streams.len()];
+        self.waiting.next.resize(streams.len(), None);
+    }
+
+    /// Takes note of records that are gone for good.
+    ///
+    /// # Panics
+    /// If the stream was not named.
+    pub fn lose(&mut self, stream: u32, offsets: std::ops::Range<u64>) {
+        self.waiting.counts.lost += offsets.end - offsets.start;
+        if self.state.audit.is_some() {
+            let stretch = Stretch { from: offsets.start, until: offsets.end, fate: Fate::Lost };
+            self.waiting.fates.push((stream, stretch));
+        }
+        self.waiting.next[stream as usize] = Some((offsets.end, None));
+        if self.waiting.is_empty() {
+            self.settle();
+        }
     }
 
     /// Takes a record; a step where it fills a batch.
@@ -150,6 +175,7 @@ impl Trainer {
             Ok(_) => None,
             Err(rejection) => Some(Err(rejection.reason)),
         };
+        let is_fault = matches!(&event, Some(Err(reason)) if reason.is_fault());
         let cut = match (&event, self.waiting.events.first()) {
             (Some(Ok(event)), Some(first)) if self.batch_span_ms > 0 => {
                 event.timestamp.saturating_sub(first.timestamp) >= self.batch_span_ms as i64
@@ -158,6 +184,8 @@ impl Trainer {
         };
         // A batch that ends before this event ends before its position too.
         let early = cut.then(|| self.step());
+        let share = &mut self.waiting.rejected_share;
+        *share += (f64::from(u8::from(is_fault)) - *share) / self.rejections_window as f64;
         let counts = &mut self.waiting.counts;
         counts.read += 1;
         match &event {
@@ -165,7 +193,16 @@ impl Trainer {
             Some(Ok(_)) => counts.used += 1,
             Some(Err(reason)) => counts.rejected.add(*reason, 1),
         }
-        self.waiting.next[record.stream as usize] = Some(record.offset + 1);
+        self.waiting.next[record.stream as usize] = Some((record.offset + 1, record.stamp));
+        if self.state.audit.is_some() {
+            let fate = match &event {
+                Some(Ok(_)) => Fate::Trained,
+                Some(Err(reason)) if reason.is_fault() => Fate::Rejected,
+                Some(Err(_)) | None => Fate::Skipped,
+            };
+            let stretch = Stretch { from: record.offset, until: record.offset + 1, fate };
+            self.waiting.fates.push((record.stream, stretch));
+        }
         if let Some(Ok(event)) = event {
             self.waiting.events.push(event);
             if self.waiting.events.len() == self.batch_size {
@@ -191,7 +228,12 @@ impl Trainer {
 
     /// Whether everything that was taken is part of the state.
     pub fn is_settled(&self) -> bool {
-        self.waiting.counts.read == 0
+        self.waiting.counts == EventCounts::default()
+    }
+
+    /// Share of the newest records that was rejected, with a memory of `dead_letters.window` records that fades.
+    pub fn rejected_share(&self) -> f64 {
+        self.waiting.rejected_share
     }
 
     /// What each proposal brought to the newest batch that trained.
@@ -374,9 +416,18 @@ impl Trainer {
     /// Makes what was read part of the state.
     fn settle(&mut self) {
         self.state.events += std::mem::take(&mut self.waiting.counts);
+        self.state.rejected_share = self.waiting.rejected_share;
+        if let Some(audit) = &mut self.state.audit {
+            for (stream, stretch) in self.waiting.fates.drain(..) {
+                audit.note(&self.streams[stream as usize].name, stretch);
+            }
+        }
         for (stream, next) in self.streams.iter().zip(&mut self.waiting.next) {
-            if let Some(next) = next.take() {
+            if let Some((next, stamp)) = next.take() {
                 self.state.positions.advance(&stream.name, next);
+                if stamp.is_some() || self.state.holdings.of(&stream.name).stamp.is_some() {
+                    self.state.holdings.stamp(&stream.name, stamp);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 //! | `bank.parquet` | the bank, oldest first |
 //! | `noise.parquet` | the live items, and what each sampler keeps |
 //! | `ledger.json` | the negatives that are being watched, and those that turned out false |
+//! | `audit.parquet` | which records are part of the state, where that is kept |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
@@ -54,6 +56,8 @@ struct Worker {
     last_loss: (f64, f64),
     #[serde(default)]
     last_parts: Vec<TermLoss>,
+    #[serde(default)]
+    rejected_share: f64,
     evaluation: Tally,
 }
 
@@ -85,7 +89,10 @@ pub fn save(
         last_loss,
         last_parts,
         events,
+        rejected_share,
+        audit,
         positions,
+        holdings,
     } = state;
     save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
     save_item_state(&mut draft, model, frequencies)?;
@@ -93,11 +100,15 @@ pub fn save(
     save_users(&mut draft, users, model)?;
     save_numbers(&mut draft, model, objectives)?;
     negatives::save(&mut draft, state)?;
+    if let Some(audit) = audit {
+        audit.save(&mut draft)?;
+    }
     let worker = Worker {
         frequency_scales: frequencies.memories().iter().map(Fading::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
+        rejected_share: *rejected_share,
         evaluation: tally.clone(),
     };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
@@ -121,6 +132,7 @@ pub fn save(
         beta: model.beta(),
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
+        holdings: holdings.clone(),
         dead_letters,
         files,
     })
@@ -374,12 +386,23 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;
     let worker: Worker = serde_json::from_slice(&text).map_err(|error| damaged(WORKER, &error.to_string()))?;
 
-    let Worker { frequency_scales: scales, frequency_evidence: evidence, last_loss, last_parts, evaluation } = worker;
+    let Worker {
+        frequency_scales: scales,
+        frequency_evidence: evidence,
+        last_loss,
+        last_parts,
+        rejected_share,
+        evaluation,
+    } = worker;
     let frequencies = Frequencies::from_parts(config.negatives.half_life.events(), &scales, counts, &evidence);
     state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
     (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
-    (state.steps, state.events) = (manifest.step, manifest.events);
-    state.positions = manifest.positions.clone();
+    (state.steps, state.events, state.rejected_share) = (manifest.step, manifest.events, rejected_share);
+    (state.positions, state.holdings) = (manifest.positions.clone(), manifest.holdings.clone());
+    if config.checkpoint.audit {
+        // One that is begun later knows nothing of what was before.
+        state.audit = Some(Audit::load(intact)?.unwrap_or_default());
+    }
     negatives::load(config, path, &mut state)?;
     Ok(state)
 }

@@ -1,5 +1,6 @@
 //! Everything that a worker must have to go on as if never stopped.
 
+use super::audit::Audit;
 use crate::config::{BankVectors, Config};
 use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
@@ -15,7 +16,7 @@ use crate::negatives::noise::{Scene, Shown};
 use crate::objective::Objectives;
 use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
-use crate::position::Positions;
+use crate::position::{Holdings, Positions};
 use crate::table::ids::Ids;
 
 /// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
@@ -53,8 +54,14 @@ pub struct State {
     pub last_parts: Vec<TermLoss>,
     /// Events by what became of them.
     pub events: EventCounts,
+    /// Share of the newest records that was rejected, with a memory that fades.
+    pub rejected_share: f64,
+    /// What became of each record, where that is kept.
+    pub audit: Option<Audit>,
     /// Where the sources stand.
     pub positions: Positions,
+    /// What else is known of the sources, and who the worker is.
+    pub holdings: Holdings,
 }
 
 impl State {
@@ -78,7 +85,10 @@ impl State {
             last_loss: (0.0, 0.0),
             last_parts: Vec::new(),
             events: EventCounts::default(),
+            rejected_share: 0.0,
+            audit: config.checkpoint.audit.then(Audit::default),
             positions: Positions::default(),
+            holdings: Holdings::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What waits for a batch, and what samplers are told of one.
 
+use super::audit::Stretch;
 use crate::context::Batch;
 use crate::event::{EventCounts, Interaction};
 use crate::negatives::noise::Shown;
@@ -20,8 +21,12 @@ pub(super) struct Waiting {
     /// What users were shown, each with the number of `events` before it.
     pub(super) shown: Vec<(usize, Interaction)>,
     pub(super) counts: EventCounts,
-    /// Next offset by index of the stream, where it moved.
-    pub(super) next: Vec<Option<u64>>,
+    /// Of all records up to the newest that was taken.
+    pub(super) rejected_share: f64,
+    /// By index of the stream, where it moved: the next offset, and when the record before it was produced.
+    pub(super) next: Vec<Option<(u64, Option<i64>)>>,
+    /// What became of which offsets, by index of the stream; empty without an audit.
+    pub(super) fates: Vec<(u32, Stretch)>,
 }
 
 impl Waiting {
