@@ -247,3 +247,21 @@ impl EventCounts {
         self.used + self.deferred
     }
 }
+
+/// Rows that went, of items or of users, since the very first start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvictedRows {
+    /// For want of events.
+    pub expired: u64,
+    /// To make room.
+    pub capped: u64,
+}
+
+/// Rows that went, since the very first start: these numbers are part of the checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evicted {
+    /// Of items.
+    pub items: EvictedRows,
+    /// Of users.
+    pub users: EvictedRows,
+}

@@ -329,7 +329,7 @@ mod tests {
                     Act::Freeze => {
                         let both = (records.freeze(), rows.freeze());
                         frozen.push((both, (plain_records.clone(), plain_rows.clone())));
-                        shared = true;
+                        shared |= !plain_records.is_empty();
                     }
                     Act::Drop(which) if !frozen.is_empty() => drop(frozen.swap_remove(which % frozen.len())),
                     Act::Drop(_) => {}
