@@ -72,13 +72,51 @@ pub fn event(number: u32) -> Interaction {
 impl Group {
     /// A new topic of `broker`.
     pub fn new(broker: &Broker, topic: &str, partitions: i32) -> Self {
+        Self::configured(broker, topic, partitions, |_| {})
+    }
+
+    /// The same, with a configuration that `change` changes.
+    pub fn configured(broker: &Broker, topic: &str, partitions: i32, change: impl FnOnce(&mut KafkaConfig)) -> Self {
         let mut config = negstream::config::layers::default().kafka;
         config.brokers = broker.bootstrap().to_owned();
         config.topic = topic.to_owned();
         config.group = format!("group-of-{topic}");
         config.partitions = partitions;
+        change(&mut config);
         admin::ensure_topic(&config, &config.brokers, topic).unwrap();
         Self { place: Place::new(), config, produced: 0, settings: Vec::new() }
+    }
+
+    /// A topic that is there already, at brokers that are no real ones.
+    pub fn of_brokers(brokers: &str, topic: &str) -> Self {
+        let mut config = negstream::config::layers::default().kafka;
+        config.brokers = brokers.to_owned();
+        config.topic = topic.to_owned();
+        config.group = format!("group-of-{topic}");
+        Self { place: Place::new(), config, produced: 0, settings: Vec::new() }
+    }
+
+    /// Waits until the checkpoints of `worker` hold so many events.
+    #[track_caller]
+    pub fn wait_for_learnt(&self, worker: &str, events: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let learnt = match self.place.checkpoints(worker).pop() {
+                Some(_) => self.place.manifest(worker)["events"]["used"].as_u64().unwrap_or(0),
+                None => 0,
+            };
+            if learnt >= events {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{learnt} of {events}\n{}", self.said(worker));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Another group of the same topic.
+    pub fn of_another_group(&self, group: &str) -> Self {
+        let config = KafkaConfig { group: group.to_owned(), ..self.config.clone() };
+        Self { place: Place::new(), config, produced: self.produced, settings: self.settings.clone() }
     }
 
     /// Further settings of every worker.

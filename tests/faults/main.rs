@@ -10,7 +10,11 @@ mod brokers;
 mod group;
 #[path = "../it/kafka_harness.rs"]
 mod kafka_harness;
+mod killed;
+mod letters;
+mod networks;
 mod rebalances;
+mod secured;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod support;

@@ -263,3 +263,23 @@ fn every_key_of_the_default_is_described_in_the_schema() {
     }
     assert!(keys > 50, "{keys} keys");
 }
+
+#[test]
+fn every_test_that_the_table_of_faults_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = String::from_utf8(read(&root.join("docs/faults.md"))).expect("it is UTF-8");
+    let mut tests = String::new();
+    for folder in ["tests/it", "tests/faults", "src"] {
+        for (path, bytes) in crate::support::tree(&root.join(folder)) {
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                tests.push_str(&String::from_utf8(bytes).expect("source is UTF-8"));
+            }
+        }
+    }
+    let is_test = |word: &&str| word.len() > 12 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let named: Vec<&str> =
+        text.split('`').skip(1).step_by(2).filter(|word| word.contains('_')).filter(is_test).collect();
+    assert!(named.len() > 40, "only {} tests are named", named.len());
+    let missing: Vec<_> = named.into_iter().filter(|name| !tests.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
