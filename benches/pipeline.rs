@@ -7,7 +7,7 @@
 //! | `replay` | Parquet → embeddings: events/s while training, and the trainer's share of that time |
 //! | `checkpoint` | writing and restoring what the replay left: MB/s |
 //! | `kafka` | the embedded broker → embeddings: events/s |
-//! | `decode` | JSON → interactions, one thread: events/s |
+//! | `decode` | JSON, Avro, Protobuf → interactions, one thread: events/s |
 //! | `pause` | what checkpoints cost the steps that they are written beside |
 //! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
 //!
@@ -28,10 +28,11 @@ use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
 use negstream::config::{Assignment, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
-use negstream::decode::{self, Decoder, json};
+use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::position::{Holdings, Positions};
+use negstream::schemas;
 use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::spawn;
@@ -104,7 +105,9 @@ fn main() -> anyhow::Result<()> {
         pause::KINDS.iter().try_for_each(|(name, _)| apart("--pause", name))?;
     }
     if wanted("decode") {
-        decode_json(&scale)?;
+        for format in ["json", "avro", "protobuf"] {
+            decode_format(&scale, format)?;
+        }
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
@@ -225,11 +228,12 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
     let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
     let source = Connection::open(&kafka, broker.bootstrap(), &stop)?.read(
-        Decoder::new(&config.source),
+        schemas::decoder(&config.source)?,
         known,
         Until::Stopped,
     )?;
-    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), &config.source.fields)?;
+    let encoder = schemas::encoder(&config.source, &config.kafka.topic)?;
+    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), encoder)?;
     let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));
     let sender = std::thread::spawn(move || {
         for sent in 0..events {
@@ -266,20 +270,22 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode_json(scale: &Scale) -> anyhow::Result<()> {
-    let config = layers::load(None, std::iter::empty(), &[])?;
+fn decode_format(scale: &Scale, format: &str) -> anyhow::Result<()> {
+    let config = layers::load(None, std::iter::empty(), &[format!("source.format={format}")])?;
+    let (encoder, mut decoder) = (schemas::encoder(&config.source, "unused")?, schemas::decoder(&config.source)?);
     let mut synth = synth(&QUICK);
     let payloads: Vec<Vec<u8>> =
-        (0..scale.decoded).map(|_| json::encode(&synth.next_event(), &config.source.fields)).collect();
+        (0..scale.decoded).map(|_| encoder.encode(&synth.next_event()).expect("there is room for it")).collect();
     let bytes: usize = payloads.iter().map(Vec::len).sum();
     let begin = Instant::now();
     for payload in &payloads {
-        let event = json::decode(payload, &config.source.fields);
-        assert!(std::hint::black_box(event).is_ok());
+        let event = decoder.decode(None, Some(payload));
+        assert!(matches!(std::hint::black_box(event), Some(Ok(_))));
     }
     let seconds = begin.elapsed().as_secs_f64();
     let line = json!({
-        "measure": "decode", "events": payloads.len(), "events_per_second": (payloads.len() as f64 / seconds).round(),
+        "measure": "decode", "format": format, "events": payloads.len(),
+        "events_per_second": (payloads.len() as f64 / seconds).round(),
         "mb_per_second": (bytes as f64 / seconds / 1e6).round(), "threads": 1,
     });
     println!("{line}");

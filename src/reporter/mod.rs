@@ -14,11 +14,13 @@ use crate::position::Stream;
 use crate::source::kafka::HighWatermarks;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics;
+use crate::telemetry::process::resident;
 use crate::telemetry::status::{
-    CheckpointSummary, Evaluation, Negatives, PartSummary, Phase, ProposalSummary, Ranking, SharedStatus, Status,
-    StreamLag, Watched,
+    CheckpointSummary, Evaluation, Memory, Negatives, PartSummary, Phase, ProposalSummary, Ranking, SharedStatus,
+    Status, StreamLag, Watched,
 };
 use crate::trainer::Trainer;
+use crate::trainer::held::Held;
 use crate::trainer::state::State;
 use crate::worker::{Happening, LastCheckpoint};
 
@@ -201,6 +203,8 @@ impl Reporter {
             watched: watched(state),
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
+            evicted: state.tenure.evicted(),
+            memory: memory(state),
             evaluation: evaluation(&state.tally),
             checkpoint: self.checkpoint.clone(),
             lag: self.lag.iter().flat_map(|marks| lag(state, marks)).collect(),
@@ -222,6 +226,14 @@ fn parts(state: &State) -> Vec<PartSummary> {
         PartSummary { objective, part, loss, bound, acceptance }
     };
     state.last_parts.iter().map(part).collect()
+}
+
+/// What takes memory.
+fn memory(state: &State) -> Memory {
+    let Held { items, users, names } = state.held();
+    let resident = resident();
+    let (now, peak) = (resident.map(|resident| resident.now), resident.map(|resident| resident.peak));
+    Memory { items, users, names, resident: now, peak }
 }
 
 fn negatives(state: &State) -> Negatives {

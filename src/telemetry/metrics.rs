@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::status::{CheckpointSummary, Evaluation, Phase, Ranking, Status};
+use super::status::{CheckpointSummary, Evaluation, Memory, Phase, Ranking, Status};
 use crate::event::Reason;
 
 /// How many streams get a series of their own.
@@ -86,6 +86,8 @@ closed_list! {
     EVENTS_USED = Counter "negstream_events_used_total" Count [] "Events trained on.";
     EVENTS_IGNORED = Counter "negstream_events_ignored_total" Count []
         "Events of a type that does not count as positive.";
+    EVENTS_DEFERRED = Counter "negstream_events_deferred_total" Count []
+        "Events of an item that has not come often enough for a row yet (memory.items.admit_after).";
     EVENTS_LOST = Counter "negstream_events_lost_total" Count []
         "Records that were gone before they were read (kafka.expired).";
     EVENTS_REJECTED = Counter "negstream_events_rejected_total" Count ["reason"]
@@ -107,6 +109,11 @@ closed_list! {
     TEMPERATURE = Gauge "negstream_temperature" Count [] "Temperature that likeness is divided by.";
     ITEMS = Gauge "negstream_items" Count [] "Items known.";
     USERS = Gauge "negstream_users" Count [] "Users known.";
+    EVICTED = Counter "negstream_evicted_rows_total" Count ["table", "reason"]
+        "Rows that went, for want of events (expired) or to make room (capped).";
+    MEMORY = Gauge "negstream_state_bytes" Bytes ["part"] "Memory of the rows of items, of users, and of names, estimated.";
+    RESIDENT = Gauge "negstream_resident_bytes" Bytes [] "Memory of the process.";
+    PEAK = Gauge "negstream_resident_peak_bytes" Bytes [] "Memory of the process, at most so far.";
     HALF_LIFE = Gauge "negstream_frequency_half_life_events" Count []
         "Half-life of the items' frequencies: as configured, or as the stream has chosen.";
     LIVE_ITEMS = Gauge "negstream_live_items" Count [] "Items that can be drawn as noise.";
@@ -238,6 +245,7 @@ pub fn record_status(status: &Status) {
     counter!(EVENTS_READ.name).absolute(status.events.read);
     counter!(EVENTS_USED.name).absolute(status.events.used);
     counter!(EVENTS_IGNORED.name).absolute(status.events.ignored);
+    counter!(EVENTS_DEFERRED.name).absolute(status.events.deferred);
     counter!(EVENTS_LOST.name).absolute(status.events.lost);
     for reason in Reason::ALL {
         counter!(EVENTS_REJECTED.name, "reason" => reason.name()).absolute(status.events.rejected.of(reason));
@@ -249,6 +257,17 @@ pub fn record_status(status: &Status) {
     gauge!(TEMPERATURE.name).set(known(status.temperature));
     gauge!(ITEMS.name).set(status.items as f64);
     gauge!(USERS.name).set(status.users as f64);
+    for (table, rows) in [("items", status.evicted.items), ("users", status.evicted.users)] {
+        for (reason, number) in [("expired", rows.expired), ("capped", rows.capped)] {
+            counter!(EVICTED.name, "table" => table, "reason" => reason).absolute(number);
+        }
+    }
+    let Memory { items, users, names, resident, peak } = status.memory;
+    for (part, bytes) in [("items", items), ("users", users), ("names", names)] {
+        gauge!(MEMORY.name, "part" => part).set(bytes as f64);
+    }
+    gauge!(RESIDENT.name).set(known(resident.map(|bytes| bytes as f64)));
+    gauge!(PEAK.name).set(known(peak.map(|bytes| bytes as f64)));
     record_evaluation(&status.evaluation);
     // Names of parts come from a closed list, and the numbers of the configuration's steps.
     for part in &status.parts {

@@ -15,6 +15,7 @@ pub mod audit;
 mod eviction;
 mod features;
 pub mod frozen;
+pub mod held;
 mod negatives;
 pub mod snapshot;
 pub mod state;

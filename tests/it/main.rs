@@ -17,6 +17,8 @@ mod python;
 mod quality;
 mod recovery;
 mod replay;
-#[expect(dead_code, reason = "shared with the fault suite, which uses other parts of it")]
+mod schemas;
+mod stub_registry;
+#[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;

@@ -244,9 +244,9 @@ impl Background {
         Self { child, lines: None, said: String::new() }
     }
 
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// Whether it is there.
+    pub fn is_running(&self) -> bool {
+        Path::new(&format!("/proc/{}/stat", self.child.id())).exists()
     }
 
     /// Sends it a signal by its name.
