@@ -61,7 +61,7 @@ const FULL: Scale = Scale {
     kafka_events: 500_000,
     decoded: 1_000_000,
     inserted: 10_000_000,
-    pause: pause::Scale { items: 1_000_000, users: 1_000_000, every_events: 2_000_000, checkpoints: 4 },
+    pause: pause::Scale { items: 1_000_000, users: 1_000_000, every_events: 750_000, checkpoints: 4 },
 };
 const QUICK: Scale = Scale {
     events: 60_000,

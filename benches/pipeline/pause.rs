@@ -154,6 +154,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
             bytes = last.published.bytes;
             pauses.push(rounded(1e3 * last.pause.as_secs_f64()));
             seconds.push(rounded(last.took.as_secs_f64()));
+            eprintln!("{name}: checkpoint {}, pause {:?}, written in {:?}", pauses.len(), last.pause, last.took);
             if pauses.len() == scale.checkpoints {
                 stop.store(true, Ordering::Relaxed);
             }
