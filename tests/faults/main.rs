@@ -10,7 +10,11 @@ mod group;
 #[path = "../it/kafka_harness.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod kafka_harness;
+mod poison;
 mod rebalances;
+#[path = "../it/stub_registry.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod stub_registry;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod support;
