@@ -27,7 +27,7 @@ impl Changes {
     /// A piece of `bytes`: where it begins and ends.
     fn piece(&mut self, bytes: &[u8]) -> std::ops::Range<usize> {
         let begin = self.below(bytes.len() + 1);
-        let bound = if self.next() % 4 == 0 { bytes.len() + 1 } else { 9 };
+        let bound = if self.next().is_multiple_of(4) { bytes.len() + 1 } else { 9 };
         let length = self.below(bound);
         begin..(begin + length).min(bytes.len())
     }
@@ -45,7 +45,7 @@ impl Changes {
                     // A number in place, of any width and either end first.
                     let number = EDGES[self.below(EDGES.len())].wrapping_sub(self.next() % 3);
                     let width = 1 << self.below(4);
-                    let number = if self.next() % 2 == 0 { number.to_le_bytes() } else { number.to_be_bytes() };
+                    let number = if self.next().is_multiple_of(2) { number.to_le_bytes() } else { number.to_be_bytes() };
                     let end = (at + width).min(bytes.len());
                     bytes[at.min(end)..end].copy_from_slice(&number[..end - at.min(end)]);
                 }
@@ -72,7 +72,7 @@ impl Changes {
                     bytes.splice(at..at, piece);
                 }
                 _ => {
-                    if self.next() % 4 == 0 {
+                    if self.next().is_multiple_of(4) {
                         bytes.truncate(at);
                     }
                 }
