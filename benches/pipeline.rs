@@ -8,11 +8,15 @@
 //! | `checkpoint` | writing and restoring what the replay left: MB/s |
 //! | `kafka` | the embedded broker → embeddings: events/s |
 //! | `decode` | JSON, Avro, Protobuf → interactions, one thread: events/s |
+//! | `pause` | what checkpoints cost the steps that they are written beside |
 //! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
 //!
 //! The replayed log is synthetic: 5,000,000 events of 1,000,000 users on 200,000 items, 64 dimensions, batches of 1024,
 //! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target/tmp`. With `--quick` everything is
 //! smaller by far, to see that it works.
+
+#[path = "pipeline/pause.rs"]
+mod pause;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -47,6 +51,7 @@ struct Scale {
     kafka_events: u64,
     decoded: usize,
     inserted: usize,
+    pause: pause::Scale,
 }
 
 const FULL: Scale = Scale {
@@ -56,9 +61,17 @@ const FULL: Scale = Scale {
     kafka_events: 500_000,
     decoded: 1_000_000,
     inserted: 10_000_000,
+    pause: pause::Scale { items: 1_000_000, users: 1_000_000, every_events: 2_000_000, checkpoints: 4 },
 };
-const QUICK: Scale =
-    Scale { events: 60_000, users: 20_000, items: 4_000, kafka_events: 20_000, decoded: 20_000, inserted: 100_000 };
+const QUICK: Scale = Scale {
+    events: 60_000,
+    users: 20_000,
+    items: 4_000,
+    kafka_events: 20_000,
+    decoded: 20_000,
+    inserted: 100_000,
+    pause: pause::Scale { items: 20_000, users: 20_000, every_events: 100_000, checkpoints: 2 },
+};
 
 /// The kinds of rows whose memory is measured.
 const ROWS: [(&str, &[&str]); 2] = [
@@ -73,15 +86,23 @@ fn main() -> anyhow::Result<()> {
     if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--rows") {
         return items(&scale, &pair[1]);
     }
+    if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--pause") {
+        return pause::pause(scale.pause, &pair[1], tempfile::tempdir()?.path());
+    }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|other| *other == name);
     let scratch = tempfile::tempdir()?;
+    // Each in a process of its own, which holds nothing that others left.
+    let apart = |flag: &str, name: &str| -> anyhow::Result<()> {
+        let mut process = std::process::Command::new(std::env::current_exe()?);
+        let status = process.args(&arguments[1..]).args([flag, name]).status()?;
+        anyhow::ensure!(status.success(), "the process for '{name}' failed");
+        Ok(())
+    };
     if wanted("items") {
-        // Each in a process of its own, which holds nothing that others left.
-        for (name, _) in ROWS {
-            let mut process = std::process::Command::new(std::env::current_exe()?);
-            let status = process.args(&arguments[1..]).args(["--rows", name]).status()?;
-            anyhow::ensure!(status.success(), "the process for '{name}' failed");
-        }
+        ROWS.iter().try_for_each(|(name, _)| apart("--rows", name))?;
+    }
+    if wanted("pause") {
+        pause::KINDS.iter().try_for_each(|(name, _)| apart("--pause", name))?;
     }
     if wanted("decode") {
         for format in ["json", "avro", "protobuf"] {
@@ -90,9 +111,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
-        let worker = replay(&scale, &config, wanted("replay"))?;
+        let mut worker = replay(&scale, &config, wanted("replay"))?;
         if wanted("checkpoint") {
-            checkpoint(&config, &worker, &scratch.path().join("checkpoint"))?;
+            checkpoint(&config, &mut worker, &scratch.path().join("checkpoint"))?;
         }
     }
     if wanted("kafka") {
@@ -176,10 +197,10 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
     Ok(worker)
 }
 
-fn checkpoint(config: &Config, worker: &Worker, dir: &Path) -> anyhow::Result<()> {
+fn checkpoint(config: &Config, worker: &mut Worker, dir: &Path) -> anyhow::Result<()> {
     let store = Store::open(dir)?;
     let begin = Instant::now();
-    let published = snapshot::save(config, &worker.trainer.state, None, store.draft()?)?;
+    let published = snapshot::save(config, &worker.trainer.state.freeze(), None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let intact = verify(&published.path)?;

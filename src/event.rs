@@ -194,6 +194,7 @@ impl std::ops::AddAssign for EventCounts {
         self.used += more.used;
         self.ignored += more.ignored;
         self.lost += more.lost;
+        self.deferred += more.deferred;
         for (sum, count) in self.rejected.0.iter_mut().zip(more.rejected.0) {
             *sum += count;
         }
@@ -230,9 +231,37 @@ pub struct EventCounts {
     pub used: u64,
     /// Events of a type that does not count as positive.
     pub ignored: u64,
+    /// Events of an item that has not come often enough for a row yet: not trained on.
+    #[serde(default)]
+    pub deferred: u64,
     /// Records that were not taken, by reason.
     pub rejected: Rejections,
     /// Offsets that were gone before they were read (`kafka.expired = "skip"`); not among those read.
     #[serde(default)]
     pub lost: u64,
+}
+
+impl EventCounts {
+    /// Events of a type that counts as positive, whether trained on or not: what the stream's own time is counted in.
+    pub fn positives(&self) -> u64 {
+        self.used + self.deferred
+    }
+}
+
+/// Rows that went, of items or of users, since the very first start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvictedRows {
+    /// For want of events.
+    pub expired: u64,
+    /// To make room.
+    pub capped: u64,
+}
+
+/// Rows that went, since the very first start: these numbers are part of the checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evicted {
+    /// Of items.
+    pub items: EvictedRows,
+    /// Of users.
+    pub users: EvictedRows,
 }

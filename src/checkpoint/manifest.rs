@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::event::EventCounts;
+use crate::event::{EventCounts, Evicted};
 use crate::position::{Holdings, Positions};
 
 /// The format that this version writes, and the newest that it reads.
@@ -54,6 +54,9 @@ pub struct Manifest {
     pub items: u64,
     /// Number of users.
     pub users: u64,
+    /// Rows that went.
+    #[serde(default)]
+    pub evicted: Evicted,
     /// Dimensions of an embedding.
     pub dim: usize,
     /// `cosine` (the embeddings in `items.parquet` have norm 1) or `dot`.
@@ -126,7 +129,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
     if config.negatives.half_life.events() == Some(f64::INFINITY) {
         whole["negatives"]["half_life"] = Value::from("inf");
     }
-    const LASTING: [&str; 10] = [
+    const LASTING: [&str; 11] = [
         "seed",
         "objective",
         "positives",
@@ -135,6 +138,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
         "model",
         "train",
         "features",
+        "memory",
         "negatives",
         "evaluate",
     ];

@@ -22,6 +22,7 @@ struct Finding {
     /// One past the last.
     until: u64,
     trained: u64,
+    deferred: u64,
     skipped: u64,
     rejected: u64,
     lost: u64,
@@ -68,6 +69,7 @@ fn weigh(mut stretches: Vec<Stretch>) -> Finding {
         let records = until - from;
         match fate {
             Fate::Trained => finding.trained += records,
+            Fate::Deferred => finding.deferred += records,
             Fate::Skipped => finding.skipped += records,
             Fate::Rejected => finding.rejected += records,
             Fate::Lost => finding.lost += records,
@@ -89,14 +91,14 @@ fn weigh(mut stretches: Vec<Stretch>) -> Finding {
 
 fn text(findings: &BTreeMap<String, Finding>) -> Result<String, std::fmt::Error> {
     let mut text = format!(
-        "{:<32} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7} {:>7} {:>8}\n",
-        "stream", "from", "until", "trained", "skipped", "rejected", "lost", "twice", "missing"
+        "{:<32} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8}\n",
+        "stream", "from", "until", "trained", "deferred", "skipped", "rejected", "lost", "twice", "missing"
     );
     for (stream, finding) in findings {
-        let Finding { from, until, trained, skipped, rejected, lost, twice, missing, .. } = finding;
+        let Finding { from, until, trained, deferred, skipped, rejected, lost, twice, missing, .. } = finding;
         writeln!(
             text,
-            "{:<32} {from:>10} {until:>10} {trained:>10} {skipped:>9} {rejected:>9} {lost:>7} {twice:>7} {missing:>8}",
+            "{:<32} {from:>10} {until:>10} {trained:>10} {deferred:>9} {skipped:>9} {rejected:>9} {lost:>7} {twice:>7} {missing:>8}",
             shown(stream)
         )?;
         for (name, places) in [("twice", &finding.twice_at), ("missing", &finding.missing_at)] {

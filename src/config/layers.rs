@@ -334,6 +334,9 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, message)) = config.negatives.mistake(&config.positives.kinds) {
         return refuse(key, &message);
     }
+    if let Some((key, message)) = config.memory.mistake(config.train.batch) {
+        return refuse(&key, &message);
+    }
     if let Some((key, message)) = config.source.registry.mistake() {
         return refuse(key, message);
     }

@@ -5,6 +5,7 @@
 //! not exist. The doc comments below become `schemas/config.schema.json` (`negstream config schema`).
 
 pub mod layers;
+pub mod memory;
 pub mod negatives;
 pub mod objective;
 mod options;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use memory::{Limits, MemoryConfig};
 pub use negatives::{BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
 pub use objective::{Acceptance, Objective, ObjectiveKind, ObjectiveTerm, PriorKind, View};
 pub use registry::RegistryConfig;
@@ -44,6 +46,8 @@ pub struct Config {
     pub train: TrainConfig,
     /// What is known of items besides who chose them.
     pub features: FeaturesConfig,
+    /// What may be kept of items and users.
+    pub memory: MemoryConfig,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
     /// Test-then-train evaluation on the stream itself.

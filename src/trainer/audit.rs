@@ -21,6 +21,8 @@ pub const AUDIT: &str = "audit.parquet";
 pub enum Fate {
     /// It was trained on.
     Trained,
+    /// Its item has no row yet.
+    Deferred,
     /// Its type does not count as positive, or it has no value.
     Skipped,
     /// It was rejected.
@@ -31,12 +33,13 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate.
-    pub const ALL: [Self; 4] = [Self::Trained, Self::Skipped, Self::Rejected, Self::Lost];
+    pub const ALL: [Self; 5] = [Self::Trained, Self::Deferred, Self::Skipped, Self::Rejected, Self::Lost];
 
     /// As it is written down.
     pub fn name(self) -> &'static str {
         match self {
             Self::Trained => "trained",
+            Self::Deferred => "deferred",
             Self::Skipped => "skipped",
             Self::Rejected => "rejected",
             Self::Lost => "lost",

@@ -8,7 +8,7 @@
 //! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
 //! | `numbers.parquet` | the learned numbers that belong to no row |
 //! | `bank.parquet` | the bank, oldest first |
-//! | `noise.parquet` | the live items, and what each sampler keeps |
+//! | `noise.parquet` | the live items, what each sampler keeps, and who keeps a row |
 //! | `ledger.json` | the negatives that are being watched, and those that turned out false |
 //! | `audit.parquet` | which records are part of the state, where that is kept |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
@@ -23,6 +23,7 @@ use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 use super::audit::Audit;
+use super::frozen::Frozen;
 use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
@@ -34,11 +35,10 @@ use crate::context::memory::Remembered;
 use crate::context::users::{User, Users};
 use crate::evaluate::tally::Tally;
 use crate::negatives::frequency::{Fading, Frequencies};
-use crate::objective::Objectives;
 use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
-use crate::table::ids::Ids;
+use crate::table::paged::Paged;
 use crate::table::rows::Rows;
 
 /// The file of embeddings that others read.
@@ -61,27 +61,27 @@ struct Worker {
     evaluation: Tally,
 }
 
-/// Writes `state` as the checkpoint `draft`.
+/// Writes `frozen` as the checkpoint `draft`.
 ///
 /// # Errors
 /// What the disk says.
 pub fn save(
     config: &Config,
-    state: &State,
+    frozen: &Frozen,
     dead_letters: Option<DeadLetterMark>,
     mut draft: Draft<'_>,
 ) -> Result<Published, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.
-    let State {
-        items,
-        occurrences,
-        last_event,
-        users,
+    let Frozen {
+        items: _,
+        occurrences: _,
+        last_event: _,
+        users: _,
+        evicted: _,
         model,
-        objectives,
+        numbers,
         frequencies,
-        live: _,
-        noise: _,
+        arrays: _,
         bank: _,
         ledger: _,
         tally,
@@ -93,13 +93,13 @@ pub fn save(
         audit,
         positions,
         holdings,
-    } = state;
-    save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
+    } = frozen;
+    save_items(&mut draft, frozen)?;
     save_item_state(&mut draft, model, frequencies)?;
     features::save(&mut draft, model)?;
-    save_users(&mut draft, users, model)?;
-    save_numbers(&mut draft, model, objectives)?;
-    negatives::save(&mut draft, state)?;
+    save_users(&mut draft, frozen)?;
+    save_numbers(&mut draft, numbers)?;
+    negatives::save(&mut draft, frozen)?;
     if let Some(audit) = audit {
         audit.save(&mut draft)?;
     }
@@ -122,8 +122,9 @@ pub fn save(
         seed: config.seed,
         step: *steps,
         events: *events,
-        items: items.len() as u64,
-        users: users.ids.len() as u64,
+        items: frozen.items.len() as u64,
+        users: frozen.users.1.len() as u64,
+        evicted: frozen.evicted,
         dim: config.model.dim,
         likeness: match config.model.likeness {
             Likeness::Cosine => "cosine".to_owned(),
@@ -138,14 +139,8 @@ pub fn save(
     })
 }
 
-fn save_items(
-    draft: &mut Draft<'_>,
-    items: &Ids,
-    occurrences: &[u64],
-    last_event: &[i64],
-    model: &Model,
-    frequencies: &Frequencies,
-) -> Result<(), CheckpointError> {
+fn save_items(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointError> {
+    let Frozen { items, occurrences, last_event, model, frequencies, .. } = frozen;
     let dim = model.dim();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![
@@ -163,12 +158,13 @@ fn save_items(
         for (item, out) in range.clone().zip(embeddings.chunks_exact_mut(dim)) {
             model.served(item, out);
         }
-        let times = TimestampMillisecondArray::from(last_event[range.clone()].to_vec()).with_timezone("UTC");
+        let times = last_event.runs(range.clone()).flatten().copied();
+        let times = TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![
-            text(range.clone().map(|item| items.name(item as u32))),
+            text(range.clone().map(|item| items.get(item).as_str())),
             vectors(embeddings, dim),
             numbers::<Float32Type>(range.clone().map(|item| frequencies.log_frequency(item as u32))),
-            numbers::<UInt64Type>(occurrences[range.clone()].iter().copied()),
+            numbers::<UInt64Type>(occurrences.runs(range.clone()).flatten().copied()),
             Arc::new(times),
         ];
         if model.biases.is_some() {
@@ -204,7 +200,7 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
         fields.push(list_field::<UInt32Type>("features"));
     }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
-        let column = |counts: &Fading| numbers::<Float64Type>(counts.relative()[range.clone()].iter().copied());
+        let column = |counts: &Fading| numbers::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied());
         let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
         for (_, table) in &tables {
             columns.push(slice_of(&table.values, range.clone()));
@@ -217,7 +213,8 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
     })
 }
 
-fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(), CheckpointError> {
+fn save_users(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointError> {
+    let Frozen { users: (names, users), model, .. } = frozen;
     let mut fields = vec![
         Field::new("user_id", DataType::Utf8, false),
         Field::new("clock", DataType::UInt32, false),
@@ -234,17 +231,17 @@ fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(),
     if model.unit.is_some() {
         fields.push(vector_field("state", model.dim()));
     }
-    columns::write(draft, USERS, fields, users.users.len(), Layout::Internal, |range| {
-        let rows = &users.users[range.clone()];
+    columns::write(draft, USERS, fields, users.len(), Layout::Internal, |range| {
+        let rows = || range.clone().map(|user| users.get(user));
         let mut columns = vec![
-            text(range.clone().map(|user| users.ids.name(user as u32))),
-            numbers::<UInt32Type>(rows.iter().map(|user| user.clock)),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.recent.iter().copied())),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.item))),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.at))),
-            lists::<Float64Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.count))),
-            lists::<Int64Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.when))),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.own.iter().copied())),
+            text(range.clone().map(|user| names.get(user).as_str())),
+            numbers::<UInt32Type>(rows().map(|user| user.clock)),
+            lists::<UInt32Type, _>(rows().map(|user| user.recent.iter().copied())),
+            lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.item))),
+            lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.at))),
+            lists::<Float64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.count))),
+            lists::<Int64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.when))),
+            lists::<UInt32Type, _>(rows().map(|user| user.own.iter().copied())),
         ];
         if let Some(table) = &model.users {
             columns.extend([slice_of(&table.values, range.clone()), slice_of(&table.sums, range.clone())]);
@@ -256,9 +253,7 @@ fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(),
     })
 }
 
-fn save_numbers(draft: &mut Draft<'_>, model: &Model, objectives: &Objectives) -> Result<(), CheckpointError> {
-    let mut named = model.numbers();
-    named.extend(objectives.numbers());
+fn save_numbers(draft: &mut Draft<'_>, named: &[(String, Parameters)]) -> Result<(), CheckpointError> {
     let fields = vec![
         Field::new("name", DataType::Utf8, false),
         list_field::<Float32Type>("values"),
@@ -289,8 +284,8 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         (0..slice.len()).for_each(|row| {
             state.items.intern(names.value(row));
         });
-        state.occurrences.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
-        state.last_event.extend_from_slice(slice.numbers::<TimestampMillisecondType>("last_event")?);
+        state.occurrences.extend(slice.numbers::<UInt64Type>("count")?.iter().copied());
+        state.last_event.extend(slice.numbers::<TimestampMillisecondType>("last_event")?.iter().copied());
         Ok(())
     })?;
     let n_items = state.occurrences.len();
@@ -299,13 +294,13 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     }
 
     features::load(path, &mut state.model)?;
-    let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.memories().len()];
+    let mut counts = vec![Paged::default(); state.frequencies.memories().len()];
     let Model { items, features, contexts, biases, .. } = &mut state.model;
     let mut sound = true;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {
         for (index, counts) in counts.iter_mut().enumerate() {
-            counts.extend_from_slice(slice.numbers::<Float64Type>(&frequency_column(index))?);
+            counts.extend(slice.numbers::<Float64Type>(&frequency_column(index))?.iter().copied());
         }
         for (name, table) in &mut tables {
             if let Some(table) = table {

@@ -45,7 +45,8 @@ impl Changes {
                     // A number in place, of any width and either end first.
                     let number = EDGES[self.below(EDGES.len())].wrapping_sub(self.next() % 3);
                     let width = 1 << self.below(4);
-                    let number = if self.next().is_multiple_of(2) { number.to_le_bytes() } else { number.to_be_bytes() };
+                    let number =
+                        if self.next().is_multiple_of(2) { number.to_le_bytes() } else { number.to_be_bytes() };
                     let end = (at + width).min(bytes.len());
                     bytes[at.min(end)..end].copy_from_slice(&number[..end - at.min(end)]);
                 }
