@@ -24,7 +24,7 @@
 //! | [`checkpoint`] | durable state, whole or not at all |
 //! | [`telemetry`] | status, metrics, health, page, logs |
 //!
-//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`config`], [`catalogue`] (what is known of
+//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`panics`] (of other people's readers), [`config`], [`catalogue`] (what is known of
 //! items), [`dead_letters`], [`kafka`] (clients
 //! and the embedded broker), [`schemas`] (what binary records are read by), [`synth`] (a log with known structure), [`worker`] (what `run`, `replay` and `demo` have
 //! in common), [`reporter`], [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
@@ -57,6 +57,7 @@ pub mod kafka;
 pub mod kernel;
 pub mod negatives;
 pub mod objective;
+pub mod panics;
 pub mod position;
 pub mod reporter;
 pub mod schemas;

@@ -13,8 +13,12 @@ mod kafka_harness;
 mod killed;
 mod letters;
 mod networks;
+mod poison;
 mod rebalances;
 mod secured;
+#[path = "../it/stub_registry.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod stub_registry;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod support;

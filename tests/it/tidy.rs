@@ -48,10 +48,11 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 28] = [
+const RULES: [(&str, &[&str], &str); 29] = [
     ("digest", &[], "a leaf: how bytes are written as text"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
     ("event", &[], "a leaf: what decoding gives and everything downstream takes"),
+    ("panics", &[], "a leaf: what other people's readers do"),
     ("signals", &[], "only sets a flag; who looks at it is the application's"),
     ("kernel", &[], "slices in, slices out: it can be tested against its reference, and replaced, alone"),
     ("table", &["kernel"], "rows know nothing of what they stand for; their arithmetic is the kernel's"),
@@ -62,12 +63,16 @@ const RULES: [(&str, &[&str], &str); 28] = [
     ("negatives", &["config", "kernel", "table"], "samplers see counts and vectors, never the model"),
     ("objective", &["config", "context", "kernel", "negatives", "table"], "the mathematics: no I/O, no clock"),
     ("evaluate", &["context", "kernel", "negatives", "objective", "table"], "reads the model, never changes it"),
-    ("catalogue", &["config", "decode", "table"], "what is known of items; what is made of it is the model's"),
+    (
+        "catalogue",
+        &["config", "decode", "panics", "table"],
+        "what is known of items; what is made of it is the model's",
+    ),
     ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
     ("kafka", &["config", "decode", "event"], "clients; the consumer is a source"),
     (
         "source",
-        &["config", "decode", "digest", "event", "kafka", "position", "telemetry"],
+        &["config", "decode", "digest", "event", "kafka", "panics", "position", "telemetry"],
         "records in, nothing of the model; it counts its own faults",
     ),
     ("dead_letters", &["digest", "event", "kafka"], "keeps what was not taken"),
