@@ -10,6 +10,7 @@ mod group;
 #[path = "../it/kafka_harness.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod kafka_harness;
+mod memory;
 mod rebalances;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
