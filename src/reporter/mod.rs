@@ -98,20 +98,34 @@ impl Reporter {
             }
             Happening::Tick => self.tick(trainer),
             Happening::DeadLetter => metrics::record_dead_letters(1),
-            Happening::CheckpointBegins => self.status.enter(Phase::Checkpointing),
+            Happening::CheckpointBegins => {
+                self.status.enter(Phase::Checkpointing);
+                self.health.checkpoint_begins(Instant::now());
+                metrics::record_checkpoint_begin();
+            }
+            Happening::CheckpointSkipped => {
+                metrics::record_checkpoint_skipped();
+                tracing::warn!(
+                    events = trainer.state.events.read,
+                    "checkpoint skipped: the one before it is still being written; raise checkpoint.every_events"
+                );
+            }
             Happening::Checkpoint(last) => {
                 let summary = summary(last);
+                self.health.checkpoint_written();
                 metrics::record_checkpoint(&summary);
                 tracing::info!(
                     checkpoint = %last.published.path.display(),
                     events = summary.events,
                     bytes = summary.bytes,
                     seconds = format_args!("{:.2}", summary.seconds),
+                    pause_ms = format_args!("{:.2}", 1e3 * summary.pause),
                     "checkpoint written"
                 );
                 self.checkpoint = Some(summary);
             }
             Happening::CheckpointFailed(error) => {
+                self.health.checkpoint_failed();
                 metrics::record_checkpoint_failure();
                 tracing::error!(%error, "checkpoint failed, training goes on");
             }
@@ -285,6 +299,7 @@ fn summary(last: &LastCheckpoint) -> CheckpointSummary {
         name: name.unwrap_or_default(),
         events: last.events,
         seconds: last.took.as_secs_f64(),
+        pause: last.pause.as_secs_f64(),
         bytes: last.published.bytes,
     }
 }

@@ -406,7 +406,7 @@ mod tests {
         while !rows.thaw(&mut 1) {
             times += 1;
         }
-        assert_eq!(times, 5);
+        assert_eq!(times, 4);
         assert!((0..4 * CHUNK).all(|row| rows.row(row)[0] == if row % 2 == 0 { -1.0 } else { row as f32 }));
     }
 }

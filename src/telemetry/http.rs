@@ -174,7 +174,7 @@ async fn livez(State(handles): State<Handles>) -> impl IntoResponse {
 }
 
 async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
-    let readiness = handles.health.readiness();
+    let readiness = handles.health.readiness(Instant::now());
     (code(readiness.ready), Json(readiness))
 }
 

@@ -146,6 +146,11 @@ closed_list! {
     CHECKPOINTS = Counter "negstream_checkpoints_total" Count [] "Checkpoints written by this process.";
     CHECKPOINT_FAILURES = Counter "negstream_checkpoint_failures_total" Count []
         "Checkpoints that could not be written.";
+    CHECKPOINTS_SKIPPED = Counter "negstream_checkpoints_skipped_total" Count []
+        "Checkpoints that were due while the one before was still being written.";
+    CHECKPOINT_IN_PROGRESS = Gauge "negstream_checkpoint_in_progress" Count [] "1 while a checkpoint is being written.";
+    CHECKPOINT_PAUSE = Histogram "negstream_checkpoint_pause_seconds" Seconds []
+        "How long training stood still for a checkpoint.";
     CHECKPOINT_SECONDS = Histogram "negstream_checkpoint_seconds" Seconds [] "Time of writing a checkpoint.";
     CHECKPOINT_BYTES = Gauge "negstream_checkpoint_size_bytes" Bytes [] "Size of the newest checkpoint.";
     CHECKPOINT_EVENTS = Gauge "negstream_checkpoint_events" Count [] "Records read when the newest checkpoint was taken.";
@@ -201,11 +206,24 @@ pub fn record_step(seconds: f64) {
 pub fn record_checkpoint(checkpoint: &CheckpointSummary) {
     counter!(CHECKPOINTS.name).increment(1);
     histogram!(CHECKPOINT_SECONDS.name).record(checkpoint.seconds);
+    histogram!(CHECKPOINT_PAUSE.name).record(checkpoint.pause);
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(0.0);
     gauge!(CHECKPOINT_TIME.name).set(seconds_since_1970());
+}
+
+/// A checkpoint is being written from now on.
+pub fn record_checkpoint_begin() {
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(1.0);
+}
+
+/// A checkpoint was due, and left out.
+pub fn record_checkpoint_skipped() {
+    counter!(CHECKPOINTS_SKIPPED.name).increment(1);
 }
 
 /// A checkpoint could not be written; training goes on.
 pub fn record_checkpoint_failure() {
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(0.0);
     counter!(CHECKPOINT_FAILURES.name).increment(1);
 }
 
@@ -325,6 +343,7 @@ fn recorder() -> PrometheusRecorder {
     PrometheusBuilder::new()
         .set_buckets_for_metric(full(STEP_SECONDS), &STEP_BUCKETS)
         .and_then(|builder| builder.set_buckets_for_metric(full(CHECKPOINT_SECONDS), &CHECKPOINT_BUCKETS))
+        .and_then(|builder| builder.set_buckets_for_metric(full(CHECKPOINT_PAUSE), &STEP_BUCKETS))
         .expect("there are buckets")
         .build_recorder()
 }
@@ -346,6 +365,7 @@ fn begin() {
     }
     gauge!(INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CHECKPOINT_TIME.name).set(seconds_since_1970());
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(0.0);
     record_status(&Status::default());
 }
 

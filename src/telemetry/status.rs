@@ -104,8 +104,10 @@ pub struct CheckpointSummary {
     pub name: String,
     /// Records read when it was taken.
     pub events: u64,
-    /// How long it took to write.
+    /// How long it took to write, in seconds; training went on meanwhile.
     pub seconds: f64,
+    /// How long training stood still for it, in seconds.
+    pub pause: f64,
     /// Its size.
     pub bytes: u64,
 }

@@ -92,19 +92,24 @@ impl State {
             positions,
             holdings,
         } = self;
-        let mut arrays = Saved::default();
-        arrays.within("live", |saved| live.save(saved));
-        arrays.within("noise", |saved| noise.save(saved));
-        arrays.within("objective", |saved| objectives.save(saved));
-        arrays.within("tenure", |saved| tenure.save(saved));
         let numbers = model.numbers().into_iter().chain(objectives.numbers());
+        let numbers = numbers.map(|(name, numbers)| (name, numbers.clone())).collect();
+        let save = || {
+            let mut arrays = Saved::default();
+            arrays.within("live", |saved| live.save(saved));
+            arrays.within("noise", |saved| noise.save(saved));
+            arrays.within("objective", |saved| objectives.save(saved));
+            arrays.within("tenure", |saved| tenure.save(saved));
+            arrays
+        };
+        let (arrays, model) = rayon::join(save, || model.freeze());
         Frozen {
-            numbers: numbers.map(|(name, numbers)| (name, numbers.clone())).collect(),
+            numbers,
             items: items.freeze(),
             occurrences: occurrences.clone(),
             last_event: last_event.clone(),
             users: (users.ids.freeze(), users.users.freeze()),
-            model: model.freeze(),
+            model,
             frequencies: frequencies.clone(),
             arrays,
             bank: bank.clone(),

@@ -6,9 +6,9 @@
 //! | `cargo test --release --test faults` | the short suite |
 //! | `cargo test --release --test faults -- --include-ignored` | the long one too |
 
+mod brokers;
 mod group;
 #[path = "../it/kafka_harness.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod kafka_harness;
 mod memory;
 mod rebalances;

@@ -48,8 +48,8 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 27] = [
-    ("digest", &[], "a leaf: how checksums are written"),
+const RULES: [(&str, &[&str], &str); 28] = [
+    ("digest", &[], "a leaf: how bytes are written as text"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
     ("event", &[], "a leaf: what decoding gives and everything downstream takes"),
     ("signals", &[], "only sets a flag; who looks at it is the application's"),
@@ -70,7 +70,12 @@ const RULES: [(&str, &[&str], &str); 27] = [
         &["config", "decode", "digest", "event", "kafka", "position", "telemetry"],
         "records in, nothing of the model; it counts its own faults",
     ),
-    ("dead_letters", &["event", "kafka"], "keeps what was not taken"),
+    ("dead_letters", &["digest", "event", "kafka"], "keeps what was not taken"),
+    (
+        "schemas",
+        &["config", "decode", "digest", "kafka", "telemetry"],
+        "what records are read by; reading them is decoding's",
+    ),
     (
         "trainer",
         &[
@@ -101,7 +106,7 @@ const RULES: [(&str, &[&str], &str); 27] = [
     ),
     (
         "exit",
-        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "source", "telemetry"],
+        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "schemas", "source", "telemetry"],
         "every error has its code",
     ),
     ("cli", &["exit", "synth"], "parses, and acts on nothing"),
@@ -123,6 +128,7 @@ const RULES: [(&str, &[&str], &str); 27] = [
             "objective",
             "position",
             "reporter",
+            "schemas",
             "signals",
             "source",
             "synth",
