@@ -305,12 +305,14 @@ impl Worker {
                             self.dead_letters_settled = self.dead_letters.length();
                         }
                         match step {
-                            Some(report) => self.stepped(&report, begin.elapsed(), observer)?,
+                            Some(report) => {
+                                self.stepped(&report, begin.elapsed(), observer)?;
+                                self.look_after_checkpoints(feed, observer);
+                            }
                             // What no batch waits for is part of the state too, however long that goes on.
                             None if self.trainer.is_settled() => {}
                             None => continue,
                         }
-                        self.look_after_checkpoints(feed, observer);
                         if self.trainer.state.events.read >= self.due {
                             self.checkpoint_in_passing(observer);
                         }

@@ -51,7 +51,9 @@ const SMALL: [&str; 9] = [
 
 /// A producer of a topic.
 pub fn producer(config: &KafkaConfig) -> EventProducer {
-    EventProducer::open(config, &config.brokers, &negstream::config::layers::default().source.fields).unwrap()
+    let source = negstream::config::layers::default().source;
+    let encoder = negstream::schemas::encoder(&source, &config.topic).unwrap();
+    EventProducer::open(config, &config.brokers, encoder).unwrap()
 }
 
 /// The event of a number.
