@@ -136,7 +136,8 @@ fn a_trainer_that_takes_its_time_keeps_its_partitions() {
     (0..EVENTS).for_each(|number| sender.send(&event(number)).unwrap());
     sender.flush(PATIENCE).unwrap();
     let decoder = negstream::schemas::decoder(&negstream::config::layers::default().source).unwrap();
-    let holdings = Holdings { worker: "slow".to_owned(), ..Holdings::default() };
+    let mut holdings = Holdings::default();
+    holdings.worker = "slow".to_owned();
     let known = Known { positions: &Positions::default(), holdings: &holdings };
     let connection = Connection::open(group.kafka(), &group.kafka().brokers, &AtomicBool::new(false)).unwrap();
     let feed = spawn(Box::new(connection.read(decoder, known, Until::End).unwrap()));

@@ -65,7 +65,7 @@ fn read(group: &Group, worker: &str, properties: &[(&str, String)]) -> crate::su
     for (name, value) in properties {
         match *name {
             "sasl.password" => {
-                drop(command.env("NEGSTREAM__KAFKA__PROPERTIES", format!("{{\"sasl.password\"=\"{value}\"}}")))
+                command.env("NEGSTREAM__KAFKA__PROPERTIES", format!("{{\"sasl.password\"=\"{value}\"}}"));
             }
             name => set(&mut command, &[&format!("kafka.properties.{name}={value}")]),
         }
