@@ -4,6 +4,8 @@
 //! observer that is shown the state now and then. The commands bring the source and decide what is shown. Checkpoints are
 //! written beside training: [`saver`].
 
+mod happening;
+mod notices;
 mod saver;
 
 use std::path::PathBuf;
@@ -11,20 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use crossbeam_channel::{RecvTimeoutError, Sender};
+use crossbeam_channel::RecvTimeoutError;
 
 use crate::catalogue::Catalogue;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{DeadLetterMark, Manifest, differences, lasting};
-use crate::checkpoint::store::{Intact, Published, Store, newest_intact};
-use crate::config::{Assignment, Config, DeadLettersConfig};
-use crate::dead_letters::{DeadLetterError, DeadLetters};
-use crate::event::Rejection;
-use crate::position::{Hold, Positions, Stream};
-use crate::source::{Feed, Gained, Message, Notice, SourceError};
+use crate::checkpoint::store::{Intact, Store, newest_intact};
+use crate::config::Config;
+use crate::dead_letters::DeadLetters;
+use crate::position::{Positions, Stream};
+use crate::source::{Feed, Message, SourceError};
 use crate::trainer::snapshot;
 use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
+pub use happening::{Diverged, Happening, LastCheckpoint, Observer, WorkError};
 use saver::{Job, Letters, Outcome, Saver};
 
 /// How often the observer is shown the state.
@@ -33,28 +35,6 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(250);
 /// tenth of a millisecond.
 const ROWS_AT_A_TIME: usize = 4_096;
 
-/// What happens, for whoever wants to see.
-#[derive(Debug)]
-pub enum Happening<'a> {
-    /// A step was taken.
-    Step(&'a StepReport, Duration),
-    /// Now and then.
-    Tick,
-    /// A record was kept as a dead letter.
-    DeadLetter,
-    /// The state is about to be frozen, and a checkpoint to be written.
-    CheckpointBegins,
-    /// A checkpoint is due, but the one before it is still being written.
-    CheckpointSkipped,
-    /// A checkpoint became durable.
-    Checkpoint(&'a LastCheckpoint),
-    /// A checkpoint could not be written; training goes on.
-    CheckpointFailed(&'a CheckpointError),
-}
-
-/// The observer: shown the trainer, and what happened.
-pub type Observer<'a> = dyn FnMut(&Trainer, Happening<'_>) + 'a;
-
 /// How a run of the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -62,73 +42,6 @@ pub enum Ending {
     End,
     /// A signal.
     Stopped,
-}
-
-/// The model holds a number that is none any more. Nothing of it was saved.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the model diverged at step {steps}: a loss or a number is infinite or NaN; nothing was saved since the last \
-     checkpoint; lower train.learning_rate, or raise model.temperature"
-)]
-pub struct Diverged {
-    steps: u64,
-}
-
-/// What ends the work early.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkError {
-    /// The source.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A checkpoint that had to succeed.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The model.
-    #[error(transparent)]
-    Diverged(#[from] Diverged),
-    /// Nearly everything is bad.
-    #[error(
-        "{:.0} % of about the last {window} records were rejected, more than {:.0} % (dead_letters.max_share); the newest: \
-         {reason}: {detail}; what was trained is saved: mend whoever produces them, or raise the limit to go on",
-        share * 100.0,
-        max_share * 100.0
-    )]
-    TooManyRejected {
-        /// Of the newest records, with a memory that fades.
-        share: f64,
-        /// How long that memory is, in records.
-        window: u64,
-        /// The limit.
-        max_share: f64,
-        /// Why the newest was rejected.
-        reason: &'static str,
-        /// What was wrong with it.
-        detail: String,
-    },
-}
-
-impl WorkError {
-    /// Whether the state must not be saved: it is not this worker's own any more, or not a model.
-    fn disowns(&self) -> bool {
-        match self {
-            Self::Source(error) => matches!(error, SourceError::Fenced { .. } | SourceError::SameName { .. }),
-            Self::Checkpoint(_) | Self::Diverged(_) => true,
-            Self::TooManyRejected { .. } => false,
-        }
-    }
-}
-
-/// The newest checkpoint of this worker.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LastCheckpoint {
-    /// Its folder, and the bytes of its files.
-    pub published: Published,
-    /// Records read when it was made.
-    pub events: u64,
-    /// How long it took to write, beside training.
-    pub took: Duration,
-    /// How long training stood still for it.
-    pub pause: Duration,
 }
 
 /// See the module.
@@ -368,51 +281,6 @@ impl Worker {
         Ok(outcome?)
     }
 
-    /// What the source has to say besides records.
-    fn notice(
-        &mut self,
-        notice: Notice,
-        reply: &Sender<Positions>,
-        observer: &mut Observer<'_>,
-    ) -> Result<(), WorkError> {
-        match notice {
-            Notice::Gained(gained) => {
-                let mut begins = false;
-                for Gained { index, stream, next, hold } in gained {
-                    if index as usize == self.streams.len() {
-                        self.streams.push(stream.clone());
-                        self.trainer.follow(&self.streams);
-                    }
-                    let state = &mut self.trainer.state;
-                    begins |= state.positions.next(&stream.name).is_none();
-                    state.positions.advance(&stream.name, next);
-                    state.holdings.hold(&stream.name, hold);
-                }
-                if begins && (self.config.kafka.assignment == Assignment::All || self.saved_at.is_none()) {
-                    // From here on the positions are ours, and only ours: a restart finds them, whatever the broker says.
-                    self.save_shown(observer)?;
-                }
-            }
-            Notice::Losing(streams) => {
-                // Another worker goes on where this state ends: a batch that is begun is closed.
-                let begin = Instant::now();
-                if let Some(report) = self.trainer.finish() {
-                    self.stepped(&report, begin.elapsed(), observer)?;
-                }
-                self.dead_letters_settled = self.dead_letters.length();
-                self.save_shown(observer)?;
-                for stream in streams {
-                    let name = &self.streams[stream as usize].name;
-                    self.trainer.state.holdings.hold(name, Hold::LetGo);
-                }
-                // A source that ended meanwhile lets go of everything anyhow.
-                let _ = reply.send(self.trainer.state.positions.clone());
-            }
-            Notice::Lost { stream, offsets } => self.trainer.lose(stream, offsets),
-        }
-        Ok(())
-    }
-
     /// Writes a checkpoint that must succeed.
     fn save_shown(&mut self, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
         // What is durable by that one is by this one too.
@@ -494,38 +362,6 @@ impl Worker {
         self.saved_at = Some(written.events);
         self.last = Some(written);
         Ok(())
-    }
-
-    /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.
-    fn reject(&mut self, stream: u32, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
-        if !rejection.reason.is_fault() {
-            return Ok(());
-        }
-        let stream = &self.streams[stream as usize].label;
-        self.rejected += 1;
-        if self.rejected.is_power_of_two() {
-            tracing::warn!(
-                place = stream,
-                offset,
-                reason = rejection.reason.name(),
-                detail = %rejection.detail,
-                so_far = self.rejected,
-                "record rejected"
-            );
-        }
-        self.dead_letters.write(stream, offset, rejection)
-    }
-
-    /// Whether so many of the newest records were rejected that whoever produces them must be broken.
-    fn check_rejections(&self, newest: &Rejection) -> Result<(), WorkError> {
-        let DeadLettersConfig { max_share, window, .. } = self.config.dead_letters;
-        match self.trainer.rejected_share() {
-            share if share > max_share => {
-                let (reason, detail) = (newest.reason.name(), newest.detail.clone());
-                Err(WorkError::TooManyRejected { share, window, max_share, reason, detail })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Writes a checkpoint of the state as it is, and returns once it is durable.

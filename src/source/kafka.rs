@@ -20,11 +20,13 @@
 
 mod claims;
 mod connection;
+mod ending;
 mod member;
 mod opening;
 mod partitions;
 mod rebalances;
 mod undecoded;
+mod verdict;
 mod watermarks;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ use opening::Marks;
 use partitions::Partitions;
 use rebalances::Context;
 use undecoded::Undecoded;
+use verdict::{Verdict, verdict};
 pub use watermarks::HighWatermarks;
 use watermarks::Watcher;
 
@@ -361,65 +364,10 @@ impl EventSource for KafkaSource {
     }
 }
 
-impl Drop for KafkaSource {
-    /// Passes on the last commit and takes leave of the brokers, within a deadline: brokers that are away must not keep
-    /// the process from ending.
-    fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
-        let last = self.last_commit(&consumer);
-        let watcher = self.watcher.stop();
-        consumer.context().close();
-        let (done, closed) = bounded::<()>(1);
-        let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
-            if let Some(offsets) = last
-                && let Err(error) = consumer.commit(&offsets, CommitMode::Sync)
-            {
-                tracing::warn!(cause = words(&error), "the last offsets were not committed to the group");
-            }
-            watcher.join();
-            drop(consumer);
-            drop(done);
-        });
-        if closing.is_ok() && closed.recv_timeout(CLOSING) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            tracing::warn!(brokers = self.brokers, "the brokers do not answer; left without a last commit");
-        }
-    }
-}
-
 /// A third of the time after which the group gives up a member that does not call its client.
 fn patience(config: &KafkaConfig) -> Duration {
     let interval = config.properties.get("max.poll.interval.ms").and_then(|interval| interval.parse().ok());
     Duration::from_millis(interval.unwrap_or(MAX_POLL_INTERVAL_MS) / 3)
-}
-
-/// What to do about an error of the consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    OutOfRange,
-    Final,
-    Transient,
-}
-
-fn verdict(code: RDKafkaErrorCode) -> Verdict {
-    use RDKafkaErrorCode as Code;
-    match code {
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => Verdict::OutOfRange,
-        // The topic is gone, or closed to us.
-        Code::UnknownTopic
-        | Code::UnknownPartition
-        | Code::UnknownTopicOrPartition
-        | Code::UnknownTopicId
-        | Code::TopicAuthorizationFailed => Verdict::Final,
-        // After these librdkafka goes on behind the records that it could not read: going on would lose them.
-        Code::BadMessage
-        | Code::BadCompression
-        | Code::NotImplemented
-        | Code::InvalidMessage
-        | Code::InvalidRecord
-        | Code::UnsupportedCompressionType
-        | Code::MessageSizeTooLarge => Verdict::Final,
-        _ => Verdict::Transient,
-    }
 }
 
 fn kafka(brokers: &str, doing: &str, error: &KafkaError) -> SourceError {

@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow_array::types::UInt32Type;
 use arrow_schema::{DataType, Field};
 
-use super::snapshot::{read_rows, slice_of};
+use super::rows::{read_rows, slice_of};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, numbers, vector_field};
 use crate::checkpoint::store::Draft;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::Audit;
 use super::frozen::Frozen;
+use super::rows::{read_rows, slice_of};
 use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
@@ -39,7 +40,6 @@ use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
 use crate::table::paged::Paged;
-use crate::table::rows::Rows;
 
 /// The file of embeddings that others read.
 pub const ITEMS: &str = "items.parquet";
@@ -172,12 +172,6 @@ fn save_items(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointEr
         }
         columns
     })
-}
-
-pub(super) fn slice_of(rows: &Rows, range: std::ops::Range<usize>) -> ArrayRef {
-    let mut flat = Vec::with_capacity(range.len() * rows.dim());
-    range.for_each(|row| flat.extend_from_slice(rows.row(row)));
-    vectors(flat, rows.dim())
 }
 
 /// The counts of the `index`-th half-life.
@@ -400,15 +394,4 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     }
     negatives::load(config, path, &mut state)?;
     Ok(state)
-}
-
-pub(super) fn read_rows(slice: &columns::Slice, name: &str, table: &mut TrainedRows) -> Result<(), CheckpointError> {
-    let (dim, sums_dim) = (table.values.dim(), table.sums.dim());
-    let values = slice.vectors(name, dim)?;
-    let sums = slice.vectors(&format!("{name}_sums"), sums_dim)?;
-    for (value, sum) in values.chunks_exact(dim).zip(sums.chunks_exact(sums_dim)) {
-        table.push(|row| row.copy_from_slice(value));
-        table.sums.row_mut(table.values.len() - 1).copy_from_slice(sum);
-    }
-    Ok(())
 }

@@ -100,7 +100,7 @@ const RULES: [(&str, &[&str], &str); 29] = [
     ),
     (
         "worker",
-        &["catalogue", "checkpoint", "config", "dead_letters", "event", "source", "trainer"],
+        &["catalogue", "checkpoint", "config", "dead_letters", "event", "position", "source", "trainer"],
         "the loop that all commands share; concrete sources are the commands'",
     ),
     ("telemetry", &["config", "event"], "is told figures and shows them; it cannot reach into the worker"),
@@ -111,7 +111,7 @@ const RULES: [(&str, &[&str], &str); 29] = [
     ),
     (
         "exit",
-        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "schemas", "source", "telemetry"],
+        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "schemas", "source", "telemetry", "worker"],
         "every error has its code",
     ),
     ("cli", &["exit", "synth"], "parses, and acts on nothing"),

@@ -39,13 +39,13 @@ pub(super) struct Member {
     /// What it calls itself in claims.
     name: String,
     /// Whether the group keeps its place while it is away.
-    is_static: bool,
+    pub(super) is_static: bool,
     /// A rebalance that was not carried out yet.
-    waiting: Option<Rebalance>,
+    pub(super) waiting: Option<Rebalance>,
     looked: Option<Instant>,
     /// Since when partitions are suspended although this worker is back.
     back_since: Option<Instant>,
-    others_are_done: bool,
+    pub(super) others_are_done: bool,
 }
 
 impl Member {
@@ -53,7 +53,7 @@ impl Member {
         Self { name, is_static, waiting: None, looked: None, back_since: None, others_are_done: false }
     }
 
-    fn look_is_due(&mut self) -> bool {
+    pub(super) fn look_is_due(&mut self) -> bool {
         let due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         if due {
             self.looked = Some(Instant::now());
@@ -63,7 +63,7 @@ impl Member {
 }
 
 /// What became of a try.
-enum Tried<T> {
+pub(super) enum Tried<T> {
     Done(T),
     Later,
 }
@@ -133,7 +133,7 @@ impl KafkaSource {
     }
 
     /// What the group knows of all partitions: offset and history.
-    fn group(&mut self, consumer: &Client) -> Tried<Vec<(Option<u64>, Claims)>> {
+    pub(super) fn group(&mut self, consumer: &Client) -> Tried<Vec<(Option<u64>, Claims)>> {
         let asked = self.partitions.list(&self.config.topic, |_| true);
         match consumer.committed_offsets(asked, ASKING) {
             Err(error) => self.later(&error),
@@ -347,59 +347,5 @@ impl KafkaSource {
         self.undecoded.forget(&ids);
         self.unassign(&consumer, &ids);
         Ok(())
-    }
-
-    /// What is committed when the worker ends: what is durable, and, where the group will not keep its place, that it
-    /// lets go.
-    pub(super) fn last_commit(&mut self, consumer: &Client) -> Option<TopicPartitionList> {
-        let committed = self.committed.take()?;
-        let leaves = self.member.as_ref().is_some_and(|member| !member.is_static);
-        if !leaves {
-            return (consumer.context().reports.commits_in_flight() > 0).then_some(committed);
-        }
-        let mut list = TopicPartitionList::new();
-        for element in committed.elements() {
-            let Some(index) = self.partitions.index(element.partition()) else { continue };
-            let partition = &self.partitions[index];
-            let Some(next) = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok()) else { continue };
-            if partition.is_read() {
-                partitions::add(
-                    &mut list,
-                    &self.config.topic,
-                    partition.id,
-                    next,
-                    Some(partition.claims.closed(next).text()),
-                );
-            }
-        }
-        Some(list)
-    }
-
-    /// Whether the declared end is reached.
-    pub(super) fn is_over(&mut self, consumer: &Client) -> bool {
-        if self.until == Until::Stopped {
-            return false;
-        }
-        let done = |whose: Whose| {
-            let mut of = self.partitions.iter().filter(move |partition| partition.whose == whose).peekable();
-            of.peek().is_some().then(|| of.all(|partition| partition.done))
-        };
-        let (ours, suspended) = (done(Whose::Ours), done(Whose::Suspended));
-        let Some(member) = &mut self.member else { return ours.unwrap_or(true) };
-        if suspended.is_some() || consumer.context().waits() || member.waiting.is_some() {
-            return false;
-        }
-        if let Some(done) = ours {
-            return done;
-        }
-        if !member.others_are_done && member.look_is_due() {
-            let Tried::Done(group) = self.group(consumer) else { return false };
-            let mut all = self.partitions.iter().zip(&group);
-            let done = all.all(|(partition, (committed, _))| partition.end.unwrap_or(0) <= committed.unwrap_or(0));
-            if let Some(member) = &mut self.member {
-                member.others_are_done = done;
-            }
-        }
-        self.member.as_ref().is_some_and(|member| member.others_are_done)
     }
 }

@@ -1,0 +1,89 @@
+//! How reading ends: at the declared end, or when the source is dropped.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer};
+
+use super::member::Tried;
+use super::partitions::{self, Whose};
+use super::{CLOSING, Client, KafkaSource, Until, bounded, words};
+
+impl KafkaSource {
+    /// What is committed when the worker ends: what is durable, and, where the group will not keep its place, that it
+    /// lets go.
+    pub(super) fn last_commit(&mut self, consumer: &Client) -> Option<TopicPartitionList> {
+        let committed = self.committed.take()?;
+        let leaves = self.member.as_ref().is_some_and(|member| !member.is_static);
+        if !leaves {
+            return (consumer.context().reports.commits_in_flight() > 0).then_some(committed);
+        }
+        let mut list = TopicPartitionList::new();
+        for element in committed.elements() {
+            let Some(index) = self.partitions.index(element.partition()) else { continue };
+            let partition = &self.partitions[index];
+            let Some(next) = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok()) else { continue };
+            if partition.is_read() {
+                partitions::add(
+                    &mut list,
+                    &self.config.topic,
+                    partition.id,
+                    next,
+                    Some(partition.claims.closed(next).text()),
+                );
+            }
+        }
+        Some(list)
+    }
+
+    /// Whether the declared end is reached.
+    pub(super) fn is_over(&mut self, consumer: &Client) -> bool {
+        if self.until == Until::Stopped {
+            return false;
+        }
+        let done = |whose: Whose| {
+            let mut of = self.partitions.iter().filter(move |partition| partition.whose == whose).peekable();
+            of.peek().is_some().then(|| of.all(|partition| partition.done))
+        };
+        let (ours, suspended) = (done(Whose::Ours), done(Whose::Suspended));
+        let Some(member) = &mut self.member else { return ours.unwrap_or(true) };
+        if suspended.is_some() || consumer.context().waits() || member.waiting.is_some() {
+            return false;
+        }
+        if let Some(done) = ours {
+            return done;
+        }
+        if !member.others_are_done && member.look_is_due() {
+            let Tried::Done(group) = self.group(consumer) else { return false };
+            let mut all = self.partitions.iter().zip(&group);
+            let done = all.all(|(partition, (committed, _))| partition.end.unwrap_or(0) <= committed.unwrap_or(0));
+            if let Some(member) = &mut self.member {
+                member.others_are_done = done;
+            }
+        }
+        self.member.as_ref().is_some_and(|member| member.others_are_done)
+    }
+}
+
+impl Drop for KafkaSource {
+    /// Passes on the last commit and takes leave of the brokers, within a deadline: brokers that are away must not keep
+    /// the process from ending.
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        let last = self.last_commit(&consumer);
+        let watcher = self.watcher.stop();
+        consumer.context().close();
+        let (done, closed) = bounded::<()>(1);
+        let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
+            if let Some(offsets) = last
+                && let Err(error) = consumer.commit(&offsets, CommitMode::Sync)
+            {
+                tracing::warn!(cause = words(&error), "the last offsets were not committed to the group");
+            }
+            watcher.join();
+            drop(consumer);
+            drop(done);
+        });
+        if closing.is_ok() && closed.recv_timeout(CLOSING) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+            tracing::warn!(brokers = self.brokers, "the brokers do not answer; left without a last commit");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the source has to say besides records, and records that are none.
+
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use super::{Observer, WorkError, Worker};
+use crate::config::{Assignment, DeadLettersConfig};
+use crate::dead_letters::DeadLetterError;
+use crate::event::Rejection;
+use crate::position::{Hold, Positions};
+use crate::source::{Gained, Notice};
+
+impl Worker {
+    /// What the source has to say besides records.
+    pub(super) fn notice(
+        &mut self,
+        notice: Notice,
+        reply: &Sender<Positions>,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), WorkError> {
+        match notice {
+            Notice::Gained(gained) => {
+                let mut begins = false;
+                for Gained { index, stream, next, hold } in gained {
+                    if index as usize == self.streams.len() {
+                        self.streams.push(stream.clone());
+                        self.trainer.follow(&self.streams);
+                    }
+                    let state = &mut self.trainer.state;
+                    begins |= state.positions.next(&stream.name).is_none();
+                    state.positions.advance(&stream.name, next);
+                    state.holdings.hold(&stream.name, hold);
+                }
+                if begins && (self.config.kafka.assignment == Assignment::All || self.saved_at.is_none()) {
+                    // From here on the positions are ours, and only ours: a restart finds them, whatever the broker says.
+                    self.save_shown(observer)?;
+                }
+            }
+            Notice::Losing(streams) => {
+                // Another worker goes on where this state ends: a batch that is begun is closed.
+                let begin = Instant::now();
+                if let Some(report) = self.trainer.finish() {
+                    self.stepped(&report, begin.elapsed(), observer)?;
+                }
+                self.dead_letters_settled = self.dead_letters.length();
+                self.save_shown(observer)?;
+                for stream in streams {
+                    let name = &self.streams[stream as usize].name;
+                    self.trainer.state.holdings.hold(name, Hold::LetGo);
+                }
+                // A source that ended meanwhile lets go of everything anyhow.
+                let _ = reply.send(self.trainer.state.positions.clone());
+            }
+            Notice::Lost { stream, offsets } => self.trainer.lose(stream, offsets),
+        }
+        Ok(())
+    }
+
+    /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.
+    pub(super) fn reject(&mut self, stream: u32, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+        if !rejection.reason.is_fault() {
+            return Ok(());
+        }
+        let stream = &self.streams[stream as usize].label;
+        self.rejected += 1;
+        if self.rejected.is_power_of_two() {
+            tracing::warn!(
+                place = stream,
+                offset,
+                reason = rejection.reason.name(),
+                detail = %rejection.detail,
+                so_far = self.rejected,
+                "record rejected"
+            );
+        }
+        self.dead_letters.write(stream, offset, rejection)
+    }
+
+    /// Whether so many of the newest records were rejected that whoever produces them must be broken.
+    pub(super) fn check_rejections(&self, newest: &Rejection) -> Result<(), WorkError> {
+        let DeadLettersConfig { max_share, window, .. } = self.config.dead_letters;
+        match self.trainer.rejected_share() {
+            share if share > max_share => {
+                let (reason, detail) = (newest.reason.name(), newest.detail.clone());
+                Err(WorkError::TooManyRejected { share, window, max_share, reason, detail })
+            }
+            _ => Ok(()),
+        }
+    }
+}
