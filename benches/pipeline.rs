@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
-use negstream::config::{Config, layers};
+use negstream::config::{CheckpointConfig, Config, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode::{self, Decoder, json};
 use negstream::kafka::embedded::EmbeddedBroker;
@@ -174,7 +174,7 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
 }
 
 fn checkpoint(config: &Config, worker: &Worker, dir: &Path) -> anyhow::Result<()> {
-    let store = Store::open(dir)?;
+    let store = Store::open(&CheckpointConfig { dir: dir.to_owned(), ..config.checkpoint.clone() })?;
     let begin = Instant::now();
     let published = snapshot::save(config, &worker.trainer.state, None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();

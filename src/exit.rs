@@ -24,6 +24,8 @@ pub enum Exit {
     Checkpoint = 4,
     /// An address could not be listened on.
     Listen = 5,
+    /// Another worker holds the checkpoints, or took them over.
+    Fenced = 6,
 }
 
 /// For `--help`.
@@ -35,6 +37,7 @@ Exit status:
   3  a log or topic cannot be read, or does not hold what it should
   4  no usable checkpoint, or none could be written
   5  the address of http.listen is not to be had
+  6  another worker holds the checkpoints, or took them over
   130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
@@ -62,7 +65,8 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         if let Some(error) = cause.downcast_ref::<CheckpointError>() {
             return match error {
-                CheckpointError::OtherConfiguration { .. } => Exit::Usage,
+                CheckpointError::OtherConfiguration { .. } | CheckpointError::Place { .. } => Exit::Usage,
+                CheckpointError::Locked { .. } | CheckpointError::Fenced { .. } => Exit::Fenced,
                 _ => Exit::Checkpoint,
             };
         }

@@ -13,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::catalogue::Catalogue;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{DeadLetterMark, differences, lasting};
-use crate::checkpoint::store::{Intact, Published, Store, newest_intact};
+use crate::checkpoint::store::{Intact, Published, Store};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
@@ -111,13 +111,11 @@ impl Origin {
     /// # Errors
     /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
     pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
-        let dir = &config.checkpoint.dir;
-        let store = Store::open(dir)?;
+        let store = Store::open(&config.checkpoint)?;
         let found = if fresh {
             None
         } else {
-            newest_intact(
-                dir,
+            store.newest_intact(
                 |intact| restore(config, intact),
                 |error| tracing::error!(%error, "damaged checkpoint passed over"),
             )?
@@ -168,7 +166,7 @@ impl Worker {
         let marked = checkpoint.as_ref().and_then(|intact| intact.manifest.dead_letters.as_ref());
         let unmarked_letters =
             dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
-        let begins_anew = unmarked_letters || (checkpoint.is_none() && !store.is_empty()?);
+        let begins_anew = unmarked_letters || (checkpoint.is_none() && store.begins_with_a_checkpoint()?);
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
@@ -224,18 +222,20 @@ impl Worker {
                         let Some(report) = step else { continue };
                         self.stepped(&report, begin.elapsed(), observer)?;
                         if self.trainer.state.events.read >= self.due {
-                            self.checkpoint_in_passing(feed, observer);
+                            self.checkpoint_in_passing(feed, observer)?;
                         }
                         if stop.load(Ordering::Relaxed) {
                             break;
                         }
                         if seen.elapsed() >= OBSERVE_EVERY {
                             seen = Instant::now();
+                            self.store.still_held()?;
                             observer(&self.trainer, Happening::Tick);
                         }
                     }
                 }
                 Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
+                    self.store.still_held()?;
                     observer(&self.trainer, Happening::Tick);
                 }
                 Ok(Message::End) => {
@@ -278,7 +278,7 @@ impl Worker {
         Ok(())
     }
 
-    fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) {
+    fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
         // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
         self.due = next_due(&self.config, &self.trainer);
         observer(&self.trainer, Happening::CheckpointBegins);
@@ -289,8 +289,11 @@ impl Worker {
                     observer(&self.trainer, Happening::Checkpoint(last));
                 }
             }
+            // Whatever is trained from here on is the other worker's to train.
+            Err(error) if error.is_fenced() => return Err(error),
             Err(error) => observer(&self.trainer, Happening::CheckpointFailed(&error)),
         }
+        Ok(())
     }
 
     /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.

@@ -27,7 +27,7 @@ const REAL: &str = "real";
 const PIECE: usize = 1 << 16;
 
 /// Writes them.
-pub(super) fn save(draft: &mut Draft<'_>, state: &State) -> Result<(), CheckpointError> {
+pub(super) fn save(draft: &mut Draft, state: &State) -> Result<(), CheckpointError> {
     save_bank(draft, &state.bank)?;
     let mut saved = Saved::default();
     saved.within("live", |saved| state.live.save(saved));
@@ -37,7 +37,7 @@ pub(super) fn save(draft: &mut Draft<'_>, state: &State) -> Result<(), Checkpoin
     draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&state.ledger)?)?))
 }
 
-fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> {
+fn save_bank(draft: &mut Draft, bank: &Bank) -> Result<(), CheckpointError> {
     let entries: Vec<&Entry> = bank.entries().iter().collect();
     let fields = vec![
         Field::new("item", DataType::UInt32, false),
@@ -57,7 +57,7 @@ fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> 
     })
 }
 
-fn save_arrays(draft: &mut Draft<'_>, saved: &Saved) -> Result<(), CheckpointError> {
+fn save_arrays(draft: &mut Draft, saved: &Saved) -> Result<(), CheckpointError> {
     // An empty array has a row too.
     let mut pieces: Vec<(&str, &str, &[u32], &[f64])> = Vec::new();
     for (name, array) in saved.arrays() {

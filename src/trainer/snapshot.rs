@@ -25,7 +25,7 @@ use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
-use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, digest, lasting};
+use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, Provenance, digest, lasting};
 use crate::checkpoint::store::{Draft, Intact, Published};
 use crate::config::{Config, Likeness};
 use crate::context::memory::Remembered;
@@ -65,7 +65,7 @@ pub fn save(
     config: &Config,
     state: &State,
     dead_letters: Option<DeadLetterMark>,
-    mut draft: Draft<'_>,
+    mut draft: Draft,
 ) -> Result<Published, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.
     let State {
@@ -122,12 +122,13 @@ pub fn save(
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
         dead_letters,
+        provenance: Provenance::default(),
         files,
     })
 }
 
 fn save_items(
-    draft: &mut Draft<'_>,
+    draft: &mut Draft,
     items: &Ids,
     occurrences: &[u64],
     last_event: &[i64],
@@ -177,7 +178,7 @@ fn frequency_column(index: usize) -> String {
     format!("frequency_{index}")
 }
 
-fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
+fn save_item_state(draft: &mut Draft, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
     let all = [("item", Some(&model.items)), ("context", model.contexts.as_ref()), ("bias", model.biases.as_ref())];
     let tables: Vec<(&str, &TrainedRows)> =
         all.into_iter().filter_map(|(name, table)| table.map(|table| (name, table))).collect();
@@ -205,7 +206,7 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
     })
 }
 
-fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(), CheckpointError> {
+fn save_users(draft: &mut Draft, users: &Users, model: &Model) -> Result<(), CheckpointError> {
     let mut fields = vec![
         Field::new("user_id", DataType::Utf8, false),
         Field::new("clock", DataType::UInt32, false),
@@ -244,7 +245,7 @@ fn save_users(draft: &mut Draft<'_>, users: &Users, model: &Model) -> Result<(),
     })
 }
 
-fn save_numbers(draft: &mut Draft<'_>, model: &Model, objectives: &Objectives) -> Result<(), CheckpointError> {
+fn save_numbers(draft: &mut Draft, model: &Model, objectives: &Objectives) -> Result<(), CheckpointError> {
     let mut named = model.numbers();
     named.extend(objectives.numbers());
     let fields = vec![
@@ -266,7 +267,7 @@ fn save_numbers(draft: &mut Draft<'_>, model: &Model, objectives: &Objectives) -
 /// # Errors
 /// Where a file does not hold what it must.
 pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
-    let path = &intact.path;
+    let path = &intact.folder;
     let manifest = &intact.manifest;
     let damaged =
         |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };
