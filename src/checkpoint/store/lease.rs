@@ -204,7 +204,7 @@ impl Drop for Lease {
         let held = &self.held;
         if held.still_held().is_ok() {
             // Where it does not arrive, the next worker waits.
-            let _ = held.bucket.runtime.wait(tokio::time::timeout(LAST_WORD, held.release()));
+            let _ = held.bucket.runtime.wait(async { tokio::time::timeout(LAST_WORD, held.release()).await });
         }
     }
 }

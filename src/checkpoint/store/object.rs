@@ -207,7 +207,13 @@ impl Bucket {
         let object = self.key(key);
         let put = async || {
             let put = self.store.put_opts(&object, PutPayload::from(bytes.clone()), PutOptions::default());
-            self.timely(put).await.map(drop)
+            match self.timely(put).await {
+                // Nobody else has the name: what was in the way is nothing that stays.
+                Err(error) if is_conflict(&error) => {
+                    Err(Error::Generic { store: "object store", source: Box::new(error) })
+                }
+                outcome => outcome.map(drop),
+            }
         };
         let put = self.runtime.wait(self.asked(put)).and_then(|done| done.ok_or_else(|| nothing_there(key)));
         put.map_err(self.failed(key, "put"))

@@ -33,6 +33,16 @@ pub enum Fault {
 pub struct Faulty {
     pub inner: Arc<InMemory>,
     plan: Mutex<Plan>,
+    /// What happens elsewhere just before the next manifest is put.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+struct Meanwhile(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("something")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +61,12 @@ impl std::fmt::Display for Faulty {
 impl Faulty {
     pub fn new(inner: &Arc<InMemory>, faults: impl IntoIterator<Item = Option<Fault>>) -> Arc<Self> {
         let plan = Plan { faults: faults.into_iter().collect(), dead: false };
-        Arc::new(Self { inner: inner.clone(), plan: Mutex::new(plan) })
+        Arc::new(Self { inner: inner.clone(), plan: Mutex::new(plan), meanwhile: Mutex::new(None) })
+    }
+
+    /// Stops the process just before it puts a manifest, until `work` was done by others.
+    pub fn before_the_manifest(&self, work: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Meanwhile(Box::new(work)));
     }
 
     /// From now on nothing goes wrong, unless the process is dead.
@@ -102,6 +117,12 @@ fn passing(what: &str) -> Error {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if location.as_ref().ends_with("manifest.json") {
+            let meanwhile = self.meanwhile.lock().unwrap().take();
+            if let Some(Meanwhile(work)) = meanwhile {
+                std::thread::spawn(work).join().unwrap();
+            }
+        }
         self.with(self.inner.put_opts(location, payload, options)).await
     }
 

@@ -229,6 +229,73 @@ fn a_zombie_that_was_stopped_before_its_put_does_not_commit() {
 }
 
 #[test]
+fn not_even_one_that_was_stopped_between_its_look_at_the_lease_and_the_put() {
+    for heir_publishes in [false, true] {
+        let memory = Arc::new(InMemory::new());
+        let faulty = Faulty::new(&memory, []);
+        let zombie = open(faulty.clone()).unwrap();
+        newest(&zombie).unwrap();
+        publish(&zombie, 1).unwrap();
+        let shared = memory.clone();
+        faulty.before_the_manifest(move || {
+            outlive(&shared);
+            let heir = open(shared.clone()).unwrap();
+            assert_eq!(newest(&heir).unwrap().0, Some(1));
+            if heir_publishes {
+                publish(&heir, 10).unwrap();
+            }
+        });
+        let error = publish(&zombie, 2).unwrap_err();
+        assert!(matches!(error, CheckpointError::Fenced { epoch: 2, .. }), "{error}");
+        assert_eq!(newest_visible(&memory), Some(if heir_publishes { 10 } else { 1 }));
+    }
+}
+
+#[test]
+fn what_was_committed_while_a_newcomer_searched_is_gone_on_from() {
+    let memory = Arc::new(InMemory::new());
+    let early = Faulty::new(&memory, []);
+    let dying = open(early.clone()).unwrap();
+    publish(&dying, 1).unwrap();
+    // The newcomer's claim is on its way while the last put of the one before, which had looked at its lease in time,
+    // arrives.
+    let newcomer = Faulty::new(&memory, []);
+    let (shared, mine) = (memory.clone(), newcomer.clone());
+    let (found, restored) = std::sync::mpsc::channel();
+    early.before_the_manifest(move || {
+        outlive(&shared);
+        let (go_on, reached) = std::sync::mpsc::channel();
+        let (put, arrived) = std::sync::mpsc::channel::<()>();
+        mine.before_the_manifest(move || {
+            go_on.send(()).unwrap();
+            arrived.recv().unwrap();
+        });
+        std::thread::spawn(move || {
+            let heir = open(mine).unwrap();
+            let state = newest(&heir).unwrap().0;
+            found.send((state, put_later(&heir))).unwrap();
+        });
+        reached.recv().unwrap();
+        // From here on the put of the dying one goes through; then the newcomer's.
+        std::thread::spawn(move || {
+            while keys(&shared).iter().filter(|key| key.ends_with("manifest.json")).count() < 2 {
+                std::thread::yield_now();
+            }
+            put.send(()).unwrap();
+        });
+    });
+    publish(&dying, 2).unwrap();
+    assert_eq!(restored.recv().unwrap(), (Some(2), 3));
+    assert_eq!(newest_visible(&memory), Some(3));
+}
+
+/// Publishes the state after the newest.
+fn put_later(heir: &Store) -> u64 {
+    publish(heir, 3).unwrap();
+    3
+}
+
+#[test]
 fn restarts_do_not_push_out_older_states() {
     let memory = Arc::new(InMemory::new());
     let store = open(memory.clone()).unwrap();

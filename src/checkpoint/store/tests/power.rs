@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -94,9 +95,23 @@ impl Disk {
     }
 }
 
-/// Everything that is done to the disk while five checkpoints are made and two kept, and how many changes there were
-/// when each was said to be durable.
-fn history(dir: &Path) -> (Vec<(Change, Vec<u8>)>, Vec<usize>) {
+/// Everything that is done to the disk while five checkpoints are made and two kept.
+struct History {
+    dir: PathBuf,
+    changes: Vec<(Change, Vec<u8>)>,
+    /// How many changes there were when each checkpoint was said to be durable.
+    durable: Vec<usize>,
+}
+
+fn history() -> &'static History {
+    static HISTORY: LazyLock<History> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        record(dir.path())
+    });
+    &HISTORY
+}
+
+fn record(dir: &Path) -> History {
     let mut durable = Vec::new();
     let ((), changes) = journal::recorded(|| {
         let store = Store::open(&folder(dir)).unwrap();
@@ -106,13 +121,13 @@ fn history(dir: &Path) -> (Vec<(Change, Vec<u8>)>, Vec<usize>) {
             store.prune(2).unwrap();
         }
     });
-    (changes, durable)
+    History { dir: dir.to_owned(), changes, durable }
 }
 
 fn check(cut_at: usize, mut kept: impl FnMut() -> bool) {
-    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (changes, durable) = history(before.path());
-    let mut disk = Disk::new(before.path());
+    let after = tempfile::tempdir().unwrap();
+    let History { dir, changes, durable } = history();
+    let mut disk = Disk::new(dir);
     let cut_at = cut_at.min(changes.len());
     changes[..cut_at].iter().for_each(|(change, content)| disk.apply(change, content));
     disk.cut(after.path(), &mut kept);
@@ -129,10 +144,8 @@ fn check(cut_at: usize, mut kept: impl FnMut() -> bool) {
 
 #[test]
 fn whatever_was_not_flushed_is_lost_and_no_checkpoint_with_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let (changes, durable) = history(dir.path());
-    assert_eq!(durable.len(), 5);
-    for cut_at in 0..=changes.len() {
+    assert_eq!(history().durable.len(), 5);
+    for cut_at in 0..=history().changes.len() {
         check(cut_at, || false);
         check(cut_at, || true);
     }

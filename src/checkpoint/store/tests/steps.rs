@@ -34,25 +34,23 @@ fn a_number_that_is_taken_meanwhile_is_not_written_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&folder(dir.path())).unwrap();
     let draft = store.draft().unwrap();
-    publish(&Store::of(super::super::Hold::Local(elsewhere(dir.path()))), 7).unwrap();
-    let error = draft.publish(|_| panic_free_manifest()).unwrap_err();
+    // By whoever does not heed the lock.
+    let taken = dir.path().join("0000000001");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("manifest.json"), "theirs").unwrap();
+    let manifest = find(&elsewhere(), &folder(dir.path())).unwrap().manifest;
+    let error = draft.publish(|_| manifest).unwrap_err();
     assert!(matches!(error, CheckpointError::Taken { .. }), "{error}");
-    assert_eq!(newest(&store).unwrap().0, Some(7));
-}
-
-/// A second worker's hold on the folder, as there would be one where locks do nothing.
-fn elsewhere(dir: &Path) -> super::super::Local {
-    let other = tempfile::tempdir().unwrap();
-    let mut hold = super::super::Local::open(other.path()).unwrap();
-    hold.folder.dir = dir.to_owned();
-    hold
-}
-
-fn panic_free_manifest() -> crate::checkpoint::manifest::Manifest {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder(dir.path())).unwrap();
+    assert_eq!(std::fs::read_to_string(taken.join("manifest.json")).unwrap(), "theirs");
     publish(&store, 8).unwrap();
-    find(dir.path(), &folder(dir.path())).unwrap().manifest
+    assert_eq!(newest(&store).unwrap().0, Some(8));
+}
+
+/// A place with a checkpoint in it.
+fn elsewhere() -> std::path::PathBuf {
+    let dir = tempfile::tempdir().unwrap().keep();
+    publish(&Store::open(&folder(&dir)).unwrap(), 8).unwrap();
+    dir
 }
 
 #[test]
