@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 
 use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
-use negstream::config::{CheckpointConfig, Config, layers};
+use negstream::config::{Assignment, CheckpointConfig, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode::{self, Decoder, json};
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
-use negstream::position::Positions;
-use negstream::source::kafka::{KafkaSource, Until};
+use negstream::position::{Holdings, Positions};
+use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::spawn;
 use negstream::synth::log::write_parquet;
@@ -87,9 +87,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
-        let worker = replay(&scale, &config, wanted("replay"))?;
+        let mut worker = replay(&scale, &config, wanted("replay"))?;
         if wanted("checkpoint") {
-            checkpoint(&config, &worker, &scratch.path().join("checkpoint"))?;
+            checkpoint(&config, &mut worker, &scratch.path().join("checkpoint"))?;
         }
     }
     if wanted("kafka") {
@@ -173,10 +173,10 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
     Ok(worker)
 }
 
-fn checkpoint(config: &Config, worker: &Worker, dir: &Path) -> anyhow::Result<()> {
+fn checkpoint(config: &Config, worker: &mut Worker, dir: &Path) -> anyhow::Result<()> {
     let store = Store::open(&CheckpointConfig { dir: dir.to_owned(), ..config.checkpoint.clone() })?;
     let begin = Instant::now();
-    let published = snapshot::save(config, &worker.trainer.state, None, store.draft()?)?;
+    let published = snapshot::save(config, &worker.trainer.state.freeze(), None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let intact = verify(&published.path)?;
@@ -201,13 +201,12 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let broker = EmbeddedBroker::start(&config.kafka.topic, 1)?;
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicU64::new(0));
-    let source = KafkaSource::open(
-        &config.kafka,
-        broker.bootstrap(),
+    let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
+    let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
+    let source = Connection::open(&kafka, broker.bootstrap(), &stop)?.read(
         Decoder::new(&config.source),
-        &Positions::default(),
+        known,
         Until::Stopped,
-        &stop,
     )?;
     let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), &config.source.fields)?;
     let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));

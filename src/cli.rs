@@ -48,6 +48,8 @@ pub enum Command {
     Negatives(Negatives),
     /// Show what a checkpoint holds, and verify every checksum.
     Inspect(Inspect),
+    /// Lay the audits of one or several workers side by side: is each record part of exactly one state?
+    Audit(Audit),
     /// Show the default configuration, check one, or print its schema.
     Config(Config),
 }
@@ -196,6 +198,17 @@ pub struct Inspect {
     /// A checkpoint, or a folder of them (the newest is taken).
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Checkpoints, or folders of them (the newest is taken): one for each worker.
+    #[arg(value_name = "CHECKPOINT", required = true)]
+    pub checkpoints: Vec<PathBuf>,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,

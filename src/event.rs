@@ -45,11 +45,13 @@ pub enum Reason {
     AbsurdTime,
     /// `value` is NaN or infinite.
     BadValue,
+    /// A Kafka record without a value, as compacted topics have them: nothing is wrong, and nothing to be learnt.
+    NullValue,
 }
 
 impl Reason {
     /// Every reason, in the order in which they are documented.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Unparsable,
         Self::MissingField,
         Self::WrongType,
@@ -57,7 +59,13 @@ impl Reason {
         Self::LongId,
         Self::AbsurdTime,
         Self::BadValue,
+        Self::NullValue,
     ];
+
+    /// Whether a record is kept as a dead letter for it.
+    pub fn is_fault(self) -> bool {
+        self != Self::NullValue
+    }
 
     /// The name used in metrics, dead letters and reports.
     pub fn name(self) -> &'static str {
@@ -69,6 +77,7 @@ impl Reason {
             Self::LongId => "long_id",
             Self::AbsurdTime => "absurd_time",
             Self::BadValue => "bad_value",
+            Self::NullValue => "null_value",
         }
     }
 }
@@ -93,6 +102,8 @@ pub struct Record {
     pub stream: u32,
     /// Where in that stream: the Kafka offset, or the row of the file.
     pub offset: u64,
+    /// When it was produced, as the broker says (milliseconds since 1970); `None` for the rows of files.
+    pub stamp: Option<i64>,
     /// The interaction, or why there is none.
     pub outcome: Result<Interaction, Rejection>,
 }
@@ -174,6 +185,8 @@ impl std::ops::AddAssign for EventCounts {
         self.read += more.read;
         self.used += more.used;
         self.ignored += more.ignored;
+        self.lost += more.lost;
+        self.deferred += more.deferred;
         for (sum, count) in self.rejected.0.iter_mut().zip(more.rejected.0) {
             *sum += count;
         }
@@ -210,6 +223,19 @@ pub struct EventCounts {
     pub used: u64,
     /// Events of a type that does not count as positive.
     pub ignored: u64,
+    /// Events of an item that has not come often enough for a row yet: not trained on.
+    #[serde(default)]
+    pub deferred: u64,
     /// Records that were not taken, by reason.
     pub rejected: Rejections,
+    /// Offsets that were gone before they were read (`kafka.expired = "skip"`); not among those read.
+    #[serde(default)]
+    pub lost: u64,
+}
+
+impl EventCounts {
+    /// Events of a type that counts as positive, whether trained on or not: what the stream's own time is counted in.
+    pub fn positives(&self) -> u64 {
+        self.used + self.deferred
+    }
 }

@@ -7,6 +7,7 @@ use crate::dead_letters::DeadLetterError;
 use crate::kafka::ClientError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
+use crate::worker::WorkError;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Exit {
     Checkpoint = 4,
     /// An address could not be listened on.
     Listen = 5,
-    /// Another worker holds the checkpoints, or took them over.
+    /// Another worker holds what this one wants, or took over what was its own; nothing was saved since.
     Fenced = 6,
 }
 
@@ -37,7 +38,7 @@ Exit status:
   3  a log or topic cannot be read, or does not hold what it should
   4  no usable checkpoint, or none could be written
   5  the address of http.listen is not to be had
-  6  another worker holds the checkpoints, or took them over
+  6  fenced: another worker is at work there, or took over; nothing was saved since
   130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
@@ -51,7 +52,19 @@ pub fn code(error: &anyhow::Error) -> Exit {
         if cause.is::<ConfigError>() || cause.is::<UsageError>() || cause.is::<CatalogueError>() {
             return Exit::Usage;
         }
-        if cause.is::<SourceError>() || cause.is::<DeadLetterError>() {
+        // Errors that only pass on what another says are no causes of their own: looked through.
+        let source = match cause.downcast_ref() {
+            Some(WorkError::Source(error)) => Some(error),
+            Some(WorkError::TooManyRejected { .. }) => return Exit::Source,
+            Some(WorkError::Checkpoint(_)) => return Exit::Checkpoint,
+            Some(WorkError::Diverged(_)) | None => cause.downcast_ref::<SourceError>(),
+        };
+        match source {
+            Some(SourceError::Fenced { .. } | SourceError::SameName { .. }) => return Exit::Fenced,
+            Some(_) => return Exit::Source,
+            None => {}
+        }
+        if cause.is::<DeadLetterError>() {
             return Exit::Source;
         }
         if cause.is::<HttpError>() {

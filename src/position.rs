@@ -37,6 +37,11 @@ impl Positions {
         }
     }
 
+    /// Whether every stream of `other` stands here at least as far.
+    pub fn cover(&self, other: &Self) -> bool {
+        other.iter().all(|(stream, next)| self.next(stream).is_some_and(|reached| reached >= next))
+    }
+
     /// Streams and their next offsets, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, next)| (name.as_str(), *next))
@@ -45,5 +50,64 @@ impl Positions {
     /// Drops the positions of streams whose name begins with `prefix`.
     pub fn forget(&mut self, prefix: &str) {
         self.0.retain(|name, _| !name.starts_with(prefix));
+    }
+}
+
+/// How a worker came to hold what its state has of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// As the member of a group, by the claim of this number.
+    Claim(u64),
+    /// As the member of a group that let go of it.
+    LetGo,
+    /// Without a group: all of the stream is this worker's.
+    Outside,
+}
+
+/// What is known of a stream besides the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// How it is held.
+    pub hold: Hold,
+    /// When the record before the position was produced (milliseconds since 1970, as the broker says): a stream that
+    /// holds another record there is another stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<i64>,
+}
+
+/// What a worker holds of each stream, by the stream's name, and who it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdings {
+    /// The worker's name in its group; empty where it never was in one.
+    #[serde(default)]
+    pub worker: String,
+    #[serde(default)]
+    streams: BTreeMap<String, Holding>,
+}
+
+impl Holdings {
+    /// What is held of `stream`; nothing that is known: [`Hold::Outside`], without a stamp.
+    pub fn of(&self, stream: &str) -> Holding {
+        self.streams.get(stream).copied().unwrap_or(Holding { hold: Hold::Outside, stamp: None })
+    }
+
+    /// Notes how `stream` is held from now on.
+    pub fn hold(&mut self, stream: &str, hold: Hold) {
+        let stamp = self.of(stream).stamp;
+        self.streams.insert(stream.to_owned(), Holding { hold, stamp });
+    }
+
+    /// Notes when the record before the position of `stream` was produced.
+    pub fn stamp(&mut self, stream: &str, stamp: Option<i64>) {
+        match self.streams.get_mut(stream) {
+            Some(holding) => holding.stamp = stamp,
+            None => drop(self.streams.insert(stream.to_owned(), Holding { hold: Hold::Outside, stamp })),
+        }
+    }
+
+    /// Drops what is known of streams whose name begins with `prefix`.
+    pub fn forget(&mut self, prefix: &str) {
+        self.streams.retain(|name, _| !name.starts_with(prefix));
     }
 }

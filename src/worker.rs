@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::catalogue::Catalogue;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::manifest::{DeadLetterMark, differences, lasting};
+use crate::checkpoint::manifest::{DeadLetterMark, Manifest, differences, lasting};
 use crate::checkpoint::store::{Intact, Published, Store};
-use crate::config::Config;
+use crate::config::{Assignment, Config, DeadLettersConfig};
 use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
-use crate::source::{Feed, Message};
+use crate::position::{Hold, Positions, Stream};
+use crate::source::{Feed, Gained, Message, Notice, SourceError};
 use crate::trainer::snapshot;
 use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
@@ -64,6 +65,50 @@ pub struct Diverged {
     steps: u64,
 }
 
+/// What ends the work early.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A checkpoint that had to succeed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The model.
+    #[error(transparent)]
+    Diverged(#[from] Diverged),
+    /// Nearly everything is bad.
+    #[error(
+        "{:.0} % of about the last {window} records were rejected, more than {:.0} % (dead_letters.max_share); the newest: \
+         {reason}: {detail}; what was trained is saved: mend whoever produces them, or raise the limit to go on",
+        share * 100.0,
+        max_share * 100.0
+    )]
+    TooManyRejected {
+        /// Of the newest records, with a memory that fades.
+        share: f64,
+        /// How long that memory is, in records.
+        window: u64,
+        /// The limit.
+        max_share: f64,
+        /// Why the newest was rejected.
+        reason: &'static str,
+        /// What was wrong with it.
+        detail: String,
+    },
+}
+
+impl WorkError {
+    /// Whether the state must not be saved: it is not this worker's own any more, or not a model.
+    fn disowns(&self) -> bool {
+        match self {
+            Self::Source(error) => matches!(error, SourceError::Fenced { .. } | SourceError::SameName { .. }),
+            Self::Checkpoint(_) | Self::Diverged(_) => true,
+            Self::TooManyRejected { .. } => false,
+        }
+    }
+}
+
 /// The newest checkpoint of this worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastCheckpoint {
@@ -83,6 +128,7 @@ pub struct Worker {
     config: Config,
     store: Store,
     dead_letters: DeadLetters,
+    streams: Vec<Stream>,
     /// Length of the dead-letter file at the end of the last batch.
     dead_letters_settled: Option<u64>,
     /// Records read at the newest checkpoint, whether ours or restored.
@@ -111,13 +157,31 @@ impl Origin {
     /// # Errors
     /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
     pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
+        Self::find_own(config, fresh, |_| Ok(()))
+    }
+
+    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds.
+    ///
+    /// # Errors
+    /// The same; also where there is no such checkpoint.
+    pub fn find_own(
+        config: &Config,
+        fresh: bool,
+        check: impl Fn(&Manifest) -> Result<(), SourceError>,
+    ) -> Result<Self, CheckpointError> {
         let store = Store::open(&config.checkpoint)?;
         let found = if fresh {
             None
         } else {
             store.newest_intact(
-                |intact| restore(config, intact),
-                |error| tracing::error!(%error, "damaged checkpoint passed over"),
+                |intact| {
+                    check(&intact.manifest).map_err(|error| CheckpointError::Overtaken {
+                        path: intact.path.clone(),
+                        cause: error.to_string(),
+                    })?;
+                    restore(config, intact)
+                },
+                |error| tracing::error!(%error, "checkpoint passed over"),
             )?
         };
         let Some((intact, state)) = found else {
@@ -174,6 +238,7 @@ impl Worker {
             config: config.clone(),
             store,
             dead_letters,
+            streams: Vec::new(),
             due: 0,
             rejected: 0,
             last: None,
@@ -198,9 +263,10 @@ impl Worker {
     /// Where the source failed for good (what was trained is saved all the same), or the last checkpoint could not be
     /// written.
     pub fn work(&mut self, feed: &Feed, stop: &AtomicBool, observer: &mut Observer<'_>) -> anyhow::Result<Ending> {
-        self.trainer.follow(&feed.streams);
+        self.streams.clone_from(&feed.streams);
+        self.trainer.follow(&self.streams);
         let mut seen = Instant::now();
-        let outcome = loop {
+        let outcome = 'work: loop {
             if stop.load(Ordering::Relaxed) {
                 break Ok(Ending::Stopped);
             }
@@ -208,8 +274,10 @@ impl Worker {
                 Ok(Message::Block(records)) => {
                     for record in records {
                         if let Err(rejection) = &record.outcome {
-                            let label = &feed.streams[record.stream as usize].label;
-                            self.reject(label, record.offset, rejection)?;
+                            self.reject(record.stream, record.offset, rejection)?;
+                            if let Err(error) = self.check_rejections(rejection) {
+                                break 'work Err(error);
+                            }
                             if !matches!(self.dead_letters, DeadLetters::None) {
                                 observer(&self.trainer, Happening::DeadLetter);
                             }
@@ -234,6 +302,11 @@ impl Worker {
                         }
                     }
                 }
+                Ok(Message::Notice(notice, reply)) => {
+                    if let Err(error) = self.notice(notice, &reply, observer) {
+                        break Err(error);
+                    }
+                }
                 Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
                     self.store.still_held()?;
                     observer(&self.trainer, Happening::Tick);
@@ -246,10 +319,14 @@ impl Worker {
                     self.dead_letters_settled = self.dead_letters.length();
                     break Ok(Ending::End);
                 }
-                Ok(Message::Failed(error)) => break Err(error),
-                Err(RecvTimeoutError::Disconnected) => break Err(crate::source::SourceError::Panicked),
+                Ok(Message::Failed(error)) => break Err(error.into()),
+                Err(RecvTimeoutError::Disconnected) => break Err(SourceError::Panicked.into()),
             }
         };
+        if outcome.as_ref().is_err_and(WorkError::disowns) {
+            // What was trained since the last checkpoint is another worker's by now: it dies here.
+            return Err(outcome.unwrap_err().into());
+        }
         // The last checkpoint has to succeed, or the caller must know.
         if self.saved_at != Some(self.trainer.state.events.read) {
             observer(&self.trainer, Happening::CheckpointBegins);
@@ -267,6 +344,61 @@ impl Worker {
         feed.acknowledge(self.trainer.state.positions.clone());
         observer(&self.trainer, Happening::Tick);
         Ok(outcome?)
+    }
+
+    /// What the source has to say besides records.
+    fn notice(
+        &mut self,
+        notice: Notice,
+        reply: &Sender<Positions>,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), WorkError> {
+        match notice {
+            Notice::Gained(gained) => {
+                let mut begins = false;
+                for Gained { index, stream, next, hold } in gained {
+                    if index as usize == self.streams.len() {
+                        self.streams.push(stream.clone());
+                        self.trainer.follow(&self.streams);
+                    }
+                    let state = &mut self.trainer.state;
+                    begins |= state.positions.next(&stream.name).is_none();
+                    state.positions.advance(&stream.name, next);
+                    state.holdings.hold(&stream.name, hold);
+                }
+                if begins && (self.config.kafka.assignment == Assignment::All || self.saved_at.is_none()) {
+                    // From here on the positions are ours, and only ours: a restart finds them, whatever the broker says.
+                    self.save_shown(observer)?;
+                }
+            }
+            Notice::Losing(streams) => {
+                // Another worker goes on where this state ends: a batch that is begun is closed.
+                let begin = Instant::now();
+                if let Some(report) = self.trainer.finish() {
+                    self.stepped(&report, begin.elapsed(), observer)?;
+                }
+                self.dead_letters_settled = self.dead_letters.length();
+                self.save_shown(observer)?;
+                for stream in streams {
+                    let name = &self.streams[stream as usize].name;
+                    self.trainer.state.holdings.hold(name, Hold::LetGo);
+                }
+                // A source that ended meanwhile lets go of everything anyhow.
+                let _ = reply.send(self.trainer.state.positions.clone());
+            }
+            Notice::Lost { stream, offsets } => self.trainer.lose(stream, offsets),
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint that must succeed.
+    fn save_shown(&mut self, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+        observer(&self.trainer, Happening::CheckpointBegins);
+        self.save()?;
+        if let Some(last) = &self.last {
+            observer(&self.trainer, Happening::Checkpoint(last));
+        }
+        Ok(())
     }
 
     /// Shows a step that was taken, unless the model is none any more after it.
@@ -297,7 +429,11 @@ impl Worker {
     }
 
     /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.
-    fn reject(&mut self, stream: &str, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+    fn reject(&mut self, stream: u32, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+        if !rejection.reason.is_fault() {
+            return Ok(());
+        }
+        let stream = &self.streams[stream as usize].label;
         self.rejected += 1;
         if self.rejected.is_power_of_two() {
             tracing::warn!(
@@ -312,6 +448,18 @@ impl Worker {
         self.dead_letters.write(stream, offset, rejection)
     }
 
+    /// Whether so many of the newest records were rejected that whoever produces them must be broken.
+    fn check_rejections(&self, newest: &Rejection) -> Result<(), WorkError> {
+        let DeadLettersConfig { max_share, window, .. } = self.config.dead_letters;
+        match self.trainer.rejected_share() {
+            share if share > max_share => {
+                let (reason, detail) = (newest.reason.name(), newest.detail.clone());
+                Err(WorkError::TooManyRejected { share, window, max_share, reason, detail })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a checkpoint of the state as it is.
     ///
     /// # Errors
@@ -323,12 +471,12 @@ impl Worker {
             action: "make the dead letters before it durable",
             source: std::io::Error::other(source.to_string()),
         })?;
-        let state = &self.trainer.state;
+        let state = self.trainer.state.freeze();
         let file = &self.config.dead_letters.file;
         let mark = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
-        let published = snapshot::save(&self.config, state, mark, self.store.draft()?)?;
-        self.saved_at = Some(state.events.read);
-        self.last = Some(LastCheckpoint { published, events: state.events.read, took: begin.elapsed() });
+        let published = snapshot::save(&self.config, &state, mark, self.store.draft()?)?;
+        self.saved_at = Some(state.events().read);
+        self.last = Some(LastCheckpoint { published, events: state.events().read, took: begin.elapsed() });
         if let Err(error) = self.store.prune(self.config.checkpoint.keep) {
             // The new one is durable all the same; the next one tries again.
             tracing::warn!(%error, "old checkpoints stay");

@@ -113,6 +113,14 @@ pub enum CheckpointError {
         /// The folder that was to be made.
         path: PathBuf,
     },
+    /// Another worker of the group reads what is in it.
+    #[error("checkpoint {} is not this worker's any more: {cause}", path.display())]
+    Overtaken {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Where and by whom.
+        cause: String,
+    },
     /// Made with a configuration that this one cannot go on from.
     #[error(
         "checkpoint {} was made with another configuration: {differences}; go on with that, name another checkpoint.dir, or begin anew with --fresh",
@@ -127,10 +135,10 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether the checkpoint itself is at fault, so that an older one may serve; not its surroundings, nor whoever
-    /// wants to read it.
+    /// Whether this checkpoint cannot be gone on from, but an older one may: the fault is neither that of its surroundings,
+    /// nor of whoever wants to read it.
     pub(super) fn is_of_the_checkpoint(&self) -> bool {
-        matches!(self, Self::Damaged { .. })
+        matches!(self, Self::Damaged { .. } | Self::Overtaken { .. })
     }
 
     /// Whether this worker is the one that must not go on: another one did.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::digest::sha256;
 use crate::event::EventCounts;
-use crate::position::Positions;
+use crate::position::{Holdings, Positions};
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -81,6 +81,9 @@ pub struct Manifest {
     pub temperature: f32,
     /// For every stream ever read, the first offset that is not part of the state.
     pub positions: Positions,
+    /// How the streams are held, and who the worker is in its group.
+    #[serde(default)]
+    pub holdings: Holdings,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run it belongs to, and who wrote it.
@@ -143,7 +146,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
     if config.negatives.half_life.events() == Some(f64::INFINITY) {
         whole["negatives"]["half_life"] = Value::from("inf");
     }
-    const LASTING: [&str; 10] = [
+    const LASTING: [&str; 11] = [
         "seed",
         "objective",
         "positives",
@@ -152,6 +155,7 @@ pub fn lasting(config: &Config) -> Map<String, Value> {
         "model",
         "train",
         "features",
+        "memory",
         "negatives",
         "evaluate",
     ];

@@ -9,14 +9,14 @@ use super::neighbors::{Catalogue, table};
 use super::{Surroundings, load_over, print};
 use crate::checkpoint::store::find;
 use crate::cli::{Demo, Layers, Output};
-use crate::config::Config;
+use crate::config::{Assignment, Config};
 use crate::dead_letters::DeadLetters;
 use crate::decode::Decoder;
 use crate::kafka::ClientError;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::producer::EventProducer;
 use crate::reporter::Reporter;
-use crate::source::kafka::{KafkaSource, Until};
+use crate::source::kafka::{Connection, KafkaSource, Known, Until};
 use crate::source::{EventSource, SourceError, Status, spawn};
 use crate::synth::{Synth, SynthConfig};
 use crate::telemetry::health::Latch;
@@ -61,16 +61,12 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
 
     let origin = Origin::find(&config, true)?;
     around.health.release(Latch::Restored);
-    let source = KafkaSource::open(
-        &config.kafka,
-        broker.bootstrap(),
-        Decoder::new(&config.source),
-        &origin.state.positions,
-        Until::Stopped,
-        around.stop.flag(),
-    )?;
+    config.kafka.assignment = Assignment::All;
+    let connection = Connection::open(&config.kafka, broker.bootstrap(), around.stop.flag())?;
+    let known = Known { positions: &origin.state.positions, holdings: &origin.state.holdings };
+    let source = connection.read(Decoder::new(&config.source), known, Until::Stopped)?;
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
-    reporter.show_lag(source.streams(), source.high_watermarks());
+    reporter.show_lag(source.high_watermarks());
     let mut worker = Worker::new(&config, origin, DeadLetters::None, described)?;
     let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
     let feed = spawn(Box::new(UpTo { source, left: options.events }));

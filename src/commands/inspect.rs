@@ -36,11 +36,12 @@ pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
     writeln!(text, "score      τ {:.4}, β {:.4}", manifest.temperature, manifest.beta)?;
     writeln!(
         text,
-        "events     {} read, {} used, {} ignored, {} rejected, in {} steps",
+        "events     {} read, {} used, {} ignored, {} rejected, {} lost, in {} steps",
         events.read,
         events.used,
         events.ignored,
         events.rejected.total(),
+        events.lost,
         manifest.step
     )?;
     writeln!(text, "digest     {}", manifest.configuration_digest)?;

@@ -3,6 +3,7 @@
 //! This is the composition root. It alone names concrete sources, reads the environment, and listens to signals; what
 //! it composes does neither.
 
+mod audit;
 mod config;
 mod demo;
 mod inspect;
@@ -49,6 +50,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Synth(options) => synth::synth(&load(&layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(&layers, options),
         Command::Negatives(options) => negatives::negatives(&layers, options),
+        Command::Audit(options) => audit::audit(&layers, options),
         Command::Inspect(options) => inspect::inspect(&layers, options),
         Command::Config(options) => config::config(&layers, options.action),
     }

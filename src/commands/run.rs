@@ -1,19 +1,22 @@
 //! `run`: train on a Kafka topic until told to stop.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use super::{Surroundings, check_output};
 use crate::catalogue::Catalogue;
 use crate::cli::Run;
-use crate::config::Config;
+use crate::config::{Assignment, Config, KafkaConfig};
 use crate::dead_letters::DeadLetters;
 use crate::decode::Decoder;
 use crate::kafka::EMBEDDED;
 use crate::kafka::dead_letters::DeadLetterTopic;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::reporter::Reporter;
-use crate::source::kafka::{KafkaSource, Until};
-use crate::source::{EventSource, SourceError, spawn};
+use crate::source::kafka::{Connection, Known, Until};
+use crate::source::{SourceError, spawn};
 use crate::telemetry::health::Latch;
 use crate::telemetry::status::Phase;
+use crate::trainer::state::State;
 use crate::worker::{Ending, Origin, Worker};
 
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
@@ -22,54 +25,54 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     let catalogue = Catalogue::open(config)?;
     let server = around.serve(config)?;
     around.status.enter(Phase::Restoring);
-    let mut origin = Origin::find(config, options.fresh)?;
-    let (_embedded, brokers) = match config.kafka.brokers.as_str() {
+    let mut kafka = config.kafka.clone();
+    let embedded = match kafka.brokers.as_str() {
         EMBEDDED => {
-            let broker = EmbeddedBroker::start(&config.kafka.topic, config.kafka.partitions)?;
-            // Its log begins with this process, so no earlier position means anything in it.
-            origin.state.positions.forget(&format!("kafka/{}/", config.kafka.topic));
+            let broker = EmbeddedBroker::start(&kafka.topic, kafka.partitions)?;
             tracing::warn!(
                 bootstrap = broker.bootstrap(),
                 "embedded broker started, with an empty topic; send events with: negstream produce --set kafka.brokers={} LOG.parquet",
                 broker.bootstrap()
             );
-            let bootstrap = broker.bootstrap().to_owned();
-            (Some(broker), bootstrap)
+            broker.bootstrap().clone_into(&mut kafka.brokers);
+            // Nobody else is there to share it with.
+            kafka.assignment = Assignment::All;
+            Some(broker)
         }
-        brokers => (None, brokers.to_owned()),
+        _ => None,
     };
-    around.health.release(Latch::Restored);
-    around.status.enter(Phase::Waiting);
-    let until = if options.until_end { Until::End } else { Until::Stopped };
-    let decoder = Decoder::new(&config.source);
-    let positions = &mut origin.state.positions;
-    let opened = KafkaSource::open(&config.kafka, &brokers, decoder, positions, until, around.stop.flag());
-    let source = match opened {
+    let brokers = kafka.brokers.clone();
+    let connection = match Connection::open(&kafka, &brokers, around.stop.flag()) {
         Err(error @ SourceError::Stopped { .. }) => {
             // As told, and nothing was begun.
             tracing::info!("{error}");
             return Ok(());
         }
-        opened => opened?,
+        connected => connected?,
     };
-    let mut begins = false;
-    for (stream, next) in source.starts().iter() {
-        if positions.next(stream).is_none() {
-            positions.advance(stream, next);
-            begins = true;
-        }
+    let mut origin = Origin::find_own(config, options.fresh, |manifest| match embedded {
+        Some(_) => Ok(()),
+        None => connection.check(Known { positions: &manifest.positions, holdings: &manifest.holdings }),
+    })?;
+    let State { positions, holdings, .. } = &mut origin.state;
+    if embedded.is_some() {
+        // Its log begins with this process, so no earlier position means anything in it.
+        let prefix = format!("kafka/{}/", kafka.topic);
+        positions.forget(&prefix);
+        holdings.forget(&prefix);
     }
+    name_worker(&mut holdings.worker, &kafka);
+    around.health.release(Latch::Restored);
+    around.status.enter(Phase::Waiting);
+    let until = if options.until_end { Until::End } else { Until::Stopped };
+    let source = connection.read(Decoder::new(&config.source), Known { positions, holdings }, until)?;
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
-        _ => DeadLetters::Topic(DeadLetterTopic::open(&config.kafka, &brokers)?),
+        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers)?),
     };
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
-    reporter.show_lag(source.streams(), source.high_watermarks());
+    reporter.show_lag(source.high_watermarks());
     let mut worker = Worker::new(config, origin, dead_letters, catalogue)?;
-    if begins {
-        // From here on the positions are ours, and only ours: a restart finds them, whatever the broker says.
-        worker.save()?;
-    }
     let feed = spawn(Box::new(source));
     around.health.release(Latch::SourceOpen);
     let ending =
@@ -89,4 +92,15 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         server.shutdown();
     }
     Ok(())
+}
+
+/// What the worker calls itself in its group: as configured, as it did before, or a name that nobody else has.
+fn name_worker(name: &mut String, kafka: &KafkaConfig) {
+    if !kafka.member.is_empty() {
+        name.clone_from(&kafka.member);
+    } else if name.is_empty() {
+        // Seeded by the operating system, anew for each.
+        let random = || RandomState::new().hash_one(std::process::id());
+        *name = format!("negstream-{:016x}{:016x}", random(), random());
+    }
 }

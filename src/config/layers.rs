@@ -346,6 +346,9 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, message)) = config.negatives.mistake(&config.positives.kinds) {
         return refuse(key, &message);
     }
+    if let Some((key, message)) = config.memory.mistake(config.train.batch) {
+        return refuse(&key, &message);
+    }
     let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &config.source.fields;
     let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];
     names.sort_unstable();

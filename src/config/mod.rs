@@ -5,6 +5,7 @@
 //! not exist. The doc comments below become `schemas/config.schema.json` (`negstream config schema`).
 
 pub mod layers;
+pub mod memory;
 pub mod negatives;
 pub mod objective;
 mod options;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use memory::{Limits, MemoryConfig};
 pub use negatives::{BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
 pub use objective::{Acceptance, Objective, ObjectiveKind, ObjectiveTerm, PriorKind, View};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub train: TrainConfig,
     /// What is known of items besides who chose them.
     pub features: FeaturesConfig,
+    /// What may be kept of items and users.
+    pub memory: MemoryConfig,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
     /// Test-then-train evaluation on the stream itself.
@@ -229,6 +233,8 @@ pub struct CheckpointConfig {
     pub every_events: u64,
     /// How many of the newest are kept.
     pub keep: usize,
+    /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.
+    pub audit: bool,
     /// In an object store: a worker that was not heard of for one and a half times this long, in milliseconds, is taken
     /// for dead by the next one.
     pub lease_ms: u64,
@@ -248,6 +254,26 @@ pub enum Start {
     Latest,
 }
 
+/// Who reads which partitions of the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignment {
+    /// The workers of the group share them.
+    Group,
+    /// This worker reads all, whoever else does.
+    All,
+}
+
+/// What becomes of records that retention deleted before they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expired {
+    /// The worker stops.
+    Fail,
+    /// They are counted as lost, and passed over.
+    Skip,
+}
+
 /// The Kafka side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -256,8 +282,16 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// The topic of events.
     pub topic: String,
-    /// The consumer group that committed offsets are filed under, for lag monitors.
+    /// The consumer group.
     pub group: String,
+    /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
+    /// reads every partition, and commits offsets to the group for lag monitors alone.
+    pub assignment: Assignment,
+    /// This worker's lasting name in the group (static membership), different for each: restarted within
+    /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: a name of its own making.
+    pub member: String,
+    /// Records deleted by retention before they were read: `fail`, or `skip` (counted as lost).
+    pub expired: Expired,
     /// Where to begin on the very first start.
     pub start: Start,
     /// Topic for records that could not be taken; empty: none.
@@ -269,11 +303,15 @@ pub struct KafkaConfig {
 }
 
 /// Records that could not be taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLettersConfig {
     /// JSON-lines file that `replay` appends them to (`run` has `kafka.dead_letter_topic`); empty: none.
     pub file: String,
+    /// The worker stops where more than this share of the newest records was rejected; 1: never.
+    pub max_share: f64,
+    /// How many records that share remembers, fading.
+    pub window: u64,
 }
 
 /// The address for metrics, health and the page.

@@ -10,6 +10,9 @@ use compact_str::CompactString;
 
 use memory::Buckets;
 
+/// The row of a user who has none.
+pub const NOBODY: u32 = u32::MAX;
+
 /// An item that a user had before, at the time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Own {
@@ -24,7 +27,7 @@ pub struct Own {
 /// The events of one step, with the past of each.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Row of each event's user.
+    /// Row of each event's user, or [`NOBODY`].
     pub users: Vec<u32>,
     /// Row of each event's item.
     pub items: Vec<u32>,

@@ -1,8 +1,10 @@
 //! The users: each one's newest items, memory and own items, exact event by event.
 
 use super::memory::{Fading, Remembered};
-use super::{Batch, Own};
+use super::{Batch, NOBODY, Own};
 use crate::table::ids::Ids;
+use crate::table::records::Records;
+use crate::table::renumbering::Renumbering;
 
 /// The past of one user.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +17,20 @@ pub struct User {
     pub memory: Vec<Remembered>,
     /// All items, in the order they came; kept only where own items leave the ranking.
     pub own: Vec<u32>,
+}
+
+impl User {
+    /// Whether there is a past to make a context of.
+    pub fn is_known(&self) -> bool {
+        !self.recent.is_empty()
+    }
+
+    /// Keeps the items that stay.
+    fn keep_items(&mut self, items: &Renumbering) {
+        items.renumber(&mut self.recent);
+        items.renumber_by(&mut self.memory, |remembered| &mut remembered.item);
+        items.renumber(&mut self.own);
+    }
 }
 
 /// How much of a past is kept.
@@ -36,14 +52,14 @@ pub struct Users {
     /// Their names.
     pub ids: Ids,
     /// Their pasts, by row.
-    pub users: Vec<User>,
+    pub users: Records<User>,
     retention: Retention,
 }
 
 impl Users {
     /// Nobody yet.
     pub fn new(retention: Retention) -> Self {
-        Self { ids: Ids::default(), users: Vec::new(), retention }
+        Self { ids: Ids::default(), users: Records::default(), retention }
     }
 
     /// The row of `user`; a new one where there was none.
@@ -55,17 +71,16 @@ impl Users {
         row
     }
 
-    /// Captures the past of `user` into `batch` as that of an event with `item` at `timestamp`, then adds the event to
-    /// the past.
-    pub fn capture(&mut self, batch: &mut Batch, user: &str, item: u32, timestamp: i64) {
-        let row = self.row(user);
+    /// Captures the past of the user in row `row` into `batch` as that of an event with `item` at `timestamp`, then adds the
+    /// event to the past.
+    pub fn capture(&mut self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
         let Retention { context, fading, repeat, own_items: _ } = &self.retention;
-        let past = &mut self.users[row as usize];
+        let past = self.users.get_mut(row as usize);
         let event = batch.items.len() as u32;
         batch.users.push(row);
         batch.items.push(item);
         batch.timestamps.push(timestamp);
-        if past.clock > 0 {
+        if past.is_known() {
             batch.with_context.push(event);
             batch.contexts.extend(past.recent.iter().rev());
             batch.context_starts.push(batch.contexts.len() as u32);
@@ -89,18 +104,37 @@ impl Users {
         }
     }
 
+    /// Captures into `batch` an event of somebody who has no row: there is no past to it, and it becomes part of none.
+    pub fn capture_nobody(batch: &mut Batch, item: u32, timestamp: i64) {
+        batch.users.push(NOBODY);
+        batch.items.push(item);
+        batch.timestamps.push(timestamp);
+    }
+
     /// All the items that the user of query `query` had before it.
     pub fn own(&self, batch: &Batch, query: usize) -> &[u32] {
-        &self.users[batch.user(query) as usize].own[..batch.all_own[query] as usize]
+        &self.users.get(batch.user(query) as usize).own[..batch.all_own[query] as usize]
+    }
+
+    /// Keeps the items that stay: of a past, what refers to others is gone.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        (0..self.users.len()).for_each(|user| self.users.get_mut(user).keep_items(items));
+    }
+
+    /// Keeps the users that stay.
+    pub fn keep(&mut self, users: &Renumbering) {
+        self.ids.keep(users);
+        self.users.keep(users);
     }
 
     /// Keeps the lists of own items within their bound; between batches only, since batches refer to them.
     pub fn trim(&mut self, batch: &Batch) {
         let bound = self.retention.own_items;
-        for user in &batch.users {
-            let own = &mut self.users[*user as usize].own;
+        for user in batch.users.iter().filter(|user| **user != NOBODY) {
+            let length = self.users.get(*user as usize).own.len();
             // Some slack, so that a long list is not moved at every event.
-            if own.len() > bound + bound / 4 + 1 {
+            if length > bound + bound / 4 + 1 {
+                let own = &mut self.users.get_mut(*user as usize).own;
                 own.drain(..own.len() - bound);
             }
         }
@@ -124,6 +158,7 @@ mod tests {
         for (user, item, when) in
             [("a", 1, 0), ("a", 2, 100), ("b", 9, 900), ("a", 3, 1000), ("a", 1, 1050), ("a", 3, 1100), ("a", 4, 1200)]
         {
+            let user = users.row(user);
             users.capture(&mut batch, user, item, when);
         }
         let session = |gap: i64| batch.session(batch.n_queries() - 1, gap).collect::<Vec<_>>();
@@ -140,6 +175,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.clear(0);
         for (user, item) in [("a", 0), ("b", 1), ("a", 2), ("a", 0), ("a", 3), ("a", 4)] {
+            let user = users.row(user);
             users.capture(&mut batch, user, item, 0);
         }
         assert_eq!(batch.with_context, [2, 3, 4, 5]);
@@ -156,10 +192,40 @@ mod tests {
         let mut batch = Batch::default();
         for item in 0..50 {
             batch.clear(item);
-            users.capture(&mut batch, "a", item as u32, 0);
+            let user = users.row("a");
+            users.capture(&mut batch, user, item as u32, 0);
             users.trim(&batch);
-            assert!(users.users[0].own.len() <= 6);
-            assert_eq!(users.users[0].own.last(), Some(&(item as u32)));
+            assert!(users.users.get(0).own.len() <= 6);
+            assert_eq!(users.users.get(0).own.last(), Some(&(item as u32)));
         }
+    }
+
+    #[test]
+    fn a_past_goes_on_with_what_stays() {
+        let mut users = users(false);
+        let mut batch = Batch::default();
+        batch.clear(0);
+        for (user, item) in [("a", 0), ("b", 1), ("a", 2), ("a", 0), ("c", 2), ("a", 3)] {
+            let user = users.row(user);
+            users.capture(&mut batch, user, item, 0);
+        }
+        users.keep_items(&Renumbering::of_rows(4, |row| [0, 3].contains(&row)));
+        let [a, b] = [0, 1].map(|user| users.users.get(user).clone());
+        assert_eq!((a.recent, a.own, a.clock), (vec![0, 1], vec![0, 0, 1], 4));
+        assert_eq!(
+            a.memory.iter().map(|remembered| (remembered.item, remembered.at)).collect::<Vec<_>>(),
+            [(0, 3), (1, 4)]
+        );
+        assert!(!b.is_known());
+        users.keep(&Renumbering::of_rows(3, |row| row != 1));
+        assert_eq!(users.ids.iter().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(users.users.len(), 2);
+        // Who has nothing left has no past to be ranked by, like somebody new.
+        batch.clear(6);
+        for (user, item) in [("c", 1), ("a", 1), ("b", 0), ("c", 0)] {
+            let user = users.row(user);
+            users.capture(&mut batch, user, item, 0);
+        }
+        assert_eq!((batch.with_context.clone(), batch.users.clone()), (vec![1, 3], vec![1, 0, 2, 1]));
     }
 }

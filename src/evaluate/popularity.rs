@@ -15,7 +15,7 @@ pub struct PopularityOrder {
 impl PopularityOrder {
     /// Of `frequencies` as they are.
     pub fn new(frequencies: &Frequencies) -> Self {
-        let mut sorted = frequencies.baseline().relative().to_vec();
+        let mut sorted = frequencies.baseline().relative().iter().copied().collect::<Vec<_>>();
         sorted.sort_unstable_by(f64::total_cmp);
         Self { sorted, spare: Vec::new() }
     }
@@ -87,7 +87,7 @@ mod tests {
                 order.add(&mut frequencies, n_items, batch);
                 prop_assert_eq!(&order.sorted, &PopularityOrder::new(&frequencies).sorted);
             }
-            for count in frequencies.baseline().relative() {
+            for count in frequencies.baseline().relative().iter() {
                 let above = frequencies.baseline().relative().iter().filter(|other| *other > count).count();
                 let equal = frequencies.baseline().relative().iter().filter(|other| *other == count).count();
                 prop_assert_eq!(order.compare(*count), (above, equal));

@@ -5,11 +5,13 @@ use rayon::prelude::*;
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::Users;
+use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::frequency::Frequencies;
 use crate::objective::encoder::Encoded;
 use crate::objective::model::Model;
+use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
 
 /// How one event fared; `None` where its item was never seen before.
@@ -33,7 +35,7 @@ pub struct Standing<'a> {
     /// Their order.
     pub popularity: &'a PopularityOrder,
     /// Occurrences of each item before the batch.
-    pub occurrences: &'a [u64],
+    pub occurrences: &'a Paged<u64>,
     /// The users, for their own items.
     pub users: &'a Users,
     /// How many items were seen before the batch: they have the first rows.
@@ -149,17 +151,13 @@ impl Ranking {
             })
             .collect();
         // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
-        let chunks: Vec<(usize, &[f32])> = model
-            .vectors()
-            .chunks()
-            .enumerate()
-            .map(|(chunk, rows)| (chunk * CHUNK, rows))
-            .take_while(|(first, _)| *first < n_known)
-            .collect();
+        let vectors = model.vectors();
         let none = || vec![Counts::default(); tiles.len()];
-        let counts = chunks
+        let with_scratch = || (none(), Aligned::default());
+        let counts = (0..n_known.div_ceil(CHUNK))
             .into_par_iter()
-            .fold(none, |mut counts, (first, rows)| {
+            .fold(with_scratch, |(mut counts, mut scratch), chunk| {
+                let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, &mut scratch));
                 let n_items = (rows.len() / dim).min(n_known - first);
                 let items = Items {
                     rows: &rows[..n_items * dim],
@@ -169,8 +167,9 @@ impl Ranking {
                 for ((packed, targets), counts) in tiles.iter().zip(&mut counts) {
                     count_above(kernel, packed, items, targets, counts);
                 }
-                counts
+                (counts, scratch)
             })
+            .map(|(counts, _)| counts)
             .reduce(none, |mut a, b| {
                 for (a, b) in a.iter_mut().zip(&b) {
                     for lane in 0..LANES {

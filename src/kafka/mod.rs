@@ -26,7 +26,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, TopicPartitionList};
 
-use crate::config::KafkaConfig;
+use crate::config::{Assignment, KafkaConfig};
 
 /// `kafka.brokers` that stands for a broker inside the process.
 pub const EMBEDDED: &str = "embedded";
@@ -35,7 +35,7 @@ pub const EMBEDDED: &str = "embedded";
 pub(crate) const REMINDER: Duration = Duration::from_secs(5);
 
 /// Properties that only negstream sets, and why.
-const OWN_PROPERTIES: [(&str, &str); 13] = [
+const OWN_PROPERTIES: [(&str, &str); 16] = [
     ("auto.commit.enable", "positions are kept in the checkpoint"),
     ("auto.offset.reset", "a position that is lost must be an error, never a jump"),
     ("bootstrap.servers", "it is kafka.brokers"),
@@ -45,8 +45,11 @@ const OWN_PROPERTIES: [(&str, &str); 13] = [
     ("enable.idempotence", "without it records could be sent twice or out of order"),
     ("enable.partition.eof", "the end of a partition has to be seen"),
     ("group.id", "it is kafka.group"),
+    ("group.instance.id", "it is kafka.member"),
+    ("group.protocol", "rebalances are those of the classic protocol"),
     ("log.queue", "log lines are routed by negstream"),
     ("metadata.broker.list", "it is kafka.brokers"),
+    ("partition.assignment.strategy", "rebalances are cooperative"),
     ("test.mock.num.brokers", "it is kafka.brokers = \"embedded\""),
     ("transactional.id", "no transactions are used"),
 ];
@@ -171,8 +174,18 @@ pub(crate) fn consumer_properties(config: &KafkaConfig, brokers: &str) -> Result
     // Bounds what waits for the trainer; refilled soon after it took some.
     client.set("queued.max.messages.kbytes", "32768");
     client.set("fetch.queue.backoff.ms", "50");
-    // Partitions are assigned by hand: a trainer that takes its time loses nothing.
-    client.set("max.poll.interval.ms", "86400000");
+    // New partitions of the topic are found within that time.
+    client.set("topic.metadata.refresh.interval.ms", "30000");
+    match config.assignment {
+        Assignment::Group => {
+            client.set("partition.assignment.strategy", "cooperative-sticky");
+            if !config.member.is_empty() {
+                client.set("group.instance.id", &config.member);
+            }
+        }
+        // A trainer that takes its time loses nothing.
+        Assignment::All => drop(client.set("max.poll.interval.ms", "86400000")),
+    }
     with_user_properties(client, config)
 }
 
@@ -267,6 +280,11 @@ impl Reports {
     /// Why the brokers refused us, if they did.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Whether the group has another member of this one's lasting name.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.words_for(RDKafkaErrorCode::FencedInstanceId).is_some()
     }
 
     pub(crate) fn commit_begins(&self) {

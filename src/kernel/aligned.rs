@@ -21,6 +21,11 @@ impl<T: Copy> Aligned<T> {
         self.0.resize(len, value);
     }
 
+    /// Adds copies of `elements`.
+    pub fn extend_from_slice(&mut self, elements: &[T]) {
+        self.0.extend_from_slice(elements);
+    }
+
     /// Forgets all elements.
     pub fn clear(&mut self) {
         self.0.clear();

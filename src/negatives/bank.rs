@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Vectors;
+use crate::table::renumbering::Renumbering;
 
 /// Entries that [`Bank::state`] looks at.
 const SAMPLE: usize = 256;
@@ -85,6 +86,21 @@ impl Bank {
         self.drop_oldest(aged, dim);
     }
 
+    /// Keeps the entries of the items that stay.
+    pub fn keep(&mut self, items: &Renumbering) {
+        let dim = self.vectors.len() / self.entries.len().max(1);
+        let (mut number, entries) = (0, &self.entries);
+        self.vectors.retain(|_| {
+            number += 1;
+            items.get(entries[(number - 1) / dim].item).is_some()
+        });
+        self.entries.retain_mut(|entry| {
+            let new = items.get(entry.item);
+            entry.item = new.unwrap_or(entry.item);
+            new.is_some()
+        });
+    }
+
     fn drop_oldest(&mut self, entries: usize, dim: usize) {
         self.entries.drain(..entries);
         self.vectors.drain(..entries * dim);
@@ -143,5 +159,42 @@ impl Bank {
         });
         let n = cosines.len();
         (n > 0).then(|| cosines.sum::<f64>() / n as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::negatives::noise::tests::Planted;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn entries_that_stay_keep_their_vectors(
+            items in proptest::collection::vec(0u32..20, 0..60),
+            stays in proptest::collection::vec(any::<bool>(), 20),
+            frozen in any::<bool>(),
+        ) {
+            let mut bank = Bank::new(40, 0, frozen);
+            items.chunks(7).for_each(|items| bank.push(items, &Planted));
+            let before = bank.clone();
+            let rows = Renumbering::of_rows(20, |row| stays[row as usize]);
+            bank.keep(&rows);
+            let kept: Vec<usize> = (0..before.entries.len()).filter(|slot| stays[before.entries[*slot].item as usize]).collect();
+            prop_assert_eq!(bank.entries().len(), kept.len());
+            let (mut then, mut now) = (vec![0.0; 8], vec![0.0; 8]);
+            for (slot, old) in kept.into_iter().enumerate() {
+                let (entry, was) = (bank.entries[slot], before.entries[old]);
+                prop_assert_eq!((Some(entry.item), entry.event), (rows.get(was.item), was.event));
+                if frozen {
+                    before.frozen_vector(old, &mut then);
+                    bank.frozen_vector(slot, &mut now);
+                    prop_assert_eq!(&then, &now);
+                }
+            }
+            prop_assert_eq!(bank.vectors.len(), if frozen { bank.entries.len() * 8 } else { 0 });
+            bank.push(&[0; 50], &Planted);
+            prop_assert_eq!(bank.entries().len(), 40);
+        }
     }
 }

@@ -29,6 +29,8 @@ use std::ops::Range;
 
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
+use crate::table::paged::Paged;
+use crate::table::renumbering::Renumbering;
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
 const LARGEST_WEIGHT: f64 = 1e60;
@@ -58,14 +60,14 @@ pub struct Fading {
     /// Sum of the weights of all events.
     total: f64,
     /// Sum of the weights of each item's events.
-    counts: Vec<f64>,
+    counts: Paged<f64>,
     rescaled: Option<f64>,
 }
 
 impl Fading {
     /// Nothing seen yet; counts halve in `half_life` events (∞: never).
     fn new(half_life: f64) -> Self {
-        Self { half_life, weight: 1.0, total: 0.0, counts: Vec::new(), rescaled: None }
+        Self { half_life, weight: 1.0, total: 0.0, counts: Paged::default(), rescaled: None }
     }
 
     fn add(&mut self, items: &[u32]) {
@@ -77,7 +79,7 @@ impl Fading {
             self.weight = 1.0;
         }
         for item in items {
-            self.counts[*item as usize] += self.weight;
+            *self.counts.get_mut(*item as usize) += self.weight;
         }
         self.total += self.weight * items.len() as f64;
     }
@@ -93,7 +95,7 @@ impl Fading {
     }
 
     /// Counts on a common scale of their own, for comparing items.
-    pub fn relative(&self) -> &[f64] {
+    pub fn relative(&self) -> &Paged<f64> {
         &self.counts
     }
 
@@ -113,7 +115,7 @@ impl Fading {
     }
 
     fn scaled(&self, items: Range<usize>, factor: f64) -> ScaledCounts<'_> {
-        ScaledCounts { counts: &self.counts[items], factor }
+        ScaledCounts { counts: self.counts.run(items), factor }
     }
 
     /// What contradicts a longer memory, in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².
@@ -183,7 +185,7 @@ impl Frequencies {
     pub fn from_parts(
         half_life: Option<f64>,
         scales: &[[f64; 2]],
-        counts: Vec<Vec<f64>>,
+        counts: Vec<Paged<f64>>,
         evidence: &[f64],
     ) -> Option<Self> {
         let mut frequencies = Self::new(half_life);
@@ -201,8 +203,17 @@ impl Frequencies {
 
     /// Makes room for items up to `n_items`, never seen so far.
     pub fn grow(&mut self, n_items: usize) {
-        let n_items = n_items.max(self.len());
-        self.memories.iter_mut().for_each(|fading| fading.counts.resize(n_items, 0.0));
+        let n_more = n_items.saturating_sub(self.len());
+        self.memories.iter_mut().for_each(|fading| fading.counts.grow(n_more));
+    }
+
+    /// Keeps the counts of the items that stay; shares are among these from now on.
+    pub fn keep(&mut self, items: &Renumbering) {
+        for fading in &mut self.memories {
+            fading.counts.keep(items);
+            fading.total = fading.counts.iter().sum();
+        }
+        self.refresh();
     }
 
     /// Lets every half-life predict the batch, then decays by its length and adds it.
@@ -305,7 +316,10 @@ impl Frequencies {
         self.frequency(item).ln() as f32
     }
 
-    /// `out[k] = factor · log q̂` of item `first + k`.
+    /// `out[k] = factor · log q̂` of item `first + k`, all of which are in one page ([`crate::table::paged`]).
+    ///
+    /// # Panics
+    /// Where they are not.
     pub fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
         let items = first..first + out.len();
         // Half-lives that count for nothing cost nothing.
@@ -336,6 +350,28 @@ mod tests {
         assert!((frequencies.baseline().count(1) - 100.0).abs() < 1e-12);
         let expected = ((5.0f64 + 0.5) / 105.0).ln() as f32;
         assert!((frequencies.log_frequency(0) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn items_that_stay_keep_their_counts_and_share_all() {
+        let mut random = Pcg64Mcg::seed_from_u64(4);
+        for half_life in [None, Some(100.0), Some(f64::INFINITY)] {
+            let mut frequencies = Frequencies::new(half_life);
+            frequencies.grow(60);
+            (0..40).for_each(|_| frequencies.add(&[0; 25].map(|_| random.random_range(0..60))));
+            let before = frequencies.clone();
+            let rows = Renumbering::of_rows(60, |row| row % 4 != 2);
+            frequencies.keep(&rows);
+            for (old, new) in rows.kept() {
+                let count = |frequencies: &Frequencies, item| frequencies.baseline().count(item);
+                assert_eq!(count(&frequencies, new as u32), count(&before, old as u32));
+            }
+            let sum: f64 = (0..rows.n_kept() as u32).map(|item| frequencies.share(item)).sum();
+            assert!((sum - 1.0).abs() < 1e-8, "{sum}");
+            frequencies.grow(60);
+            frequencies.add(&[59; 30]);
+            assert!((frequencies.baseline().count(59) - 30.0).abs() < 1e-9);
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::bank::Bank;
 use super::candidates::Candidates;
 use super::noise::mix::NoiseMix;
+use crate::table::paged::Paged;
+use crate::table::renumbering::Renumbering;
 
 /// Bands of popularity: how often an item came before.
 pub const BANDS: [&str; 3] = ["1-9", "10-99", "100+"];
@@ -20,6 +22,8 @@ pub const STREAM: [&str; 2] = ["batch", "bank"];
 const MOST_COLUMNS: usize = 8192;
 /// So many proposals have a bit.
 const SOURCES: usize = 32;
+/// A user whose row is gone, and who chooses nothing any more.
+const GONE: u32 = u32::MAX;
 
 /// Negatives of watched queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +85,12 @@ impl Ledger {
         Self { horizon, watched: VecDeque::new(), counts: Vec::new(), users: Vec::new() }
     }
 
+    /// Without what [`Self::restored`] makes anew.
+    #[must_use]
+    pub fn to_be_saved(&self) -> Self {
+        Self { users: Vec::new(), watched: self.watched.clone(), counts: self.counts.clone(), ..*self }
+    }
+
     /// Brings back what is not written down, for a stream of `n_events` so far; `None` where it refers to items, users or
     /// events that are not there.
     pub fn restored(mut self, horizon: u64, (n_items, n_users): (usize, usize), n_events: u64) -> Option<Self> {
@@ -89,7 +99,7 @@ impl Ledger {
             let columns_fit =
                 columns.iter().all(|(item, _, band)| (*item as usize) < n_items && usize::from(*band) < BANDS.len());
             let fits = |query: &Query| {
-                (query.user as usize) < n_users
+                ((query.user as usize) < n_users || query.user == GONE)
                     && query.event < *end
                     && query.settled.is_sorted()
                     && query.found.iter().all(|found| (*found as usize) < columns.len())
@@ -110,7 +120,7 @@ impl Ledger {
         &mut self,
         candidates: &Candidates,
         (bank, noise): (&Bank, &NoiseMix),
-        occurrences: &[u64],
+        occurrences: &Paged<u64>,
         end: u64,
         queries: impl Iterator<Item = Watch<'a>>,
     ) {
@@ -173,7 +183,38 @@ impl Ledger {
         }
     }
 
+    /// Keeps the items that stay. Nobody will choose what is gone, so it is counted now.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        let mut all = std::mem::take(&mut self.watched);
+        for watched in &mut all {
+            let stays = |column: u32| items.get(watched.columns[column as usize].0).is_some();
+            let columns = Renumbering::of_rows(watched.columns.len(), stays);
+            self.count_columns(watched, |column| !stays(column));
+            for query in &mut watched.queries {
+                items.renumber(&mut query.settled);
+                columns.renumber(&mut query.found);
+            }
+            items.renumber_by(&mut watched.columns, |(item, ..)| item);
+        }
+        self.watched = all;
+    }
+
+    /// Keeps the users that stay; the queries of others are watched on, in vain.
+    pub fn keep_users(&mut self, users: &Renumbering) {
+        users.keep(&mut self.users);
+        for watched in &mut self.watched {
+            watched.queries.iter_mut().for_each(|query| query.user = users.get(query.user).unwrap_or(GONE));
+            watched.queries.sort_by_key(|query| query.user);
+        }
+    }
+
     fn close(&mut self, watched: &Watched) {
+        self.count_columns(watched, |_| true);
+        watched.queries.iter().for_each(|query| count(&mut self.users, query.user, -1));
+    }
+
+    /// Counts those columns that are `over`.
+    fn count_columns(&mut self, watched: &Watched, over: impl Fn(u32) -> bool) {
         let masks = watched.columns.iter().fold(0, |all, (_, sources, _)| all | sources);
         self.counts.resize((SOURCES - masks.leading_zeros() as usize).max(self.counts.len()), Default::default());
         let mut tally = |(_, sources, band): &(u32, u32, u8), change: &dyn Fn(&mut Count)| {
@@ -182,7 +223,7 @@ impl Ledger {
             });
         };
         let n_queries = watched.queries.len() as u64;
-        for column in &watched.columns {
+        for (_, column) in (0..).zip(&watched.columns).filter(|(place, _)| over(*place)) {
             let spared = |query: &&Query| {
                 query.settled.binary_search(&column.0).is_ok()
                     && !query.found.iter().any(|found| watched.columns[*found as usize].0 == column.0)
@@ -191,8 +232,8 @@ impl Ledger {
             tally(column, &|count| count.used += n_queries - spared);
         }
         for query in &watched.queries {
-            query.found.iter().for_each(|found| tally(&watched.columns[*found as usize], &|count| count.r#false += 1));
-            count(&mut self.users, query.user, -1);
+            let found = query.found.iter().filter(|found| over(**found));
+            found.for_each(|found| tally(&watched.columns[*found as usize], &|count| count.r#false += 1));
         }
     }
 
@@ -203,6 +244,9 @@ impl Ledger {
 }
 
 fn count(users: &mut Vec<u32>, user: u32, change: i32) {
+    if user == GONE {
+        return;
+    }
     users.resize(users.len().max(user as usize + 1), 0);
     let queries = &mut users[user as usize];
     *queries = queries.saturating_add_signed(change);
@@ -221,8 +265,8 @@ mod tests {
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
         let positives = [10, 11, 12, 13, 10].into_iter();
         candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
-        let mut occurrences = vec![5; 20];
-        occurrences[12] = 50;
+        let mut occurrences: Paged<u64> = std::iter::repeat_n(5, 20).collect();
+        *occurrences.get_mut(12) = 50;
         let mut ledger = Ledger::new(100);
         // User 1's positive is 10, and 13 was masked.
         let watch = Watch { user: 1, event: 7, settled: &[13, 10] };
@@ -238,5 +282,32 @@ mod tests {
         assert_eq!((used, found), (vec![1, 1, 0], vec![1, 1, 0]));
         ledger.judge(108, &[1], &[11]);
         assert_eq!(ledger.counts()[0][0], Count { used: 1, r#false: 1 });
+    }
+
+    #[test]
+    fn what_is_gone_is_counted_at_once_and_the_rest_when_its_time_is_over() {
+        let mut stream = Stream::new(20, u64::MAX, None);
+        stream.add(&[10, 11, 12, 13, 10]);
+        let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
+        let positives = [10, 11, 12, 13, 10].into_iter();
+        candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
+        let mut ledger = Ledger::new(100);
+        let watch = |user| Watch { user, event: 7, settled: &[10] };
+        let occurrences: Paged<u64> = std::iter::repeat_n(0, 20).collect();
+        ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch(4), watch(1), watch(2)].into_iter());
+        ledger.judge(8, &[1, 2], &[12, 13]);
+        // Items 0 to 9, 11 and 12 go; 12 was chosen by user 1. The others are 0 (10) and 1 (13) from now on.
+        ledger.keep_items(&Renumbering::of_rows(20, |row| row >= 10 && ![11, 12].contains(&row)));
+        assert_eq!(ledger.counts()[0][0], Count { used: 6, r#false: 1 });
+        // User 1 goes: 4 is 3, and 2 is 1.
+        ledger.keep_users(&Renumbering::of_rows(5, |row| row != 1));
+        ledger.judge(10, &[3, 1, u32::MAX], &[1, 1, 1]);
+        let text = serde_json::to_string(&ledger).unwrap();
+        let restored = serde_json::from_str::<Ledger>(&text).unwrap().restored(100, (8, 4), 13);
+        assert_eq!(restored.as_ref(), Some(&ledger));
+        ledger.judge(108, &[0], &[0]);
+        // Of 13, which 2 had chosen before and 4 chose after; 10 was everybody's positive.
+        assert_eq!(ledger.counts()[0][0], Count { used: 9, r#false: 3 });
+        assert!(ledger.users.iter().all(|queries| *queries == 0));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 const DEAD: u32 = u32::MAX;
 
@@ -75,6 +76,23 @@ impl LiveItems {
         self.died.push(item);
     }
 
+    /// Keeps the items that stay. Those that go do not die first: whoever holds items is told of them likewise.
+    pub fn keep(&mut self, items: &Renumbering) {
+        self.died.clear();
+        items.renumber(&mut self.items);
+        self.places.clear();
+        self.places.resize(items.n_kept(), DEAD);
+        for (place, item) in self.items.iter().enumerate() {
+            self.places[*item as usize] = place as u32;
+        }
+        items.keep(&mut self.last);
+        self.queue.retain_mut(|(_, item)| {
+            let new = items.get(*item);
+            *item = new.unwrap_or(*item);
+            new.is_some()
+        });
+    }
+
     /// All that live.
     pub fn items(&self) -> &[u32] {
         &self.items
@@ -137,5 +155,54 @@ impl LiveItems {
             }
         }
         Ok(live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against a list of all events, by names that outlast rows.
+        #[test]
+        fn lives_whoever_came_within_the_horizon_and_has_a_row(
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec(0u32..30, 0..20), proptest::option::of(proptest::collection::vec(any::<bool>(), 30))),
+                0..25,
+            ),
+            horizon in prop_oneof![Just(u64::MAX), 0u64..120],
+        ) {
+            let mut live = LiveItems::new(horizon);
+            // By row: the item's name, and its last event.
+            let (mut rows, mut now): (Vec<(u32, u64)>, u64) = (Vec::new(), 0);
+            for (names, stays) in rounds {
+                let mut batch = Vec::new();
+                for name in names {
+                    let row = rows.iter().position(|(other, _)| *other == name).unwrap_or(rows.len());
+                    rows.resize(rows.len().max(row + 1), (name, 0));
+                    rows[row].1 = now;
+                    now += 1;
+                    batch.push(row as u32);
+                }
+                live.observe(&batch);
+                if let Some(stays) = stays {
+                    let renumbering = Renumbering::of_rows(rows.len(), |row| stays[row as usize]);
+                    live.keep(&renumbering);
+                    renumbering.keep(&mut rows);
+                }
+                for (row, (_, last)) in rows.iter().enumerate() {
+                    prop_assert_eq!(live.contains(row as u32), last.saturating_add(horizon) >= now);
+                }
+                let mut items = live.items().to_vec();
+                items.sort_unstable();
+                let expected: Vec<u32> = (0..rows.len() as u32).filter(|row| live.contains(*row)).collect();
+                prop_assert_eq!(items, expected);
+                let mut saved = Saved::default();
+                live.save(&mut saved);
+                let restored = LiveItems::restore(horizon, rows.len(), &mut saved).unwrap();
+                prop_assert_eq!(restored.items(), live.items());
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Where in a sketch of fixed size a key is: one cell in each of a few rows, by hashes that are always alike, unlike the
 //! standard library's. Two keys that share a cell in one row hardly ever share those of the others.
 
+use super::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::{GOLDEN, split_mix};
 
 /// Rows of cells, row after row in one array that is the owner's.
@@ -32,9 +34,66 @@ impl Rows {
     }
 }
 
+/// What items are known by in a sketch: numbers that they keep when rows are renumbered, and that nobody gets again.
+/// As long as no row has gone, they are the rows' own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Keys {
+    /// Of the rows that there were when rows went last.
+    old: Vec<u32>,
+    /// Of the first row after these.
+    next: u32,
+}
+
+impl Keys {
+    /// The key of row `item`.
+    #[inline]
+    pub fn of(&self, item: u32) -> u32 {
+        let later = || self.next.wrapping_add(item.wrapping_sub(self.old.len() as u32));
+        self.old.get(item as usize).copied().unwrap_or_else(later)
+    }
+
+    /// Keeps the keys of the items that stay.
+    pub fn keep(&mut self, items: &Renumbering) {
+        let old = items.kept().map(|(old, _)| self.of(old as u32)).collect();
+        *self = Self { old, next: self.of(items.n_rows() as u32) };
+    }
+
+    /// Puts down what [`Self::restore`] needs.
+    pub fn save(&self, out: &mut Saved) {
+        out.put_whole("keys", [self.next].iter().chain(&self.old).copied().collect());
+    }
+
+    /// Brings back what was saved, of at most `n_items` items.
+    ///
+    /// # Errors
+    /// Where something is missing or cannot be.
+    pub fn restore(n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+        let keys = saved.take_whole("keys")?;
+        match keys.split_first() {
+            Some((next, old)) if old.len() <= n_items => Ok(Self { old: old.to_vec(), next: *next }),
+            _ => Err(saved.error("keys", "are none, or of more items than there are")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn items_keep_their_keys_and_nobody_gets_them_again() {
+        let mut keys = Keys::default();
+        assert_eq!([0, 5, 9].map(|row| keys.of(row)), [0, 5, 9]);
+        // Ten rows, of which the even ones go; then two more come, and one goes.
+        keys.keep(&Renumbering::of_rows(10, |row| row % 2 == 1));
+        assert_eq!([0, 1, 4, 5, 6].map(|row| keys.of(row)), [1, 3, 9, 10, 11]);
+        keys.keep(&Renumbering::of_rows(7, |row| row != 1));
+        assert_eq!((0..8).map(|row| keys.of(row)).collect::<Vec<_>>(), [1, 5, 7, 9, 10, 11, 12, 13]);
+        let mut saved = Saved::default();
+        keys.save(&mut saved);
+        assert!(Keys::restore(5, &mut saved.clone()).is_err());
+        assert_eq!(Keys::restore(6, &mut saved), Ok(keys));
+    }
 
     #[test]
     fn keys_fall_evenly_and_apart_in_each_row() {

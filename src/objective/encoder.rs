@@ -14,15 +14,13 @@ use rayon::prelude::*;
 
 use super::model::Model;
 use super::recurrent::Recurrence;
-use crate::context::Batch;
+use crate::context::{Batch, NOBODY};
 use crate::kernel::Kernel;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::{add_scaled, dot, inverse_norm, prefetch};
 
 /// Below this the weights of a context do not count as a sum to divide by.
 const SMALLEST_WEIGHT_SUM: f32 = 1e-3;
-/// No user's row.
-pub const NOBODY: u32 = u32::MAX;
 
 /// Sequences of items, each newest first.
 #[derive(Debug, Default)]

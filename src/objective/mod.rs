@@ -51,6 +51,7 @@ use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::saved::{Saved, SavedError};
 use crate::table::adagrad::Parameters;
+use crate::table::renumbering::Renumbering;
 use encoder::Encoded;
 use model::Model;
 use term::{Asked, Found, Scene, Term, TermLoss};
@@ -205,6 +206,11 @@ impl Objectives {
     /// The same, to be filled in.
     pub fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         self.parts.iter_mut().flat_map(|part| part.numbers_mut()).collect()
+    }
+
+    /// Keeps the items that stay, in what objectives keep by item.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        self.parts.iter_mut().for_each(|part| part.keep_items(items));
     }
 
     /// Writes down what else they keep.

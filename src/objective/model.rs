@@ -8,6 +8,7 @@ use crate::kernel::rows::inverse_norm;
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::Vectors;
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::{Rows, stable_hash, start};
 
 /// Every learned number of the score; what only an objective needs is that objective's.
@@ -164,6 +165,27 @@ impl Model {
         }
     }
 
+    /// Keeps the rows of the items that stay.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        let Self { items: rows, features, contexts, biases, inverse_norms, .. } = self;
+        let tables = [Some(rows), contexts.as_mut(), biases.as_mut()];
+        tables.into_iter().flatten().for_each(|table| table.keep(items));
+        if let Some(features) = features {
+            features.keep_items(items);
+        }
+        items.keep(inverse_norms);
+    }
+
+    /// Keeps the rows of the users that stay.
+    pub fn keep_users(&mut self, users: &Renumbering) {
+        if let Some(table) = &mut self.users {
+            table.keep(users);
+        }
+        if self.unit.is_some() {
+            self.carried.keep(users);
+        }
+    }
+
     /// Whether the likeness is the cosine.
     pub fn is_cosine(&self) -> bool {
         self.likeness == Likeness::Cosine
@@ -172,6 +194,41 @@ impl Model {
     /// The items' vectors: their rows, or, where they have features, what was made of both at the last refresh.
     pub fn vectors(&self) -> &Rows {
         self.features.as_ref().map_or(&self.items.values, Features::vectors)
+    }
+
+    /// What a checkpoint holds of it, as it is; see [`crate::table::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        let Self { items, features, contexts, users, biases, carried, .. } = self;
+        Self {
+            items: items.freeze(),
+            features: features.as_mut().map(Features::freeze),
+            contexts: contexts.as_mut().map(TrainedRows::freeze),
+            users: users.as_mut().map(TrainedRows::freeze),
+            biases: biases.as_mut().map(TrainedRows::freeze),
+            carried: carried.freeze(),
+            position_weights: self.position_weights.clone(),
+            unit: self.unit.clone(),
+            transforms: self.transforms.clone(),
+            popularity: self.popularity.clone(),
+            temperature: self.temperature.clone(),
+            normaliser: self.normaliser.clone(),
+            repetition: self.repetition.clone(),
+            // Made anew where it is asked for.
+            inverse_norms: Vec::new(),
+            likeness: self.likeness,
+            seed: self.seed,
+            start_scale: self.start_scale,
+        }
+    }
+
+    /// As [`crate::table::chunks::Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        let Self { items, features, contexts, users, biases, carried, .. } = self;
+        items.thaw(budget)
+            && features.as_mut().is_none_or(|features| features.thaw(budget))
+            && [contexts, users, biases].into_iter().flatten().all(|table| table.thaw(budget))
+            && carried.thaw(budget)
     }
 
     fn refresh_item(&mut self, item: usize) {
@@ -212,11 +269,10 @@ impl Model {
     /// the rows.
     pub fn served(&self, item: usize, out: &mut [f32]) {
         let row = self.items.values.row(item);
-        let Some(features) = &self.features else {
-            let scale = self.inverse_norms[item];
-            return out.iter_mut().zip(row).for_each(|(out, number)| *out = number * scale);
-        };
-        features.compose(item, row, out);
+        match &self.features {
+            Some(features) => features.compose(item, row, out),
+            None => out.copy_from_slice(row),
+        }
         if self.is_cosine() {
             let scale = inverse_norm(out);
             out.iter_mut().for_each(|number| *number *= scale);

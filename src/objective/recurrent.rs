@@ -4,10 +4,10 @@
 //! trained through; what came before is in a state that each user carries, and moves on as items leave that window: as
 //! they were when they left it, by the weights of that moment.
 
-use super::encoder::{Encoded, NOBODY, Padded, Sequences};
+use super::encoder::{Encoded, Padded, Sequences};
 use super::gru::{Runs, Sequences as Inputs, advance};
 use super::model::Model;
-use crate::context::Batch;
+use crate::context::{Batch, NOBODY};
 use crate::kernel::Kernel;
 
 /// Buffers of the forward pass.

@@ -16,6 +16,7 @@ use crate::kernel::contrast::Gradients;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::saved::{Saved, SavedError};
 use crate::table::adagrad::Parameters;
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::stable_hash;
 
 /// One objective. A new one is one file: this trait, and a line in [`super::Objectives::new`].
@@ -35,6 +36,9 @@ pub(super) trait Term: std::fmt::Debug + Send + Sync {
     fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         Vec::new()
     }
+
+    /// Keeps the items that stay, in what it keeps by item.
+    fn keep_items(&mut self, _items: &Renumbering) {}
 
     /// Writes down what else it keeps.
     fn save(&self, _saved: &mut Saved) {}

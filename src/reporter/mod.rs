@@ -33,7 +33,7 @@ pub struct Reporter {
     status: SharedStatus,
     health: Health,
     bar: Option<ProgressBar>,
-    lag: Option<(Vec<Stream>, std::sync::Arc<HighWatermarks>)>,
+    lag: Option<std::sync::Arc<HighWatermarks>>,
     begin: Instant,
     read_at_begin: u64,
     bar_begin: u64,
@@ -83,8 +83,8 @@ impl Reporter {
     }
 
     /// Shows how far each stream is behind.
-    pub fn show_lag(&mut self, streams: Vec<Stream>, watermarks: std::sync::Arc<HighWatermarks>) {
-        self.lag = Some((streams, watermarks));
+    pub fn show_lag(&mut self, watermarks: std::sync::Arc<HighWatermarks>) {
+        self.lag = Some(watermarks);
     }
 
     /// Takes note of what happened.
@@ -189,7 +189,7 @@ impl Reporter {
             users: state.users.ids.len() as u64,
             evaluation: evaluation(&state.tally),
             checkpoint: self.checkpoint.clone(),
-            lag: self.lag.iter().flat_map(|(streams, marks)| lag(state, streams, marks)).collect(),
+            lag: self.lag.iter().flat_map(|marks| lag(state, marks)).collect(),
             newest_event: self.newest_event,
             history: Default::default(),
         }
@@ -258,12 +258,13 @@ fn line(status: &Status) -> String {
     )
 }
 
-fn lag(state: &State, streams: &[Stream], marks: &HighWatermarks) -> Vec<StreamLag> {
-    let of = |(stream, high): (&Stream, u64)| StreamLag {
-        stream: stream.label.clone(),
-        events: state.positions.next(&stream.name).map(|next| high.saturating_sub(next)),
+/// Of the streams that are this worker's; unknown for those that were.
+fn lag(state: &State, marks: &HighWatermarks) -> Vec<StreamLag> {
+    let of = |(stream, high): (Stream, Option<u64>)| StreamLag {
+        events: high.zip(state.positions.next(&stream.name)).map(|(high, next)| high.saturating_sub(next)),
+        stream: stream.label,
     };
-    streams.iter().zip(marks.iter()).map(of).collect()
+    marks.ours().into_iter().map(of).collect()
 }
 
 fn summary(last: &LastCheckpoint) -> CheckpointSummary {

@@ -45,8 +45,11 @@ pub struct ReportedEvents {
     read: u64,
     used: u64,
     ignored: u64,
+    deferred: u64,
     rejected: u64,
     rejected_by_reason: crate::event::Rejections,
+    /// Gone before they were read; not among those read.
+    lost: u64,
 }
 
 /// How long frequencies remember, and how many of the watched negatives were false.
@@ -81,7 +84,7 @@ pub struct ReportedEvaluation {
 impl Report {
     /// Of a worker in `state` that read `read` events in `seconds`.
     pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
-        let EventCounts { read: all, used, ignored, rejected } = state.events;
+        let EventCounts { read: all, used, ignored, deferred, rejected, lost } = state.events;
         let model = state.tally.model();
         let trained = state.last_loss != (0.0, 0.0);
         Self {
@@ -89,8 +92,10 @@ impl Report {
                 read: all,
                 used,
                 ignored,
+                deferred,
                 rejected: rejected.total(),
                 rejected_by_reason: rejected,
+                lost,
             },
             steps: state.steps,
             seconds,
@@ -126,8 +131,12 @@ impl Report {
         put(
             "events",
             format!(
-                "{} read, {} used, {} ignored, {} rejected",
-                events.read, events.used, events.ignored, events.rejected
+                "{} read, {} used, {} ignored, {} rejected{}",
+                events.read,
+                events.used,
+                events.ignored,
+                events.rejected,
+                if events.lost > 0 { format!("; {} lost before they were read", events.lost) } else { String::new() }
             ),
         );
         put("model", format!("{items} items, {users} users, {steps} steps"));

@@ -1,24 +1,31 @@
-//! Kafka: every partition of one topic, read by one consumer.
+//! Kafka: the partitions of one topic, all of them or a group's share.
 //!
 //! | question | answer |
 //! | --- | --- |
-//! | where does a partition begin | at its position; where the topic was never read, at `kafka.start`; where other partitions of the topic were read before, it is a new one and begins at its oldest record |
-//! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump |
+//! | who reads a partition | the workers of `kafka.group` share them, each partition is one worker's ([`member`]); with `kafka.assignment = "all"` this one reads every one |
+//! | where does a partition begin | at its position in the state; at the group's where another worker read it last ([`claims`]); where the topic was never read, at `kafka.start`; a new partition of a known topic begins at its oldest record |
+//! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.expired` allows it, and then counted |
+//! | a topic that was created anew | the record before the position was produced at another time: [`SourceError::PositionLost`] |
 //! | brokers away | waited for, and logged every few seconds |
 //! | records that arrive damaged | the end: librdkafka would skip them |
 //! | gaps in the offsets (transactions, compaction) | are no records; [`Until::End`] does not wait for them |
 //! | a record at an offset that was passed already | dropped and logged, never delivered twice |
+//! | partitions are added | they are read, from their oldest record, within a minute |
+//! | the trainer has no room | the client is kept in touch with the group meanwhile; what was fetched is bounded |
 //!
-//! Partitions are assigned by hand: no rebalance can take one away. Offsets are committed to `kafka.group` after the
-//! state that holds them is durable, for lag monitors only, and are never read back. What it deliberately does not do:
-//! look at the timestamps of messages, or take up partitions that are added while it runs (it says so, and reads them
-//! from their beginning after the next start).
+//! Offsets are committed after the state that holds them is durable. A worker's own positions are never read back from
+//! them; in a group they tell where others stopped. What it deliberately does not do: look at the timestamps of messages
+//! as times of events.
 
+mod claims;
+mod connection;
+mod member;
 mod opening;
+mod partitions;
+mod rebalances;
 mod watermarks;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -27,13 +34,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{EventSource, SourceError, Status};
+use super::{EventSource, Notice, SourceError, Status};
 use crate::config::KafkaConfig;
 use crate::decode::Decoder;
-use crate::event::Record;
-use crate::kafka::{ClientError, Reminder, Reports, words};
+use crate::event::{Reason, Record, Rejection};
+use crate::kafka::{ClientError, Reminder, words};
 use crate::position::{Positions, Stream};
-use opening::{Marks, Opening};
+pub use connection::{Connection, Known};
+use member::Member;
+use opening::Marks;
+use partitions::Partitions;
+use rebalances::Context;
 pub use watermarks::HighWatermarks;
 use watermarks::Watcher;
 
@@ -45,17 +56,21 @@ const BLOCK_BYTES: usize = 8 << 20;
 const BLOCK_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait at the end, for the last commit and for taking leave of the brokers.
 const CLOSING: Duration = Duration::from_secs(3);
-/// Longest wait for a broker's answer about a position that was lost.
+/// Longest wait for a broker's answer.
 const ASKING: Duration = Duration::from_secs(5);
 
-type Client = BaseConsumer<Reports>;
+/// librdkafka's default of `max.poll.interval.ms`.
+const MAX_POLL_INTERVAL_MS: u64 = 300_000;
+
+type Client = BaseConsumer<Context>;
 
 /// How far a topic is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// For ever: there is always more to come.
     Stopped,
-    /// Up to the ends that the partitions had when the source was opened; nothing beyond is delivered.
+    /// Up to the ends that the partitions had when the source was opened; nothing beyond is delivered. In a group: until
+    /// this worker's share is read, or all is, by others.
     End,
 }
 
@@ -64,80 +79,29 @@ pub struct KafkaSource {
     /// Present until the source is dropped.
     consumer: Option<Arc<Client>>,
     brokers: String,
-    topic: String,
+    config: KafkaConfig,
+    until: Until,
     decoder: Decoder,
-    /// By the number of the partition; the index is [`Record::stream`].
-    partitions: Vec<Partition>,
+    partitions: Partitions,
+    /// Present in a group.
+    member: Option<Member>,
     starts: Positions,
+    /// What came while there was no room for it.
+    pending: Vec<Record>,
+    notices: std::collections::VecDeque<Notice>,
     watermarks: Arc<HighWatermarks>,
     watcher: Watcher,
     committed: Option<TopicPartitionList>,
     trouble: Option<Reminder>,
     backward: Reminder,
-}
-
-/// What is known of a partition.
-#[derive(Debug)]
-struct Partition {
-    id: i32,
-    stream: Stream,
-    /// The offset after the last record that was delivered.
-    next: u64,
-    /// The first offset that is not delivered any more.
-    end: Option<u64>,
-    done: bool,
+    /// When the client was last called.
+    called: Instant,
+    /// How long it may stay uncalled.
+    patience: Duration,
 }
 
 impl KafkaSource {
-    /// Opens the topic of `config` at `positions` (which may hold other streams too). Waits for brokers that are away
-    /// until `stop` is set.
-    ///
-    /// # Errors
-    /// A topic that does not exist, a position that is lost, a property that is refused, or brokers that refuse us.
-    pub fn open(
-        config: &KafkaConfig,
-        brokers: &str,
-        decoder: Decoder,
-        positions: &Positions,
-        until: Until,
-        stop: &AtomicBool,
-    ) -> Result<Self, SourceError> {
-        let client = crate::kafka::consumer_properties(config, brokers)
-            .and_then(|client| crate::kafka::create(brokers, client.create_with_context(Reports::default())))
-            .map_err(|error| source_error(brokers, error))?;
-        let consumer: Arc<Client> = Arc::new(client);
-        let mut opening = Opening::new(&consumer, brokers, &config.topic, stop);
-        let marks = opening.watermarks()?;
-        let starts = opening::starts(&config.topic, config.start, positions, &marks)?;
-        let partitions: Vec<Partition> =
-            marks.iter().zip(&starts).map(|(marks, start)| partition(&config.topic, *marks, *start, until)).collect();
-        assign(&consumer, &config.topic, &partitions).map_err(|error| kafka(brokers, "no assignment", &error))?;
-        let mut started = Positions::default();
-        for partition in &partitions {
-            started.advance(&partition.stream.name, partition.next);
-            tracing::info!(partition = partition.stream.label, offset = partition.next, end = partition.end, "reading");
-        }
-        let ids = partitions.iter().map(|partition| partition.id).collect();
-        let watermarks = Arc::new(HighWatermarks::new(marks.iter().map(|marks| marks.high)));
-        let watcher = Watcher::start(Arc::clone(&consumer), config.topic.clone(), ids, Arc::clone(&watermarks));
-        Ok(Self {
-            consumer: Some(consumer),
-            brokers: brokers.to_owned(),
-            topic: config.topic.clone(),
-            decoder,
-            partitions,
-            starts: started,
-            watermarks,
-            watcher,
-            committed: None,
-            trouble: None,
-            backward: Reminder::default(),
-        })
-    }
-
-    /// Where each partition begins. To be taken over into the positions of the very first checkpoint: a partition of
-    /// which nothing was read before it would be taken for a new one afterwards, and `kafka.start = "latest"` be
-    /// forgotten.
+    /// Where each partition begins that was assigned so far.
     pub fn starts(&self) -> &Positions {
         &self.starts
     }
@@ -147,36 +111,54 @@ impl KafkaSource {
         Arc::clone(&self.watermarks)
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, block: &mut Vec<Record>) {
-        let Some(index) = self.index(message.partition()) else { return };
+    fn take(&mut self, message: &BorrowedMessage<'_>, block: &mut Vec<Record>) -> Result<(), SourceError> {
+        let Some(index) = self.partitions.index(message.partition()) else { return Ok(()) };
         let partition = &mut self.partitions[index];
+        if !partition.is_read() {
+            return Ok(());
+        }
         // Offsets of records are never negative.
         let offset = u64::try_from(message.offset()).unwrap_or_default();
+        let stamp = message.timestamp().to_millis();
+        if let Some(expected) = partition.verify.take()
+            && offset + 1 == partition.next
+        {
+            if stamp != Some(expected) {
+                return Err(opening::recreated(&partition.stream.label, offset));
+            }
+            return Ok(());
+        }
         if partition.end.is_some_and(|end| offset >= end) {
             self.finish(index);
-            return;
+            return Ok(());
         }
         if offset < partition.next {
             if self.backward.due() {
                 let (partition, expected) = (&partition.stream.label, partition.next);
                 tracing::error!(partition, offset, expected, "kafka went backwards; the record is dropped");
             }
-            return;
+            return Ok(());
         }
         partition.next = offset + 1;
         self.watermarks.raise(index, offset + 1);
-        let outcome = self.decoder.decode(message.key(), message.payload());
-        block.push(Record { stream: index as u32, offset, outcome });
-        if partition.end.is_some_and(|end| offset + 1 >= end) {
+        let outcome = match message.payload() {
+            Some(payload) => self.decoder.decode(message.key(), Some(payload)),
+            // A deletion marker of a compacted topic: nothing happened, and nothing is wrong.
+            None => Err(Rejection {
+                reason: Reason::NullValue,
+                detail: "the record has no value".to_owned(),
+                key: message.key().map(<[u8]>::to_vec),
+                payload: Vec::new(),
+            }),
+        };
+        block.push(Record { stream: index as u32, offset, stamp, outcome });
+        if self.partitions[index].end.is_some_and(|end| offset + 1 >= end) {
             self.finish(index);
         }
         if self.trouble.take().is_some() {
             tracing::info!("kafka answers again");
         }
-    }
-
-    fn index(&self, id: i32) -> Option<usize> {
-        self.partitions.binary_search_by_key(&id, |partition| partition.id).ok()
+        Ok(())
     }
 
     /// Marks a partition as read to its declared end.
@@ -186,55 +168,95 @@ impl KafkaSource {
             return;
         }
         let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition.id);
+        list.add_partition(&self.config.topic, partition.id);
         if let Some(consumer) = &self.consumer {
             // Only spares the network: what still comes is not delivered.
             let _ = consumer.pause(&list);
         }
     }
 
-    fn all_done(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.done)
-    }
-
     /// What an error of the consumer means: nothing, something to wait for, or the end.
     fn weigh(&mut self, consumer: &Client, error: &KafkaError) -> Result<(), SourceError> {
         if let KafkaError::PartitionEOF(id) = error {
-            if let Some(index) = self.index(*id) {
+            if let Some(index) = self.partitions.index(*id) {
                 self.finish(index);
             }
             return Ok(());
         }
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let said = consumer.context().words_for(code).unwrap_or_else(|| words(error));
+        let said = consumer.context().reports.words_for(code).unwrap_or_else(|| words(error));
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        if code == RDKafkaErrorCode::FencedInstanceId || (fatal && consumer.context().reports.is_fenced()) {
+            return Err(SourceError::SameName { member: self.config.member.clone() });
+        }
         match if fatal { Verdict::Final } else { verdict(code) } {
-            Verdict::OutOfRange => Err(self.position_lost(consumer, &said)),
+            Verdict::OutOfRange => self.out_of_range(consumer, &said),
             Verdict::Final => Err(SourceError::Kafka {
                 brokers: self.brokers.clone(),
-                cause: format!("topic '{}': {said}", self.topic),
+                cause: format!("topic '{}': {said}", self.config.topic),
             }),
             Verdict::Transient => {
-                crate::telemetry::metrics::record_source_error();
-                if self.trouble.get_or_insert_default().due() {
-                    tracing::warn!(brokers = self.brokers, cause = said, "kafka is in trouble; waiting");
-                }
+                self.in_trouble(&said);
                 Ok(())
             }
         }
     }
 
-    /// Finds out which position was lost; Kafka's error does not tell.
-    fn position_lost(&self, consumer: &Client, said: &str) -> SourceError {
-        for partition in &self.partitions {
-            let Ok((low, high)) = consumer.fetch_watermarks(&self.topic, partition.id, ASKING) else { continue };
-            let marks = Marks::new(partition.id, low, high);
-            if !partition.done && !marks.hold(partition.next) {
-                return opening::lost(&partition.stream.label, partition.next, marks);
-            }
+    fn in_trouble(&mut self, said: &str) {
+        crate::telemetry::metrics::record_source_error();
+        if self.trouble.get_or_insert_default().due() {
+            tracing::warn!(brokers = self.brokers, cause = said, "kafka is in trouble; waiting");
         }
-        let cause = format!("topic '{}': a position is not there any more: {said}", self.topic);
-        SourceError::Kafka { brokers: self.brokers.clone(), cause }
+    }
+
+    /// Finds out which position was lost, since Kafka's error does not tell, and goes on behind it where that is allowed.
+    fn out_of_range(&mut self, consumer: &Client, said: &str) -> Result<(), SourceError> {
+        for index in 0..self.partitions.len() {
+            let partition = &self.partitions[index];
+            if !partition.is_read() || partition.done {
+                continue;
+            }
+            let Ok((low, high)) = consumer.fetch_watermarks(&self.config.topic, partition.id, ASKING) else { continue };
+            let marks = Marks::new(partition.id, low, high);
+            let entry = opening::entry(&partition.stream.label, partition.next, marks, self.config.expired)?;
+            let Some(lost) = entry.lost else { continue };
+            let offset = Offset::Offset(i64::try_from(entry.offset).unwrap_or(i64::MAX));
+            if let Err(error) = consumer.seek(&self.config.topic, partition.id, offset, ASKING) {
+                self.in_trouble(&words(&error));
+                return Ok(());
+            }
+            self.pass_over(index, lost);
+            return Ok(());
+        }
+        let cause = format!("topic '{}': a position is not there any more: {said}", self.config.topic);
+        Err(SourceError::Kafka { brokers: self.brokers.clone(), cause })
+    }
+
+    /// Goes on behind records that are gone.
+    fn pass_over(&mut self, index: usize, lost: std::ops::Range<u64>) {
+        let partition = &mut self.partitions[index];
+        tracing::error!(
+            partition = partition.stream.label,
+            from = lost.start,
+            until = lost.end,
+            "records were deleted before they were read; they are counted as lost"
+        );
+        partition.next = lost.end;
+        partition.verify = None;
+        self.notices.push_back(Notice::Lost { stream: index as u32, offsets: lost });
+    }
+
+    /// One call of the client. What came is appended to `block`.
+    fn serve(&mut self, consumer: &Client, wait: Duration, block: &mut Vec<Record>) -> Result<usize, SourceError> {
+        self.called = Instant::now();
+        match consumer.poll(wait) {
+            Some(Ok(message)) => {
+                let bytes = message.payload_len() + message.key_len();
+                self.take(&message, block).map(|()| bytes)
+            }
+            Some(Err(error)) => self.weigh(consumer, &error).map(|()| 0),
+            None => Ok(0),
+        }
     }
 }
 
@@ -245,28 +267,30 @@ impl EventSource for KafkaSource {
 
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
         let Some(consumer) = self.consumer.clone() else { return Ok(Status::End) };
+        if self.pending.is_empty() {
+            self.carry_out(&consumer)?;
+            if let Some(notice) = self.notices.pop_front() {
+                return Ok(Status::Notice(notice));
+            }
+        }
         let deadline = Instant::now() + BLOCK_WAIT;
         let (first, mut bytes) = (block.len(), 0);
-        while !self.all_done() && block.len() - first < BLOCK_RECORDS && bytes < BLOCK_BYTES {
+        block.append(&mut self.pending);
+        while !self.is_over(&consumer) && block.len() - first < BLOCK_RECORDS && bytes < BLOCK_BYTES {
             // Waits for the first record only: those that are there already must not grow old.
-            let wait =
-                if block.len() > first { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
-            match consumer.poll(wait) {
-                Some(Ok(message)) => {
-                    bytes += message.payload_len() + message.key_len();
-                    self.take(&message, block);
-                }
-                Some(Err(error)) => self.weigh(&consumer, &error)?,
-                None if block.len() > first || Instant::now() >= deadline => break,
-                None => {}
-            }
-            if Instant::now() >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = if block.len() > first { Duration::ZERO } else { left };
+            let before = block.len();
+            bytes += self.serve(&consumer, wait, block)?;
+            let none = block.len() == before;
+            if consumer.context().waits() || !self.notices.is_empty() || left.is_zero() || (none && wait.is_zero()) {
                 break;
             }
         }
         match () {
-            () if self.all_done() => Ok(Status::End),
             () if block.len() > first => Ok(Status::More),
+            () if consumer.context().waits() || !self.notices.is_empty() => Ok(Status::More),
+            () if self.is_over(&consumer) => Ok(Status::End),
             () => Ok(Status::Idle),
         }
     }
@@ -274,25 +298,54 @@ impl EventSource for KafkaSource {
     fn acknowledge(&mut self, durable: &Positions) {
         let Some(consumer) = &self.consumer else { return };
         let mut offsets = TopicPartitionList::new();
-        for partition in &self.partitions {
+        for partition in self.partitions.iter().filter(|partition| partition.is_read()) {
             let Some(next) = durable.next(&partition.stream.name) else { continue };
-            let offset = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
-            if let Err(error) = offsets.add_partition_offset(&self.topic, partition.id, offset) {
-                tracing::warn!(
-                    partition = partition.stream.label,
-                    cause = words(&error),
-                    "an offset cannot be committed"
-                );
-            }
+            partitions::add(&mut offsets, &self.config.topic, partition.id, next, partition.metadata());
         }
         if offsets.count() == 0 || self.committed.as_ref() == Some(&offsets) {
             return;
         }
         match consumer.commit(&offsets, CommitMode::Async) {
-            Ok(()) => consumer.context().commit_begins(),
+            Ok(()) => consumer.context().reports.commit_begins(),
             Err(error) => tracing::warn!(cause = words(&error), "offsets were not committed to the group"),
         }
         self.committed = Some(offsets);
+    }
+
+    fn committed(&self) -> Option<Positions> {
+        let (consumer, _) = self.consumer.as_ref().zip(self.member.as_ref())?;
+        let mut positions = Positions::default();
+        for (id, offset) in consumer.context().committed() {
+            positions.advance(&opening::stream_name(&self.config.topic, id), offset);
+        }
+        Some(positions)
+    }
+
+    fn release(&mut self, streams: &[u32], durable: Option<&Positions>) -> Result<(), SourceError> {
+        self.let_go(streams, durable)
+    }
+
+    fn wait(&mut self) {
+        let Some(consumer) = self.consumer.clone().filter(|_| self.called.elapsed() > self.patience) else { return };
+        // Paused partitions bring nothing, and yet the group hears of us.
+        let list = self.partitions.list(&self.config.topic, partitions::Partition::is_read);
+        if list.count() > 0
+            && let Err(error) = consumer.pause(&list)
+        {
+            tracing::debug!(%error, "partitions were not paused");
+        }
+        let mut came = std::mem::take(&mut self.pending);
+        // An error comes again, or is found by the next poll.
+        if let Err(error) = self.serve(&consumer, Duration::ZERO, &mut came) {
+            tracing::debug!(%error, "trouble while waiting for the trainer");
+        }
+        self.pending = came;
+        let list = self.partitions.list(&self.config.topic, |partition| partition.is_read() && !partition.done);
+        if list.count() > 0
+            && let Err(error) = consumer.resume(&list)
+        {
+            tracing::debug!(%error, "partitions were not resumed");
+        }
     }
 }
 
@@ -301,11 +354,12 @@ impl Drop for KafkaSource {
     /// the process from ending.
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
-        let committed = self.committed.take();
+        let last = self.last_commit(&consumer);
         let watcher = self.watcher.stop();
+        consumer.context().close();
         let (done, closed) = bounded::<()>(1);
         let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
-            if let Some(offsets) = committed.filter(|_| consumer.context().commits_in_flight() > 0)
+            if let Some(offsets) = last
                 && let Err(error) = consumer.commit(&offsets, CommitMode::Sync)
             {
                 tracing::warn!(cause = words(&error), "the last offsets were not committed to the group");
@@ -318,6 +372,12 @@ impl Drop for KafkaSource {
             tracing::warn!(brokers = self.brokers, "the brokers do not answer; left without a last commit");
         }
     }
+}
+
+/// A third of the time after which the group gives up a member that does not call its client.
+fn patience(config: &KafkaConfig) -> Duration {
+    let interval = config.properties.get("max.poll.interval.ms").and_then(|interval| interval.parse().ok());
+    Duration::from_millis(interval.unwrap_or(MAX_POLL_INTERVAL_MS) / 3)
 }
 
 /// What to do about an error of the consumer.
@@ -348,26 +408,6 @@ fn verdict(code: RDKafkaErrorCode) -> Verdict {
         | Code::MessageSizeTooLarge => Verdict::Final,
         _ => Verdict::Transient,
     }
-}
-
-fn partition(topic: &str, marks: Marks, start: u64, until: Until) -> Partition {
-    let end = (until == Until::End).then_some(marks.high);
-    Partition {
-        id: marks.id,
-        stream: Stream { name: opening::stream_name(topic, marks.id), label: format!("{topic}/{}", marks.id) },
-        next: start,
-        end,
-        done: end.is_some_and(|end| start >= end),
-    }
-}
-
-fn assign(consumer: &Client, topic: &str, partitions: &[Partition]) -> Result<(), KafkaError> {
-    let mut assignment = TopicPartitionList::new();
-    for partition in partitions.iter().filter(|partition| !partition.done) {
-        let offset = Offset::Offset(i64::try_from(partition.next).unwrap_or(i64::MAX));
-        assignment.add_partition_offset(topic, partition.id, offset)?;
-    }
-    if assignment.count() == 0 { Ok(()) } else { consumer.assign(&assignment) }
 }
 
 fn kafka(brokers: &str, doing: &str, error: &KafkaError) -> SourceError {

@@ -10,36 +10,64 @@
 //! | patience | what may pass by itself (a broker that is away) is waited for and logged; an error is final |
 //! | nothing skipped | a record that cannot be decoded arrives too, as a rejection |
 
+mod feed;
 pub mod kafka;
 pub mod parquet;
 
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::event::Record;
-use crate::position::{Positions, Stream};
-
-/// How many blocks may wait for the trainer.
-const BLOCKS_IN_FLIGHT: usize = 4;
+use crate::position::{Hold, Positions, Stream};
+pub use feed::{Feed, Message, spawn};
 
 /// What a call of [`EventSource::poll`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// There may be more at once.
     More,
     /// Nothing at the moment; the call waited a while already.
     Idle,
+    /// Something that is no record, and comes behind all that was delivered before it.
+    Notice(Notice),
     /// The declared end: nothing will come any more.
     End,
 }
 
+/// What a source has to say besides records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Streams that are this worker's to read from now on.
+    Gained(Vec<Gained>),
+    /// Streams that another worker will read: what was delivered of them has to become durable, and the source to be
+    /// told so by [`EventSource::release`], before it lets go of them.
+    Losing(Vec<u32>),
+    /// Records that are gone, and that the configuration allows to be passed over.
+    Lost {
+        /// Index of the stream.
+        stream: u32,
+        /// Their offsets.
+        offsets: Range<u64>,
+    },
+}
+
+/// A stream that is this worker's to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gained {
+    /// Its index: the place in [`EventSource::streams`] of this stream, or the next one behind the last.
+    pub index: u32,
+    /// What it is.
+    pub stream: Stream,
+    /// The first offset that will be delivered.
+    pub next: u64,
+    /// How it is held.
+    pub hold: Hold,
+}
+
 /// A place where records come from. Opened at given [`Positions`]; see the module for what it promises.
 pub trait EventSource: Send {
-    /// The streams of this source; [`Record::stream`] is an index into this list, which never changes.
+    /// The streams that are known; [`Record::stream`] is an index into this list, which only grows, by
+    /// [`Notice::Gained`].
     fn streams(&self) -> Vec<Stream>;
 
     /// Appends records to `block` (some thousands at most), waiting for them no longer than a fraction of a second.
@@ -48,8 +76,25 @@ pub trait EventSource: Send {
     /// Only what waiting cannot mend. The records appended before the error are valid.
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError>;
 
-    /// Tells what is durable now. Advisory, for lag monitors: recovery never reads it back.
+    /// Tells what is durable now: for lag monitors, and for whoever else reads in the same group.
     fn acknowledge(&mut self, _durable: &Positions) {}
+
+    /// What the group that the source reads in is known to have noted of it; `None` where there is no group: then no older
+    /// state will ever be asked for.
+    fn committed(&self) -> Option<Positions> {
+        None
+    }
+
+    /// Answers [`Notice::Losing`]: what is durable of the streams; `None` where the worker is ending.
+    ///
+    /// # Errors
+    /// Where the streams were another's already.
+    fn release(&mut self, _streams: &[u32], _durable: Option<&Positions>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Called now and then while the trainer has no room for more: stays in touch with whoever expects it.
+    fn wait(&mut self) {}
 }
 
 /// What can be wrong with a source for good.
@@ -93,6 +138,17 @@ pub enum SourceError {
         /// What the operator can do.
         advice: String,
     },
+    /// Another record stands where one was read before.
+    #[error(
+        "the record at offset {offset} of {stream} is not the one that was read there: the topic was created anew; begin anew \
+         too, with an empty checkpoint.dir"
+    )]
+    Recreated {
+        /// The stream's label.
+        stream: String,
+        /// The offset.
+        offset: u64,
+    },
     /// Kafka said no, and waiting will not help.
     #[error("kafka ({brokers}): {cause}")]
     Kafka {
@@ -100,6 +156,25 @@ pub enum SourceError {
         brokers: String,
         /// Kafka's own words, with the topic.
         cause: String,
+    },
+    /// Another worker of the group reads what was this one's.
+    #[error(
+        "fenced: {stream} is read by another worker of the group from offset {from} on, and this one had read up to {position} \
+         without making it durable; start it again: it goes on from the checkpoint before"
+    )]
+    Fenced {
+        /// The stream's label.
+        stream: String,
+        /// Where the other began.
+        from: u64,
+        /// Where this one stands.
+        position: u64,
+    },
+    /// The group has another worker of the same name.
+    #[error("fenced: another worker of the group calls itself '{member}' (kafka.member); each needs a name of its own")]
+    SameName {
+        /// The name.
+        member: String,
     },
     /// Told to stop before there was anything to read.
     #[error("stopped while waiting for the brokers ({brokers})")]
@@ -110,104 +185,4 @@ pub enum SourceError {
     /// The source's thread died.
     #[error("the source's thread panicked")]
     Panicked,
-}
-
-/// What the source's thread sends to the trainer.
-#[derive(Debug)]
-pub enum Message {
-    /// Records, in order.
-    Block(Vec<Record>),
-    /// Nothing to do at the moment; sent so that the trainer can look after its other duties.
-    Idle,
-    /// The declared end.
-    End,
-    /// The source failed for good.
-    Failed(SourceError),
-}
-
-/// The trainer's end of a running source.
-#[derive(Debug)]
-pub struct Feed {
-    /// The streams that records refer to.
-    pub streams: Vec<Stream>,
-    /// Blocks of records, in order.
-    pub messages: Receiver<Message>,
-    durable: Option<Sender<Positions>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Feed {
-    /// Tells the source what is durable now.
-    pub fn acknowledge(&self, durable: Positions) {
-        if let Some(sender) = &self.durable {
-            // A source that has failed has no use for it.
-            let _ = sender.send(durable);
-        }
-    }
-
-    /// Stops the source and waits until its thread has passed on what was acknowledged.
-    pub fn close(mut self) {
-        self.shut();
-    }
-
-    fn shut(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // The thread may be waiting for room in the channel: take what it still has.
-        while self.messages.recv().is_ok() {}
-        self.durable = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        if self.thread.is_some() {
-            self.shut();
-        }
-    }
-}
-
-/// Starts `source` on its own thread.
-pub fn spawn(mut source: Box<dyn EventSource>) -> Feed {
-    let streams = source.streams();
-    let (to_trainer, messages) = bounded(BLOCKS_IN_FLIGHT);
-    let (durable, acknowledged) = unbounded::<Positions>();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let thread = std::thread::Builder::new()
-        .name("source".to_owned())
-        .spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Some(newest) = acknowledged.try_iter().last() {
-                    source.acknowledge(&newest);
-                }
-                let mut block = Vec::new();
-                let polled = source.poll(&mut block);
-                let idle = block.is_empty();
-                if !idle && to_trainer.send(Message::Block(block)).is_err() {
-                    break;
-                }
-                let message = match polled {
-                    Ok(Status::More) => continue,
-                    Ok(Status::Idle) if !idle => continue,
-                    Ok(Status::Idle) => Message::Idle,
-                    Ok(Status::End) => Message::End,
-                    Err(error) => Message::Failed(error),
-                };
-                let last = !matches!(message, Message::Idle);
-                if to_trainer.send(message).is_err() || last {
-                    break;
-                }
-            }
-            // After the end the trainer writes its last checkpoint: wait for it, so that it is passed on.
-            drop(to_trainer);
-            while let Ok(newest) = acknowledged.recv() {
-                source.acknowledge(&newest);
-            }
-        })
-        .expect("the operating system starts a thread");
-    Feed { streams, messages, durable: Some(durable), stop, thread: Some(thread) }
 }

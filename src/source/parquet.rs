@@ -202,6 +202,7 @@ impl EventSource for ParquetLogs {
             block.extend((0..batch.num_rows()).map(|row| Record {
                 stream,
                 offset: log.next + row as u64,
+                stamp: None,
                 outcome: rows.get(row),
             }));
             log.next += batch.num_rows() as u64;

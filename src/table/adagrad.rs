@@ -2,9 +2,9 @@
 //!
 //! Only what has a gradient moves, so a step touches only the rows of its batch.
 
-use super::rows::Rows;
+use super::renumbering::Renumbering;
+use super::rows::{RowChunk, Rows};
 use crate::kernel::Kernel;
-use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::{adagrad, rowwise_adagrad};
 
 /// Where the sums begin: small, so that a first gradient moves a number by about the learning rate.
@@ -45,9 +45,26 @@ impl TrainedRows {
         self.sums.push(|row| row.fill(START));
     }
 
+    /// Keeps the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        self.values.keep(rows);
+        self.sums.keep(rows);
+    }
+
     /// Moves row `row` against `gradient`; gives 1/norm of the moved row, NaN where it is not finite.
     pub fn step(&mut self, kernel: Kernel, row: usize, gradient: &[f32], rate: f32) -> f32 {
         step(kernel, self.optimizer, self.values.row_mut(row), self.sums.row_mut(row), gradient, rate)
+    }
+
+    /// The rows as they are, whatever becomes of these: [`super::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        Self { values: self.values.freeze(), sums: self.sums.freeze(), optimizer: self.optimizer }
+    }
+
+    /// As [`super::chunks::Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.values.thaw(budget) && self.sums.thaw(budget)
     }
 
     /// All rows, to be shared out among threads.
@@ -61,8 +78,8 @@ impl TrainedRows {
 /// Neighbouring rows: whole chunks of [`super::rows::CHUNK`].
 #[derive(Debug)]
 pub struct Share<'a> {
-    values: &'a mut [Aligned<f32>],
-    sums: &'a mut [Aligned<f32>],
+    values: &'a mut [RowChunk],
+    sums: &'a mut [RowChunk],
     dim: usize,
     sums_dim: usize,
     optimizer: Optimizer,
@@ -81,13 +98,13 @@ impl Share<'_> {
 
     /// Row `row` of chunk `chunk`, both counted from the first here.
     pub fn row(&self, chunk: usize, row: usize) -> &[f32] {
-        &self.values[chunk][row * self.dim..][..self.dim]
+        self.values[chunk].row(row, self.dim)
     }
 
     /// As [`TrainedRows::step`], of row `row` of chunk `chunk`.
     pub fn step(&mut self, kernel: Kernel, (chunk, row): (usize, usize), gradient: &[f32], rate: f32) -> f32 {
-        let values = &mut self.values[chunk][row * self.dim..][..self.dim];
-        let sums = &mut self.sums[chunk][row * self.sums_dim..][..self.sums_dim];
+        let values = self.values[chunk].row_mut(row, self.dim);
+        let sums = self.sums[chunk].row_mut(row, self.sums_dim);
         step(kernel, self.optimizer, values, sums, gradient, rate)
     }
 }

@@ -2,14 +2,16 @@
 
 use std::hash::BuildHasher;
 
+use compact_str::CompactString;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// A growing set of names, numbered from 0. The names lie one behind the other, so that a million of them cost their
-/// bytes, an end each, and a slot in the index.
+use super::records::Records;
+use super::renumbering::Renumbering;
+
+/// A growing set of names, numbered from 0. One of up to 24 bytes, like most identifiers, lies in the table itself.
 #[derive(Debug, Default)]
 pub struct Ids {
-    bytes: Vec<u8>,
-    ends: Vec<u64>,
+    names: Records<CompactString>,
     index: HashTable<u32>,
     // Seeded anew in each process: nothing ever walks the index, so its order reaches no result, and nobody outside
     // can choose ids that collide.
@@ -19,12 +21,12 @@ pub struct Ids {
 impl Ids {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.names.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.names.is_empty()
     }
 
     /// The name of row `row`.
@@ -32,13 +34,13 @@ impl Ids {
     /// # Panics
     /// If there is no such row.
     pub fn name(&self, row: u32) -> &str {
-        std::str::from_utf8(self.slice(row as usize)).expect("names came in as text")
+        self.names.get(row as usize)
     }
 
     /// The row of `name`.
     pub fn get(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        self.index.find(hash, |&row| self.slice(row as usize) == name.as_bytes()).copied()
+        self.index.find(hash, |&row| self.name(row) == name).copied()
     }
 
     /// The row of `name`, a new one where it had none.
@@ -49,33 +51,45 @@ impl Ids {
         if let Some(row) = self.get(name) {
             return row;
         }
-        let row = u32::try_from(self.ends.len()).expect("fewer than 2^32 ids");
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.ends.push(self.bytes.len() as u64);
-        let Self { bytes, ends, index, hasher } = self;
-        let hash_of = |row: u32| hasher.hash_one(std::str::from_utf8(slice(bytes, ends, row as usize)).expect("text"));
+        let row = u32::try_from(self.len()).expect("fewer than 2^32 ids");
+        self.names.push(CompactString::new(name));
+        let Self { names, index, hasher } = self;
+        let hash_of = |row: u32| hasher.hash_one(names.get(row as usize).as_str());
         index.insert_unique(hash_of(row), row, |&row| hash_of(row));
         row
     }
 
+    /// Keeps the names of the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        self.index.retain(|row| {
+            let new = rows.get(*row);
+            *row = new.unwrap_or(*row);
+            new.is_some()
+        });
+        self.names.keep(rows);
+    }
+
     /// The names in the order of their rows.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len() as u32).map(|row| self.name(row))
+        self.names.iter().map(CompactString::as_str)
     }
 
-    fn slice(&self, row: usize) -> &[u8] {
-        slice(&self.bytes, &self.ends, row)
+    /// The names as they are, whatever becomes of these: [`super::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Records<CompactString> {
+        self.names.freeze()
     }
-}
 
-fn slice<'a>(bytes: &'a [u8], ends: &[u64], row: usize) -> &'a [u8] {
-    let begin = if row == 0 { 0 } else { ends[row - 1] as usize };
-    &bytes[begin..ends[row] as usize]
+    /// As [`super::chunks::Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.names.thaw(budget)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_follow_first_appearance() {
@@ -84,6 +98,32 @@ mod tests {
         assert_eq!(rows, [0, 1, 0, 2, 3, 1]);
         assert_eq!(ids.iter().collect::<Vec<_>>(), ["b", "a", "", "\u{1F600}"]);
         assert_eq!((ids.get("a"), ids.get("c")), (Some(1), None));
+    }
+
+    proptest! {
+        #[test]
+        fn names_that_stay_are_found_and_others_are_new(
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec("[a-e]{0,4}", 0..60), proptest::collection::vec(any::<bool>(), 600)), 0..8),
+        ) {
+            let (mut ids, mut truth) = (Ids::default(), Vec::<String>::new());
+            for (names, stays) in rounds {
+                for name in names {
+                    let row = truth.iter().position(|other| *other == name).unwrap_or_else(|| {
+                        truth.push(name.clone());
+                        truth.len() - 1
+                    });
+                    prop_assert_eq!(ids.intern(&name), row as u32);
+                }
+                let renumbering = Renumbering::of_rows(truth.len(), |row| stays[row as usize]);
+                ids.keep(&renumbering);
+                let gone: Vec<String> = (0..truth.len()).filter(|row| !stays[*row]).map(|row| truth[row].clone()).collect();
+                renumbering.keep(&mut truth);
+                prop_assert!(ids.iter().eq(truth.iter().map(String::as_str)));
+                prop_assert!(gone.iter().all(|name| ids.get(name).is_none()));
+                prop_assert!((0..).zip(&truth).all(|(row, name)| ids.get(name) == Some(row)));
+            }
+        }
     }
 
     #[test]

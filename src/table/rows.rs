@@ -1,81 +1,147 @@
-//! Rows of numbers that grow without ever moving: chunks of [`CHUNK`] rows, each one allocation.
+//! Rows of numbers that grow without ever moving, and can be frozen: see [`super::chunks`].
 
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
+pub use super::chunks::CHUNK;
+use super::chunks::{Block, Chunk, Chunks};
+use super::renumbering::Renumbering;
 use crate::kernel::aligned::Aligned;
 
-/// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
-pub const CHUNK: usize = 256;
+/// [`CHUNK`] neighbouring rows.
+pub type RowChunk = Chunk<Aligned<f32>>;
 
 /// n × dim numbers.
 #[derive(Debug, Clone)]
-pub struct Rows {
-    dim: usize,
-    len: usize,
-    chunks: Vec<Aligned<f32>>,
+pub struct Rows(Chunks<Aligned<f32>>);
+
+impl Block for Aligned<f32> {
+    type Row = [f32];
+
+    fn n_rows(&self, width: usize) -> usize {
+        self.len() / width
+    }
+
+    #[inline]
+    fn row(&self, row: usize, width: usize) -> &[f32] {
+        &self[row * width..][..width]
+    }
+
+    #[inline]
+    fn row_mut(&mut self, row: usize, width: usize) -> &mut [f32] {
+        &mut self[row * width..][..width]
+    }
+
+    fn push_copy(&mut self, row: &[f32]) {
+        self.extend_from_slice(row);
+    }
+
+    fn take_back(&mut self, row: usize, other: &mut Self, from: usize, width: usize) {
+        let numbers = other.row(from, width);
+        match self.get_mut(row * width..(row + 1) * width) {
+            Some(old) => old.copy_from_slice(numbers),
+            None => self.extend_from_slice(numbers),
+        }
+    }
 }
 
 impl Rows {
     /// No rows yet.
     pub fn new(dim: usize) -> Self {
-        Self { dim, len: 0, chunks: Vec::new() }
+        Self(Chunks::new(dim))
     }
 
     /// Numbers in a row.
     pub fn dim(&self) -> usize {
-        self.dim
+        self.0.width()
     }
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.0.n_rows()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Adds a row, filled in by `fill`.
     pub fn push(&mut self, fill: impl FnOnce(&mut [f32])) {
-        if self.len.is_multiple_of(CHUNK) {
-            self.chunks.push(Aligned::with_capacity(CHUNK * self.dim));
-        }
-        let chunk = self.chunks.last_mut().expect("a chunk with room");
-        let begin = chunk.len();
-        chunk.resize(begin + self.dim, 0.0);
-        fill(&mut chunk[begin..]);
-        self.len += 1;
+        let dim = self.dim();
+        self.0.push(
+            || Aligned::with_capacity(CHUNK * dim),
+            |numbers| {
+                let begin = numbers.len();
+                numbers.resize(begin + dim, 0.0);
+                fill(&mut numbers[begin..]);
+            },
+        );
     }
 
     /// Row `row`.
     #[inline]
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.chunks[row / CHUNK][row % CHUNK * self.dim..][..self.dim]
+        self.0.row(row)
     }
 
     /// Row `row`, to be changed.
     #[inline]
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        &mut self.chunks[row / CHUNK][row % CHUNK * self.dim..][..self.dim]
+        self.0.row_mut(row)
     }
 
     /// The chunks in order, to be changed by threads that share them out.
-    pub fn chunks_to_share(&mut self) -> &mut [Aligned<f32>] {
-        &mut self.chunks
+    pub fn chunks_to_share(&mut self) -> &mut [RowChunk] {
+        self.0.chunks_mut()
     }
 
-    /// Every number, chunk by chunk.
+    /// How many chunks there are; all but the last hold [`CHUNK`] rows.
+    pub fn n_chunks(&self) -> usize {
+        self.0.chunks().len()
+    }
+
+    /// The numbers of chunk `chunk`, one row behind the other; they are put together in `scratch` where they do not lie so.
+    pub fn chunk<'a>(&'a self, chunk: usize, scratch: &'a mut Aligned<f32>) -> &'a [f32] {
+        match &self.0.chunks()[chunk] {
+            Chunk::Own(own) => own,
+            Chunk::Shared(frozen) => frozen,
+            parted @ Chunk::Parted(_) => {
+                scratch.clear();
+                let n_rows = (self.len() - chunk * CHUNK).min(CHUNK);
+                (0..n_rows).for_each(|row| scratch.extend_from_slice(parted.row(row, self.dim())));
+                scratch
+            }
+        }
+    }
+
+    /// Every number, row by row.
     #[cfg(test)]
-    pub(crate) fn chunks_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.chunks.iter_mut().map(|chunk| &mut **chunk)
+    pub(crate) fn numbers_mut(&mut self) -> Vec<&mut f32> {
+        let dim = self.dim();
+        let rows = self.0.chunks_mut().iter_mut().flat_map(|chunk| match chunk {
+            Chunk::Own(own) => own.chunks_exact_mut(dim),
+            Chunk::Shared(_) | Chunk::Parted(_) => panic!("the rows are shared"),
+        });
+        rows.flatten().collect()
     }
 
-    /// The chunks in order; all but the last hold [`CHUNK`] rows.
-    pub fn chunks(&self) -> impl Iterator<Item = &[f32]> {
-        self.chunks.iter().map(|chunk| &**chunk)
+    /// Keeps the rows that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        let dim = self.dim();
+        self.0.keep(rows, || Aligned::with_capacity(CHUNK * dim));
+    }
+
+    /// The rows as they are, whatever becomes of these: [`super::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        Self(self.0.freeze())
+    }
+
+    /// As [`Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.0.thaw(budget)
     }
 }
 
@@ -115,6 +181,7 @@ pub fn split_mix(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_stay_where_they_are() {
@@ -126,7 +193,28 @@ mod tests {
         }
         assert_eq!(rows.row(0).as_ptr(), place);
         assert_eq!(rows.row(CHUNK + 5), [0.0, 0.0, (CHUNK + 5) as f32]);
-        assert_eq!(rows.chunks().map(<[f32]>::len).collect::<Vec<_>>(), [CHUNK * 3, CHUNK * 3, 3]);
+        let lengths = (0..rows.n_chunks()).map(|chunk| rows.chunk(chunk, &mut Aligned::default()).len());
+        assert_eq!(lengths.collect::<Vec<_>>(), [CHUNK * 3, CHUNK * 3, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_that_stay_are_as_they_were(stays in proptest::collection::vec(any::<bool>(), 0..1_100), more in 0usize..300) {
+            let mut rows = Rows::new(2);
+            (0..stays.len()).for_each(|number| rows.push(|row| row.fill(number as f32)));
+            let renumbering = Renumbering::of_rows(stays.len(), |row| stays[row as usize]);
+            rows.keep(&renumbering);
+            // As if the others had never been; and it goes on growing.
+            let mut truth = Rows::new(2);
+            renumbering.kept().for_each(|(old, _)| truth.push(|row| row.fill(old as f32)));
+            for number in 0..more {
+                rows.push(|row| row.fill(-(number as f32)));
+                truth.push(|row| row.fill(-(number as f32)));
+            }
+            prop_assert_eq!(rows.len(), truth.len());
+            prop_assert!((0..rows.len()).all(|row| rows.row(row) == truth.row(row)));
+            prop_assert_eq!(rows.n_chunks(), truth.n_chunks());
+        }
     }
 
     #[test]

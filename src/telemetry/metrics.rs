@@ -86,6 +86,8 @@ closed_list! {
     EVENTS_USED = Counter "negstream_events_used_total" Count [] "Events trained on.";
     EVENTS_IGNORED = Counter "negstream_events_ignored_total" Count []
         "Events of a type that does not count as positive.";
+    EVENTS_LOST = Counter "negstream_events_lost_total" Count []
+        "Records that were gone before they were read (kafka.expired).";
     EVENTS_REJECTED = Counter "negstream_events_rejected_total" Count ["reason"]
         "Records that could not be taken, by reason.";
     DEAD_LETTERS = Counter "negstream_dead_letters_total" Count [] "Rejected records passed on as dead letters.";
@@ -218,6 +220,7 @@ pub fn record_status(status: &Status) {
     counter!(EVENTS_READ.name).absolute(status.events.read);
     counter!(EVENTS_USED.name).absolute(status.events.used);
     counter!(EVENTS_IGNORED.name).absolute(status.events.ignored);
+    counter!(EVENTS_LOST.name).absolute(status.events.lost);
     for reason in Reason::ALL {
         counter!(EVENTS_REJECTED.name, "reason" => reason.name()).absolute(status.events.rejected.of(reason));
     }

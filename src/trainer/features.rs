@@ -24,7 +24,7 @@ pub(super) fn save(draft: &mut Draft, model: &Model) -> Result<(), CheckpointErr
     ];
     columns::write(draft, FEATURES, fields, features.buckets().len(), Layout::Internal, |range| {
         vec![
-            numbers::<UInt32Type>(features.buckets()[range.clone()].iter().copied()),
+            numbers::<UInt32Type>(features.buckets().runs(range.clone()).flatten().copied()),
             slice_of(&rows.values, range.clone()),
             slice_of(&rows.sums, range),
         ]

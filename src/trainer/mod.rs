@@ -11,18 +11,23 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+pub mod audit;
+mod eviction;
 mod features;
+pub mod frozen;
 mod negatives;
 pub mod snapshot;
 pub mod state;
+pub mod tenure;
 mod waiting;
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::context::Batch;
+use crate::context::users::Users;
 use crate::evaluate::popularity::PopularityOrder;
-use crate::evaluate::ranking::{Ranking, Standing};
-use crate::event::{EventCounts, Record};
+use crate::evaluate::ranking::{Ranked, Ranking, Standing};
+use crate::event::{EventCounts, Interaction, Record};
 use crate::kernel::Kernel;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::ledger::Watch;
@@ -33,11 +38,14 @@ use crate::objective::term::Asked;
 use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
+use audit::{Fate, Stretch};
 use state::State;
-use waiting::{Notes, Waiting};
+use waiting::{Notes, Taken, Waiting};
 
-/// A batch is closed, however few events it has, when so many times its size were shown meanwhile.
-const SHOWN_PER_EVENT: usize = 64;
+/// A batch is closed, however few events it has, when so many times its size were shown, or deferred, meanwhile.
+const OTHERS_PER_EVENT: usize = 64;
+/// What ranking an item gives that has no row.
+const MISSED: Ranked = Ranked { model: None, popularity: None, occurrences: 0 };
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -68,6 +76,7 @@ pub struct Trainer {
     exposure_kinds: Vec<String>,
     mask_recent: usize,
     ledger_share: f64,
+    rejections_window: u64,
     popularity: PopularityOrder,
     ranking: Ranking,
     streams: Vec<Stream>,
@@ -94,6 +103,7 @@ impl Trainer {
             .thread_name(|index| format!("compute-{index}"))
             .build()?;
         let popularity = PopularityOrder::new(&state.frequencies);
+        let rejected_share = state.rejected_share;
         Ok(Self {
             state,
             kernel: Kernel::detect(),
@@ -107,10 +117,11 @@ impl Trainer {
             exposure_kinds: config.negatives.exposure_kinds.clone(),
             mask_recent: config.negatives.mask_recent,
             ledger_share: config.negatives.ledger_share,
+            rejections_window: config.dead_letters.window,
             popularity,
             ranking: Ranking::default(),
             streams: Vec::new(),
-            waiting: Waiting::default(),
+            waiting: Waiting { rejected_share, ..Waiting::default() },
             batch: Batch::default(),
             asked: Asked::default(),
             encoded: Encoded::default(),
@@ -130,10 +141,30 @@ impl Trainer {
         self
     }
 
-    /// Names the streams that records refer to from now on.
+    /// Names the streams that records refer to from now on, by their index; more may be added at any time.
+    ///
+    /// # Panics
+    /// Where streams that are known are left out.
     pub fn follow(&mut self, streams: &[Stream]) {
+        assert!(streams.len() >= self.streams.len(), "streams are only added");
         self.streams = streams.to_vec();
-        self.waiting.next = vec![None; streams.len()];
+        self.waiting.next.resize(streams.len(), None);
+    }
+
+    /// Takes note of records that are gone for good.
+    ///
+    /// # Panics
+    /// If the stream was not named.
+    pub fn lose(&mut self, stream: u32, offsets: std::ops::Range<u64>) {
+        self.waiting.counts.lost += offsets.end - offsets.start;
+        if self.state.audit.is_some() {
+            let stretch = Stretch { from: offsets.start, until: offsets.end, fate: Fate::Lost };
+            self.waiting.fates.push((stream, stretch));
+        }
+        self.waiting.next[stream as usize] = Some((offsets.end, None));
+        if self.waiting.is_empty() {
+            self.settle();
+        }
     }
 
     /// Takes a record; a step where it fills a batch.
@@ -150,40 +181,81 @@ impl Trainer {
             Ok(_) => None,
             Err(rejection) => Some(Err(rejection.reason)),
         };
+        let is_fault = matches!(&event, Some(Err(reason)) if reason.is_fault());
         let cut = match (&event, self.waiting.events.first()) {
             (Some(Ok(event)), Some(first)) if self.batch_span_ms > 0 => {
-                event.timestamp.saturating_sub(first.timestamp) >= self.batch_span_ms as i64
+                event.timestamp.saturating_sub(first.event.timestamp) >= self.batch_span_ms as i64
             }
             _ => false,
         };
         // A batch that ends before this event ends before its position too.
         let early = cut.then(|| self.step());
-        let counts = &mut self.waiting.counts;
-        counts.read += 1;
-        match &event {
-            None => counts.ignored += 1,
-            Some(Ok(_)) => counts.used += 1,
-            Some(Err(reason)) => counts.rejected.add(*reason, 1),
-        }
-        self.waiting.next[record.stream as usize] = Some(record.offset + 1);
-        if let Some(Ok(event)) = event {
-            self.waiting.events.push(event);
-            if self.waiting.events.len() == self.batch_size {
-                return Some(self.step());
+        let share = &mut self.waiting.rejected_share;
+        *share += (f64::from(u8::from(is_fault)) - *share) / self.rejections_window as f64;
+        self.waiting.counts.read += 1;
+        let fate = match event {
+            None => {
+                self.waiting.counts.ignored += 1;
+                Fate::Skipped
             }
-        } else if self.waiting.shown.len() >= self.batch_size * SHOWN_PER_EVENT {
+            Some(Ok(event)) => self.admit(event),
+            Some(Err(reason)) => {
+                self.waiting.counts.rejected.add(reason, 1);
+                if reason.is_fault() { Fate::Rejected } else { Fate::Skipped }
+            }
+        };
+        self.waiting.next[record.stream as usize] = Some((record.offset + 1, record.stamp));
+        if self.state.audit.is_some() {
+            let stretch = Stretch { from: record.offset, until: record.offset + 1, fate };
+            self.waiting.fates.push((record.stream, stretch));
+        }
+        let Waiting { events, shown, deferred, .. } = &self.waiting;
+        let others = shown.len().max(deferred.len());
+        if events.len() == self.batch_size || others >= self.batch_size * OTHERS_PER_EVENT {
             return Some(self.step());
-        } else if self.waiting.is_empty() {
+        }
+        if self.waiting.is_empty() {
             // No batch is begun: what is not trained on need not wait for one.
-            self.settle();
+            self.pass_over(record.stream as usize);
         }
         early
+    }
+
+    /// Takes an event into the batch, where its item has a row or may be given one. Of its user that is not asked: what the
+    /// item gains by it can be learnt all the same.
+    fn admit(&mut self, event: Interaction) -> Fate {
+        let Self { state: State { tenure, items, users, .. }, waiting, .. } = self;
+        let has_item = tenure.items.admits(items, &mut waiting.items, &event.item);
+        let has_user = tenure.users.admits(&users.ids, &mut waiting.users, &event.user);
+        if has_item {
+            waiting.counts.used += 1;
+            waiting.events.push(Taken { event, has_user });
+            Fate::Trained
+        } else {
+            waiting.counts.deferred += 1;
+            waiting.deferred.push((waiting.events.len(), event.user));
+            Fate::Deferred
+        }
+    }
+
+    /// Makes a record part of the state that no batch waits for.
+    fn pass_over(&mut self, stream: usize) {
+        let Self { state, waiting, seed, share, .. } = self;
+        state.events += std::mem::take(&mut waiting.counts);
+        state.take_in(waiting);
+        let (now, number) = (state.events.positives(), state.events.deferred);
+        for (_, user) in waiting.deferred.drain(..) {
+            if state.defer(&user, now) && is_chosen(*seed, "deferred", number, *share) {
+                state.tally.add(now - 1, &[MISSED]);
+            }
+        }
+        self.settle_records();
+        self.settle_stream(stream);
     }
 
     /// The declared end: closes a short batch, and takes in what came after the last event.
     pub fn finish(&mut self) -> Option<StepReport> {
         if self.waiting.is_empty() {
-            self.settle();
             return None;
         }
         Some(self.step())
@@ -191,7 +263,12 @@ impl Trainer {
 
     /// Whether everything that was taken is part of the state.
     pub fn is_settled(&self) -> bool {
-        self.waiting.counts.read == 0
+        self.waiting.counts == EventCounts::default()
+    }
+
+    /// Share of the newest records that was rejected, with a memory of `dead_letters.window` records that fades.
+    pub fn rejected_share(&self) -> f64 {
+        self.waiting.rejected_share
     }
 
     /// What each proposal brought to the newest batch that trained.
@@ -209,9 +286,15 @@ impl Trainer {
     }
 
     fn step(&mut self) -> StepReport {
+        let mut now = self.state.events;
+        // By the stream's own time, in which what was deferred passed too.
+        let begin = now.positives();
+        now += self.waiting.counts;
+        let now = now.positives();
+        self.make_room(now);
         let n_known = self.state.items.len();
         let first_event = self.state.events.used;
-        self.capture(first_event);
+        let n_missed = self.capture(first_event, now);
         let Self {
             state,
             kernel,
@@ -279,8 +362,8 @@ impl Trainer {
                     let scene = Scene { frequencies, live, vectors: model };
                     noise.observe(scene, Seen { items: &batch.items, pairs: &notes.pairs, shown: &notes.shown });
                     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
-                        occurrences[*item as usize] += 1;
-                        last_event[*item as usize] = *timestamp;
+                        *occurrences.get_mut(*item as usize) += 1;
+                        *last_event.get_mut(*item as usize) = *timestamp;
                     }
                     if trains && !noise.depends_on_queries() {
                         candidates.gather(positives(), bank, noise, scene, Asking::default(), random);
@@ -295,7 +378,8 @@ impl Trainer {
                 let asking = Asking { last_items, users, queries, stride, others: &[] };
                 candidates.gather(positives(), bank, noise, scene, asking, random);
             }
-            state.tally.add(first_event, &ranked);
+            state.tally.add(begin, &ranked);
+            (0..n_missed).for_each(|_| state.tally.add(begin, &[MISSED]));
             let end = first_event + batch.len() as u64;
             if trains && ledger_share > 0.0 {
                 let chosen = |query: &usize| {
@@ -343,41 +427,73 @@ impl Trainer {
         }
         waiting.events.clear();
         waiting.shown.clear();
+        waiting.deferred.clear();
         self.settle();
         report
     }
 
-    /// The batch of what waits: each event with the past of its user, and the rows of whoever and whatever is new.
-    fn capture(&mut self, first_event: u64) {
-        let Self { state, batch, notes, waiting, catalogue, .. } = self;
+    /// The batch of what waits, at time `now`: each event with the past of its user, and the rows of whoever and whatever is
+    /// new. How many events were missed: deferred, where the user has a past by which they would be ranked.
+    fn capture(&mut self, first_event: u64, now: u64) -> usize {
+        let Self { state, batch, notes, waiting, catalogue, seed, share, .. } = self;
         batch.clear(first_event);
         notes.shown.clear();
-        let mut shown = waiting.shown.iter().peekable();
-        for (place, event) in waiting.events.iter().enumerate() {
+        state.take_in(waiting);
+        let Waiting { events, deferred, shown, .. } = waiting;
+        let (mut deferred, mut shown) =
+            (deferred.iter().zip(state.events.deferred + 1..).peekable(), shown.iter().peekable());
+        let mut n_missed = 0;
+        for place in 0..=events.len() {
+            while let Some(((_, user), number)) = deferred.next_if(|((before, _), _)| *before <= place) {
+                n_missed += usize::from(state.defer(user, now) && is_chosen(*seed, "deferred", number, *share));
+            }
             while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
-                notes.shown.extend(state.show(shown));
+                let incoming = events.len() - place;
+                notes
+                    .shown
+                    .extend(state.show(shown, incoming).inspect(|shown| state.tenure.users.see(shown.user, now)));
             }
+            let Some(Taken { event, has_user }) = events.get(place) else { break };
             let item = state.add_item_with(&event.item, || catalogue.of(&event.item, &event.features));
-            let n_users = state.users.ids.len();
-            state.users.capture(batch, &event.user, item, event.timestamp);
+            state.tenure.items.see(item, now);
             batch.kinds.push(event.kind.clone());
-            if state.users.ids.len() > n_users {
-                state.model.add_user(&event.user);
+            if !has_user {
+                Users::capture_nobody(batch, item, event.timestamp);
+                continue;
             }
+            let user = state.add_user(&event.user);
+            state.tenure.users.see(user, now);
+            state.users.capture(batch, user, item, event.timestamp);
             if !self.exposure_kinds.is_empty() {
-                notes.shown.push(Shown { user: batch.users[place], item, chosen: true });
+                notes.shown.push(Shown { user, item, chosen: true });
             }
         }
-        notes.shown.extend(shown.filter_map(|(_, shown)| state.show(shown)));
+        n_missed
     }
 
     /// Makes what was read part of the state.
     fn settle(&mut self) {
-        self.state.events += std::mem::take(&mut self.waiting.counts);
-        for (stream, next) in self.streams.iter().zip(&mut self.waiting.next) {
-            if let Some(next) = next.take() {
-                self.state.positions.advance(&stream.name, next);
+        self.settle_records();
+        (0..self.streams.len()).for_each(|stream| self.settle_stream(stream));
+    }
+
+    fn settle_records(&mut self) {
+        let Self { state, waiting, streams, .. } = self;
+        state.events += std::mem::take(&mut waiting.counts);
+        state.rejected_share = waiting.rejected_share;
+        if let Some(audit) = &mut state.audit {
+            for (stream, stretch) in waiting.fates.drain(..) {
+                audit.note(&streams[stream as usize].name, stretch);
             }
+        }
+    }
+
+    fn settle_stream(&mut self, stream: usize) {
+        let Some((next, stamp)) = self.waiting.next[stream].take() else { return };
+        let (State { positions, holdings, .. }, name) = (&mut self.state, &self.streams[stream].name);
+        positions.advance(name, next);
+        if stamp.is_some() || holdings.of(name).stamp.is_some() {
+            holdings.stamp(name, stamp);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use arrow_array::types::{Float32Type, Float64Type, UInt32Type, UInt64Type};
 use arrow_schema::{DataType, Field};
 
+use super::frozen::Frozen;
 use super::state::{State, horizon};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text};
@@ -27,14 +28,10 @@ const REAL: &str = "real";
 const PIECE: usize = 1 << 16;
 
 /// Writes them.
-pub(super) fn save(draft: &mut Draft, state: &State) -> Result<(), CheckpointError> {
-    save_bank(draft, &state.bank)?;
-    let mut saved = Saved::default();
-    saved.within("live", |saved| state.live.save(saved));
-    saved.within("noise", |saved| state.noise.save(saved));
-    saved.within("objective", |saved| state.objectives.save(saved));
-    save_arrays(draft, &saved)?;
-    draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&state.ledger)?)?))
+pub(super) fn save(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
+    save_bank(draft, &frozen.bank)?;
+    save_arrays(draft, &frozen.arrays)?;
+    draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&frozen.ledger)?)?))
 }
 
 fn save_bank(draft: &mut Draft, bank: &Bank) -> Result<(), CheckpointError> {
@@ -132,6 +129,8 @@ pub(super) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     let scene = Scene { frequencies, live, vectors: &*model };
     saved.within("noise", |saved| noise.restore(scene, saved)).map_err(refused)?;
     saved.within("objective", |saved| state.objectives.restore(n_items, saved)).map_err(refused)?;
+    let n_users = state.users.ids.len();
+    saved.within("tenure", |saved| state.tenure.restore((n_items, n_users), saved)).map_err(refused)?;
 
     let text = std::fs::read(path.join(LEDGER)).map_err(|error| damaged(LEDGER, &error.to_string()))?;
     let ledger: Ledger = serde_json::from_slice(&text).map_err(|error| damaged(LEDGER, &error.to_string()))?;

@@ -8,8 +8,9 @@
 //! | `users.parquet` | the users' pasts; items by their row in `items.parquet` |
 //! | `numbers.parquet` | the learned numbers that belong to no row |
 //! | `bank.parquet` | the bank, oldest first |
-//! | `noise.parquet` | the live items, and what each sampler keeps |
+//! | `noise.parquet` | the live items, what each sampler keeps, and who keeps a row |
 //! | `ledger.json` | the negatives that are being watched, and those that turned out false |
+//! | `audit.parquet` | which records are part of the state, where that is kept |
 //! | `worker.json` | what is left: scale of the frequencies, evaluation, last loss |
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
+use super::frozen::Frozen;
 use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
@@ -32,11 +35,10 @@ use crate::context::memory::Remembered;
 use crate::context::users::{User, Users};
 use crate::evaluate::tally::Tally;
 use crate::negatives::frequency::{Fading, Frequencies};
-use crate::objective::Objectives;
 use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
-use crate::table::ids::Ids;
+use crate::table::paged::Paged;
 use crate::table::rows::Rows;
 
 /// The file of embeddings that others read.
@@ -54,30 +56,31 @@ struct Worker {
     last_loss: (f64, f64),
     #[serde(default)]
     last_parts: Vec<TermLoss>,
+    #[serde(default)]
+    rejected_share: f64,
     evaluation: Tally,
 }
 
-/// Writes `state` as the checkpoint `draft`.
+/// Writes `frozen` as the checkpoint `draft`.
 ///
 /// # Errors
 /// What the disk says.
 pub fn save(
     config: &Config,
-    state: &State,
+    frozen: &Frozen,
     dead_letters: Option<DeadLetterMark>,
     mut draft: Draft,
 ) -> Result<Published, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.
-    let State {
-        items,
-        occurrences,
-        last_event,
-        users,
+    let Frozen {
+        items: _,
+        occurrences: _,
+        last_event: _,
+        users: _,
         model,
-        objectives,
+        numbers,
         frequencies,
-        live: _,
-        noise: _,
+        arrays: _,
         bank: _,
         ledger: _,
         tally,
@@ -85,19 +88,26 @@ pub fn save(
         last_loss,
         last_parts,
         events,
+        rejected_share,
+        audit,
         positions,
-    } = state;
-    save_items(&mut draft, items, occurrences, last_event, model, frequencies)?;
+        holdings,
+    } = frozen;
+    save_items(&mut draft, frozen)?;
     save_item_state(&mut draft, model, frequencies)?;
     features::save(&mut draft, model)?;
-    save_users(&mut draft, users, model)?;
-    save_numbers(&mut draft, model, objectives)?;
-    negatives::save(&mut draft, state)?;
+    save_users(&mut draft, frozen)?;
+    save_numbers(&mut draft, numbers)?;
+    negatives::save(&mut draft, frozen)?;
+    if let Some(audit) = audit {
+        audit.save(&mut draft)?;
+    }
     let worker = Worker {
         frequency_scales: frequencies.memories().iter().map(Fading::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
+        rejected_share: *rejected_share,
         evaluation: tally.clone(),
     };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
@@ -111,8 +121,8 @@ pub fn save(
         seed: config.seed,
         step: *steps,
         events: *events,
-        items: items.len() as u64,
-        users: users.ids.len() as u64,
+        items: frozen.items.len() as u64,
+        users: frozen.users.1.len() as u64,
         dim: config.model.dim,
         likeness: match config.model.likeness {
             Likeness::Cosine => "cosine".to_owned(),
@@ -121,20 +131,15 @@ pub fn save(
         beta: model.beta(),
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
+        holdings: holdings.clone(),
         dead_letters,
         provenance: Provenance::default(),
         files,
     })
 }
 
-fn save_items(
-    draft: &mut Draft,
-    items: &Ids,
-    occurrences: &[u64],
-    last_event: &[i64],
-    model: &Model,
-    frequencies: &Frequencies,
-) -> Result<(), CheckpointError> {
+fn save_items(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
+    let Frozen { items, occurrences, last_event, model, frequencies, .. } = frozen;
     let dim = model.dim();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![
@@ -152,12 +157,13 @@ fn save_items(
         for (item, out) in range.clone().zip(embeddings.chunks_exact_mut(dim)) {
             model.served(item, out);
         }
-        let times = TimestampMillisecondArray::from(last_event[range.clone()].to_vec()).with_timezone("UTC");
+        let times = last_event.runs(range.clone()).flatten().copied();
+        let times = TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![
-            text(range.clone().map(|item| items.name(item as u32))),
+            text(range.clone().map(|item| items.get(item).as_str())),
             vectors(embeddings, dim),
             numbers::<Float32Type>(range.clone().map(|item| frequencies.log_frequency(item as u32))),
-            numbers::<UInt64Type>(occurrences[range.clone()].iter().copied()),
+            numbers::<UInt64Type>(occurrences.runs(range.clone()).flatten().copied()),
             Arc::new(times),
         ];
         if model.biases.is_some() {
@@ -193,7 +199,7 @@ fn save_item_state(draft: &mut Draft, model: &Model, frequencies: &Frequencies) 
         fields.push(list_field::<UInt32Type>("features"));
     }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
-        let column = |counts: &Fading| numbers::<Float64Type>(counts.relative()[range.clone()].iter().copied());
+        let column = |counts: &Fading| numbers::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied());
         let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
         for (_, table) in &tables {
             columns.push(slice_of(&table.values, range.clone()));
@@ -206,7 +212,8 @@ fn save_item_state(draft: &mut Draft, model: &Model, frequencies: &Frequencies) 
     })
 }
 
-fn save_users(draft: &mut Draft, users: &Users, model: &Model) -> Result<(), CheckpointError> {
+fn save_users(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
+    let Frozen { users: (names, users), model, .. } = frozen;
     let mut fields = vec![
         Field::new("user_id", DataType::Utf8, false),
         Field::new("clock", DataType::UInt32, false),
@@ -223,17 +230,17 @@ fn save_users(draft: &mut Draft, users: &Users, model: &Model) -> Result<(), Che
     if model.unit.is_some() {
         fields.push(vector_field("state", model.dim()));
     }
-    columns::write(draft, USERS, fields, users.users.len(), Layout::Internal, |range| {
-        let rows = &users.users[range.clone()];
+    columns::write(draft, USERS, fields, users.len(), Layout::Internal, |range| {
+        let rows = || range.clone().map(|user| users.get(user));
         let mut columns = vec![
-            text(range.clone().map(|user| users.ids.name(user as u32))),
-            numbers::<UInt32Type>(rows.iter().map(|user| user.clock)),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.recent.iter().copied())),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.item))),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.at))),
-            lists::<Float64Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.count))),
-            lists::<Int64Type, _>(rows.iter().map(|user| user.memory.iter().map(|remembered| remembered.when))),
-            lists::<UInt32Type, _>(rows.iter().map(|user| user.own.iter().copied())),
+            text(range.clone().map(|user| names.get(user).as_str())),
+            numbers::<UInt32Type>(rows().map(|user| user.clock)),
+            lists::<UInt32Type, _>(rows().map(|user| user.recent.iter().copied())),
+            lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.item))),
+            lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.at))),
+            lists::<Float64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.count))),
+            lists::<Int64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.when))),
+            lists::<UInt32Type, _>(rows().map(|user| user.own.iter().copied())),
         ];
         if let Some(table) = &model.users {
             columns.extend([slice_of(&table.values, range.clone()), slice_of(&table.sums, range.clone())]);
@@ -245,9 +252,7 @@ fn save_users(draft: &mut Draft, users: &Users, model: &Model) -> Result<(), Che
     })
 }
 
-fn save_numbers(draft: &mut Draft, model: &Model, objectives: &Objectives) -> Result<(), CheckpointError> {
-    let mut named = model.numbers();
-    named.extend(objectives.numbers());
+fn save_numbers(draft: &mut Draft, named: &[(String, Parameters)]) -> Result<(), CheckpointError> {
     let fields = vec![
         Field::new("name", DataType::Utf8, false),
         list_field::<Float32Type>("values"),
@@ -278,8 +283,8 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
         (0..slice.len()).for_each(|row| {
             state.items.intern(names.value(row));
         });
-        state.occurrences.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
-        state.last_event.extend_from_slice(slice.numbers::<TimestampMillisecondType>("last_event")?);
+        state.occurrences.extend(slice.numbers::<UInt64Type>("count")?.iter().copied());
+        state.last_event.extend(slice.numbers::<TimestampMillisecondType>("last_event")?.iter().copied());
         Ok(())
     })?;
     let n_items = state.occurrences.len();
@@ -288,13 +293,13 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     }
 
     features::load(path, &mut state.model)?;
-    let mut counts = vec![Vec::with_capacity(n_items); state.frequencies.memories().len()];
+    let mut counts = vec![Paged::default(); state.frequencies.memories().len()];
     let Model { items, features, contexts, biases, .. } = &mut state.model;
     let mut sound = true;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     columns::read(path, ITEM_STATE, |slice| {
         for (index, counts) in counts.iter_mut().enumerate() {
-            counts.extend_from_slice(slice.numbers::<Float64Type>(&frequency_column(index))?);
+            counts.extend(slice.numbers::<Float64Type>(&frequency_column(index))?.iter().copied());
         }
         for (name, table) in &mut tables {
             if let Some(table) = table {
@@ -375,12 +380,23 @@ pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> 
     let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;
     let worker: Worker = serde_json::from_slice(&text).map_err(|error| damaged(WORKER, &error.to_string()))?;
 
-    let Worker { frequency_scales: scales, frequency_evidence: evidence, last_loss, last_parts, evaluation } = worker;
+    let Worker {
+        frequency_scales: scales,
+        frequency_evidence: evidence,
+        last_loss,
+        last_parts,
+        rejected_share,
+        evaluation,
+    } = worker;
     let frequencies = Frequencies::from_parts(config.negatives.half_life.events(), &scales, counts, &evidence);
     state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
     (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
-    (state.steps, state.events) = (manifest.step, manifest.events);
-    state.positions = manifest.positions.clone();
+    (state.steps, state.events, state.rejected_share) = (manifest.step, manifest.events, rejected_share);
+    (state.positions, state.holdings) = (manifest.positions.clone(), manifest.holdings.clone());
+    if config.checkpoint.audit {
+        // One that is begun later knows nothing of what was before.
+        state.audit = Some(Audit::load(intact)?.unwrap_or_default());
+    }
     negatives::load(config, path, &mut state)?;
     Ok(state)
 }

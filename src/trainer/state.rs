@@ -1,5 +1,8 @@
 //! Everything that a worker must have to go on as if never stopped.
 
+use super::audit::Audit;
+use super::tenure::Tenures;
+use super::waiting::Waiting;
 use crate::config::{BankVectors, Config};
 use crate::context::memory::Fading;
 use crate::context::users::{Retention, Users};
@@ -15,8 +18,9 @@ use crate::negatives::noise::{Scene, Shown};
 use crate::objective::Objectives;
 use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
-use crate::position::Positions;
+use crate::position::{Holdings, Positions};
 use crate::table::ids::Ids;
+use crate::table::paged::Paged;
 
 /// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
 #[derive(Debug)]
@@ -24,9 +28,11 @@ pub struct State {
     /// Names of the items, by row.
     pub items: Ids,
     /// How often each item came, by row.
-    pub occurrences: Vec<u64>,
+    pub occurrences: Paged<u64>,
     /// When it last came, milliseconds since 1970 UTC.
-    pub last_event: Vec<i64>,
+    pub last_event: Paged<i64>,
+    /// Who keeps a row.
+    pub tenure: Tenures,
     /// The users and their pasts.
     pub users: Users,
     /// Every learned number of the score.
@@ -53,8 +59,14 @@ pub struct State {
     pub last_parts: Vec<TermLoss>,
     /// Events by what became of them.
     pub events: EventCounts,
+    /// Share of the newest records that was rejected, with a memory that fades.
+    pub rejected_share: f64,
+    /// What became of each record, where that is kept.
+    pub audit: Option<Audit>,
     /// Where the sources stand.
     pub positions: Positions,
+    /// What else is known of the sources, and who the worker is.
+    pub holdings: Holdings,
 }
 
 impl State {
@@ -63,8 +75,9 @@ impl State {
         let negatives = &config.negatives;
         Self {
             items: Ids::default(),
-            occurrences: Vec::new(),
-            last_event: Vec::new(),
+            occurrences: Paged::default(),
+            last_event: Paged::default(),
+            tenure: Tenures::new(config),
             users: Users::new(retention(config)),
             model: Model::new(config),
             objectives: Objectives::new(config),
@@ -78,7 +91,10 @@ impl State {
             last_loss: (0.0, 0.0),
             last_parts: Vec::new(),
             events: EventCounts::default(),
+            rejected_share: 0.0,
+            audit: config.checkpoint.audit.then(Audit::default),
             positions: Positions::default(),
+            holdings: Holdings::default(),
         }
     }
 
@@ -94,19 +110,46 @@ impl State {
             self.model.add_item_with(name, &buckets());
             self.occurrences.push(0);
             self.last_event.push(0);
+            self.tenure.items.settle_in(name);
         }
         item
     }
 
-    /// Rows of someone and of what they were shown; a new row for the user, `None` where the item is not known.
-    pub fn show(&mut self, shown: &Interaction) -> Option<Shown> {
+    /// The row of user `name`; a new one where they had none.
+    pub fn add_user(&mut self, name: &str) -> u32 {
+        let n_users = self.users.ids.len();
+        let user = self.users.row(name);
+        if self.users.ids.len() > n_users {
+            self.model.add_user(name);
+            self.tenure.users.settle_in(name);
+        }
+        user
+    }
+
+    /// Rows of someone and of what they were shown; a new row for the user where one can be given at once and `incoming`
+    /// others will still find room. `None` where either has none.
+    pub fn show(&mut self, shown: &Interaction, incoming: usize) -> Option<Shown> {
         let item = self.items.get(&shown.item)?;
         let n_users = self.users.ids.len();
-        let user = self.users.row(&shown.user);
-        if self.users.ids.len() > n_users {
-            self.model.add_user(&shown.user);
-        }
+        let user = match self.users.ids.get(&shown.user) {
+            Some(user) => user,
+            None if self.tenure.users.has_room(n_users, incoming + 1) => self.add_user(&shown.user),
+            None => return None,
+        };
         Some(Shown { user, item, chosen: false })
+    }
+
+    /// Takes note of who came and has no row.
+    pub(super) fn take_in(&mut self, waiting: &mut Waiting) {
+        self.tenure.items.take_in(&mut waiting.items);
+        self.tenure.users.take_in(&mut waiting.users);
+    }
+
+    /// An event of user `name` was not trained on, for want of a row for its item; whether it would have been ranked.
+    pub(super) fn defer(&mut self, name: &str, now: u64) -> bool {
+        let Some(user) = self.users.ids.get(name) else { return false };
+        self.tenure.users.see(user, now);
+        self.users.users.get(user as usize).is_known()
     }
 
     /// What samplers see of it, and the samplers.

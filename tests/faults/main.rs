@@ -6,6 +6,14 @@
 //! | `cargo test --release --test faults` | the short suite |
 //! | `cargo test --release --test faults -- --include-ignored` | the long one too |
 
+mod checkpoints;
+mod group;
+#[path = "../it/kafka_harness.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod kafka_harness;
+mod rebalances;
+mod s3;
+mod stores;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod support;

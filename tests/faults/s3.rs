@@ -105,11 +105,6 @@ impl S3 {
         self.content().rules.push(Rule { method, part, times, trouble });
     }
 
-    /// From now on all is well.
-    pub fn recover(&self) {
-        self.content().rules.clear();
-    }
-
     /// Keys of the bucket, in order.
     pub fn keys(&self) -> Vec<String> {
         self.content().objects.keys().cloned().collect()

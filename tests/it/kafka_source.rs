@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use negstream::config::{KafkaConfig, Start};
+use negstream::config::{Assignment, KafkaConfig, Start};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode::Decoder;
 use negstream::event::{Interaction, Reason, Record};
@@ -12,8 +12,8 @@ use negstream::kafka::dead_letters::DeadLetterTopic;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::kafka::{ClientError, admin};
-use negstream::position::Positions;
-use negstream::source::kafka::{KafkaSource, Until};
+use negstream::position::{Holdings, Positions};
+use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, Message, SourceError, Status, spawn};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
@@ -49,6 +49,7 @@ impl Cluster {
     pub(crate) fn topic(&self, topic: &str, partitions: i32) -> KafkaConfig {
         let mut config = negstream::config::layers::default().kafka;
         config.brokers = self.bootstrap().to_owned();
+        config.assignment = Assignment::All;
         config.topic = topic.to_owned();
         config.group = format!("group-of-{topic}");
         config.partitions = partitions;
@@ -95,7 +96,8 @@ pub(crate) fn produce(config: &KafkaConfig, numbers: std::ops::Range<u32>) {
 }
 
 pub(crate) fn open(config: &KafkaConfig, positions: &Positions, until: Until) -> Result<KafkaSource, SourceError> {
-    KafkaSource::open(config, &config.brokers, decoder(), positions, until, &AtomicBool::new(false))
+    let known = Known { positions, holdings: &Holdings::default() };
+    Connection::open(config, &config.brokers, &AtomicBool::new(false))?.read(decoder(), known, until)
 }
 
 /// Polls until `enough` or the end.
@@ -183,7 +185,7 @@ fn resumes_where_it_was(cluster: &Cluster) {
     for message in &feed.messages {
         match message {
             Message::Block(block) => records.extend(block),
-            Message::Idle => {}
+            Message::Idle | Message::Notice(..) => {}
             Message::End => break,
             Message::Failed(error) => panic!("{error}"),
         }

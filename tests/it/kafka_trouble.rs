@@ -8,8 +8,8 @@ use negstream::config::KafkaConfig;
 use negstream::event::{Reason, Rejection};
 use negstream::kafka::ClientError;
 use negstream::kafka::dead_letters::DeadLetterTopic;
-use negstream::position::Positions;
-use negstream::source::kafka::{KafkaSource, Until};
+use negstream::position::{Holdings, Positions};
+use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, SourceError, Status};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -35,7 +35,8 @@ fn embedded(topic: &str) -> (negstream::kafka::embedded::EmbeddedBroker, KafkaCo
 /// Opens with the request to stop made already: returns at once where it would have waited.
 fn open_or_stop(config: &KafkaConfig) -> Result<KafkaSource, SourceError> {
     let stop = AtomicBool::new(true);
-    KafkaSource::open(config, &config.brokers, decoder(), &Positions::default(), Until::End, &stop)
+    let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
+    Connection::open(config, &config.brokers, &stop)?.read(decoder(), known, Until::End)
 }
 
 /// A source that waits for its brokers is idle, not failed.

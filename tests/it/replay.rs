@@ -193,7 +193,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 36] = [
+const SETTINGS: [&[&str]; 43] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -249,6 +249,51 @@ const SETTINGS: [&[&str]; 36] = [
         "negatives.live_events=3000",
         "negatives.bank_vectors=frozen",
         "features.buckets=300",
+    ],
+    // What is deferred fills no batch, so only the pause between the logs ends one there.
+    &["memory.items.admit_after=2", "train.batch_span_ms=600000"],
+    &[
+        "memory.users.admit_after=3",
+        "memory.users.newcomers=64",
+        "memory.items.admit_after=3",
+        "evaluate.repeat=true",
+        "train.batch_span_ms=900000",
+    ],
+    &[
+        "memory.items.cap=200",
+        "train.batch=100",
+        "memory.items.admit_after=2",
+        "memory.items.newcomers=100",
+        "train.batch_span_ms=600000",
+    ],
+    &["memory.users.cap=200", "train.batch=100", "context.encoder=gru", "context.user_row=true"],
+    &["memory.items.expire_events=700", "memory.users.expire_events=400", "negatives.bank_vectors=frozen"],
+    &[
+        "memory.items.cap=250",
+        "memory.users.cap=220",
+        "train.batch=100",
+        "train.optimizer=rowwise_adagrad",
+        "evaluate.repeat=true",
+        "context.user_row=true",
+        r#"negatives.noise=[{sampler="mixture",parts=[{sampler="uniform"},{sampler="exposure"}]},{sampler="unigram"},{sampler="hard"},{sampler="adaptive",clusters=9},{sampler="cooccurrence"},{sampler="interval",width=64},{sampler="log_uniform"}]"#,
+        r#"negatives.exposure_kinds=["purchase"]"#,
+        r#"positives.kinds=["click"]"#,
+        "negatives.ledger_share=1",
+        "features.buckets=300",
+        "context.encoder=gru",
+        r#"objective=[{kind="infonce"},{kind="nce"},{kind="i2i",half_life=5000,width=256}]"#,
+    ],
+    &[
+        "memory.items.cap=230",
+        "memory.items.admit_after=2",
+        "memory.users.admit_after=2",
+        "memory.users.expire_events=2000",
+        "memory.items.expire_events=1500",
+        "train.batch=100",
+        r#"negatives.noise=[{sampler="unigram"},{sampler="exposure",remembered=5}]"#,
+        "negatives.live_events=600",
+        "train.batch_span_ms=600000",
+        r#"negatives.exposure_kinds=["purchase"]"#,
     ],
 ];
 
@@ -333,22 +378,25 @@ fn the_settings_matter() {
 fn killed_with_many_settings_at_once_it_ends_the_same() {
     let place = Place::new();
     write_described_log(&place.path("log.parquet"), &events(40_000, 27));
-    let settings = SETTINGS[SETTINGS.len() - 1];
-    let whole = place.replay_in("whole", &["log.parquet"], settings);
-    let command = || {
-        let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
-        set(&mut command, settings);
-        set(&mut command, &["checkpoint.every_events=4000"]);
-        command
-    };
-    for number in [1, 2, 5, 7] {
-        let mut worker = Background::start(&mut command());
-        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
-        assert!(worker.kill(), "it had ended before");
+    let many = SETTINGS.into_iter().filter(|settings| settings.len() >= 10);
+    for (number, settings) in many.enumerate() {
+        let (whole, killed) = (format!("whole {number}"), format!("killed {number}"));
+        let expected = place.replay_in(&whole, &["log.parquet"], settings);
+        let command = || {
+            let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
+            set(&mut command, settings);
+            set(&mut command, &["checkpoint.every_events=4000", &format!("checkpoint.dir={killed}")]);
+            command
+        };
+        for number in [1, 2, 5, 7] {
+            let mut worker = Background::start(&mut command());
+            worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+            assert!(worker.kill(), "it had ended before");
+        }
+        let report = run(&mut command()).ended(0).json();
+        assert_eq!(lasting(&report), lasting(&expected), "{settings:?}");
+        assert!(state(&place, &killed) == state(&place, &whole), "{settings:?}: the state differs");
     }
-    let report = run(&mut command()).ended(0).json();
-    assert_eq!(lasting(&report), lasting(&whole));
-    assert!(state(&place, "checkpoints") == state(&place, "whole"), "the state differs");
 }
 
 #[test]

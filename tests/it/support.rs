@@ -223,10 +223,10 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The program in the background, whose standard error is read line by line.
+/// The program in the background, whose standard error is read line by line, or goes to a file.
 pub struct Background {
     child: Child,
-    lines: BufReader<ChildStderr>,
+    lines: Option<BufReader<ChildStderr>>,
     said: String,
 }
 
@@ -234,15 +234,34 @@ impl Background {
     /// Starts it.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stderr.take().expect("it is piped"));
+        let lines = Some(BufReader::new(child.stderr.take().expect("it is piped")));
         Self { child, lines, said: String::new() }
+    }
+
+    /// Starts it, with a file that takes down what it says.
+    pub fn start_logging(command: &mut Command, log: File) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
+        Self { child, lines: None, said: String::new() }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        // The shell's own: there is one wherever the tests run, a program of that name is not.
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
     /// Waits for a line that `wanted` makes something of; `None` where the program ends before.
     pub fn wait_for<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
         loop {
             let mut line = String::new();
-            if self.lines.read_line(&mut line).expect("it speaks UTF-8") == 0 {
+            let lines = self.lines.as_mut()?;
+            if lines.read_line(&mut line).expect("it speaks UTF-8") == 0 {
                 return None;
             }
             self.said.push_str(&line);
@@ -266,9 +285,7 @@ impl Background {
 
     /// Asks it to stop, as an operator does.
     pub fn terminate(&self) {
-        // The shell's own: there is one wherever the tests run, a program of that name is not.
-        let kill = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+        self.signal("TERM");
     }
 
     /// SIGKILL, and waits until it is gone; false where it had ended by itself before.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::table::paged::Paged;
+
 /// Cells that are expected to be drawn less often than this are put together, or Pearson's statistic is not chi-square's.
 const SMALLEST_CELL: f64 = 5.0;
 
@@ -15,7 +17,7 @@ pub(super) struct Rows<'a> {
     /// Share in the data.
     pub data: Vec<f64>,
     /// Its events so far.
-    pub occurrences: &'a [u64],
+    pub occurrences: &'a Paged<u64>,
 }
 
 /// Of one distribution; divergences in nats.
@@ -187,14 +189,18 @@ mod tests {
         assert_eq!(upper_tail(f64::INFINITY, 7.0), 0.0);
     }
 
-    fn rows(probabilities: &[f64], draws: &[u64], data: &[f64]) -> Rows<'static> {
-        let occurrences = &[1, 9, 10, 1_000][..probabilities.len()];
+    fn occurrences() -> Paged<u64> {
+        [1, 9, 10, 1_000].into_iter().collect()
+    }
+
+    fn rows<'a>(occurrences: &'a Paged<u64>, probabilities: &[f64], draws: &[u64], data: &[f64]) -> Rows<'a> {
         Rows { probabilities: probabilities.to_vec(), draws: draws.to_vec(), data: data.to_vec(), occurrences }
     }
 
     #[test]
     fn figures_of_a_partial_support() {
-        let rows = rows(&[0.5, 0.5, 0.0, 0.0], &[60, 40, 0, 0], &[0.25, 0.5, 0.25, 0.0]);
+        let occurrences = occurrences();
+        let rows = rows(&occurrences, &[0.5, 0.5, 0.0, 0.0], &[60, 40, 0, 0], &[0.25, 0.5, 0.25, 0.0]);
         let figures = rows.figures();
         assert_eq!((figures.drawable, figures.sum, figures.data_beyond), (2, 1.0, 0.25));
         assert!((figures.entropy - 2f64.ln()).abs() < 1e-12);
@@ -208,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_draw_that_cannot_be_is_seen() {
-        let figures = rows(&[0.5, 0.5, 0.0], &[50, 49, 1], &[0.3, 0.3, 0.4]).figures();
+        let occurrences = [1, 9, 10].into_iter().collect();
+        let figures = rows(&occurrences, &[0.5, 0.5, 0.0], &[50, 49, 1], &[0.3, 0.3, 0.4]).figures();
         assert_eq!((figures.chi_square.statistic, figures.chi_square.p_value), (f64::INFINITY, Some(0.0)));
     }
 }

@@ -26,6 +26,7 @@ use super::unigram::UNIFORM;
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::negatives::Vectors;
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// The usual number of clusters.
 pub const CLUSTERS: usize = 64;
@@ -250,6 +251,16 @@ impl NoiseSampler for Adaptive {
         };
         let by_score = self.cluster_of(item).map_or(0.0, in_cluster);
         UNIFORM / scene.live.items().len() as f64 + (1.0 - UNIFORM) * by_score
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        self.places.keep(items);
+        for cluster in &mut self.clusters {
+            cluster.keep(&mut self.places, items);
+            cluster.settle();
+        }
+        items.keep(&mut self.cluster_of);
+        self.share_by_weight();
     }
 
     fn save(&self, out: &mut Saved) {

@@ -14,6 +14,7 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::negatives::live::LiveItems;
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// log₂ of the number of classes per octave: so nine draws in ten are taken…
 const COARSE: u32 = 2;
@@ -39,6 +40,11 @@ impl Places {
     /// Whether `item` has a weight.
     pub fn contains(&self, item: u32) -> bool {
         self.of(item).is_some()
+    }
+
+    /// Keeps the places of the items that stay; [`Classes::keep`] brings them up to date.
+    pub fn keep(&mut self, items: &Renumbering) {
+        items.keep(&mut self.0);
     }
 
     fn set(&mut self, item: u32, class: u16, place: u32) {
@@ -226,13 +232,7 @@ impl Classes {
         if let Some(moved) = members.get(place) {
             places.0[moved.item as usize].1 = place as u32;
         }
-        while self.classes.front().is_some_and(Vec::is_empty) {
-            self.classes.pop_front();
-            self.first += 1;
-        }
-        while self.classes.back().is_some_and(Vec::is_empty) {
-            self.classes.pop_back();
-        }
+        self.cut_empty_ends();
         places.0[gone.item as usize].1 = ABSENT;
         self.len -= 1;
         self.change_total(-gone.weight);
@@ -343,6 +343,32 @@ impl Classes {
         members.iter().for_each(|(item, _)| places.0[*item as usize].1 = ABSENT);
         *self = Self { unsettled: true, ..Self::with_parts(self.parts) };
         members.into_iter().for_each(|(item, weight)| self.set(places, item, weight * factor));
+    }
+
+    /// Keeps the items that stay; `places` has kept those already. [`Self::settle`] before the next draw.
+    pub fn keep(&mut self, places: &mut Places, items: &Renumbering) {
+        self.unsettled = true;
+        for (key, members) in (self.first..).zip(&mut self.classes) {
+            items.renumber_by(members, |member| &mut member.item);
+            (0..).zip(&*members).for_each(|(place, member)| places.set(member.item, key, place));
+        }
+        self.cut_empty_ends();
+        self.len = self.classes.iter().map(Vec::len).sum();
+        self.total = self.iter().map(|(_, weight)| weight).sum();
+        self.rounding = f64::EPSILON * self.total;
+        if self.len == 0 {
+            self.first = 0;
+        }
+    }
+
+    fn cut_empty_ends(&mut self) {
+        while self.classes.front().is_some_and(Vec::is_empty) {
+            self.classes.pop_front();
+            self.first += 1;
+        }
+        while self.classes.back().is_some_and(Vec::is_empty) {
+            self.classes.pop_back();
+        }
     }
 
     /// Puts down what [`Self::restored`] needs.

@@ -29,6 +29,7 @@ use rand_pcg::Pcg64Mcg;
 use super::unigram::Unigram;
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// A follower with a count below this is forgotten, for it would go on counting as one in T_a.
 const FAINT: f32 = 1.0 / 16.0;
@@ -245,6 +246,14 @@ impl NoiseSampler for Cooccurrence {
     fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
         let known = self.asked.mean.get(item as usize).copied().unwrap_or(0.0);
         known + self.asked.back_off * self.unigram.probability(scene, item)
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        self.asked.clear();
+        items.keep(&mut self.items);
+        // Those that go are left out of all sums, like the dead.
+        self.items.iter_mut().for_each(|followers| items.renumber_by(&mut followers.counts, |(item, _)| item));
+        self.unigram.keep_items(items);
     }
 
     fn save(&self, out: &mut Saved) {

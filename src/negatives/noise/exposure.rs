@@ -9,6 +9,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// Draws from what was shown.
 #[derive(Debug)]
@@ -27,6 +28,13 @@ impl Exposure {
     /// Remembers up to `capacity` items per user.
     pub fn new(capacity: usize) -> Self {
         Self { capacity, shown: Vec::new(), items: Vec::new(), starts: vec![0], probabilities: Vec::new() }
+    }
+
+    fn forget_who_asked(&mut self) {
+        self.items.clear();
+        self.starts.clear();
+        self.starts.push(0);
+        self.probabilities.clear();
     }
 }
 
@@ -52,11 +60,8 @@ impl NoiseSampler for Exposure {
     }
 
     fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
+        self.forget_who_asked();
         let Self { shown, items, starts, probabilities, .. } = self;
-        items.clear();
-        starts.clear();
-        starts.push(0);
-        probabilities.clear();
         for user in asking.users {
             let of_user = shown.get(*user as usize).map_or(&[][..], Vec::as_slice);
             items.extend(of_user.iter().filter(|item| scene.live.contains(**item)));
@@ -100,6 +105,16 @@ impl NoiseSampler for Exposure {
     fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
         let place = self.probabilities.binary_search_by_key(&item, |(item, _)| *item);
         place.map_or(0.0, |place| self.probabilities[place].1)
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        self.forget_who_asked();
+        self.shown.iter_mut().for_each(|shown| items.renumber(shown));
+    }
+
+    fn keep_users(&mut self, users: &Renumbering) {
+        self.forget_who_asked();
+        users.keep(&mut self.shown);
     }
 
     fn save(&self, out: &mut Saved) {

@@ -22,6 +22,7 @@ use super::adaptive::evenly_spaced;
 use super::centres::dot;
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// The usual number of probes.
 pub const PROBES: usize = 32;
@@ -122,6 +123,10 @@ impl NoiseSampler for Hard {
 
     fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
         if self.set.binary_search(&item).is_ok() { (self.set.len() as f64).recip() } else { 0.0 }
+    }
+
+    fn keep_items(&mut self, _items: &Renumbering) {
+        self.set.clear();
     }
 
     fn save(&self, _out: &mut Saved) {}

@@ -24,7 +24,8 @@ use rand_pcg::Pcg64Mcg;
 use super::classes::{Classes, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
-use crate::negatives::sketch::Rows;
+use crate::negatives::sketch::{Keys, Rows};
+use crate::table::renumbering::Renumbering;
 
 /// Live items that are looked at again for each event, besides its own: n of them in n events, as often as the
 /// average item comes by itself.
@@ -47,6 +48,7 @@ pub struct Interval {
     rows: Rows,
     /// Row after row.
     buckets: Vec<Bucket>,
+    keys: Keys,
     /// Events so far; the newest is number `now`.
     now: f64,
     /// Place among the live items of the one to be looked at next.
@@ -65,6 +67,7 @@ impl Interval {
             rate: rate.clamp(0.0, 1.0) as f32,
             buckets: vec![Bucket::default(); rows.cells()],
             rows,
+            keys: Keys::default(),
             now: 0.0,
             cursor: 0,
             classes: Classes::default(),
@@ -79,13 +82,13 @@ impl Interval {
             let Bucket { last, gap, .. } = self.buckets[place];
             f64::from(gap).max(self.now - last)
         };
-        self.rows.places(u64::from(item)).map(of).fold(1.0, f64::max)
+        self.rows.places(u64::from(self.keys.of(item))).map(of).fold(1.0, f64::max)
     }
 
     /// One event; `first` stands for the first gap of a bucket.
     fn visit(&mut self, item: u32, first: f64) {
         self.now += 1.0;
-        for place in self.rows.places(u64::from(item)) {
+        for place in self.rows.places(u64::from(self.keys.of(item))) {
             let bucket = &mut self.buckets[place];
             let gap = if bucket.visits == 0 { first } else { self.now - bucket.last };
             bucket.visits = bucket.visits.saturating_add(1);
@@ -135,12 +138,20 @@ impl NoiseSampler for Interval {
         if self.classes.is_empty() { 0.0 } else { self.classes.weight(&self.places, item) / self.classes.total() }
     }
 
+    fn keep_items(&mut self, items: &Renumbering) {
+        self.keys.keep(items);
+        self.places.keep(items);
+        self.classes.keep(&mut self.places, items);
+        self.classes.settle();
+    }
+
     fn save(&self, out: &mut Saved) {
         out.put_real("now", vec![self.now]);
         out.put_whole("cursor", vec![self.cursor as u32]);
         out.put_real("last", self.buckets.iter().map(|bucket| bucket.last).collect());
         out.put_real("gaps", self.buckets.iter().map(|bucket| f64::from(bucket.gap)).collect());
         out.put_whole("visits", self.buckets.iter().map(|bucket| bucket.visits).collect());
+        self.keys.save(out);
         out.within("classes", |out| self.classes.save(out));
     }
 
@@ -164,10 +175,11 @@ impl NoiseSampler for Interval {
         if !buckets.iter().all(good) {
             return Err(saved.error("gaps", "are not of a stream"));
         }
+        let keys = Keys::restore(scene.frequencies.len(), saved)?;
         let mut places = Places::default();
         let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, scene.live, saved))?;
         (self.now, self.cursor, self.buckets) = (now, cursor as usize, buckets);
-        (self.classes, self.places) = (classes, places);
+        (self.classes, self.places, self.keys) = (classes, places, keys);
         Ok(())
     }
 }
@@ -302,6 +314,24 @@ mod tests {
             step(&mut world, &mut sampler, &items);
             other.observe(world.scene(), Seen { items: &items, ..Seen::default() });
         }
+    }
+
+    #[test]
+    fn who_stays_keeps_the_gap_and_who_is_new_gets_nobodys() {
+        let mut sampler = Interval::new(1 << 12, 4, 0.02);
+        let mut world = run(&mut sampler, u64::MAX, 400, 0);
+        let n_items = world.frequencies.len();
+        let rows = Renumbering::of_rows(n_items, |row| row % 3 != 1 && row < 150);
+        let gaps: Vec<f64> = rows.kept().map(|(old, _)| sampler.gap(old as u32)).collect();
+        world.frequencies.keep(&rows);
+        world.live.keep(&rows);
+        sampler.keep_items(&rows);
+        assert_eq!((0..rows.n_kept() as u32).map(|row| sampler.gap(row)).collect::<Vec<_>>(), gaps);
+        let new = rows.n_kept() as u32;
+        world.frequencies.grow(new as usize + 1);
+        let expected = world.live.items().len() as f64 + 1.0;
+        step(&mut world, &mut sampler, &[new]);
+        assert!((sampler.gap(new) / expected - 1.0).abs() < 0.05, "{} {expected}", sampler.gap(new));
     }
 
     proptest! {

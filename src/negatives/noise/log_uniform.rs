@@ -9,6 +9,7 @@ use rand_pcg::Pcg64Mcg;
 use super::classes::{Classes, Guide, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// Draws by rank.
 #[derive(Debug)]
@@ -76,6 +77,12 @@ impl NoiseSampler for LogUniform {
     fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
         let Some(rank) = self.classes.rank(&self.places, item) else { return 0.0 };
         (f64::from(rank) + 1.0).recip().ln_1p() / ((self.classes.len() + 1) as f64).ln()
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        self.places.keep(items);
+        self.classes.keep(&mut self.places, items);
+        self.settle();
     }
 
     fn save(&self, out: &mut Saved) {

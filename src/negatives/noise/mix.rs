@@ -14,6 +14,7 @@ use super::unigram::Unigram;
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::config::{NoiseTerm, SamplerKind};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// One sampler at work.
 #[derive(Debug)]
@@ -99,6 +100,22 @@ impl NoiseMix {
     /// Takes note of whom negatives are drawn for.
     pub fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
         self.terms.iter_mut().for_each(|term| term.sampler.ask(scene, asking));
+    }
+
+    /// Keeps the items that stay; what was drawn is forgotten.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        for term in &mut self.terms {
+            term.drawn.clear();
+            term.sampler.keep_items(items);
+        }
+    }
+
+    /// Keeps the users that stay; what was drawn is forgotten.
+    pub fn keep_users(&mut self, users: &Renumbering) {
+        for term in &mut self.terms {
+            term.drawn.clear();
+            term.sampler.keep_users(users);
+        }
     }
 
     /// How many times the newest batch's draws were expected to bring `item`.

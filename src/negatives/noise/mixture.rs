@@ -5,6 +5,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{Asking, NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// Draws from one of several, each by its weight.
 #[derive(Debug)]
@@ -67,6 +68,14 @@ impl NoiseSampler for Mixture {
     fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
         let (factor, able) = self.able(scene);
         able.map(|(weight, part)| weight * factor * part.probability(scene, item)).sum()
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        self.parts.iter_mut().for_each(|(_, part)| part.keep_items(items));
+    }
+
+    fn keep_users(&mut self, users: &Renumbering) {
+        self.parts.iter_mut().for_each(|(_, part)| part.keep_users(users));
     }
 
     fn save(&self, out: &mut Saved) {

@@ -26,6 +26,7 @@ use super::Vectors;
 use super::frequency::Frequencies;
 use super::live::LiveItems;
 use super::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// What the stream looks like after a batch.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +100,12 @@ pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
 
     /// The probability that one draw is `item`; 0 for what cannot be drawn.
     fn probability(&self, scene: Scene<'_>, item: u32) -> f64;
+
+    /// Keeps the items that stay. What was asked for is forgotten: [`Self::ask`] again before the next draw.
+    fn keep_items(&mut self, items: &Renumbering);
+
+    /// Keeps the users that stay.
+    fn keep_users(&mut self, _users: &Renumbering) {}
 
     /// Puts down what [`Self::restore`] needs.
     fn save(&self, out: &mut Saved);

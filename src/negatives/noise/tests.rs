@@ -11,6 +11,7 @@ use crate::negatives::Vectors;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
 use crate::negatives::saved::Saved;
+use crate::table::renumbering::Renumbering;
 
 /// Vectors that follow from the item's number alone.
 #[derive(Debug)]
@@ -116,6 +117,9 @@ struct Story {
     event: u64,
     drifts: bool,
     last: Vec<u32>,
+    /// By item: its row, where it has one.
+    rows: Vec<Option<u32>>,
+    n_rows: u32,
 }
 
 const N_ITEMS: u32 = 300;
@@ -124,14 +128,37 @@ const N_USERS: u32 = 20;
 impl Story {
     fn new(drifts: bool, horizon: u64, half_life: Option<f64>) -> Self {
         let stream = Stream::new(N_ITEMS as usize, horizon, half_life);
-        Self { stream, random: Pcg64Mcg::seed_from_u64(11), event: 0, drifts, last: vec![0; N_USERS as usize] }
+        let (last, rows) = (vec![0; N_USERS as usize], (0..N_ITEMS).map(Some).collect());
+        Self { stream, random: Pcg64Mcg::seed_from_u64(11), event: 0, drifts, last, rows, n_rows: N_ITEMS }
     }
 
     /// Zipf over the items from number 1 on; where it drifts, who is popular moves on and old items are left behind.
     fn item(&mut self) -> u32 {
         let rank = (f64::from(N_ITEMS / 3).powf(self.random.random::<f64>()) - 1.0) as u32;
         let offset = if self.drifts { (self.event / 40) as u32 } else { 0 };
-        1 + (rank + offset) % (N_ITEMS - 1)
+        let row = &mut self.rows[1 + (rank + offset) as usize % (N_ITEMS as usize - 1)];
+        *row.get_or_insert_with(|| {
+            self.n_rows += 1;
+            self.stream.frequencies.grow(self.n_rows as usize);
+            self.n_rows - 1
+        })
+    }
+
+    /// Lets items and users go, but item 0, which stands for none.
+    fn evict(&mut self, samplers: &mut [Box<dyn NoiseSampler>], stays: impl Fn(u32) -> bool) {
+        let items = Renumbering::of_rows(self.n_rows as usize, |row| row == 0 || stays(row));
+        let users = Renumbering::of_rows(N_USERS as usize, |row| stays(row + 1));
+        self.n_rows = items.n_kept() as u32;
+        self.rows.iter_mut().for_each(|row| *row = row.and_then(|row| items.get(row)));
+        self.last.iter_mut().for_each(|last| *last = items.get(*last).unwrap_or(0));
+        users.keep(&mut self.last);
+        self.last.resize(N_USERS as usize, 0);
+        self.stream.frequencies.keep(&items);
+        self.stream.live.keep(&items);
+        for sampler in samplers {
+            sampler.keep_items(&items);
+            sampler.keep_users(&users);
+        }
     }
 
     fn batch(&mut self, samplers: &mut [Box<dyn NoiseSampler>]) {
@@ -219,13 +246,47 @@ fn draws_follow_the_stated_probabilities() {
 }
 
 #[test]
+fn draws_follow_the_stated_probabilities_when_rows_have_gone() {
+    for (drifts, horizon, half_life) in [(false, u64::MAX, None), (true, 900, Some(200.0))] {
+        for term in all() {
+            println!("{term:?}, drifts: {drifts}");
+            let mut samplers = [sampler(&term).expect("it is not 'none'")];
+            let mut story = Story::new(drifts, horizon, half_life);
+            (0..40).for_each(|_| story.batch(&mut samplers));
+            for part in 0..3 {
+                story.evict(&mut samplers, |row| row % 3 != part);
+                // Both at once, and after the stream has gone on.
+                for batches in [0, 10] {
+                    (0..batches).for_each(|_| story.batch(&mut samplers));
+                    story.ask(&mut samplers);
+                    let ([sampler], scene) = (&samplers, story.stream.scene());
+                    if sampler.is_empty(scene) {
+                        assert!(!has_full_support(term.sampler) && batches == 0);
+                        continue;
+                    }
+                    sums_to_one(scene, &**sampler, story.n_rows + 10);
+                    let covered = scene.live.items().iter().all(|item| sampler.probability(scene, *item) > 0.0);
+                    assert!(covered || !has_full_support(term.sampler), "some live item cannot be drawn");
+                    if part == 2 {
+                        draws_fit(scene, &**sampler, story.n_rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_restored_sampler_draws_the_same() {
     for term in all() {
         let mut samplers = [sampler(&term).unwrap(), sampler(&term).unwrap()];
         let mut story = Story::new(true, 700, None);
         for round in 0..60 {
             story.batch(&mut samplers);
-            if round % 7 == 3 {
+            if round % 13 == 5 {
+                story.evict(&mut samplers, |row| (u64::from(row) + round) % 4 != 1);
+            }
+            if round % 7 == 3 || round % 26 == 5 {
                 let mut saved = Saved::default();
                 samplers[1].save(&mut saved);
                 samplers[1] = sampler(&term).unwrap();

@@ -5,6 +5,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// Draws from all live items.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ impl NoiseSampler for Uniform {
     fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
         if scene.live.contains(item) { (scene.live.items().len() as f64).recip() } else { 0.0 }
     }
+
+    fn keep_items(&mut self, _items: &Renumbering) {}
 
     fn save(&self, _out: &mut Saved) {}
 

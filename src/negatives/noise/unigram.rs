@@ -13,6 +13,7 @@ use rand_pcg::Pcg64Mcg;
 use super::classes::{Classes, Places};
 use super::{NoiseSampler, Scene, Seen};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 
 /// Share of the draws that are uniform over the live items.
 pub const UNIFORM: f64 = 0.05;
@@ -122,6 +123,14 @@ impl NoiseSampler for Unigram {
         };
         let by_count = awake.map(of).sum::<f64>() / sum;
         UNIFORM / scene.live.items().len() as f64 + (1.0 - UNIFORM) * by_count
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        for Part { classes, places, .. } in &mut self.parts {
+            places.keep(items);
+            classes.keep(places, items);
+            classes.settle();
+        }
     }
 
     fn save(&self, out: &mut Saved) {

@@ -16,6 +16,9 @@ use rayon::prelude::*;
 use crate::kernel::Kernel;
 use crate::kernel::rows::add_scaled;
 use crate::table::adagrad::{Optimizer, TrainedRows};
+use crate::table::paged::Paged;
+use crate::table::records::Records;
+use crate::table::renumbering::Renumbering;
 use crate::table::rows::{CHUNK, Rows};
 
 /// An item's further features are left out.
@@ -34,12 +37,11 @@ pub struct Features {
     /// Rows of the buckets that have one, in the order in which they came; a row starts at 0.
     pub rows: TrainedRows,
     /// The bucket of each row.
-    buckets: Vec<u32>,
+    buckets: Paged<u32>,
     /// By bucket: its row, or `NONE`.
     places: Vec<u32>,
-    /// Rows of the items' features; those of item `i` are `starts[i]..starts[i + 1]`.
-    of_items: Vec<u32>,
-    starts: Vec<usize>,
+    /// Rows of each item's features.
+    of_items: Records<Box<[u32]>>,
     /// v of each item, as of its last refresh.
     vectors: Rows,
     kernel: Kernel,
@@ -50,10 +52,9 @@ impl Features {
     pub fn new(dim: usize, optimizer: Optimizer, buckets: usize) -> Self {
         Self {
             rows: TrainedRows::new(dim, optimizer),
-            buckets: Vec::new(),
+            buckets: Paged::default(),
             places: vec![NONE; buckets],
-            of_items: Vec::new(),
-            starts: vec![0],
+            of_items: Records::default(),
             vectors: Rows::new(dim),
             kernel: Kernel::detect(),
         }
@@ -64,21 +65,21 @@ impl Features {
     /// # Panics
     /// If there is no such bucket.
     pub fn push(&mut self, buckets: &[u32]) {
-        let start = self.of_items.len();
+        let mut of_item = Vec::with_capacity(buckets.len().min(MOST));
         for bucket in buckets {
-            if self.of_items.len() == start + MOST {
+            if of_item.len() == MOST {
                 break;
             }
             let row = self.row_of(*bucket);
-            if !self.of_items[start..].contains(&row) {
-                self.of_items.push(row);
+            if !of_item.contains(&row) {
+                of_item.push(row);
             }
         }
-        self.close();
+        self.push_rows(of_item.into());
     }
 
-    fn close(&mut self) {
-        self.starts.push(self.of_items.len());
+    fn push_rows(&mut self, of_item: Box<[u32]>) {
+        self.of_items.push(of_item);
         self.vectors.push(|row| row.fill(0.0));
     }
 
@@ -89,15 +90,14 @@ impl Features {
             *place = row as u32;
         }
         let whole = buckets.len() == self.rows.values.len();
-        self.buckets = buckets;
+        self.buckets = buckets.into_iter().collect();
         whole.then_some(())
     }
 
     /// Adds the next item, whose features have the rows `rows`; `None` where that cannot be.
     pub fn restore_item(&mut self, rows: &[u32]) -> Option<()> {
         let fits = rows.len() <= MOST && rows.iter().all(|row| (*row as usize) < self.buckets.len());
-        self.of_items.extend(rows);
-        self.close();
+        self.push_rows(rows.into());
         fits.then_some(())
     }
 
@@ -111,14 +111,20 @@ impl Features {
         *place
     }
 
+    /// Keeps the items that stay. Rows of features stay as they are, whoever has them: there are no more than buckets.
+    pub fn keep_items(&mut self, items: &Renumbering) {
+        self.of_items.keep(items);
+        self.vectors.keep(items);
+    }
+
     /// The buckets that have rows, in the order of these.
-    pub fn buckets(&self) -> &[u32] {
+    pub fn buckets(&self) -> &Paged<u32> {
         &self.buckets
     }
 
     /// Rows of the features of `item`.
     pub fn of(&self, item: usize) -> &[u32] {
-        &self.of_items[self.starts[item]..self.starts[item + 1]]
+        self.of_items.get(item)
     }
 
     /// Items that it knows of.
@@ -138,24 +144,40 @@ impl Features {
 
     /// Makes v of `item` anew, whose own row is `own`.
     pub fn refresh(&mut self, item: usize, own: &[f32]) -> &[f32] {
-        let of_item = &self.of_items[self.starts[item]..self.starts[item + 1]];
-        compose(self.kernel, (&self.rows.values, of_item), own, self.vectors.row_mut(item));
+        compose(self.kernel, (&self.rows.values, self.of_items.get(item)), own, self.vectors.row_mut(item));
         self.vectors.row(item)
     }
 
     /// Makes v of all items anew, whose own rows are `own`, and of each the number that `norm` gives.
     pub fn refresh_all(&mut self, own: &Rows, norms: &mut [f32], norm: impl Fn(&[f32]) -> f32 + Sync) {
-        let Self { rows, of_items, starts, vectors, kernel, .. } = self;
+        let Self { rows, of_items, vectors, kernel, .. } = self;
         let dim = vectors.dim();
         let chunks = (vectors.chunks_to_share(), norms.par_chunks_mut(CHUNK)).into_par_iter().enumerate();
         chunks.for_each(|(chunk, (vectors, norms))| {
-            for (place, (out, out_norm)) in vectors.chunks_exact_mut(dim).zip(norms).enumerate() {
-                let item = chunk * CHUNK + place;
-                let of_item = &of_items[starts[item]..starts[item + 1]];
-                compose(*kernel, (&rows.values, of_item), own.row(item), out);
+            for (place, out_norm) in norms.iter_mut().enumerate() {
+                let (item, out) = (chunk * CHUNK + place, vectors.row_mut(place, dim));
+                compose(*kernel, (&rows.values, of_items.get(item)), own.row(item), out);
                 *out_norm = norm(out);
             }
         });
+    }
+
+    /// What a checkpoint holds of them, as it is; see [`crate::table::chunks`]. It can compose, and nothing else.
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        Self {
+            rows: self.rows.freeze(),
+            buckets: self.buckets.clone(),
+            places: Vec::new(),
+            of_items: self.of_items.freeze(),
+            vectors: Rows::new(self.vectors.dim()),
+            kernel: self.kernel,
+        }
+    }
+
+    /// As [`crate::table::chunks::Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.rows.thaw(budget) && self.of_items.thaw(budget)
     }
 }
 

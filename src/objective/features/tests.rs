@@ -17,7 +17,8 @@ use crate::objective::encoder::Encoded;
 use crate::objective::model::Model;
 use crate::objective::term::Asked;
 use crate::objective::{Objectives, Scratch};
-use crate::table::adagrad::{START, TrainedRows};
+use crate::table::adagrad::{Optimizer, START, TrainedRows};
+use crate::table::renumbering::Renumbering;
 
 /// Buckets of the features of each item; the last item has none.
 const ITEMS: [&[u32]; 7] = [&[0, 1], &[1], &[2, 0, 3], &[4, 1, 2, 5], &[3], &[0, 6, 7, 1, 2], &[]];
@@ -45,13 +46,14 @@ fn world(flags: &[&str]) -> (World, Model) {
         if users.ids.get(&name).is_none() {
             model.add_user(&name);
         }
-        users.capture(&mut batch, &name, item, number as i64 * 4000);
+        let user = users.row(&name);
+        users.capture(&mut batch, user, item, number as i64 * 4000);
         batch.kinds.push("click".into());
     }
     ITEMS.iter().enumerate().for_each(|(item, buckets)| model.add_item_with(&format!("item-{item}"), buckets));
     // As if they had learnt something.
     let features = &mut model.features.as_mut().unwrap().rows.values;
-    for (place, number) in features.chunks_mut().flatten().enumerate() {
+    for (place, number) in features.numbers_mut().into_iter().enumerate() {
         *number = (place as f32 * 0.7).sin() * 0.3;
     }
     model.refresh_all();
@@ -246,18 +248,37 @@ fn a_refresh_of_one_and_of_all_and_what_is_served_are_the_same() {
 
 #[test]
 fn features_are_few_and_each_counts_once() {
-    let mut features = Features::new(2, crate::table::adagrad::Optimizer::Adagrad, 100);
+    let mut features = Features::new(2, Optimizer::Adagrad, 100);
     features.push(&[7, 3, 7, 3, 9]);
     features.push(&(0..100).collect::<Vec<u32>>());
     assert_eq!(
-        (features.of(0), features.of(1).len(), features.buckets()[..3].to_vec()),
+        (features.of(0), features.of(1).len(), features.buckets().run(0..3).to_vec()),
         (&[0, 1, 2][..], super::MOST, vec![7, 3, 9])
     );
     assert_eq!(features.rows.values.len(), features.buckets().len());
-    let mut again = Features::new(2, crate::table::adagrad::Optimizer::Adagrad, 100);
+    let mut again = Features::new(2, Optimizer::Adagrad, 100);
     features.buckets().iter().for_each(|_| again.rows.push(|row| row.fill(0.0)));
-    assert!(again.clone().restore(features.buckets()[1..].to_vec()).is_none());
-    assert!(again.restore(features.buckets().to_vec()).is_some());
+    assert!(again.clone().restore(features.buckets().iter().skip(1).copied().collect()).is_none());
+    assert!(again.restore(features.buckets().iter().copied().collect()).is_some());
     assert!(again.restore_item(features.of(0)).is_some());
     assert!(again.restore_item(&[100]).is_none());
+}
+
+#[test]
+fn items_that_stay_keep_their_features() {
+    let mut features = Features::new(4, Optimizer::Adagrad, 50);
+    let of: Vec<Vec<u32>> = (0..40u32).map(|item| (0..item % 5).map(|k| (item * 7 + k * 11) % 50).collect()).collect();
+    of.iter().for_each(|buckets| features.push(buckets));
+    let named = |features: &Features, item| -> Vec<u32> {
+        features.of(item).iter().map(|row| features.buckets()[*row as usize]).collect()
+    };
+    for round in 0..3 {
+        let before = features.clone();
+        let rows = Renumbering::of_rows(before.n_items(), |row| row % 3 != round);
+        features.keep_items(&rows);
+        assert_eq!(features.n_items(), rows.n_kept());
+        rows.kept().for_each(|(old, new)| assert_eq!(named(&features, new), named(&before, old)));
+        features.push(&[3, 49, 3]);
+        assert_eq!(named(&features, rows.n_kept()), [3, 49]);
+    }
 }

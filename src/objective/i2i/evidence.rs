@@ -29,7 +29,8 @@
 //! Decay is as in [`crate::negatives::frequency`]: the weight of a new pair grows, and counts are read relative to it.
 
 use crate::negatives::saved::{Saved, SavedError};
-use crate::negatives::sketch::Rows;
+use crate::negatives::sketch::{Keys, Rows};
+use crate::table::renumbering::Renumbering;
 
 /// Rescale before sums of weights near the end of what the sketch's single precision holds (3·10³⁸).
 const LARGEST_WEIGHT: f64 = 1e18;
@@ -52,10 +53,13 @@ pub struct Evidence {
     half_life: f64,
     /// Weight of a pair of the newest batch; all sums are on its scale.
     weight: f64,
-    /// 2N: sum of `marginals`.
+    /// 2N: sum of `marginals` and `gone`.
     places: f64,
+    /// m of all items that are gone.
+    gone: f64,
     /// m, by item.
     marginals: Vec<f64>,
+    keys: Keys,
     rows: Rows,
     /// In single precision: a pair stops growing at 2²⁴ meetings, decayed, which leaves it accepted.
     cells: Vec<f32>,
@@ -76,7 +80,9 @@ impl Evidence {
             half_life: if half_life.is_nan() { f64::INFINITY } else { half_life.max(1.0) },
             weight: 1.0,
             places: 0.0,
+            gone: 0.0,
             marginals: Vec::new(),
+            keys: Keys::default(),
             cells: vec![0.0; rows.cells()],
             rows,
             blur: 0.0,
@@ -110,6 +116,7 @@ impl Evidence {
                 *sum = if rescaled < FAINT { 0.0 } else { rescaled as f32 };
             }
             self.places *= factor;
+            self.gone *= factor;
             self.weight = 1.0;
         }
     }
@@ -119,7 +126,7 @@ impl Evidence {
         self.marginals[b as usize] += self.weight;
         self.places += 2.0 * self.weight;
         let sum = (self.sum(a, b) + self.weight) as f32;
-        for place in self.rows.places(key(a, b)) {
+        for place in self.rows.places(self.key(a, b)) {
             self.cells[place] = self.cells[place].max(sum);
         }
     }
@@ -129,14 +136,31 @@ impl Evidence {
         let item = (self.probes % f64::from(u32::MAX)) as u32;
         self.probes += 1.0;
         if self.places > 0.0 {
-            let share = self.sum(item, item) / self.places;
+            let share = self.read(key(item, item)) / self.places;
             self.blur += (share - self.blur) * self.probes.recip().max(PROBES.recip());
         }
     }
 
     /// What the sketch has of the pair, on the scale of `weight`.
     fn sum(&self, a: u32, b: u32) -> f64 {
-        f64::from(self.rows.places(key(a, b)).map(|place| self.cells[place]).fold(f32::INFINITY, f32::min))
+        self.read(self.key(a, b))
+    }
+
+    fn read(&self, key: u64) -> f64 {
+        f64::from(self.rows.places(key).map(|place| self.cells[place]).fold(f32::INFINITY, f32::min))
+    }
+
+    fn key(&self, a: u32, b: u32) -> u64 {
+        key(self.keys.of(a), self.keys.of(b))
+    }
+
+    /// Keeps what is known of the items that stay. The pairs of those that go were pairs all the same: they stay part of N,
+    /// and in the sketch, where nobody finds them, until they have decayed.
+    pub fn keep(&mut self, items: &Renumbering) {
+        let before: f64 = self.marginals.iter().sum();
+        items.keep(&mut self.marginals);
+        self.gone += (before - self.marginals.iter().sum::<f64>()).max(0.0);
+        self.keys.keep(items);
     }
 
     /// The decayed count c of the pair: what it is, or more where it shares its cells in all rows.
@@ -170,9 +194,10 @@ impl Evidence {
 
     /// Puts the counts down.
     pub fn save(&self, out: &mut Saved) {
-        out.put_real("scale", vec![self.weight, self.places, self.blur, self.probes]);
+        out.put_real("scale", vec![self.weight, self.places, self.blur, self.probes, self.gone]);
         out.put_real("marginals", self.marginals.clone());
         out.put_real("cells", self.cells.iter().map(|sum| f64::from(*sum)).collect());
+        self.keys.save(out);
     }
 
     /// Takes back what [`Self::save`] put down, of at most `n_items` items.
@@ -182,8 +207,8 @@ impl Evidence {
     pub fn restore(&mut self, n_items: usize, saved: &mut Saved) -> Result<(), SavedError> {
         let sums = |sums: &[f64]| sums.iter().all(|sum| *sum >= 0.0 && sum.is_finite());
         let scale = saved.take_real("scale")?;
-        let [weight, places, blur, probes] = scale[..] else {
-            return Err(saved.error("scale", "is not four numbers"));
+        let [weight, places, blur, probes, gone] = scale[..] else {
+            return Err(saved.error("scale", "is not five numbers"));
         };
         // Probes are counted exactly up to 2⁵³.
         let possible =
@@ -197,23 +222,25 @@ impl Evidence {
         }
         // Room for the rounding of a long stream.
         let sum: f64 = marginals.iter().sum();
-        if !sums(&marginals) || (sum - places).abs() > 1e-6 * places {
+        if !sums(&marginals) || (sum + gone - places).abs() > 1e-6 * places {
             return Err(saved.error("marginals", "are not counts with that sum"));
         }
         if cells.len() != self.cells.len() {
             return Err(saved.error("cells", "are of a sketch of another size"));
         }
+        let keys = Keys::restore(n_items, saved)?;
         let cells: Vec<_> = cells.into_iter().map(|sum| sum as f32).collect();
         if !cells.iter().all(|sum| *sum >= 0.0 && f64::from(*sum) <= places) {
             return Err(saved.error("cells", "are not counts"));
         }
         (self.weight, self.places, self.blur, self.probes) = (weight, places, blur, probes);
-        (self.marginals, self.cells) = (marginals, cells);
+        self.gone = gone;
+        (self.marginals, self.cells, self.keys) = (marginals, cells, keys);
         Ok(())
     }
 }
 
-/// One number for a pair, in either order.
+/// One number for a pair of keys, in either order.
 fn key(a: u32, b: u32) -> u64 {
     u64::from(a.min(b)) << 32 | u64::from(a.max(b))
 }
@@ -433,6 +460,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn items_that_stay_keep_what_is_known_of_them() {
+        let settings = (3_000.0, 1 << 14, 4);
+        let mut evidence = Evidence::new(settings.0, settings.1, settings.2);
+        let mut random = Pcg64Mcg::seed_from_u64(10);
+        (0..200).for_each(|_| evidence.observe(&topical(&mut random, 333, 200), 200));
+        let before = evidence.clone();
+        let rows = Renumbering::of_rows(200, |row| row % 3 != 1);
+        evidence.keep(&rows);
+        let n_kept = rows.n_kept() as u32;
+        let kept: Vec<(u32, u32)> = rows.kept().map(|(old, new)| (old as u32, new as u32)).collect();
+        for ((old, new), (old_other, new_other)) in
+            kept.iter().flat_map(|one| kept.iter().map(move |other| (*one, *other)))
+        {
+            assert_eq!(evidence.log_odds(new, new_other), before.log_odds(old, old_other));
+        }
+        // Whoever comes next gets a row that somebody had, but nothing of what was known of them.
+        evidence.observe(&[], 200);
+        assert_eq!(evidence.expected_count(n_kept, 0), 0.0);
+        let read = |evidence: &Evidence, item| (0..n_kept).map(|other| evidence.pair_count(item, other)).sum::<f64>();
+        let (gone, new) = (read(&before, 1), read(&evidence, n_kept));
+        assert!(new < 0.2 * gone, "{new} of {gone}");
+        let mut other = again(&evidence, 200, settings);
+        let pairs = topical(&mut random, 333, 150);
+        evidence.observe(&pairs, 200);
+        other.observe(&pairs, 200);
+        assert!((0..150).all(|item| evidence.log_odds(item, 7).to_bits() == other.log_odds(item, 7).to_bits()));
+    }
+
     proptest! {
         #[test]
         fn any_stream_is_survived(
@@ -465,7 +521,8 @@ mod tests {
             let mut saved = Saved::default();
             evidence.save(&mut saved);
             let mut arrays: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
-            let Array::Real(numbers) = &mut arrays[which].1 else { panic!("all are real") };
+            // Of the cells, the marginals or the scale; keys are between.
+            let Array::Real(numbers) = &mut arrays[[0, 2, 3][which]].1 else { panic!("all are real") };
             if cut {
                 numbers.pop();
             } else {

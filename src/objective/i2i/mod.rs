@@ -16,6 +16,7 @@ use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::negatives::saved::{Saved, SavedError};
+use crate::table::renumbering::Renumbering;
 use evidence::Evidence;
 
 /// Rows of the sketch.
@@ -112,6 +113,12 @@ impl Term for I2i {
         let mean = self.weights.iter().sum::<f32>() / self.weights.len() as f32;
         found.lost(ObjectiveKind::I2i, "", self.weight, loss, bound);
         found.accepted(mean.into());
+    }
+
+    fn keep_items(&mut self, items: &Renumbering) {
+        if let Some(evidence) = &mut self.evidence {
+            evidence.keep(items);
+        }
     }
 
     fn save(&self, saved: &mut Saved) {

@@ -76,7 +76,8 @@ impl World {
             if users.ids.get(&name).is_none() {
                 model.add_user(&name);
             }
-            users.capture(&mut batch, &name, random.random_range(0..n_items), now);
+            let user = users.row(&name);
+            users.capture(&mut batch, user, random.random_range(0..n_items), now);
             batch.kinds.push(["view", "click", "buy"][random.random_range(0..3)].into());
             // Now and then a pause that ends a session.
             now += if random.random_range(0..8) == 0 { 4_000_000 } else { 4_000 };
@@ -158,7 +159,7 @@ fn parts(model: &mut Model) -> Vec<Part<'_>> {
         [("item", Some(items)), ("context", contexts.as_mut()), ("user", users.as_mut()), ("bias", biases.as_mut())];
     for (name, table) in tables {
         if let Some(TrainedRows { values, sums, .. }) = table {
-            all.push((name.to_owned(), values.chunks_mut().flatten().collect(), sums.chunks_mut().flatten().collect()));
+            all.push((name.to_owned(), values.numbers_mut(), sums.numbers_mut()));
         }
     }
     parameters.extend([

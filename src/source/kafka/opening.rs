@@ -2,6 +2,7 @@
 //!
 //! Brokers that are away are waited for; the decision itself ([`starts`]) is pure.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Client;
-use crate::config::Start;
+use crate::config::{Expired, KafkaConfig, Start};
 use crate::kafka::admin::partitions_of;
 use crate::kafka::{Reminder, is_refusal, words};
 use crate::position::Positions;
@@ -47,46 +48,75 @@ fn prefix(topic: &str) -> String {
     format!("kafka/{topic}/")
 }
 
-/// Where each partition of `marks` begins.
-pub(super) fn starts(
-    topic: &str,
-    start: Start,
-    positions: &Positions,
-    marks: &[Marks],
-) -> Result<Vec<u64>, SourceError> {
+/// Where a partition begins, and the records before it that were lost on the way there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) offset: u64,
+    pub(super) lost: Option<Range<u64>>,
+}
+
+/// Where each partition of `marks` begins, all of which one worker reads.
+pub(super) fn starts(config: &KafkaConfig, positions: &Positions, marks: &[Marks]) -> Result<Vec<Entry>, SourceError> {
+    let topic = &config.topic;
+    let known = all_there(topic, positions, marks)?;
+    let begin = |marks: &Marks| match positions.next(&stream_name(topic, marks.id)) {
+        Some(position) => entry(&format!("{topic}/{}", marks.id), position, *marks, config.expired),
+        None => Ok(Entry { offset: first(config.start, known, *marks), lost: None }),
+    };
+    marks.iter().map(begin).collect()
+}
+
+/// Whether anything of the topic was ever read.
+///
+/// # Errors
+/// Where a partition is known that is not there: the topic was created anew, with fewer of them.
+pub(super) fn all_there(topic: &str, positions: &Positions, marks: &[Marks]) -> Result<bool, SourceError> {
     let prefix = prefix(topic);
     let mut known = false;
     for (name, position) in positions.iter() {
         let Some(partition) = name.strip_prefix(&prefix) else { continue };
         known = true;
         if !marks.iter().any(|marks| marks.id.to_string() == partition) {
-            // The topic was created anew, with fewer partitions.
             return Err(lost(&format!("{topic}/{partition}"), position, Marks { id: 0, low: 0, high: 0 }));
         }
     }
-    let begin = |marks: &Marks| match positions.next(&stream_name(topic, marks.id)) {
-        Some(position) if marks.hold(position) => Ok(position),
-        Some(position) => Err(lost(&format!("{topic}/{}", marks.id), position, *marks)),
-        None if known => Ok(marks.low),
-        None => Ok(match start {
-            Start::Earliest => marks.low,
-            Start::Latest => marks.high,
-        }),
-    };
-    marks.iter().map(begin).collect()
+    Ok(known)
+}
+
+/// Where a partition begins of which nothing was ever read; `known`: but something of others of its topic.
+pub(super) fn first(start: Start, known: bool, marks: Marks) -> u64 {
+    match start {
+        Start::Latest if !known => marks.high,
+        Start::Earliest | Start::Latest => marks.low,
+    }
+}
+
+/// Where to go on in a partition that was read up to `position`.
+pub(super) fn entry(label: &str, position: u64, marks: Marks, expired: Expired) -> Result<Entry, SourceError> {
+    match expired {
+        _ if marks.hold(position) => Ok(Entry { offset: position, lost: None }),
+        Expired::Skip if position < marks.low => Ok(Entry { offset: marks.low, lost: Some(position..marks.low) }),
+        Expired::Skip | Expired::Fail => Err(lost(label, position, marks)),
+    }
 }
 
 /// The error for a position that is not there.
 pub(super) fn lost(stream: &str, position: u64, marks: Marks) -> SourceError {
     let advice = if position < marks.low {
-        "records were deleted before they were read (retention): bring them back, or begin anew with an empty \
-         checkpoint.dir; a longer retention.ms keeps it from happening again"
+        "records were deleted before they were read (retention): bring them back, pass over them with \
+         kafka.expired = \"skip\" (they are then counted as lost), or begin anew with an empty checkpoint.dir; a longer \
+         retention.ms keeps it from happening again"
     } else {
         "the topic was created anew or lost its newest records: bring them back, or begin anew with an empty \
          checkpoint.dir"
     };
     let Marks { low, high, .. } = marks;
     SourceError::PositionLost { stream: stream.to_owned(), position, low, high, advice: advice.to_owned() }
+}
+
+/// The error for a topic whose record at `offset` is not the one that was read there.
+pub(super) fn recreated(stream: &str, offset: u64) -> SourceError {
+    SourceError::Recreated { stream: stream.to_owned(), offset }
 }
 
 /// Asks the brokers, patiently.
@@ -121,7 +151,11 @@ impl<'a> Opening<'a> {
         Ok(marks)
     }
 
-    fn ask<T>(&mut self, question: impl Fn() -> Result<T, KafkaError>) -> Result<T, SourceError> {
+    /// Asks until there is an answer.
+    ///
+    /// # Errors
+    /// What waiting cannot mend, or a request to stop.
+    pub(super) fn ask<T>(&mut self, question: impl Fn() -> Result<T, KafkaError>) -> Result<T, SourceError> {
         loop {
             let error = match question() {
                 Ok(answer) => return Ok(answer),
@@ -130,7 +164,7 @@ impl<'a> Opening<'a> {
             // Serves the errors and log lines that came meanwhile; nothing is assigned, so no record can come.
             let pause = self.consumer.poll(Duration::from_millis(200));
             debug_assert!(!matches!(pause, Some(Ok(_))), "records before an assignment");
-            if let Some(refusal) = self.consumer.context().refusal() {
+            if let Some(refusal) = self.consumer.context().reports.refusal() {
                 return Err(self.error(refusal));
             }
             if error.rdkafka_error_code().is_some_and(is_refusal) {

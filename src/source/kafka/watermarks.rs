@@ -1,11 +1,11 @@
 //! How far each partition reaches, so that lag can be told even while the trainer holds the source back.
 //!
 //! A thread of its own asks the brokers every two seconds; what the consumer last heard would be no use, since it
-//! fetches nothing while its queue is full, which is when the lag grows. The thread also says when partitions were
+//! fetches nothing while its queue is full, which is when the lag grows. The thread also notes when partitions were
 //! added to the topic.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,36 +14,74 @@ use rdkafka::consumer::Consumer;
 
 use super::Client;
 use crate::kafka::admin::partitions_of;
+use crate::position::Stream;
 
 /// How often the brokers are asked.
 const EVERY: Duration = Duration::from_secs(2);
 /// How many of these go by between two looks at the number of partitions.
-const TURNS_PER_LOOK: u64 = 15;
+const TURNS_PER_LOOK: u64 = 5;
 /// Longest wait for an answer.
 const ASKING: Duration = Duration::from_secs(1);
 
 /// One past the newest offset of each stream, by the stream's index.
+#[derive(Debug, Default)]
+pub struct HighWatermarks {
+    marks: RwLock<Vec<Arc<Mark>>>,
+    /// Partitions that the topic has.
+    partitions: AtomicUsize,
+}
+
 #[derive(Debug)]
-pub struct HighWatermarks(Vec<AtomicU64>);
+struct Mark {
+    id: i32,
+    stream: Stream,
+    high: AtomicU64,
+    ours: AtomicBool,
+    /// Whether it ever was ours.
+    known: AtomicBool,
+}
 
 impl HighWatermarks {
-    pub(super) fn new(marks: impl Iterator<Item = u64>) -> Self {
-        Self(marks.map(AtomicU64::new).collect())
+    /// Adds the stream of the next index.
+    pub(super) fn add(&self, id: i32, stream: Stream, high: u64) {
+        let (ours, known) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mark = Mark { id, stream, high: AtomicU64::new(high), ours, known };
+        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
+        marks.push(Arc::new(mark));
+        self.partitions.fetch_max(marks.len(), Ordering::Relaxed);
     }
 
-    /// The mark of a stream, a few seconds old at most; `None` where there is no such stream.
-    pub fn get(&self, stream: usize) -> Option<u64> {
-        self.0.get(stream).map(|mark| mark.load(Ordering::Relaxed))
+    fn marks(&self) -> Vec<Arc<Mark>> {
+        self.marks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The marks of all streams, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|mark| mark.load(Ordering::Relaxed))
+    /// The marks of all streams, in their order; a few seconds old at most.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + use<> {
+        self.marks().into_iter().map(|mark| mark.high.load(Ordering::Relaxed))
+    }
+
+    /// The streams that are this worker's to read, with their marks; without one those that were and are not any more.
+    pub fn ours(&self) -> Vec<(Stream, Option<u64>)> {
+        let known = self.marks().into_iter().filter(|mark| mark.known.load(Ordering::Relaxed));
+        let high = |mark: &Mark| mark.ours.load(Ordering::Relaxed).then(|| mark.high.load(Ordering::Relaxed));
+        known.map(|mark| (mark.stream.clone(), high(&mark))).collect()
     }
 
     /// A record was read: it reaches at least that far.
-    pub(super) fn raise(&self, stream: usize, mark: u64) {
-        self.0[stream].fetch_max(mark, Ordering::Relaxed);
+    pub(super) fn raise(&self, stream: usize, high: u64) {
+        self.marks.read().unwrap_or_else(PoisonError::into_inner)[stream].high.fetch_max(high, Ordering::Relaxed);
+    }
+
+    /// Whether a stream is this worker's.
+    pub(super) fn own(&self, stream: usize, ours: bool) {
+        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
+        marks[stream].ours.store(ours, Ordering::Relaxed);
+        marks[stream].known.fetch_or(ours, Ordering::Relaxed);
+    }
+
+    /// How many partitions the topic was last seen to have.
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions.load(Ordering::Relaxed)
     }
 }
 
@@ -55,11 +93,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn start(consumer: Arc<Client>, topic: String, ids: Vec<i32>, marks: Arc<HighWatermarks>) -> Self {
+    pub(super) fn start(consumer: Arc<Client>, topic: String, marks: Arc<HighWatermarks>) -> Self {
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new()
             .name("kafka-watermarks".to_owned())
-            .spawn(move || watch(&consumer, &topic, &ids, &marks, &stopped))
+            .spawn(move || watch(&consumer, &topic, &marks, &stopped))
             .expect("the operating system starts a thread");
         Self { stop: Some(stop), thread: Some(thread) }
     }
@@ -83,16 +121,18 @@ impl Stopping {
     }
 }
 
-fn watch(consumer: &Client, topic: &str, ids: &[i32], marks: &HighWatermarks, stopped: &Receiver<()>) {
-    let mut told = ids.len();
+fn watch(consumer: &Client, topic: &str, marks: &HighWatermarks, stopped: &Receiver<()>) {
     let mut turn: u64 = 0;
     while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-        for (index, id) in ids.iter().enumerate() {
+        for mark in marks.marks() {
             if stopped.try_recv() == Err(TryRecvError::Disconnected) {
                 return;
             }
-            match consumer.fetch_watermarks(topic, *id, ASKING) {
-                Ok((_, high)) => marks.0[index].store(u64::try_from(high).unwrap_or_default(), Ordering::Relaxed),
+            if !mark.ours.load(Ordering::Relaxed) {
+                continue;
+            }
+            match consumer.fetch_watermarks(topic, mark.id, ASKING) {
+                Ok((_, high)) => mark.high.store(u64::try_from(high).unwrap_or_default(), Ordering::Relaxed),
                 // The source itself tells that the brokers are away.
                 Err(_) => break,
             }
@@ -101,15 +141,8 @@ fn watch(consumer: &Client, topic: &str, ids: &[i32], marks: &HighWatermarks, st
         if turn.is_multiple_of(TURNS_PER_LOOK)
             && let Ok(metadata) = consumer.fetch_metadata(Some(topic), ASKING)
             && let Ok(Some(now)) = partitions_of(&metadata, topic)
-            && now.len() > told
         {
-            told = now.len();
-            tracing::warn!(
-                topic,
-                partitions = told,
-                read = ids.len(),
-                "partitions were added; a restart reads them too"
-            );
+            marks.partitions.fetch_max(now.len(), Ordering::Relaxed);
         }
     }
 }

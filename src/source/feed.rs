@@ -1,0 +1,189 @@
+//! The thread that a source runs on, and the bounded channel to the trainer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded, unbounded};
+
+use super::{EventSource, Notice, SourceError, Status};
+use crate::event::Record;
+use crate::position::{Positions, Stream};
+
+/// How many blocks may wait for the trainer.
+const BLOCKS_IN_FLIGHT: usize = 4;
+/// How long the thread waits for the trainer until it looks after its source again: what is durable is passed on soon,
+/// however long the trainer's queue.
+const IN_TOUCH: Duration = Duration::from_millis(20);
+
+/// What the source's thread sends to the trainer.
+#[derive(Debug)]
+pub enum Message {
+    /// Records, in order.
+    Block(Vec<Record>),
+    /// Something else; [`Notice::Losing`] waits for an answer: what is durable.
+    Notice(Notice, Sender<Positions>),
+    /// Nothing to do at the moment; sent so that the trainer can look after its other duties.
+    Idle,
+    /// The declared end.
+    End,
+    /// The source failed for good.
+    Failed(SourceError),
+}
+
+/// The trainer's end of a running source.
+#[derive(Debug)]
+pub struct Feed {
+    /// The streams that were known at the start; more come by [`Notice::Gained`].
+    pub streams: Vec<Stream>,
+    /// Blocks of records, in order.
+    pub messages: Receiver<Message>,
+    durable: Option<Sender<Positions>>,
+    committed: Arc<Mutex<Option<Positions>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feed {
+    /// See [`EventSource::committed`]; a moment old.
+    pub fn committed(&self) -> Option<Positions> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells the source what is durable now.
+    pub fn acknowledge(&self, durable: Positions) {
+        if let Some(sender) = &self.durable {
+            // A source that has failed has no use for it.
+            let _ = sender.send(durable);
+        }
+    }
+
+    /// Stops the source and waits until its thread has passed on what was acknowledged.
+    pub fn close(mut self) {
+        self.shut();
+    }
+
+    fn shut(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // The thread may be waiting for room in the channel: take what it still has.
+        while self.messages.recv().is_ok() {}
+        self.durable = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.shut();
+        }
+    }
+}
+
+/// Starts `source` on its own thread.
+pub fn spawn(source: Box<dyn EventSource>) -> Feed {
+    let streams = source.streams();
+    let (to_trainer, messages) = bounded(BLOCKS_IN_FLIGHT);
+    let (durable, acknowledged) = unbounded::<Positions>();
+    let stop = Arc::new(AtomicBool::new(false));
+    let committed = Arc::new(Mutex::new(source.committed()));
+    let (to_trainer, noted) = (Some(to_trainer), Arc::clone(&committed));
+    let mut pump = Pump { source, to_trainer, acknowledged, committed: noted, stop: Arc::clone(&stop) };
+    let thread = std::thread::Builder::new()
+        .name("source".to_owned())
+        .spawn(move || {
+            pump.run();
+            // After the end the trainer writes its last checkpoint: wait for it, so that it is passed on.
+            pump.to_trainer = None;
+            while let Ok(newest) = pump.acknowledged.recv() {
+                pump.source.acknowledge(&newest);
+            }
+        })
+        .expect("the operating system starts a thread");
+    Feed { streams, messages, durable: Some(durable), committed, stop, thread: Some(thread) }
+}
+
+struct Pump {
+    source: Box<dyn EventSource>,
+    to_trainer: Option<Sender<Message>>,
+    acknowledged: Receiver<Positions>,
+    committed: Arc<Mutex<Option<Positions>>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// The trainer takes no more.
+struct Over;
+
+impl Pump {
+    fn run(&mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.turn().is_err() {
+                break;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Over> {
+        self.pass_on();
+        let mut block = Vec::new();
+        let polled = self.source.poll(&mut block);
+        let idle = block.is_empty();
+        if !idle {
+            self.send(Message::Block(block))?;
+        }
+        match polled {
+            Ok(Status::More) => Ok(()),
+            Ok(Status::Idle) if !idle => Ok(()),
+            Ok(Status::Idle) => self.send(Message::Idle),
+            Ok(Status::Notice(notice)) => self.notify(notice),
+            Ok(Status::End) => self.send(Message::End).and(Err(Over)),
+            Err(error) => self.send(Message::Failed(error)).and(Err(Over)),
+        }
+    }
+
+    /// Tells the source what became durable, and notes what came of it.
+    fn pass_on(&mut self) {
+        if let Some(newest) = self.acknowledged.try_iter().last() {
+            self.source.acknowledge(&newest);
+            *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = self.source.committed();
+        }
+    }
+
+    /// Hands a message over; looks after the source while there is no room for it.
+    fn send(&mut self, mut message: Message) -> Result<(), Over> {
+        let Some(to_trainer) = self.to_trainer.clone() else { return Err(Over) };
+        loop {
+            match to_trainer.send_timeout(message, IN_TOUCH) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(again)) => message = again,
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Over),
+            }
+            self.pass_on();
+            self.source.wait();
+        }
+    }
+
+    fn notify(&mut self, notice: Notice) -> Result<(), Over> {
+        let (reply, answer) = bounded(1);
+        let losing = match &notice {
+            Notice::Losing(streams) => Some(streams.clone()),
+            Notice::Gained(_) | Notice::Lost { .. } => None,
+        };
+        let sent = self.send(Message::Notice(notice, reply));
+        let Some(streams) = losing else { return sent };
+        let durable = loop {
+            match answer.recv_timeout(IN_TOUCH) {
+                Ok(durable) => break Some(durable),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => self.source.wait(),
+                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break None,
+            }
+        };
+        match self.source.release(&streams, durable.as_ref()) {
+            Ok(()) => sent,
+            Err(error) => self.send(Message::Failed(error)).and(Err(Over)),
+        }
+    }
+}

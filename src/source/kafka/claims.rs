@@ -1,0 +1,210 @@
+//! Who read which stretch of a partition, told beside the committed offset: so that in a group each record is part of
+//! exactly one worker's durable state, whoever is killed, stopped or late.
+//!
+//! A worker that gets a partition *claims* it: it commits the offset at which it begins, and with it, as the offset's
+//! metadata, the history of claims with its own as the last. Every later commit carries the same history. A worker that
+//! lets go in good order closes its claim at the offset it had reached, after its checkpoint is durable. From that follows
+//! what a worker must do that gets a partition (again), or comes back from a crash:
+//!
+//! | its own state | the group's history | it |
+//! | --- | --- | --- |
+//! | holds the newest claim | – | goes on where its state stands, whatever offset is committed |
+//! | lost (a damaged checkpoint, a fresh disk) | its own claim is the newest | begins where that claim began: all since is its own to read |
+//! | of an earlier claim | the claim after it began where the state stands | is sound; it begins where the newest stretch ends |
+//! | of an earlier claim | the claim after it began *before* where the state stands | has events that are another's by now: it goes back to an earlier checkpoint |
+//! | of an earlier claim | the claim after it began *behind* where the state stands | has lost events for good, and says so |
+//! | of no claim, read outside of a group | none | goes on where its state stands |
+//! | none | some | begins where the newest stretch ends |
+//!
+//! Everything here is pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::Hold;
+
+/// Longest text of a history: Kafka takes 4,096 bytes (`offset.metadata.max.bytes`).
+const LONGEST: usize = 3_500;
+
+/// One worker's stretch of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Counts the claims on the partition.
+    #[serde(rename = "n")]
+    pub number: u64,
+    /// The worker.
+    pub by: String,
+    /// First offset of the stretch.
+    pub from: u64,
+    /// One past its last offset, where the worker let go in good order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+/// The newest claims on a partition, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    #[serde(rename = "negstream_claims")]
+    claims: Vec<Claim>,
+}
+
+/// What a worker's own state holds of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    /// First offset that is not part of the state.
+    pub position: u64,
+    /// How it came to hold it.
+    pub hold: Hold,
+}
+
+/// Where a worker begins a partition that it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At an offset, under the claim of this number; `new` where that has to be made first.
+    At {
+        /// First offset to read.
+        offset: u64,
+        /// The claim's number.
+        claim: u64,
+        /// Whether it is not in the history yet, or closed there.
+        new: bool,
+    },
+    /// Nothing is known of it: as configured for a first start. The claim's number is given.
+    Fresh {
+        /// The claim's number.
+        claim: u64,
+    },
+}
+
+/// A worker's state and the group's history do not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// Another worker took over before where the state stands.
+    Overtaken {
+        /// Where the other began.
+        from: u64,
+    },
+    /// Another worker took over behind where the state stands: what lies between is in nobody's state.
+    Short {
+        /// Where the other began.
+        from: u64,
+    },
+    /// The history does not reach back to the state's claim.
+    Forgotten,
+}
+
+impl Claims {
+    /// Reads an offset's metadata; no claims where it is not ours.
+    pub fn parse(metadata: &str) -> Self {
+        serde_json::from_str(metadata).unwrap_or_default()
+    }
+
+    /// As metadata: the oldest are left out where it would be too long.
+    pub fn text(&self) -> String {
+        let mut kept = self.clone();
+        loop {
+            let text = serde_json::to_string(&kept).expect("claims are JSON");
+            if text.len() <= LONGEST || kept.claims.len() < 2 {
+                return text;
+            }
+            kept.claims.remove(0);
+        }
+    }
+
+    /// The newest.
+    pub fn newest(&self) -> Option<&Claim> {
+        self.claims.last()
+    }
+
+    /// Whether a worker's state of the partition is its own, by this history.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn check(&self, own: Own) -> Result<(), Conflict> {
+        let Hold::Claim(held) = own.hold else { return Ok(()) };
+        let Some(newest) = self.newest() else { return Ok(()) };
+        if newest.number < held {
+            // Somebody set the group's offsets back by hand: the state wins.
+            return Ok(());
+        }
+        let end = match self.claims.iter().find(|claim| claim.number == held + 1) {
+            Some(next) => next.from,
+            None if newest.number == held => match newest.until {
+                // Let go of, and killed before the state said so.
+                Some(until) => until,
+                None => return Ok(()),
+            },
+            None => return Err(Conflict::Forgotten),
+        };
+        match own.position.cmp(&end) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => Err(Conflict::Overtaken { from: end }),
+            std::cmp::Ordering::Less => Err(Conflict::Short { from: end }),
+        }
+    }
+
+    /// Where worker `me` begins, whose state holds `own`; `committed` is the group's offset.
+    ///
+    /// # Errors
+    /// Where its state is not its own.
+    pub fn begin(&self, me: &str, own: Option<Own>, committed: Option<u64>) -> Result<Begin, Conflict> {
+        if let Some(own) = own {
+            self.check(own)?;
+        }
+        let Some(newest) = self.newest() else {
+            // No history: it was deleted or set by hand, or never was. What we hold wins over it.
+            return Ok(match (own, committed) {
+                (Some(Own { position, hold: Hold::Claim(claim) }), _) => {
+                    Begin::At { offset: position, claim, new: true }
+                }
+                (Some(Own { position, hold: Hold::Outside }), _) | (Some(Own { position, .. }), None) => {
+                    Begin::At { offset: position, claim: 0, new: true }
+                }
+                (_, Some(committed)) => Begin::At { offset: committed, claim: 0, new: true },
+                (None, None) => Begin::Fresh { claim: 0 },
+            });
+        };
+        if let Some(Own { position, hold: Hold::Claim(held) }) = own {
+            match newest.number.cmp(&held) {
+                std::cmp::Ordering::Less => return Ok(Begin::At { offset: position, claim: held, new: true }),
+                // Whatever it called itself then: nobody else holds this number.
+                std::cmp::Ordering::Equal if newest.until.is_none() => {
+                    return Ok(Begin::At { offset: position, claim: held, new: false });
+                }
+                _ => {}
+            }
+        }
+        let mine = newest.by == me;
+        Ok(match newest.until {
+            None if mine => Begin::At { offset: newest.from, claim: newest.number, new: false },
+            // Whoever made it is gone; what it made durable, it committed.
+            None => Begin::At { offset: committed.unwrap_or(newest.from), claim: newest.number + 1, new: true },
+            // One's own stretch goes on, so that the history stays short.
+            Some(until) if mine => Begin::At { offset: until, claim: newest.number, new: true },
+            Some(until) => Begin::At { offset: until, claim: newest.number + 1, new: true },
+        })
+    }
+
+    /// The history with worker `me` at claim `number`, open, from `offset` on.
+    pub fn claimed(&self, me: &str, number: u64, offset: u64) -> Self {
+        let mut claims: Vec<Claim> = self.claims.iter().filter(|claim| claim.number < number).cloned().collect();
+        let from = self
+            .claims
+            .iter()
+            .find(|claim| claim.number == number && claim.by == me)
+            .map_or(offset, |claim| claim.from);
+        claims.push(Claim { number, by: me.to_owned(), from, until: None });
+        Self { claims }
+    }
+
+    /// The history with its newest claim closed at `offset`.
+    pub fn closed(&self, offset: u64) -> Self {
+        let mut closed = self.clone();
+        if let Some(newest) = closed.claims.last_mut() {
+            newest.until = Some(offset);
+        }
+        closed
+    }
+}
+
+#[cfg(test)]
+mod tests;

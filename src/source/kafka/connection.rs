@@ -1,0 +1,239 @@
+//! A connection to the topic, before it is decided where reading begins: which partitions there are, what they hold, and
+//! what the group knows of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
+
+use super::claims::{Claims, Conflict, Own};
+use super::member::Member;
+use super::opening::{self, Entry, Marks, Opening};
+use super::partitions::{self, Partition, Partitions, Whose};
+use super::watermarks::{HighWatermarks, Watcher};
+use super::{ASKING, Client, KafkaSource, SourceError, Until, kafka, source_error};
+use crate::config::{Assignment, KafkaConfig};
+use crate::decode::Decoder;
+use crate::kafka::Reminder;
+use crate::position::{Hold, Holdings, Positions, Stream};
+use crate::source::{Gained, Notice};
+
+/// What a worker's state knows of the topic.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Where it stands.
+    pub positions: &'a Positions,
+    /// How it came to hold that.
+    pub holdings: &'a Holdings,
+}
+
+/// See the module.
+pub struct Connection {
+    consumer: Arc<Client>,
+    config: KafkaConfig,
+    brokers: String,
+    marks: Vec<Marks>,
+    /// By the place in `marks`; all empty outside of a group.
+    histories: Vec<Claims>,
+}
+
+impl Connection {
+    /// Connects to the topic of `config`. Waits for brokers that are away until `stop` is set.
+    ///
+    /// # Errors
+    /// A topic that does not exist, a property that is refused, or brokers that refuse us.
+    pub fn open(config: &KafkaConfig, brokers: &str, stop: &AtomicBool) -> Result<Self, SourceError> {
+        let client = crate::kafka::consumer_properties(config, brokers)
+            .and_then(|client| crate::kafka::create(brokers, client.create_with_context(super::Context::default())))
+            .map_err(|error| source_error(brokers, error))?;
+        let consumer: Arc<Client> = Arc::new(client);
+        let mut opening = Opening::new(&consumer, brokers, &config.topic, stop);
+        let marks = opening.watermarks()?;
+        let histories = match config.assignment {
+            Assignment::All => vec![Claims::default(); marks.len()],
+            Assignment::Group => {
+                let mut asked = TopicPartitionList::new();
+                for marks in &marks {
+                    asked.add_partition(&config.topic, marks.id);
+                }
+                let committed = opening.ask(|| consumer.committed_offsets(asked.clone(), ASKING))?;
+                let history = |marks: &Marks| {
+                    let found = committed.find_partition(&config.topic, marks.id);
+                    found.map_or_else(Claims::default, |element| Claims::parse(element.metadata()))
+                };
+                marks.iter().map(history).collect()
+            }
+        };
+        Ok(Self { consumer, config: config.clone(), brokers: brokers.to_owned(), marks, histories })
+    }
+
+    /// Whether a state is its worker's own: no other worker of the group reads what is in it.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the first such partition.
+    pub fn check(&self, known: Known<'_>) -> Result<(), SourceError> {
+        for (marks, claims) in self.marks.iter().zip(&self.histories) {
+            let name = opening::stream_name(&self.config.topic, marks.id);
+            let Some(position) = known.positions.next(&name) else { continue };
+            let own = Own { position, hold: known.holdings.of(&name).hold };
+            let label = format!("{}/{}", self.config.topic, marks.id);
+            claims.check(own).map_err(|conflict| fenced(&label, position, conflict))?;
+        }
+        Ok(())
+    }
+
+    /// Begins to read, from where `known` stands.
+    ///
+    /// # Errors
+    /// A position that is lost.
+    pub fn read(self, decoder: Decoder, known: Known<'_>, until: Until) -> Result<KafkaSource, SourceError> {
+        let Self { consumer, config, brokers, marks, .. } = self;
+        let member = match config.assignment {
+            Assignment::All => None,
+            Assignment::Group => Some(Member::new(known.holdings.worker.clone(), !config.member.is_empty())),
+        };
+        let entries = match member {
+            None => opening::starts(&config, known.positions, &marks)?,
+            Some(_) => {
+                opening::all_there(&config.topic, known.positions, &marks)?;
+                marks.iter().map(|_| Entry { offset: 0, lost: None }).collect()
+            }
+        };
+        let watermarks = Arc::new(HighWatermarks::default());
+        let mut partitions = Partitions::default();
+        for marks in &marks {
+            let mut partition = new_partition(&config.topic, marks.id, known);
+            partition.end = (until == Until::End).then_some(marks.high);
+            watermarks.add(marks.id, partition.stream.clone(), marks.high);
+            partitions.push(partition);
+        }
+        let watcher = Watcher::start(Arc::clone(&consumer), config.topic.clone(), Arc::clone(&watermarks));
+        let patience = super::patience(&config);
+        let mut source = KafkaSource {
+            consumer: Some(Arc::clone(&consumer)),
+            brokers: brokers.clone(),
+            config,
+            until,
+            decoder,
+            partitions,
+            member,
+            starts: Positions::default(),
+            pending: Vec::new(),
+            notices: VecDeque::new(),
+            watermarks,
+            watcher,
+            committed: None,
+            trouble: None,
+            backward: Reminder::default(),
+            called: std::time::Instant::now(),
+            patience,
+        };
+        let topic = source.config.topic.clone();
+        match source.member {
+            Some(_) => consumer.subscribe(&[&topic]).map_err(|error| kafka(&brokers, "no subscription", &error))?,
+            None => {
+                source.read_all(&consumer, entries)?;
+            }
+        }
+        Ok(source)
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Connection").field("brokers", &self.brokers).field("marks", &self.marks).finish()
+    }
+}
+
+/// A partition of which `known` is what the state holds.
+pub(super) fn new_partition(topic: &str, id: i32, known: Known<'_>) -> Partition {
+    let stream = Stream { name: opening::stream_name(topic, id), label: format!("{topic}/{id}") };
+    let position = known.positions.next(&stream.name);
+    let holding = known.holdings.of(&stream.name);
+    Partition {
+        id,
+        next: position.unwrap_or(0),
+        hold: position.map(|_| holding.hold),
+        verify: holding.stamp.filter(|_| position.is_some_and(|position| position > 0)),
+        claims: Claims::default(),
+        whose: Whose::Elsewhere,
+        end: None,
+        done: false,
+        stream,
+    }
+}
+
+/// The error for a state that is not its worker's own.
+pub(super) fn fenced(label: &str, position: u64, conflict: Conflict) -> SourceError {
+    match conflict {
+        Conflict::Overtaken { from } => SourceError::Fenced { stream: label.to_owned(), from, position },
+        Conflict::Short { from } => SourceError::PositionLost {
+            stream: label.to_owned(),
+            position,
+            low: from,
+            high: from,
+            advice:
+                "another worker of the group took over from there, and what lies between is in nobody's state: a newer \
+                     checkpoint of this worker was lost; bring it back, or begin anew with an empty checkpoint.dir"
+                    .to_owned(),
+        },
+        Conflict::Forgotten => SourceError::PositionLost {
+            stream: label.to_owned(),
+            position,
+            low: position,
+            high: position,
+            advice:
+                "so many workers of the group have read it since that nobody knows whether this worker's state is its \
+                     own; begin anew with an empty checkpoint.dir"
+                    .to_owned(),
+        },
+    }
+}
+
+impl KafkaSource {
+    /// Outside of a group: all partitions, from the given entries on.
+    fn read_all(&mut self, consumer: &Client, entries: Vec<Entry>) -> Result<(), SourceError> {
+        let mut gained = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let hold = Hold::Outside;
+            gained.push(self.begin(index, entry, hold));
+        }
+        self.assign_all(consumer)?;
+        self.notices.push_front(Notice::Gained(gained));
+        Ok(())
+    }
+
+    /// Notes where a partition begins; what has to be said of it.
+    pub(super) fn begin(&mut self, index: usize, entry: Entry, hold: Hold) -> Gained {
+        let partition = &mut self.partitions[index];
+        let known = partition.hold.is_some() && partition.next == entry.offset;
+        if !known {
+            partition.verify = None;
+        }
+        let next = entry.lost.as_ref().map_or(entry.offset, |lost| lost.start);
+        (partition.next, partition.hold, partition.whose) = (entry.offset, Some(hold), Whose::Ours);
+        partition.done = partition.end.is_some_and(|end| entry.offset >= end);
+        tracing::info!(partition = partition.stream.label, offset = partition.next, end = partition.end, "reading");
+        self.watermarks.own(index, true);
+        self.starts.advance(&partition.stream.name, partition.next);
+        let stream = partition.stream.clone();
+        if let Some(lost) = entry.lost {
+            self.pass_over(index, lost);
+        }
+        Gained { index: index as u32, stream, next, hold }
+    }
+
+    /// Outside of a group: hands all partitions to the client, each where it stands.
+    pub(super) fn assign_all(&self, consumer: &Client) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::new();
+        for partition in self.partitions.iter().filter(|partition| partition.is_read() && !partition.done) {
+            partitions::add(&mut list, &self.config.topic, partition.id, partition.entry(), None);
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        consumer.assign(&list).map_err(|error| kafka(&self.brokers, "no assignment", &error))
+    }
+}

@@ -1,0 +1,403 @@
+//! Membership of a group: partitions come and go, and each record ends in exactly one worker's durable state.
+//!
+//! | the coordinator says | this worker |
+//! | --- | --- |
+//! | yours | asks the group for its history ([`super::claims`]), claims the partition, then reads it |
+//! | somebody else's, once you let go | delivers what it has read of it, waits until that is durable, commits with its claim closed, lets go |
+//! | lost: you were not heard of | suspends it; gets it back with its claim untouched and goes on, or finds it claimed by another and ends, *fenced*, without saving |
+//!
+//! Whatever does not work at once (a coordinator that moves, brokers away) is tried again at the next turn; the client
+//! waits with the rebalance until then.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+
+use super::claims::{Begin, Claims};
+use super::connection::Known;
+use super::connection::{fenced, new_partition};
+use super::opening::{self, Entry, Marks};
+use super::partitions::{self, Whose};
+use super::rebalances::{Rebalance, is_out};
+use super::{ASKING, Client, KafkaSource, SourceError, Until};
+use crate::kafka::words;
+use crate::position::{Hold, Holdings, Positions};
+use crate::source::Notice;
+
+/// How often the group is asked about what is suspended, or whether others have read all.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a suspended partition may stay away after this worker is back in the group.
+const AWAY: Duration = Duration::from_secs(30);
+/// How often a commit that lets go of partitions is tried.
+const TRIES: u32 = 5;
+
+/// This worker, as a member of its group.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// What it calls itself in claims.
+    name: String,
+    /// Whether the group keeps its place while it is away.
+    is_static: bool,
+    /// A rebalance that was not carried out yet.
+    waiting: Option<Rebalance>,
+    looked: Option<Instant>,
+    /// Since when partitions are suspended although this worker is back.
+    back_since: Option<Instant>,
+    others_are_done: bool,
+}
+
+impl Member {
+    pub(super) fn new(name: String, is_static: bool) -> Self {
+        Self { name, is_static, waiting: None, looked: None, back_since: None, others_are_done: false }
+    }
+
+    fn look_is_due(&mut self) -> bool {
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if due {
+            self.looked = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// What became of a try.
+enum Tried<T> {
+    Done(T),
+    Later,
+}
+
+impl KafkaSource {
+    /// Carries out what the coordinator said, or looks for new partitions where there is none.
+    pub(super) fn carry_out(&mut self, consumer: &Client) -> Result<(), SourceError> {
+        let Some(member) = &mut self.member else { return self.look_for_more(consumer) };
+        let Some(rebalance) = member.waiting.take().or_else(|| consumer.context().next()) else {
+            return self.look_after_suspended(consumer);
+        };
+        let done = match &rebalance {
+            Rebalance::Assigned(ids) => self.gain(consumer, ids)?,
+            Rebalance::Revoked(ids) => {
+                let indices = ids.iter().filter_map(|id| self.partitions.index(*id));
+                let losing: Vec<u32> =
+                    indices.filter(|index| self.partitions[*index].is_read()).map(|index| index as u32).collect();
+                if losing.is_empty() {
+                    self.unassign(consumer, ids);
+                } else {
+                    self.notices.push_back(Notice::Losing(losing));
+                }
+                Tried::Done(())
+            }
+            Rebalance::Lost(ids) => {
+                self.suspend(consumer, ids);
+                Tried::Done(())
+            }
+        };
+        if let (Tried::Later, Some(member)) = (done, &mut self.member) {
+            member.waiting = Some(rebalance);
+        }
+        Ok(())
+    }
+
+    /// Outside of a group: partitions that were added to the topic.
+    fn look_for_more(&mut self, consumer: &Client) -> Result<(), SourceError> {
+        if self.until == Until::End || self.watermarks.partitions() <= self.partitions.len() {
+            return Ok(());
+        }
+        let mut gained = Vec::new();
+        for id in self.partitions.len()..self.watermarks.partitions() {
+            let index = self.partition(id as i32);
+            let low = match consumer.fetch_watermarks(&self.config.topic, id as i32, ASKING) {
+                Ok((low, _)) => u64::try_from(low).unwrap_or_default(),
+                // It is new: nothing of it can be gone.
+                Err(_) => 0,
+            };
+            gained.push(self.begin(index, Entry { offset: low, lost: None }, Hold::Outside));
+        }
+        self.assign_all(consumer)?;
+        self.notices.push_back(Notice::Gained(gained));
+        Ok(())
+    }
+
+    /// The index of partition `id`, which is noted where it is new.
+    fn partition(&mut self, id: i32) -> usize {
+        self.partitions.index(id).unwrap_or_else(|| {
+            let nothing = (Positions::default(), Holdings::default());
+            let known = Known { positions: &nothing.0, holdings: &nothing.1 };
+            let mut partition = new_partition(&self.config.topic, id, known);
+            partition.end = (self.until == Until::End).then_some(0);
+            self.watermarks.add(id, partition.stream.clone(), 0);
+            self.partitions.push(partition);
+            self.partitions.len() - 1
+        })
+    }
+
+    /// What the group knows of all partitions: offset and history.
+    fn group(&mut self, consumer: &Client) -> Tried<Vec<(Option<u64>, Claims)>> {
+        let asked = self.partitions.list(&self.config.topic, |_| true);
+        match consumer.committed_offsets(asked, ASKING) {
+            Err(error) => self.later(&error),
+            Ok(committed) => {
+                let of = |id| {
+                    let element = committed.find_partition(&self.config.topic, id)?;
+                    let offset = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok());
+                    Some((offset, Claims::parse(element.metadata())))
+                };
+                Tried::Done(self.partitions.iter().map(|partition| of(partition.id).unwrap_or_default()).collect())
+            }
+        }
+    }
+
+    fn later<T>(&mut self, error: &KafkaError) -> Tried<T> {
+        self.in_trouble(&words(error));
+        Tried::Later
+    }
+
+    fn gain(&mut self, consumer: &Client, ids: &[i32]) -> Result<Tried<()>, SourceError> {
+        let indices: Vec<usize> = ids.iter().map(|id| self.partition(*id)).collect();
+        let Tried::Done(group) = self.group(consumer) else { return Ok(Tried::Later) };
+        let known = group.iter().any(|(offset, _)| offset.is_some())
+            || self.partitions.iter().any(|partition| partition.hold.is_some());
+        let me = self.member.as_ref().map(|member| member.name.clone()).unwrap_or_default();
+
+        let mut plan = Vec::with_capacity(indices.len());
+        let mut claims = TopicPartitionList::new();
+        for index in indices {
+            let partition = &self.partitions[index];
+            let (label, own) = (&partition.stream.label, partition.own());
+            let marks = match consumer.fetch_watermarks(&self.config.topic, partition.id, ASKING) {
+                Ok((low, high)) => Marks::new(partition.id, low, high),
+                Err(error) => return Ok(self.later(&error)),
+            };
+            let (committed, history) = &group[index];
+            let begin = history.begin(&me, own, *committed);
+            let begin = begin.map_err(|conflict| fenced(label, partition.next, conflict))?;
+            let (entry, claim, new) = match begin {
+                Begin::At { offset, claim, new } => {
+                    (opening::entry(label, offset, marks, self.config.expired)?, claim, new)
+                }
+                Begin::Fresh { claim } => {
+                    let offset = opening::first(self.config.start, known, marks);
+                    (Entry { offset, lost: None }, claim, true)
+                }
+            };
+            let history = if new { history.claimed(&me, claim, entry.offset) } else { history.clone() };
+            if new {
+                partitions::add(&mut claims, &self.config.topic, partition.id, entry.offset, Some(history.text()));
+            }
+            plan.push((index, entry, claim, history));
+        }
+        if claims.count() > 0
+            && let Err(error) = consumer.commit(&claims, CommitMode::Sync)
+        {
+            if error.rdkafka_error_code().is_some_and(is_out) {
+                // The group has moved on without us, and will say so: until then these are nobody's.
+                self.assign_nothing(consumer, ids);
+                return Ok(Tried::Done(()));
+            }
+            return Ok(self.later(&error));
+        }
+        consumer.context().note_committed(&claims);
+
+        let mut gained = Vec::new();
+        for (index, entry, claim, history) in plan {
+            let partition = &mut self.partitions[index];
+            partition.claims = history;
+            let goes_on = partition.whose == Whose::Suspended && partition.next == entry.offset && entry.lost.is_none();
+            if goes_on {
+                partition.whose = Whose::Ours;
+                self.watermarks.own(index, true);
+                tracing::info!(partition = partition.stream.label, offset = partition.next, "reading again");
+            } else {
+                gained.push(self.begin(index, entry, Hold::Claim(claim)));
+            }
+        }
+        let mut list = TopicPartitionList::new();
+        for partition in ids.iter().filter_map(|id| self.partitions.index(*id)).map(|index| &self.partitions[index]) {
+            partitions::add(&mut list, &self.config.topic, partition.id, partition.entry(), None);
+        }
+        if let Err(error) = consumer.incremental_assign(&list) {
+            return Err(super::kafka(&self.brokers, "no assignment", &error));
+        }
+        let paused = self.partitions.list(&self.config.topic, |partition| partition.is_read() && partition.done);
+        if paused.count() > 0 {
+            // Only spares the network: what is beyond the end is not delivered.
+            let _ = consumer.pause(&paused);
+        }
+        if self.trouble.take().is_some() {
+            tracing::info!("kafka answers again");
+        }
+        if let Some(member) = &mut self.member {
+            member.back_since = Some(Instant::now());
+        }
+        // Losses come after the news that the stream is ours.
+        if !gained.is_empty() {
+            self.notices.push_front(Notice::Gained(gained));
+        }
+        Ok(Tried::Done(()))
+    }
+
+    fn assign_nothing(&mut self, consumer: &Client, ids: &[i32]) {
+        let mut list = TopicPartitionList::new();
+        for id in ids {
+            let mut entry = list.add_partition(&self.config.topic, *id);
+            let _ = entry.set_offset(rdkafka::Offset::End);
+        }
+        if let Err(error) = consumer.incremental_assign(&list) {
+            tracing::debug!(%error, "no assignment");
+        }
+    }
+
+    fn unassign(&mut self, consumer: &Client, ids: &[i32]) {
+        let mut list = TopicPartitionList::new();
+        for id in ids {
+            list.add_partition(&self.config.topic, *id);
+        }
+        if let Err(error) = consumer.incremental_unassign(&list) {
+            tracing::warn!(cause = words(&error), "partitions were not let go of");
+        }
+    }
+
+    /// The group took them away without asking.
+    fn suspend(&mut self, consumer: &Client, ids: &[i32]) {
+        for id in ids {
+            let Some(index) = self.partitions.index(*id) else { continue };
+            let partition = &mut self.partitions[index];
+            if partition.whose == Whose::Ours {
+                partition.whose = Whose::Suspended;
+                self.watermarks.own(index, false);
+                tracing::warn!(
+                    partition = partition.stream.label,
+                    offset = partition.next,
+                    "lost to the group; waiting to get it back"
+                );
+            }
+        }
+        if let Some(member) = &mut self.member {
+            member.back_since = None;
+        }
+        self.unassign(consumer, ids);
+    }
+
+    /// Finds out whether another worker took over what is suspended here.
+    fn look_after_suspended(&mut self, consumer: &Client) -> Result<(), SourceError> {
+        let suspended = |partition: &partitions::Partition| partition.whose == Whose::Suspended;
+        let Some(member) = &mut self.member else { return Ok(()) };
+        if !self.partitions.iter().any(suspended) || !member.look_is_due() {
+            return Ok(());
+        }
+        let too_long = member.back_since.is_some_and(|since| since.elapsed() > AWAY);
+        let Tried::Done(group) = self.group(consumer) else { return Ok(()) };
+        for (partition, (committed, claims)) in self.partitions.iter().zip(&group) {
+            let Some(own) = partition.own().filter(|_| suspended(partition)) else { continue };
+            claims.check(own).map_err(|conflict| fenced(&partition.stream.label, own.position, conflict))?;
+            let taken = claims.newest().is_some_and(|newest| Hold::Claim(newest.number) != own.hold);
+            if taken || too_long {
+                return Err(SourceError::Fenced {
+                    stream: partition.stream.label.clone(),
+                    from: committed.unwrap_or(0),
+                    position: own.position,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of streams in good order: what is durable of them is committed, and the claim closed there.
+    pub(super) fn let_go(&mut self, streams: &[u32], durable: Option<&Positions>) -> Result<(), SourceError> {
+        let Some(consumer) = self.consumer.clone() else { return Ok(()) };
+        let ids: Vec<i32> = streams.iter().map(|index| self.partitions[*index as usize].id).collect();
+        let mut list = TopicPartitionList::new();
+        for index in streams {
+            let partition = &self.partitions[*index as usize];
+            let Some(next) = durable.and_then(|durable| durable.next(&partition.stream.name)) else { continue };
+            let closed = partition.claims.closed(next).text();
+            partitions::add(&mut list, &self.config.topic, partition.id, next, Some(closed));
+        }
+        if list.count() > 0 {
+            let mut tries = 0;
+            while let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+                tries += 1;
+                if tries == TRIES || error.rdkafka_error_code().is_some_and(is_out) {
+                    let partition = &self.partitions[streams[0] as usize];
+                    tracing::error!(cause = words(&error), "the group does not take the offsets of what was let go of");
+                    let from = partition.claims.newest().map_or(0, |newest| newest.from);
+                    return Err(SourceError::Fenced {
+                        stream: partition.stream.label.clone(),
+                        from,
+                        position: partition.next,
+                    });
+                }
+                tracing::warn!(cause = words(&error), "offsets were not committed to the group; trying again");
+            }
+        }
+        consumer.context().note_committed(&list);
+        for index in streams {
+            let partition = &mut self.partitions[*index as usize];
+            partition.whose = Whose::Elsewhere;
+            if let Some(next) = durable.and_then(|durable| durable.next(&partition.stream.name)) {
+                (partition.next, partition.hold) = (next, Some(Hold::LetGo));
+            }
+            partition.verify = None;
+            tracing::info!(partition = partition.stream.label, offset = partition.next, "let go");
+            self.watermarks.own(*index as usize, false);
+        }
+        self.pending.retain(|record| !streams.contains(&record.stream));
+        self.unassign(&consumer, &ids);
+        Ok(())
+    }
+
+    /// What is committed when the worker ends: what is durable, and, where the group will not keep its place, that it
+    /// lets go.
+    pub(super) fn last_commit(&mut self, consumer: &Client) -> Option<TopicPartitionList> {
+        let committed = self.committed.take()?;
+        let leaves = self.member.as_ref().is_some_and(|member| !member.is_static);
+        if !leaves {
+            return (consumer.context().reports.commits_in_flight() > 0).then_some(committed);
+        }
+        let mut list = TopicPartitionList::new();
+        for element in committed.elements() {
+            let Some(index) = self.partitions.index(element.partition()) else { continue };
+            let partition = &self.partitions[index];
+            let Some(next) = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok()) else { continue };
+            if partition.is_read() {
+                partitions::add(
+                    &mut list,
+                    &self.config.topic,
+                    partition.id,
+                    next,
+                    Some(partition.claims.closed(next).text()),
+                );
+            }
+        }
+        Some(list)
+    }
+
+    /// Whether the declared end is reached.
+    pub(super) fn is_over(&mut self, consumer: &Client) -> bool {
+        if self.until == Until::Stopped {
+            return false;
+        }
+        let done = |whose: Whose| {
+            let mut of = self.partitions.iter().filter(move |partition| partition.whose == whose).peekable();
+            of.peek().is_some().then(|| of.all(|partition| partition.done))
+        };
+        let (ours, suspended) = (done(Whose::Ours), done(Whose::Suspended));
+        let Some(member) = &mut self.member else { return ours.unwrap_or(true) };
+        if suspended.is_some() || consumer.context().waits() || member.waiting.is_some() {
+            return false;
+        }
+        if let Some(done) = ours {
+            return done;
+        }
+        if !member.others_are_done && member.look_is_due() {
+            let Tried::Done(group) = self.group(consumer) else { return false };
+            let mut all = self.partitions.iter().zip(&group);
+            let done = all.all(|(partition, (committed, _))| partition.end.unwrap_or(0) <= committed.unwrap_or(0));
+            if let Some(member) = &mut self.member {
+                member.others_are_done = done;
+            }
+        }
+        self.member.as_ref().is_some_and(|member| member.others_are_done)
+    }
+}

@@ -1,0 +1,377 @@
+//! What a table is made of: chunks of [`CHUNK`] rows that can be frozen where they stand, while the table goes on.
+//!
+//! A frozen table is a second table with the same rows. Both share each chunk; whichever of them writes a row first takes
+//! a copy of that row alone, beside the chunk, and reads it there from then on. So freezing costs a pointer for each
+//! chunk, and a step on a few thousand rows spread over all chunks copies a few thousand rows, not pages around them.
+//!
+//! When the frozen table is gone, the rows beside a chunk go back into it, some at a time: [`Chunks::thaw`]. A table that
+//! is shared with none has no rows beside its chunks, is written without a thought, and allocates nothing.
+
+use std::sync::Arc;
+
+use super::renumbering::Renumbering;
+
+/// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
+pub const CHUNK: usize = 256;
+/// A row that is not beside its chunk.
+const NONE: u16 = u16::MAX;
+
+/// Some rows, one behind the other. A row is `width` numbers, or one record.
+pub trait Block: Clone + Default {
+    /// A row.
+    type Row: ?Sized;
+    /// How many there are.
+    fn n_rows(&self, width: usize) -> usize;
+    /// Row `row`.
+    fn row(&self, row: usize, width: usize) -> &Self::Row;
+    /// Row `row`, to be changed.
+    fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
+    /// Adds a copy of `row`.
+    fn push_copy(&mut self, row: &Self::Row);
+    /// Puts row `from` of `other`, which has no use for it any more, in the place of row `row`; behind the last one where
+    /// that is the place.
+    fn take_back(&mut self, row: usize, other: &mut Self, from: usize, width: usize);
+}
+
+/// Neighbouring rows of a table.
+#[derive(Debug, Clone)]
+pub enum Chunk<B> {
+    /// Ours alone.
+    Own(B),
+    /// Shared, and as it was then.
+    Shared(Arc<B>),
+    /// Shared, but some rows have moved on.
+    Parted(Box<Parted<B>>),
+}
+
+/// See [`Chunk::Parted`].
+#[derive(Debug, Clone)]
+pub struct Parted<B> {
+    frozen: Arc<B>,
+    /// Rows that were written since, or are new, in the order in which they came.
+    fresh: B,
+    /// By row: which of these it is, or `NONE`.
+    places: [u16; CHUNK],
+}
+
+impl<B: Block> Chunk<B> {
+    /// Row `row`.
+    #[inline]
+    pub fn row(&self, row: usize, width: usize) -> &B::Row {
+        match self {
+            Self::Own(own) => own.row(row, width),
+            Self::Shared(frozen) => frozen.row(row, width),
+            Self::Parted(parted) => parted.row(row, width),
+        }
+    }
+
+    /// Row `row`, to be changed.
+    #[inline]
+    pub fn row_mut(&mut self, row: usize, width: usize) -> &mut B::Row {
+        self.part();
+        match self {
+            Self::Own(own) => own.row_mut(row, width),
+            Self::Parted(parted) => parted.row_mut(row, width),
+            Self::Shared(_) => unreachable!("it has just parted"),
+        }
+    }
+
+    /// Makes of a shared chunk one that can be written.
+    fn part(&mut self) {
+        if let Self::Shared(frozen) = self {
+            let frozen = std::mem::take(frozen);
+            *self = match Arc::try_unwrap(frozen) {
+                Ok(own) => Self::Own(own),
+                Err(frozen) => Self::Parted(Box::new(Parted { frozen, fresh: B::default(), places: [NONE; CHUNK] })),
+            };
+        }
+    }
+
+    /// Adds what `push` adds to a block, as row `row`.
+    fn push(&mut self, row: usize, width: usize, push: impl FnOnce(&mut B)) {
+        self.part();
+        match self {
+            Self::Own(own) => push(own),
+            Self::Parted(parted) => {
+                parted.places[row] = parted.fresh.n_rows(width) as u16;
+                push(&mut parted.fresh);
+            }
+            Self::Shared(_) => unreachable!("it has just parted"),
+        }
+    }
+
+    fn freeze(&mut self) -> Self {
+        if let Self::Own(own) = self {
+            *self = Self::Shared(Arc::new(std::mem::take(own)));
+        }
+        // Of one that is shared with an earlier frozen table: the rows beside it are copied.
+        self.clone()
+    }
+
+    /// Makes the chunk ours again, of `n_rows` rows, unless it is still shared; gives the number of rows that this moved.
+    fn thaw(&mut self, n_rows: usize, width: usize) -> Option<usize> {
+        match self {
+            Self::Own(_) => Some(0),
+            Self::Shared(frozen) => {
+                Arc::get_mut(frozen)?;
+                self.part();
+                Some(0)
+            }
+            Self::Parted(parted) => {
+                let frozen = Arc::get_mut(&mut parted.frozen)?;
+                let mut moved = 0;
+                for (row, place) in parted.places.iter().enumerate().take(n_rows) {
+                    if *place != NONE {
+                        frozen.take_back(row, &mut parted.fresh, usize::from(*place), width);
+                        moved += 1;
+                    }
+                }
+                *self = Self::Own(std::mem::take(frozen));
+                Some(moved)
+            }
+        }
+    }
+}
+
+impl<B: Block> Parted<B> {
+    fn row(&self, row: usize, width: usize) -> &B::Row {
+        match self.places[row] {
+            NONE => self.frozen.row(row, width),
+            place => self.fresh.row(usize::from(place), width),
+        }
+    }
+
+    fn row_mut(&mut self, row: usize, width: usize) -> &mut B::Row {
+        let Self { frozen, fresh, places } = self;
+        let place = &mut places[row];
+        if *place == NONE {
+            // Whoever shared it may be gone.
+            if Arc::get_mut(frozen).is_some() {
+                return Arc::get_mut(frozen).expect("nobody else has it").row_mut(row, width);
+            }
+            *place = fresh.n_rows(width) as u16;
+            fresh.push_copy(frozen.row(row, width));
+        }
+        fresh.row_mut(usize::from(*place), width)
+    }
+}
+
+/// A growing table.
+#[derive(Debug, Clone)]
+pub struct Chunks<B> {
+    width: usize,
+    len: usize,
+    chunks: Vec<Chunk<B>>,
+    /// The first so many chunks are ours.
+    n_own: usize,
+}
+
+impl<B: Block> Chunks<B> {
+    /// No rows yet.
+    pub fn new(width: usize) -> Self {
+        Self { width, len: 0, chunks: Vec::new(), n_own: 0 }
+    }
+
+    /// Numbers in a row; of no account where a row is a record.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How many rows there are.
+    pub fn n_rows(&self) -> usize {
+        self.len
+    }
+
+    /// Adds the row that `push` adds to a block; `new` makes an empty one.
+    pub fn push(&mut self, new: impl FnOnce() -> B, push: impl FnOnce(&mut B)) {
+        let row = self.len % CHUNK;
+        if row == 0 {
+            self.chunks.push(Chunk::Own(new()));
+        }
+        self.chunks.last_mut().expect("a chunk with room").push(row, self.width, push);
+        self.len += 1;
+    }
+
+    /// Row `row`.
+    #[inline]
+    pub fn row(&self, row: usize) -> &B::Row {
+        assert!(row < self.len, "row {row} of {}", self.len);
+        self.chunks[row / CHUNK].row(row % CHUNK, self.width)
+    }
+
+    /// Row `row`, to be changed.
+    #[inline]
+    pub fn row_mut(&mut self, row: usize) -> &mut B::Row {
+        assert!(row < self.len, "row {row} of {}", self.len);
+        self.chunks[row / CHUNK].row_mut(row % CHUNK, self.width)
+    }
+
+    /// The chunks in order; all but the last hold [`CHUNK`] rows.
+    pub fn chunks(&self) -> &[Chunk<B>] {
+        &self.chunks
+    }
+
+    /// The same, to be changed by threads that share them out.
+    pub fn chunks_mut(&mut self) -> &mut [Chunk<B>] {
+        &mut self.chunks
+    }
+
+    /// The table as it is, whatever becomes of this one.
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        let chunks = self.chunks.iter_mut().map(Chunk::freeze).collect();
+        self.n_own = 0;
+        Self { width: self.width, len: self.len, chunks, n_own: 0 }
+    }
+
+    /// Keeps the rows that stay: one chunk after the other moves up, or, where it is still shared, is copied; `new` makes an
+    /// empty block.
+    pub fn keep(&mut self, rows: &Renumbering, new: impl Fn() -> B) {
+        let old = std::mem::take(&mut self.chunks);
+        let (len, width) = (std::mem::take(&mut self.len), self.width);
+        self.n_own = 0;
+        for (number, mut chunk) in old.into_iter().enumerate() {
+            let first = number * CHUNK;
+            let n_rows = (len - first).min(CHUNK);
+            chunk.thaw(n_rows, width);
+            for row in (0..n_rows).filter(|row| rows.get((first + row) as u32).is_some()) {
+                match &mut chunk {
+                    Chunk::Own(own) => self.push(&new, |block| block.take_back(block.n_rows(width), own, row, width)),
+                    shared => self.push(&new, |block| block.push_copy(shared.row(row, width))),
+                }
+            }
+        }
+    }
+
+    /// Takes chunks back that are shared with nobody any more, until `budget`, which counts down, has no rows left;
+    /// whether all of them are ours.
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        while let Some(chunk) = self.chunks.get_mut(self.n_own) {
+            if *budget == 0 {
+                return false;
+            }
+            let n_rows = (self.len - self.n_own * CHUNK).min(CHUNK);
+            let Some(moved) = chunk.thaw(n_rows, self.width) else { return false };
+            *budget = budget.saturating_sub(moved);
+            self.n_own += 1;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::kernel::aligned::Aligned;
+    use crate::table::records::Records;
+    use crate::table::renumbering::Renumbering;
+    use crate::table::rows::{CHUNK, Rows};
+
+    /// What is done to a table of records and one of rows, and to plain copies of both.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Push(u8),
+        Write(usize, u8),
+        Freeze,
+        /// Lets go of one of the frozen tables.
+        Drop(usize),
+        Thaw(usize),
+        /// Lets every so-manieth row go.
+        Keep(usize),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let act = prop_oneof![
+            6 => any::<u8>().prop_map(Act::Push),
+            12 => (any::<usize>(), any::<u8>()).prop_map(|(row, number)| Act::Write(row, number)),
+            2 => Just(Act::Freeze),
+            2 => any::<usize>().prop_map(Act::Drop),
+            2 => (0..40usize).prop_map(Act::Thaw),
+            1 => (1..9usize).prop_map(Act::Keep),
+        ];
+        proptest::collection::vec(act, 0..300)
+    }
+
+    fn contents(records: &Records<String>, rows: &Rows) -> (Vec<String>, Vec<f32>) {
+        let mut scratch = Aligned::default();
+        let by_row: Vec<f32> = (0..rows.len()).flat_map(|row| rows.row(row)).copied().collect();
+        let by_chunk: Vec<f32> =
+            (0..rows.n_chunks()).flat_map(|chunk| rows.chunk(chunk, &mut scratch).to_vec()).collect();
+        assert_eq!(by_row, by_chunk);
+        (records.iter().cloned().collect(), by_row)
+    }
+
+    proptest! {
+        /// Whatever is written, frozen tables stay as they were, and tables are what they would be without any.
+        #[test]
+        fn what_is_frozen_stays_as_it_was(n_first in 0..3 * CHUNK, acts in acts()) {
+            let (mut records, mut rows) = (Records::default(), Rows::new(3));
+            let (mut plain_records, mut plain_rows) = (Vec::new(), Vec::new());
+            let (mut frozen, mut shared) = (Vec::new(), false);
+            let first = (0..n_first).map(|number| Act::Push(number as u8));
+            for act in first.chain(acts) {
+                match act {
+                    Act::Push(number) => {
+                        records.push(number.to_string());
+                        plain_records.push(number.to_string());
+                        rows.push(|row| row.fill(f32::from(number)));
+                        plain_rows.extend([f32::from(number); 3]);
+                    }
+                    Act::Write(row, number) if !plain_records.is_empty() => {
+                        let row = row % plain_records.len();
+                        records.get_mut(row).push_str(&number.to_string());
+                        plain_records[row].push_str(&number.to_string());
+                        rows.row_mut(row)[1] = f32::from(number);
+                        plain_rows[row * 3 + 1] = f32::from(number);
+                    }
+                    Act::Write(..) => {}
+                    Act::Freeze => {
+                        let both = (records.freeze(), rows.freeze());
+                        frozen.push((both, (plain_records.clone(), plain_rows.clone())));
+                        shared = true;
+                    }
+                    Act::Drop(which) if !frozen.is_empty() => drop(frozen.swap_remove(which % frozen.len())),
+                    Act::Drop(_) => {}
+                    Act::Thaw(mut budget) => {
+                        let own = rows.thaw(&mut budget.clone());
+                        prop_assert!(!own || !shared || frozen.is_empty() || rows.is_empty(), "something is shared still");
+                        records.thaw(&mut budget);
+                    }
+                    Act::Keep(every) => {
+                        let kept = Renumbering::of_rows(plain_records.len(), |row| row as usize % every != 1);
+                        rows.keep(&kept);
+                        records.keep(&kept);
+                        plain_rows = kept.kept().flat_map(|(row, _)| plain_rows[row * 3..][..3].to_vec()).collect();
+                        kept.keep(&mut plain_records);
+                        shared = false;
+                    }
+                }
+            }
+            for ((records, rows), expected) in &frozen {
+                prop_assert_eq!(&contents(records, rows), expected);
+            }
+            prop_assert_eq!(contents(&records, &rows), (plain_records.clone(), plain_rows.clone()));
+            frozen.clear();
+            prop_assert!(rows.thaw(&mut usize::MAX.clone()) && records.thaw(&mut usize::MAX.clone()));
+            prop_assert_eq!(contents(&records, &rows), (plain_records, plain_rows));
+        }
+    }
+
+    #[test]
+    fn a_thaw_goes_as_far_as_it_may() {
+        let mut rows = Rows::new(1);
+        (0..4 * CHUNK).for_each(|number| rows.push(|row| row.fill(number as f32)));
+        let frozen = rows.freeze();
+        (0..4 * CHUNK).step_by(2).for_each(|row| rows.row_mut(row)[0] = -1.0);
+        assert!(!rows.thaw(&mut 1_000), "it is shared");
+        drop(frozen);
+        let mut times = 1;
+        // A chunk at a time: half of its rows have moved.
+        while !rows.thaw(&mut 1) {
+            times += 1;
+        }
+        assert_eq!(times, 5);
+        assert!((0..4 * CHUNK).all(|row| rows.row(row)[0] == if row % 2 == 0 { -1.0 } else { row as f32 }));
+    }
+}

@@ -1,0 +1,100 @@
+//! A growing table of records, each of which may own memory: names, users' pasts. It can be frozen: see [`super::chunks`].
+
+use super::chunks::{Block, CHUNK, Chunks};
+use super::renumbering::Renumbering;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Records<T>(Chunks<Vec<T>>);
+
+impl<T: Clone + Default> Block for Vec<T> {
+    type Row = T;
+
+    fn n_rows(&self, _width: usize) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn row(&self, row: usize, _width: usize) -> &T {
+        &self[row]
+    }
+
+    #[inline]
+    fn row_mut(&mut self, row: usize, _width: usize) -> &mut T {
+        &mut self[row]
+    }
+
+    fn push_copy(&mut self, row: &T) {
+        self.push(row.clone());
+    }
+
+    fn take_back(&mut self, row: usize, other: &mut Self, from: usize, _width: usize) {
+        let record = std::mem::take(&mut other[from]);
+        match self.get_mut(row) {
+            Some(old) => *old = record,
+            None => self.push(record),
+        }
+    }
+}
+
+impl<T: Clone + Default> Default for Records<T> {
+    fn default() -> Self {
+        Self(Chunks::new(1))
+    }
+}
+
+impl<T: Clone + Default> Records<T> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.n_rows()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, record: T) {
+        self.0.push(|| Vec::with_capacity(CHUNK), |records| records.push(record));
+    }
+
+    /// Record `row`.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    #[inline]
+    pub fn get(&self, row: usize) -> &T {
+        self.0.row(row)
+    }
+
+    /// Record `row`, to be changed.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    #[inline]
+    pub fn get_mut(&mut self, row: usize) -> &mut T {
+        self.0.row_mut(row)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
+        (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// Keeps those that stay.
+    pub fn keep(&mut self, rows: &Renumbering) {
+        self.0.keep(rows, || Vec::with_capacity(CHUNK));
+    }
+
+    /// As they are, whatever becomes of these: [`super::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Self {
+        Self(self.0.freeze())
+    }
+
+    /// As [`Chunks::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.0.thaw(budget)
+    }
+}
