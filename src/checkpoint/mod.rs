@@ -12,6 +12,8 @@
 //! | the manifest is written, the last file of the folder | it and the folder are flushed |
 //! | the folder gets its number | renaming fails where that number is taken; the parent folder is flushed |
 //!
+//! In an object store the same holds with other means (`store`); docs/checkpoints.md has both side by side.
+//!
 //! So a folder with a number holds a complete checkpoint, and whatever dies before leaves only a temporary name, which
 //! the next start sweeps away. Reading verifies every size and checksum over the bytes before anything is parsed:
 //! Parquet itself would hand out altered pages without a word.

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use crate::support::{self, Place, Said, left_out, read, run, set, tree, write_log};
 
-const SETTINGS: [&str; 1] = ["checkpoint.every_events=3000"];
+/// A small model: how good it is does not matter here.
+const SETTINGS: [&str; 4] = ["checkpoint.every_events=800", "model.dim=16", "negatives.bank=256", "evaluate.share=0"];
 const VARIABLE: &str = "NEGSTREAM_FAILPOINT";
 /// Every step of a checkpoint, and how often it is reached before the one that is meant.
 const STEPS: [(&str, u64); 8] = [
@@ -57,7 +58,7 @@ fn all_intact(scene: &Scene, checkpoints: &str) {
 
 #[test]
 fn killed_at_each_step_of_a_checkpoint() {
-    let scene = Scene::new(15_000);
+    let scene = Scene::new(4_000);
     for (step, time) in STEPS {
         let said = run(scene.replay(step).env(VARIABLE, format!("{step}@{time}=kill")));
         assert_eq!(said.code, None, "it was to die at {step}: {}", said.err);
@@ -70,7 +71,7 @@ fn killed_at_each_step_of_a_checkpoint() {
 
 #[test]
 fn killed_while_it_restores() {
-    let scene = Scene::new(15_000);
+    let scene = Scene::new(4_000);
     run(scene.replay("a").env(VARIABLE, "published@3=kill"));
     let before = tree(&scene.place.path("a"));
     for _ in 0..2 {
@@ -82,7 +83,7 @@ fn killed_while_it_restores() {
 
 #[test]
 fn a_full_or_broken_disk_costs_a_checkpoint_and_not_the_run() {
-    let scene = Scene::new(15_000);
+    let scene = Scene::new(4_000);
     for (action, words) in [("enospc", "No space left"), ("eio", "Input/output error")] {
         for (step, time) in [("draft", 2), ("file", 12), ("flushed", 12), ("manifest", 2), ("commit", 2)] {
             let name = format!("{action}-{step}");
@@ -127,7 +128,7 @@ impl Drop for Mount {
 
 #[test]
 fn a_disk_that_fills_up_and_has_room_again() {
-    let scene = Scene::new(15_000);
+    let scene = Scene::new(4_000);
     let Some(mount) = Mount::new(scene.place.path("disk"), "64m") else { return };
     run(scene.replay("disk/a").env(VARIABLE, "published@2=kill"));
     let before = tree(&mount.0.join("a"));
@@ -145,7 +146,7 @@ fn a_disk_that_fills_up_and_has_room_again() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_refused_and_left_alone() {
-    let scene = Scene::new(6_000);
+    let scene = Scene::new(2_000);
     let Some(mount) = Mount::new(scene.place.path("disk"), "64m") else { return };
     run(scene.replay("disk/a").env(VARIABLE, "published@1=kill"));
     mount.remount("ro");
@@ -160,7 +161,7 @@ fn a_folder_that_cannot_be_written_is_refused_and_left_alone() {
 
 #[test]
 fn a_torn_or_empty_manifest_is_passed_over() {
-    let scene = Scene::new(12_000);
+    let scene = Scene::new(4_000);
     scene.ends_alike("sound");
     for (name, length) in [("empty", 0), ("torn", 100)] {
         support::copy(&scene.place.path("sound"), &scene.place.path(name));
@@ -173,7 +174,7 @@ fn a_torn_or_empty_manifest_is_passed_over() {
 
 #[test]
 fn a_fresh_run_never_falls_back_to_the_one_before_it() {
-    let scene = Scene::new(12_000);
+    let scene = Scene::new(4_000);
     scene.ends_alike("a");
     let old = scene.place.newest("a");
     // It dies as soon as it has said that it begins anew.

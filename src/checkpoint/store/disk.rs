@@ -71,8 +71,11 @@ pub(super) mod journal {
 
     use super::Change;
 
+    /// Changes, and what was in each file as it was flushed.
+    pub type Journal = Vec<(Change, Vec<u8>)>;
+
     thread_local! {
-        static JOURNAL: RefCell<Option<Vec<(Change, Vec<u8>)>>> = const { RefCell::new(None) };
+        static JOURNAL: RefCell<Option<Journal>> = const { RefCell::new(None) };
     }
 
     pub(super) fn note(change: impl FnOnce() -> Change) {
@@ -88,8 +91,8 @@ pub(super) mod journal {
         });
     }
 
-    /// What this thread does to the disk while `work` runs, and what was in each file as it was flushed.
-    pub fn recorded<T>(work: impl FnOnce() -> T) -> (T, Vec<(Change, Vec<u8>)>) {
+    /// What this thread does to the disk while `work` runs.
+    pub fn recorded<T>(work: impl FnOnce() -> T) -> (T, Journal) {
         JOURNAL.set(Some(Vec::new()));
         let outcome = work();
         (outcome, JOURNAL.take().unwrap_or_default())

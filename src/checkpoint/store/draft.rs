@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::object::Upload;
+use super::upload::Upload;
 use super::{Hold, LINEAGE, Store, local, unique};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;

@@ -17,6 +17,7 @@ mod scratch;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::fs::File;
 use std::io::Read;

@@ -19,9 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::path::Path as Key;
-use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion, WriteMultipart,
-};
+use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 use sha2::{Digest, Sha256};
 
 use super::runtime::Runtime;
@@ -29,11 +27,6 @@ use super::scratch::Scratch;
 use super::{Intact, LINEAGE, check_name, check_sum, is_lineage, manifest_from, number_in};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{FileEntry, MANIFEST, Manifest};
-
-/// Sent at a time of a file that is larger; an object has at most 10,000 parts.
-const PART: usize = 8 << 20;
-/// Parts of a file that are under way at the same time.
-const IN_FLIGHT: usize = 3;
 
 /// How long a store is asked.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +42,7 @@ pub(super) struct Patience {
 /// A prefix of an object store.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn ObjectStore>,
     prefix: String,
     /// As people call it.
     address: PathBuf,
@@ -127,7 +120,8 @@ impl Bucket {
         self.address.join(format!("{number:010}"))
     }
 
-    fn key(&self, key: &str) -> Key {
+    /// The key of what is called `key` below the prefix.
+    pub fn key(&self, key: &str) -> Key {
         Key::from(format!("{}/{key}", self.prefix))
     }
 
@@ -143,7 +137,7 @@ impl Bucket {
     }
 
     /// Does `work`, which is harmless to repeat, until the store answers; `None` where there is no such object.
-    async fn asked<T>(&self, work: impl AsyncFn() -> Result<T, Error>) -> Result<Option<T>, Error> {
+    pub async fn asked<T>(&self, work: impl AsyncFn() -> Result<T, Error>) -> Result<Option<T>, Error> {
         let mut again = 0;
         loop {
             match work().await {
@@ -161,7 +155,7 @@ impl Bucket {
         }
     }
 
-    fn failed(&self, key: &str, action: &'static str) -> impl FnOnce(Error) -> CheckpointError {
+    pub fn failed(&self, key: &str, action: &'static str) -> impl FnOnce(Error) -> CheckpointError {
         let path = self.address.join(key);
         move |error| CheckpointError::Store { path, action, source: Box::new(error) }
     }
@@ -322,7 +316,7 @@ fn on_disk(error: io::Error) -> Error {
     Error::Generic { store: "folder for fetched files", source: Box::new(error) }
 }
 
-fn nothing_there(key: &str) -> Error {
+pub(super) fn nothing_there(key: &str) -> Error {
     Error::NotFound { path: key.to_owned(), source: "the bucket is not there".into() }
 }
 
@@ -339,78 +333,6 @@ fn may_pass(error: &Error) -> bool {
 /// Whether another request was in the way. What a put would have replaced tells more.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. })
-}
-
-/// A file on its way to the store: the first part is kept until there is a second, so that a small one is put at once.
-#[derive(Debug)]
-pub(super) struct Upload {
-    bucket: Arc<Bucket>,
-    key: String,
-    buffer: Vec<u8>,
-    parts: Option<WriteMultipart>,
-}
-
-impl Upload {
-    pub fn new(bucket: Arc<Bucket>, key: &str) -> Self {
-        Self { bucket, key: key.to_owned(), buffer: Vec::new(), parts: None }
-    }
-
-    /// Sends the buffer, which is a whole part.
-    fn send(&mut self) -> Result<(), Error> {
-        let Self { bucket, key, buffer, parts } = self;
-        let part = Bytes::from(std::mem::take(buffer));
-        let object = bucket.key(key);
-        bucket.runtime.wait(async {
-            let upload = match parts {
-                Some(upload) => upload,
-                None => {
-                    let begun = bucket.asked(async || bucket.timely(bucket.store.put_multipart(&object)).await).await?;
-                    let upload = begun.ok_or_else(|| nothing_there(key))?;
-                    parts.insert(WriteMultipart::new_with_chunk_size(upload, PART))
-                }
-            };
-            // Requests have deadlines of their own; this only bounds what waits in memory.
-            upload.wait_for_capacity(IN_FLIGHT).await?;
-            upload.put(part);
-            Ok(())
-        })
-    }
-
-    /// Sends what is left; the object is there when this returns.
-    pub fn finish(mut self) -> Result<(), CheckpointError> {
-        let buffer = Bytes::from(std::mem::take(&mut self.buffer));
-        let Some(mut parts) = self.parts.take() else { return self.bucket.put(&self.key, buffer) };
-        let finish = async {
-            parts.put(buffer);
-            parts.finish().await.map(drop)
-        };
-        self.bucket.runtime.wait(finish).map_err(self.bucket.failed(&self.key, "put"))
-    }
-}
-
-impl Write for Upload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() == PART {
-            self.send().map_err(io::Error::other)?;
-        }
-        let taken = bytes.len().min(PART - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if let Some(parts) = self.parts.take() {
-            // What stays is invisible, and for a rule of the bucket to remove.
-            let aborted = self.bucket.runtime.wait(self.bucket.timely(parts.abort()));
-            drop(aborted);
-        }
-    }
 }
 
 /// What the manifests of some checkpoints refer to: `None` where one cannot be read.

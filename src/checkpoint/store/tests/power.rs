@@ -98,7 +98,7 @@ impl Disk {
 /// Everything that is done to the disk while five checkpoints are made and two kept.
 struct History {
     dir: PathBuf,
-    changes: Vec<(Change, Vec<u8>)>,
+    changes: journal::Journal,
     /// How many changes there were when each checkpoint was said to be durable.
     durable: Vec<usize>,
 }
