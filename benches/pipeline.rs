@@ -7,12 +7,16 @@
 //! | `replay` | Parquet → embeddings: events/s while training, and the trainer's share of that time |
 //! | `checkpoint` | writing and restoring what the replay left: MB/s |
 //! | `kafka` | the embedded broker → embeddings: events/s |
-//! | `decode` | JSON → interactions, one thread: events/s |
+//! | `decode` | JSON, Avro, Protobuf → interactions, one thread: events/s |
+//! | `pause` | what checkpoints cost the steps that they are written beside |
 //! | `items` | inserting items, with all that is kept of each: seconds and memory per million |
 //!
 //! The replayed log is synthetic: 5,000,000 events of 1,000,000 users on 200,000 items, 64 dimensions, batches of 1024,
 //! a bank of 4096, one event in a hundred ranked. It is made once and kept in `target/tmp`. With `--quick` everything is
 //! smaller by far, to see that it works.
+
+#[path = "pipeline/pause.rs"]
+mod pause;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -24,10 +28,11 @@ use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
 use negstream::config::{Assignment, CheckpointConfig, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
-use negstream::decode::{self, Decoder, json};
+use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::position::{Holdings, Positions};
+use negstream::schemas;
 use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::spawn;
@@ -46,6 +51,7 @@ struct Scale {
     kafka_events: u64,
     decoded: usize,
     inserted: usize,
+    pause: pause::Scale,
 }
 
 const FULL: Scale = Scale {
@@ -55,9 +61,17 @@ const FULL: Scale = Scale {
     kafka_events: 500_000,
     decoded: 1_000_000,
     inserted: 10_000_000,
+    pause: pause::Scale { items: 1_000_000, users: 1_000_000, every_events: 750_000, checkpoints: 4 },
 };
-const QUICK: Scale =
-    Scale { events: 60_000, users: 20_000, items: 4_000, kafka_events: 20_000, decoded: 20_000, inserted: 100_000 };
+const QUICK: Scale = Scale {
+    events: 60_000,
+    users: 20_000,
+    items: 4_000,
+    kafka_events: 20_000,
+    decoded: 20_000,
+    inserted: 100_000,
+    pause: pause::Scale { items: 20_000, users: 20_000, every_events: 100_000, checkpoints: 2 },
+};
 
 /// The kinds of rows whose memory is measured.
 const ROWS: [(&str, &[&str]); 2] = [
@@ -72,18 +86,28 @@ fn main() -> anyhow::Result<()> {
     if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--rows") {
         return items(&scale, &pair[1]);
     }
+    if let Some(pair) = arguments.windows(2).find(|pair| pair[0] == "--pause") {
+        return pause::pause(scale.pause, &pair[1], tempfile::tempdir()?.path());
+    }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|other| *other == name);
     let scratch = tempfile::tempdir()?;
+    // Each in a process of its own, which holds nothing that others left.
+    let apart = |flag: &str, name: &str| -> anyhow::Result<()> {
+        let mut process = std::process::Command::new(std::env::current_exe()?);
+        let status = process.args(&arguments[1..]).args([flag, name]).status()?;
+        anyhow::ensure!(status.success(), "the process for '{name}' failed");
+        Ok(())
+    };
     if wanted("items") {
-        // Each in a process of its own, which holds nothing that others left.
-        for (name, _) in ROWS {
-            let mut process = std::process::Command::new(std::env::current_exe()?);
-            let status = process.args(&arguments[1..]).args(["--rows", name]).status()?;
-            anyhow::ensure!(status.success(), "the process for '{name}' failed");
-        }
+        ROWS.iter().try_for_each(|(name, _)| apart("--rows", name))?;
+    }
+    if wanted("pause") {
+        pause::KINDS.iter().try_for_each(|(name, _)| apart("--pause", name))?;
     }
     if wanted("decode") {
-        decode_json(&scale)?;
+        for format in ["json", "avro", "protobuf"] {
+            decode_format(&scale, format)?;
+        }
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
@@ -204,11 +228,12 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
     let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
     let source = Connection::open(&kafka, broker.bootstrap(), &stop)?.read(
-        Decoder::new(&config.source),
+        schemas::decoder(&config.source)?,
         known,
         Until::Stopped,
     )?;
-    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), &config.source.fields)?;
+    let encoder = schemas::encoder(&config.source, &config.kafka.topic)?;
+    let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), encoder)?;
     let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));
     let sender = std::thread::spawn(move || {
         for sent in 0..events {
@@ -245,20 +270,22 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode_json(scale: &Scale) -> anyhow::Result<()> {
-    let config = layers::load(None, std::iter::empty(), &[])?;
+fn decode_format(scale: &Scale, format: &str) -> anyhow::Result<()> {
+    let config = layers::load(None, std::iter::empty(), &[format!("source.format={format}")])?;
+    let (encoder, mut decoder) = (schemas::encoder(&config.source, "unused")?, schemas::decoder(&config.source)?);
     let mut synth = synth(&QUICK);
     let payloads: Vec<Vec<u8>> =
-        (0..scale.decoded).map(|_| json::encode(&synth.next_event(), &config.source.fields)).collect();
+        (0..scale.decoded).map(|_| encoder.encode(&synth.next_event()).expect("there is room for it")).collect();
     let bytes: usize = payloads.iter().map(Vec::len).sum();
     let begin = Instant::now();
     for payload in &payloads {
-        let event = json::decode(payload, &config.source.fields);
-        assert!(std::hint::black_box(event).is_ok());
+        let event = decoder.decode(None, Some(payload));
+        assert!(matches!(std::hint::black_box(event), Some(Ok(_))));
     }
     let seconds = begin.elapsed().as_secs_f64();
     let line = json!({
-        "measure": "decode", "events": payloads.len(), "events_per_second": (payloads.len() as f64 / seconds).round(),
+        "measure": "decode", "format": format, "events": payloads.len(),
+        "events_per_second": (payloads.len() as f64 / seconds).round(),
         "mb_per_second": (bytes as f64 / seconds / 1e6).round(), "threads": 1,
     });
     println!("{line}");

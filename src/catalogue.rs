@@ -24,6 +24,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 
 use crate::config::Config;
 use crate::decode::rows::identifier;
+use crate::panics::contained;
 use crate::table::ids::Ids;
 use crate::table::rows::stable_hash;
 
@@ -95,14 +96,17 @@ impl Catalogue {
         let file = File::open(path).map_err(|error| unreadable(&error))?;
         // The writer's Arrow types are storage details: the Parquet types are few and always the same.
         let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&file, reading).map_err(|error| unreadable(&error))?;
+        let metadata = contained(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
+        let metadata = metadata.map_err(|error| unreadable(&error))?;
         let id = &config.source.fields.item_id;
         let names = columns(path, metadata.schema(), id, &config.features.columns)?;
         let roots = metadata.schema().fields().iter().enumerate();
         let roots = roots.filter(|(_, field)| field.name() == id || names.contains(field.name()));
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.map(|(root, _)| root));
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone()).with_projection(mask);
-        for batch in reader.build().map_err(|error| unreadable(&error))? {
+        let reader = contained(|| reader.build()).map_err(|words| unreadable(&words))?;
+        let mut reader = reader.map_err(|error| unreadable(&error))?;
+        while let Some(batch) = contained(|| reader.next()).map_err(|words| unreadable(&words))? {
             let batch = batch.map_err(|error| unreadable(&error))?;
             let column = |name: &str| batch.column_by_name(name).expect("it was asked for");
             let ids = column(id);

@@ -31,8 +31,12 @@ pub struct Interaction {
 /// Why a record was not taken. Closed, since it labels a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Not JSON, not UTF-8, or not an object.
+    /// Not of the format, not UTF-8, or not an object.
     Unparsable,
+    /// Not in the wire format of a schema registry: another magic byte, or cut short.
+    BadFrame,
+    /// Its schema is not in the registry, or is none that an event can be read by.
+    UnknownSchema,
     /// A field that must be there is not, or is null.
     MissingField,
     /// A field holds another type than it must.
@@ -51,8 +55,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order in which they are documented.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Unparsable,
+        Self::BadFrame,
+        Self::UnknownSchema,
         Self::MissingField,
         Self::WrongType,
         Self::EmptyId,
@@ -71,6 +77,8 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unparsable => "unparsable",
+            Self::BadFrame => "bad_frame",
+            Self::UnknownSchema => "unknown_schema",
             Self::MissingField => "missing_field",
             Self::WrongType => "wrong_type",
             Self::EmptyId => "empty_id",
@@ -238,4 +246,22 @@ impl EventCounts {
     pub fn positives(&self) -> u64 {
         self.used + self.deferred
     }
+}
+
+/// Rows that went, of items or of users, since the very first start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvictedRows {
+    /// For want of events.
+    pub expired: u64,
+    /// To make room.
+    pub capped: u64,
+}
+
+/// Rows that went, since the very first start: these numbers are part of the checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evicted {
+    /// Of items.
+    pub items: EvictedRows,
+    /// Of users.
+    pub users: EvictedRows,
 }

@@ -5,6 +5,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
 use crate::dead_letters::DeadLetterError;
 use crate::kafka::ClientError;
+use crate::schemas::SchemasError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
 use crate::worker::WorkError;
@@ -66,6 +67,12 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         if cause.is::<DeadLetterError>() {
             return Exit::Source;
+        }
+        if let Some(error) = cause.downcast_ref::<SchemasError>() {
+            return match error {
+                SchemasError::File { .. } | SchemasError::Schema(_) => Exit::Usage,
+                SchemasError::Register { .. } => Exit::Source,
+            };
         }
         if cause.is::<HttpError>() {
             return Exit::Listen;

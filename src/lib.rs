@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  source ─ decode ─ context ─ negatives ─ objective ─ table ─┬─ checkpoint
-//!  (kafka,  (json,   (past +   (in-batch,  (InfoNCE,   (rows, ├─ evaluate (before the step!)
+//!  (kafka,  (json, …, (past +   (in-batch,  (InfoNCE,   (rows, ├─ evaluate (before the step!)
 //!  parquet)  rows)   positive)  bank,       kernel)    Adagrad) └─ telemetry
 //!                               noise)
 //! ```
@@ -24,9 +24,9 @@
 //! | [`checkpoint`] | durable state, whole or not at all |
 //! | [`telemetry`] | status, metrics, health, page, logs |
 //!
-//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`config`], [`catalogue`] (what is known of
+//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`panics`] (of other people's readers), [`config`], [`catalogue`] (what is known of
 //! items), [`dead_letters`], [`kafka`] (clients
-//! and the embedded broker), [`synth`] (a log with known structure), [`worker`] (what `run`, `replay` and `demo` have
+//! and the embedded broker), [`schemas`] (what binary records are read by), [`synth`] (a log with known structure), [`worker`] (what `run`, `replay` and `demo` have
 //! in common), [`reporter`], [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
@@ -57,8 +57,10 @@ pub mod kafka;
 pub mod kernel;
 pub mod negatives;
 pub mod objective;
+pub mod panics;
 pub mod position;
 pub mod reporter;
+pub mod schemas;
 pub mod signals;
 pub mod source;
 pub mod synth;

@@ -1,7 +1,10 @@
 //! The worker: feeds the trainer from a source, and keeps what it learnt.
 //!
 //! Everything that `run`, `replay` and `demo` have in common: restore, the loop, dead letters, checkpoints, and an
-//! observer that is shown the state now and then. The commands bring the source and decide what is shown.
+//! observer that is shown the state now and then. The commands bring the source and decide what is shown. Checkpoints are
+//! written beside training: [`saver`].
+
+mod saver;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +25,13 @@ use crate::source::{Feed, Gained, Message, Notice, SourceError};
 use crate::trainer::snapshot;
 use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
+use saver::{Job, Letters, Outcome, Saver};
 
 /// How often the observer is shown the state.
 const OBSERVE_EVERY: Duration = Duration::from_millis(250);
+/// So many rows of tables that a checkpoint has shared are put in their places after a step; a megabyte takes about a
+/// tenth of a millisecond.
+const ROWS_AT_A_TIME: usize = 4_096;
 
 /// What happens, for whoever wants to see.
 #[derive(Debug)]
@@ -35,8 +42,10 @@ pub enum Happening<'a> {
     Tick,
     /// A record was kept as a dead letter.
     DeadLetter,
-    /// A checkpoint is about to be written.
+    /// The state is about to be frozen, and a checkpoint to be written.
     CheckpointBegins,
+    /// A checkpoint is due, but the one before it is still being written.
+    CheckpointSkipped,
     /// A checkpoint became durable.
     Checkpoint(&'a LastCheckpoint),
     /// A checkpoint could not be written; training goes on.
@@ -116,8 +125,10 @@ pub struct LastCheckpoint {
     pub published: Published,
     /// Records read when it was made.
     pub events: u64,
-    /// How long it took.
+    /// How long it took to write, beside training.
     pub took: Duration,
+    /// How long training stood still for it.
+    pub pause: Duration,
 }
 
 /// See the module.
@@ -126,8 +137,11 @@ pub struct Worker {
     /// The model and its trainer.
     pub trainer: Trainer,
     config: Config,
+    saver: Saver,
     store: Store,
-    dead_letters: DeadLetters,
+    dead_letters: Letters,
+    /// Whether the state may share tables with a checkpoint that is, or was, written.
+    shares: bool,
     streams: Vec<Stream>,
     /// Length of the dead-letter file at the end of the last batch.
     dead_letters_settled: Option<u64>,
@@ -231,13 +245,16 @@ impl Worker {
         let unmarked_letters =
             dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
         let begins_anew = unmarked_letters || (checkpoint.is_none() && store.begins_with_a_checkpoint()?);
+        let dead_letters = Letters::new(dead_letters);
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
             trainer: Trainer::new(config, state).context("cannot start the compute threads")?.with_catalogue(catalogue),
             config: config.clone(),
+            saver: Saver::start(config, store.clone(), &dead_letters).context("cannot start the thread that saves")?,
             store,
             dead_letters,
+            shares: false,
             streams: Vec::new(),
             due: 0,
             rejected: 0,
@@ -278,7 +295,7 @@ impl Worker {
                             if let Err(error) = self.check_rejections(rejection) {
                                 break 'work Err(error);
                             }
-                            if !matches!(self.dead_letters, DeadLetters::None) {
+                            if self.dead_letters.are_kept() {
                                 observer(&self.trainer, Happening::DeadLetter);
                             }
                         }
@@ -287,17 +304,23 @@ impl Worker {
                         if self.trainer.is_settled() {
                             self.dead_letters_settled = self.dead_letters.length();
                         }
-                        let Some(report) = step else { continue };
-                        self.stepped(&report, begin.elapsed(), observer)?;
+                        match step {
+                            Some(report) => {
+                                self.stepped(&report, begin.elapsed(), observer)?;
+                                self.look_after_checkpoints(feed, observer)?;
+                            }
+                            // What no batch waits for is part of the state too, however long that goes on.
+                            None if self.trainer.is_settled() => {}
+                            None => continue,
+                        }
                         if self.trainer.state.events.read >= self.due {
-                            self.checkpoint_in_passing(feed, observer)?;
+                            self.checkpoint_in_passing(observer);
                         }
                         if stop.load(Ordering::Relaxed) {
                             break;
                         }
                         if seen.elapsed() >= OBSERVE_EVERY {
                             seen = Instant::now();
-                            self.store.still_held()?;
                             observer(&self.trainer, Happening::Tick);
                         }
                     }
@@ -308,7 +331,7 @@ impl Worker {
                     }
                 }
                 Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
-                    self.store.still_held()?;
+                    self.look_after_checkpoints(feed, observer)?;
                     observer(&self.trainer, Happening::Tick);
                 }
                 Ok(Message::End) => {
@@ -327,13 +350,12 @@ impl Worker {
             // What was trained since the last checkpoint is another worker's by now: it dies here.
             return Err(outcome.unwrap_err().into());
         }
+        if let Some(durable) = self.wait_for_checkpoint(observer) {
+            feed.acknowledge(durable);
+        }
         // The last checkpoint has to succeed, or the caller must know.
         if self.saved_at != Some(self.trainer.state.events.read) {
-            observer(&self.trainer, Happening::CheckpointBegins);
-            let saved = self.save();
-            if let (Ok(()), Some(last)) = (&saved, &self.last) {
-                observer(&self.trainer, Happening::Checkpoint(last));
-            }
+            let saved = self.save_shown(observer);
             match (&outcome, saved) {
                 (Err(error), Err(unsaved)) => {
                     tracing::error!(%error, %unsaved, "the source failed, and so did the checkpoint")
@@ -393,6 +415,8 @@ impl Worker {
 
     /// Writes a checkpoint that must succeed.
     fn save_shown(&mut self, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+        // What is durable by that one is by this one too.
+        self.wait_for_checkpoint(observer);
         observer(&self.trainer, Happening::CheckpointBegins);
         self.save()?;
         if let Some(last) = &self.last {
@@ -410,21 +434,69 @@ impl Worker {
         Ok(())
     }
 
-    fn checkpoint_in_passing(&mut self, feed: &Feed, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+    /// Freezes the state and has it written, unless the one before is not done with.
+    fn checkpoint_in_passing(&mut self, observer: &mut Observer<'_>) {
         // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
         self.due = next_due(&self.config, &self.trainer);
-        observer(&self.trainer, Happening::CheckpointBegins);
-        match self.save() {
-            Ok(()) => {
-                feed.acknowledge(self.trainer.state.positions.clone());
-                if let Some(last) = &self.last {
-                    observer(&self.trainer, Happening::Checkpoint(last));
-                }
-            }
-            // Whatever is trained from here on is the other worker's to train.
-            Err(error) if error.is_fenced() => return Err(error),
-            Err(error) => observer(&self.trainer, Happening::CheckpointFailed(&error)),
+        if self.saver.is_busy() || !self.take_back(16 * ROWS_AT_A_TIME) {
+            return observer(&self.trainer, Happening::CheckpointSkipped);
         }
+        observer(&self.trainer, Happening::CheckpointBegins);
+        self.begin_checkpoint();
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let begin = Instant::now();
+        let frozen = self.trainer.freeze();
+        self.shares = true;
+        let file = &self.config.dead_letters.file;
+        let dead_letters = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
+        self.saver.begin(Job { frozen, dead_letters, pause: begin.elapsed() });
+    }
+
+    /// Hears of a checkpoint that has been written meanwhile; the state takes its tables back.
+    ///
+    /// # Errors
+    /// Where another worker took over: whatever is trained from here on is that one's to train.
+    fn look_after_checkpoints(&mut self, feed: &Feed, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+        if let Some(finished) = self.saver.finished()
+            && let Some(durable) = self.checkpoint_finished(finished, observer)
+        {
+            feed.acknowledge(durable);
+        }
+        if !self.saver.is_busy() {
+            self.take_back(ROWS_AT_A_TIME);
+        }
+        self.store.still_held()
+    }
+
+    /// Moves so many rows of tables that were shared; whether none is shared any more.
+    fn take_back(&mut self, rows: usize) -> bool {
+        self.shares = self.shares && !self.trainer.state.thaw(rows);
+        !self.shares
+    }
+
+    /// Waits for the checkpoint that is being written; gives what is durable by it.
+    fn wait_for_checkpoint(&mut self, observer: &mut Observer<'_>) -> Option<Positions> {
+        let finished = self.saver.wait()?;
+        self.checkpoint_finished(finished, observer)
+    }
+
+    /// Shows what became of a checkpoint; gives what is durable by it.
+    fn checkpoint_finished(&mut self, finished: Outcome, observer: &mut Observer<'_>) -> Option<Positions> {
+        let positions = finished.positions.clone();
+        if let Err(error) = self.note(finished) {
+            observer(&self.trainer, Happening::CheckpointFailed(&error));
+            return None;
+        }
+        self.last.iter().for_each(|last| observer(&self.trainer, Happening::Checkpoint(last)));
+        Some(positions)
+    }
+
+    fn note(&mut self, finished: Outcome) -> Result<(), CheckpointError> {
+        let written = finished.written?;
+        self.saved_at = Some(written.events);
+        self.last = Some(written);
         Ok(())
     }
 
@@ -460,27 +532,19 @@ impl Worker {
         }
     }
 
-    /// Writes a checkpoint of the state as it is.
+    /// Writes a checkpoint of the state as it is, and returns once it is durable.
     ///
     /// # Errors
     /// What the disk says.
+    ///
+    /// # Panics
+    /// While one is being written.
     pub fn save(&mut self) -> Result<(), CheckpointError> {
-        let begin = Instant::now();
-        self.dead_letters.flush().map_err(|source| CheckpointError::Io {
-            path: self.config.checkpoint.dir.clone(),
-            action: "make the dead letters before it durable",
-            source: std::io::Error::other(source.to_string()),
-        })?;
-        let state = self.trainer.state.freeze();
-        let file = &self.config.dead_letters.file;
-        let mark = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
-        let published = snapshot::save(&self.config, &state, mark, self.store.draft()?)?;
-        self.saved_at = Some(state.events().read);
-        self.last = Some(LastCheckpoint { published, events: state.events().read, took: begin.elapsed() });
-        if let Err(error) = self.store.prune(self.config.checkpoint.keep) {
-            // The new one is durable all the same; the next one tries again.
-            tracing::warn!(%error, "old checkpoints stay");
-        }
+        self.begin_checkpoint();
+        let finished = self.saver.wait().expect("it has just begun");
+        self.note(finished)?;
+        // Nobody waits for a step now.
+        self.take_back(usize::MAX);
         Ok(())
     }
 }

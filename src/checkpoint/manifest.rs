@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::event::EventCounts;
+use crate::event::{EventCounts, Evicted};
 use crate::position::{Holdings, Positions};
 
 /// The format that this version writes, and the newest that it reads.
@@ -71,6 +71,9 @@ pub struct Manifest {
     pub items: u64,
     /// Number of users.
     pub users: u64,
+    /// Rows that went.
+    #[serde(default)]
+    pub evicted: Evicted,
     /// Dimensions of an embedding.
     pub dim: usize,
     /// `cosine` (the embeddings in `items.parquet` have norm 1) or `dot`.

@@ -11,11 +11,10 @@ use crate::checkpoint::store::find;
 use crate::cli::{Demo, Layers, Output};
 use crate::config::{Assignment, Config};
 use crate::dead_letters::DeadLetters;
-use crate::decode::Decoder;
-use crate::kafka::ClientError;
 use crate::kafka::embedded::EmbeddedBroker;
-use crate::kafka::producer::EventProducer;
+use crate::kafka::producer::{EventProducer, SendError};
 use crate::reporter::Reporter;
+use crate::schemas;
 use crate::source::kafka::{Connection, KafkaSource, Known, Until};
 use crate::source::{EventSource, SourceError, Status, spawn};
 use crate::synth::{Synth, SynthConfig};
@@ -40,6 +39,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     )?;
     "embedded".clone_into(&mut config.kafka.brokers);
     config.kafka.partitions = 1;
+    config.source.registry.url.clear();
     let around = Surroundings::set_up(&config)?;
     let described = crate::catalogue::Catalogue::open(&config)?;
     let server = match around.serve(&config) {
@@ -64,7 +64,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     config.kafka.assignment = Assignment::All;
     let connection = Connection::open(&config.kafka, broker.bootstrap(), around.stop.flag())?;
     let known = Known { positions: &origin.state.positions, holdings: &origin.state.holdings };
-    let source = connection.read(Decoder::new(&config.source), known, Until::Stopped)?;
+    let source = connection.read(schemas::decoder(&config.source)?, known, Until::Stopped)?;
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.high_watermarks());
     let mut worker = Worker::new(&config, origin, DeadLetters::None, described)?;
@@ -181,14 +181,15 @@ impl EventSource for UpTo {
 struct Producer {
     taken: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<(), ClientError>>,
+    thread: JoinHandle<Result<(), SendError>>,
 }
 
 impl Producer {
     fn start(config: &Config, brokers: &str, events: u64) -> anyhow::Result<Self> {
         let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut synth = Synth::new(SynthConfig { seed: config.seed, ..SynthConfig::default() });
-        let mut producer = EventProducer::open(&config.kafka, brokers, &config.source.fields)?;
+        let encoder = schemas::encoder(&config.source, &config.kafka.topic)?;
+        let mut producer = EventProducer::open(&config.kafka, brokers, encoder)?;
         let (progress, stopped) = (Arc::clone(&taken), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("producer".to_owned()).spawn(move || {
             for sent in 0..events {
@@ -200,7 +201,7 @@ impl Producer {
                 }
                 producer.send(&synth.next_event())?;
             }
-            producer.flush(Duration::from_secs(10))
+            Ok(producer.flush(Duration::from_secs(10))?)
         })?;
         Ok(Self { taken, stop, thread })
     }

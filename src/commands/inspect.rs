@@ -36,14 +36,20 @@ pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
     writeln!(text, "score      τ {:.4}, β {:.4}", manifest.temperature, manifest.beta)?;
     writeln!(
         text,
-        "events     {} read, {} used, {} ignored, {} rejected, {} lost, in {} steps",
+        "events     {} read, {} used, {} ignored, {} deferred, {} rejected, {} lost, in {} steps",
         events.read,
         events.used,
         events.ignored,
+        events.deferred,
         events.rejected.total(),
         events.lost,
         manifest.step
     )?;
+    for (what, rows) in [("items", manifest.evicted.items), ("users", manifest.evicted.users)] {
+        if rows.expired + rows.capped > 0 {
+            writeln!(text, "evicted    {} {what} expired, {} to make room", rows.expired, rows.capped)?;
+        }
+    }
     writeln!(text, "digest     {}", manifest.configuration_digest)?;
     for (stream, next) in manifest.positions.iter() {
         writeln!(text, "position   {stream} → {next}")?;

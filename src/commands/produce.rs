@@ -7,9 +7,10 @@ use crate::cli::Produce;
 use crate::config::Config;
 use crate::decode;
 use crate::exit::UsageError;
-use crate::kafka::producer::EventProducer;
+use crate::kafka::producer::{EventProducer, SendError};
 use crate::kafka::{EMBEDDED, admin};
 use crate::position::Positions;
+use crate::schemas;
 use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
 use crate::source::{EventSource, Status};
 
@@ -33,8 +34,9 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
         columns: Columns::All,
     };
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
+    let encoder = schemas::encoder(&config.source, &kafka.topic)?;
     admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;
-    let mut producer = EventProducer::open(kafka, &kafka.brokers, &config.source.fields)?;
+    let mut producer = EventProducer::open(kafka, &kafka.brokers, encoder)?;
     let bar = around.bar(logs.rows().0, "events");
     let (mut sent, mut rejected) = (0u64, 0u64);
     let mut block = Vec::new();
@@ -42,10 +44,14 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
         let status = logs.poll(&mut block)?;
         for record in block.drain(..) {
             match &record.outcome {
-                Ok(event) => {
-                    producer.send(event)?;
-                    sent += 1;
-                }
+                Ok(event) => match producer.send(event) {
+                    Ok(()) => sent += 1,
+                    Err(SendError::NoRoom((reason, detail))) => {
+                        tracing::warn!(row = record.offset, reason = reason.name(), detail, "row left out");
+                        rejected += 1;
+                    }
+                    Err(SendError::Kafka(error)) => return Err(error.into()),
+                },
                 Err(rejection) => {
                     tracing::warn!(row = record.offset, reason = rejection.reason.name(), detail = %rejection.detail, "row left out");
                     rejected += 1;

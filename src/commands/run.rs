@@ -7,11 +7,11 @@ use crate::catalogue::Catalogue;
 use crate::cli::Run;
 use crate::config::{Assignment, Config, KafkaConfig};
 use crate::dead_letters::DeadLetters;
-use crate::decode::Decoder;
 use crate::kafka::EMBEDDED;
 use crate::kafka::dead_letters::DeadLetterTopic;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::reporter::Reporter;
+use crate::schemas;
 use crate::source::kafka::{Connection, Known, Until};
 use crate::source::{SourceError, spawn};
 use crate::telemetry::health::Latch;
@@ -23,6 +23,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let around = Surroundings::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
+    let decoder = schemas::decoder(&config.source)?;
     let server = around.serve(config)?;
     around.status.enter(Phase::Restoring);
     let mut kafka = config.kafka.clone();
@@ -65,10 +66,10 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     around.health.release(Latch::Restored);
     around.status.enter(Phase::Waiting);
     let until = if options.until_end { Until::End } else { Until::Stopped };
-    let source = connection.read(Decoder::new(&config.source), Known { positions, holdings }, until)?;
+    let source = connection.read(decoder, Known { positions, holdings }, until)?;
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
-        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers)?),
+        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format)?),
     };
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.high_watermarks());

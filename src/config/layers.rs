@@ -3,10 +3,9 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, FieldNames, Noise, Objective, ObjectiveKind};
+use super::{Config, FieldNames, ObjectiveKind, RegistryConfig};
 
 /// The embedded default, complete and commented.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -147,6 +146,7 @@ pub fn shown(config: &Config) -> Result<String, toml::ser::Error> {
             *value = "(not shown)".to_owned();
         }
     }
+    config.source.registry.hide();
     toml::to_string(&config)
 }
 
@@ -260,7 +260,7 @@ fn build(merged: &Table, place: &str) -> Result<Config, ConfigError> {
     serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| {
         let key = error.path().to_string();
         // What serde says repeats the value, which may be a password.
-        let message = match OPEN_TABLES.iter().any(|table| key.starts_with(table)) {
+        let message = match OPEN_TABLES.iter().any(|table| key.starts_with(table)) || key == RegistryConfig::SECRET {
             true => "must be text, in quotes".to_owned(),
             false => error.into_inner().message().trim().to_owned(),
         };
@@ -349,6 +349,9 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, message)) = config.memory.mistake(config.train.batch) {
         return refuse(&key, &message);
     }
+    if let Some((key, message)) = config.source.registry.mistake() {
+        return refuse(key, message);
+    }
     let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &config.source.fields;
     let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];
     names.sort_unstable();
@@ -362,39 +365,6 @@ fn check_lists(config: &Config) -> Result<(), ConfigError> {
     match config.objective.mistake() {
         Some(message) => refuse("objective", &message),
         None => Ok(()),
-    }
-}
-
-// A name or a list: written out, since serde's untagged enums answer every mistake with the same empty message.
-
-impl<'de> Deserialize<'de> for Noise {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        name_or_list(deserializer, Self::Name, Self::List)
-    }
-}
-
-impl<'de> Deserialize<'de> for Objective {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        name_or_list(deserializer, Self::Name, Self::List)
-    }
-}
-
-fn name_or_list<'de, D, N, T, R>(
-    deserializer: D,
-    name: impl Fn(N) -> R,
-    list: impl Fn(Vec<T>) -> R,
-) -> Result<R, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    N: serde::de::DeserializeOwned,
-    T: serde::de::DeserializeOwned,
-{
-    use serde::de::Error;
-    let said = |error: toml::de::Error| D::Error::custom(error.message().trim());
-    match Value::deserialize(deserializer)? {
-        value @ Value::String(_) => value.try_into().map(name).map_err(said),
-        value @ Value::Array(_) => value.try_into().map(list).map_err(said),
-        other => Err(D::Error::custom(format!("expected a name or a list of tables, found {}", other.type_str()))),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod negatives;
 pub mod objective;
 mod options;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use memory::{Limits, MemoryConfig};
 pub use negatives::{BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
 pub use objective::{Acceptance, Objective, ObjectiveKind, ObjectiveTerm, PriorKind, View};
+pub use registry::RegistryConfig;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +32,7 @@ pub struct Config {
     /// What the model is trained to do: a name, or a list of tables `{ kind = "infonce", weight = 1.0, … }`; see
     /// docs/objectives.md.
     pub objective: Objective,
-    /// Events in: columns, limits.
+    /// Events in: format, fields, limits.
     pub source: SourceConfig,
     /// Which events count as positive.
     pub positives: PositivesConfig,
@@ -62,19 +64,40 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+/// How the records of a topic are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object.
+    Json,
+    /// One Avro datum in the binary encoding.
+    Avro,
+    /// One Protobuf message.
+    Protobuf,
+}
+
 /// Events in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
+    /// How the records of a topic are encoded: `json`, `avro` or `protobuf`; see docs/formats.md.
+    pub format: Format,
+    /// File with the schema of Avro (.avsc) or Protobuf (.proto) records; empty: negstream's own. Records in a registry's
+    /// wire format are read by the schemas that they name; then this is what `produce` registers and writes by.
+    pub schema: PathBuf,
+    /// Name of the Protobuf message in that schema; empty: the first one.
+    pub message: String,
+    /// Where schemas are looked up.
+    pub registry: RegistryConfig,
     /// Longest identifier in bytes; events with a longer one are rejected.
     pub max_id_bytes: usize,
     /// Events dated after this year are rejected.
     pub latest_year: u16,
-    /// What the columns (Parquet) or fields (JSON) are called in your data.
+    /// What the columns (Parquet) or fields (records) are called in your data.
     pub fields: FieldNames,
 }
 
-/// What the columns (Parquet) or fields (JSON) are called in your data.
+/// What the columns (Parquet) or fields (records) are called in your data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldNames {
@@ -84,7 +107,7 @@ pub struct FieldNames {
     pub item_id: String,
     /// The type of the event; may be absent.
     pub event_type: String,
-    /// When: milliseconds since 1970 or RFC 3339 in JSON, a timestamp column in Parquet.
+    /// When: milliseconds since 1970 or RFC 3339 in JSON, a timestamp column in Parquet; see docs/formats.md.
     pub timestamp: String,
     /// Session or basket; may be absent.
     pub session_id: String,

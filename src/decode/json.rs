@@ -17,25 +17,19 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use compact_str::{CompactString, ToCompactString};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 
-use super::{Fault, rfc3339_milliseconds};
+use super::Fault;
+use super::found::{Field, Found, FoundFields, List};
 use crate::config::FieldNames;
 use crate::event::{Interaction, Reason};
-
-/// How much of a text that was found is repeated in a message.
-const QUOTED_CHARACTERS: usize = 60;
 
 /// The bytes of one record as an interaction; bounds are not checked here.
 ///
 /// # Errors
 /// The class of the fault, and a description that names the field and what was found.
 pub fn decode(payload: &[u8], names: &FieldNames) -> Result<Interaction, Fault> {
-    if payload.is_empty() {
-        return Err((Reason::Unparsable, "empty record".to_owned()));
-    }
     // Checked as a whole, since serde_json looks only at the strings that it hands out.
     let text = std::str::from_utf8(payload)
         .map_err(|error| (Reason::Unparsable, format!("not UTF-8 at byte {}", error.valid_up_to())))?;
@@ -81,166 +75,6 @@ fn write(event: &Interaction, names: &FieldNames, bytes: &mut Vec<u8>) -> Result
     map.end()
 }
 
-/// The fields of an interaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    User,
-    Item,
-    Timestamp,
-    Kind,
-    Session,
-    Value,
-    Features,
-}
-
-impl Field {
-    const COUNT: usize = 7;
-
-    fn of(name: &str, names: &FieldNames) -> Option<Self> {
-        match () {
-            () if name == names.user_id => Some(Self::User),
-            () if name == names.item_id => Some(Self::Item),
-            () if name == names.timestamp => Some(Self::Timestamp),
-            () if name == names.event_type => Some(Self::Kind),
-            () if name == names.session_id => Some(Self::Session),
-            () if name == names.value => Some(Self::Value),
-            () if name == names.features => Some(Self::Features),
-            () => None,
-        }
-    }
-}
-
-/// What a field of the record holds.
-#[derive(Debug, Default)]
-enum Found<'a> {
-    #[default]
-    Nothing,
-    Null,
-    Boolean(bool),
-    Negative(i64),
-    Natural(u64),
-    Float(f64),
-    Text(Cow<'a, str>),
-    /// A list of texts and integers.
-    Texts(Vec<CompactString>),
-    /// A list with something else in it, described.
-    Mixture(String),
-    Object,
-}
-
-impl Found<'_> {
-    /// The text of an identifier: a string, or an integer's digits.
-    fn text(&self) -> Option<CompactString> {
-        match self {
-            Self::Text(text) => Some(CompactString::from(text.as_ref())),
-            Self::Natural(number) => Some(number.to_compact_string()),
-            Self::Negative(number) => Some(number.to_compact_string()),
-            _ => None,
-        }
-    }
-
-    fn is_absent(&self) -> bool {
-        matches!(self, Self::Nothing | Self::Null)
-    }
-}
-
-impl fmt::Display for Found<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing => formatter.write_str("nothing"),
-            Self::Null => formatter.write_str("null"),
-            Self::Boolean(value) => write!(formatter, "{value}"),
-            Self::Negative(number) => write!(formatter, "{number}"),
-            Self::Natural(number) => write!(formatter, "{number}"),
-            Self::Float(number) => write!(formatter, "{number:?}"),
-            // Escaped and cut: what was found comes from outside.
-            Self::Text(text) => match text.char_indices().nth(QUOTED_CHARACTERS) {
-                Some((end, _)) => write!(formatter, "{:?}…", &text[..end]),
-                None => write!(formatter, "{text:?}"),
-            },
-            Self::Texts(_) => formatter.write_str("a list"),
-            Self::Mixture(element) => write!(formatter, "a list with {element}"),
-            Self::Object => formatter.write_str("an object"),
-        }
-    }
-}
-
-/// All fields of one record, unchecked.
-#[derive(Default)]
-struct FoundFields<'a>([Found<'a>; Field::COUNT]);
-
-impl FoundFields<'_> {
-    fn interaction(mut self, names: &FieldNames) -> Result<Interaction, Fault> {
-        Ok(Interaction {
-            user: self.identifier(Field::User, &names.user_id)?,
-            item: self.identifier(Field::Item, &names.item_id)?,
-            timestamp: self.timestamp(&names.timestamp)?,
-            kind: self.optional_text(Field::Kind, &names.event_type)?.unwrap_or_default(),
-            session: self.optional_text(Field::Session, &names.session_id)?,
-            value: self.value(&names.value)?,
-            features: self.features(&names.features)?,
-        })
-    }
-
-    fn get(&self, field: Field) -> &Found<'_> {
-        &self.0[field as usize]
-    }
-
-    fn identifier(&self, field: Field, name: &str) -> Result<CompactString, Fault> {
-        self.optional_text(field, name)?.ok_or_else(|| missing(name, self.get(field)))
-    }
-
-    fn optional_text(&self, field: Field, name: &str) -> Result<Option<CompactString>, Fault> {
-        let found = self.get(field);
-        if found.is_absent() {
-            return Ok(None);
-        }
-        found.text().map(Some).ok_or_else(|| wrong_type(name, "a string or an integer", found))
-    }
-
-    fn timestamp(&self, name: &str) -> Result<i64, Fault> {
-        let found = self.get(Field::Timestamp);
-        let milliseconds =
-            match found {
-                Found::Nothing | Found::Null => return Err(missing(name, found)),
-                Found::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
-                    (Reason::AbsurdTime, format!("{name}: {number} ms is outside the believable range"))
-                })?),
-                Found::Negative(number) => Some(*number),
-                Found::Text(text) => rfc3339_milliseconds(text),
-                _ => None,
-            };
-        milliseconds.ok_or_else(|| wrong_type(name, "milliseconds or RFC 3339", found))
-    }
-
-    fn value(&self, name: &str) -> Result<Option<f64>, Fault> {
-        match self.get(Field::Value) {
-            Found::Nothing | Found::Null => Ok(None),
-            Found::Natural(number) => Ok(Some(*number as f64)),
-            Found::Negative(number) => Ok(Some(*number as f64)),
-            Found::Float(number) => Ok(Some(*number)),
-            other => Err(wrong_type(name, "a number", other)),
-        }
-    }
-
-    fn features(&mut self, name: &str) -> Result<Vec<CompactString>, Fault> {
-        match std::mem::take(&mut self.0[Field::Features as usize]) {
-            Found::Nothing | Found::Null => Ok(Vec::new()),
-            Found::Texts(texts) => Ok(texts),
-            other => Err(wrong_type(name, "a list of strings or integers", &other)),
-        }
-    }
-}
-
-fn missing(name: &str, found: &Found<'_>) -> Fault {
-    let state = if matches!(found, Found::Null) { "null" } else { "missing" };
-    (Reason::MissingField, format!("{name}: {state}"))
-}
-
-fn wrong_type(name: &str, expected: &str, found: &Found<'_>) -> Fault {
-    (Reason::WrongType, format!("{name}: expected {expected}, found {found}"))
-}
-
 /// Reads the object of a record.
 struct RecordSeed<'a> {
     names: &'a FieldNames,
@@ -271,26 +105,14 @@ impl<'de> Visitor<'de> for RecordSeed<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let slot = &mut found.0[field as usize];
+            let slot = found.slot(field);
             if !matches!(slot, Found::Nothing) {
-                return Err(A::Error::custom(format_args!("{} comes twice", name_of(field, self.names))));
+                return Err(A::Error::custom(format_args!("{} comes twice", field.name(self.names))));
             }
             *slot = map.next_value_seed(ValueSeed { in_list: false })?;
         }
         *self.reading = None;
         Ok(found)
-    }
-}
-
-fn name_of(field: Field, names: &FieldNames) -> &str {
-    match field {
-        Field::User => &names.user_id,
-        Field::Item => &names.item_id,
-        Field::Timestamp => &names.timestamp,
-        Field::Kind => &names.event_type,
-        Field::Session => &names.session_id,
-        Field::Value => &names.value,
-        Field::Features => &names.features,
     }
 }
 
@@ -366,22 +188,15 @@ impl<'de> Visitor<'de> for ValueSeed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut texts = Vec::new();
-        if self.in_list {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(Found::Texts(texts));
-        }
-        while let Some(element) = list.next_element_seed(ValueSeed { in_list: true })? {
-            match element.text() {
-                Some(text) => texts.push(text),
-                None => {
-                    let described = element.to_string();
-                    while list.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(Found::Mixture(described));
-                }
+        let mut elements = List::default();
+        while !self.in_list && !elements.is_spoilt() {
+            match list.next_element_seed(ValueSeed { in_list: true })? {
+                Some(element) => elements.push(&element),
+                None => return Ok(elements.found()),
             }
         }
-        Ok(Found::Texts(texts))
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(elements.found())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

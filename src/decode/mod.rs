@@ -1,49 +1,116 @@
 //! \[2\] Decoding: the bytes of one record, or a row of columns, into an [`Interaction`], or the reason why not.
 //!
-//! Pure: no I/O, no clock, no logging. A [`Decoder`] never panics, whatever the bytes, and never drops a record: what
-//! it cannot take becomes a [`Rejection`] that carries the bytes on.
+//! | module | holds |
+//! | --- | --- |
+//! | [`json`], `avro`, `protobuf` | the formats of a record, both ways |
+//! | `frame` | the wire format of schema registries, around a record of any format |
+//! | `found` | what the fields of a record hold, and what an interaction makes of it; shared by the formats |
+//! | [`rows`] | rows of columns |
 //!
-//! What it deliberately does not do: look at the timestamp of the Kafka message (an event's time is in the event), or
-//! repair anything (a record is taken as it stands, or not at all).
+//! Pure: no I/O, no clock, no logging. A [`Decoder`] never panics, whatever the bytes, never allocates more than a small
+//! multiple of a record, and never drops one: what it cannot take becomes a [`Rejection`] that carries the bytes on; for
+//! what it cannot take *yet* it says so.
+//!
+//! What it deliberately does not do: look at the timestamp of the Kafka message (an event's time is in the event), repair
+//! anything (a record is taken as it stands, or not at all), or fetch a schema ([`Schemas`] does).
 
+mod avro;
+mod cursor;
+mod encoder;
+mod found;
+mod frame;
 pub mod json;
+mod protobuf;
 pub mod rows;
+mod schema;
 
 use chrono::{DateTime, NaiveDate};
 
-use crate::config::{FieldNames, SourceConfig};
+pub use encoder::Encoder;
+use schema::{Cache, Schema};
+pub use schema::{Lookup, SchemaError, SchemaId, SchemaText, Schemas};
+
+use crate::config::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Limits, Reason, Rejection};
 
 /// Turns records into interactions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Decoder {
     /// What the fields are called in the records.
     pub fields: FieldNames,
     /// The bounds that every event must keep.
     pub limits: Limits,
+    encoding: Encoding,
+}
+
+/// What records look like.
+#[derive(Debug)]
+enum Encoding {
+    Json,
+    /// All by one schema.
+    By(Box<Schema>),
+    /// JSON in frames.
+    FramedJson,
+    /// In frames that name the schema of each.
+    Framed {
+        format: Format,
+        cache: Cache,
+        schemas: Box<dyn Schemas>,
+    },
 }
 
 impl Decoder {
-    /// The decoder that `source` describes.
-    pub fn new(source: &SourceConfig) -> Self {
-        Self { fields: source.fields.clone(), limits: limits(source) }
-    }
-
-    /// Decodes one record. `None` as payload is Kafka's null value.
+    /// The decoder that `source` describes: for records that come plain, by the schema `plain`; for those that come in a
+    /// registry's frames, by the schemas that `registry` finds.
     ///
     /// # Errors
-    /// The reason, with `key` and `payload` as they came.
-    pub fn decode(&self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Interaction, Rejection> {
+    /// A schema that no interaction can be read by.
+    pub fn new(
+        source: &SourceConfig,
+        plain: &SchemaText,
+        registry: Option<Box<dyn Schemas>>,
+    ) -> Result<Self, SchemaError> {
+        let encoding = match (source.format, registry) {
+            (Format::Json, None) => Encoding::Json,
+            (Format::Json, Some(_)) => Encoding::FramedJson,
+            (format, None) => Encoding::By(Box::new(Schema::plain(format, plain, source)?)),
+            (format, Some(schemas)) => Encoding::Framed { format, cache: Cache::default(), schemas },
+        };
+        Ok(Self { fields: source.fields.clone(), limits: limits(source), encoding })
+    }
+
+    /// Decodes one record. `None` as payload is Kafka's null value. Gives `None` where its schema is not known yet: then
+    /// the same record has to be tried again, and no later one may overtake it.
+    pub fn decode(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Option<Result<Interaction, Rejection>> {
         let payload = payload.unwrap_or_default();
-        let decoded = json::decode(payload, &self.fields).and_then(|event| {
+        let decoded = self.attempt(payload)?.and_then(|event| {
             self.limits.check(&event)?;
             Ok(event)
         });
-        decoded.map_err(|(reason, detail)| Rejection {
+        Some(decoded.map_err(|(reason, detail)| Rejection {
             reason,
             detail,
             key: key.map(<[u8]>::to_vec),
             payload: payload.to_vec(),
+        }))
+    }
+
+    fn attempt(&mut self, payload: &[u8]) -> Option<Result<Interaction, Fault>> {
+        let names = &self.fields;
+        if payload.is_empty() {
+            return Some(Err((Reason::Unparsable, "empty record".to_owned())));
+        }
+        Some(match &mut self.encoding {
+            Encoding::Json => json::decode(payload, names),
+            Encoding::By(schema) => schema.decode(payload, names),
+            Encoding::FramedJson => frame::open(payload).and_then(|(_, inner)| json::decode(inner, names)),
+            Encoding::Framed { format, cache, schemas } => match frame::open(payload) {
+                Ok((id, inner)) => match cache.schema(id, *format, names, schemas.as_mut())? {
+                    Ok(schema) => schema.decode_framed(inner, names),
+                    Err(problem) => Err((Reason::UnknownSchema, format!("schema {id}: {problem}"))),
+                },
+                Err(fault) => Err(fault),
+            },
         })
     }
 }
@@ -64,51 +131,11 @@ pub(crate) fn rfc3339_milliseconds(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decoder() -> Decoder {
-        Decoder::new(&crate::config::layers::default().source)
-    }
-
-    #[test]
-    fn limits_end_with_the_latest_year() {
-        let mut source = crate::config::layers::default().source;
-        source.latest_year = 1970;
-        assert_eq!(limits(&source).end_of_time, 365 * 86_400_000);
-        source.latest_year = u16::MAX;
-        assert!(limits(&source).end_of_time > 0);
-    }
-
-    #[test]
-    fn rejection_carries_key_and_bytes() {
-        let rejection = decoder().decode(Some(b"k\xff"), Some(b"{nonsense")).unwrap_err();
-        assert_eq!(rejection.reason, Reason::Unparsable);
-        assert_eq!(rejection.key.as_deref(), Some(&b"k\xff"[..]));
-        assert_eq!(rejection.payload, b"{nonsense");
-    }
-
-    #[test]
-    fn null_and_empty_payloads_are_unparsable() {
-        for payload in [None, Some(&b""[..])] {
-            let rejection = decoder().decode(None, payload).unwrap_err();
-            assert_eq!((rejection.reason, rejection.detail.as_str()), (Reason::Unparsable, "empty record"));
-            assert_eq!(rejection.key, None);
-        }
-    }
-
-    #[test]
-    fn limits_are_checked() {
-        let long = "x".repeat(1025);
-        for (record, reason) in [
-            (r#"{"user_id":"","item_id":"i","timestamp":1}"#.to_owned(), Reason::EmptyId),
-            (format!(r#"{{"user_id":"{long}","item_id":"i","timestamp":1}}"#), Reason::LongId),
-            (r#"{"user_id":"u","item_id":"i","timestamp":-1}"#.to_owned(), Reason::AbsurdTime),
-            (r#"{"user_id":"u","item_id":"i","timestamp":"9999-01-01T00:00:00Z"}"#.to_owned(), Reason::AbsurdTime),
-            (r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#.to_owned(), Reason::AbsurdTime),
-        ] {
-            assert_eq!(decoder().decode(None, Some(record.as_bytes())).unwrap_err().reason, reason, "{record}");
-        }
-    }
+/// The time as RFC 3339 text; `None` where it has no year of four digits.
+fn rfc3339(milliseconds: i64) -> Option<String> {
+    let text = DateTime::from_timestamp_millis(milliseconds)?.to_rfc3339();
+    (rfc3339_milliseconds(&text) == Some(milliseconds)).then_some(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //! | `topic`, `partition`, `offset` | where the record was read |
 //! | `connector.name`, `task.id` | `negstream`, `0` |
 //! | `stage` | `VALUE_CONVERTER` |
-//! | `class.name` | the decoder |
+//! | `class.name` | the decoder of the configured format |
 //! | `exception.class.name` | the name of the [`Reason`](crate::event::Reason) |
 //! | `exception.message` | the detail |
 //!
@@ -21,7 +21,7 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 
 use super::outbox::Outbox;
 use super::{ClientError, admin, producer_properties};
-use crate::config::KafkaConfig;
+use crate::config::{Format, KafkaConfig};
 use crate::event::Rejection;
 
 /// The longest that [`DeadLetterTopic::flush`] waits. What the brokers did not take by then has failed on its own
@@ -32,14 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct DeadLetterTopic {
     outbox: Outbox,
+    decoder: &'static str,
 }
 
 impl DeadLetterTopic {
-    /// Sets up the producer, and makes sure that there is such a topic.
+    /// Sets up the producer, and makes sure that there is such a topic. The letters name the decoder of `format`.
     ///
     /// # Errors
     /// A topic that does not exist, a property that is refused, or brokers that cannot be reached.
-    pub fn open(config: &KafkaConfig, brokers: &str) -> Result<Self, ClientError> {
+    pub fn open(config: &KafkaConfig, brokers: &str, format: Format) -> Result<Self, ClientError> {
         let topic = &config.dead_letter_topic;
         if admin::partitions(config, brokers, topic)?.is_none() {
             return Err(ClientError::NoTopic { brokers: brokers.to_owned(), topic: topic.clone() });
@@ -47,7 +48,12 @@ impl DeadLetterTopic {
         let mut client = producer_properties(config, brokers)?;
         // What is too large is for the brokers to say: they took the record once.
         client.set("message.max.bytes", "1000000000");
-        Ok(Self { outbox: Outbox::open(&client, brokers, topic, true)? })
+        let decoder = match format {
+            Format::Json => "negstream::decode::json",
+            Format::Avro => "negstream::decode::avro",
+            Format::Protobuf => "negstream::decode::protobuf",
+        };
+        Ok(Self { outbox: Outbox::open(&client, brokers, topic, true)?, decoder })
     }
 
     /// Hands over a dead letter; waits while the queue is full.
@@ -55,7 +61,7 @@ impl DeadLetterTopic {
     /// # Errors
     /// If this or an earlier one cannot be delivered.
     pub fn write(&mut self, stream_label: &str, offset: u64, rejection: &Rejection) -> Result<(), ClientError> {
-        let headers = headers(stream_label, offset, rejection);
+        let headers = headers(self.decoder, stream_label, offset, rejection);
         self.outbox.send(rejection.key.as_deref(), Some(&rejection.payload), Some(headers))
     }
 
@@ -80,7 +86,7 @@ impl DeadLetterTopic {
     }
 }
 
-fn headers(stream_label: &str, offset: u64, rejection: &Rejection) -> OwnedHeaders {
+fn headers(decoder: &str, stream_label: &str, offset: u64, rejection: &Rejection) -> OwnedHeaders {
     // A stream that is no partition (a file) goes by its whole label.
     let (topic, partition) = stream_label.rsplit_once('/').unwrap_or((stream_label, "0"));
     let offset = offset.to_string();
@@ -92,7 +98,7 @@ fn headers(stream_label: &str, offset: u64, rejection: &Rejection) -> OwnedHeade
         ("__connect.errors.connector.name", "negstream"),
         ("__connect.errors.task.id", "0"),
         ("__connect.errors.stage", "VALUE_CONVERTER"),
-        ("__connect.errors.class.name", "negstream::decode::json"),
+        ("__connect.errors.class.name", decoder),
         ("__connect.errors.exception.class.name", rejection.reason.name()),
         ("__connect.errors.exception.message", &rejection.detail),
     ] {

@@ -236,6 +236,7 @@ pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
         Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
+            | Code::SSL
             | Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
     )

@@ -8,39 +8,51 @@ use std::time::Duration;
 
 use super::outbox::Outbox;
 use super::{ClientError, producer_properties};
-use crate::config::{FieldNames, KafkaConfig};
-use crate::decode::json;
+use crate::config::KafkaConfig;
+use crate::decode::{Encoder, Fault};
 use crate::event::Interaction;
 
 /// Sends events to the topic of a configuration.
 #[derive(Debug)]
 pub struct EventProducer {
     outbox: Outbox,
-    fields: FieldNames,
+    encoder: Encoder,
+}
+
+/// Why an event was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The schema has no room for it; others may still be sent.
+    #[error("an event that the schema has no room for: {}", .0.1)]
+    NoRoom(Fault),
+    /// This or an earlier event cannot be delivered.
+    #[error(transparent)]
+    Kafka(#[from] ClientError),
 }
 
 impl EventProducer {
-    /// Sets up a producer; brokers that are away are noticed by what is sent.
+    /// Sets up a producer that writes by `encoder`; brokers that are away are noticed by what is sent.
     ///
     /// # Errors
     /// A property that is refused.
-    pub fn open(config: &KafkaConfig, brokers: &str, fields: &FieldNames) -> Result<Self, ClientError> {
+    pub fn open(config: &KafkaConfig, brokers: &str, encoder: Encoder) -> Result<Self, ClientError> {
         let outbox = Outbox::open(&producer_properties(config, brokers)?, brokers, &config.topic, false)?;
-        Ok(Self { outbox, fields: fields.clone() })
+        Ok(Self { outbox, encoder })
     }
 
     /// Hands over an event; waits while the queue is full.
     ///
     /// # Errors
-    /// If this or an earlier event cannot be delivered; the first reason is told.
-    pub fn send(&mut self, event: &Interaction) -> Result<(), ClientError> {
-        self.send_bytes(event.user.as_bytes(), &json::encode(event, &self.fields))
+    /// If the schema has no room for it, or this or an earlier event cannot be delivered; the first reason is told.
+    pub fn send(&mut self, event: &Interaction) -> Result<(), SendError> {
+        let payload = self.encoder.encode(event).map_err(SendError::NoRoom)?;
+        Ok(self.send_bytes(event.user.as_bytes(), &payload)?)
     }
 
     /// Hands over bytes as they are, under the given key.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// If this or an earlier event cannot be delivered.
     pub fn send_bytes(&mut self, key: &[u8], payload: &[u8]) -> Result<(), ClientError> {
         self.outbox.send(Some(key), Some(payload), None)
     }

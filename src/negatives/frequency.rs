@@ -29,7 +29,7 @@ use std::ops::Range;
 
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
-use crate::table::paged::Paged;
+use crate::table::paged::{PAGE, Paged};
 use crate::table::renumbering::Renumbering;
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
@@ -316,11 +316,13 @@ impl Frequencies {
         self.frequency(item).ln() as f32
     }
 
-    /// `out[k] = factor · log q̂` of item `first + k`, all of which are in one page ([`crate::table::paged`]).
-    ///
-    /// # Panics
-    /// Where they are not.
+    /// `out[k] = factor · log q̂` of item `first + k`.
     pub fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
+        // A page of the counts at a time.
+        let (out, beyond) = out.split_at_mut(out.len().min(PAGE - first % PAGE));
+        if !beyond.is_empty() {
+            self.log_frequencies(kernel, first + out.len(), factor, beyond);
+        }
         let items = first..first + out.len();
         // Half-lives that count for nothing cost nothing.
         let counting = self.fadings().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);

@@ -176,6 +176,16 @@ impl Model {
         items.keep(inverse_norms);
     }
 
+    /// Bytes that an item's rows take, and a user's.
+    pub fn row_bytes(&self) -> (usize, usize) {
+        let row = |table: &TrainedRows| (table.values.dim() + table.sums.dim()) * size_of::<f32>();
+        let Self { items, features, contexts, biases, users, unit, .. } = self;
+        let vector = self.dim() * size_of::<f32>();
+        let of_item: usize = [Some(items), contexts.as_ref(), biases.as_ref()].into_iter().flatten().map(row).sum();
+        let of_user = users.as_ref().map_or(0, row) + if unit.is_some() { vector } else { 0 };
+        (of_item + if features.is_some() { vector } else { 0 }, of_user)
+    }
+
     /// Keeps the rows of the users that stay.
     pub fn keep_users(&mut self, users: &Renumbering) {
         if let Some(table) = &mut self.users {

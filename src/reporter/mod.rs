@@ -14,11 +14,13 @@ use crate::position::Stream;
 use crate::source::kafka::HighWatermarks;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics;
+use crate::telemetry::process::resident;
 use crate::telemetry::status::{
-    CheckpointSummary, Evaluation, Negatives, PartSummary, Phase, ProposalSummary, Ranking, SharedStatus, Status,
-    StreamLag, Watched,
+    CheckpointSummary, Evaluation, Memory, Negatives, PartSummary, Phase, ProposalSummary, Ranking, SharedStatus,
+    Status, StreamLag, Watched,
 };
 use crate::trainer::Trainer;
+use crate::trainer::held::Held;
 use crate::trainer::state::State;
 use crate::worker::{Happening, LastCheckpoint};
 
@@ -96,20 +98,34 @@ impl Reporter {
             }
             Happening::Tick => self.tick(trainer),
             Happening::DeadLetter => metrics::record_dead_letters(1),
-            Happening::CheckpointBegins => self.status.enter(Phase::Checkpointing),
+            Happening::CheckpointBegins => {
+                self.status.enter(Phase::Checkpointing);
+                self.health.checkpoint_begins(Instant::now());
+                metrics::record_checkpoint_begin();
+            }
+            Happening::CheckpointSkipped => {
+                metrics::record_checkpoint_skipped();
+                tracing::warn!(
+                    events = trainer.state.events.read,
+                    "checkpoint skipped: the one before it is still being written; raise checkpoint.every_events"
+                );
+            }
             Happening::Checkpoint(last) => {
                 let summary = summary(last);
+                self.health.checkpoint_written();
                 metrics::record_checkpoint(&summary);
                 tracing::info!(
                     checkpoint = %last.published.path.display(),
                     events = summary.events,
                     bytes = summary.bytes,
                     seconds = format_args!("{:.2}", summary.seconds),
+                    pause_ms = format_args!("{:.2}", 1e3 * summary.pause),
                     "checkpoint written"
                 );
                 self.checkpoint = Some(summary);
             }
             Happening::CheckpointFailed(error) => {
+                self.health.checkpoint_failed();
                 metrics::record_checkpoint_failure();
                 tracing::error!(%error, "checkpoint failed, training goes on");
             }
@@ -187,6 +203,8 @@ impl Reporter {
             watched: watched(state),
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
+            evicted: state.tenure.evicted(),
+            memory: memory(state),
             evaluation: evaluation(&state.tally),
             checkpoint: self.checkpoint.clone(),
             lag: self.lag.iter().flat_map(|marks| lag(state, marks)).collect(),
@@ -208,6 +226,14 @@ fn parts(state: &State) -> Vec<PartSummary> {
         PartSummary { objective, part, loss, bound, acceptance }
     };
     state.last_parts.iter().map(part).collect()
+}
+
+/// What takes memory.
+fn memory(state: &State) -> Memory {
+    let Held { items, users, names } = state.held();
+    let resident = resident();
+    let (now, peak) = (resident.map(|resident| resident.now), resident.map(|resident| resident.peak));
+    Memory { items, users, names, resident: now, peak }
 }
 
 fn negatives(state: &State) -> Negatives {
@@ -273,6 +299,7 @@ fn summary(last: &LastCheckpoint) -> CheckpointSummary {
         name: name.unwrap_or_default(),
         events: last.events,
         seconds: last.took.as_secs_f64(),
+        pause: last.pause.as_secs_f64(),
         bytes: last.published.bytes,
     }
 }

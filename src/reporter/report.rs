@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::watched;
 use crate::evaluate::tally::Figures;
-use crate::event::EventCounts;
+use crate::event::{EventCounts, Evicted};
+use crate::telemetry::process::resident;
 use crate::telemetry::status::{PartSummary, Watched};
 use crate::trainer::state::State;
 
@@ -23,6 +24,10 @@ pub struct Report {
     pub items: u64,
     /// Known users.
     pub users: u64,
+    /// Rows that went, since the very first start.
+    pub evicted: Evicted,
+    /// Memory of this process, at most; nothing where the operating system does not tell.
+    pub peak_bytes: Option<u64>,
     /// Of the last step, in nats; nothing before the first.
     pub loss: Option<f64>,
     /// Of the last step, in nats; nothing before the first.
@@ -102,6 +107,8 @@ impl Report {
             events_per_second: if seconds > 0.0 { read as f64 / seconds } else { 0.0 },
             items: state.items.len() as u64,
             users: state.users.ids.len() as u64,
+            evicted: state.tenure.evicted(),
+            peak_bytes: resident().map(|resident| resident.peak),
             loss: trained.then_some(state.last_loss.0),
             mi_bound: super::mi_bound(state),
             objectives: super::parts(state),
@@ -131,16 +138,23 @@ impl Report {
         put(
             "events",
             format!(
-                "{} read, {} used, {} ignored, {} rejected{}",
+                "{} read, {} used, {} ignored, {} rejected{}{}",
                 events.read,
                 events.used,
                 events.ignored,
                 events.rejected,
+                if events.deferred > 0 { format!(", {} deferred", events.deferred) } else { String::new() },
                 if events.lost > 0 { format!("; {} lost before they were read", events.lost) } else { String::new() }
             ),
         );
         put("model", format!("{items} items, {users} users, {steps} steps"));
-        put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s"));
+        for (what, rows) in [("items", self.evicted.items), ("users", self.evicted.users)] {
+            if rows.expired + rows.capped > 0 {
+                put("evicted", format!("{} {what} expired, {} to make room", rows.expired, rows.capped));
+            }
+        }
+        let peak = self.peak_bytes.map_or(String::new(), |peak| format!(", {} MB of memory at most", peak >> 20));
+        put("this run", format!("{seconds:.1} s, {events_per_second:.0} events/s{peak}"));
         let at_least =
             |bound: &Option<f64>| bound.map_or(String::new(), |bound| format!(", information bound {bound:.3} nats"));
         if let Some(loss) = loss {

@@ -11,6 +11,7 @@
 //! | gaps in the offsets (transactions, compaction) | are no records; [`Until::End`] does not wait for them |
 //! | a record at an offset that was passed already | dropped and logged, never delivered twice |
 //! | partitions are added | they are read, from their oldest record, within a minute |
+//! | a record whose schema is not known yet | nothing more is read, and the client is kept in touch with the group, until the registry answers |
 //! | the trainer has no room | the client is kept in touch with the group meanwhile; what was fetched is bounded |
 //!
 //! Offsets are committed after the state that holds them is durable. A worker's own positions are never read back from
@@ -23,6 +24,7 @@ mod member;
 mod opening;
 mod partitions;
 mod rebalances;
+mod undecoded;
 mod watermarks;
 
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{EventSource, Notice, SourceError, Status};
@@ -45,6 +47,7 @@ use member::Member;
 use opening::Marks;
 use partitions::Partitions;
 use rebalances::Context;
+use undecoded::Undecoded;
 pub use watermarks::HighWatermarks;
 use watermarks::Watcher;
 
@@ -82,6 +85,7 @@ pub struct KafkaSource {
     config: KafkaConfig,
     until: Until,
     decoder: Decoder,
+    undecoded: Undecoded,
     partitions: Partitions,
     /// Present in a group.
     member: Option<Member>,
@@ -111,11 +115,12 @@ impl KafkaSource {
         Arc::clone(&self.watermarks)
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, block: &mut Vec<Record>) -> Result<(), SourceError> {
-        let Some(index) = self.partitions.index(message.partition()) else { return Ok(()) };
+    /// Appends what a message holds; `false` where it cannot be decoded yet: then it has to be taken again.
+    fn take(&mut self, message: &impl Message, block: &mut Vec<Record>) -> Result<bool, SourceError> {
+        let Some(index) = self.partitions.index(message.partition()) else { return Ok(true) };
         let partition = &mut self.partitions[index];
         if !partition.is_read() {
-            return Ok(());
+            return Ok(true);
         }
         // Offsets of records are never negative.
         let offset = u64::try_from(message.offset()).unwrap_or_default();
@@ -126,23 +131,24 @@ impl KafkaSource {
             if stamp != Some(expected) {
                 return Err(opening::recreated(&partition.stream.label, offset));
             }
-            return Ok(());
+            return Ok(true);
         }
         if partition.end.is_some_and(|end| offset >= end) {
             self.finish(index);
-            return Ok(());
+            return Ok(true);
         }
         if offset < partition.next {
             if self.backward.due() {
                 let (partition, expected) = (&partition.stream.label, partition.next);
                 tracing::error!(partition, offset, expected, "kafka went backwards; the record is dropped");
             }
-            return Ok(());
+            return Ok(true);
         }
-        partition.next = offset + 1;
-        self.watermarks.raise(index, offset + 1);
         let outcome = match message.payload() {
-            Some(payload) => self.decoder.decode(message.key(), Some(payload)),
+            Some(payload) => match self.decoder.decode(message.key(), Some(payload)) {
+                Some(outcome) => outcome,
+                None => return Ok(false),
+            },
             // A deletion marker of a compacted topic: nothing happened, and nothing is wrong.
             None => Err(Rejection {
                 reason: Reason::NullValue,
@@ -151,6 +157,8 @@ impl KafkaSource {
                 payload: Vec::new(),
             }),
         };
+        partition.next = offset + 1;
+        self.watermarks.raise(index, offset + 1);
         block.push(Record { stream: index as u32, offset, stamp, outcome });
         if self.partitions[index].end.is_some_and(|end| offset + 1 >= end) {
             self.finish(index);
@@ -158,7 +166,7 @@ impl KafkaSource {
         if self.trouble.take().is_some() {
             tracing::info!("kafka answers again");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Marks a partition as read to its declared end.
@@ -178,7 +186,10 @@ impl KafkaSource {
     /// What an error of the consumer means: nothing, something to wait for, or the end.
     fn weigh(&mut self, consumer: &Client, error: &KafkaError) -> Result<(), SourceError> {
         if let KafkaError::PartitionEOF(id) = error {
-            if let Some(index) = self.partitions.index(*id) {
+            // Not before what was read of it is decoded.
+            if let Some(index) = self.partitions.index(*id)
+                && !self.undecoded.holds(*id)
+            {
                 self.finish(index);
             }
             return Ok(());
@@ -252,7 +263,10 @@ impl KafkaSource {
         match consumer.poll(wait) {
             Some(Ok(message)) => {
                 let bytes = message.payload_len() + message.key_len();
-                self.take(&message, block).map(|()| bytes)
+                if !self.undecoded.is_empty() || !self.take(&message, block)? {
+                    self.undecoded.push(message.detach());
+                }
+                Ok(bytes)
             }
             Some(Err(error)) => self.weigh(consumer, &error).map(|()| 0),
             None => Ok(0),
@@ -276,21 +290,27 @@ impl EventSource for KafkaSource {
         let deadline = Instant::now() + BLOCK_WAIT;
         let (first, mut bytes) = (block.len(), 0);
         block.append(&mut self.pending);
-        while !self.is_over(&consumer) && block.len() - first < BLOCK_RECORDS && bytes < BLOCK_BYTES {
+        let decoding = self.decode_waiting(&consumer, block)?;
+        while decoding && !self.is_over(&consumer) && block.len() - first < BLOCK_RECORDS && bytes < BLOCK_BYTES {
             // Waits for the first record only: those that are there already must not grow old.
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = if block.len() > first { Duration::ZERO } else { left };
             let before = block.len();
             bytes += self.serve(&consumer, wait, block)?;
             let none = block.len() == before;
-            if consumer.context().waits() || !self.notices.is_empty() || left.is_zero() || (none && wait.is_zero()) {
+            if consumer.context().waits()
+                || !self.undecoded.is_empty()
+                || !self.notices.is_empty()
+                || left.is_zero()
+                || (none && wait.is_zero())
+            {
                 break;
             }
         }
         match () {
             () if block.len() > first => Ok(Status::More),
             () if consumer.context().waits() || !self.notices.is_empty() => Ok(Status::More),
-            () if self.is_over(&consumer) => Ok(Status::End),
+            () if decoding && self.is_over(&consumer) => Ok(Status::End),
             () => Ok(Status::Idle),
         }
     }
@@ -328,23 +348,15 @@ impl EventSource for KafkaSource {
     fn wait(&mut self) {
         let Some(consumer) = self.consumer.clone().filter(|_| self.called.elapsed() > self.patience) else { return };
         // Paused partitions bring nothing, and yet the group hears of us.
-        let list = self.partitions.list(&self.config.topic, partitions::Partition::is_read);
-        if list.count() > 0
-            && let Err(error) = consumer.pause(&list)
-        {
-            tracing::debug!(%error, "partitions were not paused");
-        }
+        self.pause(&consumer);
         let mut came = std::mem::take(&mut self.pending);
         // An error comes again, or is found by the next poll.
         if let Err(error) = self.serve(&consumer, Duration::ZERO, &mut came) {
             tracing::debug!(%error, "trouble while waiting for the trainer");
         }
         self.pending = came;
-        let list = self.partitions.list(&self.config.topic, |partition| partition.is_read() && !partition.done);
-        if list.count() > 0
-            && let Err(error) = consumer.resume(&list)
-        {
-            tracing::debug!(%error, "partitions were not resumed");
+        if self.undecoded.is_empty() {
+            self.resume(&consumer);
         }
     }
 }

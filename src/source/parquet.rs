@@ -22,6 +22,7 @@ use crate::config::FieldNames;
 use crate::decode::rows::{Rows, check_schema};
 use crate::digest::hexadecimal;
 use crate::event::{Limits, Record};
+use crate::panics::contained;
 use crate::position::{Positions, Stream};
 
 /// Rows handed over at a time.
@@ -96,7 +97,9 @@ impl ParquetLogs {
             // The writer's Arrow types (large, dictionary-encoded or view text) are storage details: the Parquet types
             // are few and always the same.
             let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-            let metadata = ArrowReaderMetadata::load(&file, reading).map_err(|error| unreadable(&error))?;
+            let metadata =
+                contained(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
+            let metadata = metadata.map_err(|error| unreadable(&error))?;
             check_schema(metadata.schema(), &options.fields).map_err(|(column, problem)| SourceError::Column {
                 path: path.clone(),
                 column,
@@ -129,7 +132,8 @@ impl ParquetLogs {
             if kinds.is_empty() {
                 count += log.rows;
             } else if log.metadata.schema().field_with_name(name).is_ok() {
-                for batch in log.read(0, &[name])? {
+                let mut reader = log.read(0, &[name])?;
+                while let Some(batch) = contained(|| reader.next()).map_err(|words| log.unreadable(&words))? {
                     let batch = batch.map_err(|error| log.unreadable(&error))?;
                     let kinds_there = batch.column(0).as_string::<i32>();
                     count += kinds_there.iter().flatten().filter(|kind| kinds.iter().any(|known| known == kind)).count()
@@ -169,12 +173,11 @@ impl Log {
             .filter(|(_, field)| columns.contains(&field.name()))
             .map(|(root, _)| root);
         let mask = ProjectionMask::roots(schema, wanted);
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_projection(mask)
             .with_batch_size(BLOCK)
-            .with_offset(first_row as usize)
-            .build()
-            .map_err(|error| self.unreadable(&error))
+            .with_offset(first_row as usize);
+        contained(|| reader.build()).map_err(|words| self.unreadable(&words))?.map_err(|error| self.unreadable(&error))
     }
 }
 
@@ -190,7 +193,9 @@ impl EventSource for ParquetLogs {
                 Some(reader) => reader,
                 None => log.read(log.next, &self.columns())?,
             };
-            let Some(batch) = reader.next() else {
+            let next = contained(|| reader.next());
+            let next = next.map_err(|words| log.unreadable(&format!("after row {}: {words}", log.next)))?;
+            let Some(batch) = next else {
                 self.current += 1;
                 continue;
             };

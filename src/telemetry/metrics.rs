@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::status::{CheckpointSummary, Evaluation, Phase, Ranking, Status};
+use super::status::{CheckpointSummary, Evaluation, Memory, Phase, Ranking, Status};
 use crate::event::Reason;
 
 /// How many streams get a series of their own.
@@ -86,6 +86,8 @@ closed_list! {
     EVENTS_USED = Counter "negstream_events_used_total" Count [] "Events trained on.";
     EVENTS_IGNORED = Counter "negstream_events_ignored_total" Count []
         "Events of a type that does not count as positive.";
+    EVENTS_DEFERRED = Counter "negstream_events_deferred_total" Count []
+        "Events of an item that has not come often enough for a row yet (memory.items.admit_after).";
     EVENTS_LOST = Counter "negstream_events_lost_total" Count []
         "Records that were gone before they were read (kafka.expired).";
     EVENTS_REJECTED = Counter "negstream_events_rejected_total" Count ["reason"]
@@ -107,6 +109,11 @@ closed_list! {
     TEMPERATURE = Gauge "negstream_temperature" Count [] "Temperature that likeness is divided by.";
     ITEMS = Gauge "negstream_items" Count [] "Items known.";
     USERS = Gauge "negstream_users" Count [] "Users known.";
+    EVICTED = Counter "negstream_evicted_rows_total" Count ["table", "reason"]
+        "Rows that went, for want of events (expired) or to make room (capped).";
+    MEMORY = Gauge "negstream_state_bytes" Bytes ["part"] "Memory of the rows of items, of users, and of names, estimated.";
+    RESIDENT = Gauge "negstream_resident_bytes" Bytes [] "Memory of the process.";
+    PEAK = Gauge "negstream_resident_peak_bytes" Bytes [] "Memory of the process, at most so far.";
     HALF_LIFE = Gauge "negstream_frequency_half_life_events" Count []
         "Half-life of the items' frequencies: as configured, or as the stream has chosen.";
     LIVE_ITEMS = Gauge "negstream_live_items" Count [] "Items that can be drawn as noise.";
@@ -139,6 +146,11 @@ closed_list! {
     CHECKPOINTS = Counter "negstream_checkpoints_total" Count [] "Checkpoints written by this process.";
     CHECKPOINT_FAILURES = Counter "negstream_checkpoint_failures_total" Count []
         "Checkpoints that could not be written.";
+    CHECKPOINTS_SKIPPED = Counter "negstream_checkpoints_skipped_total" Count []
+        "Checkpoints that were due while the one before was still being written.";
+    CHECKPOINT_IN_PROGRESS = Gauge "negstream_checkpoint_in_progress" Count [] "1 while a checkpoint is being written.";
+    CHECKPOINT_PAUSE = Histogram "negstream_checkpoint_pause_seconds" Seconds []
+        "How long training stood still for a checkpoint.";
     CHECKPOINT_SECONDS = Histogram "negstream_checkpoint_seconds" Seconds [] "Time of writing a checkpoint.";
     CHECKPOINT_BYTES = Gauge "negstream_checkpoint_size_bytes" Bytes [] "Size of the newest checkpoint.";
     CHECKPOINT_EVENTS = Gauge "negstream_checkpoint_events" Count [] "Records read when the newest checkpoint was taken.";
@@ -194,11 +206,24 @@ pub fn record_step(seconds: f64) {
 pub fn record_checkpoint(checkpoint: &CheckpointSummary) {
     counter!(CHECKPOINTS.name).increment(1);
     histogram!(CHECKPOINT_SECONDS.name).record(checkpoint.seconds);
+    histogram!(CHECKPOINT_PAUSE.name).record(checkpoint.pause);
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(0.0);
     gauge!(CHECKPOINT_TIME.name).set(seconds_since_1970());
+}
+
+/// A checkpoint is being written from now on.
+pub fn record_checkpoint_begin() {
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(1.0);
+}
+
+/// A checkpoint was due, and left out.
+pub fn record_checkpoint_skipped() {
+    counter!(CHECKPOINTS_SKIPPED.name).increment(1);
 }
 
 /// A checkpoint could not be written; training goes on.
 pub fn record_checkpoint_failure() {
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(0.0);
     counter!(CHECKPOINT_FAILURES.name).increment(1);
 }
 
@@ -220,6 +245,7 @@ pub fn record_status(status: &Status) {
     counter!(EVENTS_READ.name).absolute(status.events.read);
     counter!(EVENTS_USED.name).absolute(status.events.used);
     counter!(EVENTS_IGNORED.name).absolute(status.events.ignored);
+    counter!(EVENTS_DEFERRED.name).absolute(status.events.deferred);
     counter!(EVENTS_LOST.name).absolute(status.events.lost);
     for reason in Reason::ALL {
         counter!(EVENTS_REJECTED.name, "reason" => reason.name()).absolute(status.events.rejected.of(reason));
@@ -231,6 +257,17 @@ pub fn record_status(status: &Status) {
     gauge!(TEMPERATURE.name).set(known(status.temperature));
     gauge!(ITEMS.name).set(status.items as f64);
     gauge!(USERS.name).set(status.users as f64);
+    for (table, rows) in [("items", status.evicted.items), ("users", status.evicted.users)] {
+        for (reason, number) in [("expired", rows.expired), ("capped", rows.capped)] {
+            counter!(EVICTED.name, "table" => table, "reason" => reason).absolute(number);
+        }
+    }
+    let Memory { items, users, names, resident, peak } = status.memory;
+    for (part, bytes) in [("items", items), ("users", users), ("names", names)] {
+        gauge!(MEMORY.name, "part" => part).set(bytes as f64);
+    }
+    gauge!(RESIDENT.name).set(known(resident.map(|bytes| bytes as f64)));
+    gauge!(PEAK.name).set(known(peak.map(|bytes| bytes as f64)));
     record_evaluation(&status.evaluation);
     // Names of parts come from a closed list, and the numbers of the configuration's steps.
     for part in &status.parts {
@@ -306,6 +343,7 @@ fn recorder() -> PrometheusRecorder {
     PrometheusBuilder::new()
         .set_buckets_for_metric(full(STEP_SECONDS), &STEP_BUCKETS)
         .and_then(|builder| builder.set_buckets_for_metric(full(CHECKPOINT_SECONDS), &CHECKPOINT_BUCKETS))
+        .and_then(|builder| builder.set_buckets_for_metric(full(CHECKPOINT_PAUSE), &STEP_BUCKETS))
         .expect("there are buckets")
         .build_recorder()
 }
@@ -327,6 +365,7 @@ fn begin() {
     }
     gauge!(INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CHECKPOINT_TIME.name).set(seconds_since_1970());
+    gauge!(CHECKPOINT_IN_PROGRESS.name).set(0.0);
     record_status(&Status::default());
 }
 

@@ -10,6 +10,7 @@
 //! | [`health`] | an orchestrator: is it alive, is it ready |
 //! | [`http`] | the address that serves all of that, and the page for people |
 //! | [`logging`] | lines on standard error |
+//! | [`process`] | what the operating system says of the process |
 //!
 //! It knows of the crate only events and configuration. Identifiers of users and items never become labels, and
 //! whatever comes from outside is escaped where it is shown.
@@ -18,4 +19,5 @@ pub mod health;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod process;
 pub mod status;

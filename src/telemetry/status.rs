@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Serialize, Serializer};
 
-use crate::event::EventCounts;
+use crate::event::{EventCounts, Evicted};
 
 /// Points that the history keeps at most.
 const HISTORY_POINTS: usize = 500;
@@ -104,8 +104,10 @@ pub struct CheckpointSummary {
     pub name: String,
     /// Records read when it was taken.
     pub events: u64,
-    /// How long it took to write.
+    /// How long it took to write, in seconds; training went on meanwhile.
     pub seconds: f64,
+    /// How long training stood still for it, in seconds.
+    pub pause: f64,
     /// Its size.
     pub bytes: u64,
 }
@@ -210,6 +212,21 @@ pub struct Negatives {
     pub bank_cosine: Option<f64>,
 }
 
+/// What takes memory, in bytes. What the parts take is estimated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Rows of items.
+    pub items: u64,
+    /// Rows of users, and their pasts.
+    pub users: u64,
+    /// Names of both.
+    pub names: u64,
+    /// The whole process; `None` where the operating system does not tell.
+    pub resident: Option<u64>,
+    /// The whole process, at most so far.
+    pub peak: Option<u64>,
+}
+
 /// How one part of an objective did in the newest step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PartSummary {
@@ -271,6 +288,10 @@ pub struct Status {
     pub items: u64,
     /// Users known.
     pub users: u64,
+    /// Rows that went.
+    pub evicted: Evicted,
+    /// What takes memory.
+    pub memory: Memory,
     /// The evaluation on the stream itself.
     pub evaluation: Evaluation,
     /// The newest checkpoint, where there is one.

@@ -11,7 +11,7 @@ use super::audit::Audit;
 use super::state::State;
 use crate::context::users::User;
 use crate::evaluate::tally::Tally;
-use crate::event::EventCounts;
+use crate::event::{EventCounts, Evicted};
 use crate::negatives::bank::Bank;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::ledger::Ledger;
@@ -44,6 +44,8 @@ pub struct Frozen {
     pub(super) last_loss: (f64, f64),
     pub(super) last_parts: Vec<TermLoss>,
     pub(super) events: EventCounts,
+    /// Rows that went.
+    pub(super) evicted: Evicted,
     pub(super) rejected_share: f64,
     pub(super) audit: Option<Audit>,
     pub(super) positions: Positions,
@@ -90,19 +92,24 @@ impl State {
             positions,
             holdings,
         } = self;
-        let mut arrays = Saved::default();
-        arrays.within("live", |saved| live.save(saved));
-        arrays.within("noise", |saved| noise.save(saved));
-        arrays.within("objective", |saved| objectives.save(saved));
-        arrays.within("tenure", |saved| tenure.save(saved));
         let numbers = model.numbers().into_iter().chain(objectives.numbers());
+        let numbers = numbers.map(|(name, numbers)| (name, numbers.clone())).collect();
+        let save = || {
+            let mut arrays = Saved::default();
+            arrays.within("live", |saved| live.save(saved));
+            arrays.within("noise", |saved| noise.save(saved));
+            arrays.within("objective", |saved| objectives.save(saved));
+            arrays.within("tenure", |saved| tenure.save(saved));
+            arrays
+        };
+        let (arrays, model) = rayon::join(save, || model.freeze());
         Frozen {
-            numbers: numbers.map(|(name, numbers)| (name, numbers.clone())).collect(),
+            numbers,
             items: items.freeze(),
             occurrences: occurrences.clone(),
             last_event: last_event.clone(),
             users: (users.ids.freeze(), users.users.freeze()),
-            model: model.freeze(),
+            model,
             frequencies: frequencies.clone(),
             arrays,
             bank: bank.clone(),
@@ -112,6 +119,7 @@ impl State {
             last_loss: *last_loss,
             last_parts: last_parts.clone(),
             events: *events,
+            evicted: tenure.evicted(),
             rejected_share: *rejected_share,
             audit: audit.clone(),
             positions: positions.clone(),

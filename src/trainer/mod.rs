@@ -15,6 +15,7 @@ pub mod audit;
 mod eviction;
 mod features;
 pub mod frozen;
+pub mod held;
 mod negatives;
 pub mod snapshot;
 pub mod state;
@@ -39,6 +40,7 @@ use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
 use crate::table::rows::stable_hash;
 use audit::{Fate, Stretch};
+use frozen::Frozen;
 use state::State;
 use waiting::{Notes, Taken, Waiting};
 
@@ -269,6 +271,12 @@ impl Trainer {
     /// Share of the newest records that was rejected, with a memory of `dead_letters.window` records that fades.
     pub fn rejected_share(&self) -> f64 {
         self.waiting.rejected_share
+    }
+
+    /// The state as it is, whatever becomes of it.
+    pub fn freeze(&mut self) -> Frozen {
+        let Self { pool, state, .. } = self;
+        pool.install(|| state.freeze())
     }
 
     /// What each proposal brought to the newest batch that trained.

@@ -5,6 +5,7 @@
 //! in positive events of the stream, as of the ends of batches.
 
 use crate::config::{Config, Limits};
+use crate::event::{Evicted, EvictedRows};
 use crate::negatives::saved::{Saved, SavedError};
 use crate::table::ids::Ids;
 use crate::table::newcomers::Newcomers;
@@ -15,15 +16,6 @@ use super::waiting::Arrivals;
 
 /// This part of a cap is cleared at once, and of an expiry passes from sweep to sweep.
 const PART: usize = 8;
-
-/// How many went, since the very first start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Evicted {
-    /// For want of events.
-    pub expired: u64,
-    /// To make room.
-    pub capped: u64,
-}
 
 /// That of items and that of users.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +36,7 @@ pub struct Tenure {
     seen: Vec<u64>,
     /// When those that expire were last looked for.
     swept: u64,
-    evicted: Evicted,
+    evicted: EvictedRows,
 }
 
 impl Tenures {
@@ -52,6 +44,11 @@ impl Tenures {
     pub fn new(config: &Config) -> Self {
         let of = |limits: &Limits| Tenure::new(limits, config.seed);
         Self { items: of(&config.memory.items), users: of(&config.memory.users) }
+    }
+
+    /// How many went.
+    pub fn evicted(&self) -> Evicted {
+        Evicted { items: self.items.evicted, users: self.users.evicted }
     }
 
     /// Puts down what [`Self::restore`] needs.
@@ -79,13 +76,8 @@ impl Tenure {
             newcomers: Newcomers::new(newcomers),
             seen: Vec::new(),
             swept: 0,
-            evicted: Evicted::default(),
+            evicted: EvictedRows::default(),
         }
-    }
-
-    /// How many went.
-    pub fn evicted(&self) -> Evicted {
-        self.evicted
     }
 
     fn hash(&self, name: &str) -> u64 {
@@ -196,7 +188,7 @@ impl Tenure {
         let size = if self.limits.admit_after > 1 { self.limits.newcomers } else { 0 };
         let newcomers = Newcomers::with_slots(size, newcomers);
         self.newcomers = newcomers.ok_or_else(|| saved.error("newcomers", "are of a table of another size"))?;
-        (self.seen, self.swept, self.evicted) = (seen, swept, Evicted { expired, capped });
+        (self.seen, self.swept, self.evicted) = (seen, swept, EvictedRows { expired, capped });
         Ok(())
     }
 }
@@ -270,7 +262,7 @@ mod tests {
                     tenure.see(row as u32, now);
                 }
                 prop_assert!(cap == 0 || truth.len() <= cap, "{} rows", truth.len());
-                let Evicted { expired, capped } = tenure.evicted();
+                let EvictedRows { expired, capped } = tenure.evicted;
                 prop_assert_eq!((expired + capped) as usize, gone);
                 let mut saved = Saved::default();
                 tenure.save(&mut saved);

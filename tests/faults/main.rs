@@ -6,14 +6,22 @@
 //! | `cargo test --release --test faults` | the short suite |
 //! | `cargo test --release --test faults -- --include-ignored` | the long one too |
 
+mod brokers;
 mod checkpoints;
 mod group;
 #[path = "../it/kafka_harness.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod kafka_harness;
+mod killed;
+mod letters;
+mod networks;
+mod poison;
 mod rebalances;
 mod s3;
+mod secured;
 mod stores;
+#[path = "../it/stub_registry.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod stub_registry;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod support;

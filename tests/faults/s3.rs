@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// How it misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum Trouble {
     Conflict,
     /// It takes effect, and there is never an answer.
     Silence,
-    /// There is never an answer, and nothing happened.
+    /// There is no answer until `release`, then 503; nothing happened.
     Stall,
 }
 
@@ -33,6 +34,8 @@ struct Rule {
     method: Method,
     /// What the key has in it.
     part: &'static str,
+    /// So many are spared at first.
+    spared: usize,
     times: usize,
     trouble: Trouble,
 }
@@ -44,6 +47,7 @@ struct Content {
     /// Of versions and uploads.
     counter: u64,
     rules: Vec<Rule>,
+    release: Arc<Notify>,
     /// Method and key of each request, and what was answered; 0: nothing.
     requests: Vec<(Method, String, u16)>,
 }
@@ -102,7 +106,27 @@ impl S3 {
 
     /// The next `times` requests with this method and a key that has `part` in it end in `trouble`.
     pub fn trouble(&self, method: Method, part: &'static str, times: usize, trouble: Trouble) {
-        self.content().rules.push(Rule { method, part, times, trouble });
+        self.trouble_after(0, method, part, times, trouble);
+    }
+
+    /// The same, once `spared` of them were answered.
+    pub fn trouble_after(&self, spared: usize, method: Method, part: &'static str, times: usize, trouble: Trouble) {
+        self.content().rules.push(Rule { method, part, spared, times, trouble });
+    }
+
+    /// Answers what is stalled.
+    pub fn release(&self) {
+        let release = self.content().release.clone();
+        release.notify_waiters();
+    }
+
+    /// Waits until `times` requests like these are waiting for an answer that does not come.
+    pub fn wait_for_silence(&self, method: &Method, part: &str, times: usize) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.count(method, part, 0) < times {
+            assert!(Instant::now() < deadline, "nobody asked for {part}");
+            std::thread::yield_now();
+        }
     }
 
     /// Keys of the bucket, in order.
@@ -184,9 +208,13 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let trouble = {
         let mut content = lock();
         let fits = |rule: &&mut Rule| rule.times > 0 && rule.method == head.method && key.contains(rule.part);
-        content.rules.iter_mut().find(fits).map(|rule| {
+        content.rules.iter_mut().find(fits).and_then(|rule| {
+            if rule.spared > 0 {
+                rule.spared -= 1;
+                return None;
+            }
             rule.times -= 1;
-            rule.trouble
+            Some(rule.trouble)
         })
     };
     let said = |status: u16| lock().requests.push((head.method.clone(), key.clone(), status));
@@ -201,8 +229,12 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             return std::future::pending().await;
         }
         Some(Trouble::Stall) => {
+            let release = lock().release.clone();
+            let mut released = std::pin::pin!(release.notified());
+            released.as_mut().enable();
             said(0);
-            return std::future::pending().await;
+            released.await;
+            Some(StatusCode::SERVICE_UNAVAILABLE)
         }
     };
     let response = match refusal {

@@ -10,7 +10,7 @@ use negstream::event::Interaction;
 use serde_json::Value;
 
 use crate::support::{
-    self, Background, Place, Said, checkpoint_number, read, run, set, text, times, write_columns, write_log,
+    self, Background, Place, Said, checkpoint_events, read, run, set, text, times, write_columns, write_log,
 };
 
 /// The columns of some sound events, by name.
@@ -203,9 +203,9 @@ fn dead_letters_are_written_once_whatever_kills_the_worker() {
         std::thread::yield_now();
     }
     assert!(worker.kill(), "it had ended before");
-    for number in [3, 5, 8] {
+    for events in [10_000, 20_000, 35_000] {
         let mut worker = Background::start(&mut start("5000"));
-        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+        worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events)).unwrap();
         assert!(worker.kill(), "it had ended before");
     }
     let report = run(&mut start("5000")).ended(0).json();

@@ -11,6 +11,9 @@ use crate::support::left_out;
 /// Further server properties, in the broker's folder.
 const PROPERTIES: &str = "further.properties";
 
+/// Further options of its formatting, one a line, beside them.
+const FORMAT: &str = "format.options";
+
 /// A running broker, with a folder of its own.
 pub struct Broker {
     folder: tempfile::TempDir,
@@ -25,11 +28,17 @@ impl Broker {
 
     /// Starts a broker with further server properties.
     pub fn start_with(properties: &str) -> Option<Self> {
+        Self::start_formatted(properties, &[])
+    }
+
+    /// The same, whose storage is formatted with further options.
+    pub fn start_formatted(properties: &str, format: &[&str]) -> Option<Self> {
         if let Some(missing) = ["java", "mvn"].into_iter().find(|program| !is_there(program)) {
             return left_out("kafka", &format!("{missing} is not installed"));
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join(PROPERTIES), properties).expect("a writable folder");
+        std::fs::write(folder.path().join(FORMAT), format.join("\n")).expect("a writable folder");
         match launch(folder.path()) {
             Ok(bootstrap) => Some(Self { folder, bootstrap }),
             Err(problem) => left_out("kafka", &problem),
@@ -76,6 +85,7 @@ fn launch(folder: &Path) -> Result<String, String> {
         .arg("start")
         .arg(folder)
         .env("PROPERTIES", folder.join(PROPERTIES))
+        .env("FORMAT", folder.join(FORMAT))
         .env("OWNER", std::process::id().to_string())
         .stdin(Stdio::null())
         .output()

@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use crate::kafka_harness::Broker;
 use crate::kafka_source::{PATIENCE, producer};
-use crate::support::{self, Background, Place, checkpoint_number, run, set, write_log};
+use crate::support::{self, Background, Place, checkpoint_events, run, set, write_log};
 
 /// A topic of a real broker, and a worker that reads it.
 struct Topic {
@@ -90,10 +90,9 @@ fn killed_and_stopped_in_between_it_ends_the_same() {
     let Some(topic) = Topic::new("killed") else { return };
     write_log(&topic.place.path("log.parquet"), &support::events(60_000, 5));
     topic.produce("log.parquet");
-    for (number, by_force) in [(2, true), (4, false), (7, true), (9, false)] {
+    for (events, by_force) in [(5_000, true), (15_000, false), (30_000, true), (40_000, false)] {
         let mut worker = Background::start(&mut topic.command(&["run"]));
-        // The first checkpoint holds the positions that it began at, before any event.
-        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+        worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events)).unwrap();
         if by_force {
             assert!(worker.kill());
         } else {

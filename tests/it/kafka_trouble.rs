@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use negstream::config::KafkaConfig;
+use negstream::config::{Format, KafkaConfig};
 use negstream::event::{Reason, Rejection};
 use negstream::kafka::ClientError;
 use negstream::kafka::dead_letters::DeadLetterTopic;
@@ -268,7 +268,7 @@ fn a_letter_that_is_too_large_goes_without_its_payload() {
     created.into_iter().next().unwrap().unwrap();
     config.properties.insert("compression.type".to_owned(), "none".to_owned());
 
-    let mut letters = DeadLetterTopic::open(&config, &config.brokers).unwrap();
+    let mut letters = DeadLetterTopic::open(&config, &config.brokers, Format::Json).unwrap();
     let rejection = |bytes: usize| Rejection {
         reason: Reason::LongId,
         detail: "user_id has many bytes".to_owned(),

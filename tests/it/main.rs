@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod bad_input;
+mod checkpoints;
 mod cli;
 mod demo;
 mod evaluator;
@@ -16,5 +17,8 @@ mod python;
 mod quality;
 mod recovery;
 mod replay;
+mod schemas;
+mod stub_registry;
+#[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;

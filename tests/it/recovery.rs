@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 
-use crate::support::{self, Background, Place, checkpoint_number, run, set, tree, write_log};
+use crate::support::{self, Background, Place, checkpoint_events, run, set, tree, write_log};
 
 /// What of a report does not depend on how often the worker was interrupted.
 pub fn lasting(report: &Value) -> Value {
@@ -28,10 +28,11 @@ enum Moment {
     During(Duration),
 }
 
-/// Kills `worker` at `moment`, once it announced checkpoint `number` (0: from its start). True where it was at work.
-fn kill_at(mut worker: Background, number: u64, moment: &Moment, checkpoints: &Path) -> bool {
-    if number > 0 {
-        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number));
+/// Kills `worker` at `moment`, once it announced a checkpoint of `events` events (0: from its start). True where it was at
+/// work.
+fn kill_at(mut worker: Background, events: u64, moment: &Moment, checkpoints: &Path) -> bool {
+    if events > 0 {
+        worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events));
     }
     let wait = match moment {
         Moment::After(wait) => wait,
@@ -66,20 +67,20 @@ fn killed_at_twenty_moments_of_a_replay() {
         set(&mut command, &[&every]);
         command
     };
-    // Where a checkpoint stands is a function of its number, so sorted numbers spread the kills over the log.
+    // Sorted, so that the kills are spread over the log.
     let mut random = Pcg64Mcg::seed_from_u64(20);
-    let mut numbers: Vec<u64> = (0..20).map(|_| random.random_range(0..=100_000 / EVERY - 5)).collect();
-    numbers.sort_unstable();
-    numbers[0] = 0;
-    for (place_in_order, number) in numbers.into_iter().enumerate() {
+    let mut reached: Vec<u64> = (0..20).map(|_| random.random_range(0..=100_000 / EVERY - 8) * EVERY).collect();
+    reached.sort_unstable();
+    reached[0] = 0;
+    for (place_in_order, events) in reached.into_iter().enumerate() {
         let moment = match place_in_order % 3 {
             0 => Moment::After(Duration::from_millis(random.random_range(0..40))),
             1 => Moment::During(Duration::from_micros(random.random_range(0..20_000))),
             _ => Moment::After(Duration::ZERO),
         };
         let worker = Background::start(&mut command());
-        let at_work = kill_at(worker, number, &moment, &place.path("checkpoints"));
-        assert!(at_work, "it had ended before checkpoint {number}, {moment:?}");
+        let at_work = kill_at(worker, events, &moment, &place.path("checkpoints"));
+        assert!(at_work, "it had ended before a checkpoint of {events} events, {moment:?}");
     }
     let report = run(&mut command()).ended(0).json();
     assert!(place.items("checkpoints") == place.items("whole"), "items.parquet differs");
@@ -97,9 +98,9 @@ fn a_stopped_worker_goes_on_as_if_never_stopped() {
         set(&mut command, &["checkpoint.every_events=10000"]);
         command
     };
-    for number in [1, 4, 7] {
+    for events in [10_000, 40_000, 70_000] {
         let mut worker = Background::start(&mut command());
-        worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+        worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events)).unwrap();
         worker.terminate();
         let said = worker.end().ended(0).names(&["stopped by a signal", "goes on from here"]);
         let report = said.json();
@@ -114,20 +115,25 @@ fn a_stopped_worker_goes_on_as_if_never_stopped() {
     assert!(place.items("checkpoints") == place.items("whole"), "items.parquet differs");
 }
 
-/// A log read to its end with several checkpoints, of which tests damage some.
+/// Logs read to their ends, with a checkpoint at each, of which tests damage some.
 struct Damaged {
     place: Place,
     bytes: Vec<u8>,
     report: Value,
 }
 
-const DAMAGED: [&str; 1] = ["checkpoint.every_events=3000"];
+/// Whole batches each, so that no end cuts one short.
+const LOGS: [&str; 4] = ["1.parquet", "2.parquet", "3.parquet", "4.parquet"];
 
 impl Damaged {
     fn new() -> Self {
         let place = Place::new();
-        write_log(&place.path("log.parquet"), &support::events(12_000, 4));
-        let report = place.replay_in("sound", &["log.parquet"], &DAMAGED);
+        for (log, events) in LOGS.iter().zip(support::events(12 * 256 * LOGS.len(), 4).chunks(12 * 256)) {
+            write_log(&place.path(log), events);
+        }
+        let replay = |n_logs: usize| place.replay_in("sound", &LOGS[..n_logs], &["evaluate.from=0"]);
+        (1..LOGS.len()).for_each(|n_logs| drop(replay(n_logs)));
+        let report = replay(LOGS.len());
         assert_eq!(place.checkpoints("sound").len(), 3, "checkpoint.keep");
         Self { bytes: place.items("sound"), report: lasting(&report), place }
     }
@@ -139,8 +145,8 @@ impl Damaged {
     }
 
     fn resume(&self, name: &str) -> support::Said {
-        let mut command = self.place.negstream_in(name, &["replay", "--json", "log.parquet"]);
-        set(&mut command, &DAMAGED);
+        let mut command = self.place.negstream_in(name, &["replay", "--json", "--set", "evaluate.from=0"]);
+        command.args(LOGS);
         run(&mut command)
     }
 }
@@ -200,7 +206,8 @@ fn where_all_are_damaged_nothing_is_trained() {
     assert!(tree(&damaged.place.path("all")) == before, "the folder was changed");
 
     // What the message leaves open: to begin anew, which keeps to the numbers that follow.
-    let mut command = damaged.place.negstream_in("all", &["replay", "--fresh", "log.parquet"]);
+    let mut command = damaged.place.negstream_in("all", &["replay", "--fresh"]);
+    command.args(LOGS);
     run(&mut command).ended(0);
     assert!(damaged.place.items("all") == damaged.bytes, "items.parquet differs");
 }
@@ -238,7 +245,7 @@ fn an_altered_version_number_is_damage() {
 fn a_model_that_diverges_stops_and_saves_nothing() {
     let damaged = Damaged::new();
     damaged.copy("sound", |_| {});
-    let mut command = damaged.place.negstream_in("wild", &["replay", "log.parquet"]);
+    let mut command = damaged.place.negstream_in("wild", &["replay", LOGS[0]]);
     set(&mut command, &["train.learning_rate=1e37"]);
     run(&mut command).ended(1).names(&["the model diverged at step", "lower train.learning_rate"]);
     assert!(damaged.place.checkpoints("wild").is_empty(), "nothing of it was saved");

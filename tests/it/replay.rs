@@ -13,7 +13,7 @@ use negstream::event::Interaction;
 
 use crate::recovery::lasting;
 use crate::support::{
-    self, Background, Place, checkpoint_number, events, read, run, set, text, times, tree, write_columns,
+    self, Background, Place, checkpoint_events, events, read, run, set, text, times, tree, write_columns,
     write_described_log, write_log,
 };
 
@@ -193,7 +193,7 @@ fn another_configuration_is_refused_and_its_key_named() {
 }
 
 /// Every setting that changes what a step does, one by one and then many at once.
-const SETTINGS: [&[&str]; 43] = [
+pub const SETTINGS: [&[&str]; 43] = [
     &[],
     &[r#"positives.kinds=["click"]"#],
     &["negatives.noise=uniform"],
@@ -388,9 +388,9 @@ fn killed_with_many_settings_at_once_it_ends_the_same() {
             set(&mut command, &["checkpoint.every_events=4000", &format!("checkpoint.dir={killed}")]);
             command
         };
-        for number in [1, 2, 5, 7] {
+        for events in [4_000, 8_000, 20_000, 28_000] {
             let mut worker = Background::start(&mut command());
-            worker.wait_for(|line| checkpoint_number(line).filter(|announced| *announced >= number)).unwrap();
+            worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events)).unwrap();
             assert!(worker.kill(), "it had ended before");
         }
         let report = run(&mut command()).ended(0).json();

@@ -244,9 +244,21 @@ impl Background {
         Self { child, lines: None, said: String::new() }
     }
 
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// Waits until it is stopped, as the system sees it.
+    #[track_caller]
+    pub fn wait_until_stopped(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        {
+            assert!(Instant::now() < deadline, "it never stopped");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether it is there.
+    pub fn is_running(&self) -> bool {
+        Path::new(&format!("/proc/{}/stat", self.child.id())).exists()
     }
 
     /// Sends it a signal by its name.
@@ -314,10 +326,12 @@ impl Drop for Background {
     }
 }
 
-/// The number of the checkpoint that a log line says was written or gone on from.
-pub fn checkpoint_number(line: &str) -> Option<u64> {
-    let (_, path) = line.split_once("checkpoint=")?;
-    path.split_whitespace().next()?.rsplit('/').next()?.parse().ok()
+/// The events in the checkpoint that a log line says was written or gone on from. (Its number is not told by them: one
+/// that is due while another is being written is skipped.)
+pub fn checkpoint_events(line: &str) -> Option<u64> {
+    let (_, fields) = line.split_once(" checkpoint=")?;
+    let events = fields.split_whitespace().find_map(|field| field.strip_prefix("events="))?;
+    events.parse().ok()
 }
 
 /// The first `n` events of a synthetic stream.

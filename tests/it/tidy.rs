@@ -48,10 +48,11 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 27] = [
-    ("digest", &[], "a leaf: how checksums are written"),
+const RULES: [(&str, &[&str], &str); 29] = [
+    ("digest", &[], "a leaf: how bytes are written as text"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
     ("event", &[], "a leaf: what decoding gives and everything downstream takes"),
+    ("panics", &[], "a leaf: what other people's readers do"),
     ("signals", &[], "only sets a flag; who looks at it is the application's"),
     ("kernel", &[], "slices in, slices out: it can be tested against its reference, and replaced, alone"),
     ("table", &["kernel"], "rows know nothing of what they stand for; their arithmetic is the kernel's"),
@@ -62,15 +63,24 @@ const RULES: [(&str, &[&str], &str); 27] = [
     ("negatives", &["config", "kernel", "table"], "samplers see counts and vectors, never the model"),
     ("objective", &["config", "context", "kernel", "negatives", "table"], "the mathematics: no I/O, no clock"),
     ("evaluate", &["context", "kernel", "negatives", "objective", "table"], "reads the model, never changes it"),
-    ("catalogue", &["config", "decode", "table"], "what is known of items; what is made of it is the model's"),
+    (
+        "catalogue",
+        &["config", "decode", "panics", "table"],
+        "what is known of items; what is made of it is the model's",
+    ),
     ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
     ("kafka", &["config", "decode", "event"], "clients; the consumer is a source"),
     (
         "source",
-        &["config", "decode", "digest", "event", "kafka", "position", "telemetry"],
+        &["config", "decode", "digest", "event", "kafka", "panics", "position", "telemetry"],
         "records in, nothing of the model; it counts its own faults",
     ),
-    ("dead_letters", &["event", "kafka"], "keeps what was not taken"),
+    ("dead_letters", &["digest", "event", "kafka"], "keeps what was not taken"),
+    (
+        "schemas",
+        &["config", "decode", "digest", "kafka", "telemetry"],
+        "what records are read by; reading them is decoding's",
+    ),
     (
         "trainer",
         &[
@@ -101,7 +111,7 @@ const RULES: [(&str, &[&str], &str); 27] = [
     ),
     (
         "exit",
-        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "source", "telemetry"],
+        &["catalogue", "checkpoint", "config", "dead_letters", "kafka", "schemas", "source", "telemetry"],
         "every error has its code",
     ),
     ("cli", &["exit", "synth"], "parses, and acts on nothing"),
@@ -123,6 +133,7 @@ const RULES: [(&str, &[&str], &str); 27] = [
             "objective",
             "position",
             "reporter",
+            "schemas",
             "signals",
             "source",
             "synth",
@@ -256,4 +267,24 @@ fn every_key_of_the_default_is_described_in_the_schema() {
         }
     }
     assert!(keys > 50, "{keys} keys");
+}
+
+#[test]
+fn every_test_that_the_table_of_faults_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = String::from_utf8(read(&root.join("docs/faults.md"))).expect("it is UTF-8");
+    let mut tests = String::new();
+    for folder in ["tests/it", "tests/faults", "src"] {
+        for (path, bytes) in crate::support::tree(&root.join(folder)) {
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                tests.push_str(&String::from_utf8(bytes).expect("source is UTF-8"));
+            }
+        }
+    }
+    let is_test = |word: &&str| word.len() > 12 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let named: Vec<&str> =
+        text.split('`').skip(1).step_by(2).filter(|word| word.contains('_')).filter(is_test).collect();
+    assert!(named.len() > 40, "only {} tests are named", named.len());
+    let missing: Vec<_> = named.into_iter().filter(|name| !tests.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
 }

@@ -9,6 +9,7 @@
 # Needs java (17 or newer) and mvn, which fetches Kafka once (tests/kafka/pom.xml). In the environment:
 #   PORT        a fixed port            HEAP    the broker's heap (256m)
 #   PROPERTIES  a file of further server properties; they win
+#   FORMAT      a file of further options of kafka-storage format, one a line
 #   OWNER       a process id: the broker is stopped when that process is gone, so that a killed test leaves nothing behind
 set -euo pipefail
 
@@ -72,10 +73,12 @@ PROPERTIES
   [[ -z ${PROPERTIES:-} ]] || cat "$PROPERTIES" >>"$dir/server.properties"
   local run=("${java[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=info -cp "$jars")
   if [[ ! -f $dir/data/meta.properties ]]; then
+    local options=()
+    [[ -z ${FORMAT:-} ]] || mapfile -t options < <(grep . "$FORMAT" || true)
     # Any 16 bytes in URL-safe base64 name a cluster. One word with its option: one id in 64 begins with a hyphen.
     "${run[@]}" kafka.tools.StorageTool format \
       --cluster-id="$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" \
-      -c "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting failed"; }
+      -c "$dir/server.properties" "${options[@]}" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; die "formatting failed"; }
   fi
   [[ ! -f $log ]] || mv "$log" "$log.old"
   : >"$log"
@@ -114,5 +117,5 @@ case ${1:-}:${2:-} in
 start:?*) start "$2" ;;
 stop:?*) stop "$2" ;;
 tool:?*) jars=$(classpath); shift; "${java[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$jars" "$@" ;;
-*) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+*) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

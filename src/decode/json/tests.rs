@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::tests::interaction;
 
 fn names() -> FieldNames {
     crate::config::layers::default().source.fields
@@ -163,37 +164,6 @@ fn deep_nesting_does_not_overflow() {
         let record = format!(r#"{{"{field}":{open}{close},"user_id":"u"}}"#);
         assert!(decode(record.as_bytes(), &names()).is_err());
     }
-}
-
-fn text() -> impl Strategy<Value = CompactString> {
-    prop_oneof![
-        any::<String>(),
-        "[\u{0}-\u{1f}\"\\\\/\u{7f}-\u{9f}]{1,12}",
-        "(🦀|é|\u{202e}|\u{feff}|\u{2028}|</script>|\\{|:){1,6}",
-        Just("null".to_owned()),
-    ]
-    .prop_map(CompactString::from)
-}
-
-fn interaction() -> impl Strategy<Value = Interaction> {
-    (
-        text(),
-        text(),
-        text(),
-        any::<i64>(),
-        proptest::option::of(text()),
-        proptest::option::of(any::<f64>().prop_filter("finite", |value| value.is_finite())),
-        proptest::collection::vec(text(), 0..4),
-    )
-        .prop_map(|(user, item, kind, timestamp, session, value, features)| Interaction {
-            user,
-            item,
-            kind,
-            timestamp,
-            session,
-            value,
-            features,
-        })
 }
 
 proptest! {

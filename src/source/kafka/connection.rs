@@ -12,6 +12,7 @@ use super::claims::{Claims, Conflict, Own};
 use super::member::Member;
 use super::opening::{self, Entry, Marks, Opening};
 use super::partitions::{self, Partition, Partitions, Whose};
+use super::undecoded::Undecoded;
 use super::watermarks::{HighWatermarks, Watcher};
 use super::{ASKING, Client, KafkaSource, SourceError, Until, kafka, source_error};
 use crate::config::{Assignment, KafkaConfig};
@@ -117,6 +118,7 @@ impl Connection {
             config,
             until,
             decoder,
+            undecoded: Undecoded::default(),
             partitions,
             member,
             starts: Positions::default(),

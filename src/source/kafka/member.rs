@@ -276,6 +276,7 @@ impl KafkaSource {
         if let Some(member) = &mut self.member {
             member.back_since = None;
         }
+        self.undecoded.forget(ids);
         self.unassign(consumer, ids);
     }
 
@@ -343,6 +344,7 @@ impl KafkaSource {
             self.watermarks.own(*index as usize, false);
         }
         self.pending.retain(|record| !streams.contains(&record.stream));
+        self.undecoded.forget(&ids);
         self.unassign(&consumer, &ids);
         Ok(())
     }

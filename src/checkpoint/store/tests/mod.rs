@@ -29,6 +29,7 @@ fn publish(store: &Store, state: u64) -> Result<(), CheckpointError> {
         events: Default::default(),
         items: 0,
         users: 0,
+        evicted: Default::default(),
         dim: 1,
         likeness: String::new(),
         beta: 0.0,

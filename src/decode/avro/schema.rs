@@ -1,0 +1,243 @@
+//! Avro schemas: their JSON, as far as reading and writing interactions needs it.
+//!
+//! Types are kept in a list and refer to each other by place, so that recursive schemas need nothing special. Defaults,
+//! aliases, documentation and orders are ignored: a record is always read by the schema that it was written with.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::config::FieldNames;
+use crate::decode::found::Field;
+
+/// Place of a type in the list.
+pub(super) type TypeId = usize;
+
+/// A schema, ready to read by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Schema {
+    types: Vec<Type>,
+    /// Whether a value of the type takes no bytes at all.
+    empty: Vec<bool>,
+    pub(super) root: TypeId,
+}
+
+/// A type of a schema.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Type {
+    Null,
+    Boolean,
+    Int(Meaning),
+    Long(Meaning),
+    Float,
+    Double,
+    Bytes,
+    Text,
+    Fixed(u64),
+    Enum(Vec<String>),
+    Array(TypeId),
+    Map(TypeId),
+    Union(Vec<TypeId>),
+    Record(Vec<RecordField>),
+}
+
+/// What a number stands for, by its logical type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    Number,
+    Milliseconds,
+    Microseconds,
+    Nanoseconds,
+    /// Something that no field of an interaction is.
+    Other(&'static str),
+}
+
+/// A field of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct RecordField {
+    pub(super) name: String,
+    /// Which field of the interaction it is.
+    pub(super) field: Option<Field>,
+    pub(super) of: TypeId,
+}
+
+impl Schema {
+    /// Reads a schema. `references` are schemas whose named types it may use, each after those that it uses itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
+        let mut reading = Reading { types: Vec::new(), named: BTreeMap::new(), names };
+        for reference in references {
+            reading.text(reference)?;
+        }
+        let root = reading.text(text)?;
+        let types = reading.types;
+        let empty = takes_no_bytes(&types);
+        let schema = Self { types, empty, root };
+        match schema.get(root) {
+            Type::Record(_) => Ok(schema),
+            Type::Union(branches) if branches.iter().any(|of| matches!(schema.get(*of), Type::Record(_))) => Ok(schema),
+            _ => Err("it describes no record".to_owned()),
+        }
+    }
+
+    pub(super) fn get(&self, id: TypeId) -> &Type {
+        &self.types[id]
+    }
+
+    /// Whether a value of the type takes no bytes at all: of such an array could hold any number.
+    pub(super) fn takes_no_bytes(&self, id: TypeId) -> bool {
+        self.empty[id]
+    }
+}
+
+/// By the least that is true, so that a record that holds itself is not taken for empty.
+fn takes_no_bytes(types: &[Type]) -> Vec<bool> {
+    let mut empty = vec![false; types.len()];
+    loop {
+        let before = empty.clone();
+        for (id, of) in types.iter().enumerate() {
+            empty[id] = match of {
+                Type::Null | Type::Fixed(0) => true,
+                Type::Record(fields) => fields.iter().all(|field| empty[field.of]),
+                _ => false,
+            };
+        }
+        if empty == before {
+            return empty;
+        }
+    }
+}
+
+struct Reading<'a> {
+    types: Vec<Type>,
+    /// Records, enums and fixed by their full names.
+    named: BTreeMap<String, TypeId>,
+    names: &'a FieldNames,
+}
+
+impl Reading<'_> {
+    fn text(&mut self, text: &str) -> Result<TypeId, String> {
+        let value: Value = match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(error) => return Err(format!("it is not JSON: {error}")),
+        };
+        self.any(&value, "")
+    }
+
+    fn add(&mut self, of: Type) -> TypeId {
+        self.types.push(of);
+        self.types.len() - 1
+    }
+
+    fn any(&mut self, value: &Value, space: &str) -> Result<TypeId, String> {
+        match value {
+            Value::String(name) => self.reference(name, space),
+            Value::Array(branches) => {
+                let branches = branches.iter().map(|branch| self.any(branch, space)).collect::<Result<_, _>>()?;
+                Ok(self.add(Type::Union(branches)))
+            }
+            Value::Object(object) => self.object(object, space),
+            other => Err(format!("{other} is no type")),
+        }
+    }
+
+    fn reference(&mut self, name: &str, space: &str) -> Result<TypeId, String> {
+        if let Some(primitive) = primitive(name, None) {
+            return Ok(self.add(primitive));
+        }
+        let found = self.named.get(&full_name(name, space)).or_else(|| self.named.get(name));
+        found.copied().ok_or_else(|| format!("there is no type {name:?}"))
+    }
+
+    fn object(&mut self, object: &Map<String, Value>, space: &str) -> Result<TypeId, String> {
+        let kind = match object.get("type") {
+            Some(Value::String(kind)) => kind.as_str(),
+            Some(inner) => return self.any(inner, space),
+            None => return Err("a type lacks \"type\"".to_owned()),
+        };
+        let part = |name: &str| object.get(name).ok_or_else(|| format!("{kind:?} lacks {name:?}"));
+        match kind {
+            "array" => {
+                let items = self.any(part("items")?, space)?;
+                Ok(self.add(Type::Array(items)))
+            }
+            "map" => {
+                let values = self.any(part("values")?, space)?;
+                Ok(self.add(Type::Map(values)))
+            }
+            "enum" => {
+                let symbols = part("symbols")?.as_array().ok_or("the symbols of an enum are no list")?;
+                let symbols = symbols.iter().map(|symbol| symbol.as_str().map(str::to_owned)).collect::<Option<_>>();
+                let symbols = symbols.ok_or("a symbol of an enum is no text")?;
+                self.name(object, space, Type::Enum(symbols)).map(|(id, _)| id)
+            }
+            "fixed" => {
+                let size = part("size")?.as_u64().ok_or("the size of a fixed is no number")?;
+                self.name(object, space, Type::Fixed(size)).map(|(id, _)| id)
+            }
+            "record" | "error" => {
+                // Known by name before its fields are read: they may hold it.
+                let (id, space) = self.name(object, space, Type::Record(Vec::new()))?;
+                let described = part("fields")?.as_array().ok_or("the fields of a record are no list")?;
+                let mut fields = Vec::with_capacity(described.len());
+                for field in described {
+                    let name = field.get("name").and_then(Value::as_str).ok_or("a field has no name")?;
+                    let of = field.get("type").ok_or_else(|| format!("field {name:?} has no type"))?;
+                    let of = self.any(of, &space)?;
+                    fields.push(RecordField { name: name.to_owned(), field: Field::of(name, self.names), of });
+                }
+                self.types[id] = Type::Record(fields);
+                Ok(id)
+            }
+            _ => match primitive(kind, object.get("logicalType").and_then(Value::as_str)) {
+                Some(primitive) => Ok(self.add(primitive)),
+                None => self.reference(kind, space),
+            },
+        }
+    }
+
+    /// Adds a named type; gives back the namespace too that holds within it.
+    fn name(&mut self, object: &Map<String, Value>, space: &str, of: Type) -> Result<(TypeId, String), String> {
+        let name = object.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let name = name.ok_or("a named type has no name")?;
+        let full = full_name(name, object.get("namespace").and_then(Value::as_str).unwrap_or(space));
+        let inner = full.rsplit_once('.').map_or("", |(space, _)| space).to_owned();
+        let id = self.add(of);
+        match self.named.insert(full, id) {
+            None => Ok((id, inner)),
+            Some(_) => Err(format!("{name:?} is described twice")),
+        }
+    }
+}
+
+fn full_name(name: &str, space: &str) -> String {
+    if space.is_empty() || name.contains('.') { name.to_owned() } else { format!("{space}.{name}") }
+}
+
+fn primitive(name: &str, logical: Option<&str>) -> Option<Type> {
+    let meaning = match logical {
+        Some("timestamp-millis") => Meaning::Milliseconds,
+        Some("timestamp-micros") => Meaning::Microseconds,
+        Some("timestamp-nanos") => Meaning::Nanoseconds,
+        Some("date") => Meaning::Other("a date"),
+        Some("time-millis" | "time-micros") => Meaning::Other("a time of day"),
+        Some("local-timestamp-millis" | "local-timestamp-micros" | "local-timestamp-nanos") => {
+            Meaning::Other("a time without a zone")
+        }
+        // A logical type that is not known is none.
+        _ => Meaning::Number,
+    };
+    Some(match name {
+        "null" => Type::Null,
+        "boolean" => Type::Boolean,
+        "int" => Type::Int(meaning),
+        "long" => Type::Long(meaning),
+        "float" => Type::Float,
+        "double" => Type::Double,
+        "bytes" => Type::Bytes,
+        "string" => Type::Text,
+        _ => return None,
+    })
+}

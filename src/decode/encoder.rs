@@ -1,0 +1,59 @@
+//! The way back: interactions into records of the configured format.
+
+use super::schema::Schema;
+use super::{Fault, SchemaError, SchemaId, SchemaText, avro, frame, json, protobuf};
+use crate::config::{FieldNames, Format, SourceConfig};
+use crate::event::{Interaction, Reason};
+
+/// Turns interactions into records that the [`Decoder`](super::Decoder) of the same configuration takes.
+#[derive(Debug)]
+pub struct Encoder {
+    fields: FieldNames,
+    /// `None`: JSON.
+    schema: Option<Schema>,
+    /// Number of the schema, where records are framed.
+    id: Option<SchemaId>,
+}
+
+impl Encoder {
+    /// Writes what `source` describes by `schema`; with the number of that schema in a registry, in its frames.
+    ///
+    /// # Errors
+    /// A schema that no interaction can be written by.
+    pub fn new(source: &SourceConfig, schema: &SchemaText, id: Option<SchemaId>) -> Result<Self, SchemaError> {
+        let fields = source.fields.clone();
+        if source.format == Format::Json {
+            return Ok(Self { fields, schema: None, id });
+        }
+        let parsed = Schema::plain(source.format, schema, source)?;
+        let checked = match &parsed {
+            Schema::Avro(schema) => avro::check(schema),
+            Schema::Protobuf(schema, path) => {
+                schema.at(path).map_or(Err("it describes no message".to_owned()), protobuf::check)
+            }
+        };
+        match checked {
+            Ok(()) => Ok(Self { fields, schema: Some(parsed), id }),
+            Err(problem) => Err(SchemaError { origin: schema.origin.clone(), problem }),
+        }
+    }
+
+    /// The bytes of a record.
+    ///
+    /// # Errors
+    /// What the schema has no room for.
+    pub fn encode(&self, event: &Interaction) -> Result<Vec<u8>, Fault> {
+        let (inner, path) = match &self.schema {
+            None => (json::encode(event, &self.fields), None),
+            Some(Schema::Avro(schema)) => (avro::encode(event, schema)?, None),
+            Some(Schema::Protobuf(schema, path)) => {
+                let message = schema.at(path).ok_or((Reason::UnknownSchema, "no such message".to_owned()))?;
+                (protobuf::encode(event, schema, message)?, Some(path.as_slice()))
+            }
+        };
+        Ok(match self.id {
+            Some(id) => frame::close(id, path, &inner),
+            None => inner,
+        })
+    }
+}

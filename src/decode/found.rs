@@ -1,0 +1,288 @@
+//! What the fields of a record hold, whatever its encoding, and what an interaction makes of it.
+//!
+//! Every format fills the same [`FoundFields`], so that each takes the same and says the same of what it does not take.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use compact_str::{CompactString, ToCompactString};
+
+use super::{Fault, rfc3339_milliseconds};
+use crate::config::FieldNames;
+use crate::event::{Interaction, Reason};
+
+/// How much of a text that was found is repeated in a message.
+const QUOTED_CHARACTERS: usize = 60;
+
+/// The fields of an interaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    User,
+    Item,
+    Timestamp,
+    Kind,
+    Session,
+    Value,
+    Features,
+}
+
+impl Field {
+    pub(super) const COUNT: usize = 7;
+
+    /// The field of that name.
+    pub(super) fn of(name: &str, names: &FieldNames) -> Option<Self> {
+        match () {
+            () if name == names.user_id => Some(Self::User),
+            () if name == names.item_id => Some(Self::Item),
+            () if name == names.timestamp => Some(Self::Timestamp),
+            () if name == names.event_type => Some(Self::Kind),
+            () if name == names.session_id => Some(Self::Session),
+            () if name == names.value => Some(Self::Value),
+            () if name == names.features => Some(Self::Features),
+            () => None,
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn name(self, names: &FieldNames) -> &str {
+        match self {
+            Field::User => &names.user_id,
+            Field::Item => &names.item_id,
+            Field::Timestamp => &names.timestamp,
+            Field::Kind => &names.event_type,
+            Field::Session => &names.session_id,
+            Field::Value => &names.value,
+            Field::Features => &names.features,
+        }
+    }
+
+    /// The key of the configuration that names it.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Field::User => "source.fields.user_id",
+            Field::Item => "source.fields.item_id",
+            Field::Timestamp => "source.fields.timestamp",
+            Field::Kind => "source.fields.event_type",
+            Field::Session => "source.fields.session_id",
+            Field::Value => "source.fields.value",
+            Field::Features => "source.fields.features",
+        }
+    }
+}
+
+/// What a field of the record holds.
+#[derive(Debug, Default)]
+pub(super) enum Found<'a> {
+    #[default]
+    Nothing,
+    Null,
+    Boolean(bool),
+    Negative(i64),
+    Natural(u64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    /// A list of texts and integers.
+    Texts(Vec<CompactString>),
+    /// A list with something else in it, described.
+    Mixture(String),
+    Object,
+    /// What no field of an interaction is made of, described.
+    Other(&'static str),
+}
+
+impl Found<'_> {
+    pub(super) fn integer(number: i64) -> Self {
+        u64::try_from(number).map_or(Self::Negative(number), Self::Natural)
+    }
+
+    /// The text of an identifier: a string, or an integer's digits.
+    pub(super) fn text(&self) -> Option<CompactString> {
+        match self {
+            Self::Text(text) => Some(CompactString::from(text.as_ref())),
+            Self::Natural(number) => Some(number.to_compact_string()),
+            Self::Negative(number) => Some(number.to_compact_string()),
+            _ => None,
+        }
+    }
+
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Nothing | Self::Null)
+    }
+}
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => formatter.write_str("nothing"),
+            Self::Null => formatter.write_str("null"),
+            Self::Boolean(value) => write!(formatter, "{value}"),
+            Self::Negative(number) => write!(formatter, "{number}"),
+            Self::Natural(number) => write!(formatter, "{number}"),
+            Self::Float(number) => write!(formatter, "{number:?}"),
+            // Escaped and cut: what was found comes from outside.
+            Self::Text(text) => match text.char_indices().nth(QUOTED_CHARACTERS) {
+                Some((end, _)) => write!(formatter, "{:?}…", &text[..end]),
+                None => write!(formatter, "{text:?}"),
+            },
+            Self::Texts(_) => formatter.write_str("a list"),
+            Self::Mixture(element) => write!(formatter, "a list with {element}"),
+            Self::Object => formatter.write_str("an object"),
+            Self::Other(described) => formatter.write_str(described),
+        }
+    }
+}
+
+/// Most elements of a list. Beyond it the smallest elements would take many times the memory of the record.
+const MAX_ELEMENTS: usize = 1 << 16;
+
+/// A list that is being read.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    texts: Vec<CompactString>,
+    spoilt: Option<String>,
+}
+
+impl List {
+    pub(super) fn push(&mut self, element: &Found<'_>) {
+        match element.text() {
+            _ if self.spoilt.is_some() => {}
+            None => self.spoilt = Some(element.to_string()),
+            Some(_) if self.texts.len() == MAX_ELEMENTS => {
+                self.spoilt = Some(format!("more than {MAX_ELEMENTS} elements"));
+            }
+            Some(text) => self.texts.push(text),
+        }
+    }
+
+    /// Whether there is something in it that spoils the whole list: what follows is of no interest.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.spoilt.is_some()
+    }
+
+    pub(super) fn found<'a>(self) -> Found<'a> {
+        match self.spoilt {
+            Some(described) => Found::Mixture(described),
+            None => Found::Texts(self.texts),
+        }
+    }
+}
+
+/// All fields of one record, unchecked.
+#[derive(Default)]
+pub(super) struct FoundFields<'a>([Found<'a>; Field::COUNT]);
+
+impl<'a> FoundFields<'a> {
+    /// Where what a field holds is put.
+    pub(super) fn slot(&mut self, field: Field) -> &mut Found<'a> {
+        &mut self.0[field as usize]
+    }
+
+    /// What they say together; bounds are not checked here.
+    pub(super) fn interaction(mut self, names: &FieldNames) -> Result<Interaction, Fault> {
+        Ok(Interaction {
+            user: self.identifier(Field::User, &names.user_id)?,
+            item: self.identifier(Field::Item, &names.item_id)?,
+            timestamp: self.timestamp(&names.timestamp)?,
+            kind: self.optional_text(Field::Kind, &names.event_type)?.unwrap_or_default(),
+            session: self.optional_text(Field::Session, &names.session_id)?,
+            value: self.value(&names.value)?,
+            features: self.features(&names.features)?,
+        })
+    }
+
+    fn get(&self, field: Field) -> &Found<'a> {
+        &self.0[field as usize]
+    }
+
+    fn identifier(&self, field: Field, name: &str) -> Result<CompactString, Fault> {
+        self.optional_text(field, name)?.ok_or_else(|| missing(name, self.get(field)))
+    }
+
+    fn optional_text(&self, field: Field, name: &str) -> Result<Option<CompactString>, Fault> {
+        let found = self.get(field);
+        if found.is_absent() {
+            return Ok(None);
+        }
+        found.text().map(Some).ok_or_else(|| wrong_type(name, "a string or an integer", found))
+    }
+
+    fn timestamp(&self, name: &str) -> Result<i64, Fault> {
+        let found = self.get(Field::Timestamp);
+        let milliseconds =
+            match found {
+                Found::Nothing | Found::Null => return Err(missing(name, found)),
+                Found::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
+                    (Reason::AbsurdTime, format!("{name}: {number} ms is outside the believable range"))
+                })?),
+                Found::Negative(number) => Some(*number),
+                Found::Text(text) => rfc3339_milliseconds(text),
+                _ => None,
+            };
+        milliseconds.ok_or_else(|| wrong_type(name, "milliseconds or RFC 3339", found))
+    }
+
+    fn value(&self, name: &str) -> Result<Option<f64>, Fault> {
+        match self.get(Field::Value) {
+            Found::Nothing | Found::Null => Ok(None),
+            Found::Natural(number) => Ok(Some(*number as f64)),
+            Found::Negative(number) => Ok(Some(*number as f64)),
+            Found::Float(number) => Ok(Some(*number)),
+            other => Err(wrong_type(name, "a number", other)),
+        }
+    }
+
+    fn features(&mut self, name: &str) -> Result<Vec<CompactString>, Fault> {
+        match std::mem::take(&mut self.0[Field::Features as usize]) {
+            Found::Nothing | Found::Null => Ok(Vec::new()),
+            Found::Texts(texts) => Ok(texts),
+            other => Err(wrong_type(name, "a list of strings or integers", &other)),
+        }
+    }
+}
+
+fn missing(name: &str, found: &Found<'_>) -> Fault {
+    let state = if matches!(found, Found::Null) { "null" } else { "missing" };
+    (Reason::MissingField, format!("{name}: {state}"))
+}
+
+fn wrong_type(name: &str, expected: &str, found: &Found<'_>) -> Fault {
+    (Reason::WrongType, format!("{name}: expected {expected}, found {found}"))
+}
+
+/// What an interaction has to say in one field, to whoever writes it.
+#[derive(Debug)]
+pub(super) enum Given<'a> {
+    Nothing,
+    Text(&'a str),
+    /// Milliseconds since 1970.
+    Time(i64),
+    Number(f64),
+    List(&'a [CompactString]),
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn of(event: &'a Interaction, field: Field) -> Self {
+        match field {
+            Field::User => Self::Text(&event.user),
+            Field::Item => Self::Text(&event.item),
+            Field::Timestamp => Self::Time(event.timestamp),
+            Field::Kind if event.kind.is_empty() => Self::Nothing,
+            Field::Kind => Self::Text(&event.kind),
+            Field::Session => event.session.as_ref().map_or(Self::Nothing, |session| Self::Text(session)),
+            Field::Value => event.value.map_or(Self::Nothing, Self::Number),
+            Field::Features if event.features.is_empty() => Self::Nothing,
+            Field::Features => Self::List(&event.features),
+        }
+    }
+
+    /// As a whole number, where nothing is lost by it.
+    pub(super) fn integer(&self) -> Option<i64> {
+        match self {
+            // The same digits must come back.
+            Self::Text(text) => text.parse::<i64>().ok().filter(|number| number.to_string() == *text),
+            Self::Time(time) => Some(*time),
+            Self::Number(number) => (*number as i64 as f64 == *number).then_some(*number as i64),
+            Self::Nothing | Self::List(_) => None,
+        }
+    }
+}

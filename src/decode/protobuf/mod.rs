@@ -1,0 +1,236 @@
+//! Protobuf: one message per record, its wire format read in one pass straight into the interaction; and the encoder
+//! beside it.
+//!
+//! | field | taken as |
+//! | --- | --- |
+//! | `user_id`, `item_id` | `string`, any integer type, an enum (its value's name) |
+//! | `timestamp` | any integer type (milliseconds), `google.protobuf.Timestamp`, RFC 3339 `string` |
+//! | `event_type`, `session_id` | as identifiers |
+//! | `value` | `double`, `float`, any integer type |
+//! | `features` | `repeated`, as identifiers, packed or not |
+//! | each of them | also in the wrappers of `google.protobuf` (`StringValue`, …) |
+//! | any other | ignored |
+//!
+//! What is not sent is absent; but a field without presence (`proto3` without `optional`) then holds its default, as
+//! always in Protobuf. Only a session is never the empty text for that reason. As always in Protobuf too, of a field that
+//! comes twice the last one counts.
+
+mod encode;
+mod file;
+mod schema;
+mod tokens;
+
+use std::borrow::Cow;
+
+pub(super) use encode::{check, encode};
+pub(super) use schema::Schema;
+use schema::{Kind, Message, Wanted};
+
+use super::Fault;
+use super::cursor::{Cursor, MAX_DEPTH, unzigzag};
+use super::found::{Field, Found, FoundFields, List};
+use crate::config::FieldNames;
+use crate::event::{Interaction, Reason};
+
+/// Wire types.
+const VARINT: u64 = 0;
+const EIGHT_BYTES: u64 = 1;
+const LENGTH: u64 = 2;
+const GROUP: u64 = 3;
+const GROUP_END: u64 = 4;
+const FOUR_BYTES: u64 = 5;
+
+/// The bytes of one record as an interaction; bounds are not checked here.
+///
+/// # Errors
+/// The class of the fault, and a description that names the field and what was found.
+pub(super) fn decode(
+    payload: &[u8],
+    schema: &Schema,
+    message: &Message,
+    names: &FieldNames,
+) -> Result<Interaction, Fault> {
+    let mut cursor = Cursor::new(payload);
+    let mut found = FoundFields::default();
+    let mut lists: [Option<List>; Field::COUNT] = Default::default();
+    while cursor.left() > 0 {
+        let tag = cursor.varint()?;
+        let (number, wire) = (tag >> 3, tag & 7);
+        let Some(wanted) = message.fields.iter().find(|wanted| wanted.number == number) else {
+            skip(&mut cursor, number, wire, 0)?;
+            continue;
+        };
+        if !wanted.repeated {
+            *found.slot(wanted.field) = value(&mut cursor, wanted.kind, wire, number, schema)?;
+            continue;
+        }
+        let list = lists[wanted.field as usize].get_or_insert_default();
+        let packable = !matches!(wire_of(wanted.kind), Some(LENGTH) | None);
+        if wire == LENGTH && packable {
+            let length = cursor.varint()?;
+            let mut packed = Cursor::new(cursor.take(length)?);
+            let each = wire_of(wanted.kind).unwrap_or(VARINT);
+            while packed.left() > 0 {
+                list.push(&value(&mut packed, wanted.kind, each, number, schema)?);
+            }
+        } else {
+            list.push(&value(&mut cursor, wanted.kind, wire, number, schema)?);
+        }
+    }
+    for wanted in &message.fields {
+        let slot = found.slot(wanted.field);
+        if let Some(list) = lists[wanted.field as usize].take() {
+            *slot = list.found();
+        } else if wanted.implicit && matches!(slot, Found::Nothing) {
+            *slot = default_of(wanted, schema);
+        }
+    }
+    found.interaction(names)
+}
+
+/// What a field without presence holds where it is not sent.
+fn default_of<'a>(wanted: &Wanted, schema: &'a Schema) -> Found<'a> {
+    match wanted.kind {
+        _ if wanted.field == Field::Session => Found::Nothing,
+        Kind::Text => Found::Text(Cow::Borrowed("")),
+        Kind::Enum(id) => symbol(schema, id, 0),
+        Kind::Double | Kind::Float => Found::Float(0.0),
+        Kind::Boolean => Found::Boolean(false),
+        Kind::Bytes => Found::Other("bytes"),
+        _ => Found::Natural(0),
+    }
+}
+
+/// The wire type of values of a kind; `None` where it is not known.
+fn wire_of(kind: Kind) -> Option<u64> {
+    Some(match kind {
+        Kind::Int32 | Kind::Int64 | Kind::Unsigned | Kind::Signed | Kind::Boolean | Kind::Enum(_) => VARINT,
+        Kind::Double | Kind::Fixed64 | Kind::SignedFixed64 => EIGHT_BYTES,
+        Kind::Float | Kind::Fixed32 | Kind::SignedFixed32 => FOUR_BYTES,
+        Kind::Text | Kind::Bytes | Kind::Timestamp | Kind::Wrapped(_) => LENGTH,
+        Kind::Message | Kind::Unknown => return None,
+    })
+}
+
+/// The value of a field of the interaction.
+fn value<'a>(
+    cursor: &mut Cursor<'a>,
+    kind: Kind,
+    wire: u64,
+    number: u64,
+    schema: &'a Schema,
+) -> Result<Found<'a>, Fault> {
+    if wire_of(kind).is_some_and(|expected| expected != wire) {
+        return Err(cursor.broken(&format!("field {number} is of another type than in the schema (wire type {wire})")));
+    }
+    Ok(match kind {
+        Kind::Double => Found::Float(f64::from_le_bytes(cursor.array()?)),
+        Kind::Float => Found::Float(f32::from_le_bytes(cursor.array()?).into()),
+        Kind::Int32 => Found::integer((cursor.varint()? as i32).into()),
+        Kind::Int64 => Found::integer(cursor.varint()? as i64),
+        Kind::Unsigned => Found::Natural(cursor.varint()?),
+        Kind::Signed => Found::integer(unzigzag(cursor.varint()?)),
+        Kind::Fixed32 => Found::Natural(u32::from_le_bytes(cursor.array()?).into()),
+        Kind::Fixed64 => Found::Natural(u64::from_le_bytes(cursor.array()?)),
+        Kind::SignedFixed32 => Found::integer(i32::from_le_bytes(cursor.array()?).into()),
+        Kind::SignedFixed64 => Found::integer(i64::from_le_bytes(cursor.array()?)),
+        Kind::Boolean => Found::Boolean(cursor.varint()? != 0),
+        Kind::Text => {
+            let length = cursor.varint()?;
+            Found::Text(Cow::Borrowed(cursor.text(length)?))
+        }
+        Kind::Bytes => {
+            let length = cursor.varint()?;
+            cursor.take(length)?;
+            Found::Other("bytes")
+        }
+        Kind::Enum(id) => symbol(schema, id, (cursor.varint()? as i32).into()),
+        Kind::Timestamp => {
+            let length = cursor.varint()?;
+            timestamp(cursor.take(length)?)?
+        }
+        Kind::Wrapped(scalar) => {
+            let length = cursor.varint()?;
+            let mut inner = Cursor::new(cursor.take(length)?);
+            let mut held = default_of_kind(scalar.kind());
+            while inner.left() > 0 {
+                let tag = inner.varint()?;
+                match tag >> 3 {
+                    1 => held = value(&mut inner, scalar.kind(), tag & 7, 1, schema)?,
+                    other => skip(&mut inner, other, tag & 7, 0)?,
+                }
+            }
+            held
+        }
+        Kind::Message => {
+            skip(cursor, number, wire, 0)?;
+            Found::Object
+        }
+        Kind::Unknown => {
+            skip(cursor, number, wire, 0)?;
+            Found::Other("a value of a type that the schema does not describe")
+        }
+    })
+}
+
+fn default_of_kind<'a>(kind: Kind) -> Found<'a> {
+    match kind {
+        Kind::Text => Found::Text(Cow::Borrowed("")),
+        Kind::Double | Kind::Float => Found::Float(0.0),
+        _ => Found::Natural(0),
+    }
+}
+
+/// The name of an enum's value.
+fn symbol(schema: &Schema, id: usize, number: i64) -> Found<'_> {
+    match schema.enums[id].get(&number) {
+        Some(name) => Found::Text(Cow::Borrowed(name)),
+        None => Found::Other("a number that its enum does not name"),
+    }
+}
+
+/// `google.protobuf.Timestamp`, in milliseconds.
+fn timestamp<'a>(bytes: &[u8]) -> Result<Found<'a>, Fault> {
+    let mut cursor = Cursor::new(bytes);
+    let (mut seconds, mut nanoseconds) = (0_i64, 0_i64);
+    while cursor.left() > 0 {
+        let tag = cursor.varint()?;
+        match (tag >> 3, tag & 7) {
+            (1, VARINT) => seconds = cursor.varint()? as i64,
+            (2, VARINT) => nanoseconds = (cursor.varint()? as i32).into(),
+            (number, wire) => skip(&mut cursor, number, wire, 0)?,
+        }
+    }
+    let milliseconds =
+        seconds.checked_mul(1_000).and_then(|whole| whole.checked_add(nanoseconds.div_euclid(1_000_000)));
+    milliseconds
+        .map(Found::integer)
+        .ok_or_else(|| (Reason::AbsurdTime, format!("timestamp: {seconds} s is outside the believable range")))
+}
+
+/// Passes over the value of a field.
+fn skip(cursor: &mut Cursor<'_>, number: u64, wire: u64, depth: usize) -> Result<(), Fault> {
+    match wire {
+        _ if number == 0 => return Err(cursor.broken("a field of the number 0")),
+        VARINT => drop(cursor.varint()?),
+        EIGHT_BYTES => drop(cursor.take(8)?),
+        FOUR_BYTES => drop(cursor.take(4)?),
+        LENGTH => {
+            let length = cursor.varint()?;
+            cursor.take(length)?;
+        }
+        GROUP if depth < MAX_DEPTH => loop {
+            let tag = cursor.varint()?;
+            match (tag >> 3, tag & 7) {
+                (end, GROUP_END) if end == number => return Ok(()),
+                (inner, wire) => skip(cursor, inner, wire, depth + 1)?,
+            }
+        },
+        GROUP => return Err(cursor.broken(&format!("groups are nested deeper than {MAX_DEPTH}"))),
+        _ => return Err(cursor.broken(&format!("field {number} has wire type {wire}, which does not belong there"))),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! Protobuf schemas: for each message of a .proto file, which of its fields is which of an interaction, and how it is
+//! read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::file::{self, Enum, File, Label};
+use crate::config::FieldNames;
+use crate::decode::found::Field;
+
+/// The messages of a .proto file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Schema {
+    messages: Vec<Message>,
+    /// The outermost messages, in the order of the file.
+    top: Vec<usize>,
+    pub(super) enums: Vec<BTreeMap<i64, String>>,
+}
+
+/// A message, as far as interactions are concerned.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    /// With its package.
+    pub(super) name: String,
+    /// The messages within it, in the order of the file.
+    inner: Vec<usize>,
+    /// By their numbers.
+    pub(super) fields: Vec<Wanted>,
+    /// A field that must be there, and is none of an interaction's.
+    pub(super) required: Option<String>,
+}
+
+/// A field of a message that is one of an interaction's.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) number: u64,
+    pub(super) field: Field,
+    pub(super) kind: Kind,
+    pub(super) repeated: bool,
+    /// Whether it holds its default where it is not sent.
+    pub(super) implicit: bool,
+}
+
+/// How a value is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Double,
+    Float,
+    Int32,
+    Int64,
+    Unsigned,
+    Signed,
+    Fixed32,
+    Fixed64,
+    SignedFixed32,
+    SignedFixed64,
+    Boolean,
+    Text,
+    Bytes,
+    /// Place in the list of enums.
+    Enum(usize),
+    /// `google.protobuf.Timestamp`.
+    Timestamp,
+    /// `google.protobuf.StringValue` and its kin.
+    Wrapped(Scalar),
+    /// Something that no field of an interaction is.
+    Message,
+    /// Of a type that is described elsewhere.
+    Unknown,
+}
+
+/// What is in a wrapper of `google.protobuf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scalar {
+    Double,
+    Float,
+    Int32,
+    Int64,
+    Unsigned,
+    Text,
+}
+
+impl Scalar {
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Double => Kind::Double,
+            Self::Float => Kind::Float,
+            Self::Int32 => Kind::Int32,
+            Self::Int64 => Kind::Int64,
+            Self::Unsigned => Kind::Unsigned,
+            Self::Text => Kind::Text,
+        }
+    }
+}
+
+impl Schema {
+    /// Reads a .proto file. `references` are files whose types it may use; types of others are taken as they come.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
+        let mut known = Known::default();
+        for reference in references {
+            known.learn(&File::parse(reference)?);
+        }
+        let file = File::parse(text)?;
+        known.learn(&file);
+        let mut schema = Self { messages: Vec::new(), top: Vec::new(), enums: Vec::new() };
+        let context = Context { known: &known, names, implicit: file.implicit };
+        schema.top = file.messages.iter().map(|message| schema.add(message, &file.package, &context)).collect();
+        schema.enums = known.values;
+        if schema.top.is_empty() { Err("it describes no message".to_owned()) } else { Ok(schema) }
+    }
+
+    /// The message that a path of places stands for.
+    pub(crate) fn at(&self, path: &[usize]) -> Option<&Message> {
+        let (first, rest) = path.split_first()?;
+        let mut message = &self.messages[*self.top.get(*first)?];
+        for place in rest {
+            message = &self.messages[*message.inner.get(*place)?];
+        }
+        Some(message)
+    }
+
+    /// The path to the message of that name, with or without the package; of the first one where the name is empty.
+    pub(crate) fn path(&self, name: &str) -> Option<Vec<usize>> {
+        if name.is_empty() {
+            return Some(vec![0]);
+        }
+        let wanted = |full: &str| full == name || full.strip_suffix(name).is_some_and(|front| front.ends_with('.'));
+        let mut waiting: Vec<(Vec<usize>, usize)> =
+            self.top.iter().enumerate().rev().map(|(place, id)| (vec![place], *id)).collect();
+        while let Some((path, id)) = waiting.pop() {
+            let message = &self.messages[id];
+            if wanted(&message.name) {
+                return Some(path);
+            }
+            for (place, inner) in message.inner.iter().enumerate().rev() {
+                waiting.push(([&path[..], &[place]].concat(), *inner));
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, message: &file::Message, space: &str, context: &Context<'_>) -> usize {
+        let name = join(space, &message.name);
+        let mut fields: Vec<Wanted> = message.fields.iter().filter_map(|line| context.wanted(line, &name)).collect();
+        fields.sort_by_key(|field| field.number);
+        let required = message
+            .fields
+            .iter()
+            .find(|line| line.label == Label::Required && Field::of(&line.name, context.names).is_none());
+        let required = required.map(|line| line.name.clone());
+        let id = self.messages.len();
+        self.messages.push(Message { name: name.clone(), inner: Vec::new(), fields, required });
+        let inner = message.messages.iter().map(|inner| self.add(inner, &name, context)).collect();
+        self.messages[id].inner = inner;
+        id
+    }
+}
+
+/// What types there are, by their full names.
+#[derive(Debug, Default)]
+struct Known {
+    messages: BTreeSet<String>,
+    enums: BTreeMap<String, usize>,
+    values: Vec<BTreeMap<i64, String>>,
+}
+
+impl Known {
+    fn learn(&mut self, file: &File) {
+        self.scope(&file.package, &file.messages, &file.enums);
+    }
+
+    fn scope(&mut self, space: &str, messages: &[file::Message], enums: &[Enum]) {
+        for of in enums {
+            self.enums.insert(join(space, &of.name), self.values.len());
+            // Of names for the same number the first one counts.
+            self.values.push(of.values.iter().rev().cloned().collect());
+        }
+        for message in messages {
+            let name = join(space, &message.name);
+            self.scope(&name, &message.messages, &message.enums);
+            self.messages.insert(name);
+        }
+    }
+
+    /// The type that `name` means within `space`: that of the innermost scope which has one.
+    fn find(&self, name: &str, space: &str) -> Option<Kind> {
+        let (mut space, name, absolute) = match name.strip_prefix('.') {
+            Some(name) => ("", name, true),
+            None => (space, name, false),
+        };
+        loop {
+            let full = join(space, name);
+            if let Some(special) = well_known(&full) {
+                return Some(special);
+            }
+            if let Some(id) = self.enums.get(&full) {
+                return Some(Kind::Enum(*id));
+            }
+            if self.messages.contains(&full) {
+                return Some(Kind::Message);
+            }
+            if space.is_empty() || absolute {
+                return None;
+            }
+            space = space.rsplit_once('.').map_or("", |(outer, _)| outer);
+        }
+    }
+}
+
+struct Context<'a> {
+    known: &'a Known,
+    names: &'a FieldNames,
+    implicit: bool,
+}
+
+impl Context<'_> {
+    fn wanted(&self, line: &file::FieldLine, space: &str) -> Option<Wanted> {
+        let field = Field::of(&line.name, self.names)?;
+        let kind = match line.of.as_str() {
+            "map" | "group" => Kind::Message,
+            of => scalar(of).or_else(|| self.known.find(of, space)).unwrap_or(Kind::Unknown),
+        };
+        let message = matches!(kind, Kind::Message | Kind::Timestamp | Kind::Wrapped(_) | Kind::Unknown);
+        let implicit = self.implicit && line.label == Label::None && !message;
+        let repeated = line.label == Label::Repeated || line.of == "map";
+        Some(Wanted { number: line.number, field, kind, repeated, implicit })
+    }
+}
+
+fn join(space: &str, name: &str) -> String {
+    if space.is_empty() { name.to_owned() } else { format!("{space}.{name}") }
+}
+
+fn scalar(name: &str) -> Option<Kind> {
+    Some(match name {
+        "double" => Kind::Double,
+        "float" => Kind::Float,
+        "int32" => Kind::Int32,
+        "int64" => Kind::Int64,
+        "uint32" | "uint64" => Kind::Unsigned,
+        "sint32" | "sint64" => Kind::Signed,
+        "fixed32" => Kind::Fixed32,
+        "fixed64" => Kind::Fixed64,
+        "sfixed32" => Kind::SignedFixed32,
+        "sfixed64" => Kind::SignedFixed64,
+        "bool" => Kind::Boolean,
+        "string" => Kind::Text,
+        "bytes" => Kind::Bytes,
+        _ => return None,
+    })
+}
+
+fn well_known(name: &str) -> Option<Kind> {
+    Some(match name.strip_prefix("google.protobuf.")? {
+        "Timestamp" => Kind::Timestamp,
+        "DoubleValue" => Kind::Wrapped(Scalar::Double),
+        "FloatValue" => Kind::Wrapped(Scalar::Float),
+        "Int32Value" => Kind::Wrapped(Scalar::Int32),
+        "Int64Value" => Kind::Wrapped(Scalar::Int64),
+        "UInt32Value" | "UInt64Value" => Kind::Wrapped(Scalar::Unsigned),
+        "StringValue" => Kind::Wrapped(Scalar::Text),
+        _ => return None,
+    })
+}

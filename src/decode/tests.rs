@@ -1,0 +1,202 @@
+//! All formats side by side: what one takes the others take, and every fault keeps the record's bytes.
+
+use compact_str::CompactString;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Config;
+
+fn decoder() -> Decoder {
+    let source = crate::config::layers::default().source;
+    Decoder::new(&source, &SchemaText::built_in(source.format), None).unwrap()
+}
+
+#[test]
+fn limits_end_with_the_latest_year() {
+    let mut source = crate::config::layers::default().source;
+    source.latest_year = 1970;
+    assert_eq!(limits(&source).end_of_time, 365 * 86_400_000);
+    source.latest_year = u16::MAX;
+    assert!(limits(&source).end_of_time > 0);
+}
+
+#[test]
+fn rejection_carries_key_and_bytes() {
+    let rejection = decoder().decode(Some(b"k\xff"), Some(b"{nonsense")).unwrap().unwrap_err();
+    assert_eq!(rejection.reason, Reason::Unparsable);
+    assert_eq!(rejection.key.as_deref(), Some(&b"k\xff"[..]));
+    assert_eq!(rejection.payload, b"{nonsense");
+}
+
+#[test]
+fn null_and_empty_payloads_are_unparsable() {
+    for payload in [None, Some(&b""[..])] {
+        let rejection = decoder().decode(None, payload).unwrap().unwrap_err();
+        assert_eq!((rejection.reason, rejection.detail.as_str()), (Reason::Unparsable, "empty record"));
+        assert_eq!(rejection.key, None);
+    }
+}
+
+#[test]
+fn limits_are_checked() {
+    let long = "x".repeat(1025);
+    for (record, reason) in [
+        (r#"{"user_id":"","item_id":"i","timestamp":1}"#.to_owned(), Reason::EmptyId),
+        (format!(r#"{{"user_id":"{long}","item_id":"i","timestamp":1}}"#), Reason::LongId),
+        (r#"{"user_id":"u","item_id":"i","timestamp":-1}"#.to_owned(), Reason::AbsurdTime),
+        (r#"{"user_id":"u","item_id":"i","timestamp":"9999-01-01T00:00:00Z"}"#.to_owned(), Reason::AbsurdTime),
+        (r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#.to_owned(), Reason::AbsurdTime),
+    ] {
+        assert_eq!(decoder().decode(None, Some(record.as_bytes())).unwrap().unwrap_err().reason, reason, "{record}");
+    }
+}
+
+/// Texts of every kind.
+fn text() -> impl Strategy<Value = CompactString> {
+    prop_oneof![
+        any::<String>(),
+        "[\u{0}-\u{1f}\"\\\\/\u{7f}-\u{9f}]{1,12}",
+        "(🦀|é|\u{202e}|\u{feff}|\u{2028}|</script>|\\{|:){1,6}",
+        Just("null".to_owned()),
+    ]
+    .prop_map(CompactString::from)
+}
+
+/// Any interaction, whether or not it keeps the bounds.
+pub(super) fn interaction() -> impl Strategy<Value = Interaction> {
+    (
+        text(),
+        text(),
+        text(),
+        any::<i64>(),
+        proptest::option::of(text()),
+        proptest::option::of(any::<f64>().prop_filter("finite", |value| value.is_finite())),
+        proptest::collection::vec(text(), 0..4),
+    )
+        .prop_map(|(user, item, kind, timestamp, session, value, features)| Interaction {
+            user,
+            item,
+            kind,
+            timestamp,
+            session,
+            value,
+            features,
+        })
+}
+
+/// The default with another format.
+fn source(format: Format) -> SourceConfig {
+    let Config { mut source, .. } = crate::config::layers::default();
+    source.format = format;
+    source
+}
+
+/// A registry with one schema for each number below 3, that answers only every other time.
+#[derive(Debug)]
+struct Stub(Format, bool);
+
+impl Schemas for Stub {
+    fn schema(&mut self, id: SchemaId) -> Lookup {
+        self.1 = !self.1;
+        match id {
+            _ if self.1 => Lookup::NotYet,
+            0..3 => Lookup::Found(SchemaText::built_in(self.0)),
+            3 => Lookup::Found(SchemaText { text: "{]".to_owned(), ..SchemaText::built_in(self.0) }),
+            _ => Lookup::Unknown("never heard of it".to_owned()),
+        }
+    }
+}
+
+const FORMATS: [Format; 3] = [Format::Json, Format::Avro, Format::Protobuf];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_event_is_the_same_in_every_format_plain_and_framed(event in interaction()) {
+        for format in FORMATS {
+            let (source, schema) = (source(format), SchemaText::built_in(format));
+            // The bounds are not what is tested here.
+            let within = limits(&source).check(&event).is_ok();
+            let mut plain = Decoder::new(&source, &schema, None).unwrap();
+            let bytes = Encoder::new(&source, &schema, None).unwrap().encode(&event).unwrap();
+            let outcome = plain.decode(None, Some(&bytes)).unwrap();
+            prop_assert_eq!(outcome.is_ok(), within, "{:?}", outcome);
+            let mut framed = Decoder::new(&source, &schema, Some(Box::new(Stub(format, true)))).unwrap();
+            let framed_bytes = Encoder::new(&source, &schema, Some(2)).unwrap().encode(&event).unwrap();
+            let again = framed.decode(None, Some(&framed_bytes)).unwrap();
+            match (outcome, again) {
+                (Ok(plain), Ok(framed)) => prop_assert!(plain == event && framed == event),
+                (Err(plain), Err(framed)) => {
+                    prop_assert_eq!((plain.reason, plain.detail), (framed.reason, framed.detail));
+                    prop_assert_eq!((plain.payload, framed.payload), (bytes, framed_bytes));
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_schema_that_is_not_known_yet_is_asked_for_again() {
+    for format in [Format::Avro, Format::Protobuf] {
+        let schema = SchemaText::built_in(format);
+        let mut decoder = Decoder::new(&source(format), &schema, Some(Box::new(Stub(format, false)))).unwrap();
+        let encoder = Encoder::new(&source(format), &schema, Some(1)).unwrap();
+        let json = br#"{"user_id":"u","item_id":"i","timestamp":1}"#;
+        let event = self::decoder().decode(None, Some(json)).unwrap().unwrap();
+        let record = encoder.encode(&event).unwrap();
+        assert_eq!(decoder.decode(None, Some(&record)), None);
+        assert_eq!(decoder.decode(None, Some(&record)), Some(Ok(event.clone())));
+        // From now on it is at hand.
+        assert_eq!(decoder.decode(None, Some(&record)), Some(Ok(event)));
+    }
+}
+
+#[test]
+fn schemas_that_there_are_not_and_frames_that_are_none() {
+    for format in FORMATS {
+        let schema = SchemaText::built_in(format);
+        let decode = |record: &[u8]| {
+            let mut decoder = Decoder::new(&source(format), &schema, Some(Box::new(Stub(format, true)))).unwrap();
+            let rejection = decoder.decode(Some(b"k"), Some(record)).unwrap().unwrap_err();
+            assert_eq!((rejection.key.as_deref(), &rejection.payload[..]), (Some(&b"k"[..]), record));
+            (rejection.reason, rejection.detail)
+        };
+        assert_eq!(decode(b"{}").0, Reason::BadFrame);
+        assert_eq!(decode(b"\x00\x00\x00").0, Reason::BadFrame);
+        if format != Format::Json {
+            let (reason, detail) = decode(b"\x00\x00\x00\x00\x09\x00");
+            assert_eq!((reason, detail.as_str()), (Reason::UnknownSchema, "schema 9: never heard of it"));
+            let (reason, detail) = decode(b"\x00\x00\x00\x00\x03\x00");
+            assert!(reason == Reason::UnknownSchema && detail.starts_with("schema 3: "), "{detail}");
+        }
+    }
+    let framed = |record: &[u8]| {
+        let (source, schema) = (source(Format::Protobuf), SchemaText::built_in(Format::Protobuf));
+        let mut decoder = Decoder::new(&source, &schema, Some(Box::new(Stub(Format::Protobuf, true)))).unwrap();
+        decoder.decode(None, Some(record)).unwrap().unwrap_err()
+    };
+    let rejection = framed(b"\x00\x00\x00\x00\x01\x02\x02");
+    assert_eq!(rejection.reason, Reason::UnknownSchema);
+    assert_eq!(rejection.detail, "the schema has no message at the places [1]");
+    assert_eq!(framed(b"\x00\x00\x00\x00\x01\x04").reason, Reason::BadFrame);
+}
+
+#[test]
+fn only_so_many_schemas_are_kept() {
+    #[derive(Debug)]
+    struct Every;
+    impl Schemas for Every {
+        fn schema(&mut self, _: SchemaId) -> Lookup {
+            Lookup::Found(SchemaText::built_in(Format::Avro))
+        }
+    }
+    let names = source(Format::Avro).fields;
+    let mut cache = Cache::default();
+    for id in 0..1_000 {
+        assert!(cache.schema(id, Format::Avro, &names, &mut Every).unwrap().is_ok());
+        assert!(cache.schema(7, Format::Avro, &names, &mut Every).unwrap().is_ok());
+    }
+    assert!(cache.ids().len() == 256 && cache.ids()[..3] == [7, 999, 998], "{:?}", cache.ids());
+}

@@ -1,0 +1,222 @@
+//! The Kafka side in trouble: brokers away, records expired, topics deleted, made anew or grown, offsets set by hand.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use negstream::kafka::admin;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::group::{Group, PATIENCE, events};
+use crate::kafka_harness::Broker;
+use crate::support::{run, set};
+
+const EVERY: &str = "checkpoint.every_events=200";
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn client(group: &Group) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", &group.kafka().brokers).create().unwrap()
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+fn delete_before(group: &Group, offset: i64) {
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(&group.kafka().topic, 0, Offset::Offset(offset)).unwrap();
+    runtime().block_on(client(group).delete_records(&offsets, &options())).unwrap();
+}
+
+fn delete_topic(group: &Group) {
+    let deleted = runtime().block_on(client(group).delete_topics(&[&group.kafka().topic], &options())).unwrap();
+    deleted.into_iter().next().unwrap().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while admin::partitions(group.kafka(), &group.kafka().brokers, &group.kafka().topic).unwrap().is_some() {
+        assert!(Instant::now() < deadline, "the topic stays");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn away(topic: &str, for_how_long: Duration) {
+    let Some(broker) = Broker::start() else { return };
+    let broker = Arc::new(broker);
+    let mut group = Group::new(&broker, topic, 3).with(&[EVERY, "http.listen=127.0.0.1:0"]);
+    group.produce(3_000);
+    let worker = group.start("a", false);
+    group.wait_for_committed(2_400);
+    broker.stop();
+    std::thread::sleep(for_how_long);
+    assert!(worker.is_running(), "{}", group.said("a"));
+    broker.restart();
+    group.produce(3_000);
+    group.wait_for_committed(5_400);
+    group.finish(vec![("a", worker)]);
+    group.read_to_end(&[("a", false)]);
+    group.assert_each_once(&["a"]);
+    assert!(group.said("a").contains("kafka is in trouble; waiting"), "{}", group.said("a"));
+}
+
+#[test]
+fn a_broker_that_restarts_is_waited_for() {
+    away("restarted", Duration::from_secs(1));
+}
+
+#[test]
+#[ignore = "long: the broker is away for a minute"]
+fn a_broker_that_is_away_for_a_minute_is_waited_for() {
+    away("away", Duration::from_secs(60));
+}
+
+#[test]
+fn records_that_expired_unread_stop_the_worker_or_are_counted_as_lost() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "expired", 1).with(&[EVERY]);
+    group.produce(1_000);
+    group.read_to_end(&[("a", false)]);
+    group.produce(1_000);
+    delete_before(&group, 1_500);
+    let before = group.place.newest("a");
+    let said = run(&mut group.command("a", &["--until-end"])).ended(3);
+    said.names(&["position 1000 of expired/0 is not there: it holds 1500..2000", "kafka.expired"]);
+    assert_eq!(group.place.newest("a"), before, "nothing was written");
+
+    let mut command = group.command("a", &["--until-end", "--json"]);
+    set(&mut command, &["kafka.expired=skip"]);
+    let report = run(&mut command).ended(0).names(&["counted as lost"]).json();
+    assert_eq!((events(&report, "read"), events(&report, "lost")), (1_500, 500));
+    let learnt = group.learnt(&["a"]);
+    assert!((0..1_000).chain(1_500..2_000).all(|number| learnt.get(&number) == Some(&1)));
+    assert_eq!(learnt.len(), 1_500);
+    let audit =
+        run(crate::support::negstream().current_dir(group.place.path("")).args(["audit", "--json", "a"])).ended(0);
+    let audit = audit.json();
+    let stream = &audit["kafka/expired/0"];
+    assert_eq!((stream["trained"].as_u64(), stream["lost"].as_u64()), (Some(1_500), Some(500)), "{audit}");
+    assert_eq!((stream["twice"].as_u64(), stream["missing"].as_u64()), (Some(0), Some(0)), "{audit}");
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_refused_even_where_it_grew_past_the_position() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "anew", 1).with(&[EVERY]);
+    group.produce(600);
+    group.read_to_end(&[("a", false)]);
+    let before = group.place.newest("a");
+    delete_topic(&group);
+    admin::ensure_topic(group.kafka(), &group.kafka().brokers, "anew").unwrap();
+    group.produce(100);
+    // Shorter than the position, and then longer.
+    run(&mut group.command("a", &["--until-end"])).ended(3).names(&["the topic was created anew"]);
+    group.produce(900);
+    run(&mut group.command("a", &["--until-end"])).ended(3).names(&["offset 599 of anew/0", "created anew"]);
+    assert_eq!(group.place.newest("a"), before, "nothing was written");
+}
+
+#[test]
+fn a_topic_that_is_deleted_ends_the_worker_which_saves_what_it_has() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "deleted-topic", 2).with(&[EVERY]);
+    group.produce(1_000);
+    let worker = group.start("a", false);
+    group.wait_for_committed(600);
+    delete_topic(&group);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(3), "{}", group.said("a"));
+    assert!(group.said("a").contains("topic 'deleted-topic'"), "{}", group.said("a"));
+    let learnt = group.learnt(&["a"]);
+    assert!(learnt.len() >= 600 && learnt.values().all(|times| *times == 1));
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_beginning() {
+    let Some(broker) = Broker::shared() else { return };
+    for (topic, assignment) in [("grown-group", "group"), ("grown-all", "all")] {
+        let settings = [EVERY, &format!("kafka.assignment={assignment}"), "kafka.start=latest", SOON];
+        let mut group = Group::new(&broker, topic, 2).with(&settings);
+        let worker = group.start("a", false);
+        // Only what comes after the start is asked for, and yet nothing of the new partitions may be left out.
+        group.wait_for_reading("a", 2);
+        group.produce(400);
+        group.wait_for_committed(200);
+        let more = NewPartitions::new(topic, 5);
+        let created = runtime().block_on(client(&group).create_partitions([&more], &options())).unwrap();
+        created.into_iter().next().unwrap().unwrap();
+        let partitions = || admin::partitions(group.kafka(), &group.kafka().brokers, topic).unwrap().unwrap().len();
+        let deadline = Instant::now() + PATIENCE;
+        while partitions() < 5 {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        group.produce(1_000);
+        group.wait_for_reading("a", 5);
+        group.wait_for_committed(1_200);
+        group.finish(vec![("a", worker)]);
+        group.read_to_end(&[("a", false)]);
+        group.assert_each_once(&["a"]);
+    }
+}
+
+/// New partitions are looked for often.
+const SOON: &str = "kafka.properties={\"topic.metadata.refresh.interval.ms\"=\"1000\"}";
+
+#[test]
+fn offsets_set_by_hand_are_ignored_where_the_state_knows_better() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "by-hand", 1).with(&[EVERY]);
+    group.produce(500);
+    group.read_to_end(&[("a", false)]);
+    for offset in [0, 250] {
+        let tool: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &group.kafka().brokers)
+            .set("group.id", &group.kafka().group)
+            .create()
+            .unwrap();
+        let mut rewound = TopicPartitionList::new();
+        rewound.add_partition_offset("by-hand", 0, Offset::Offset(offset)).unwrap();
+        tool.commit(&rewound, CommitMode::Sync).unwrap();
+        group.produce(200);
+        group.read_to_end(&[("a", false)]);
+        group.assert_each_once(&["a"]);
+    }
+}
+
+#[test]
+fn gaps_and_deletion_markers_are_passed_and_the_lag_reaches_zero() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "gaps", 1).with(&[EVERY]);
+    group.produce(100);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &group.kafka().brokers)
+        .set("transactional.id", "gaps")
+        .create()
+        .unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    // Aborted records are never seen; markers of transactions hold an offset and are no records.
+    producer.begin_transaction().unwrap();
+    for _ in 0..10 {
+        producer.send(BaseRecord::<str, str>::to("gaps").payload("never")).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    producer.abort_transaction(PATIENCE).unwrap();
+    // A deletion marker, with and without a key, and at the very end another transaction's marker.
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<str, str>::to("gaps").key("gone")).map_err(|(error, _)| error).unwrap();
+    producer.send(BaseRecord::<str, str>::to("gaps")).map_err(|(error, _)| error).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    producer.commit_transaction(PATIENCE).unwrap();
+
+    let report = run(&mut group.command("a", &["--until-end", "--json"])).ended(0).json();
+    assert_eq!((events(&report, "read"), events(&report, "used"), events(&report, "rejected")), (102, 100, 2));
+    assert_eq!(report["events"]["rejected_by_reason"]["null_value"], 2);
+    group.assert_each_once_but(&["a"], 2);
+    // The offset has moved past the markers: nothing is read again.
+    let report = run(&mut group.command("a", &["--until-end", "--json"])).ended(0).json();
+    assert_eq!(events(&report, "read"), 102);
+}

@@ -1,0 +1,170 @@
+//! The way to the brokers in trouble: leaders that move, connections that are cut, a trainer that takes its time.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use negstream::position::{Holdings, Positions};
+use negstream::source::kafka::{Connection, Known, Until};
+use negstream::source::{Message, Notice, spawn};
+use rdkafka::mocking::MockCluster;
+
+use crate::group::{Group, PATIENCE, event, producer};
+use crate::kafka_harness::Broker;
+
+const EVERY: &str = "checkpoint.every_events=300";
+
+#[test]
+fn a_leader_that_moves_is_followed() {
+    let cluster = MockCluster::new(3).unwrap();
+    cluster.create_topic("moving", 3, 3).unwrap();
+    let mut group = Group::of_brokers(&cluster.bootstrap_servers(), "moving").with(&[EVERY, "kafka.assignment=all"]);
+    group.produce(1_000);
+    let worker = group.start("a", false);
+    group.wait_for_reading("a", 3);
+    for turn in 0..6 {
+        for partition in 0..3 {
+            cluster.partition_leader("moving", partition, Some((partition + turn) % 3 + 1)).unwrap();
+        }
+        // One broker goes, and comes back with the next turn.
+        let down = turn % 3 + 1;
+        for partition in (0..3).filter(|partition| (partition + turn) % 3 + 1 == down) {
+            cluster.partition_leader("moving", partition, Some(down % 3 + 1)).unwrap();
+        }
+        cluster.broker_down(down).unwrap();
+        group.produce(500);
+        cluster.broker_up(down).unwrap();
+    }
+    group.wait_for_learnt("a", 3_300);
+    worker.terminate();
+    assert_eq!(worker.end().code, Some(0), "{}", group.said("a"));
+    group.read_to_end(&[("a", false)]);
+    group.assert_each_once(&["a"]);
+}
+
+/// Passes bytes on between clients and a broker, and cuts all connections when told.
+struct Proxy {
+    port: u16,
+    target: Arc<AtomicU16>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Self { port, target: Arc::default(), open: Arc::default(), stop: Arc::default() };
+        let (target, open, stop) = (Arc::clone(&proxy.target), Arc::clone(&proxy.open), Arc::clone(&proxy.stop));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Ok(client) = client else { continue };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target.load(Ordering::Relaxed))) else { continue };
+                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    open.push(from.try_clone().unwrap());
+                    std::thread::spawn(move || pass_on(from, to));
+                }
+            }
+        });
+        proxy
+    }
+
+    fn cut(&self) {
+        for connection in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.cut();
+        // Wakes the thread that listens.
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 1 << 12];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn connections_that_are_cut_are_made_again() {
+    let proxy = Proxy::start();
+    let Some(broker) = Broker::start_with(&format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}\n", proxy.port))
+    else {
+        return;
+    };
+    let (_, port) = broker.bootstrap().rsplit_once(':').unwrap();
+    proxy.target.store(port.parse().unwrap(), Ordering::Relaxed);
+    let mut group = Group::new(&broker, "cut", 4).with(&[EVERY]);
+    group.produce(2_000);
+    let (a, b) = (group.start("a", false), group.start("b", false));
+    for _ in 0..20 {
+        // Anywhere in a fetch: the moment of a fault is the one place for a timer.
+        std::thread::sleep(Duration::from_millis(150));
+        proxy.cut();
+    }
+    group.produce(1_000);
+    group.finish(vec![("a", a), ("b", b)]);
+    group.read_to_end(&[("a", false), ("b", false)]);
+    group.assert_each_once(&["a", "b"]);
+}
+
+#[test]
+fn a_trainer_that_takes_its_time_keeps_its_partitions() {
+    let Some(broker) = Broker::shared() else { return };
+    let interval = ("max.poll.interval.ms".to_owned(), "7000".to_owned());
+    let session = ("session.timeout.ms".to_owned(), "6000".to_owned());
+    let group = Group::configured(&broker, "slow", 2, |config| config.properties.extend([interval, session]));
+    let mut sender = producer(group.kafka());
+    const EVENTS: u32 = 60_000;
+    (0..EVENTS).for_each(|number| sender.send(&event(number)).unwrap());
+    sender.flush(PATIENCE).unwrap();
+    let decoder = negstream::schemas::decoder(&negstream::config::layers::default().source).unwrap();
+    let holdings = Holdings { worker: "slow".to_owned(), ..Holdings::default() };
+    let known = Known { positions: &Positions::default(), holdings: &holdings };
+    let connection = Connection::open(group.kafka(), &group.kafka().brokers, &AtomicBool::new(false)).unwrap();
+    let feed = spawn(Box::new(connection.read(decoder, known, Until::End).unwrap()));
+
+    let (mut gained, mut offsets, mut paused) = (0, vec![Vec::new(), Vec::new()], false);
+    for message in &feed.messages {
+        match message {
+            Message::Block(records) => {
+                records.into_iter().for_each(|record| offsets[record.stream as usize].push(record.offset));
+                if !std::mem::replace(&mut paused, true) {
+                    // Twice as long as the group would wait for a client that is not called.
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_secs(14) {
+                        std::thread::park_timeout(Duration::from_secs(1));
+                    }
+                }
+            }
+            Message::Notice(Notice::Gained(streams), _) => gained += streams.len(),
+            Message::Notice(notice, _) => panic!("{notice:?}"),
+            Message::Idle => {}
+            Message::End => break,
+            Message::Failed(error) => panic!("{error}"),
+        }
+    }
+    feed.close();
+    assert_eq!(gained, 2, "each partition once");
+    assert_eq!(offsets.iter().map(Vec::len).sum::<usize>(), EVENTS as usize);
+    for of_partition in offsets {
+        assert!(of_partition.iter().enumerate().all(|(place, offset)| place as u64 == *offset), "in order, each once");
+    }
+}
