@@ -31,6 +31,10 @@ pub trait Block: Clone + Default {
     /// Puts row `from` of `other`, which has no use for it any more, in the place of row `row`; behind the last one where
     /// that is the place.
     fn take_back(&mut self, row: usize, other: &mut Self, from: usize, width: usize);
+    /// Puts row `from` in the place of row `to`, which nobody has a use for any more.
+    fn move_up(&mut self, from: usize, to: usize, width: usize);
+    /// Keeps the first `n_rows` rows.
+    fn truncate(&mut self, n_rows: usize, width: usize);
 }
 
 /// Neighbouring rows of a table.
@@ -164,12 +168,15 @@ pub struct Chunks<B> {
     chunks: Vec<Chunk<B>>,
     /// The first so many chunks are ours.
     n_own: usize,
+    /// Blocks without rows, for the next chunks. (An allocator that was given one back might not find it again: there
+    /// are others beside it by then.)
+    spare: Vec<B>,
 }
 
 impl<B: Block> Chunks<B> {
     /// No rows yet.
     pub fn new(width: usize) -> Self {
-        Self { width, len: 0, chunks: Vec::new(), n_own: 0 }
+        Self { width, len: 0, chunks: Vec::new(), n_own: 0, spare: Vec::new() }
     }
 
     /// Numbers in a row; of no account where a row is a record.
@@ -186,7 +193,7 @@ impl<B: Block> Chunks<B> {
     pub fn push(&mut self, new: impl FnOnce() -> B, push: impl FnOnce(&mut B)) {
         let row = self.len % CHUNK;
         if row == 0 {
-            self.chunks.push(Chunk::Own(new()));
+            self.chunks.push(Chunk::Own(self.spare.pop().unwrap_or_else(new)));
         }
         self.chunks.last_mut().expect("a chunk with room").push(row, self.width, push);
         self.len += 1;
@@ -221,19 +228,47 @@ impl<B: Block> Chunks<B> {
     pub fn freeze(&mut self) -> Self {
         let chunks = self.chunks.iter_mut().map(Chunk::freeze).collect();
         self.n_own = 0;
-        Self { width: self.width, len: self.len, chunks, n_own: 0 }
+        Self { width: self.width, len: self.len, chunks, n_own: 0, spare: Vec::new() }
     }
 
-    /// Keeps the rows that stay: one chunk after the other moves up, or, where it is still shared, is copied; `new` makes an
-    /// empty block.
+    /// Keeps the rows that stay. They move up where they are, unless the table is still shared: then they are copied. `new`
+    /// makes an empty block.
     pub fn keep(&mut self, rows: &Renumbering, new: impl Fn() -> B) {
+        let (width, len) = (self.width, self.len);
+        let n_rows = |chunk: usize| (len - chunk * CHUNK).min(CHUNK);
+        let mut chunks = self.chunks.iter_mut().enumerate();
+        if !chunks.all(|(number, chunk)| chunk.thaw(n_rows(number), width).is_some()) {
+            return self.keep_copies(rows, new);
+        }
+        for (old, place) in rows.kept().filter(|(old, new)| old != new) {
+            let (below, from) = self.chunks.split_at_mut(old / CHUNK);
+            match (below.get_mut(place / CHUNK), &mut from[0]) {
+                (Some(Chunk::Own(to)), Chunk::Own(from)) => to.take_back(place % CHUNK, from, old % CHUNK, width),
+                (None, Chunk::Own(block)) => block.move_up(old % CHUNK, place % CHUNK, width),
+                _ => unreachable!("all chunks are ours"),
+            }
+        }
+        self.len = rows.n_kept();
+        let n_chunks = self.len.div_ceil(CHUNK);
+        for chunk in self.chunks.drain(n_chunks..) {
+            if let Chunk::Own(mut block) = chunk {
+                block.truncate(0, width);
+                self.spare.push(block);
+            }
+        }
+        if let Some(Chunk::Own(last)) = self.chunks.last_mut() {
+            last.truncate((self.len - 1) % CHUNK + 1, width);
+        }
+        self.n_own = n_chunks;
+    }
+
+    fn keep_copies(&mut self, rows: &Renumbering, new: impl Fn() -> B) {
         let old = std::mem::take(&mut self.chunks);
         let (len, width) = (std::mem::take(&mut self.len), self.width);
         self.n_own = 0;
         for (number, mut chunk) in old.into_iter().enumerate() {
             let first = number * CHUNK;
             let n_rows = (len - first).min(CHUNK);
-            chunk.thaw(n_rows, width);
             for row in (0..n_rows).filter(|row| rows.get((first + row) as u32).is_some()) {
                 match &mut chunk {
                     Chunk::Own(own) => self.push(&new, |block| block.take_back(block.n_rows(width), own, row, width)),

@@ -35,6 +35,14 @@ impl<T: Clone + Default> Block for Vec<T> {
             None => self.push(record),
         }
     }
+
+    fn move_up(&mut self, from: usize, to: usize, _width: usize) {
+        self.swap(from, to);
+    }
+
+    fn truncate(&mut self, n_rows: usize, _width: usize) {
+        Self::truncate(self, n_rows);
+    }
 }
 
 impl<T: Clone + Default> Default for Records<T> {

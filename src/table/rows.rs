@@ -44,6 +44,14 @@ impl Block for Aligned<f32> {
             None => self.extend_from_slice(numbers),
         }
     }
+
+    fn move_up(&mut self, from: usize, to: usize, width: usize) {
+        self.copy_within(from * width..(from + 1) * width, to * width);
+    }
+
+    fn truncate(&mut self, n_rows: usize, width: usize) {
+        self.resize(n_rows * width, 0.0);
+    }
 }
 
 impl Rows {

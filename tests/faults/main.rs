@@ -13,6 +13,7 @@ mod group;
 mod kafka_harness;
 mod killed;
 mod letters;
+mod memory;
 mod networks;
 mod poison;
 mod rebalances;
