@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
-use negstream::config::{Assignment, Config, KafkaConfig, layers};
+use negstream::config::{Assignment, CheckpointConfig, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
@@ -198,7 +198,7 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
 }
 
 fn checkpoint(config: &Config, worker: &mut Worker, dir: &Path) -> anyhow::Result<()> {
-    let store = Store::open(dir)?;
+    let store = Store::open(&CheckpointConfig { dir: dir.to_owned(), ..config.checkpoint.clone() })?;
     let begin = Instant::now();
     let published = snapshot::save(config, &worker.trainer.state.freeze(), None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();

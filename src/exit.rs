@@ -26,7 +26,7 @@ pub enum Exit {
     Checkpoint = 4,
     /// An address could not be listened on.
     Listen = 5,
-    /// Another worker took over what was this one's; nothing was saved since.
+    /// Another worker holds what this one wants, or took over what was its own; nothing was saved since.
     Fenced = 6,
 }
 
@@ -39,7 +39,7 @@ Exit status:
   3  a log or topic cannot be read, or does not hold what it should
   4  no usable checkpoint, or none could be written
   5  the address of http.listen is not to be had
-  6  fenced: another worker took over; nothing was saved since, and a restart goes on in good order
+  6  fenced: another worker is at work there, or took over; nothing was saved since
   130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
@@ -85,7 +85,8 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         if let Some(error) = cause.downcast_ref::<CheckpointError>() {
             return match error {
-                CheckpointError::OtherConfiguration { .. } => Exit::Usage,
+                CheckpointError::OtherConfiguration { .. } | CheckpointError::Place { .. } => Exit::Usage,
+                CheckpointError::Locked { .. } | CheckpointError::Fenced { .. } => Exit::Fenced,
                 _ => Exit::Checkpoint,
             };
         }

@@ -18,7 +18,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::catalogue::Catalogue;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{DeadLetterMark, Manifest, differences, lasting};
-use crate::checkpoint::store::{Intact, Store, newest_intact};
+use crate::checkpoint::store::{Intact, Store};
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::position::{Positions, Stream};
@@ -51,6 +51,7 @@ pub struct Worker {
     pub trainer: Trainer,
     config: Config,
     saver: Saver,
+    store: Store,
     dead_letters: Letters,
     /// Whether the state may share tables with a checkpoint that is, or was, written.
     shares: bool,
@@ -61,6 +62,8 @@ pub struct Worker {
     saved_at: Option<u64>,
     /// Records read at which the next checkpoint is due.
     due: u64,
+    /// Whether one that was due could not be begun.
+    owed: bool,
     /// Records rejected by this process.
     rejected: u64,
     last: Option<LastCheckpoint>,
@@ -95,13 +98,11 @@ impl Origin {
         fresh: bool,
         check: impl Fn(&Manifest) -> Result<(), SourceError>,
     ) -> Result<Self, CheckpointError> {
-        let dir = &config.checkpoint.dir;
-        let store = Store::open(dir)?;
+        let store = Store::open(&config.checkpoint)?;
         let found = if fresh {
             None
         } else {
-            newest_intact(
-                dir,
+            store.newest_intact(
                 |intact| {
                     check(&intact.manifest).map_err(|error| CheckpointError::Overtaken {
                         path: intact.path.clone(),
@@ -158,18 +159,20 @@ impl Worker {
         let marked = checkpoint.as_ref().and_then(|intact| intact.manifest.dead_letters.as_ref());
         let unmarked_letters =
             dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
-        let begins_anew = unmarked_letters || (checkpoint.is_none() && !store.is_empty()?);
+        let begins_anew = unmarked_letters || (checkpoint.is_none() && store.begins_with_a_checkpoint()?);
         let dead_letters = Letters::new(dead_letters);
         let mut worker = Self {
             saved_at: checkpoint.is_some().then_some(state.events.read),
             dead_letters_settled: dead_letters.length(),
             trainer: Trainer::new(config, state).context("cannot start the compute threads")?.with_catalogue(catalogue),
             config: config.clone(),
-            saver: Saver::start(config, store, &dead_letters).context("cannot start the thread that saves")?,
+            saver: Saver::start(config, store.clone(), &dead_letters).context("cannot start the thread that saves")?,
+            store,
             dead_letters,
             shares: false,
             streams: Vec::new(),
             due: 0,
+            owed: false,
             rejected: 0,
             last: None,
             restored: checkpoint.map(|intact| intact.path),
@@ -220,7 +223,7 @@ impl Worker {
                         match step {
                             Some(report) => {
                                 self.stepped(&report, begin.elapsed(), observer)?;
-                                self.look_after_checkpoints(feed, observer);
+                                self.look_after_checkpoints(feed, observer)?;
                             }
                             // What no batch waits for is part of the state too, however long that goes on.
                             None if self.trainer.is_settled() => {}
@@ -244,7 +247,7 @@ impl Worker {
                     }
                 }
                 Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
-                    self.look_after_checkpoints(feed, observer);
+                    self.look_after_checkpoints(feed, observer)?;
                     observer(&self.trainer, Happening::Tick);
                 }
                 Ok(Message::End) => {
@@ -259,6 +262,13 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break Err(SourceError::Panicked.into()),
             }
         };
+        if let Err(WorkError::TooManyRejected { .. }) = outcome
+            && let Some(report) = self.trainer.finish()
+        {
+            // A batch that is begun is closed, so that what was rejected behind it is not rejected again after a restart.
+            self.stepped(&report, Duration::ZERO, observer)?;
+            self.dead_letters_settled = self.dead_letters.length();
+        }
         if outcome.as_ref().is_err_and(WorkError::disowns) {
             // What was trained since the last checkpoint is another worker's by now: it dies here.
             return Err(outcome.unwrap_err().into());
@@ -281,18 +291,6 @@ impl Worker {
         Ok(outcome?)
     }
 
-    /// Writes a checkpoint that must succeed.
-    fn save_shown(&mut self, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
-        // What is durable by that one is by this one too.
-        self.wait_for_checkpoint(observer);
-        observer(&self.trainer, Happening::CheckpointBegins);
-        self.save()?;
-        if let Some(last) = &self.last {
-            observer(&self.trainer, Happening::Checkpoint(last));
-        }
-        Ok(())
-    }
-
     /// Shows a step that was taken, unless the model is none any more after it.
     fn stepped(&self, report: &StepReport, took: Duration, observer: &mut Observer<'_>) -> Result<(), Diverged> {
         if !report.loss.finite {
@@ -307,8 +305,10 @@ impl Worker {
         // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
         self.due = next_due(&self.config, &self.trainer);
         if self.saver.is_busy() || !self.take_back(16 * ROWS_AT_A_TIME) {
+            self.owed = true;
             return observer(&self.trainer, Happening::CheckpointSkipped);
         }
+        self.owed = false;
         observer(&self.trainer, Happening::CheckpointBegins);
         self.begin_checkpoint();
     }
@@ -323,15 +323,21 @@ impl Worker {
     }
 
     /// Hears of a checkpoint that has been written meanwhile; the state takes its tables back.
-    fn look_after_checkpoints(&mut self, feed: &Feed, observer: &mut Observer<'_>) {
+    ///
+    /// # Errors
+    /// Where another worker took over: whatever is trained from here on is that one's to train.
+    fn look_after_checkpoints(&mut self, feed: &Feed, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
         if let Some(finished) = self.saver.finished()
             && let Some(durable) = self.checkpoint_finished(finished, observer)
         {
             feed.acknowledge(durable);
         }
-        if !self.saver.is_busy() {
-            self.take_back(ROWS_AT_A_TIME);
+        if !self.saver.is_busy() && self.take_back(ROWS_AT_A_TIME) && std::mem::take(&mut self.owed) {
+            // One was skipped, and nobody knows when the next is due: the stream may have come to rest.
+            observer(&self.trainer, Happening::CheckpointBegins);
+            self.begin_checkpoint();
         }
+        self.store.still_held()
     }
 
     /// Moves so many rows of tables that were shared; whether none is shared any more.

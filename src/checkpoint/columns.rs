@@ -37,7 +37,7 @@ pub enum Layout {
 /// # Errors
 /// What the disk says.
 pub fn write(
-    draft: &mut Draft<'_>,
+    draft: &mut Draft,
     name: &str,
     fields: Vec<Field>,
     rows: usize,

@@ -22,6 +22,23 @@ pub struct FileEntry {
     pub bytes: u64,
     /// SHA-256 of its bytes, in hexadecimal (`sha256sum` shows the same).
     pub sha256: String,
+    /// Where it is below the folder of all checkpoints, in an object store; on a disk it is beside the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// Which run a checkpoint belongs to, and who wrote it. Filled in as it is published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The run: all checkpoints that stem from the same beginning. Empty in those of versions that did not tell.
+    #[serde(default)]
+    pub lineage: String,
+    /// The term of office of the worker that wrote it, in an object store; 0 on a disk.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Of this manifest alone: by it a writer knows its own again.
+    #[serde(default)]
+    pub id: String,
 }
 
 /// How far a file of dead letters belongs to the state.
@@ -72,6 +89,9 @@ pub struct Manifest {
     pub holdings: Holdings,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
+    /// Which run it belongs to, and who wrote it.
+    #[serde(default)]
+    pub provenance: Provenance,
     /// The other files.
     pub files: Vec<FileEntry>,
 }

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::print;
-use crate::checkpoint::store::find;
-use crate::cli::Audit as Options;
+use super::{checkpoint, print};
+use crate::cli::{Audit as Options, Layers};
 use crate::exit::{UsageError, shown};
 use crate::trainer::audit::{Audit, Fate, Stretch};
 
@@ -36,10 +35,10 @@ struct Finding {
     missing_at: Vec<(u64, u64)>,
 }
 
-pub(super) fn audit(options: Options) -> anyhow::Result<()> {
+pub(super) fn audit(layers: &Layers, options: Options) -> anyhow::Result<()> {
     let mut streams: BTreeMap<String, Vec<Stretch>> = BTreeMap::new();
     for path in &options.checkpoints {
-        let Some(audit) = Audit::load(&find(path)?)? else {
+        let Some(audit) = Audit::load(&checkpoint(layers, path)?)? else {
             let path = path.display();
             return Err(UsageError(format!("{path} holds no audit: it is kept where checkpoint.audit is on")).into());
         };

@@ -129,8 +129,8 @@ fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
 
 /// Neighbours of the most frequent items of a few topics; the synthetic names tell the topic.
 fn show_neighbors(config: &Config) -> anyhow::Result<()> {
-    let intact = find(&config.checkpoint.dir)?;
-    let catalogue = Catalogue::read(&intact.path, intact.manifest.dim)?;
+    let intact = find(&config.checkpoint.dir, &config.checkpoint)?;
+    let catalogue = Catalogue::read(&intact.folder, intact.manifest.dim)?;
     let topic = |item: &str| item.rsplit_once('-').map_or(String::new(), |(topic, _)| topic.to_owned());
     let mut topics = Vec::new();
     let mut text = String::new();

@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use super::print;
-use crate::checkpoint::store::find;
-use crate::cli::Inspect;
+use super::{checkpoint, print};
+use crate::cli::{Inspect, Layers};
 use crate::exit::shown;
 
-pub(super) fn inspect(options: Inspect) -> anyhow::Result<()> {
-    let intact = find(&options.checkpoint)?;
+pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
+    let intact = checkpoint(layers, &options.checkpoint)?;
     let manifest = &intact.manifest;
     if options.json {
         let mut value = serde_json::to_value(manifest)?;

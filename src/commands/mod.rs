@@ -22,6 +22,7 @@ use std::time::Instant;
 use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::checkpoint::store::{self, Intact};
 use crate::cli::{Cli, Command, Layers, Output};
 use crate::config::{Config, layers};
 use crate::exit::UsageError;
@@ -47,10 +48,10 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Replay(options) => replay::replay(&load(&layers)?, options),
         Command::Produce(options) => produce::produce(&load(&layers)?, options),
         Command::Synth(options) => synth::synth(&load(&layers)?, options),
-        Command::Neighbors(options) => neighbors::neighbors(options),
-        Command::Negatives(options) => negatives::negatives(options),
-        Command::Audit(options) => audit::audit(options),
-        Command::Inspect(options) => inspect::inspect(options),
+        Command::Neighbors(options) => neighbors::neighbors(&layers, options),
+        Command::Negatives(options) => negatives::negatives(&layers, options),
+        Command::Audit(options) => audit::audit(&layers, options),
+        Command::Inspect(options) => inspect::inspect(&layers, options),
         Command::Config(options) => config::config(&layers, options.action),
     }
 }
@@ -68,6 +69,12 @@ fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
     let config = layers::load_over(defaults, layers.config.as_deref(), environment, &layers.set)?;
     crate::kafka::check_properties(&config.kafka)?;
     Ok(config)
+}
+
+/// The checkpoint that a command was told to look at. An object store has options in the configuration; a folder needs none.
+fn checkpoint(layers: &Layers, path: &Path) -> anyhow::Result<Intact> {
+    let config = if store::is_url(path) { load(layers)? } else { layers::default() };
+    Ok(store::find(path, &config.checkpoint)?)
 }
 
 /// What every command that works for a while has around it.

@@ -22,12 +22,12 @@ use serde_json::{Map, Value};
 
 use self::figures::Rows;
 use self::page::Page;
-use super::{check_file, nearest, print, progress, write_whole_by};
+use super::{check_file, checkpoint, nearest, print, progress, write_whole_by};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{numbers, text};
 use crate::checkpoint::manifest::MANIFEST;
-use crate::checkpoint::store::{Intact, find};
-use crate::cli::Negatives;
+use crate::checkpoint::store::Intact;
+use crate::cli::{Layers, Negatives};
 use crate::config::layers::{self, ConfigError};
 use crate::config::{Config, NoiseTerm, SamplerKind};
 use crate::context::Batch;
@@ -78,9 +78,9 @@ struct Query {
     vectors: Encoded,
 }
 
-pub(super) fn negatives(options: Negatives) -> anyhow::Result<()> {
+pub(super) fn negatives(layers: &Layers, options: Negatives) -> anyhow::Result<()> {
     options.output.as_deref().map_or(Ok(()), |path| check_file("--output", path))?;
-    let intact = find(&options.checkpoint)?;
+    let intact = checkpoint(layers, &options.checkpoint)?;
     let damaged = |error: ConfigError| CheckpointError::Damaged {
         path: intact.path.join(MANIFEST),
         problem: format!("this version does not know its configuration: {error}"),

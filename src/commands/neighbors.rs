@@ -6,11 +6,10 @@ use std::path::Path;
 use arrow_array::types::UInt64Type;
 use serde::Serialize;
 
-use super::{nearest, print};
+use super::{checkpoint, nearest, print};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns;
-use crate::checkpoint::store::find;
-use crate::cli::Neighbors;
+use crate::cli::{Layers, Neighbors};
 use crate::exit::{UsageError, shown};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::table::ids::Ids;
@@ -86,9 +85,9 @@ impl Catalogue {
     }
 }
 
-pub(super) fn neighbors(options: Neighbors) -> anyhow::Result<()> {
-    let intact = find(&options.checkpoint)?;
-    let catalogue = Catalogue::read(&intact.path, intact.manifest.dim)?;
+pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<()> {
+    let intact = checkpoint(layers, &options.checkpoint)?;
+    let catalogue = Catalogue::read(&intact.folder, intact.manifest.dim)?;
     let Some(neighbors) = catalogue.nearest(&options.item, options.k as usize) else {
         let like =
             nearest(catalogue.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));

@@ -14,7 +14,7 @@ pub const DEFAULT: &str = include_str!("../../config/default.toml");
 pub const ENVIRONMENT_PREFIX: &str = "NEGSTREAM__";
 
 /// Tables whose keys are free.
-const OPEN_TABLES: [&str; 1] = ["kafka.properties"];
+const OPEN_TABLES: [&str; 2] = ["kafka.properties", "checkpoint.store"];
 
 /// What can be wrong with a configuration. Always found before anything is touched.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +137,12 @@ pub fn shown(config: &Config) -> Result<String, toml::ser::Error> {
         let harmless = ["sasl.mechanism", "sasl.mechanisms", "sasl.username"].contains(&key.as_str());
         let secret = ["password", "secret", "key.pem", "token", "jaas"].iter().any(|word| key.contains(word));
         if secret || (key.starts_with("sasl.") && !harmless) {
+            *value = "(not shown)".to_owned();
+        }
+    }
+    for (key, value) in &mut config.checkpoint.store {
+        let harmless = ["region", "endpoint", "allow_http", "virtual_hosted_style_request", "conditional_put"];
+        if !harmless.contains(&key.strip_prefix("aws_").unwrap_or(key)) || value.contains('@') {
             *value = "(not shown)".to_owned();
         }
     }
@@ -302,6 +308,12 @@ fn check_values(config: &Config) -> Result<(), ConfigError> {
         () if !share(config.evaluate.from) => refuse("evaluate.from", "must lie in 0..=1"),
         () if config.checkpoint.every_events == 0 => refuse("checkpoint.every_events", "must be at least 1"),
         () if config.checkpoint.keep == 0 => refuse("checkpoint.keep", "must be at least 1"),
+        () if !(100..=86_400_000).contains(&config.checkpoint.lease_ms) => {
+            refuse("checkpoint.lease_ms", "must lie in 100..=86400000")
+        }
+        () if !(100..=3_600_000).contains(&config.checkpoint.answer_ms) => {
+            refuse("checkpoint.answer_ms", "must lie in 100..=3600000")
+        }
         () if !(1..=65_536).contains(&config.source.max_id_bytes) => {
             refuse("source.max_id_bytes", "must lie in 1..=65536")
         }

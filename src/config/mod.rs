@@ -250,7 +250,7 @@ pub struct EvaluateConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// The folder that checkpoints appear in.
+    /// Where checkpoints appear: a folder, or `s3://bucket/prefix`; see docs/checkpoints.md.
     pub dir: PathBuf,
     /// Events read between checkpoints.
     pub every_events: u64,
@@ -258,6 +258,13 @@ pub struct CheckpointConfig {
     pub keep: usize,
     /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.
     pub audit: bool,
+    /// In an object store: a worker that was not heard of for one and a half times this long, in milliseconds, is taken
+    /// for dead by the next one.
+    pub lease_ms: u64,
+    /// For an object store to begin an answer, in milliseconds; then it is asked again.
+    pub answer_ms: u64,
+    /// Options of the object store, over what the environment says (`AWS_REGION`, `AWS_ENDPOINT_URL`, …).
+    pub store: std::collections::BTreeMap<String, String>,
 }
 
 /// Where a topic is read from when nothing was read before.

@@ -79,7 +79,7 @@ impl Audit {
     }
 
     /// Writes it.
-    pub(super) fn save(&self, draft: &mut Draft<'_>) -> Result<(), CheckpointError> {
+    pub(super) fn save(&self, draft: &mut Draft) -> Result<(), CheckpointError> {
         let all = self.streams.iter().flat_map(|(stream, stretches)| stretches.iter().map(move |one| (stream, one)));
         let rows: Vec<(&String, &Stretch)> = all.collect();
         let fields = vec![
@@ -109,7 +109,7 @@ impl Audit {
         }
         let mut audit = Self::default();
         let mut sound = true;
-        columns::read(&intact.path, AUDIT, |slice| {
+        columns::read(&intact.folder, AUDIT, |slice| {
             let (streams, fates) = (slice.text("stream")?, slice.text("fate")?);
             let (from, until) = (slice.numbers::<UInt64Type>("from")?, slice.numbers::<UInt64Type>("until")?);
             for row in 0..slice.len() {

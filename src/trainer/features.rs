@@ -14,7 +14,7 @@ use crate::objective::model::Model;
 const FEATURES: &str = "features.parquet";
 
 /// Writes them, where items have features.
-pub(super) fn save(draft: &mut Draft<'_>, model: &Model) -> Result<(), CheckpointError> {
+pub(super) fn save(draft: &mut Draft, model: &Model) -> Result<(), CheckpointError> {
     let Some(features) = &model.features else { return Ok(()) };
     let rows = &features.rows;
     let fields = vec![

@@ -28,13 +28,13 @@ const REAL: &str = "real";
 const PIECE: usize = 1 << 16;
 
 /// Writes them.
-pub(super) fn save(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointError> {
+pub(super) fn save(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
     save_bank(draft, &frozen.bank)?;
     save_arrays(draft, &frozen.arrays)?;
     draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&frozen.ledger)?)?))
 }
 
-fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> {
+fn save_bank(draft: &mut Draft, bank: &Bank) -> Result<(), CheckpointError> {
     let entries: Vec<&Entry> = bank.entries().iter().collect();
     let fields = vec![
         Field::new("item", DataType::UInt32, false),
@@ -54,7 +54,7 @@ fn save_bank(draft: &mut Draft<'_>, bank: &Bank) -> Result<(), CheckpointError> 
     })
 }
 
-fn save_arrays(draft: &mut Draft<'_>, saved: &Saved) -> Result<(), CheckpointError> {
+fn save_arrays(draft: &mut Draft, saved: &Saved) -> Result<(), CheckpointError> {
     // An empty array has a row too.
     let mut pieces: Vec<(&str, &str, &[u32], &[f64])> = Vec::new();
     for (name, array) in saved.arrays() {

@@ -29,7 +29,7 @@ use super::state::{State, retention};
 use super::{features, negatives};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
-use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, digest, lasting};
+use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, Provenance, digest, lasting};
 use crate::checkpoint::store::{Draft, Intact, Published};
 use crate::config::{Config, Likeness};
 use crate::context::memory::Remembered;
@@ -69,7 +69,7 @@ pub fn save(
     config: &Config,
     frozen: &Frozen,
     dead_letters: Option<DeadLetterMark>,
-    mut draft: Draft<'_>,
+    mut draft: Draft,
 ) -> Result<Published, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.
     let Frozen {
@@ -135,11 +135,12 @@ pub fn save(
         positions: positions.clone(),
         holdings: holdings.clone(),
         dead_letters,
+        provenance: Provenance::default(),
         files,
     })
 }
 
-fn save_items(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointError> {
+fn save_items(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
     let Frozen { items, occurrences, last_event, model, frequencies, .. } = frozen;
     let dim = model.dim();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
@@ -179,7 +180,7 @@ fn frequency_column(index: usize) -> String {
     format!("frequency_{index}")
 }
 
-fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
+fn save_item_state(draft: &mut Draft, model: &Model, frequencies: &Frequencies) -> Result<(), CheckpointError> {
     let all = [("item", Some(&model.items)), ("context", model.contexts.as_ref()), ("bias", model.biases.as_ref())];
     let tables: Vec<(&str, &TrainedRows)> =
         all.into_iter().filter_map(|(name, table)| table.map(|table| (name, table))).collect();
@@ -207,7 +208,7 @@ fn save_item_state(draft: &mut Draft<'_>, model: &Model, frequencies: &Frequenci
     })
 }
 
-fn save_users(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointError> {
+fn save_users(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
     let Frozen { users: (names, users), model, .. } = frozen;
     let mut fields = vec![
         Field::new("user_id", DataType::Utf8, false),
@@ -247,7 +248,7 @@ fn save_users(draft: &mut Draft<'_>, frozen: &Frozen) -> Result<(), CheckpointEr
     })
 }
 
-fn save_numbers(draft: &mut Draft<'_>, named: &[(String, Parameters)]) -> Result<(), CheckpointError> {
+fn save_numbers(draft: &mut Draft, named: &[(String, Parameters)]) -> Result<(), CheckpointError> {
     let fields = vec![
         Field::new("name", DataType::Utf8, false),
         list_field::<Float32Type>("values"),
@@ -267,7 +268,7 @@ fn save_numbers(draft: &mut Draft<'_>, named: &[(String, Parameters)]) -> Result
 /// # Errors
 /// Where a file does not hold what it must.
 pub fn load(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
-    let path = &intact.path;
+    let path = &intact.folder;
     let manifest = &intact.manifest;
     let damaged =
         |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use super::{Observer, WorkError, Worker};
+use super::{Happening, Observer, WorkError, Worker};
+use crate::checkpoint::CheckpointError;
 use crate::config::{Assignment, DeadLettersConfig};
 use crate::dead_letters::DeadLetterError;
 use crate::event::Rejection;
@@ -87,5 +88,17 @@ impl Worker {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Writes a checkpoint that must succeed.
+    pub(super) fn save_shown(&mut self, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+        // What is durable by that one is by this one too.
+        self.wait_for_checkpoint(observer);
+        observer(&self.trainer, Happening::CheckpointBegins);
+        self.save()?;
+        if let Some(last) = &self.last {
+            observer(&self.trainer, Happening::Checkpoint(last));
+        }
+        Ok(())
     }
 }

@@ -60,9 +60,9 @@ fn terminated_under_load_it_saves_what_it_has_and_ends_in_time() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "terminated", 3).with(&["checkpoint.every_events=1000000"]);
     group.produce(20_000);
-    for _ in 0..3 {
+    for life in 1..4 {
         let worker = group.start("a", false);
-        group.wait_for_reading("a", 1);
+        group.wait_for_reading("a", 3 * life);
         let begun = Instant::now();
         worker.terminate();
         let ended = worker.end();

@@ -7,6 +7,7 @@
 //! | `cargo test --release --test faults -- --include-ignored` | the long one too |
 
 mod brokers;
+mod checkpoints;
 mod group;
 #[path = "../it/kafka_harness.rs"]
 mod kafka_harness;
@@ -16,7 +17,9 @@ mod memory;
 mod networks;
 mod poison;
 mod rebalances;
+mod s3;
 mod secured;
+mod stores;
 #[path = "../it/stub_registry.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod stub_registry;

@@ -59,7 +59,9 @@ impl Training {
     /// What a checkpoint of `frozen` holds, file by file.
     fn written(&self, frozen: &Frozen) -> BTreeMap<PathBuf, Vec<u8>> {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let mut config = self.config.checkpoint.clone();
+        config.dir = folder.path().to_owned();
+        let store = Store::open(&config).unwrap();
         snapshot::save(&self.config, frozen, None, store.draft().unwrap()).unwrap();
         tree(&folder.path().join("0000000001"))
     }

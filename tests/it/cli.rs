@@ -228,7 +228,7 @@ fn a_second_worker_on_the_same_checkpoints_is_refused() {
     let mut first = Background::start(&mut place.negstream(&["run"]));
     first.wait_for(|line| line.contains("embedded broker started").then_some(())).unwrap();
     for arguments in [&["replay", "log.parquet"][..], &["replay", "--fresh", "log.parquet"], &["run", "--until-end"]] {
-        run(&mut place.negstream(arguments)).ended(4).names(&["checkpoints", "in use by another worker"]);
+        run(&mut place.negstream(arguments)).ended(6).names(&["checkpoints", "in use by another worker"]);
     }
     first.terminate();
     first.end().ended(0);

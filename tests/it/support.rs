@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -242,6 +243,18 @@ impl Background {
     pub fn start_logging(command: &mut Command, log: File) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
         Self { child, lines: None, said: String::new() }
+    }
+
+    /// Waits until it is stopped, as the system sees it.
+    #[track_caller]
+    pub fn wait_until_stopped(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        {
+            assert!(Instant::now() < deadline, "it never stopped");
+            std::thread::yield_now();
+        }
     }
 
     /// Whether it is there.

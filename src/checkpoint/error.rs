@@ -1,0 +1,157 @@
+//! What can go wrong with checkpoints.
+
+use std::path::PathBuf;
+
+/// What can go wrong with checkpoints.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The operating system refused.
+    #[error("checkpoint {}: cannot {action}: {source}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A file is not what the manifest says, or cannot be what it should be.
+    #[error("checkpoint file {} is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There are checkpoints, but none can be used.
+    #[error("none of the {} checkpoints in {} is intact; the newest: {newest}", count, dir.display())]
+    NoneIntact {
+        /// The folder of checkpoints.
+        dir: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// What is wrong with the newest.
+        newest: Box<CheckpointError>,
+    },
+    /// Nothing of that name, or no checkpoint in it.
+    #[error("no checkpoint at {}", path.display())]
+    Missing {
+        /// Where one was looked for.
+        path: PathBuf,
+    },
+    /// Made by a newer version.
+    #[error("checkpoint {} has format {found}, this version reads up to {known}", path.display())]
+    Newer {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its format version.
+        found: u64,
+        /// The newest that can be read.
+        known: u32,
+    },
+    /// The newest are damaged, and what is older belongs to another run.
+    #[error(
+        "checkpoint {} cannot be used, and the older ones belong to another run, or cannot be told from one, that \
+         --fresh left behind: {newest}; remove it to go on from {}, or begin anew with --fresh",
+        path.display(), older.display()
+    )]
+    OtherRun {
+        /// The oldest of the damaged ones.
+        path: PathBuf,
+        /// The newest that is of another run.
+        older: PathBuf,
+        /// What is wrong with the newest.
+        newest: Box<CheckpointError>,
+    },
+    /// Another worker is at work there.
+    #[error("checkpoint folder {} is in use by another worker", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Another worker took over; this one may not save any more.
+    #[error("checkpoint folder {} is fenced: another worker took it over (epoch {epoch})", dir.display())]
+    Fenced {
+        /// The folder.
+        dir: PathBuf,
+        /// The epoch that began with the other worker.
+        epoch: u64,
+    },
+    /// The file system knows no locks.
+    #[error(
+        "checkpoint folder {}: cannot lock it against a second worker: {source}; its file system supports no locks: \
+         choose a local one, or an object store (checkpoint.dir = \"s3://…\")",
+        dir.display()
+    )]
+    NoLocks {
+        /// The folder.
+        dir: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// An object store failed, for as long as it was asked again.
+    #[error("checkpoint {}: cannot {action}: {source}", path.display())]
+    Store {
+        /// The object or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The last answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A place for checkpoints, or an option of it, that cannot be.
+    #[error("checkpoint folder {}: {problem}", dir.display())]
+    Place {
+        /// As given.
+        dir: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The number of the next checkpoint was taken meanwhile.
+    #[error("checkpoint {} exists already: another worker writes here", path.display())]
+    Taken {
+        /// The folder that was to be made.
+        path: PathBuf,
+    },
+    /// Another worker of the group reads what is in it.
+    #[error("checkpoint {} is not this worker's any more: {cause}", path.display())]
+    Overtaken {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Where and by whom.
+        cause: String,
+    },
+    /// Made with a configuration that this one cannot go on from.
+    #[error(
+        "checkpoint {} was made with another configuration: {differences}; go on with that, name another checkpoint.dir, or begin anew with --fresh",
+        path.display()
+    )]
+    OtherConfiguration {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Keys with both values.
+        differences: String,
+    },
+}
+
+impl CheckpointError {
+    /// Whether this checkpoint cannot be gone on from, but an older one may: the fault is neither that of its surroundings,
+    /// nor of whoever wants to read it.
+    pub(super) fn is_of_the_checkpoint(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Overtaken { .. })
+    }
+
+    /// Whether this worker is the one that must not go on: another one did.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Fenced { .. })
+    }
+
+    pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, action, source }
+    }
+
+    pub(super) fn damaged(path: impl Into<PathBuf>, problem: impl std::fmt::Display) -> Self {
+        Self::Damaged { path: path.into(), problem: problem.to_string() }
+    }
+}

@@ -1,0 +1,336 @@
+//! Workers that come and go on an object store, while requests fail, take effect without an answer, or are the last ones
+//! of their process: what was said to be durable stays, and nobody who was taken for dead commits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use proptest::prelude::*;
+
+use super::faulty::{Fault, Faulty};
+use super::{newest, publish};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::store::lease::Term;
+use crate::checkpoint::store::object::{Bucket, Patience};
+use crate::checkpoint::store::owned::Owned;
+use crate::checkpoint::store::{Hold, Reader, Store};
+
+const PREFIX: &str = "some/prefix";
+const PATIENCE: Patience = Patience { tries: 4, pause: Duration::ZERO, answer: Duration::from_secs(60) };
+/// So long that it is never renewed by itself: then the requests come in a known order.
+const LEASE: Duration = Duration::from_secs(3600);
+
+fn bucket(store: Arc<dyn ObjectStore>) -> Bucket {
+    Bucket::new(store, PREFIX, "memory://bucket/some/prefix".into(), PATIENCE).unwrap()
+}
+
+fn open(store: Arc<dyn ObjectStore>) -> Result<Store, CheckpointError> {
+    Ok(Store::of(Hold::Object(Owned::open(bucket(store), LEASE)?)))
+}
+
+fn now<T>(work: impl Future<Output = T>) -> T {
+    work.now_or_never().expect("memory answers at once")
+}
+
+fn key(name: &str) -> Path {
+    Path::from(format!("{PREFIX}/{name}"))
+}
+
+fn bytes(memory: &InMemory, key: &Path) -> Option<Vec<u8>> {
+    Some(now(now(memory.get(key)).ok()?.bytes()).unwrap().to_vec())
+}
+
+fn keys(memory: &InMemory) -> Vec<String> {
+    let found = futures_util::StreamExt::collect::<Vec<_>>(memory.list(Some(&Path::from(PREFIX))));
+    let mut keys: Vec<String> = now(found).into_iter().map(|object| object.unwrap().location.to_string()).collect();
+    keys.sort();
+    keys
+}
+
+/// What a newcomer finds who has watched the lease for long enough: an owner that gave no sign.
+fn outlive(memory: &InMemory) {
+    let Some(text) = bytes(memory, &key("lease.json")) else { return };
+    let mut term: Term = serde_json::from_slice(&text).unwrap();
+    term.released = true;
+    now(memory.put(&key("lease.json"), serde_json::to_vec(&term).unwrap().into())).unwrap();
+}
+
+/// How a worker fares.
+#[derive(Debug, Clone)]
+struct Life {
+    /// For each of its requests, in order.
+    faults: Vec<Option<Fault>>,
+    checkpoints: u8,
+    fresh: bool,
+    /// It is stopped at the end, and goes on after the next one took over.
+    zombie: bool,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let fault = prop_oneof![
+        12 => Just(None),
+        2 => Just(Some(Fault::Before)),
+        2 => Just(Some(Fault::After)),
+        2 => Just(Some(Fault::Conflict)),
+        1 => Just(Some(Fault::DeathBefore)),
+        1 => Just(Some(Fault::DeathAfter)),
+    ];
+    let faults = prop::collection::vec(fault, 0..60);
+    (faults, 0_u8..4, prop::bool::weighted(0.1), any::<bool>()).prop_map(|(faults, checkpoints, fresh, zombie)| Life {
+        faults,
+        checkpoints,
+        fresh,
+        zombie,
+    })
+}
+
+/// What everybody who may look must find: the newest checkpoint intact.
+fn newest_visible(memory: &Arc<InMemory>) -> Option<u64> {
+    let reader = Reader::Bucket(Arc::new(bucket(memory.clone())));
+    let number = reader.numbers().unwrap().last().copied()?;
+    let intact = reader.verify(number).unwrap_or_else(|error| panic!("the newest checkpoint: {error}"));
+    Some(super::state(&intact).unwrap())
+}
+
+fn live(lives: &[Life]) {
+    let memory = Arc::new(InMemory::new());
+    // The newest state that anybody was told is durable.
+    let mut durable: u64 = 0;
+    let mut zombies: Vec<(Store, u64)> = Vec::new();
+    for (generation, life) in lives.iter().enumerate() {
+        outlive(&memory);
+        let faulty = Faulty::new(&memory, life.faults.iter().copied());
+        let Ok(store) = open(faulty.clone()) else { continue };
+        // A run that begins anew has states of its own, above all others.
+        let restored = if life.fresh {
+            Ok(((generation as u64 + 1) * 1000, Vec::new()))
+        } else {
+            newest(&store).map(|(state, passed)| (state.unwrap_or(0), passed))
+        };
+        let Ok((mut state, passed)) = restored else { continue };
+        assert!(passed.is_empty(), "{passed:?}");
+        assert!(state >= durable, "{durable} was durable, {state} was restored");
+        let begins = state == 0 || life.fresh;
+        for _ in 0..u64::from(life.checkpoints) + u64::from(begins) {
+            state += 1;
+            match publish(&store, state) {
+                Ok(()) => durable = state,
+                Err(error) if error.is_fenced() => panic!("nobody took over: {error}"),
+                Err(_) => {}
+            }
+            if faulty.is_dead() {
+                break;
+            }
+            newest_visible(&memory);
+            let _ = store.prune(2);
+            newest_visible(&memory);
+        }
+        // Who was taken for dead before this one took its number commits no more, as soon as that number is taken.
+        let took_over = durable == state && !faulty.is_dead();
+        if took_over {
+            for (zombie, last) in &zombies {
+                assert!(publish(zombie, last + 1).is_err(), "a zombie committed");
+            }
+        }
+        assert!(newest_visible(&memory).unwrap_or(0) >= durable);
+        if life.zombie && !faulty.is_dead() {
+            faulty.heal();
+            zombies.push((store, state));
+        } else if faulty.is_dead() {
+            // Its destructors run here, but nothing of theirs arrives.
+            drop(store);
+        }
+    }
+    outlive(&memory);
+    let store = open(memory.clone()).unwrap();
+    let found = newest(&store).unwrap();
+    assert!(found.0.unwrap_or(0) >= durable && found.1.is_empty(), "{durable} was durable, now {found:?}");
+    let state = found.0.unwrap_or(0) + 1;
+    publish(&store, state).unwrap();
+    publish(&store, state + 1).unwrap();
+    for (zombie, last) in &zombies {
+        assert!(publish(zombie, last + 1).is_err(), "a zombie committed at the end");
+    }
+    store.prune(1).unwrap();
+    assert_eq!(newest_visible(&memory), Some(state + 1));
+    // The lease, and one checkpoint: a manifest and three files. All else is swept.
+    let left: Vec<String> = keys(&memory).into_iter().filter(|key| !key.contains("lease.json")).collect();
+    assert_eq!(left.len(), 4, "{left:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_happens_to_workers_and_requests(lives in prop::collection::vec(life(), 1..6)) {
+        live(&lives);
+    }
+}
+
+#[test]
+fn a_put_whose_answer_is_lost_was_our_own() {
+    let memory = Arc::new(InMemory::new());
+    let faulty = Faulty::new(&memory, []);
+    let store = open(faulty.clone()).unwrap();
+    // Every request of a checkpoint, one after the other, loses its answer, conflicts, or fails once.
+    for fault in [Fault::After, Fault::Conflict, Fault::Before] {
+        for request in 0..8 {
+            let state = newest_visible(&memory).unwrap_or(0) + 1;
+            faulty.plan(std::iter::repeat_n(None, request).chain([Some(fault)]));
+            publish(&store, state).unwrap_or_else(|error| panic!("{fault:?} at request {request}: {error}"));
+            faulty.heal();
+            assert_eq!(newest_visible(&memory), Some(state), "{fault:?} at request {request}");
+            store.prune(2).unwrap();
+        }
+    }
+}
+
+#[test]
+fn of_many_that_start_together_one_wins() {
+    let memory = Arc::new(InMemory::new());
+    drop(open(memory.clone()).unwrap());
+    let together = std::sync::Barrier::new(8);
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let start = || {
+            together.wait();
+            // A short time to live: whoever comes a little later sees the winner renew it.
+            let held = Owned::open(bucket(memory.clone()), Duration::from_millis(200));
+            together.wait();
+            held.map(|_| ())
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 1, "{opened:?}");
+    let refused =
+        |error: &CheckpointError| matches!(error, CheckpointError::Fenced { .. } | CheckpointError::Locked { .. });
+    assert!(opened.iter().filter_map(|opened| opened.as_ref().err()).all(refused), "{opened:?}");
+}
+
+#[test]
+fn a_zombie_that_was_stopped_before_its_put_does_not_commit() {
+    let memory = Arc::new(InMemory::new());
+    let zombie = open(memory.clone()).unwrap();
+    newest(&zombie).unwrap();
+    publish(&zombie, 1).unwrap();
+    outlive(&memory);
+    let heir = open(memory.clone()).unwrap();
+    assert_eq!(newest(&heir).unwrap().0, Some(1));
+    // Its lease is gone; but even one that had looked at it just before finds its number taken.
+    let error = publish(&zombie, 2).unwrap_err();
+    assert!(matches!(error, CheckpointError::Fenced { epoch: 2, .. }), "{error}");
+    assert!(zombie.still_held().unwrap_err().is_fenced());
+    assert_eq!(newest_visible(&memory), Some(1));
+    publish(&heir, 2).unwrap();
+    assert_eq!(newest_visible(&memory), Some(2));
+}
+
+#[test]
+fn not_even_one_that_was_stopped_between_its_look_at_the_lease_and_the_put() {
+    for heir_publishes in [false, true] {
+        let memory = Arc::new(InMemory::new());
+        let faulty = Faulty::new(&memory, []);
+        let zombie = open(faulty.clone()).unwrap();
+        newest(&zombie).unwrap();
+        publish(&zombie, 1).unwrap();
+        let shared = memory.clone();
+        faulty.before_the_manifest(move || {
+            outlive(&shared);
+            let heir = open(shared.clone()).unwrap();
+            assert_eq!(newest(&heir).unwrap().0, Some(1));
+            if heir_publishes {
+                publish(&heir, 10).unwrap();
+            }
+        });
+        let error = publish(&zombie, 2).unwrap_err();
+        assert!(matches!(error, CheckpointError::Fenced { epoch: 2, .. }), "{error}");
+        assert_eq!(newest_visible(&memory), Some(if heir_publishes { 10 } else { 1 }));
+    }
+}
+
+#[test]
+fn what_was_committed_while_a_newcomer_searched_is_gone_on_from() {
+    let memory = Arc::new(InMemory::new());
+    let early = Faulty::new(&memory, []);
+    let dying = open(early.clone()).unwrap();
+    publish(&dying, 1).unwrap();
+    // The newcomer's claim is on its way while the last put of the one before, which had looked at its lease in time,
+    // arrives.
+    let newcomer = Faulty::new(&memory, []);
+    let (shared, mine) = (memory.clone(), newcomer.clone());
+    let (found, restored) = std::sync::mpsc::channel();
+    early.before_the_manifest(move || {
+        outlive(&shared);
+        let (go_on, reached) = std::sync::mpsc::channel();
+        let (put, arrived) = std::sync::mpsc::channel::<()>();
+        mine.before_the_manifest(move || {
+            go_on.send(()).unwrap();
+            arrived.recv().unwrap();
+        });
+        std::thread::spawn(move || {
+            let heir = open(mine).unwrap();
+            let state = newest(&heir).unwrap().0;
+            found.send((state, put_later(&heir))).unwrap();
+        });
+        reached.recv().unwrap();
+        // From here on the put of the dying one goes through; then the newcomer's.
+        std::thread::spawn(move || {
+            while keys(&shared).iter().filter(|key| key.ends_with("manifest.json")).count() < 2 {
+                std::thread::yield_now();
+            }
+            put.send(()).unwrap();
+        });
+    });
+    publish(&dying, 2).unwrap();
+    assert_eq!(restored.recv().unwrap(), (Some(2), 3));
+    assert_eq!(newest_visible(&memory), Some(3));
+}
+
+/// Publishes the state after the newest.
+fn put_later(heir: &Store) -> u64 {
+    publish(heir, 3).unwrap();
+    3
+}
+
+#[test]
+fn restarts_do_not_push_out_older_states() {
+    let memory = Arc::new(InMemory::new());
+    let store = open(memory.clone()).unwrap();
+    for state in 1..=3 {
+        publish(&store, state).unwrap();
+    }
+    drop(store);
+    for _ in 0..5 {
+        // Each start takes a number, for a state that is there already.
+        let store = open(memory.clone()).unwrap();
+        assert_eq!(newest(&store).unwrap().0, Some(3));
+        store.prune(3).unwrap();
+    }
+    let files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
+    assert_eq!(files.len(), 3, "three states are kept: {files:?}");
+    // The newest is damaged: all of its manifests refer to that file, and the state before is used.
+    let newest_file = Path::from(files.last().unwrap().as_str());
+    now(memory.put(&newest_file, "x".into())).unwrap();
+    let store = open(memory.clone()).unwrap();
+    assert_eq!(newest(&store).unwrap().0, Some(2));
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let memory = Arc::new(InMemory::new());
+    let strange = ["README.md", "0000000001/notes.txt", "0000000001/e1-x/", "models/e1-00/items.parquet"];
+    for name in strange {
+        now(memory.put(&key(name), "theirs".into())).unwrap();
+    }
+    let store = open(memory.clone()).unwrap();
+    for state in 1..=3 {
+        publish(&store, state).unwrap();
+        store.prune(1).unwrap();
+    }
+    for name in strange {
+        assert!(bytes(&memory, &key(name)).is_some(), "{name}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Stores as a whole: what is durable when the power goes, and what an object store holds after any sequence of faults.
+
+mod faulty;
+mod lives;
+mod power;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::{Intact, Store};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::{Manifest, Provenance};
+use crate::config::CheckpointConfig;
+
+/// A checkpoint of a state that is one number.
+fn publish(store: &Store, state: u64) -> Result<(), CheckpointError> {
+    let mut draft = store.draft()?;
+    draft.file("items.parquet", |file| Ok(file.write_all(format!("items {state}").as_bytes())?))?;
+    draft.file("worker.json", |file| Ok(file.write_all(format!("{state}").as_bytes())?))?;
+    draft.publish(|files| Manifest {
+        format: 1,
+        negstream: String::new(),
+        configuration_digest: String::new(),
+        configuration: serde_json::Map::new(),
+        seed: 1,
+        step: state,
+        events: Default::default(),
+        items: 0,
+        users: 0,
+        evicted: Default::default(),
+        dim: 1,
+        likeness: String::new(),
+        beta: 0.0,
+        temperature: 1.0,
+        positions: Default::default(),
+        holdings: Default::default(),
+        dead_letters: None,
+        provenance: Provenance::default(),
+        files,
+    })?;
+    Ok(())
+}
+
+/// The state in a checkpoint, read from its files.
+fn state(intact: &Intact) -> Result<u64, CheckpointError> {
+    let text = std::fs::read_to_string(intact.folder.join("worker.json")).unwrap();
+    assert_eq!(text, intact.manifest.step.to_string(), "files and manifest are of the same state");
+    Ok(intact.manifest.step)
+}
+
+/// The newest state, and what was passed over on the way to it.
+fn newest(store: &Store) -> Result<(Option<u64>, Vec<String>), CheckpointError> {
+    let mut passed = Vec::new();
+    let found = store.newest_intact(state, |error| passed.push(error.to_string()))?;
+    Ok((found.map(|(_, state)| state), passed))
+}
+
+fn folder(dir: &Path) -> CheckpointConfig {
+    CheckpointConfig {
+        dir: dir.to_owned(),
+        every_events: 1,
+        keep: 3,
+        audit: false,
+        lease_ms: 1000,
+        answer_ms: 1000,
+        store: BTreeMap::new(),
+    }
+}
