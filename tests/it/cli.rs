@@ -226,7 +226,8 @@ fn a_second_worker_on_the_same_checkpoints_is_refused() {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(300, 12));
     let mut first = Background::start(&mut place.negstream(&["run"]));
-    first.wait_for(|line| line.contains("embedded broker started").then_some(())).unwrap();
+    // It reads once it holds its checkpoints.
+    first.wait_for(|line| line.contains("reading partition=").then_some(())).unwrap();
     for arguments in [&["replay", "log.parquet"][..], &["replay", "--fresh", "log.parquet"], &["run", "--until-end"]] {
         run(&mut place.negstream(arguments)).ended(6).names(&["checkpoints", "in use by another worker"]);
     }
