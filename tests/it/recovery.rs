@@ -13,7 +13,7 @@ use crate::support::{self, Background, Place, checkpoint_events, run, set, tree,
 /// What of a report does not depend on how often the worker was interrupted.
 pub fn lasting(report: &Value) -> Value {
     let mut report = report.clone();
-    for key in ["seconds", "events_per_second", "checkpoint"] {
+    for key in ["seconds", "events_per_second", "peak_bytes", "checkpoint"] {
         assert!(report.as_object_mut().expect("an object").remove(key).is_some(), "{key} is not reported");
     }
     report
