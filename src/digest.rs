@@ -29,6 +29,16 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// An identifier that nobody else has. It says who wrote something, and never reaches the model.
+///
+/// # Panics
+/// If the operating system has no randomness.
+pub fn unique() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    hexadecimal(&bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

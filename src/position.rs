@@ -37,11 +37,6 @@ impl Positions {
         }
     }
 
-    /// Whether every stream of `other` stands here at least as far.
-    pub fn cover(&self, other: &Self) -> bool {
-        other.iter().all(|(stream, next)| self.next(stream).is_some_and(|reached| reached >= next))
-    }
-
     /// Streams and their next offsets, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, next)| (name.as_str(), *next))

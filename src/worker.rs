@@ -2,7 +2,7 @@
 //!
 //! Everything that `run`, `replay` and `demo` have in common: restore, the loop, dead letters, checkpoints, and an
 //! observer that is shown the state now and then. The commands bring the source and decide what is shown. Checkpoints are
-//! written beside training: [`saver`].
+//! written beside training: `saver`.
 
 mod happening;
 mod notices;
@@ -206,11 +206,14 @@ impl Worker {
             match feed.messages.recv_timeout(OBSERVE_EVERY) {
                 Ok(Message::Block(records)) => {
                     for record in records {
-                        if let Err(rejection) = &record.outcome {
-                            self.reject(record.stream, record.offset, rejection)?;
+                        if let Err(rejection) = &record.outcome
+                            && rejection.reason.is_fault()
+                        {
+                            // Before it is kept: where it stops the worker, it is still to be read.
                             if let Err(error) = self.check_rejections(rejection) {
                                 break 'work Err(error);
                             }
+                            self.reject(record.stream, record.offset, rejection)?;
                             if self.dead_letters.are_kept() {
                                 observer(&self.trainer, Happening::DeadLetter);
                             }
@@ -251,23 +254,16 @@ impl Worker {
                     observer(&self.trainer, Happening::Tick);
                 }
                 Ok(Message::End) => {
-                    let begin = Instant::now();
-                    if let Some(report) = self.trainer.finish() {
-                        self.stepped(&report, begin.elapsed(), observer)?;
-                    }
-                    self.dead_letters_settled = self.dead_letters.length();
+                    self.close_batch(observer)?;
                     break Ok(Ending::End);
                 }
                 Ok(Message::Failed(error)) => break Err(error.into()),
                 Err(RecvTimeoutError::Disconnected) => break Err(SourceError::Panicked.into()),
             }
         };
-        if let Err(WorkError::TooManyRejected { .. }) = outcome
-            && let Some(report) = self.trainer.finish()
-        {
-            // A batch that is begun is closed, so that what was rejected behind it is not rejected again after a restart.
-            self.stepped(&report, Duration::ZERO, observer)?;
-            self.dead_letters_settled = self.dead_letters.length();
+        if let Err(WorkError::TooManyRejected { .. }) = outcome {
+            // What was rejected behind the batch that is begun is not rejected again after a restart.
+            self.close_batch(observer)?;
         }
         if outcome.as_ref().is_err_and(WorkError::disowns) {
             // What was trained since the last checkpoint is another worker's by now: it dies here.
@@ -289,6 +285,16 @@ impl Worker {
         feed.acknowledge(self.trainer.state.positions.clone());
         observer(&self.trainer, Happening::Tick);
         Ok(outcome?)
+    }
+
+    /// Closes a batch that is begun: everything that was taken is part of the state.
+    fn close_batch(&mut self, observer: &mut Observer<'_>) -> Result<(), Diverged> {
+        let begin = Instant::now();
+        if let Some(report) = self.trainer.finish() {
+            self.stepped(&report, begin.elapsed(), observer)?;
+        }
+        self.dead_letters_settled = self.dead_letters.length();
+        Ok(())
     }
 
     /// Shows a step that was taken, unless the model is none any more after it.

@@ -1,12 +1,11 @@
 //! `run`: train on a Kafka topic until told to stop.
 
-use std::hash::{BuildHasher as _, RandomState};
-
 use super::{Surroundings, check_output};
 use crate::catalogue::Catalogue;
 use crate::cli::Run;
 use crate::config::{Assignment, Config, KafkaConfig};
 use crate::dead_letters::DeadLetters;
+use crate::digest::unique;
 use crate::kafka::EMBEDDED;
 use crate::kafka::dead_letters::DeadLetterTopic;
 use crate::kafka::embedded::EmbeddedBroker;
@@ -100,8 +99,6 @@ fn name_worker(name: &mut String, kafka: &KafkaConfig) {
     if !kafka.member.is_empty() {
         name.clone_from(&kafka.member);
     } else if name.is_empty() {
-        // Seeded by the operating system, anew for each.
-        let random = || RandomState::new().hash_one(std::process::id());
-        *name = format!("negstream-{:016x}{:016x}", random(), random());
+        *name = format!("negstream-{}", unique());
     }
 }

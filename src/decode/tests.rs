@@ -11,6 +11,29 @@ fn decoder() -> Decoder {
     Decoder::new(&source, &SchemaText::built_in(source.format), None).unwrap()
 }
 
+/// What fields are called.
+pub(super) fn names() -> FieldNames {
+    crate::config::layers::default().source.fields
+}
+
+/// Bytes by their digits.
+pub(super) fn bytes(hexadecimal: &str) -> Vec<u8> {
+    (0..hexadecimal.len()).step_by(2).map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap()).collect()
+}
+
+/// The event in the golden bytes.
+pub(super) fn own_event() -> Interaction {
+    Interaction {
+        user: "u\"1é".into(),
+        item: "🦀".into(),
+        kind: "click".into(),
+        timestamp: 1_700_000_000_123,
+        session: Some("".into()),
+        value: Some(-2.5),
+        features: vec!["a".into(), "7".into()],
+    }
+}
+
 #[test]
 fn limits_end_with_the_latest_year() {
     let mut source = crate::config::layers::default().source;

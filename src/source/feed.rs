@@ -1,7 +1,7 @@
 //! The thread that a source runs on, and the bounded channel to the trainer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,17 +40,11 @@ pub struct Feed {
     /// Blocks of records, in order.
     pub messages: Receiver<Message>,
     durable: Option<Sender<Positions>>,
-    committed: Arc<Mutex<Option<Positions>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feed {
-    /// See [`EventSource::committed`]; a moment old.
-    pub fn committed(&self) -> Option<Positions> {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Tells the source what is durable now.
     pub fn acknowledge(&self, durable: Positions) {
         if let Some(sender) = &self.durable {
@@ -89,9 +83,7 @@ pub fn spawn(source: Box<dyn EventSource>) -> Feed {
     let (to_trainer, messages) = bounded(BLOCKS_IN_FLIGHT);
     let (durable, acknowledged) = unbounded::<Positions>();
     let stop = Arc::new(AtomicBool::new(false));
-    let committed = Arc::new(Mutex::new(source.committed()));
-    let (to_trainer, noted) = (Some(to_trainer), Arc::clone(&committed));
-    let mut pump = Pump { source, to_trainer, acknowledged, committed: noted, stop: Arc::clone(&stop) };
+    let mut pump = Pump { source, to_trainer: Some(to_trainer), acknowledged, stop: Arc::clone(&stop) };
     let thread = std::thread::Builder::new()
         .name("source".to_owned())
         .spawn(move || {
@@ -103,14 +95,13 @@ pub fn spawn(source: Box<dyn EventSource>) -> Feed {
             }
         })
         .expect("the operating system starts a thread");
-    Feed { streams, messages, durable: Some(durable), committed, stop, thread: Some(thread) }
+    Feed { streams, messages, durable: Some(durable), stop, thread: Some(thread) }
 }
 
 struct Pump {
     source: Box<dyn EventSource>,
     to_trainer: Option<Sender<Message>>,
     acknowledged: Receiver<Positions>,
-    committed: Arc<Mutex<Option<Positions>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -144,11 +135,10 @@ impl Pump {
         }
     }
 
-    /// Tells the source what became durable, and notes what came of it.
+    /// Tells the source what became durable.
     fn pass_on(&mut self) {
         if let Some(newest) = self.acknowledged.try_iter().last() {
             self.source.acknowledge(&newest);
-            *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = self.source.committed();
         }
     }
 

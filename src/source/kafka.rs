@@ -2,8 +2,8 @@
 //!
 //! | question | answer |
 //! | --- | --- |
-//! | who reads a partition | the workers of `kafka.group` share them, each partition is one worker's ([`member`]); with `kafka.assignment = "all"` this one reads every one |
-//! | where does a partition begin | at its position in the state; at the group's where another worker read it last ([`claims`]); where the topic was never read, at `kafka.start`; a new partition of a known topic begins at its oldest record |
+//! | who reads a partition | the workers of `kafka.group` share them, each partition is one worker's (`member`); with `kafka.assignment = "all"` this one reads every one |
+//! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`claims`); where the topic was never read, at `kafka.start`; a new partition of a known topic begins at its oldest record |
 //! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.expired` allows it, and then counted |
 //! | a topic that was created anew | the record before the position was produced at another time: [`SourceError::PositionLost`] |
 //! | brokers away | waited for, and logged every few seconds |
@@ -33,10 +33,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::{EventSource, Notice, SourceError, Status};
 use crate::config::KafkaConfig;
@@ -234,7 +234,7 @@ impl KafkaSource {
             let marks = Marks::new(partition.id, low, high);
             let entry = opening::entry(&partition.stream.label, partition.next, marks, self.config.expired)?;
             let Some(lost) = entry.lost else { continue };
-            let offset = Offset::Offset(i64::try_from(entry.offset).unwrap_or(i64::MAX));
+            let offset = partitions::offset(entry.offset);
             if let Err(error) = consumer.seek(&self.config.topic, partition.id, offset, ASKING) {
                 self.in_trouble(&words(&error));
                 return Ok(());
@@ -333,15 +333,6 @@ impl EventSource for KafkaSource {
             Err(error) => tracing::warn!(cause = words(&error), "offsets were not committed to the group"),
         }
         self.committed = Some(offsets);
-    }
-
-    fn committed(&self) -> Option<Positions> {
-        let (consumer, _) = self.consumer.as_ref().zip(self.member.as_ref())?;
-        let mut positions = Positions::default();
-        for (id, offset) in consumer.context().committed() {
-            positions.advance(&opening::stream_name(&self.config.topic, id), offset);
-        }
-        Some(positions)
     }
 
     fn release(&mut self, streams: &[u32], durable: Option<&Positions>) -> Result<(), SourceError> {

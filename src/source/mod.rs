@@ -79,12 +79,6 @@ pub trait EventSource: Send {
     /// Tells what is durable now: for lag monitors, and for whoever else reads in the same group.
     fn acknowledge(&mut self, _durable: &Positions) {}
 
-    /// What the group that the source reads in is known to have noted of it; `None` where there is no group: then no older
-    /// state will ever be asked for.
-    fn committed(&self) -> Option<Positions> {
-        None
-    }
-
     /// Answers [`Notice::Losing`]: what is durable of the streams; `None` where the worker is ending.
     ///
     /// # Errors

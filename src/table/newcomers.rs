@@ -1,6 +1,6 @@
 //! How often ids came that have no row yet, in a table of fixed size.
 //!
-//! An id falls into one bucket, which holds the newest [`WAYS`] of those that do, newest first; the oldest gives way. So an
+//! An id falls into one bucket, which holds the newest `WAYS` of those that do, newest first; the oldest gives way. So an
 //! id is counted exactly as long as few others come in between, however many there are altogether, and a flood of ids
 //! that come once each only pushes out others that are as old. (A sketch of counts, which ids share, would let such a
 //! flood in: what everybody adds to is soon above any threshold.)

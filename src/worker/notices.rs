@@ -1,7 +1,5 @@
 //! What the source has to say besides records, and records that are none.
 
-use std::time::Instant;
-
 use crossbeam_channel::Sender;
 
 use super::{Happening, Observer, WorkError, Worker};
@@ -39,12 +37,8 @@ impl Worker {
                 }
             }
             Notice::Losing(streams) => {
-                // Another worker goes on where this state ends: a batch that is begun is closed.
-                let begin = Instant::now();
-                if let Some(report) = self.trainer.finish() {
-                    self.stepped(&report, begin.elapsed(), observer)?;
-                }
-                self.dead_letters_settled = self.dead_letters.length();
+                // Another worker goes on where this state ends.
+                self.close_batch(observer)?;
                 self.save_shown(observer)?;
                 for stream in streams {
                     let name = &self.streams[stream as usize].name;
@@ -60,9 +54,6 @@ impl Worker {
 
     /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.
     pub(super) fn reject(&mut self, stream: u32, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
-        if !rejection.reason.is_fault() {
-            return Ok(());
-        }
         let stream = &self.streams[stream as usize].label;
         self.rejected += 1;
         if self.rejected.is_power_of_two() {

@@ -4,38 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use negstream::kafka::admin;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::NewPartitions;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::group::{Group, PATIENCE, events};
-use crate::kafka_harness::Broker;
+use crate::kafka_harness::{Broker, admin_client, admin_options, delete_before, runtime};
 use crate::support::{run, set};
 
 const EVERY: &str = "checkpoint.every_events=200";
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
-}
-
-fn client(group: &Group) -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", &group.kafka().brokers).create().unwrap()
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
-}
-
-fn delete_before(group: &Group, offset: i64) {
-    let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(&group.kafka().topic, 0, Offset::Offset(offset)).unwrap();
-    runtime().block_on(client(group).delete_records(&offsets, &options())).unwrap();
-}
-
 fn delete_topic(group: &Group) {
-    let deleted = runtime().block_on(client(group).delete_topics(&[&group.kafka().topic], &options())).unwrap();
+    let deleted = runtime()
+        .block_on(admin_client(&group.kafka().brokers).delete_topics(&[&group.kafka().topic], &admin_options()))
+        .unwrap();
     deleted.into_iter().next().unwrap().unwrap();
     let deadline = Instant::now() + PATIENCE;
     while admin::partitions(group.kafka(), &group.kafka().brokers, &group.kafka().topic).unwrap().is_some() {
@@ -81,7 +64,7 @@ fn records_that_expired_unread_stop_the_worker_or_are_counted_as_lost() {
     group.produce(1_000);
     group.read_to_end(&[("a", false)]);
     group.produce(1_000);
-    delete_before(&group, 1_500);
+    delete_before(&group.kafka().brokers, &group.kafka().topic, 1_500);
     let before = group.place.newest("a");
     let said = run(&mut group.command("a", &["--until-end"])).ended(3);
     said.names(&["position 1000 of expired/0 is not there: it holds 1500..2000", "kafka.expired"]);
@@ -146,7 +129,9 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
         group.produce(400);
         group.wait_for_committed(200);
         let more = NewPartitions::new(topic, 5);
-        let created = runtime().block_on(client(&group).create_partitions([&more], &options())).unwrap();
+        let created = runtime()
+            .block_on(admin_client(&group.kafka().brokers).create_partitions([&more], &admin_options()))
+            .unwrap();
         created.into_iter().next().unwrap().unwrap();
         let partitions = || admin::partitions(group.kafka(), &group.kafka().brokers, topic).unwrap().unwrap().len();
         let deadline = Instant::now() + PATIENCE;

@@ -5,6 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::support::left_out;
 
@@ -104,4 +109,27 @@ fn launcher() -> Command {
 
 fn is_there(program: &str) -> bool {
     Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+/// What asynchronous calls of the admin client run on.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+/// Kafka's admin client.
+pub fn admin_client(brokers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
+}
+
+/// Waits as long as it takes on any machine.
+pub fn admin_options() -> AdminOptions {
+    let patience = Some(Duration::from_secs(60));
+    AdminOptions::new().request_timeout(patience).operation_timeout(patience)
+}
+
+/// Deletes the records of a topic's first partition that lie before `offset`, as retention does.
+pub fn delete_before(brokers: &str, topic: &str, offset: i64) {
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, 0, Offset::Offset(offset)).unwrap();
+    runtime().block_on(admin_client(brokers).delete_records(&offsets, &admin_options())).unwrap();
 }

@@ -11,14 +11,13 @@ use negstream::kafka::dead_letters::DeadLetterTopic;
 use negstream::position::{Holdings, Positions};
 use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, SourceError, Status};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::kafka_harness::Broker;
+use crate::kafka_harness::{Broker, admin_client, admin_options, delete_before, runtime};
 use crate::kafka_source::{
     Cluster, PATIENCE, decoder, event, expected_items, items, next_of, open, produce, producer, read_to_end, read_until,
 };
@@ -146,27 +145,12 @@ fn brokers_that_refuse_us_are_not_waited_for() {
     assert!(error.contains("uthentication failed"), "{error}");
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
-}
-
-fn admin(config: &KafkaConfig) -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", &config.brokers).create().unwrap()
-}
-
-fn delete_before(config: &KafkaConfig, offset: i64) {
-    let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(&config.topic, 0, Offset::Offset(offset)).unwrap();
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    runtime().block_on(admin(config).delete_records(&offsets, &options)).unwrap();
-}
-
 #[test]
 fn records_deleted_before_they_were_read_are_an_error_at_open() {
     let Some(cluster) = Cluster::real() else { return };
     let config = cluster.topic("deleted", 1);
     produce(&config, 0..100);
-    delete_before(&config, 50);
+    delete_before(&config.brokers, &config.topic, 50);
     let mut positions = Positions::default();
     positions.advance("kafka/deleted/0", 49);
     let error = open(&config, &positions, Until::Stopped).err().unwrap();
@@ -199,7 +183,7 @@ fn records_deleted_while_running_are_an_error_too() {
     sender.flush(PATIENCE).unwrap();
     let mut source = open(&config, &Positions::default(), Until::Stopped).unwrap();
     let (records, _) = read_until(&mut source, |records| !records.is_empty()).unwrap();
-    delete_before(&config, i64::from(number));
+    delete_before(&config.brokers, &config.topic, i64::from(number));
     let error = read_until(&mut source, |_| false).unwrap_err();
     let SourceError::PositionLost { stream, position, low, high, .. } = &error else { panic!("{error}") };
     assert_eq!((stream.as_str(), *low, *high), ("deleted-meanwhile/0", 20_000, 20_000));
@@ -264,7 +248,7 @@ fn a_letter_that_is_too_large_goes_without_its_payload() {
     let mut config = cluster.topic("large", 1);
     config.dead_letter_topic = "large.dead".to_owned();
     let topic = NewTopic::new("large.dead", 1, TopicReplication::Fixed(1)).set("max.message.bytes", "2000");
-    let created = runtime().block_on(admin(&config).create_topics([&topic], &AdminOptions::new())).unwrap();
+    let created = runtime().block_on(admin_client(&config.brokers).create_topics([&topic], &admin_options())).unwrap();
     created.into_iter().next().unwrap().unwrap();
     config.properties.insert("compression.type".to_owned(), "none".to_owned());
 

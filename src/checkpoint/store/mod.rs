@@ -1,5 +1,5 @@
-//! Where checkpoints are kept: one face for a folder on a disk ([`local`]) and for a prefix of an object store
-//! ([`object`]).
+//! Where checkpoints are kept: one face for a folder on a disk (`local`) and for a prefix of an object store
+//! (`object`).
 //!
 //! Whoever may write holds a [`Store`]: nobody else holds the same place meanwhile. Everybody may read ([`find`]).
 
@@ -37,7 +37,7 @@ use self::scratch::Scratch;
 use super::CheckpointError;
 use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, ManifestFault};
 use crate::config::CheckpointConfig;
-use crate::digest::hexadecimal;
+use crate::digest::{hexadecimal, unique};
 
 /// The file that tells which run a checkpoint belongs to, should its manifest no longer do so.
 const LINEAGE: &str = "lineage";
@@ -328,11 +328,4 @@ fn lineage_of(manifest: &Manifest) -> &str {
 /// Whether a text can name a run.
 fn is_lineage(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// An identifier that nobody else has. It says who wrote something, and never reaches the model.
-fn unique() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    hexadecimal(&bytes)
 }

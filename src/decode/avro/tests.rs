@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::tests::interaction;
+use crate::decode::tests::{bytes, interaction, names, own_event};
 
 const OWN: &str = include_str!("../../../schemas/interaction.avsc");
 
@@ -24,16 +24,8 @@ const OTHER: &str = r#"{"type":"record","name":"Click","namespace":"shop","field
     {"name":"flag","type":"boolean"},
     {"name":"features","type":["null",{"type":"array","items":"Kind"}]}]}"#;
 
-fn names() -> FieldNames {
-    crate::config::layers::default().source.fields
-}
-
 fn schema(text: &str) -> Schema {
     Schema::parse(text, &[], &names()).unwrap()
-}
-
-fn bytes(hexadecimal: &str) -> Vec<u8> {
-    (0..hexadecimal.len()).step_by(2).map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap()).collect()
 }
 
 /// A record whose field `user_id` is of that type, and nothing else.
@@ -43,18 +35,6 @@ fn user_of(of: &str) -> Schema {
 
 fn fault(of: &str, payload: &[u8]) -> Fault {
     decode(payload, &user_of(of), &names()).unwrap_err()
-}
-
-fn own_event() -> Interaction {
-    Interaction {
-        user: "u\"1é".into(),
-        item: "🦀".into(),
-        kind: "click".into(),
-        timestamp: 1_700_000_000_123,
-        session: Some("".into()),
-        value: Some(-2.5),
-        features: vec!["a".into(), "7".into()],
-    }
 }
 
 #[test]

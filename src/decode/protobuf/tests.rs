@@ -4,48 +4,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::tests::interaction;
+use crate::decode::tests::{bytes, interaction, names, own_event};
 
 const OWN: &str = include_str!("../../../schemas/interaction.proto");
 
-const OTHER: &str = r#"
-syntax = "proto3";
-package shop.v1;
-import "google/protobuf/timestamp.proto";
-import public "google/protobuf/wrappers.proto";
-option java_package = "x.y"; /* a
- comment { */
-option (custom) = { a: "}", b: [1, 2] };
-message Outer {
-  reserved 4, 10 to 20;
-  message Inner { string a = 1; }
-  message Click {
-    option deprecated = true;
-    enum Kind { UNKNOWN = 0; BUY = 1 [deprecated = true]; reserved 7; ODD = -1; }
-    map<string, Inner> extra = 1;
-    sint64 visitor = 2 [jstype = JS_STRING, (x) = { y: [1] }];
-    fixed32 item_id = 3;
-    Kind event_type = 4;
-    google.protobuf.Timestamp at = 5;
-    oneof which { google.protobuf.StringValue session_id = 6; Inner other = 9; }
-    google.protobuf.DoubleValue value = 7;
-    repeated sint32 features = 8;
-    repeated Inner inners = 500;
-  }
-}
-service S { rpc A (Outer) returns (Outer) { option deprecated = true; } }
-"#;
-
-fn names() -> FieldNames {
-    crate::config::layers::default().source.fields
-}
+const OTHER: &str = include_str!("../../../tests/corpus/protobuf-schema/other.proto");
 
 fn schema(text: &str) -> Schema {
     Schema::parse(text, &[], &names()).unwrap()
-}
-
-fn bytes(hexadecimal: &str) -> Vec<u8> {
-    (0..hexadecimal.len()).step_by(2).map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap()).collect()
 }
 
 /// Decodes as the first message of `text`.
@@ -57,18 +23,6 @@ fn first(text: &str, payload: &[u8]) -> Result<Interaction, Fault> {
 /// Decodes as a message with `user_id` as described, and nothing else.
 fn user_of(described: &str, payload: &[u8]) -> Fault {
     first(&format!("syntax = \"proto3\"; message M {{ {described} }}"), payload).unwrap_err()
-}
-
-fn own_event() -> Interaction {
-    Interaction {
-        user: "u\"1é".into(),
-        item: "🦀".into(),
-        kind: "click".into(),
-        timestamp: 1_700_000_000_123,
-        session: Some("".into()),
-        value: Some(-2.5),
-        features: vec!["a".into(), "7".into()],
-    }
 }
 
 #[test]

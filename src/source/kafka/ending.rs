@@ -20,15 +20,9 @@ impl KafkaSource {
         for element in committed.elements() {
             let Some(index) = self.partitions.index(element.partition()) else { continue };
             let partition = &self.partitions[index];
-            let Some(next) = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok()) else { continue };
+            let Some(next) = partitions::offset_of(&element) else { continue };
             if partition.is_read() {
-                partitions::add(
-                    &mut list,
-                    &self.config.topic,
-                    partition.id,
-                    next,
-                    Some(partition.claims.closed(next).text()),
-                );
+                partitions::add(&mut list, &self.config.topic, partition.id, next, Some(partition.closed(next)));
             }
         }
         Some(list)

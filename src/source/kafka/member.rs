@@ -140,8 +140,7 @@ impl KafkaSource {
             Ok(committed) => {
                 let of = |id| {
                     let element = committed.find_partition(&self.config.topic, id)?;
-                    let offset = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok());
-                    Some((offset, Claims::parse(element.metadata())))
+                    Some((partitions::offset_of(&element), Claims::parse(element.metadata())))
                 };
                 Tried::Done(self.partitions.iter().map(|partition| of(partition.id).unwrap_or_default()).collect())
             }
@@ -197,8 +196,6 @@ impl KafkaSource {
             }
             return Ok(self.later(&error));
         }
-        consumer.context().note_committed(&claims);
-
         let mut gained = Vec::new();
         for (index, entry, claim, history) in plan {
             let partition = &mut self.partitions[index];
@@ -312,8 +309,7 @@ impl KafkaSource {
         for index in streams {
             let partition = &self.partitions[*index as usize];
             let Some(next) = durable.and_then(|durable| durable.next(&partition.stream.name)) else { continue };
-            let closed = partition.claims.closed(next).text();
-            partitions::add(&mut list, &self.config.topic, partition.id, next, Some(closed));
+            partitions::add(&mut list, &self.config.topic, partition.id, next, Some(partition.closed(next)));
         }
         if list.count() > 0 {
             let mut tries = 0;
@@ -332,7 +328,6 @@ impl KafkaSource {
                 tracing::warn!(cause = words(&error), "offsets were not committed to the group; trying again");
             }
         }
-        consumer.context().note_committed(&list);
         for index in streams {
             let partition = &mut self.partitions[*index as usize];
             partition.whose = Whose::Elsewhere;

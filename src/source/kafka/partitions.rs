@@ -2,6 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::claims::{Claims, Own};
@@ -60,6 +61,11 @@ impl Partition {
     pub(super) fn metadata(&self) -> Option<String> {
         matches!(self.hold, Some(Hold::Claim(_))).then(|| self.claims.text())
     }
+
+    /// What is committed beside the offset at which it is let go of.
+    pub(super) fn closed(&self, next: u64) -> String {
+        self.claims.closed(next).text()
+    }
 }
 
 /// By the index of their stream; partitions that are added later come last.
@@ -114,11 +120,20 @@ impl IndexMut<usize> for Partitions {
     }
 }
 
+/// An offset as the client takes it.
+pub(super) fn offset(next: u64) -> Offset {
+    Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX))
+}
+
+/// The offset of an entry, where it has one.
+pub(super) fn offset_of(entry: &TopicPartitionListElem<'_>) -> Option<u64> {
+    u64::try_from(entry.offset().to_raw()?).ok()
+}
+
 /// Adds a partition with an offset, and what is committed beside it.
 pub(super) fn add(list: &mut TopicPartitionList, topic: &str, id: i32, next: u64, metadata: Option<String>) {
     let mut entry = list.add_partition(topic, id);
-    let offset = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
-    if let Err(error) = entry.set_offset(offset) {
+    if let Err(error) = entry.set_offset(offset(next)) {
         tracing::warn!(topic, id, %error, "an offset cannot be given");
     }
     if let Some(metadata) = metadata {

@@ -1,7 +1,7 @@
 //! What the group's coordinator says, noted for the source: rebalances are carried out by [`super::member`], not in the
 //! client's callback.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,27 +31,9 @@ pub(super) struct Context {
     pub(super) reports: Reports,
     rebalances: Mutex<VecDeque<Rebalance>>,
     closing: AtomicBool,
-    /// By partition: the offset that the group is known to have.
-    committed: Mutex<BTreeMap<i32, u64>>,
 }
 
 impl Context {
-    /// Notes that the group has these offsets.
-    pub(super) fn note_committed(&self, offsets: &TopicPartitionList) {
-        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        for element in offsets.elements() {
-            let offset = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok());
-            if let (Some(offset), Ok(())) = (offset, element.error()) {
-                committed.insert(element.partition(), offset);
-            }
-        }
-    }
-
-    /// The offsets that the group is known to have.
-    pub(super) fn committed(&self) -> BTreeMap<i32, u64> {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// The oldest that was not carried out yet.
     pub(super) fn next(&self) -> Option<Rebalance> {
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
@@ -101,9 +83,6 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if result.is_ok() {
-            self.note_committed(offsets);
-        }
         self.reports.commit_callback(result, offsets);
     }
 }
