@@ -1,12 +1,12 @@
 //! Dead letters: records that could not be taken, kept with their position and the reason.
 //!
-//! | kept in | durable after [`DeadLetters::flush`] | after a crash and a resume |
+//! | kept in | durable once [`DeadLetters::settle`] says so | after a crash and a resume |
 //! | --- | --- | --- |
 //! | nothing | – | – |
 //! | a topic ([`crate::kafka::dead_letters`]) | yes | those since the last checkpoint come again |
 //! | a file, JSON lines | yes | each once: the file is cut back to the length that the checkpoint recorded |
 //!
-//! Call [`DeadLetters::flush`] before a checkpoint: a position must never be durable before the letters that lie behind
+//! Call [`DeadLetters::settle`] before a checkpoint: a position must never be durable before the letters that lie behind
 //! it. A line of the file: `{"stream", "offset", "reason", "detail", "key_base64"?, "payload" | "payload_base64"}`; the
 //! payload is text where it is UTF-8.
 
@@ -59,27 +59,27 @@ pub enum DeadLetters {
 }
 
 impl DeadLetters {
-    /// Keeps a record that was not taken.
+    /// Keeps a record that was not taken, without waiting; `false` where there is no room for it yet.
     ///
     /// # Errors
     /// If this or an earlier one cannot be kept.
-    pub fn write(&mut self, stream_label: &str, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+    pub fn offer(&mut self, stream_label: &str, offset: u64, rejection: &Rejection) -> Result<bool, DeadLetterError> {
         match self {
-            Self::None => Ok(()),
-            Self::Topic(topic) => Ok(topic.write(stream_label, offset, rejection)?),
-            Self::File(file) => file.write(stream_label, offset, rejection),
+            Self::None => Ok(true),
+            Self::Topic(topic) => Ok(topic.offer(stream_label, offset, rejection)?),
+            Self::File(file) => file.write(stream_label, offset, rejection).map(|()| true),
         }
     }
 
-    /// Returns once all are durable.
+    /// Whether all are durable; a file is made so, brokers are not waited for.
     ///
     /// # Errors
     /// If one cannot be kept.
-    pub fn flush(&mut self) -> Result<(), DeadLetterError> {
+    pub fn settle(&mut self) -> Result<bool, DeadLetterError> {
         match self {
-            Self::None => Ok(()),
-            Self::Topic(topic) => Ok(topic.flush()?),
-            Self::File(file) => file.flush(),
+            Self::None => Ok(true),
+            Self::Topic(topic) => Ok(topic.settle()?),
+            Self::File(file) => file.flush().map(|()| true),
         }
     }
 
@@ -236,11 +236,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("letters.jsonl");
         let mut letters = DeadLetters::File(DeadLetterFile::open(&path, Some(0)).unwrap());
-        letters.write("t/0", 1, &rejection(b"a")).unwrap();
-        letters.flush().unwrap();
+        assert!(letters.offer("t/0", 1, &rejection(b"a")).unwrap());
+        assert!(letters.settle().unwrap());
         let recorded = letters.length().unwrap();
-        letters.write("t/0", 2, &rejection(b"b")).unwrap();
-        letters.flush().unwrap();
+        assert!(letters.offer("t/0", 2, &rejection(b"b")).unwrap());
+        assert!(letters.settle().unwrap());
         drop(letters);
 
         let mut file = DeadLetterFile::open(&path, Some(recorded)).unwrap();

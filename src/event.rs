@@ -242,6 +242,11 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
+    /// Records that lie behind, read or lost: where two states of a stream differ, this does.
+    pub fn passed(&self) -> u64 {
+        self.read + self.lost
+    }
+
     /// Events of a type that counts as positive, whether trained on or not: what the stream's own time is counted in.
     pub fn positives(&self) -> u64 {
         self.used + self.deferred

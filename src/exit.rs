@@ -61,7 +61,9 @@ pub fn code(error: &anyhow::Error) -> Exit {
             Some(WorkError::Diverged(_)) | None => cause.downcast_ref::<SourceError>(),
         };
         match source {
-            Some(SourceError::Fenced { .. } | SourceError::SameName { .. }) => return Exit::Fenced,
+            Some(SourceError::Fenced { .. } | SourceError::Unsure { .. } | SourceError::SameName { .. }) => {
+                return Exit::Fenced;
+            }
             Some(_) => return Exit::Source,
             None => {}
         }

@@ -6,7 +6,9 @@
 
 mod happening;
 mod notices;
+mod origin;
 mod saver;
+mod unconfirmed;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +19,17 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::catalogue::Catalogue;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::manifest::{DeadLetterMark, Manifest, differences, lasting};
-use crate::checkpoint::store::{Intact, Store};
+use crate::checkpoint::manifest::DeadLetterMark;
+use crate::checkpoint::store::Store;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::position::{Positions, Stream};
 use crate::source::{Feed, Message, SourceError};
-use crate::trainer::snapshot;
-use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
 pub use happening::{Diverged, Happening, LastCheckpoint, Observer, WorkError};
+pub use origin::Origin;
 use saver::{Job, Letters, Outcome, Saver};
+use unconfirmed::Unconfirmed;
 
 /// How often the observer is shown the state.
 const OBSERVE_EVERY: Duration = Duration::from_millis(250);
@@ -53,12 +55,13 @@ pub struct Worker {
     saver: Saver,
     store: Store,
     dead_letters: Letters,
+    unconfirmed: Unconfirmed,
     /// Whether the state may share tables with a checkpoint that is, or was, written.
     shares: bool,
     streams: Vec<Stream>,
     /// Length of the dead-letter file at the end of the last batch.
     dead_letters_settled: Option<u64>,
-    /// Records read at the newest checkpoint, whether ours or restored.
+    /// Records passed at the newest checkpoint, whether ours or restored.
     saved_at: Option<u64>,
     /// Records read at which the next checkpoint is due.
     due: u64,
@@ -70,105 +73,35 @@ pub struct Worker {
     restored: Option<PathBuf>,
 }
 
-/// What a worker goes on from.
-#[derive(Debug)]
-pub struct Origin {
-    /// The checkpoint; `None` for a new model.
-    pub checkpoint: Option<Intact>,
-    /// The state.
-    pub state: State,
-    store: Store,
-}
-
-impl Origin {
-    /// Takes hold of the checkpoint folder and reads the newest intact checkpoint in it; `fresh` begins anew.
-    ///
-    /// # Errors
-    /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
-    pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
-        Self::find_own(config, fresh, |_| Ok(()))
-    }
-
-    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds.
-    ///
-    /// # Errors
-    /// The same; also where there is no such checkpoint.
-    pub fn find_own(
-        config: &Config,
-        fresh: bool,
-        check: impl Fn(&Manifest) -> Result<(), SourceError>,
-    ) -> Result<Self, CheckpointError> {
-        let store = Store::open(&config.checkpoint)?;
-        let found = if fresh {
-            None
-        } else {
-            store.newest_intact(
-                |intact| {
-                    check(&intact.manifest).map_err(|error| CheckpointError::Overtaken {
-                        path: intact.path.clone(),
-                        cause: error.to_string(),
-                    })?;
-                    restore(config, intact)
-                },
-                |error| tracing::error!(%error, "checkpoint passed over"),
-            )?
-        };
-        let Some((intact, state)) = found else {
-            return Ok(Self { checkpoint: None, state: State::new(config), store });
-        };
-        tracing::info!(
-            checkpoint = %intact.path.display(),
-            events = state.events.read,
-            items = state.items.len(),
-            users = state.users.ids.len(),
-            "going on from checkpoint"
-        );
-        Ok(Self { checkpoint: Some(intact), state, store })
-    }
-
-    /// How much of the dead-letter file of `config` belongs to the state; `None` where the state knows of no such file.
-    pub fn dead_letters(&self, config: &Config) -> Option<u64> {
-        let mark = self.checkpoint.as_ref()?.manifest.dead_letters.as_ref()?;
-        (mark.file == config.dead_letters.file).then_some(mark.bytes)
-    }
-}
-
-/// The state in a checkpoint that was made with a configuration like `config`.
-fn restore(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
-    let differences = differences(&intact.manifest.configuration, &lasting(config));
-    if differences.is_empty() {
-        return snapshot::load(config, intact);
-    }
-    Err(CheckpointError::OtherConfiguration { path: intact.path.clone(), differences: differences.join("; ") })
-}
-
 impl Worker {
     /// A worker that goes on from `origin`, and learns of new items what `catalogue` knows.
     ///
     /// # Errors
     /// Where threads cannot be started, or a first checkpoint cannot be written. One that begins anew beside older
-    /// checkpoints says so at once, lest a restart go on from those; one with a file of dead letters records where its
-    /// own begin, lest a restart write them twice.
+    /// checkpoints, or goes on from one before those that another worker has overtaken, says so at once, lest the newest be
+    /// taken for its state; one with a file of dead letters records where its own begin, lest a restart write them twice.
     pub fn new(
         config: &Config,
         origin: Origin,
         dead_letters: DeadLetters,
         catalogue: Catalogue,
     ) -> anyhow::Result<Self> {
-        let Origin { checkpoint, state, store } = origin;
+        let Origin { checkpoint, state, store, overtaken } = origin;
         let marked = checkpoint.as_ref().and_then(|intact| intact.manifest.dead_letters.as_ref());
         let unmarked_letters =
             dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
-        let begins_anew = unmarked_letters || (checkpoint.is_none() && store.begins_with_a_checkpoint()?);
+        let begins_anew =
+            unmarked_letters || overtaken || (checkpoint.is_none() && store.begins_with_a_checkpoint()?);
         let dead_letters = Letters::new(dead_letters);
         let mut worker = Self {
-            saved_at: checkpoint.is_some().then_some(state.events.read),
+            saved_at: checkpoint.is_some().then_some(state.events.passed()),
             dead_letters_settled: dead_letters.length(),
             trainer: Trainer::new(config, state).context("cannot start the compute threads")?.with_catalogue(catalogue),
             config: config.clone(),
             saver: Saver::start(config, store.clone(), &dead_letters).context("cannot start the thread that saves")?,
             store,
             dead_letters,
+            unconfirmed: Unconfirmed::new(checkpoint.as_ref().map(|intact| intact.path.as_path())),
             shares: false,
             streams: Vec::new(),
             due: 0,
@@ -197,6 +130,7 @@ impl Worker {
     /// written.
     pub fn work(&mut self, feed: &Feed, stop: &AtomicBool, observer: &mut Observer<'_>) -> anyhow::Result<Ending> {
         self.streams.clone_from(&feed.streams);
+        self.unconfirmed.follow(feed.commits.clone());
         self.trainer.follow(&self.streams);
         let mut seen = Instant::now();
         let outcome = 'work: loop {
@@ -213,7 +147,9 @@ impl Worker {
                             if let Err(error) = self.check_rejections(rejection) {
                                 break 'work Err(error);
                             }
-                            self.reject(record.stream, record.offset, rejection)?;
+                            if !self.reject((record.stream, record.offset), rejection, stop, observer)? {
+                                break;
+                            }
                             if self.dead_letters.are_kept() {
                                 observer(&self.trainer, Happening::DeadLetter);
                             }
@@ -248,6 +184,10 @@ impl Worker {
                     if let Err(error) = self.notice(notice, &reply, observer) {
                         break Err(error);
                     }
+                    if self.saved_at == Some(self.trainer.state.events.passed()) {
+                        // Nothing was read since: killed before it was passed on, or gained just now.
+                        feed.tell(self.trainer.state.positions.clone());
+                    }
                 }
                 Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
                     self.look_after_checkpoints(feed, observer)?;
@@ -270,10 +210,10 @@ impl Worker {
             return Err(outcome.unwrap_err().into());
         }
         if let Some(durable) = self.wait_for_checkpoint(observer) {
-            feed.acknowledge(durable);
+            feed.tell(durable);
         }
         // The last checkpoint has to succeed, or the caller must know.
-        if self.saved_at != Some(self.trainer.state.events.read) {
+        if self.saved_at != Some(self.trainer.state.events.passed()) {
             let saved = self.save_shown(observer);
             match (&outcome, saved) {
                 (Err(error), Err(unsaved)) => {
@@ -282,7 +222,7 @@ impl Worker {
                 (_, saved) => saved?,
             }
         }
-        feed.acknowledge(self.trainer.state.positions.clone());
+        feed.tell(self.trainer.state.positions.clone());
         observer(&self.trainer, Happening::Tick);
         Ok(outcome?)
     }
@@ -325,7 +265,13 @@ impl Worker {
         self.shares = true;
         let file = &self.config.dead_letters.file;
         let dead_letters = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
-        self.saver.begin(Job { frozen, dead_letters, pause: begin.elapsed() });
+        let pause = begin.elapsed();
+        self.saver.begin(Job {
+            frozen,
+            dead_letters,
+            spared: self.unconfirmed.spared(self.config.checkpoint.keep),
+            pause,
+        });
     }
 
     /// Hears of a checkpoint that has been written meanwhile; the state takes its tables back.
@@ -336,7 +282,7 @@ impl Worker {
         if let Some(finished) = self.saver.finished()
             && let Some(durable) = self.checkpoint_finished(finished, observer)
         {
-            feed.acknowledge(durable);
+            feed.tell(durable);
         }
         if !self.saver.is_busy() && self.take_back(ROWS_AT_A_TIME) && std::mem::take(&mut self.owed) {
             // One was skipped, and nobody knows when the next is due: the stream may have come to rest.
@@ -354,7 +300,7 @@ impl Worker {
 
     /// Waits for the checkpoint that is being written; gives what is durable by it.
     fn wait_for_checkpoint(&mut self, observer: &mut Observer<'_>) -> Option<Positions> {
-        let finished = self.saver.wait()?;
+        let finished = self.saver.wait(|| observer(&self.trainer, Happening::Tick))?;
         self.checkpoint_finished(finished, observer)
     }
 
@@ -371,7 +317,8 @@ impl Worker {
 
     fn note(&mut self, finished: Outcome) -> Result<(), CheckpointError> {
         let written = finished.written?;
-        self.saved_at = Some(written.events);
+        self.unconfirmed.wrote(&written.published.path, finished.claimed);
+        self.saved_at = Some(finished.passed);
         self.last = Some(written);
         Ok(())
     }
@@ -384,8 +331,13 @@ impl Worker {
     /// # Panics
     /// While one is being written.
     pub fn save(&mut self) -> Result<(), CheckpointError> {
+        self.save_meanwhile(&mut |_| {})
+    }
+
+    fn save_meanwhile(&mut self, meanwhile: &mut dyn FnMut(&Trainer)) -> Result<(), CheckpointError> {
+        self.owed = false;
         self.begin_checkpoint();
-        let finished = self.saver.wait().expect("it has just begun");
+        let finished = self.saver.wait(|| meanwhile(&self.trainer)).expect("it has just begun");
         self.note(finished)?;
         // Nobody waits for a step now.
         self.take_back(usize::MAX);

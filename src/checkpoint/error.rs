@@ -24,7 +24,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// There are checkpoints, but none can be used.
-    #[error("none of the {} checkpoints in {} is intact; the newest: {newest}", count, dir.display())]
+    #[error("none of the {} checkpoints in {} is intact and this worker's own; the newest: {newest}", count, dir.display())]
     NoneIntact {
         /// The folder of checkpoints.
         dir: PathBuf,

@@ -16,7 +16,7 @@ use crate::kafka::producer::{EventProducer, SendError};
 use crate::reporter::Reporter;
 use crate::schemas;
 use crate::source::kafka::{Connection, KafkaSource, Known, Until};
-use crate::source::{EventSource, SourceError, Status, spawn};
+use crate::source::{Commits, EventSource, SourceError, Status, spawn};
 use crate::synth::{Synth, SynthConfig};
 use crate::telemetry::health::Latch;
 use crate::telemetry::http::HttpError;
@@ -172,8 +172,8 @@ impl EventSource for UpTo {
         Ok(status)
     }
 
-    fn acknowledge(&mut self, durable: &crate::position::Positions) {
-        self.source.acknowledge(durable);
+    fn commits(&self) -> Option<Commits> {
+        self.source.commits()
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     let source = connection.read(decoder, Known { positions, holdings }, until)?;
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
-        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format)?),
+        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, around.stop.clone())?),
     };
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.high_watermarks());

@@ -18,13 +18,12 @@ mod outbox;
 pub mod producer;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::config::{Assignment, KafkaConfig};
 
@@ -262,13 +261,11 @@ impl Reminder {
     }
 }
 
-/// What the clients of the program report: log lines, errors, commits.
+/// What the clients of the program report: log lines and errors.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     last: Mutex<Option<(RDKafkaErrorCode, String)>>,
     refusal: Mutex<Option<String>>,
-    commits_in_flight: AtomicI64,
-    commit_reminder: Mutex<Reminder>,
 }
 
 impl Reports {
@@ -287,20 +284,16 @@ impl Reports {
     pub(crate) fn is_fenced(&self) -> bool {
         self.words_for(RDKafkaErrorCode::FencedInstanceId).is_some()
     }
-
-    pub(crate) fn commit_begins(&self) {
-        self.commits_in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn commits_in_flight(&self) -> i64 {
-        self.commits_in_flight.load(Ordering::Relaxed)
-    }
 }
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Transient trouble is waited out, so librdkafka's errors are our warnings.
+        // Transient trouble is waited out, so librdkafka's errors are our warnings. Producers and consumers share properties,
+        // and know those that are not for them.
         match level {
+            _ if facility == "CONFWARN" && message.contains("will be ignored by this") => {
+                tracing::debug!(target: "librdkafka", facility, "{message}")
+            }
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
             }
@@ -327,18 +320,7 @@ impl ClientContext for Reports {
     }
 }
 
-impl ConsumerContext for Reports {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.commits_in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Err(error) = result {
-            let due = self.commit_reminder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).due();
-            if due {
-                // Advisory: nothing but lag monitors reads committed offsets.
-                tracing::warn!(cause = words(&error), "offsets were not committed to the group");
-            }
-        }
-    }
-}
+impl ConsumerContext for Reports {}
 
 #[cfg(test)]
 mod tests {

@@ -63,15 +63,38 @@ impl Outbox {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => record = again,
-                Err((error, _)) => {
-                    let doing = format!("a record for topic '{}' cannot be sent", self.topic);
-                    return Err(ClientError::failed(&self.brokers, doing, &error));
-                }
+                Err((error, _)) => return Err(self.not_sent(&error)),
             }
             self.producer.poll(Duration::from_millis(100));
             self.check()?;
             self.remind(&mut reminder, "the queue of records is full");
         }
+    }
+
+    /// Hands over a record if there is room for it, without waiting; whether there was.
+    pub(super) fn offer(
+        &mut self,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) -> Result<bool, ClientError> {
+        self.producer.poll(Duration::ZERO);
+        self.check()?;
+        let mut record = BaseRecord::to(&self.topic).headers(headers);
+        record.key = key;
+        record.payload = payload;
+        match self.producer.send::<[u8], [u8]>(record) {
+            Ok(()) => Ok(true),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
+            Err((error, _)) => Err(self.not_sent(&error)),
+        }
+    }
+
+    /// Whether every record was delivered, or found too large.
+    pub(super) fn is_settled(&self) -> Result<bool, ClientError> {
+        self.producer.poll(Duration::ZERO);
+        self.check()?;
+        Ok(self.in_flight() == 0)
     }
 
     /// Waits until every record is delivered or has failed, at most for `patience`.
@@ -121,7 +144,17 @@ impl Outbox {
         Err(ClientError::Undelivered { brokers, topic, count, first: first.unwrap_or_default() })
     }
 
-    fn remind(&self, reminder: &mut Reminder, what: &str) {
+    fn not_sent(&self, error: &KafkaError) -> ClientError {
+        ClientError::failed(&self.brokers, format!("a record for topic '{}' cannot be sent", self.topic), error)
+    }
+
+    /// The error for records that nobody waits for any longer.
+    pub(super) fn given_up(&self, cause: &str) -> ClientError {
+        let doing = format!("{} records for topic '{}' are not delivered", self.in_flight(), self.topic);
+        ClientError::Failed { brokers: self.brokers.clone(), doing, cause: cause.to_owned() }
+    }
+
+    pub(super) fn remind(&self, reminder: &mut Reminder, what: &str) {
         if reminder.due() {
             tracing::warn!(brokers = self.brokers, topic = self.topic, waiting = self.in_flight(), "{what}");
         }

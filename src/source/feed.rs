@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
-use super::{EventSource, Notice, SourceError, Status};
+use super::{Commits, EventSource, Notice, SourceError, Status};
 use crate::event::Record;
 use crate::position::{Positions, Stream};
 
@@ -16,6 +16,9 @@ const BLOCKS_IN_FLIGHT: usize = 4;
 /// How long the thread waits for the trainer until it looks after its source again: what is durable is passed on soon,
 /// however long the trainer's queue.
 const IN_TOUCH: Duration = Duration::from_millis(20);
+
+/// How long it waits until it looks again whether streams are let go of.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// What the source's thread sends to the trainer.
 #[derive(Debug)]
@@ -35,25 +38,27 @@ pub enum Message {
 /// The trainer's end of a running source.
 #[derive(Debug)]
 pub struct Feed {
-    /// The streams that were known at the start; more come by [`Notice::Gained`].
+    /// The streams that were known at the start; more come by [`Notice::Streams`].
     pub streams: Vec<Stream>,
     /// Blocks of records, in order.
     pub messages: Receiver<Message>,
-    durable: Option<Sender<Positions>>,
+    /// Where the source is told what is durable, if it wants to know.
+    pub commits: Option<Commits>,
+    /// Dropped once nothing more will be durable.
+    working: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feed {
     /// Tells the source what is durable now.
-    pub fn acknowledge(&self, durable: Positions) {
-        if let Some(sender) = &self.durable {
-            // A source that has failed has no use for it.
-            let _ = sender.send(durable);
+    pub fn tell(&self, durable: Positions) {
+        if let Some(commits) = &self.commits {
+            commits.want(durable);
         }
     }
 
-    /// Stops the source and waits until its thread has passed on what was acknowledged.
+    /// Stops the source and waits until its thread has passed on what is durable.
     pub fn close(mut self) {
         self.shut();
     }
@@ -62,7 +67,7 @@ impl Feed {
         self.stop.store(true, Ordering::Relaxed);
         // The thread may be waiting for room in the channel: take what it still has.
         while self.messages.recv().is_ok() {}
-        self.durable = None;
+        self.working = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -79,29 +84,28 @@ impl Drop for Feed {
 
 /// Starts `source` on its own thread.
 pub fn spawn(source: Box<dyn EventSource>) -> Feed {
-    let streams = source.streams();
+    let (streams, commits) = (source.streams(), source.commits());
     let (to_trainer, messages) = bounded(BLOCKS_IN_FLIGHT);
-    let (durable, acknowledged) = unbounded::<Positions>();
+    let (working, over) = bounded::<()>(0);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut pump = Pump { source, to_trainer: Some(to_trainer), acknowledged, stop: Arc::clone(&stop) };
+    let mut pump = Pump { source, to_trainer: Some(to_trainer), stop: Arc::clone(&stop) };
     let thread = std::thread::Builder::new()
         .name("source".to_owned())
         .spawn(move || {
             pump.run();
             // After the end the trainer writes its last checkpoint: wait for it, so that it is passed on.
             pump.to_trainer = None;
-            while let Ok(newest) = pump.acknowledged.recv() {
-                pump.source.acknowledge(&newest);
+            while over.recv_timeout(IN_TOUCH) == Err(RecvTimeoutError::Timeout) {
+                pump.source.wait();
             }
         })
         .expect("the operating system starts a thread");
-    Feed { streams, messages, durable: Some(durable), stop, thread: Some(thread) }
+    Feed { streams, messages, commits, working: Some(working), stop, thread: Some(thread) }
 }
 
 struct Pump {
     source: Box<dyn EventSource>,
     to_trainer: Option<Sender<Message>>,
-    acknowledged: Receiver<Positions>,
     stop: Arc<AtomicBool>,
 }
 
@@ -118,7 +122,6 @@ impl Pump {
     }
 
     fn turn(&mut self) -> Result<(), Over> {
-        self.pass_on();
         let mut block = Vec::new();
         let polled = self.source.poll(&mut block);
         let idle = block.is_empty();
@@ -135,13 +138,6 @@ impl Pump {
         }
     }
 
-    /// Tells the source what became durable.
-    fn pass_on(&mut self) {
-        if let Some(newest) = self.acknowledged.try_iter().last() {
-            self.source.acknowledge(&newest);
-        }
-    }
-
     /// Hands a message over; looks after the source while there is no room for it.
     fn send(&mut self, mut message: Message) -> Result<(), Over> {
         let Some(to_trainer) = self.to_trainer.clone() else { return Err(Over) };
@@ -151,7 +147,6 @@ impl Pump {
                 Err(SendTimeoutError::Timeout(again)) => message = again,
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Over),
             }
-            self.pass_on();
             self.source.wait();
         }
     }
@@ -160,20 +155,28 @@ impl Pump {
         let (reply, answer) = bounded(1);
         let losing = match &notice {
             Notice::Losing(streams) => Some(streams.clone()),
-            Notice::Gained(_) | Notice::Lost { .. } => None,
+            Notice::Streams(_) | Notice::Gained(_) | Notice::Passed(_) | Notice::Lost { .. } => None,
         };
         let sent = self.send(Message::Notice(notice, reply));
         let Some(streams) = losing else { return sent };
         let durable = loop {
             match answer.recv_timeout(IN_TOUCH) {
-                Ok(durable) => break Some(durable),
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => self.source.wait(),
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break None,
+                Ok(durable) => break durable,
+                Err(RecvTimeoutError::Timeout) => self.source.wait(),
+                // The worker ends. The last commit lets go of everything.
+                Err(RecvTimeoutError::Disconnected) => return Err(Over),
             }
         };
-        match self.source.release(&streams, durable.as_ref()) {
-            Ok(()) => sent,
-            Err(error) => self.send(Message::Failed(error)).and(Err(Over)),
+        loop {
+            match self.source.release(&streams, &durable) {
+                Ok(true) => return sent,
+                Ok(false) if self.stop.load(Ordering::Relaxed) => return Err(Over),
+                Ok(false) => {
+                    self.source.wait();
+                    std::thread::sleep(BETWEEN_LOOKS);
+                }
+                Err(error) => return self.send(Message::Failed(error)).and(Err(Over)),
+            }
         }
     }
 }

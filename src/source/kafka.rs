@@ -5,7 +5,7 @@
 //! | who reads a partition | the workers of `kafka.group` share them, each partition is one worker's (`member`); with `kafka.assignment = "all"` this one reads every one |
 //! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`claims`); where the topic was never read, at `kafka.start`; a new partition of a known topic begins at its oldest record |
 //! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.expired` allows it, and then counted |
-//! | a topic that was created anew | the record before the position was produced at another time: [`SourceError::PositionLost`] |
+//! | a topic that was created anew | the record before the position was produced at another time: [`SourceError::Recreated`] |
 //! | brokers away | waited for, and logged every few seconds |
 //! | records that arrive damaged | the end: librdkafka would skip them |
 //! | gaps in the offsets (transactions, compaction) | are no records; [`Until::End`] does not wait for them |
@@ -19,6 +19,7 @@
 //! as times of events.
 
 mod claims;
+mod committer;
 mod connection;
 mod ending;
 mod member;
@@ -34,16 +35,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 
-use super::{EventSource, Notice, SourceError, Status};
+use super::{Commits, EventSource, Notice, SourceError, Status};
 use crate::config::KafkaConfig;
 use crate::decode::Decoder;
 use crate::event::{Reason, Record, Rejection};
 use crate::kafka::{ClientError, Reminder, words};
 use crate::position::{Positions, Stream};
+use committer::Committer;
 pub use connection::{Connection, Known};
 use member::Member;
 use opening::Marks;
@@ -90,15 +92,22 @@ pub struct KafkaSource {
     decoder: Decoder,
     undecoded: Undecoded,
     partitions: Partitions,
+    /// So many of them the trainer knows.
+    streams_told: usize,
     /// Present in a group.
     member: Option<Member>,
     starts: Positions,
     /// What came while there was no room for it.
     pending: Vec<Record>,
+    /// What went wrong meanwhile: it is not told twice.
+    failed: Option<SourceError>,
+    /// A position is gone, and brokers did not let us go on behind it yet.
+    is_behind: bool,
     notices: std::collections::VecDeque<Notice>,
     watermarks: Arc<HighWatermarks>,
     watcher: Watcher,
-    committed: Option<TopicPartitionList>,
+    commits: Commits,
+    committer: Committer,
     trouble: Option<Reminder>,
     backward: Reminder,
     /// When the client was last called.
@@ -233,13 +242,21 @@ impl KafkaSource {
             let Ok((low, high)) = consumer.fetch_watermarks(&self.config.topic, partition.id, ASKING) else { continue };
             let marks = Marks::new(partition.id, low, high);
             let entry = opening::entry(&partition.stream.label, partition.next, marks, self.config.expired)?;
-            let Some(lost) = entry.lost else { continue };
+            // Only the record before the position, which was to be looked at, may be gone.
+            let unverified = partition.verify.is_some() && marks.low >= partition.next;
+            if entry.lost.is_none() && !unverified {
+                continue;
+            }
             let offset = partitions::offset(entry.offset);
             if let Err(error) = consumer.seek(&self.config.topic, partition.id, offset, ASKING) {
                 self.in_trouble(&words(&error));
+                self.is_behind = true;
                 return Ok(());
             }
-            self.pass_over(index, lost);
+            self.partitions[index].verify = None;
+            if let Some(lost) = entry.lost {
+                self.pass_over(index, lost);
+            }
             return Ok(());
         }
         let cause = format!("topic '{}': a position is not there any more: {said}", self.config.topic);
@@ -284,6 +301,13 @@ impl EventSource for KafkaSource {
 
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
         let Some(consumer) = self.consumer.clone() else { return Ok(Status::End) };
+        self.commit_what_is_durable();
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if std::mem::take(&mut self.is_behind) {
+            self.out_of_range(&consumer, "")?;
+        }
         if self.pending.is_empty() {
             self.carry_out(&consumer)?;
             if let Some(notice) = self.notices.pop_front() {
@@ -318,35 +342,22 @@ impl EventSource for KafkaSource {
         }
     }
 
-    fn acknowledge(&mut self, durable: &Positions) {
-        let Some(consumer) = &self.consumer else { return };
-        let mut offsets = TopicPartitionList::new();
-        for partition in self.partitions.iter().filter(|partition| partition.is_read()) {
-            let Some(next) = durable.next(&partition.stream.name) else { continue };
-            partitions::add(&mut offsets, &self.config.topic, partition.id, next, partition.metadata());
-        }
-        if offsets.count() == 0 || self.committed.as_ref() == Some(&offsets) {
-            return;
-        }
-        match consumer.commit(&offsets, CommitMode::Async) {
-            Ok(()) => consumer.context().reports.commit_begins(),
-            Err(error) => tracing::warn!(cause = words(&error), "offsets were not committed to the group"),
-        }
-        self.committed = Some(offsets);
+    fn commits(&self) -> Option<Commits> {
+        Some(self.commits.clone())
     }
 
-    fn release(&mut self, streams: &[u32], durable: Option<&Positions>) -> Result<(), SourceError> {
+    fn release(&mut self, streams: &[u32], durable: &Positions) -> Result<bool, SourceError> {
         self.let_go(streams, durable)
     }
 
     fn wait(&mut self) {
+        self.commit_what_is_durable();
         let Some(consumer) = self.consumer.clone().filter(|_| self.called.elapsed() > self.patience) else { return };
         // Paused partitions bring nothing, and yet the group hears of us.
         self.pause(&consumer);
         let mut came = std::mem::take(&mut self.pending);
-        // An error comes again, or is found by the next poll.
         if let Err(error) = self.serve(&consumer, Duration::ZERO, &mut came) {
-            tracing::debug!(%error, "trouble while waiting for the trainer");
+            self.failed.get_or_insert(error);
         }
         self.pending = came;
         if self.undecoded.is_empty() {

@@ -10,6 +10,7 @@
 //! | patience | what may pass by itself (a broker that is away) is waited for and logged; an error is final |
 //! | nothing skipped | a record that cannot be decoded arrives too, as a rejection |
 
+mod commits;
 mod feed;
 pub mod kafka;
 pub mod parquet;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use crate::event::Record;
 use crate::position::{Hold, Positions, Stream};
+pub use commits::{Back, Commits};
 pub use feed::{Feed, Message, spawn};
 
 /// What a call of [`EventSource::poll`] found.
@@ -37,11 +39,15 @@ pub enum Status {
 /// What a source has to say besides records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
+    /// Streams that were not known before; their indices follow those of the last one that was.
+    Streams(Vec<Stream>),
     /// Streams that are this worker's to read from now on.
     Gained(Vec<Gained>),
     /// Streams that another worker will read: what was delivered of them has to become durable, and the source to be
     /// told so by [`EventSource::release`], before it lets go of them.
     Losing(Vec<u32>),
+    /// A stream of which the state holds all up to where another worker goes on.
+    Passed(u32),
     /// Records that are gone, and that the configuration allows to be passed over.
     Lost {
         /// Index of the stream.
@@ -54,7 +60,7 @@ pub enum Notice {
 /// A stream that is this worker's to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gained {
-    /// Its index: the place in [`EventSource::streams`] of this stream, or the next one behind the last.
+    /// Its index.
     pub index: u32,
     /// What it is.
     pub stream: Stream,
@@ -67,7 +73,7 @@ pub struct Gained {
 /// A place where records come from. Opened at given [`Positions`]; see the module for what it promises.
 pub trait EventSource: Send {
     /// The streams that are known; [`Record::stream`] is an index into this list, which only grows, by
-    /// [`Notice::Gained`].
+    /// [`Notice::Streams`].
     fn streams(&self) -> Vec<Stream>;
 
     /// Appends records to `block` (some thousands at most), waiting for them no longer than a fraction of a second.
@@ -76,15 +82,19 @@ pub trait EventSource: Send {
     /// Only what waiting cannot mend. The records appended before the error are valid.
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError>;
 
-    /// Tells what is durable now: for lag monitors, and for whoever else reads in the same group.
-    fn acknowledge(&mut self, _durable: &Positions) {}
+    /// Where to tell what is durable: for lag monitors, and for whoever else reads in the same group. The source looks there
+    /// whenever it is called, and for the last time when it is dropped.
+    fn commits(&self) -> Option<Commits> {
+        None
+    }
 
-    /// Answers [`Notice::Losing`]: what is durable of the streams; `None` where the worker is ending.
+    /// Answers [`Notice::Losing`]: what is durable. `false`: it is to be called again, since that is not told to whoever
+    /// gets the streams yet. Once it is, [`Notice::Passed`] follows for each.
     ///
     /// # Errors
     /// Where the streams were another's already.
-    fn release(&mut self, _streams: &[u32], _durable: Option<&Positions>) -> Result<(), SourceError> {
-        Ok(())
+    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<bool, SourceError> {
+        Ok(true)
     }
 
     /// Called now and then while the trainer has no room for more: stays in touch with whoever expects it.
@@ -154,7 +164,7 @@ pub enum SourceError {
     /// Another worker of the group reads what was this one's.
     #[error(
         "fenced: {stream} is read by another worker of the group from offset {from} on, and this one had read up to {position} \
-         without making it durable; start it again: it goes on from the checkpoint before"
+         without telling the group; started again, it goes on from the newest checkpoint that fits"
     )]
     Fenced {
         /// The stream's label.
@@ -163,6 +173,27 @@ pub enum SourceError {
         from: u64,
         /// Where this one stands.
         position: u64,
+    },
+    /// Whether the state is still this worker's is not known, and cannot become known any more.
+    #[error(
+        "fenced: whether {stream} is still this worker's is not known: {why}; start it again: it goes on from a checkpoint that \
+         is its own"
+    )]
+    Unsure {
+        /// The stream's label.
+        stream: String,
+        /// Why it cannot become known.
+        why: &'static str,
+    },
+    /// The state does not fit what the group knows of a stream.
+    #[error("the state holds {stream} up to {position}, which does not fit the group's history: {why}")]
+    Estranged {
+        /// The stream's label.
+        stream: String,
+        /// Where the state stands.
+        position: u64,
+        /// What does not fit, and what the operator can do.
+        why: String,
     },
     /// The group has another worker of the same name.
     #[error("fenced: another worker of the group calls itself '{member}' (kafka.member); each needs a name of its own")]

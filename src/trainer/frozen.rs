@@ -18,7 +18,7 @@ use crate::negatives::ledger::Ledger;
 use crate::negatives::saved::Saved;
 use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
-use crate::position::{Holdings, Positions};
+use crate::position::{Hold, Holdings, Positions};
 use crate::table::adagrad::Parameters;
 use crate::table::paged::Paged;
 use crate::table::records::Records;
@@ -61,6 +61,17 @@ impl Frozen {
     /// Where the sources stood.
     pub fn positions(&self) -> &Positions {
         &self.positions
+    }
+
+    /// Where they stood, of the streams that are held as the member of a group.
+    pub fn claimed(&self) -> Positions {
+        let mut claimed = Positions::default();
+        for (stream, next) in self.positions.iter() {
+            if matches!(self.holdings.of(stream).hold, Hold::Claim(_)) {
+                claimed.advance(stream, next);
+            }
+        }
+        claimed
     }
 }
 

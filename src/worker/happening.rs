@@ -89,7 +89,9 @@ impl WorkError {
     /// Whether the state must not be saved: it is not this worker's own any more, or not a model.
     pub(super) fn disowns(&self) -> bool {
         match self {
-            Self::Source(error) => matches!(error, SourceError::Fenced { .. } | SourceError::SameName { .. }),
+            Self::Source(error) => {
+                matches!(error, SourceError::Fenced { .. } | SourceError::Unsure { .. } | SourceError::SameName { .. })
+            }
             Self::Checkpoint(_) | Self::Diverged(_) => true,
             Self::TooManyRejected { .. } => false,
         }

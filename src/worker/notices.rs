@@ -1,8 +1,10 @@
 //! What the source has to say besides records, and records that are none.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crossbeam_channel::Sender;
 
-use super::{Happening, Observer, WorkError, Worker};
+use super::{Happening, OBSERVE_EVERY, Observer, WorkError, Worker};
 use crate::checkpoint::CheckpointError;
 use crate::config::{Assignment, DeadLettersConfig};
 use crate::dead_letters::DeadLetterError;
@@ -19,13 +21,13 @@ impl Worker {
         observer: &mut Observer<'_>,
     ) -> Result<(), WorkError> {
         match notice {
+            Notice::Streams(new) => {
+                self.streams.extend(new);
+                self.trainer.follow(&self.streams);
+            }
             Notice::Gained(gained) => {
                 let mut begins = false;
-                for Gained { index, stream, next, hold } in gained {
-                    if index as usize == self.streams.len() {
-                        self.streams.push(stream.clone());
-                        self.trainer.follow(&self.streams);
-                    }
+                for Gained { index: _, stream, next, hold } in gained {
                     let state = &mut self.trainer.state;
                     begins |= state.positions.next(&stream.name).is_none();
                     state.positions.advance(&stream.name, next);
@@ -36,25 +38,39 @@ impl Worker {
                     self.save_shown(observer)?;
                 }
             }
-            Notice::Losing(streams) => {
+            Notice::Losing(_) => {
                 // Another worker goes on where this state ends.
                 self.close_batch(observer)?;
                 self.save_shown(observer)?;
-                for stream in streams {
-                    let name = &self.streams[stream as usize].name;
-                    self.trainer.state.holdings.hold(name, Hold::LetGo);
-                }
-                // A source that ended meanwhile lets go of everything anyhow.
+                // A source that has failed meanwhile has no use for it.
                 let _ = reply.send(self.trainer.state.positions.clone());
+            }
+            Notice::Passed(stream) => {
+                self.trainer.state.holdings.hold(&self.streams[stream as usize].name, Hold::LetGo);
             }
             Notice::Lost { stream, offsets } => self.trainer.lose(stream, offsets),
         }
         Ok(())
     }
 
-    /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest.
-    pub(super) fn reject(&mut self, stream: u32, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
+    /// Keeps a record that was not taken, and says so: the first of them, and ever fewer of the rest. Waits for room;
+    /// `false` where it was told to stop before there was any.
+    pub(super) fn reject(
+        &mut self,
+        record: (u32, u64),
+        rejection: &Rejection,
+        stop: &AtomicBool,
+        observer: &mut Observer<'_>,
+    ) -> Result<bool, DeadLetterError> {
+        let (stream, offset) = record;
         let stream = &self.streams[stream as usize].label;
+        while !self.dead_letters.offer(stream, offset, rejection)? {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            std::thread::sleep(OBSERVE_EVERY);
+            observer(&self.trainer, Happening::Tick);
+        }
         self.rejected += 1;
         if self.rejected.is_power_of_two() {
             tracing::warn!(
@@ -66,7 +82,7 @@ impl Worker {
                 "record rejected"
             );
         }
-        self.dead_letters.write(stream, offset, rejection)
+        Ok(true)
     }
 
     /// Whether so many of the newest records were rejected that whoever produces them must be broken.
@@ -86,7 +102,7 @@ impl Worker {
         // What is durable by that one is by this one too.
         self.wait_for_checkpoint(observer);
         observer(&self.trainer, Happening::CheckpointBegins);
-        self.save()?;
+        self.save_meanwhile(&mut |trainer| observer(trainer, Happening::Tick))?;
         if let Some(last) = &self.last {
             observer(&self.trainer, Happening::Checkpoint(last));
         }

@@ -1,25 +1,27 @@
 //! Checkpoints are written on a thread of their own, one at a time, while training goes on.
 //!
 //! The trainer stands still for as long as it takes to freeze the state ([`crate::trainer::frozen`]), and hands that over.
-//! A checkpoint is published only after the dead letters that lie before it are durable, which the saver waits for too:
-//! until they are, a record that is to become a further one waits, and with it the trainer, but nothing else does.
+//! A checkpoint is published only after the dead letters that lie before it are durable, which the saver waits for too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::LastCheckpoint;
+use super::{LastCheckpoint, OBSERVE_EVERY};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::DeadLetterMark;
-use crate::checkpoint::store::Store;
+use crate::checkpoint::store::{Spared, Store};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
 use crate::position::Positions;
 use crate::trainer::frozen::Frozen;
 use crate::trainer::snapshot;
+
+/// How long the saver waits until it looks again after dead letters.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Dead letters, written by the trainer and made durable by the saver.
 #[derive(Debug)]
@@ -40,14 +42,15 @@ impl Letters {
         self.kept
     }
 
-    /// Keeps a record that was not taken; see [`DeadLetters::write`].
-    pub(super) fn write(&mut self, stream: &str, offset: u64, rejection: &Rejection) -> Result<(), DeadLetterError> {
-        if self.kept {
-            let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-            letters.write(stream, offset, rejection)?;
-            self.length = letters.length();
+    /// Keeps a record that was not taken; see [`DeadLetters::offer`].
+    pub(super) fn offer(&mut self, stream: &str, offset: u64, rejection: &Rejection) -> Result<bool, DeadLetterError> {
+        if !self.kept {
+            return Ok(true);
         }
-        Ok(())
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = letters.offer(stream, offset, rejection)?;
+        self.length = letters.length();
+        Ok(taken)
     }
 
     /// See [`DeadLetters::length`].
@@ -61,6 +64,8 @@ impl Letters {
 pub(super) struct Job {
     pub(super) frozen: Frozen,
     pub(super) dead_letters: Option<DeadLetterMark>,
+    /// What outlasts `checkpoint.keep`.
+    pub(super) spared: Spared,
     /// How long the trainer stood still for it.
     pub(super) pause: Duration,
 }
@@ -71,6 +76,10 @@ pub(super) struct Outcome {
     pub(super) written: Result<LastCheckpoint, CheckpointError>,
     /// Where the sources stood in it.
     pub(super) positions: Positions,
+    /// The same, of what it holds as the member of a group.
+    pub(super) claimed: Positions,
+    /// Records that lie behind it.
+    pub(super) passed: u64,
 }
 
 /// See the module.
@@ -89,16 +98,16 @@ impl Saver {
         let (done, outcomes) = bounded(1);
         let (config, letters) = (config.clone(), Arc::clone(&letters.letters));
         let thread = std::thread::Builder::new().name("saver".to_owned()).spawn(move || {
-            for Job { frozen, dead_letters, pause } in to_do {
+            for Job { frozen, dead_letters, spared, pause } in to_do {
                 let begin = Instant::now();
-                let positions = frozen.positions().clone();
-                let events = frozen.events().read;
-                let written = write(&config, &store, &letters, &frozen, dead_letters);
+                let (positions, claimed) = (frozen.positions().clone(), frozen.claimed());
+                let (events, passed) = (frozen.events().read, frozen.events().passed());
+                let written = write(&config, &store, &letters, &frozen, dead_letters, &spared);
                 // The state has its tables back before it hears of it.
                 drop(frozen);
                 let written =
                     written.map(|published| LastCheckpoint { published, events, took: begin.elapsed(), pause });
-                if done.send(Outcome { written, positions }).is_err() {
+                if done.send(Outcome { written, positions, claimed, passed }).is_err() {
                     break;
                 }
             }
@@ -135,10 +144,17 @@ impl Saver {
         Some(outcome)
     }
 
-    /// The same, waited for; `None` where no checkpoint is being written.
-    pub(super) fn wait(&mut self) -> Option<Outcome> {
-        let is_busy = std::mem::take(&mut self.is_busy);
-        is_busy.then(|| self.outcomes.recv().expect("the saver has panicked"))
+    /// The same, waited for; `meanwhile` is called now and then. `None` where no checkpoint is being written.
+    pub(super) fn wait(&mut self, mut meanwhile: impl FnMut()) -> Option<Outcome> {
+        if !std::mem::take(&mut self.is_busy) {
+            return None;
+        }
+        loop {
+            match self.outcomes.recv_timeout(OBSERVE_EVERY) {
+                Err(RecvTimeoutError::Timeout) => meanwhile(),
+                outcome => return Some(outcome.expect("the saver has panicked")),
+            }
+        }
     }
 }
 
@@ -158,15 +174,19 @@ fn write(
     letters: &Mutex<DeadLetters>,
     frozen: &Frozen,
     mark: Option<DeadLetterMark>,
+    spared: &Spared,
 ) -> Result<crate::checkpoint::store::Published, CheckpointError> {
-    let flushed = letters.lock().unwrap_or_else(PoisonError::into_inner).flush();
-    flushed.map_err(|source| CheckpointError::Io {
+    // Not held while it waits: the trainer may have a further letter meanwhile.
+    let settle = || letters.lock().unwrap_or_else(PoisonError::into_inner).settle();
+    while !settle().map_err(|source| CheckpointError::Io {
         path: config.checkpoint.dir.clone(),
         action: "make the dead letters before it durable",
         source: std::io::Error::other(source.to_string()),
-    })?;
+    })? {
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
     let published = snapshot::save(config, frozen, mark, store.draft()?)?;
-    if let Err(error) = store.prune(config.checkpoint.keep) {
+    if let Err(error) = store.prune(config.checkpoint.keep, spared) {
         // The new one is durable all the same; the next one tries again.
         tracing::warn!(%error, "old checkpoints stay");
     }

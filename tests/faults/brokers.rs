@@ -57,6 +57,30 @@ fn a_broker_that_is_away_for_a_minute_is_waited_for() {
     away("away", Duration::from_secs(60));
 }
 
+/// Retention has taken everything that was read, and later everything that was not: nothing is read in between.
+#[test]
+fn records_that_expired_up_to_the_position_and_beyond_leave_a_worker_that_can_go_on() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "emptied", 1).with(&[EVERY, "kafka.expired=skip"]);
+    let (brokers, topic) = (group.kafka().brokers.clone(), group.kafka().topic.clone());
+    group.produce(1_000);
+    group.read_to_end(&[("a", false)]);
+    delete_before(&brokers, &topic, 1_000);
+    // Exactly at the position: nothing is lost.
+    let report = run(&mut group.command("a", &["--until-end", "--json"])).ended(0).json();
+    assert_eq!((events(&report, "read"), events(&report, "lost")), (1_000, 0));
+    group.produce(300);
+    delete_before(&brokers, &topic, 1_300);
+    for _ in 0..2 {
+        // All that is new is lost; and the next start knows that.
+        let report = run(&mut group.command("a", &["--until-end", "--json"])).ended(0).json();
+        assert_eq!((events(&report, "read"), events(&report, "lost")), (1_000, 300));
+    }
+    group.produce(200);
+    let report = run(&mut group.command("a", &["--until-end", "--json"])).ended(0).json();
+    assert_eq!((events(&report, "read"), events(&report, "lost")), (1_200, 300));
+}
+
 #[test]
 fn records_that_expired_unread_stop_the_worker_or_are_counted_as_lost() {
     let Some(broker) = Broker::shared() else { return };

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use negstream::kafka::admin;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
+use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::group::{Group, PATIENCE, event, events, producer};
@@ -78,6 +80,35 @@ fn dead_letters_that_cannot_be_kept_hold_up_what_lies_behind_them() {
     group.read_to_end(&[("a", false)]);
     let kept = letters_of(&group, "held.dead");
     assert_eq!(kept.len(), 50, "{kept:?}");
+}
+
+#[test]
+fn told_to_stop_while_dead_letters_cannot_be_kept_it_ends_in_time() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("stuck", 1, 1).unwrap();
+    cluster.create_topic("stuck.dead", 1, 1).unwrap();
+    let settings = ["kafka.dead_letter_topic=stuck.dead", "checkpoint.every_events=200", "kafka.assignment=all"];
+    let mut group = Group::of_brokers(&cluster.bootstrap_servers(), "stuck").with(&settings);
+    group.produce(600);
+    raw(&group, (0..50).map(|number| format!("poison {number}").into_bytes()));
+    group.produce(600);
+    // From now on nothing can be written.
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000];
+    cluster.request_errors(RDKafkaApiKey::Produce, &refused);
+    let worker = group.start("a", false);
+    group.wait_until_said("a", "dead letters are not delivered yet");
+    worker.terminate();
+    let begin = Instant::now();
+    let ended = worker.end();
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    assert_eq!(ended.code, Some(4), "{}", group.said("a"));
+    assert!(group.said("a").contains("for topic 'stuck.dead' are not delivered: told to stop"), "{}", group.said("a"));
+    assert!(group.committed() <= 600, "no position behind a letter that is not kept");
+
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    group.read_to_end(&[("a", false)]);
+    assert_eq!(letters_of(&group, "stuck.dead").len(), 50);
+    group.assert_each_once(&["a"]);
 }
 
 /// Payloads of the dead letters, without repetitions.

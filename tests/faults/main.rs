@@ -8,6 +8,7 @@
 
 mod brokers;
 mod checkpoints;
+mod crew;
 mod group;
 #[path = "../it/kafka_harness.rs"]
 mod kafka_harness;
@@ -19,6 +20,7 @@ mod poison;
 mod rebalances;
 mod s3;
 mod secured;
+mod soak;
 mod stores;
 #[path = "../it/stub_registry.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]

@@ -5,77 +5,12 @@ use std::time::{Duration, Instant};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
+use crate::crew::{Crew, SESSION, a_while};
 use crate::group::{Group, PATIENCE};
 use crate::kafka_harness::Broker;
-use crate::support::Background;
+use crate::support::{Background, run};
 
 const WORKERS: [&str; 3] = ["a", "b", "c"];
-
-/// What brokers allow at the least, so that a dead member is found out soon.
-const SESSION: [&str; 3] = [
-    "kafka.properties={\"session.timeout.ms\"=\"6000\",\"heartbeat.interval.ms\"=\"500\"}",
-    "checkpoint.every_events=300",
-    "log.format=text",
-];
-
-/// Workers by name, each alive or not, restarted like by a supervisor where they end by themselves.
-struct Crew<'a> {
-    group: &'a Group,
-    members: bool,
-    running: [Option<Background>; WORKERS.len()],
-    fenced: u32,
-}
-
-impl<'a> Crew<'a> {
-    fn new(group: &'a Group, members: bool) -> Self {
-        Self { group, members, running: [const { None }; WORKERS.len()], fenced: 0 }
-    }
-
-    fn start(&mut self, worker: usize) {
-        if self.running[worker].as_mut().is_none_or(Background::has_ended) {
-            if let Some(ended) = self.running[worker].take() {
-                let ended = ended.end();
-                // Fenced, and nothing else, ends a worker that nobody stopped.
-                assert_eq!(ended.code, Some(6), "{}", self.group.said(WORKERS[worker]));
-                self.fenced += 1;
-            }
-            self.running[worker] = Some(self.group.start(WORKERS[worker], self.members));
-        }
-    }
-
-    fn start_all(&mut self) {
-        (0..WORKERS.len()).for_each(|worker| self.start(worker));
-    }
-
-    fn kill(&mut self, worker: usize) {
-        if let Some(running) = self.running[worker].take() {
-            running.kill();
-        }
-    }
-
-    fn terminate(&mut self, worker: usize) {
-        if let Some(running) = self.running[worker].take() {
-            running.terminate();
-            let ended = running.end();
-            assert!(matches!(ended.code, Some(0 | 6)), "{:?} {}", ended.code, self.group.said(WORKERS[worker]));
-        }
-    }
-
-    fn finish(mut self) {
-        self.start_all();
-        let running = std::mem::take(&mut self.running);
-        let running = WORKERS.into_iter().zip(running).filter_map(|(name, running)| Some((name, running?)));
-        self.group.finish(running.collect());
-        let last: Vec<(&str, bool)> = WORKERS.iter().map(|worker| (*worker, self.members)).collect();
-        self.group.read_to_end(&last);
-        self.group.assert_each_once(&WORKERS);
-    }
-}
-
-/// Waits a random while: the moment of a fault is the one place for a timer.
-fn a_while(random: &mut Pcg64Mcg, at_most: u64) {
-    std::thread::sleep(Duration::from_millis(random.random_range(0..at_most)));
-}
 
 fn storm(topic: &str, rounds: u32, seed: u64) {
     let Some(broker) = Broker::shared() else { return };
@@ -85,7 +20,7 @@ fn storm(topic: &str, rounds: u32, seed: u64) {
     for _ in 0..rounds {
         group.produce(1_500);
     }
-    let mut crew = Crew::new(&group, false);
+    let mut crew = Crew::new(&group, &WORKERS, false);
     crew.start_all();
     for round in 0..rounds {
         let worker = random.random_range(0..WORKERS.len());
@@ -99,6 +34,7 @@ fn storm(topic: &str, rounds: u32, seed: u64) {
         crew.start_all();
     }
     crew.finish();
+    group.assert_each_once(&WORKERS);
 }
 
 #[test]
@@ -117,7 +53,7 @@ fn killed_members(topic: &str, kills: u32, seed: u64) {
     let mut group = Group::new(&broker, topic, 12).with(&SESSION);
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     group.produce(2_000 + kills * 800);
-    let mut crew = Crew::new(&group, true);
+    let mut crew = Crew::new(&group, &WORKERS, true);
     crew.start_all();
     for _ in 0..kills {
         a_while(&mut random, 1_500);
@@ -126,6 +62,7 @@ fn killed_members(topic: &str, kills: u32, seed: u64) {
         crew.start_all();
     }
     crew.finish();
+    group.assert_each_once(&WORKERS);
 }
 
 #[test]
@@ -174,6 +111,37 @@ fn a_worker_stopped_past_its_session_saves_nothing_and_goes_back() {
     assert!(before <= after);
     group.finish(vec![("b", other)]);
     group.read_to_end(&[("b", false), ("a", false)]);
+    group.assert_each_once(&["a", "b"]);
+}
+
+/// Killed between a checkpoint and its commit: another worker goes on from the commit before, and so has this one to, from a
+/// checkpoint that is still there.
+#[test]
+fn the_newest_checkpoint_that_the_group_knows_of_outlasts_all_others() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group =
+        Group::new(&broker, "lags", 1).with(&SESSION).with(&["checkpoint.every_events=500", "checkpoint.keep=1"]);
+    // None is pruned before the group knows of a newer one.
+    let mut command = group.command("a", &[]);
+    command.env("NEGSTREAM_FAILPOINT", "prune=kill");
+    let mut doomed = Background::start(&mut command);
+    let deadline = Instant::now() + PATIENCE;
+    while !doomed.has_ended() {
+        let committed = group.committed();
+        group.produce(600);
+        while group.committed() == committed && !doomed.has_ended() {
+            assert!(Instant::now() < deadline, "{:?}", group.place.checkpoints("a"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    assert_eq!(doomed.end().code, None, "killed");
+    assert_eq!(group.place.checkpoints("a").len(), 2, "the newest, and the one that the group knows of");
+    let other = group.start("b", false);
+    group.finish(vec![("b", other)]);
+    let back = run(&mut group.command("a", &["--until-end"]));
+    assert_eq!(back.code, Some(0), "{}", back.err);
+    assert!(back.err.contains("not this worker's any more"), "{}", back.err);
+    group.read_to_end(&[("b", false)]);
     group.assert_each_once(&["a", "b"]);
 }
 

@@ -99,8 +99,8 @@ fn a_replay_into_a_store_is_killed_resumed_and_ends_like_a_local_one() {
 #[test]
 fn large_files_go_up_in_parts() {
     let scene = Scene::new(700);
-    // Two tables of some 300 items with so many dimensions, and as much for the optimizer, are more than 8 MiB.
-    let settings = ["model.dim=2048", "context.length=2", "checkpoint.every_events=400"];
+    // Two tables of some 150 items with so many dimensions, and as much for the optimizer, are more than 8 MiB.
+    let settings = ["model.dim=4096", "context.length=2", "checkpoint.every_events=400"];
     let mut local = scene.place.negstream_in("wide", &["replay", "log.parquet"]);
     set(&mut local, &SETTINGS);
     set(&mut local, &settings);

@@ -13,6 +13,7 @@ use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::kafka::{ClientError, admin};
 use negstream::position::{Holdings, Positions};
+use negstream::signals::Stop;
 use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, Message, SourceError, Status, spawn};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -252,7 +253,7 @@ fn a_topic_that_is_missing_is_named(cluster: &Cluster) {
         format!("kafka ({}): no topic 'nowhere'; create it, or let `negstream produce` do so", config.brokers);
     assert_eq!(error, expected);
     config.dead_letter_topic = "nowhere".to_owned();
-    let error = DeadLetterTopic::open(&config, &config.brokers, Format::Json).err().unwrap();
+    let error = DeadLetterTopic::open(&config, &config.brokers, Format::Json, Stop::new()).err().unwrap();
     assert!(matches!(error, ClientError::NoTopic { .. }), "{error}");
 }
 
@@ -289,7 +290,7 @@ fn what_is_durable_is_committed(cluster: &Cluster) {
     produce(&config, 0..100);
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
     let positions = next_of(&read_to_end(&mut source), &source);
-    source.acknowledge(&positions);
+    source.commits().unwrap().want(positions.clone());
     drop(source);
 
     let consumer: BaseConsumer =
@@ -314,9 +315,13 @@ fn dead_letters_carry_their_origin(cluster: &Cluster) {
 
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
     let records = read_to_end(&mut source);
-    let mut letters = DeadLetters::Topic(DeadLetterTopic::open(&config, &config.brokers, Format::Json).unwrap());
-    letters.write(&source.streams()[0].label, records[0].offset, records[0].outcome.as_ref().unwrap_err()).unwrap();
-    letters.flush().unwrap();
+    let mut letters =
+        DeadLetters::Topic(DeadLetterTopic::open(&config, &config.brokers, Format::Json, Stop::new()).unwrap());
+    let (label, rejection) = (&source.streams()[0].label, records[0].outcome.as_ref().unwrap_err());
+    assert!(letters.offer(label, records[0].offset, rejection).unwrap());
+    while !letters.settle().unwrap() {
+        std::thread::yield_now();
+    }
 
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", &config.brokers).set("group.id", "letters").create().unwrap();

@@ -9,6 +9,7 @@ use negstream::event::{Reason, Rejection};
 use negstream::kafka::ClientError;
 use negstream::kafka::dead_letters::DeadLetterTopic;
 use negstream::position::{Holdings, Positions};
+use negstream::signals::Stop;
 use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, SourceError, Status};
 use rdkafka::admin::{NewTopic, TopicReplication};
@@ -78,7 +79,7 @@ fn brokers_away_at_the_end_do_not_keep_the_process() {
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
     let positions = next_of(&read_to_end(&mut source), &source);
     broker.go_down().unwrap();
-    source.acknowledge(&positions);
+    source.commits().unwrap().want(positions.clone());
     let begun = Instant::now();
     drop(source);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
@@ -252,17 +253,19 @@ fn a_letter_that_is_too_large_goes_without_its_payload() {
     created.into_iter().next().unwrap().unwrap();
     config.properties.insert("compression.type".to_owned(), "none".to_owned());
 
-    let mut letters = DeadLetterTopic::open(&config, &config.brokers, Format::Json).unwrap();
+    let mut letters = DeadLetterTopic::open(&config, &config.brokers, Format::Json, Stop::new()).unwrap();
     let rejection = |bytes: usize| Rejection {
         reason: Reason::LongId,
         detail: "user_id has many bytes".to_owned(),
         key: Some(b"k".to_vec()),
         payload: vec![b'x'; bytes],
     };
-    letters.write("large/0", 7, &rejection(5_000)).unwrap();
-    letters.flush().unwrap();
-    letters.write("large/0", 8, &rejection(10)).unwrap();
-    letters.flush().unwrap();
+    for (offset, bytes) in [(7, 5_000), (8, 10)] {
+        assert!(letters.offer("large/0", offset, &rejection(bytes)).unwrap());
+        while !letters.settle().unwrap() {
+            std::thread::yield_now();
+        }
+    }
 
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", &config.brokers).set("group.id", "large").create().unwrap();

@@ -257,6 +257,11 @@ impl Background {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it is there.
     pub fn is_running(&self) -> bool {
         Path::new(&format!("/proc/{}/stat", self.child.id())).exists()

@@ -125,6 +125,7 @@ const RULES: [(&str, &[&str], &str); 29] = [
             "context",
             "dead_letters",
             "decode",
+            "digest",
             "event",
             "exit",
             "kafka",

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::disk;
-use super::{is_lineage, number_in, verify_file};
+use super::{Spared, is_lineage, number_in, verify_file};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{MANIFEST, Manifest};
@@ -131,10 +131,11 @@ impl Local {
         Ok(path)
     }
 
-    /// Removes all but the `keep` newest checkpoints.
-    pub fn prune(&self, keep: usize) -> Result<(), CheckpointError> {
+    /// Removes all but the `keep` newest checkpoints and those `spared`.
+    pub fn prune(&self, keep: usize, spared: &Spared) -> Result<(), CheckpointError> {
         let numbers = self.folder.numbers()?;
-        for number in &numbers[..numbers.len().saturating_sub(keep)] {
+        let old = &numbers[..numbers.len().saturating_sub(keep)];
+        for number in old.iter().filter(|number| !spared.has(**number)) {
             // Renamed first, so that one which dies halfway is no checkpoint any more.
             let path = self.folder.path(*number);
             let doomed = self.folder.dir.join(format!("{DRAFT_PREFIX}old-{number:010}"));

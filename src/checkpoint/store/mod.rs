@@ -113,14 +113,14 @@ impl Store {
         Draft::begin(self.clone(), lineage)
     }
 
-    /// Removes all but the `keep` newest checkpoints, and what unfinished ones left behind.
+    /// Removes all but the `keep` newest checkpoints and those `spared`, and what unfinished ones left behind.
     ///
     /// # Errors
     /// Where disk or store refuse.
-    pub fn prune(&self, keep: usize) -> Result<(), CheckpointError> {
+    pub fn prune(&self, keep: usize, spared: &Spared) -> Result<(), CheckpointError> {
         match &self.0.hold {
-            Hold::Local(local) => local.prune(keep),
-            Hold::Object(owned) => owned.prune(keep),
+            Hold::Local(local) => local.prune(keep, spared),
+            Hold::Object(owned) => owned.prune(keep, spared),
         }
     }
 
@@ -151,6 +151,24 @@ impl Store {
 
     fn lineage(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.0.lineage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Checkpoints that are not removed, however many newer ones there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spared {
+    /// Those of these paths.
+    pub these: Vec<PathBuf>,
+    /// The one of this path, and all before it.
+    pub up_to: Option<PathBuf>,
+}
+
+impl Spared {
+    /// Whether the checkpoint `number` is among them.
+    fn has(&self, number: u64) -> bool {
+        let of = |path: &PathBuf| path.file_name().and_then(|name| number_in(name.to_str()?));
+        self.these.iter().any(|path| of(path) == Some(number))
+            || self.up_to.as_ref().and_then(of).is_some_and(|last| number <= last)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::lease::Lease;
 use super::object::{Bucket, Created, References, attempt, manifest_key};
-use super::{Intact, LINEAGE, Reader, lineage_of, sweep, unique};
+use super::{Intact, LINEAGE, Reader, Spared, lineage_of, sweep, unique};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{FileEntry, Manifest, Provenance};
@@ -180,8 +180,8 @@ impl Owned {
         claimed
     }
 
-    /// Removes all but the `keep` newest states, and what no checkpoint refers to.
-    pub fn prune(&self, keep: usize) -> Result<(), CheckpointError> {
+    /// Removes all but the `keep` newest states and the checkpoints `spared`, and what no checkpoint refers to.
+    pub fn prune(&self, keep: usize, spared: &Spared) -> Result<(), CheckpointError> {
         self.still_held()?;
         let listing = self.bucket.list()?;
         let numbers = listing.manifests();
@@ -197,7 +197,7 @@ impl Owned {
             }
         }
         let live = self.log().live.clone();
-        let sweep = sweep::plan(&listing, &references, keep, self.lease.epoch(), &live);
+        let sweep = sweep::plan(&listing, &references, keep, spared, self.lease.epoch(), &live);
         references.retain(|number, _| !sweep.checkpoints.contains(number));
         self.log().references = references;
         self.bucket.remove(sweep.checkpoints.iter().map(|number| manifest_key(*number)))?;

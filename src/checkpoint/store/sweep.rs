@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::LINEAGE;
 use super::object::{Listing, References, attempt_of};
+use super::{LINEAGE, Spared};
 
 /// What is to go, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,12 +14,13 @@ pub(super) struct Sweep {
     pub objects: Vec<String>,
 }
 
-/// Keeps the `keep` newest states among the checkpoints that `references` has, and whatever may yet become one: what
+/// Keeps the `keep` newest states among the checkpoints that `references` has, those `spared`, and whatever may yet become one: what
 /// attempts of a later epoch than `epoch` write, and the attempts `live` of this one.
 pub(super) fn plan(
     listing: &Listing,
     references: &References,
     keep: usize,
+    spared: &Spared,
     epoch: u64,
     live: &BTreeSet<String>,
 ) -> Sweep {
@@ -32,7 +33,7 @@ pub(super) fn plan(
         let state = files.as_ref().map(|files| {
             files.iter().filter(|file| file.name != LINEAGE).filter_map(|file| file.key.as_deref()).collect()
         });
-        if kept.len() >= keep || (state.is_some() && kept.contains(&state)) {
+        if !spared.has(*number) && (kept.len() >= keep || (state.is_some() && kept.contains(&state))) {
             sweep.checkpoints.push(*number);
             continue;
         }

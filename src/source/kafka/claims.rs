@@ -10,6 +10,7 @@
 //! | --- | --- | --- |
 //! | holds the newest claim | – | goes on where its state stands, whatever offset is committed |
 //! | lost (a damaged checkpoint, a fresh disk) | its own claim is the newest | begins where that claim began: all since is its own to read |
+//! | let go of it | its own claim is the newest, open again | goes on where its state stands: nobody else read it in between |
 //! | of an earlier claim | the claim after it began where the state stands | is sound; it begins where the newest stretch ends |
 //! | of an earlier claim | the claim after it began *before* where the state stands | has events that are another's by now: it goes back to an earlier checkpoint |
 //! | of an earlier claim | the claim after it began *behind* where the state stands | has lost events for good, and says so |
@@ -45,6 +46,9 @@ pub struct Claim {
 pub struct Claims {
     #[serde(rename = "negstream_claims")]
     claims: Vec<Claim>,
+    /// How many partitions the topic had when the group began with it; those beyond were added since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<u32>,
 }
 
 /// What a worker's own state holds of a partition.
@@ -98,7 +102,8 @@ impl Claims {
         serde_json::from_str(metadata).unwrap_or_default()
     }
 
-    /// As metadata: the oldest are left out where it would be too long.
+    /// As metadata. Where it would be too long, claims are left out: first those of workers that have claimed it since, but
+    /// for the ones that tell where a worker's newest stretch ends.
     pub fn text(&self) -> String {
         let mut kept = self.clone();
         loop {
@@ -106,8 +111,27 @@ impl Claims {
             if text.len() <= LONGEST || kept.claims.len() < 2 {
                 return text;
             }
-            kept.claims.remove(0);
+            kept.claims.remove(kept.least_needed());
         }
+    }
+
+    fn least_needed(&self) -> usize {
+        let is_last_of = |index: usize| {
+            let by = &self.claims[index].by;
+            self.claims[index + 1..].iter().all(|later| later.by != *by)
+        };
+        let needed = |index: usize| is_last_of(index) || index.checked_sub(1).is_some_and(is_last_of);
+        (0..self.claims.len() - 1).find(|index| !needed(*index)).unwrap_or(0)
+    }
+
+    /// How many partitions the topic had when the group began with it, where that is known.
+    pub fn of(&self) -> Option<u32> {
+        self.of
+    }
+
+    /// Who made the newest.
+    pub fn by(&self) -> Option<String> {
+        self.newest().map(|newest| newest.by.clone())
     }
 
     /// The newest.
@@ -115,16 +139,16 @@ impl Claims {
         self.claims.last()
     }
 
-    /// Whether a worker's state of the partition is its own, by this history.
+    /// Whether the state that worker `me` has of the partition is its own, by this history.
     ///
     /// # Errors
     /// Where it is not.
-    pub fn check(&self, own: Own) -> Result<(), Conflict> {
+    pub fn check(&self, me: &str, own: Own) -> Result<(), Conflict> {
         let Hold::Claim(held) = own.hold else { return Ok(()) };
         let Some(newest) = self.newest() else { return Ok(()) };
         if newest.number < held {
-            // Somebody set the group's offsets back by hand: the state wins.
-            return Ok(());
+            // Somebody set the group's offsets back by hand. The state wins, unless others have begun anew meanwhile.
+            return if newest.by == me { Ok(()) } else { Err(Conflict::Forgotten) };
         }
         let end = match self.claims.iter().find(|claim| claim.number == held + 1) {
             Some(next) => next.from,
@@ -148,20 +172,22 @@ impl Claims {
     /// Where its state is not its own.
     pub fn begin(&self, me: &str, own: Option<Own>, committed: Option<u64>) -> Result<Begin, Conflict> {
         if let Some(own) = own {
-            self.check(own)?;
+            self.check(me, own)?;
         }
         let Some(newest) = self.newest() else {
             // No history: it was deleted or set by hand, or never was. What we hold wins over it.
-            return Ok(match (own, committed) {
+            return match (own, committed) {
+                // Others may have read it since, and nobody knows how far.
+                (Some(Own { hold: Hold::LetGo, .. }), None) => Err(Conflict::Forgotten),
                 (Some(Own { position, hold: Hold::Claim(claim) }), _) => {
-                    Begin::At { offset: position, claim, new: true }
+                    Ok(Begin::At { offset: position, claim, new: true })
                 }
-                (Some(Own { position, hold: Hold::Outside }), _) | (Some(Own { position, .. }), None) => {
-                    Begin::At { offset: position, claim: 0, new: true }
+                (Some(Own { position, hold: Hold::Outside }), _) => {
+                    Ok(Begin::At { offset: position, claim: 0, new: true })
                 }
-                (_, Some(committed)) => Begin::At { offset: committed, claim: 0, new: true },
-                (None, None) => Begin::Fresh { claim: 0 },
-            });
+                (_, Some(committed)) => Ok(Begin::At { offset: committed, claim: 0, new: true }),
+                (None, None) => Ok(Begin::Fresh { claim: 0 }),
+            };
         };
         if let Some(Own { position, hold: Hold::Claim(held) }) = own {
             match newest.number.cmp(&held) {
@@ -175,17 +201,22 @@ impl Claims {
         }
         let mine = newest.by == me;
         Ok(match newest.until {
-            None if mine => Begin::At { offset: newest.from, claim: newest.number, new: false },
+            // What the state holds of it is one's own, also where it was let go of in between.
+            None if mine => {
+                let offset = own.map_or(newest.from, |own| own.position.max(newest.from));
+                Begin::At { offset, claim: newest.number, new: false }
+            }
             // Whoever made it is gone; what it made durable, it committed.
-            None => Begin::At { offset: committed.unwrap_or(newest.from), claim: newest.number + 1, new: true },
+            None => Begin::At { offset: committed.unwrap_or(0).max(newest.from), claim: newest.number + 1, new: true },
             // One's own stretch goes on, so that the history stays short.
             Some(until) if mine => Begin::At { offset: until, claim: newest.number, new: true },
             Some(until) => Begin::At { offset: until, claim: newest.number + 1, new: true },
         })
     }
 
-    /// The history with worker `me` at claim `number`, open, from `offset` on.
-    pub fn claimed(&self, me: &str, number: u64, offset: u64) -> Self {
+    /// The history with worker `me` at claim `number`, open, from `offset` on; of a topic of so many partitions, where it is
+    /// the first.
+    pub fn claimed(&self, me: &str, number: u64, offset: u64, of: u32) -> Self {
         let mut claims: Vec<Claim> = self.claims.iter().filter(|claim| claim.number < number).cloned().collect();
         let from = self
             .claims
@@ -193,7 +224,7 @@ impl Claims {
             .find(|claim| claim.number == number && claim.by == me)
             .map_or(offset, |claim| claim.from);
         claims.push(Claim { number, by: me.to_owned(), from, until: None });
-        Self { claims }
+        Self { claims, of: self.of.or(Some(of)) }
     }
 
     /// The history with its newest claim closed at `offset`.
@@ -206,5 +237,7 @@ impl Claims {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 
 use super::claims::{Claims, Conflict, Own};
+use super::committer::Committer;
 use super::member::Member;
 use super::opening::{self, Entry, Marks, Opening};
 use super::partitions::{self, Partition, Partitions, Whose};
@@ -19,7 +20,7 @@ use crate::config::{Assignment, KafkaConfig};
 use crate::decode::Decoder;
 use crate::kafka::Reminder;
 use crate::position::{Hold, Holdings, Positions, Stream};
-use crate::source::{Gained, Notice};
+use crate::source::{Commits, Gained};
 
 /// What a worker's state knows of the topic.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +53,31 @@ impl Connection {
         let consumer: Arc<Client> = Arc::new(client);
         let mut opening = Opening::new(&consumer, brokers, &config.topic, stop);
         let marks = opening.watermarks()?;
+        let asked = || {
+            let mut asked = TopicPartitionList::new();
+            for marks in &marks {
+                asked.add_partition(&config.topic, marks.id);
+            }
+            asked
+        };
         let histories = match config.assignment {
-            Assignment::All => vec![Claims::default(); marks.len()],
-            Assignment::Group => {
-                let mut asked = TopicPartitionList::new();
-                for marks in &marks {
-                    asked.add_partition(&config.topic, marks.id);
+            Assignment::All => {
+                // Our commits would wipe out what the workers of a group tell each other by theirs. Where nobody answers, it
+                // is no group's.
+                let committed = consumer.committed_offsets(asked(), ASKING).unwrap_or_default();
+                if let Some(by) = committed.elements().iter().find_map(|element| Claims::parse(element.metadata()).by())
+                {
+                    let cause = format!(
+                        "the group '{}' shares topic '{}' out among workers, '{by}' for one: read all of it as another \
+                         kafka.group",
+                        config.group, config.topic
+                    );
+                    return Err(SourceError::Kafka { brokers: brokers.to_owned(), cause });
                 }
-                let committed = opening.ask(|| consumer.committed_offsets(asked.clone(), ASKING))?;
+                vec![Claims::default(); marks.len()]
+            }
+            Assignment::Group => {
+                let committed = opening.ask(|| consumer.committed_offsets(asked(), ASKING))?;
                 let history = |marks: &Marks| {
                     let found = committed.find_partition(&config.topic, marks.id);
                     found.map_or_else(Claims::default, |element| Claims::parse(element.metadata()))
@@ -75,12 +93,13 @@ impl Connection {
     /// # Errors
     /// What is wrong with it, for the first such partition.
     pub fn check(&self, known: Known<'_>) -> Result<(), SourceError> {
+        let me = &known.holdings.worker;
         for (marks, claims) in self.marks.iter().zip(&self.histories) {
             let name = opening::stream_name(&self.config.topic, marks.id);
             let Some(position) = known.positions.next(&name) else { continue };
             let own = Own { position, hold: known.holdings.of(&name).hold };
             let label = format!("{}/{}", self.config.topic, marks.id);
-            claims.check(own).map_err(|conflict| fenced(&label, position, conflict))?;
+            claims.check(me, own).map_err(|conflict| fenced(&label, position, conflict))?;
         }
         Ok(())
     }
@@ -107,11 +126,13 @@ impl Connection {
         for marks in &marks {
             let mut partition = new_partition(&config.topic, marks.id, known);
             partition.end = (until == Until::End).then_some(marks.high);
+            partition.verify_if_there(marks.low);
             watermarks.add(marks.id, partition.stream.clone(), marks.high);
             partitions.push(partition);
         }
         let watcher = Watcher::start(Arc::clone(&consumer), config.topic.clone(), Arc::clone(&watermarks));
         let patience = super::patience(&config);
+        let streams_told = partitions.len();
         let mut source = KafkaSource {
             consumer: Some(Arc::clone(&consumer)),
             brokers: brokers.clone(),
@@ -120,13 +141,17 @@ impl Connection {
             decoder,
             undecoded: Undecoded::default(),
             partitions,
+            streams_told,
             member,
             starts: Positions::default(),
             pending: Vec::new(),
+            failed: None,
+            is_behind: false,
             notices: VecDeque::new(),
             watermarks,
             watcher,
-            committed: None,
+            commits: Commits::default(),
+            committer: Committer::start(Arc::clone(&consumer)),
             trouble: None,
             backward: Reminder::default(),
             called: std::time::Instant::now(),
@@ -160,7 +185,10 @@ pub(super) fn new_partition(topic: &str, id: i32, known: Known<'_>) -> Partition
         hold: position.map(|_| holding.hold),
         verify: holding.stamp.filter(|_| position.is_some_and(|position| position > 0)),
         claims: Claims::default(),
-        whose: Whose::Elsewhere,
+        whose: match holding.hold {
+            Hold::Claim(_) if position.is_some() => Whose::Awaited,
+            _ => Whose::Elsewhere,
+        },
         end: None,
         done: false,
         stream,
@@ -171,25 +199,20 @@ pub(super) fn new_partition(topic: &str, id: i32, known: Known<'_>) -> Partition
 pub(super) fn fenced(label: &str, position: u64, conflict: Conflict) -> SourceError {
     match conflict {
         Conflict::Overtaken { from } => SourceError::Fenced { stream: label.to_owned(), from, position },
-        Conflict::Short { from } => SourceError::PositionLost {
+        Conflict::Short { from } => SourceError::Estranged {
             stream: label.to_owned(),
             position,
-            low: from,
-            high: from,
-            advice:
-                "another worker of the group took over from there, and what lies between is in nobody's state: a newer \
-                     checkpoint of this worker was lost; bring it back, or begin anew with an empty checkpoint.dir"
-                    .to_owned(),
+            why: format!(
+                "another worker goes on at {from}, and what lies between is in nobody's state: a newer checkpoint of this \
+                 worker was lost; bring it back, or begin anew with an empty checkpoint.dir"
+            ),
         },
-        Conflict::Forgotten => SourceError::PositionLost {
+        Conflict::Forgotten => SourceError::Estranged {
             stream: label.to_owned(),
             position,
-            low: position,
-            high: position,
-            advice:
-                "so many workers of the group have read it since that nobody knows whether this worker's state is its \
-                     own; begin anew with an empty checkpoint.dir"
-                    .to_owned(),
+            why: "the group's offsets were deleted or set by hand, or so many workers have read it since that nobody knows \
+                  whether this state is its own; begin anew with an empty checkpoint.dir"
+                .to_owned(),
         },
     }
 }
@@ -197,13 +220,13 @@ pub(super) fn fenced(label: &str, position: u64, conflict: Conflict) -> SourceEr
 impl KafkaSource {
     /// Outside of a group: all partitions, from the given entries on.
     fn read_all(&mut self, consumer: &Client, entries: Vec<Entry>) -> Result<(), SourceError> {
-        let mut gained = Vec::new();
+        let (before, mut gained) = (self.notices.len(), Vec::new());
         for (index, entry) in entries.into_iter().enumerate() {
             let hold = Hold::Outside;
             gained.push(self.begin(index, entry, hold));
         }
         self.assign_all(consumer)?;
-        self.notices.push_front(Notice::Gained(gained));
+        self.tell_gained(before, gained);
         Ok(())
     }
 

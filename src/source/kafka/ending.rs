@@ -4,28 +4,21 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 
 use super::member::Tried;
-use super::partitions::{self, Whose};
+use super::partitions::Partition;
 use super::{CLOSING, Client, KafkaSource, Until, bounded, words};
 
 impl KafkaSource {
     /// What is committed when the worker ends: what is durable, and, where the group will not keep its place, that it
     /// lets go.
-    pub(super) fn last_commit(&mut self, consumer: &Client) -> Option<TopicPartitionList> {
-        let committed = self.committed.take()?;
+    pub(super) fn last_commit(&self) -> Option<TopicPartitionList> {
+        let durable = self.commits.newest()?;
+        if self.partitions.iter().any(Partition::is_unsure) {
+            return None;
+        }
         let leaves = self.member.as_ref().is_some_and(|member| !member.is_static);
-        if !leaves {
-            return (consumer.context().reports.commits_in_flight() > 0).then_some(committed);
-        }
-        let mut list = TopicPartitionList::new();
-        for element in committed.elements() {
-            let Some(index) = self.partitions.index(element.partition()) else { continue };
-            let partition = &self.partitions[index];
-            let Some(next) = partitions::offset_of(&element) else { continue };
-            if partition.is_read() {
-                partitions::add(&mut list, &self.config.topic, partition.id, next, Some(partition.closed(next)));
-            }
-        }
-        Some(list)
+        let leaving: Vec<u32> = if leaves { (0..self.partitions.len() as u32).collect() } else { Vec::new() };
+        let list = self.to_commit(&durable, &leaving);
+        (list.count() > 0 && !self.committer.has_taken(&list)).then_some(list)
     }
 
     /// Whether the declared end is reached.
@@ -33,13 +26,12 @@ impl KafkaSource {
         if self.until == Until::Stopped {
             return false;
         }
-        let done = |whose: Whose| {
-            let mut of = self.partitions.iter().filter(move |partition| partition.whose == whose).peekable();
-            of.peek().is_some().then(|| of.all(|partition| partition.done))
+        let ours = {
+            let mut ours = self.partitions.iter().filter(|partition| partition.is_read()).peekable();
+            ours.peek().is_some().then(|| ours.all(|partition| partition.done))
         };
-        let (ours, suspended) = (done(Whose::Ours), done(Whose::Suspended));
         let Some(member) = &mut self.member else { return ours.unwrap_or(true) };
-        if suspended.is_some() || consumer.context().waits() || member.waiting.is_some() {
+        if self.partitions.iter().any(Partition::is_unsure) || consumer.context().waits() || member.waiting.is_some() {
             return false;
         }
         if let Some(done) = ours {
@@ -62,11 +54,16 @@ impl Drop for KafkaSource {
     /// the process from ending.
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
-        let last = self.last_commit(&consumer);
+        let last = self.last_commit();
+        let committing = self.committer.stop();
         let watcher = self.watcher.stop();
         consumer.context().close();
         let (done, closed) = bounded::<()>(1);
         let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
+            // What is on its way comes first.
+            if let Some(committing) = committing {
+                let _ = committing.join();
+            }
             if let Some(offsets) = last
                 && let Err(error) = consumer.commit(&offsets, CommitMode::Sync)
             {

@@ -4,7 +4,10 @@
 //! | --- | --- |
 //! | yours | asks the group for its history ([`super::claims`]), claims the partition, then reads it |
 //! | somebody else's, once you let go | delivers what it has read of it, waits until that is durable, commits with its claim closed, lets go |
-//! | lost: you were not heard of | suspends it; gets it back with its claim untouched and goes on, or finds it claimed by another and ends, *fenced*, without saving |
+//! | lost: you were not heard of | suspends it; gets it back with its claim untouched and goes on, or finds it claimed by another before where it stands and ends, *fenced*, without saving |
+//! | nothing yet, and the state holds it by a claim of an earlier life | awaits it: another worker may take it over, and the checkpoint with it |
+//!
+//! While a partition is suspended or awaited, nothing is committed: a checkpoint's offsets take effect together, or not at all.
 //!
 //! Whatever does not work at once (a coordinator that moves, brokers away) is tried again at the next turn; the client
 //! waits with the rebalance until then.
@@ -12,26 +15,23 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use super::claims::{Begin, Claims};
+use super::committer::What;
 use super::connection::Known;
 use super::connection::{fenced, new_partition};
 use super::opening::{self, Entry, Marks};
-use super::partitions::{self, Whose};
+use super::partitions::{self, Partition, Whose};
 use super::rebalances::{Rebalance, is_out};
 use super::{ASKING, Client, KafkaSource, SourceError, Until};
-use crate::kafka::words;
-use crate::position::{Hold, Holdings, Positions};
-use crate::source::Notice;
+use crate::kafka::{Reminder, words};
+use crate::position::{Hold, Holdings, Positions, Stream};
+use crate::source::{Gained, Notice};
 
-/// How often the group is asked about what is suspended, or whether others have read all.
+/// How often the group is asked about what may be another's, or whether others have read all.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a suspended partition may stay away after this worker is back in the group.
-const AWAY: Duration = Duration::from_secs(30);
-/// How often a commit that lets go of partitions is tried.
-const TRIES: u32 = 5;
 
 /// This worker, as a member of its group.
 #[derive(Debug)]
@@ -43,14 +43,14 @@ pub(super) struct Member {
     /// A rebalance that was not carried out yet.
     pub(super) waiting: Option<Rebalance>,
     looked: Option<Instant>,
-    /// Since when partitions are suspended although this worker is back.
-    back_since: Option<Instant>,
+    /// That it is not known whose partitions are, once that lasts.
+    reminder: Reminder,
     pub(super) others_are_done: bool,
 }
 
 impl Member {
     pub(super) fn new(name: String, is_static: bool) -> Self {
-        Self { name, is_static, waiting: None, looked: None, back_since: None, others_are_done: false }
+        Self { name, is_static, waiting: None, looked: None, reminder: Reminder::default(), others_are_done: false }
     }
 
     pub(super) fn look_is_due(&mut self) -> bool {
@@ -73,7 +73,7 @@ impl KafkaSource {
     pub(super) fn carry_out(&mut self, consumer: &Client) -> Result<(), SourceError> {
         let Some(member) = &mut self.member else { return self.look_for_more(consumer) };
         let Some(rebalance) = member.waiting.take().or_else(|| consumer.context().next()) else {
-            return self.look_after_suspended(consumer);
+            return self.look_after_unsure(consumer);
         };
         let done = match &rebalance {
             Rebalance::Assigned(ids) => self.gain(consumer, ids)?,
@@ -104,7 +104,7 @@ impl KafkaSource {
         if self.until == Until::End || self.watermarks.partitions() <= self.partitions.len() {
             return Ok(());
         }
-        let mut gained = Vec::new();
+        let (before, mut gained) = (self.notices.len(), Vec::new());
         for id in self.partitions.len()..self.watermarks.partitions() {
             let index = self.partition(id as i32);
             let low = match consumer.fetch_watermarks(&self.config.topic, id as i32, ASKING) {
@@ -115,8 +115,22 @@ impl KafkaSource {
             gained.push(self.begin(index, Entry { offset: low, lost: None }, Hold::Outside));
         }
         self.assign_all(consumer)?;
-        self.notices.push_back(Notice::Gained(gained));
+        self.tell_gained(before, gained);
         Ok(())
+    }
+
+    /// Tells what was gained, and of partitions that the trainer does not know yet: behind the `before` notices that were
+    /// there already, and ahead of what was lost in them.
+    pub(super) fn tell_gained(&mut self, before: usize, gained: Vec<Gained>) {
+        if !gained.is_empty() {
+            self.notices.insert(before, Notice::Gained(gained));
+        }
+        let new = self.partitions.iter().skip(self.streams_told);
+        let new: Vec<Stream> = new.map(|partition| partition.stream.clone()).collect();
+        if !new.is_empty() {
+            self.streams_told = self.partitions.len();
+            self.notices.insert(before, Notice::Streams(new));
+        }
     }
 
     /// The index of partition `id`, which is noted where it is new.
@@ -153,10 +167,16 @@ impl KafkaSource {
     }
 
     fn gain(&mut self, consumer: &Client, ids: &[i32]) -> Result<Tried<()>, SourceError> {
+        if self.committer.is_busy() && self.take_answer().is_none() {
+            // Commits take effect in their order.
+            return Ok(Tried::Later);
+        }
         let indices: Vec<usize> = ids.iter().map(|id| self.partition(*id)).collect();
         let Tried::Done(group) = self.group(consumer) else { return Ok(Tried::Later) };
         let known = group.iter().any(|(offset, _)| offset.is_some())
             || self.partitions.iter().any(|partition| partition.hold.is_some());
+        // Of a topic that the group begins with, partitions are no additions to it, whoever is the first to ask.
+        let began_with = group.iter().filter_map(|(_, claims)| claims.of()).max();
         let me = self.member.as_ref().map(|member| member.name.clone()).unwrap_or_default();
 
         let mut plan = Vec::with_capacity(indices.len());
@@ -171,35 +191,40 @@ impl KafkaSource {
             let (committed, history) = &group[index];
             let begin = history.begin(&me, own, *committed);
             let begin = begin.map_err(|conflict| fenced(label, partition.next, conflict))?;
-            let (entry, claim, new) = match begin {
-                Begin::At { offset, claim, new } => {
-                    (opening::entry(label, offset, marks, self.config.expired)?, claim, new)
-                }
+            let (from, claim, new) = match begin {
+                Begin::At { offset, claim, new } => (offset, claim, new),
                 Begin::Fresh { claim } => {
-                    let offset = opening::first(self.config.start, known, marks);
-                    (Entry { offset, lost: None }, claim, true)
+                    let known = began_with.map_or(known, |of| partition.id as u32 >= of);
+                    (opening::first(self.config.start, known, marks), claim, true)
                 }
             };
-            let history = if new { history.claimed(&me, claim, entry.offset) } else { history.clone() };
+            // Claimed is what lies before a gap too: whoever reads on counts what was lost there.
+            let entry = opening::entry(label, from, marks, self.config.expired)?;
+            let of = began_with.unwrap_or(self.partitions.len() as u32);
+            let history = if new { history.claimed(&me, claim, from, of) } else { history.clone() };
             if new {
-                partitions::add(&mut claims, &self.config.topic, partition.id, entry.offset, Some(history.text()));
+                partitions::add(&mut claims, &self.config.topic, partition.id, from, Some(history.text()));
             }
-            plan.push((index, entry, claim, history));
+            plan.push((index, entry, claim, history, marks));
         }
-        if claims.count() > 0
-            && let Err(error) = consumer.commit(&claims, CommitMode::Sync)
-        {
-            if error.rdkafka_error_code().is_some_and(is_out) {
-                // The group has moved on without us, and will say so: until then these are nobody's.
-                self.assign_nothing(consumer, ids);
-                return Ok(Tried::Done(()));
+        if claims.count() > 0 {
+            self.committer.begin(What::Claims, claims);
+            match self.take_answer_within(ASKING) {
+                Some((_, Ok(()))) => {}
+                Some((_, Err(error))) if error.rdkafka_error_code().is_some_and(is_out) => {
+                    // The group has moved on without us, and will say so: until then these are nobody's.
+                    self.assign_nothing(consumer, ids);
+                    return Ok(Tried::Done(()));
+                }
+                Some((_, Err(error))) => return Ok(self.later(&error)),
+                None => return Ok(Tried::Later),
             }
-            return Ok(self.later(&error));
         }
-        let mut gained = Vec::new();
-        for (index, entry, claim, history) in plan {
+        let (before, mut gained) = (self.notices.len(), Vec::new());
+        for (index, entry, claim, history, marks) in plan {
             let partition = &mut self.partitions[index];
             partition.claims = history;
+            partition.verify_if_there(marks.low);
             let goes_on = partition.whose == Whose::Suspended && partition.next == entry.offset && entry.lost.is_none();
             if goes_on {
                 partition.whose = Whose::Ours;
@@ -225,12 +250,9 @@ impl KafkaSource {
             tracing::info!("kafka answers again");
         }
         if let Some(member) = &mut self.member {
-            member.back_since = Some(Instant::now());
+            member.reminder = Reminder::begun();
         }
-        // Losses come after the news that the stream is ours.
-        if !gained.is_empty() {
-            self.notices.push_front(Notice::Gained(gained));
-        }
+        self.tell_gained(before, gained);
         Ok(Tried::Done(()))
     }
 
@@ -271,68 +293,88 @@ impl KafkaSource {
             }
         }
         if let Some(member) = &mut self.member {
-            member.back_since = None;
+            member.reminder = Reminder::begun();
         }
         self.undecoded.forget(ids);
         self.unassign(consumer, ids);
     }
 
-    /// Finds out whether another worker took over what is suspended here.
-    fn look_after_suspended(&mut self, consumer: &Client) -> Result<(), SourceError> {
-        let suspended = |partition: &partitions::Partition| partition.whose == Whose::Suspended;
+    /// Finds out whether another worker took over what may be this one's.
+    fn look_after_unsure(&mut self, consumer: &Client) -> Result<(), SourceError> {
         let Some(member) = &mut self.member else { return Ok(()) };
-        if !self.partitions.iter().any(suspended) || !member.look_is_due() {
+        if !self.partitions.iter().any(Partition::is_unsure) || !member.look_is_due() {
             return Ok(());
         }
-        let too_long = member.back_since.is_some_and(|since| since.elapsed() > AWAY);
+        let me = member.name.clone();
         let Tried::Done(group) = self.group(consumer) else { return Ok(()) };
-        for (partition, (committed, claims)) in self.partitions.iter().zip(&group) {
-            let Some(own) = partition.own().filter(|_| suspended(partition)) else { continue };
-            claims.check(own).map_err(|conflict| fenced(&partition.stream.label, own.position, conflict))?;
-            let taken = claims.newest().is_some_and(|newest| Hold::Claim(newest.number) != own.hold);
-            if taken || too_long {
-                return Err(SourceError::Fenced {
-                    stream: partition.stream.label.clone(),
-                    from: committed.unwrap_or(0),
-                    position: own.position,
-                });
+        for (index, (_, claims)) in group.iter().enumerate() {
+            let partition = &mut self.partitions[index];
+            let Some(own) = partition.own().filter(|_| partition.is_unsure()) else { continue };
+            claims.check(&me, own).map_err(|conflict| fenced(&partition.stream.label, own.position, conflict))?;
+            let goes_on_elsewhere = claims
+                .newest()
+                .is_some_and(|newest| Hold::Claim(newest.number) != own.hold || newest.until == Some(own.position));
+            if goes_on_elsewhere {
+                (partition.whose, partition.hold) = (Whose::Elsewhere, Some(Hold::LetGo));
+                self.notices.push_back(Notice::Passed(index as u32));
+            } else if let Some(member) = &mut self.member
+                && member.reminder.due()
+            {
+                tracing::warn!(
+                    partition = partition.stream.label,
+                    "not read by anybody who says so; no offset is committed until some worker of the group has it"
+                );
             }
         }
         Ok(())
     }
 
-    /// Lets go of streams in good order: what is durable of them is committed, and the claim closed there.
-    pub(super) fn let_go(&mut self, streams: &[u32], durable: Option<&Positions>) -> Result<(), SourceError> {
-        let Some(consumer) = self.consumer.clone() else { return Ok(()) };
-        let ids: Vec<i32> = streams.iter().map(|index| self.partitions[*index as usize].id).collect();
-        let mut list = TopicPartitionList::new();
-        for index in streams {
-            let partition = &self.partitions[*index as usize];
-            let Some(next) = durable.and_then(|durable| durable.next(&partition.stream.name)) else { continue };
-            partitions::add(&mut list, &self.config.topic, partition.id, next, Some(partition.closed(next)));
-        }
-        if list.count() > 0 {
-            let mut tries = 0;
-            while let Err(error) = consumer.commit(&list, CommitMode::Sync) {
-                tries += 1;
-                if tries == TRIES || error.rdkafka_error_code().is_some_and(is_out) {
-                    let partition = &self.partitions[streams[0] as usize];
-                    tracing::error!(cause = words(&error), "the group does not take the offsets of what was let go of");
-                    let from = partition.claims.newest().map_or(0, |newest| newest.from);
-                    return Err(SourceError::Fenced {
-                        stream: partition.stream.label.clone(),
-                        from,
-                        position: partition.next,
-                    });
+    /// Lets go of streams in good order: what is durable is committed, and their claims closed there; `false` while the
+    /// group has not taken that yet.
+    pub(super) fn let_go(&mut self, streams: &[u32], durable: &Positions) -> Result<bool, SourceError> {
+        let Some(consumer) = self.consumer.clone() else { return Ok(true) };
+        let label = |source: &Self| source.partitions[streams[0] as usize].stream.label.clone();
+        if self.committer.is_busy() {
+            match self.take_answer() {
+                None => return Ok(false),
+                Some((What::Closing, Ok(()))) => {
+                    self.commits.told(durable);
+                    self.forget(&consumer, streams, durable);
+                    return Ok(true);
                 }
-                tracing::warn!(cause = words(&error), "offsets were not committed to the group; trying again");
+                Some((What::Closing, Err(error))) if error.rdkafka_error_code().is_some_and(is_out) => {
+                    let why = "the group did not take its last offset, which it asked for";
+                    return Err(SourceError::Unsure { stream: label(self), why });
+                }
+                Some(_) => {}
             }
         }
+        if let Some(unsure) = self.partitions.iter().find(|partition| partition.is_unsure()) {
+            // Whether the checkpoint is ours is not known: the next start finds out.
+            let why = "the group asks for partitions before it is known whose this one is";
+            return Err(SourceError::Unsure { stream: unsure.stream.label.clone(), why });
+        }
+        if self.committer.rests() {
+            return Ok(false);
+        }
+        let list = self.to_commit(durable, streams);
+        if list.count() == 0 {
+            self.forget(&consumer, streams, durable);
+            return Ok(true);
+        }
+        self.committer.begin(What::Closing, list);
+        Ok(false)
+    }
+
+    /// What was let go of is another's to read.
+    fn forget(&mut self, consumer: &Client, streams: &[u32], durable: &Positions) {
+        let ids: Vec<i32> = streams.iter().map(|index| self.partitions[*index as usize].id).collect();
         for index in streams {
             let partition = &mut self.partitions[*index as usize];
             partition.whose = Whose::Elsewhere;
-            if let Some(next) = durable.and_then(|durable| durable.next(&partition.stream.name)) {
+            if let Some(next) = durable.next(&partition.stream.name) {
                 (partition.next, partition.hold) = (next, Some(Hold::LetGo));
+                self.notices.push_back(Notice::Passed(*index));
             }
             partition.verify = None;
             tracing::info!(partition = partition.stream.label, offset = partition.next, "let go");
@@ -340,7 +382,6 @@ impl KafkaSource {
         }
         self.pending.retain(|record| !streams.contains(&record.stream));
         self.undecoded.forget(&ids);
-        self.unassign(&consumer, &ids);
-        Ok(())
+        self.unassign(consumer, &ids);
     }
 }

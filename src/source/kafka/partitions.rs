@@ -15,6 +15,8 @@ pub(super) enum Whose {
     Ours,
     /// It was, and may be again: the group has not heard of this worker for too long.
     Suspended,
+    /// It was this worker's in an earlier life, by what its state holds; who has it now is not known yet.
+    Awaited,
     /// Another's, or nobody's.
     Elsewhere,
 }
@@ -44,6 +46,11 @@ impl Partition {
         self.whose == Whose::Ours
     }
 
+    /// Whether another worker may have taken over what the state holds of it.
+    pub(super) fn is_unsure(&self) -> bool {
+        matches!(self.whose, Whose::Suspended | Whose::Awaited)
+    }
+
     /// What this worker has of it.
     pub(super) fn own(&self) -> Option<Own> {
         Some(Own { position: self.next, hold: self.hold? })
@@ -55,6 +62,11 @@ impl Partition {
             Some(_) => self.next.saturating_sub(1),
             None => self.next,
         }
+    }
+
+    /// The record before the position cannot be looked at where it is gone: `low` is the oldest that is there.
+    pub(super) fn verify_if_there(&mut self, low: u64) {
+        self.verify = self.verify.filter(|_| low < self.next);
     }
 
     /// What is committed beside an offset.

@@ -1,6 +1,7 @@
 //! Workers that come and go on an object store, while requests fail, take effect without an answer, or are the last ones
 //! of their process: what was said to be durable stays, and nobody who was taken for dead commits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::store::lease::Term;
 use crate::checkpoint::store::object::{Bucket, Patience};
 use crate::checkpoint::store::owned::Owned;
-use crate::checkpoint::store::{Hold, Reader, Store};
+use crate::checkpoint::store::{Hold, Reader, Spared, Store};
 
 const PREFIX: &str = "some/prefix";
 const PATIENCE: Patience = Patience { tries: 4, pause: Duration::ZERO, answer: Duration::from_secs(60) };
@@ -117,7 +118,7 @@ fn live(lives: &[Life]) {
         for _ in 0..u64::from(life.checkpoints) + u64::from(begins) {
             state += 1;
             match publish(&store, state) {
-                Ok(()) => durable = state,
+                Ok(_) => durable = state,
                 Err(error) if error.is_fenced() => panic!("nobody took over: {error}"),
                 Err(_) => {}
             }
@@ -125,7 +126,7 @@ fn live(lives: &[Life]) {
                 break;
             }
             newest_visible(&memory);
-            let _ = store.prune(2);
+            let _ = store.prune(2, &Spared::default());
             newest_visible(&memory);
         }
         // Who was taken for dead before this one took its number commits no more, as soon as that number is taken.
@@ -154,7 +155,7 @@ fn live(lives: &[Life]) {
     for (zombie, last) in &zombies {
         assert!(publish(zombie, last + 1).is_err(), "a zombie committed at the end");
     }
-    store.prune(1).unwrap();
+    store.prune(1, &Spared::default()).unwrap();
     assert_eq!(newest_visible(&memory), Some(state + 1));
     // The lease, and one checkpoint: a manifest and three files. All else is swept.
     let left: Vec<String> = keys(&memory).into_iter().filter(|key| !key.contains("lease.json")).collect();
@@ -183,7 +184,7 @@ fn a_put_whose_answer_is_lost_was_our_own() {
             publish(&store, state).unwrap_or_else(|error| panic!("{fault:?} at request {request}: {error}"));
             faulty.heal();
             assert_eq!(newest_visible(&memory), Some(state), "{fault:?} at request {request}");
-            store.prune(2).unwrap();
+            store.prune(2, &Spared::default()).unwrap();
         }
     }
 }
@@ -307,7 +308,7 @@ fn restarts_do_not_push_out_older_states() {
         // Each start takes a number, for a state that is there already.
         let store = open(memory.clone()).unwrap();
         assert_eq!(newest(&store).unwrap().0, Some(3));
-        store.prune(3).unwrap();
+        store.prune(3, &Spared::default()).unwrap();
     }
     let files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
     assert_eq!(files.len(), 3, "three states are kept: {files:?}");
@@ -316,6 +317,29 @@ fn restarts_do_not_push_out_older_states() {
     now(memory.put(&newest_file, "x".into())).unwrap();
     let store = open(memory.clone()).unwrap();
     assert_eq!(newest(&store).unwrap().0, Some(2));
+}
+
+#[test]
+fn what_is_spared_stays_whole_however_old() {
+    let memory = Arc::new(InMemory::new());
+    let store = open(memory.clone()).unwrap();
+    let publish_many = |paths: &mut Vec<PathBuf>, spared: &Spared| {
+        for _ in 0..4 {
+            paths.push(publish(&store, paths.len() as u64 + 1).unwrap());
+            store.prune(1, spared).unwrap();
+        }
+    };
+    let mut paths = Vec::new();
+    publish_many(&mut paths, &Spared::default());
+    let spared = Spared { these: vec![paths[3].clone()], up_to: None };
+    publish_many(&mut paths, &spared);
+    let mut files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
+    assert_eq!(files.len(), 2, "the newest and the one spared: {files:?}");
+    // The newest is damaged: the one that was spared is whole.
+    let newest_file = Path::from(files.pop().unwrap());
+    now(memory.put(&newest_file, "x".into())).unwrap();
+    drop(store);
+    assert_eq!(newest(&open(memory.clone()).unwrap()).unwrap().0, Some(4));
 }
 
 #[test]
@@ -328,7 +352,7 @@ fn what_is_not_ours_is_left_alone() {
     let store = open(memory.clone()).unwrap();
     for state in 1..=3 {
         publish(&store, state).unwrap();
-        store.prune(1).unwrap();
+        store.prune(1, &Spared::default()).unwrap();
     }
     for name in strange {
         assert!(bytes(&memory, &key(name)).is_some(), "{name}");

@@ -7,7 +7,7 @@ mod steps;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Intact, Store};
 use crate::checkpoint::CheckpointError;
@@ -15,11 +15,11 @@ use crate::checkpoint::manifest::{Manifest, Provenance};
 use crate::config::CheckpointConfig;
 
 /// A checkpoint of a state that is one number.
-fn publish(store: &Store, state: u64) -> Result<(), CheckpointError> {
+fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
     let mut draft = store.draft()?;
     draft.file("items.parquet", |file| Ok(file.write_all(format!("items {state}").as_bytes())?))?;
     draft.file("worker.json", |file| Ok(file.write_all(format!("{state}").as_bytes())?))?;
-    draft.publish(|files| Manifest {
+    let published = draft.publish(|files| Manifest {
         format: 1,
         negstream: String::new(),
         configuration_digest: String::new(),
@@ -40,7 +40,7 @@ fn publish(store: &Store, state: u64) -> Result<(), CheckpointError> {
         provenance: Provenance::default(),
         files,
     })?;
-    Ok(())
+    Ok(published.path)
 }
 
 /// The state in a checkpoint, read from its files.

@@ -1,0 +1,380 @@
+//! A simulated group: whatever happens to its workers, each record ends in exactly one state.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::position::Positions;
+use crate::source::{Back, Commits};
+
+/// A checkpoint: each partition's position and claim, and the records in it.
+#[derive(Debug, Clone, Default)]
+struct Saved {
+    positions: BTreeMap<usize, Own>,
+    records: BTreeMap<(usize, u64), u32>,
+}
+
+impl Saved {
+    /// Where it stands in what it holds by claims.
+    fn claimed(&self) -> Positions {
+        let mut claimed = Positions::default();
+        for (partition, own) in &self.positions {
+            if matches!(own.hold, Hold::Claim(_)) {
+                claimed.advance(&stream(*partition), own.position);
+            }
+        }
+        claimed
+    }
+}
+
+fn stream(partition: usize) -> String {
+    format!("kafka/t/{partition}")
+}
+
+/// Offsets and histories, by partition, that take effect together.
+type Commit = BTreeMap<usize, (u64, Claims)>;
+
+#[derive(Debug, Default)]
+struct Worker {
+    alive: bool,
+    /// Oldest first.
+    checkpoints: Vec<Saved>,
+    /// So many of them were there at its start; they are spared until the group has confirmed one of this life.
+    restored: usize,
+    state: Saved,
+    holds: BTreeMap<usize, (u64, Claims)>,
+    commits: Commits,
+    /// On its way to the coordinator, and back.
+    flying: Option<Commit>,
+    landed: Option<Commit>,
+}
+
+const WORKERS: usize = 3;
+const PARTITIONS: usize = 2;
+
+impl Worker {
+    /// What its state holds by claims, and another may have by now.
+    fn unsure(&self) -> Vec<usize> {
+        let held = |own: &Own| self.alive && matches!(own.hold, Hold::Claim(_));
+        let unsure =
+            self.state.positions.iter().filter(|(partition, own)| held(own) && !self.holds.contains_key(partition));
+        unsure.map(|(partition, _)| *partition).collect()
+    }
+}
+
+/// The broker's side, and the workers.
+#[derive(Debug, Default)]
+struct Group {
+    committed: [Option<(u64, Claims)>; PARTITIONS],
+    workers: [Worker; WORKERS],
+}
+
+impl Group {
+    fn name(worker: usize) -> String {
+        format!("w{worker}")
+    }
+
+    fn committed(&self, partition: usize) -> (Option<u64>, Claims) {
+        match &self.committed[partition] {
+            Some((offset, claims)) => (Some(*offset), claims.clone()),
+            None => (None, Claims::default()),
+        }
+    }
+
+    /// Starts a worker: the newest checkpoint whose every partition is its own.
+    fn start(&mut self, worker: usize) {
+        if self.workers[worker].alive {
+            return;
+        }
+        let sound = |saved: &Saved| {
+            saved
+                .positions
+                .iter()
+                .all(|(partition, own)| self.committed(*partition).1.check(&Self::name(worker), *own).is_ok())
+        };
+        let checkpoints = &self.workers[worker].checkpoints;
+        let newest = checkpoints.iter().rposition(sound);
+        assert!(newest.is_some() || checkpoints.is_empty(), "no checkpoint is sound: {self:?}");
+        let known = newest.map_or(0, |newest| newest + 1);
+        let worker = &mut self.workers[worker];
+        worker.checkpoints.truncate(known);
+        (worker.commits, worker.flying, worker.landed) = (Commits::default(), None, None);
+        if worker.checkpoints.is_empty() {
+            // Before it trains on anything, a new worker makes its beginning durable.
+            worker.checkpoints.push(Saved::default());
+        }
+        worker.restored = worker.checkpoints.len();
+        worker.state = worker.checkpoints.last().cloned().unwrap_or_default();
+        worker.alive = true;
+    }
+
+    fn holder(&self, partition: usize) -> Option<usize> {
+        (0..WORKERS).find(|holder| self.workers[*holder].holds.contains_key(&partition))
+    }
+
+    /// Takes a partition away: in good order, where that goes.
+    fn revoke(&mut self, partition: usize) {
+        let Some(holder) = self.holder(partition) else { return };
+        if self.workers[holder].alive && self.workers[holder].unsure().is_empty() {
+            self.let_go(partition, holder);
+        } else {
+            self.kill(holder);
+            self.workers[holder].holds.remove(&partition);
+        }
+    }
+
+    /// Gives a partition to a worker; whoever held it lets go of it, or is taken for dead. Where the answer to its claim is
+    /// `lost`, it has not got it yet.
+    fn assign(&mut self, partition: usize, worker: usize, lost: bool) {
+        if !self.workers[worker].alive || self.holder(partition) == Some(worker) {
+            return;
+        }
+        self.revoke(partition);
+        let me = Self::name(worker);
+        let (committed, claims) = self.committed(partition);
+        let own = self.workers[worker].state.positions.get(&partition).copied();
+        let (offset, claim, new) = match claims.begin(&me, own, committed) {
+            Ok(Begin::At { offset, claim, new }) => (offset, claim, new),
+            Ok(Begin::Fresh { claim }) => (0, claim, true),
+            // Taken over and let go of since its start.
+            Err(_) => return self.kill(worker),
+        };
+        let claims = if new { claims.claimed(&me, claim, offset, PARTITIONS as u32) } else { claims };
+        if new {
+            self.committed[partition] = Some((offset, claims.clone()));
+        }
+        if lost {
+            return;
+        }
+        let worker = &mut self.workers[worker];
+        if new {
+            worker.commits.confirm(&stream(partition), offset);
+        }
+        let is_saved = worker.checkpoints.last().is_some_and(|newest| newest.records == worker.state.records);
+        worker.state.positions.insert(partition, Own { position: offset, hold: Hold::Claim(claim) });
+        worker.holds.insert(partition, (claim, claims));
+        if is_saved {
+            worker.commits.want(worker.state.claimed());
+        }
+    }
+
+    fn train(&mut self, worker: usize, n: u64) {
+        let Worker { alive: true, state, holds, .. } = &mut self.workers[worker] else { return };
+        for partition in holds.keys() {
+            let own = state.positions.get_mut(partition).expect("what is held has a position");
+            for _ in 0..n {
+                *state.records.entry((*partition, own.position)).or_default() += 1;
+                own.position += 1;
+            }
+        }
+    }
+
+    /// A checkpoint; of the older ones only those stay that the group may send back to.
+    fn checkpoint(&mut self, worker: usize) {
+        let worker = &mut self.workers[worker];
+        if !worker.alive {
+            return;
+        }
+        let claimed: Vec<Positions> = worker.checkpoints.iter().map(Saved::claimed).collect();
+        let since = worker.restored.min(claimed.len());
+        let Back { confirmed, maybe } = worker.commits.back(claimed[since..].iter());
+        if confirmed.is_some() {
+            worker.restored = 0;
+        }
+        let back: Vec<usize> = confirmed.into_iter().chain(maybe).map(|index| index + since).collect();
+        let mut index = 0..;
+        let restored = worker.restored;
+        worker.checkpoints.retain(|_| index.next().is_some_and(|index| index < restored || back.contains(&index)));
+        worker.checkpoints.push(worker.state.clone());
+    }
+
+    /// It is durable, and the group is to know.
+    fn want(&mut self, worker: usize) {
+        let Worker { alive: true, checkpoints, commits, restored, .. } = &self.workers[worker] else { return };
+        if checkpoints.len() > *restored
+            && let Some(newest) = checkpoints.last()
+        {
+            commits.want(newest.claimed());
+        }
+    }
+
+    fn send(&mut self, worker: usize) {
+        let worker = &mut self.workers[worker];
+        if worker.alive && worker.unsure().is_empty() && worker.flying.is_none() && worker.landed.is_none() {
+            worker.flying = worker.commits.send().map(|durable| Self::commit_of(worker, &durable, None));
+        }
+    }
+
+    fn commit_of(worker: &Worker, durable: &Positions, closing: Option<usize>) -> Commit {
+        let mut commit = Commit::new();
+        for (partition, (_, claims)) in &worker.holds {
+            let from = claims.newest().expect("it is claimed").from;
+            let Some(next) = durable.next(&stream(*partition)).filter(|next| *next >= from) else { continue };
+            let claims = if closing == Some(*partition) { claims.closed(next) } else { claims.clone() };
+            commit.insert(*partition, (next, claims));
+        }
+        commit
+    }
+
+    /// The coordinator takes what is on its way, unless the sender is a member no more.
+    fn arrive(&mut self, worker: usize) {
+        let Some(commit) = self.workers[worker].flying.take() else { return };
+        if commit.keys().all(|partition| self.workers[worker].holds.contains_key(partition)) {
+            for (partition, told) in &commit {
+                self.committed[*partition] = Some(told.clone());
+            }
+            self.workers[worker].landed = Some(commit);
+        } else {
+            self.workers[worker].commits.answered();
+        }
+    }
+
+    fn answer(&mut self, worker: usize) {
+        let worker = &mut self.workers[worker];
+        if let Some(commit) = worker.landed.take().filter(|_| worker.alive) {
+            Self::confirm(worker, &commit);
+            worker.commits.answered();
+        }
+    }
+
+    fn confirm(worker: &Worker, commit: &Commit) {
+        for (partition, (next, _)) in commit {
+            worker.commits.confirm(&stream(*partition), *next);
+        }
+    }
+
+    fn let_go(&mut self, partition: usize, worker: usize) {
+        self.checkpoint(worker);
+        self.arrive(worker);
+        self.answer(worker);
+        let durable = self.workers[worker].state.claimed();
+        let commit = Self::commit_of(&self.workers[worker], &durable, Some(partition));
+        for (partition, told) in &commit {
+            self.committed[*partition] = Some(told.clone());
+        }
+        let worker = &mut self.workers[worker];
+        Self::confirm(worker, &commit);
+        worker.commits.told(&durable);
+        worker.holds.remove(&partition).expect("it is held");
+        let own = worker.state.positions.get_mut(&partition).expect("what is held has a position");
+        own.hold = Hold::LetGo;
+    }
+
+    /// A kill: nothing but the checkpoints stays; its partitions stay with it until somebody else gets them.
+    fn kill(&mut self, worker: usize) {
+        let worker = &mut self.workers[worker];
+        worker.alive = false;
+    }
+
+    /// It comes back: to so many of the partitions that nobody took meanwhile. The others are nobody's for now.
+    fn come_back(&mut self, worker: usize, most: usize) {
+        if self.workers[worker].alive {
+            return;
+        }
+        let held: Vec<usize> = std::mem::take(&mut self.workers[worker].holds).into_keys().collect();
+        self.start(worker);
+        held.into_iter().take(most).for_each(|partition| self.assign(partition, worker, false));
+    }
+
+    /// It looks whether another took over what its state holds of an earlier life.
+    fn look(&mut self, worker: usize) {
+        for partition in self.workers[worker].unsure() {
+            let (_, claims) = self.committed(partition);
+            let own = self.workers[worker].state.positions.get_mut(&partition).expect("it is of the state");
+            if claims.check(&format!("w{worker}"), *own).is_err() {
+                return self.kill(worker);
+            }
+            let newest = claims.newest().expect("it is claimed");
+            if Hold::Claim(newest.number) != own.hold || newest.until == Some(own.position) {
+                own.hold = Hold::LetGo;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Turn {
+    ComeBack(usize, usize),
+    Assign(usize, usize, bool),
+    LetGo(usize),
+    LoseAnswer(usize),
+    Train(usize, u64),
+    Checkpoint(usize),
+    Send(usize),
+    Arrive(usize),
+    Answer(usize),
+    Look(usize),
+    Kill(usize),
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let worker = 0..WORKERS;
+    prop_oneof![
+        2 => (worker.clone(), 0..=PARTITIONS).prop_map(|(worker, most)| Turn::ComeBack(worker, most)),
+        2 => worker.clone().prop_map(Turn::Look),
+        4 => (0..PARTITIONS, worker.clone(), prop::bool::weighted(0.2))
+            .prop_map(|(partition, worker, lost)| Turn::Assign(partition, worker, lost)),
+        1 => (0..PARTITIONS).prop_map(Turn::LetGo),
+        1 => worker.clone().prop_map(Turn::LoseAnswer),
+        4 => (worker.clone(), 1_u64..9).prop_map(|(worker, n)| Turn::Train(worker, n)),
+        2 => worker.clone().prop_map(Turn::Checkpoint),
+        2 => worker.clone().prop_map(Turn::Send),
+        2 => worker.clone().prop_map(Turn::Arrive),
+        2 => worker.clone().prop_map(Turn::Answer),
+        2 => worker.prop_map(Turn::Kill),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn each_record_ends_in_exactly_one_state(turns in prop::collection::vec(turn(), 0..120)) {
+        let mut group = Group::default();
+        (0..WORKERS).for_each(|worker| group.start(worker));
+        for turn in turns {
+            match turn {
+                Turn::ComeBack(worker, most) => group.come_back(worker, most),
+                Turn::Look(worker) => group.look(worker),
+                Turn::Assign(partition, worker, lost) => group.assign(partition, worker, lost),
+                Turn::LetGo(partition) => group.revoke(partition),
+                Turn::LoseAnswer(worker) => group.workers[worker].landed = None,
+                Turn::Train(worker, n) => group.train(worker, n),
+                Turn::Checkpoint(worker) => {
+                    group.checkpoint(worker);
+                    group.want(worker);
+                }
+                Turn::Send(worker) => group.send(worker),
+                Turn::Arrive(worker) => group.arrive(worker),
+                Turn::Answer(worker) => group.answer(worker),
+                Turn::Kill(worker) => group.kill(worker),
+            }
+        }
+        // Everybody comes back, what nobody holds is given to the first, and all that was ever read is read.
+        for _ in 0..=WORKERS {
+            (0..WORKERS).for_each(|worker| group.come_back(worker, PARTITIONS));
+            for partition in 0..PARTITIONS {
+                if group.workers.iter().all(|worker| !worker.holds.contains_key(&partition)) {
+                    group.assign(partition, 0, false);
+                }
+            }
+            (0..WORKERS).for_each(|worker| group.look(worker));
+        }
+        prop_assert!(group.workers.iter().all(|worker| worker.alive && worker.unsure().is_empty()), "{group:?}");
+        let reached = |group: &Group, partition: usize| {
+            group.workers.iter().filter(|worker| worker.holds.contains_key(&partition)).map(|worker| worker.state.positions[&partition].position).max()
+        };
+        let ends: Vec<u64> = (0..PARTITIONS).map(|partition| reached(&group, partition).unwrap_or(0)).collect();
+        let mut times = BTreeMap::new();
+        for worker in &group.workers {
+            for (record, n) in &worker.state.records {
+                *times.entry(*record).or_insert(0) += n;
+            }
+        }
+        for (partition, end) in ends.into_iter().enumerate() {
+            for offset in 0..end {
+                prop_assert_eq!(times.remove(&(partition, offset)), Some(1), "partition {} offset {}", partition, offset);
+            }
+        }
+        prop_assert!(times.is_empty(), "beyond the ends: {times:?}");
+    }
+}

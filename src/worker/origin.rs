@@ -1,0 +1,87 @@
+//! What a worker goes on from: the newest checkpoint that is intact and its own, or nothing.
+
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::{Manifest, differences, lasting};
+use crate::checkpoint::store::{Intact, Store};
+use crate::config::Config;
+use crate::source::SourceError;
+use crate::trainer::snapshot;
+use crate::trainer::state::State;
+
+/// What a worker goes on from.
+#[derive(Debug)]
+pub struct Origin {
+    /// The checkpoint; `None` for a new model.
+    pub checkpoint: Option<Intact>,
+    /// The state.
+    pub state: State,
+    pub(super) store: Store,
+    /// Whether newer checkpoints are another worker's by now.
+    pub(super) overtaken: bool,
+}
+
+impl Origin {
+    /// Takes hold of the checkpoint folder and reads the newest intact checkpoint in it; `fresh` begins anew.
+    ///
+    /// # Errors
+    /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
+    pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
+        Self::find_own(config, fresh, |_| Ok(()))
+    }
+
+    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds.
+    ///
+    /// # Errors
+    /// The same; also where there is no such checkpoint.
+    pub fn find_own(
+        config: &Config,
+        fresh: bool,
+        check: impl Fn(&Manifest) -> Result<(), SourceError>,
+    ) -> Result<Self, CheckpointError> {
+        let store = Store::open(&config.checkpoint)?;
+        let mut overtaken = false;
+        let found = if fresh {
+            None
+        } else {
+            store.newest_intact(
+                |intact| {
+                    check(&intact.manifest).map_err(|error| CheckpointError::Overtaken {
+                        path: intact.path.clone(),
+                        cause: error.to_string(),
+                    })?;
+                    restore(config, intact)
+                },
+                |error| {
+                    overtaken |= matches!(error, CheckpointError::Overtaken { .. });
+                    tracing::error!(%error, "checkpoint passed over");
+                },
+            )?
+        };
+        let Some((intact, state)) = found else {
+            return Ok(Self { checkpoint: None, state: State::new(config), store, overtaken });
+        };
+        tracing::info!(
+            checkpoint = %intact.path.display(),
+            events = state.events.read,
+            items = state.items.len(),
+            users = state.users.ids.len(),
+            "going on from checkpoint"
+        );
+        Ok(Self { checkpoint: Some(intact), state, store, overtaken })
+    }
+
+    /// How much of the dead-letter file of `config` belongs to the state; `None` where the state knows of no such file.
+    pub fn dead_letters(&self, config: &Config) -> Option<u64> {
+        let mark = self.checkpoint.as_ref()?.manifest.dead_letters.as_ref()?;
+        (mark.file == config.dead_letters.file).then_some(mark.bytes)
+    }
+}
+
+/// The state in a checkpoint that was made with a configuration like `config`.
+fn restore(config: &Config, intact: &Intact) -> Result<State, CheckpointError> {
+    let differences = differences(&intact.manifest.configuration, &lasting(config));
+    if differences.is_empty() {
+        return snapshot::load(config, intact);
+    }
+    Err(CheckpointError::OtherConfiguration { path: intact.path.clone(), differences: differences.join("; ") })
+}
