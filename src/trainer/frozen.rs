@@ -9,6 +9,7 @@ use compact_str::CompactString;
 
 use super::audit::Audit;
 use super::state::State;
+use super::tenure::Tenures;
 use crate::context::users::User;
 use crate::evaluate::tally::Tally;
 use crate::event::{EventCounts, Evicted};
@@ -37,6 +38,7 @@ pub struct Frozen {
     pub(super) frequencies: Frequencies,
     /// What live items, samplers and objectives keep.
     pub(super) arrays: Saved,
+    pub(super) tenure: Tenures,
     pub(super) bank: Bank,
     pub(super) ledger: Ledger,
     pub(super) tally: Tally,
@@ -44,8 +46,6 @@ pub struct Frozen {
     pub(super) last_loss: (f64, f64),
     pub(super) last_parts: Vec<TermLoss>,
     pub(super) events: EventCounts,
-    /// Rows that went.
-    pub(super) evicted: Evicted,
     pub(super) rejected_share: f64,
     pub(super) audit: Option<Audit>,
     pub(super) positions: Positions,
@@ -53,6 +53,11 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Rows that went.
+    pub(super) fn evicted(&self) -> Evicted {
+        self.tenure.evicted()
+    }
+
     /// Events by what had become of them.
     pub fn events(&self) -> EventCounts {
         self.events
@@ -110,7 +115,6 @@ impl State {
             arrays.within("live", |saved| live.save(saved));
             arrays.within("noise", |saved| noise.save(saved));
             arrays.within("objective", |saved| objectives.save(saved));
-            arrays.within("tenure", |saved| tenure.save(saved));
             arrays
         };
         let (arrays, model) = rayon::join(save, || model.freeze());
@@ -123,6 +127,7 @@ impl State {
             model,
             frequencies: frequencies.clone(),
             arrays,
+            tenure: tenure.clone(),
             bank: bank.clone(),
             ledger: ledger.to_be_saved(),
             tally: tally.clone(),
@@ -130,7 +135,6 @@ impl State {
             last_loss: *last_loss,
             last_parts: last_parts.clone(),
             events: *events,
-            evicted: tenure.evicted(),
             rejected_share: *rejected_share,
             audit: audit.clone(),
             positions: positions.clone(),

@@ -30,7 +30,9 @@ const PIECE: usize = 1 << 16;
 /// Writes them.
 pub(super) fn save(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
     save_bank(draft, &frozen.bank)?;
-    save_arrays(draft, &frozen.arrays)?;
+    let mut tenure = Saved::default();
+    tenure.within("tenure", |saved| frozen.tenure.save(saved));
+    save_arrays(draft, frozen.arrays.arrays().chain(tenure.arrays()))?;
     draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&frozen.ledger)?)?))
 }
 
@@ -54,10 +56,13 @@ fn save_bank(draft: &mut Draft, bank: &Bank) -> Result<(), CheckpointError> {
     })
 }
 
-fn save_arrays(draft: &mut Draft, saved: &Saved) -> Result<(), CheckpointError> {
+fn save_arrays<'a>(
+    draft: &mut Draft,
+    arrays: impl Iterator<Item = (&'a str, &'a Array)>,
+) -> Result<(), CheckpointError> {
     // An empty array has a row too.
     let mut pieces: Vec<(&str, &str, &[u32], &[f64])> = Vec::new();
-    for (name, array) in saved.arrays() {
+    for (name, array) in arrays {
         match array {
             Array::Whole(whole) if whole.is_empty() => pieces.push((name, WHOLE, &[], &[])),
             Array::Real(real) if real.is_empty() => pieces.push((name, REAL, &[], &[])),

@@ -77,7 +77,7 @@ pub fn save(
         occurrences: _,
         last_event: _,
         users: _,
-        evicted: _,
+        tenure: _,
         model,
         numbers,
         frequencies,
@@ -124,7 +124,7 @@ pub fn save(
         events: *events,
         items: frozen.items.len() as u64,
         users: frozen.users.1.len() as u64,
-        evicted: frozen.evicted,
+        evicted: frozen.evicted(),
         dim: config.model.dim,
         likeness: match config.model.likeness {
             Likeness::Cosine => "cosine".to_owned(),

@@ -9,6 +9,7 @@ use crate::event::{Evicted, EvictedRows};
 use crate::negatives::saved::{Saved, SavedError};
 use crate::table::ids::Ids;
 use crate::table::newcomers::Newcomers;
+use crate::table::paged::Paged;
 use crate::table::renumbering::Renumbering;
 use crate::table::rows::stable_hash;
 
@@ -33,7 +34,7 @@ pub struct Tenure {
     seed: u64,
     newcomers: Newcomers,
     /// By row: the time of its newest event. Kept only where anybody ever goes.
-    seen: Vec<u64>,
+    seen: Paged<u64>,
     /// When those that expire were last looked for.
     swept: u64,
     evicted: EvictedRows,
@@ -74,7 +75,7 @@ impl Tenure {
             limits: limits.clone(),
             seed,
             newcomers: Newcomers::new(newcomers),
-            seen: Vec::new(),
+            seen: Paged::default(),
             swept: 0,
             evicted: EvictedRows::default(),
         }
@@ -126,11 +127,14 @@ impl Tenure {
     /// Row `row` had an event.
     pub fn see(&mut self, row: u32, now: u64) {
         if self.limits.cap > 0 || self.limits.expire_events > 0 {
-            if row as usize >= self.seen.len() {
-                self.seen.resize(row as usize + 1, now);
-            }
-            self.seen[row as usize] = now;
+            self.lengthen(row as usize + 1, now);
+            *self.seen.get_mut(row as usize) = now;
         }
+    }
+
+    fn lengthen(&mut self, n_rows: usize, now: u64) {
+        let missing = n_rows.saturating_sub(self.seen.len());
+        self.seen.extend(std::iter::repeat_n(now, missing));
     }
 
     /// Whether to ask [`Self::evict`] who of `n_rows` has to go before there may be `incoming` more.
@@ -141,7 +145,7 @@ impl Tenure {
     /// Who of `n_rows` has to go before there may be `incoming` more; `None` where nobody has to.
     pub fn evict(&mut self, n_rows: usize, incoming: usize, now: u64) -> Option<Renumbering> {
         let Limits { cap, expire_events, .. } = self.limits;
-        self.seen.resize(n_rows, now);
+        self.lengthen(n_rows, now);
         let mut oldest = 0;
         if self.sweeps(now) {
             self.swept = now;
@@ -162,7 +166,7 @@ impl Tenure {
             let seen = seen[row as usize];
             seen >= oldest && last_to_go.is_none_or(|last| (seen, row) > last)
         });
-        rows.keep(&mut self.seen);
+        self.seen.keep(&rows);
         (rows.n_kept() < n_rows).then_some(rows)
     }
 
@@ -188,7 +192,7 @@ impl Tenure {
         let size = if self.limits.admit_after > 1 { self.limits.newcomers } else { 0 };
         let newcomers = Newcomers::with_slots(size, newcomers);
         self.newcomers = newcomers.ok_or_else(|| saved.error("newcomers", "are of a table of another size"))?;
-        (self.seen, self.swept, self.evicted) = (seen, swept, EvictedRows { expired, capped });
+        (self.seen, self.swept, self.evicted) = (seen.into_iter().collect(), swept, EvictedRows { expired, capped });
         Ok(())
     }
 }
