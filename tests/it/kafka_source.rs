@@ -258,7 +258,7 @@ fn a_topic_that_is_missing_is_named(cluster: &Cluster) {
 }
 
 fn poison_is_handed_over_too(cluster: &Cluster) {
-    let config = cluster.topic("poison", 1);
+    let config = cluster.topic("poison-handed-over", 1);
     let mut producer = producer(&config);
     for number in 0..300 {
         match number % 3 {
