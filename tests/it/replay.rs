@@ -297,11 +297,11 @@ pub const SETTINGS: [&[&str]; 43] = [
     ],
 ];
 
-/// Everything of the newest checkpoint that the future depends on. Where the evaluation begins to count and how many
-/// checkpoints there were does not belong to it.
+/// Everything of the newest checkpoint that the future depends on. Where the evaluation begins to count, how many
+/// checkpoints there were, and which run they are of, does not belong to it.
 fn state(place: &Place, checkpoints: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&place.newest(checkpoints));
-    files.retain(|name, _| !["manifest.json", "worker.json"].iter().any(|other| name.ends_with(other)));
+    files.retain(|name, _| !["manifest.json", "worker.json", "lineage"].iter().any(|other| name.ends_with(other)));
     let features = usize::from(files.keys().any(|name| name.ends_with("features.parquet")));
     assert_eq!(files.len(), 7 + features, "{:?}", files.keys());
     files

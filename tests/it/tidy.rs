@@ -69,7 +69,7 @@ const RULES: [(&str, &[&str], &str); 29] = [
         "what is known of items; what is made of it is the model's",
     ),
     ("checkpoint", &["config", "digest", "event", "position"], "durable bytes; what is in them is the trainer's"),
-    ("kafka", &["config", "decode", "event"], "clients; the consumer is a source"),
+    ("kafka", &["config", "decode", "event", "signals"], "clients; the consumer is a source"),
     (
         "source",
         &["config", "decode", "digest", "event", "kafka", "panics", "position", "telemetry"],
