@@ -37,6 +37,11 @@ impl Positions {
         }
     }
 
+    /// Whether every stream of `other` stands here at least as far.
+    pub fn cover(&self, other: &Self) -> bool {
+        other.iter().all(|(stream, next)| self.next(stream).is_some_and(|reached| reached >= next))
+    }
+
     /// Streams and their next offsets, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, next)| (name.as_str(), *next))
@@ -45,6 +50,12 @@ impl Positions {
     /// Drops the positions of streams whose name begins with `prefix`.
     pub fn forget(&mut self, prefix: &str) {
         self.0.retain(|name, _| !name.starts_with(prefix));
+    }
+}
+
+impl<S: Into<String>> FromIterator<(S, u64)> for Positions {
+    fn from_iter<I: IntoIterator<Item = (S, u64)>>(positions: I) -> Self {
+        Self(positions.into_iter().map(|(stream, next)| (stream.into(), next)).collect())
     }
 }
 

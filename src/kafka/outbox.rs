@@ -108,9 +108,7 @@ impl Outbox {
                 Err(error) => {
                     self.check()?;
                     if left.is_zero() {
-                        let waiting = self.in_flight();
-                        let doing = format!("{waiting} records for topic '{}' are not delivered", self.topic);
-                        return Err(ClientError::failed(&self.brokers, doing, &error));
+                        return Err(self.given_up(&words(&error)));
                     }
                 }
             }

@@ -77,10 +77,7 @@ impl Commits {
     pub fn back<'a>(&self, states: impl DoubleEndedIterator<Item = &'a Positions> + ExactSizeIterator + Clone) -> Back {
         let stages = self.stages();
         let wanted = stages.newest.as_ref().filter(|_| stages.wanted);
-        let reaches = |place: &Positions, state: &Positions| {
-            state.iter().all(|(stream, next)| place.next(stream).is_some_and(|known| known >= next))
-        };
-        let newest = |place| states.clone().rposition(|state| reaches(place, state));
+        let newest = |place: &Positions| states.clone().rposition(|state| place.cover(state));
         let maybe = [stages.on_its_way.as_ref(), wanted].into_iter().flatten().filter_map(newest).collect();
         Back { confirmed: newest(&stages.confirmed), maybe }
     }
@@ -95,9 +92,7 @@ mod tests {
     use super::*;
 
     fn at(next: u64) -> Positions {
-        let mut positions = Positions::default();
-        positions.advance("t/0", next);
-        positions
+        Positions::from_iter([("t/0", next)])
     }
 
     #[test]

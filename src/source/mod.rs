@@ -60,8 +60,6 @@ pub enum Notice {
 /// A stream that is this worker's to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gained {
-    /// Its index.
-    pub index: u32,
     /// What it is.
     pub stream: Stream,
     /// The first offset that will be delivered.

@@ -70,13 +70,8 @@ impl Frozen {
 
     /// Where they stood, of the streams that are held as the member of a group.
     pub fn claimed(&self) -> Positions {
-        let mut claimed = Positions::default();
-        for (stream, next) in self.positions.iter() {
-            if matches!(self.holdings.of(stream).hold, Hold::Claim(_)) {
-                claimed.advance(stream, next);
-            }
-        }
-        claimed
+        let is_claimed = |stream: &str| matches!(self.holdings.of(stream).hold, Hold::Claim(_));
+        self.positions.iter().filter(|(stream, _)| is_claimed(stream)).collect()
     }
 }
 

@@ -27,7 +27,7 @@ impl Worker {
             }
             Notice::Gained(gained) => {
                 let mut begins = false;
-                for Gained { index: _, stream, next, hold } in gained {
+                for Gained { stream, next, hold } in gained {
                     let state = &mut self.trainer.state;
                     begins |= state.positions.next(&stream.name).is_none();
                     state.positions.advance(&stream.name, next);

@@ -69,9 +69,7 @@ mod tests {
     use super::*;
 
     fn at(next: u64) -> Positions {
-        let mut positions = Positions::default();
-        positions.advance("kafka/t/0", next);
-        positions
+        Positions::from_iter([("kafka/t/0", next)])
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(super) struct Sweep {
     pub objects: Vec<String>,
 }
 
-/// Keeps the `keep` newest states among the checkpoints that `references` has, those `spared`, and whatever may yet become one: what
-/// attempts of a later epoch than `epoch` write, and the attempts `live` of this one.
+/// Keeps the `keep` newest states among the checkpoints that `references` has, those `spared`, and whatever may yet become
+/// one: what attempts of a later epoch than `epoch` write, and the attempts `live` of this one.
 pub(super) fn plan(
     listing: &Listing,
     references: &References,

@@ -106,7 +106,7 @@ impl KafkaSource {
         self.take_answer();
         // What another worker may have taken over is not ours to commit, and the rest not without it: a checkpoint's
         // offsets are committed together, so that whoever goes back finds one that fits them all.
-        let unsure = self.partitions.iter().any(Partition::is_unsure);
+        let unsure = self.partitions.unsure().is_some();
         let rebalancing = self.member.as_ref().is_some_and(|member| member.waiting.is_some());
         if self.committer.is_busy() || unsure || rebalancing || self.committer.rests() {
             return;
@@ -154,7 +154,7 @@ impl KafkaSource {
     }
 
     /// The group has taken these offsets.
-    pub(super) fn note_committed(&self, list: &TopicPartitionList) {
+    fn note_committed(&self, list: &TopicPartitionList) {
         for element in list.elements() {
             let index = self.partitions.index(element.partition());
             if let (Some(index), Some(next)) = (index, partitions::offset_of(&element)) {

@@ -247,7 +247,7 @@ impl KafkaSource {
         if let Some(lost) = entry.lost {
             self.pass_over(index, lost);
         }
-        Gained { index: index as u32, stream, next, hold }
+        Gained { stream, next, hold }
     }
 
     /// Outside of a group: hands all partitions to the client, each where it stands.

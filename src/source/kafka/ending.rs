@@ -4,7 +4,6 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 
 use super::member::Tried;
-use super::partitions::Partition;
 use super::{CLOSING, Client, KafkaSource, Until, bounded, words};
 
 impl KafkaSource {
@@ -12,7 +11,7 @@ impl KafkaSource {
     /// lets go.
     pub(super) fn last_commit(&self) -> Option<TopicPartitionList> {
         let durable = self.commits.newest()?;
-        if self.partitions.iter().any(Partition::is_unsure) {
+        if self.partitions.unsure().is_some() {
             return None;
         }
         let leaves = self.member.as_ref().is_some_and(|member| !member.is_static);
@@ -31,7 +30,7 @@ impl KafkaSource {
             ours.peek().is_some().then(|| ours.all(|partition| partition.done))
         };
         let Some(member) = &mut self.member else { return ours.unwrap_or(true) };
-        if self.partitions.iter().any(Partition::is_unsure) || consumer.context().waits() || member.waiting.is_some() {
+        if self.partitions.unsure().is_some() || consumer.context().waits() || member.waiting.is_some() {
             return false;
         }
         if let Some(done) = ours {

@@ -23,7 +23,7 @@ use super::committer::What;
 use super::connection::Known;
 use super::connection::{fenced, new_partition};
 use super::opening::{self, Entry, Marks};
-use super::partitions::{self, Partition, Whose};
+use super::partitions::{self, Whose};
 use super::rebalances::{Rebalance, is_out};
 use super::{ASKING, Client, KafkaSource, SourceError, Until};
 use crate::kafka::{Reminder, words};
@@ -302,7 +302,7 @@ impl KafkaSource {
     /// Finds out whether another worker took over what may be this one's.
     fn look_after_unsure(&mut self, consumer: &Client) -> Result<(), SourceError> {
         let Some(member) = &mut self.member else { return Ok(()) };
-        if !self.partitions.iter().any(Partition::is_unsure) || !member.look_is_due() {
+        if self.partitions.unsure().is_none() || !member.look_is_due() {
             return Ok(());
         }
         let me = member.name.clone();
@@ -333,7 +333,6 @@ impl KafkaSource {
     /// group has not taken that yet.
     pub(super) fn let_go(&mut self, streams: &[u32], durable: &Positions) -> Result<bool, SourceError> {
         let Some(consumer) = self.consumer.clone() else { return Ok(true) };
-        let label = |source: &Self| source.partitions[streams[0] as usize].stream.label.clone();
         if self.committer.is_busy() {
             match self.take_answer() {
                 None => return Ok(false),
@@ -344,12 +343,13 @@ impl KafkaSource {
                 }
                 Some((What::Closing, Err(error))) if error.rdkafka_error_code().is_some_and(is_out) => {
                     let why = "the group did not take its last offset, which it asked for";
-                    return Err(SourceError::Unsure { stream: label(self), why });
+                    let partition = &self.partitions[streams[0] as usize];
+                    return Err(SourceError::Unsure { stream: partition.stream.label.clone(), why });
                 }
                 Some(_) => {}
             }
         }
-        if let Some(unsure) = self.partitions.iter().find(|partition| partition.is_unsure()) {
+        if let Some(unsure) = self.partitions.unsure() {
             // Whether the checkpoint is ours is not known: the next start finds out.
             let why = "the group asks for partitions before it is known whose this one is";
             return Err(SourceError::Unsure { stream: unsure.stream.label.clone(), why });

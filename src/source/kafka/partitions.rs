@@ -108,6 +108,11 @@ impl Partitions {
         self.all.iter()
     }
 
+    /// One that another worker may have taken over, if there is any.
+    pub(super) fn unsure(&self) -> Option<&Partition> {
+        self.all.iter().find(|partition| partition.is_unsure())
+    }
+
     /// Those that `wanted` chooses, for a call of the client.
     pub(super) fn list(&self, topic: &str, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();

@@ -18,13 +18,8 @@ struct Saved {
 impl Saved {
     /// Where it stands in what it holds by claims.
     fn claimed(&self) -> Positions {
-        let mut claimed = Positions::default();
-        for (partition, own) in &self.positions {
-            if matches!(own.hold, Hold::Claim(_)) {
-                claimed.advance(&stream(*partition), own.position);
-            }
-        }
-        claimed
+        let claimed = self.positions.iter().filter(|(_, own)| matches!(own.hold, Hold::Claim(_)));
+        claimed.map(|(partition, own)| (stream(*partition), own.position)).collect()
     }
 }
 
