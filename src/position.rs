@@ -98,7 +98,7 @@ impl Holdings {
         self.streams.get(stream).copied().unwrap_or(Holding { hold: Hold::Outside, stamp: None })
     }
 
-    /// Notes how `stream` is held from now on.
+    /// Notes how `stream` is held from now on, where its position stays the same.
     pub fn hold(&mut self, stream: &str, hold: Hold) {
         let stamp = self.of(stream).stamp;
         self.streams.insert(stream.to_owned(), Holding { hold, stamp });

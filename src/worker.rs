@@ -336,10 +336,11 @@ impl Worker {
 
     fn save_meanwhile(&mut self, meanwhile: &mut dyn FnMut(&Trainer)) -> Result<(), CheckpointError> {
         self.owed = false;
+        // Nobody waits for a step now, and tables that are still in halves would be copied.
+        self.take_back(usize::MAX);
         self.begin_checkpoint();
         let finished = self.saver.wait(|| meanwhile(&self.trainer)).expect("it has just begun");
         self.note(finished)?;
-        // Nobody waits for a step now.
         self.take_back(usize::MAX);
         Ok(())
     }

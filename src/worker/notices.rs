@@ -29,9 +29,14 @@ impl Worker {
                 let mut begins = false;
                 for Gained { stream, next, hold } in gained {
                     let state = &mut self.trainer.state;
-                    begins |= state.positions.next(&stream.name).is_none();
+                    let stood = state.positions.next(&stream.name);
+                    begins |= stood.is_none();
                     state.positions.advance(&stream.name, next);
                     state.holdings.hold(&stream.name, hold);
+                    if stood != Some(next) {
+                        // Another worker read the record before it: when that was produced is not known here.
+                        state.holdings.stamp(&stream.name, None);
+                    }
                 }
                 if begins && (self.config.kafka.assignment == Assignment::All || self.saved_at.is_none()) {
                     // From here on the positions are ours, and only ours: a restart finds them, whatever the broker says.

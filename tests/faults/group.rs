@@ -203,19 +203,20 @@ impl Group {
     /// Waits until `worker` has said of so many partitions that it reads them.
     #[track_caller]
     pub fn wait_for_reading(&self, worker: &str, partitions: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.said(worker).matches("reading partition=").count() < partitions {
-            assert!(Instant::now() < deadline, "{}", self.said(worker));
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.wait_until_said_times(worker, "reading partition=", partitions);
     }
 
     /// Waits until `worker` has said something.
     #[track_caller]
     pub fn wait_until_said(&self, worker: &str, what: &str) {
+        self.wait_until_said_times(worker, what, 1);
+    }
+
+    #[track_caller]
+    fn wait_until_said_times(&self, worker: &str, what: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.said(worker).contains(what) {
-            assert!(Instant::now() < deadline, "not '{what}', but {}", self.said(worker));
+        while self.said(worker).matches(what).count() < times {
+            assert!(Instant::now() < deadline, "not '{what}' {times} times, but {}", self.said(worker));
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -76,6 +76,24 @@ fn members_killed_two_hundred_times() {
     killed_members("long-members", 200, 4);
 }
 
+/// What one worker read last in a partition is not what lies before the place from which it reads it the next time, where
+/// another read on in between.
+#[test]
+fn partitions_that_others_have_read_on_in_are_known_again() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "read-on", 2);
+    group.produce(500);
+    group.read_to_end(&[("a", false)]);
+    group.produce(500);
+    group.read_to_end(&[("b", false)]);
+    // One record is in one partition: in the other the state stands where it was told to begin.
+    group.produce(1);
+    group.read_to_end(&[("a", false)]);
+    group.produce(500);
+    group.read_to_end(&[("a", false)]);
+    group.assert_each_once(&["a", "b"]);
+}
+
 #[test]
 fn a_worker_stopped_past_its_session_saves_nothing_and_goes_back() {
     let Some(broker) = Broker::shared() else { return };
