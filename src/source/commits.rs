@@ -29,7 +29,8 @@ struct Stages {
     /// The same, while it is still to be sent.
     wanted: bool,
     on_its_way: Option<Positions>,
-    confirmed: Positions,
+    /// As a whole, also where the commit named only some of its streams: the others are nothing to this worker any more.
+    confirmed: Option<Positions>,
 }
 
 impl Commits {
@@ -57,19 +58,15 @@ impl Commits {
     /// The group was told of `durable`, the newest that is, by another way.
     pub fn told(&self, durable: &Positions) {
         let mut stages = self.stages();
-        (stages.newest, stages.wanted, stages.on_its_way) = (Some(durable.clone()), false, None);
+        (stages.newest, stages.wanted) = (Some(durable.clone()), false);
+        (stages.on_its_way, stages.confirmed) = (None, Some(durable.clone()));
     }
 
-    /// There is an answer to what was on its way.
-    pub fn answered(&self) {
-        self.stages().on_its_way = None;
-    }
-
-    /// The group has taken `next` as the first offset of `stream` that is not durable.
-    pub fn confirm(&self, stream: &str, next: u64) {
+    /// The group has taken what was on its way.
+    pub fn taken(&self) {
         let mut stages = self.stages();
-        if stages.confirmed.next(stream).is_none_or(|before| before < next) {
-            stages.confirmed.advance(stream, next);
+        if let Some(taken) = stages.on_its_way.take() {
+            stages.confirmed = Some(taken);
         }
     }
 
@@ -79,7 +76,7 @@ impl Commits {
         let wanted = stages.newest.as_ref().filter(|_| stages.wanted);
         let newest = |place: &Positions| states.clone().rposition(|state| place.cover(state));
         let maybe = [stages.on_its_way.as_ref(), wanted].into_iter().flatten().filter_map(newest).collect();
-        Back { confirmed: newest(&stages.confirmed), maybe }
+        Back { confirmed: stages.confirmed.as_ref().and_then(newest), maybe }
     }
 
     fn stages(&self) -> MutexGuard<'_, Stages> {
@@ -104,9 +101,9 @@ mod tests {
         commits.want(at(20));
         commits.want(at(30));
         assert_eq!(commits.send(), Some(at(10)), "again, until there is an answer");
-        commits.answered();
+        commits.taken();
         assert_eq!((commits.send(), commits.newest()), (Some(at(30)), Some(at(30))));
-        commits.answered();
+        commits.taken();
         commits.want(at(30));
         assert_eq!(commits.send(), None, "nothing new");
     }
@@ -120,22 +117,21 @@ mod tests {
             (confirmed, maybe)
         };
         assert_eq!(back(), (None, vec![]), "the group knows of nothing");
-        commits.confirm("t/0", 5);
+        commits.want(at(5));
+        commits.send();
+        commits.taken();
         commits.want(at(10));
         assert_eq!(back(), (Some(0), vec![1]));
         commits.send();
         commits.want(at(30));
         assert_eq!(back(), (Some(0), vec![1, 3]), "on its way, and wanted");
-        commits.confirm("t/0", 10);
-        commits.confirm("t/0", 7);
-        commits.answered();
+        commits.taken();
         assert_eq!(back(), (Some(1), vec![3]));
         commits.send();
-        commits.confirm("t/0", 30);
-        commits.answered();
+        commits.taken();
         assert_eq!(back(), (Some(3), vec![]));
         commits.want(at(35));
         commits.told(&at(40));
-        assert_eq!((back(), commits.send()), ((Some(3), vec![]), None));
+        assert_eq!((back(), commits.send()), ((Some(4), vec![]), None));
     }
 }

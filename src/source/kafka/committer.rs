@@ -114,7 +114,7 @@ impl KafkaSource {
         let Some(durable) = self.commits.send() else { return };
         let list = self.to_commit(&durable, &[]);
         if list.count() == 0 || self.committer.has_taken(&list) {
-            self.commits.answered();
+            self.commits.taken();
         } else {
             self.committer.begin(What::Durable, list);
         }
@@ -134,10 +134,9 @@ impl KafkaSource {
         let (what, list) = self.committer.on_its_way.take()?;
         match &result {
             Ok(()) => {
-                self.note_committed(&list);
                 self.committer.failed = None;
                 if what == What::Durable {
-                    self.commits.answered();
+                    self.commits.taken();
                     self.committer.taken = Some(list);
                 }
             }
@@ -151,16 +150,6 @@ impl KafkaSource {
             }
         }
         Some((what, result))
-    }
-
-    /// The group has taken these offsets.
-    fn note_committed(&self, list: &TopicPartitionList) {
-        for element in list.elements() {
-            let index = self.partitions.index(element.partition());
-            if let (Some(index), Some(next)) = (index, partitions::offset_of(&element)) {
-                self.commits.confirm(&self.partitions[index].stream.name, next);
-            }
-        }
     }
 
     /// The commit of `durable`, of all partitions that are read; those whose index is in `closing` are let go of.

@@ -16,7 +16,12 @@ struct Saved {
 }
 
 impl Saved {
-    /// Where it stands in what it holds by claims.
+    /// Where it stands.
+    fn reached(&self) -> Positions {
+        self.positions.iter().map(|(partition, own)| (stream(*partition), own.position)).collect()
+    }
+
+    /// The same, of what it holds by claims.
     fn claimed(&self) -> Positions {
         let claimed = self.positions.iter().filter(|(_, own)| matches!(own.hold, Hold::Claim(_)));
         claimed.map(|(partition, own)| (stream(*partition), own.position)).collect()
@@ -40,9 +45,10 @@ struct Worker {
     state: Saved,
     holds: BTreeMap<usize, (u64, Claims)>,
     commits: Commits,
-    /// On its way to the coordinator, and back.
+    /// On its way to the coordinator.
     flying: Option<Commit>,
-    landed: Option<Commit>,
+    /// Whether an answer is on its way back.
+    landed: bool,
 }
 
 const WORKERS: usize = 3;
@@ -94,7 +100,7 @@ impl Group {
         let known = newest.map_or(0, |newest| newest + 1);
         let worker = &mut self.workers[worker];
         worker.checkpoints.truncate(known);
-        (worker.commits, worker.flying, worker.landed) = (Commits::default(), None, None);
+        (worker.commits, worker.flying, worker.landed) = (Commits::default(), None, false);
         if worker.checkpoints.is_empty() {
             // Before it trains on anything, a new worker makes its beginning durable.
             worker.checkpoints.push(Saved::default());
@@ -143,14 +149,11 @@ impl Group {
             return;
         }
         let worker = &mut self.workers[worker];
-        if new {
-            worker.commits.confirm(&stream(partition), offset);
-        }
         let is_saved = worker.checkpoints.last().is_some_and(|newest| newest.records == worker.state.records);
         worker.state.positions.insert(partition, Own { position: offset, hold: Hold::Claim(claim) });
         worker.holds.insert(partition, (claim, claims));
         if is_saved {
-            worker.commits.want(worker.state.claimed());
+            worker.commits.want(worker.state.reached());
         }
     }
 
@@ -190,13 +193,13 @@ impl Group {
         if checkpoints.len() > *restored
             && let Some(newest) = checkpoints.last()
         {
-            commits.want(newest.claimed());
+            commits.want(newest.reached());
         }
     }
 
     fn send(&mut self, worker: usize) {
         let worker = &mut self.workers[worker];
-        if worker.alive && worker.unsure().is_empty() && worker.flying.is_none() && worker.landed.is_none() {
+        if worker.alive && worker.unsure().is_empty() && worker.flying.is_none() && !worker.landed {
             worker.flying = worker.commits.send().map(|durable| Self::commit_of(worker, &durable, None));
         }
     }
@@ -219,23 +222,14 @@ impl Group {
             for (partition, told) in &commit {
                 self.committed[*partition] = Some(told.clone());
             }
-            self.workers[worker].landed = Some(commit);
-        } else {
-            self.workers[worker].commits.answered();
+            self.workers[worker].landed = true;
         }
     }
 
     fn answer(&mut self, worker: usize) {
         let worker = &mut self.workers[worker];
-        if let Some(commit) = worker.landed.take().filter(|_| worker.alive) {
-            Self::confirm(worker, &commit);
-            worker.commits.answered();
-        }
-    }
-
-    fn confirm(worker: &Worker, commit: &Commit) {
-        for (partition, (next, _)) in commit {
-            worker.commits.confirm(&stream(*partition), *next);
+        if std::mem::take(&mut worker.landed) && worker.alive {
+            worker.commits.taken();
         }
     }
 
@@ -243,13 +237,12 @@ impl Group {
         self.checkpoint(worker);
         self.arrive(worker);
         self.answer(worker);
-        let durable = self.workers[worker].state.claimed();
+        let durable = self.workers[worker].state.reached();
         let commit = Self::commit_of(&self.workers[worker], &durable, Some(partition));
         for (partition, told) in &commit {
             self.committed[*partition] = Some(told.clone());
         }
         let worker = &mut self.workers[worker];
-        Self::confirm(worker, &commit);
         worker.commits.told(&durable);
         worker.holds.remove(&partition).expect("it is held");
         let own = worker.state.positions.get_mut(&partition).expect("what is held has a position");
@@ -284,6 +277,25 @@ impl Group {
             if Hold::Claim(newest.number) != own.hold || newest.until == Some(own.position) {
                 own.hold = Hold::LetGo;
             }
+        }
+    }
+
+    fn turn(&mut self, turn: Turn) {
+        match turn {
+            Turn::ComeBack(worker, most) => self.come_back(worker, most),
+            Turn::Look(worker) => self.look(worker),
+            Turn::Assign(partition, worker, lost) => self.assign(partition, worker, lost),
+            Turn::LetGo(partition) => self.revoke(partition),
+            Turn::LoseAnswer(worker) => self.workers[worker].landed = false,
+            Turn::Train(worker, n) => self.train(worker, n),
+            Turn::Checkpoint(worker) => {
+                self.checkpoint(worker);
+                self.want(worker);
+            }
+            Turn::Send(worker) => self.send(worker),
+            Turn::Arrive(worker) => self.arrive(worker),
+            Turn::Answer(worker) => self.answer(worker),
+            Turn::Kill(worker) => self.kill(worker),
         }
     }
 }
@@ -321,55 +333,69 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
+/// Whatever the turns, each record that was read is in exactly one state in the end.
+fn check(turns: Vec<Turn>) {
+    let mut group = Group::default();
+    (0..WORKERS).for_each(|worker| group.start(worker));
+    for turn in turns {
+        group.turn(turn);
+    }
+    // Everybody comes back, what nobody holds is given to the first, and all that was ever read is read.
+    for _ in 0..=WORKERS {
+        (0..WORKERS).for_each(|worker| group.come_back(worker, PARTITIONS));
+        for partition in 0..PARTITIONS {
+            if group.workers.iter().all(|worker| !worker.holds.contains_key(&partition)) {
+                group.assign(partition, 0, false);
+            }
+        }
+        (0..WORKERS).for_each(|worker| group.look(worker));
+    }
+    assert!(group.workers.iter().all(|worker| worker.alive && worker.unsure().is_empty()), "{group:?}");
+    let reached = |group: &Group, partition: usize| {
+        group
+            .workers
+            .iter()
+            .filter(|worker| worker.holds.contains_key(&partition))
+            .map(|worker| worker.state.positions[&partition].position)
+            .max()
+    };
+    let ends: Vec<u64> = (0..PARTITIONS).map(|partition| reached(&group, partition).unwrap_or(0)).collect();
+    let mut times = BTreeMap::new();
+    for worker in &group.workers {
+        for (record, n) in &worker.state.records {
+            *times.entry(*record).or_insert(0) += n;
+        }
+    }
+    for (partition, end) in ends.into_iter().enumerate() {
+        for offset in 0..end {
+            assert_eq!(times.remove(&(partition, offset)), Some(1), "partition {} offset {}", partition, offset);
+        }
+    }
+    assert!(times.is_empty(), "beyond the ends: {times:?}");
+}
+
 proptest! {
     #[test]
     fn each_record_ends_in_exactly_one_state(turns in prop::collection::vec(turn(), 0..120)) {
-        let mut group = Group::default();
-        (0..WORKERS).for_each(|worker| group.start(worker));
-        for turn in turns {
-            match turn {
-                Turn::ComeBack(worker, most) => group.come_back(worker, most),
-                Turn::Look(worker) => group.look(worker),
-                Turn::Assign(partition, worker, lost) => group.assign(partition, worker, lost),
-                Turn::LetGo(partition) => group.revoke(partition),
-                Turn::LoseAnswer(worker) => group.workers[worker].landed = None,
-                Turn::Train(worker, n) => group.train(worker, n),
-                Turn::Checkpoint(worker) => {
-                    group.checkpoint(worker);
-                    group.want(worker);
-                }
-                Turn::Send(worker) => group.send(worker),
-                Turn::Arrive(worker) => group.arrive(worker),
-                Turn::Answer(worker) => group.answer(worker),
-                Turn::Kill(worker) => group.kill(worker),
-            }
-        }
-        // Everybody comes back, what nobody holds is given to the first, and all that was ever read is read.
-        for _ in 0..=WORKERS {
-            (0..WORKERS).for_each(|worker| group.come_back(worker, PARTITIONS));
-            for partition in 0..PARTITIONS {
-                if group.workers.iter().all(|worker| !worker.holds.contains_key(&partition)) {
-                    group.assign(partition, 0, false);
-                }
-            }
-            (0..WORKERS).for_each(|worker| group.look(worker));
-        }
-        prop_assert!(group.workers.iter().all(|worker| worker.alive && worker.unsure().is_empty()), "{group:?}");
-        let reached = |group: &Group, partition: usize| {
-            group.workers.iter().filter(|worker| worker.holds.contains_key(&partition)).map(|worker| worker.state.positions[&partition].position).max()
-        };
-        let ends: Vec<u64> = (0..PARTITIONS).map(|partition| reached(&group, partition).unwrap_or(0)).collect();
-        let mut times = BTreeMap::new();
-        for worker in &group.workers {
-            for (record, n) in &worker.state.records {
-                *times.entry(*record).or_insert(0) += n;
-            }
-        }
-        for (partition, end) in ends.into_iter().enumerate() {
-            for offset in 0..end {
-                prop_assert_eq!(times.remove(&(partition, offset)), Some(1), "partition {} offset {}", partition, offset);
-            }
-        }
-        prop_assert!(times.is_empty(), "beyond the ends: {times:?}");
+        check(turns);
     }
+}
+
+/// A checkpoint that was written while another worker's taking over was not known yet holds more by claims than what is
+/// committed of it later: it is what the group knows all the same.
+#[test]
+fn checkpoints_are_known_whose_commit_names_fewer_partitions() {
+    let save = |worker| [Turn::Train(worker, 5), Turn::Checkpoint(worker)];
+    let commit = |worker| [Turn::Send(worker), Turn::Arrive(worker), Turn::Answer(worker)];
+    let assign = |partition, worker| Turn::Assign(partition, worker, false);
+    let mut turns = vec![assign(0, 0), assign(1, 0)];
+    turns.extend(save(0).into_iter().chain(commit(0)));
+    turns.extend([Turn::Kill(0), assign(1, 1), Turn::ComeBack(0, 1)]);
+    turns.extend(save(0));
+    turns.push(Turn::Look(0));
+    turns.extend(commit(0));
+    // That one must outlast this one, of which the group never hears.
+    turns.extend(save(0));
+    turns.extend([Turn::Kill(0), assign(0, 1)]);
+    check(turns);
 }
