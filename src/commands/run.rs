@@ -50,9 +50,12 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         }
         connected => connected?,
     };
-    let mut origin = Origin::find_own(config, options.fresh, |manifest| match embedded {
+    let mut origin = Origin::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
         Some(_) => Ok(()),
-        None => connection.check(Known { positions: &manifest.positions, holdings: &manifest.holdings }),
+        None => {
+            let known = Known { positions: &manifest.positions, holdings: &manifest.holdings };
+            connection.check(known, fallen_back)
+        }
     })?;
     let State { positions, holdings, .. } = &mut origin.state;
     if embedded.is_some() {

@@ -1,5 +1,7 @@
 //! What a worker goes on from: the newest checkpoint that is intact and its own, or nothing.
 
+use std::cell::Cell;
+
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{Manifest, differences, lasting};
 use crate::checkpoint::store::{Intact, Store};
@@ -26,33 +28,37 @@ impl Origin {
     /// # Errors
     /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
     pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
-        Self::find_own(config, fresh, |_| Ok(()))
+        Self::find_own(config, fresh, |_, _| Ok(()))
     }
 
-    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds.
+    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds, which is told whether a
+    /// newer one is damaged.
     ///
     /// # Errors
     /// The same; also where there is no such checkpoint.
     pub fn find_own(
         config: &Config,
         fresh: bool,
-        check: impl Fn(&Manifest) -> Result<(), SourceError>,
+        check: impl Fn(&Manifest, bool) -> Result<(), SourceError>,
     ) -> Result<Self, CheckpointError> {
         let store = Store::open(&config.checkpoint)?;
-        let mut overtaken = false;
+        let (mut overtaken, damaged) = (false, Cell::new(false));
         let found = if fresh {
             None
         } else {
             store.newest_intact(
                 |intact| {
-                    check(&intact.manifest).map_err(|error| CheckpointError::Overtaken {
+                    check(&intact.manifest, damaged.get()).map_err(|error| CheckpointError::Overtaken {
                         path: intact.path.clone(),
                         cause: error.to_string(),
                     })?;
                     restore(config, intact)
                 },
                 |error| {
-                    overtaken |= matches!(error, CheckpointError::Overtaken { .. });
+                    match error {
+                        CheckpointError::Overtaken { .. } => overtaken = true,
+                        _ => damaged.set(true),
+                    }
                     tracing::error!(%error, "checkpoint passed over");
                 },
             )?

@@ -37,6 +37,7 @@ fn killed(topic: &str, kills: u32, events: u32, seed: u64) {
         }
     }
     let said = run(&mut group.command("a", &["--until-end", "--json", "--set", "kafka.member=a"])).ended(0);
+    println!("measured: {events} events, killed {done} times in {lives} lives");
     assert!(group.place.items("a") == whole.place.items("whole"), "items.parquet differs after {done} kills");
     for key in ["events", "steps", "items", "users", "loss", "beta", "evaluation"] {
         assert_eq!(said.json()[key], report[key], "{key}");
@@ -66,6 +67,7 @@ fn terminated_under_load_it_saves_what_it_has_and_ends_in_time() {
         let begun = Instant::now();
         worker.terminate();
         let ended = worker.end();
+        println!("measured: under load, ended {:.1?} after it was told to", begun.elapsed());
         assert_eq!(ended.code, Some(0), "{}", group.said("a"));
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     }
@@ -84,6 +86,7 @@ fn it_ends_in_time_where_the_brokers_are_gone() {
     let begun = Instant::now();
     worker.terminate();
     let ended = worker.end();
+    println!("measured: without brokers, ended {:.1?} after it was told to", begun.elapsed());
     assert_eq!(ended.code, Some(0), "{}", group.said("a"));
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     broker.restart();

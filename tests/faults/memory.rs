@@ -57,7 +57,7 @@ fn ceiling(items: u64, users: u64, dim: u64) -> u64 {
 fn check(report: &Value, events: u64, most: u64) {
     let peak = report["peak_bytes"].as_u64().expect("Linux tells");
     println!(
-        "{events} events of new ids: {} items, {} users, {} MB at most, ceiling {} MB, {:.0} events/s",
+        "measured: {events} events of new ids: {} items, {} users, {} MB at most, ceiling {} MB, {:.0} events/s",
         report["items"],
         report["users"],
         peak >> 20,
@@ -104,7 +104,6 @@ fn ids_that_are_never_admitted_take_no_memory() {
     deferred(1_000_000);
 }
 
-/// Some twenty minutes.
 #[test]
 #[ignore = "long: 50 million ids"]
 fn fifty_million_new_ids_stay_below_the_ceiling() {

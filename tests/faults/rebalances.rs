@@ -34,7 +34,13 @@ fn storm(topic: &str, rounds: u32, seed: u64) {
         crew.start_all();
     }
     crew.finish();
+    println!("measured: {} events, {rounds} rounds, {} times fenced", group.produced(), fenced(&group));
     group.assert_each_once(&WORKERS);
+}
+
+/// How often a worker found that another had taken over.
+fn fenced(group: &Group) -> usize {
+    WORKERS.iter().map(|worker| group.said(worker).matches("negstream: fenced").count()).sum()
 }
 
 #[test]
@@ -62,6 +68,7 @@ fn killed_members(topic: &str, kills: u32, seed: u64) {
         crew.start_all();
     }
     crew.finish();
+    println!("measured: {} events, {kills} kills, {} times fenced", group.produced(), fenced(&group));
     group.assert_each_once(&WORKERS);
 }
 

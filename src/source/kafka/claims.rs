@@ -14,6 +14,7 @@
 //! | of an earlier claim | the claim after it began where the state stands | is sound; it begins where the newest stretch ends |
 //! | of an earlier claim | the claim after it began *before* where the state stands | has events that are another's by now: it goes back to an earlier checkpoint |
 //! | of an earlier claim | the claim after it began *behind* where the state stands | has lost events for good, and says so |
+//! | not the newest, which is damaged; reaches less far than a stretch of this worker that has ended | some | has lost events for good, and says so |
 //! | of no claim, read outside of a group | none | goes on where its state stands |
 //! | none | some | begins where the newest stretch ends |
 //!
@@ -163,6 +164,22 @@ impl Claims {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => Err(Conflict::Overtaken { from: end }),
             std::cmp::Ordering::Less => Err(Conflict::Short { from: end }),
+        }
+    }
+
+    /// Whether a state that reaches up to `reached` has all that worker `me` read of the partition before another did, or
+    /// before it let go: of a state that is older than the newest, that is not certain.
+    ///
+    /// # Errors
+    /// Where it has not, which nobody can mend: others begin behind it.
+    pub fn check_whole(&self, me: &str, reached: Option<u64>) -> Result<(), Conflict> {
+        let end = |(index, claim): (usize, &Claim)| {
+            let next = self.claims.get(index + 1).filter(|next| next.number == claim.number + 1);
+            next.map(|next| next.from).or(claim.until).filter(|end| claim.by == me && *end > claim.from)
+        };
+        match self.claims.iter().enumerate().filter_map(end).max() {
+            Some(from) if reached.unwrap_or(0) < from => Err(Conflict::Short { from }),
+            _ => Ok(()),
         }
     }
 

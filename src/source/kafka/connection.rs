@@ -88,17 +88,23 @@ impl Connection {
         Ok(Self { consumer, config: config.clone(), brokers: brokers.to_owned(), marks, histories })
     }
 
-    /// Whether a state is its worker's own: no other worker of the group reads what is in it.
+    /// Whether a state is its worker's own: no other worker of the group reads what is in it. Of one that was `fallen_back`
+    /// to, since newer ones are damaged, also whether it has all that this worker will not get to read again.
     ///
     /// # Errors
     /// What is wrong with it, for the first such partition.
-    pub fn check(&self, known: Known<'_>) -> Result<(), SourceError> {
+    pub fn check(&self, known: Known<'_>, fallen_back: bool) -> Result<(), SourceError> {
         let me = &known.holdings.worker;
         for (marks, claims) in self.marks.iter().zip(&self.histories) {
             let name = opening::stream_name(&self.config.topic, marks.id);
-            let Some(position) = known.positions.next(&name) else { continue };
-            let own = Own { position, hold: known.holdings.of(&name).hold };
             let label = format!("{}/{}", self.config.topic, marks.id);
+            let reached = known.positions.next(&name);
+            if fallen_back {
+                let whole = claims.check_whole(me, reached);
+                whole.map_err(|conflict| fenced(&label, reached.unwrap_or(0), conflict))?;
+            }
+            let Some(position) = reached else { continue };
+            let own = Own { position, hold: known.holdings.of(&name).hold };
             claims.check(me, own).map_err(|conflict| fenced(&label, position, conflict))?;
         }
         Ok(())

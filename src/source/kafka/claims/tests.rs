@@ -46,6 +46,21 @@ fn a_state_that_was_overtaken_is_found_out() {
 }
 
 #[test]
+fn a_state_from_before_a_stretch_that_was_let_go_of_is_found_out() {
+    let claims = history(&[(3, "a", 10, None), (4, "b", 40, Some(60)), (5, "a", 60, Some(60)), (6, "c", 60, None)]);
+    for reached in [None, Some(10), Some(39)] {
+        assert_eq!(claims.check_whole("a", reached), Err(Conflict::Short { from: 40 }), "{reached:?}");
+    }
+    assert_eq!(claims.check_whole("a", Some(40)), Ok(()));
+    assert_eq!(claims.check_whole("b", Some(59)), Err(Conflict::Short { from: 60 }));
+    // What it reads just now begins where the claim did, and others were never here.
+    assert_eq!((claims.check_whole("c", None), claims.check_whole("d", None)), (Ok(()), Ok(())));
+    // Of a history that has forgotten its middle, what is left is told.
+    let short = history(&[(3, "a", 10, None), (7, "b", 80, None)]);
+    assert_eq!(short.check_whole("a", None), Ok(()));
+}
+
+#[test]
 fn histories_are_read_back_and_stay_short() {
     let claims = history(&[(3, "a\"\u{1f600}", 10, None), (4, "b", 40, Some(60))]);
     assert_eq!(Claims::parse(&claims.text()), claims);
