@@ -368,7 +368,7 @@ fn check(turns: Vec<Turn>) {
     }
     for (partition, end) in ends.into_iter().enumerate() {
         for offset in 0..end {
-            assert_eq!(times.remove(&(partition, offset)), Some(1), "partition {} offset {}", partition, offset);
+            assert_eq!(times.remove(&(partition, offset)), Some(1), "partition {partition} offset {offset}");
         }
     }
     assert!(times.is_empty(), "beyond the ends: {times:?}");
