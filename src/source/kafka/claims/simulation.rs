@@ -251,8 +251,7 @@ impl Group {
 
     /// A kill: nothing but the checkpoints stays; its partitions stay with it until somebody else gets them.
     fn kill(&mut self, worker: usize) {
-        let worker = &mut self.workers[worker];
-        worker.alive = false;
+        self.workers[worker].alive = false;
     }
 
     /// It comes back: to so many of the partitions that nobody took meanwhile. The others are nobody's for now.
@@ -391,9 +390,7 @@ fn checkpoints_are_known_whose_commit_names_fewer_partitions() {
     let mut turns = vec![assign(0, 0), assign(1, 0)];
     turns.extend(save(0).into_iter().chain(commit(0)));
     turns.extend([Turn::Kill(0), assign(1, 1), Turn::ComeBack(0, 1)]);
-    turns.extend(save(0));
-    turns.push(Turn::Look(0));
-    turns.extend(commit(0));
+    turns.extend(save(0).into_iter().chain([Turn::Look(0)]).chain(commit(0)));
     // That one must outlast this one, of which the group never hears.
     turns.extend(save(0));
     turns.extend([Turn::Kill(0), assign(0, 1)]);
