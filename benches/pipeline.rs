@@ -31,16 +31,16 @@ use negstream::dead_letters::DeadLetters;
 use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
-use negstream::position::{Holdings, Positions};
-use negstream::schemas;
+use negstream::pipeline::{Restored, Worker, WorkerEvent};
+use negstream::position::{Ownerships, Positions};
+use negstream::registry;
+use negstream::snapshot;
 use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::spawn;
 use negstream::synth::log::write_parquet;
 use negstream::synth::{Synth, SynthConfig};
-use negstream::trainer::snapshot;
 use negstream::trainer::state::State;
-use negstream::worker::{Happening, Origin, Worker};
 use serde_json::json;
 
 /// How large everything is.
@@ -166,19 +166,19 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
         columns: Columns::Model,
     };
     let source = ParquetLogs::open(&logs, options, &Positions::default())?;
-    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
+    let mut worker = Worker::new(config, Restored::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
     let feed = spawn(Box::new(source));
     let begin = Instant::now();
     let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);
     let mut ranked = 0;
     worker.work(&feed, &AtomicBool::new(false), &mut |_, happening| match happening {
-        Happening::Step(report, took) => {
+        WorkerEvent::Step(report, took) => {
             stepping += took;
             ranked += report.ranked;
             columns += report.loss.columns;
             steps += 1;
         }
-        Happening::CheckpointBegins => trained = begin.elapsed(),
+        WorkerEvent::CheckpointBegins => trained = begin.elapsed(),
         _ => {}
     })?;
     feed.close();
@@ -226,13 +226,13 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicU64::new(0));
     let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
-    let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
+    let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
     let source = Connection::open(&kafka, broker.bootstrap(), &stop)?.read(
-        schemas::decoder(&config.source)?,
+        registry::decoder(&config.source)?,
         known,
         Until::Stopped,
     )?;
-    let encoder = schemas::encoder(&config.source, &config.kafka.topic)?;
+    let encoder = registry::encoder(&config.source, &config.kafka.topic)?;
     let mut producer = EventProducer::open(&config.kafka, broker.bootstrap(), encoder)?;
     let (mut synth, events, progress) = (synth(scale), scale.kafka_events, Arc::clone(&taken));
     let sender = std::thread::spawn(move || {
@@ -244,13 +244,13 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
         }
         producer.flush(Duration::from_secs(10)).expect("the embedded broker takes it");
     });
-    let mut worker = Worker::new(config, Origin::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
+    let mut worker = Worker::new(config, Restored::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
     let feed = spawn(Box::new(source));
     let begin = Instant::now();
     let mut last = begin;
     worker.work(&feed, &stop, &mut |trainer, happening| {
         taken.store(trainer.taken().read, Ordering::Relaxed);
-        if matches!(happening, Happening::Step(..)) {
+        if matches!(happening, WorkerEvent::Step(..)) {
             last = Instant::now();
         }
         // What does not fill a batch stays unread.
@@ -272,7 +272,7 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
 
 fn decode_format(scale: &Scale, format: &str) -> anyhow::Result<()> {
     let config = layers::load(None, std::iter::empty(), &[format!("source.format={format}")])?;
-    let (encoder, mut decoder) = (schemas::encoder(&config.source, "unused")?, schemas::decoder(&config.source)?);
+    let (encoder, mut decoder) = (registry::encoder(&config.source, "unused")?, registry::decoder(&config.source)?);
     let mut synth = synth(&QUICK);
     let payloads: Vec<Vec<u8>> =
         (0..scale.decoded).map(|_| encoder.encode(&synth.next_event()).expect("there is room for it")).collect();

@@ -23,10 +23,10 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use crate::config::Config;
-use crate::decode::rows::identifier;
-use crate::panics::contained;
+use crate::decode::arrow_rows::identifier;
 use crate::table::ids::Ids;
 use crate::table::rows::stable_hash;
+use crate::util::catch_panic::contained;
 
 /// The column that the features of events count as.
 const OF_EVENTS: &str = "features";

@@ -5,10 +5,10 @@ use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
 use crate::dead_letters::DeadLetterError;
 use crate::kafka::ClientError;
-use crate::schemas::SchemasError;
+use crate::pipeline::WorkError;
+use crate::registry::RegistrySetupError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
-use crate::worker::WorkError;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +70,10 @@ pub fn code(error: &anyhow::Error) -> Exit {
         if cause.is::<DeadLetterError>() {
             return Exit::Source;
         }
-        if let Some(error) = cause.downcast_ref::<SchemasError>() {
+        if let Some(error) = cause.downcast_ref::<RegistrySetupError>() {
             return match error {
-                SchemasError::File { .. } | SchemasError::Schema(_) => Exit::Usage,
-                SchemasError::Register { .. } => Exit::Source,
+                RegistrySetupError::File { .. } | RegistrySetupError::Schema(_) => Exit::Usage,
+                RegistrySetupError::Register { .. } => Exit::Source,
             };
         }
         if cause.is::<HttpError>() {

@@ -24,9 +24,9 @@
 //! | [`checkpoint`] | durable state, whole or not at all |
 //! | [`telemetry`] | status, metrics, health, page, logs |
 //!
-//! Around them: [`event`], [`position`] and [`digest`] (what all stages speak of), [`panics`] (of other people's readers), [`config`], [`catalogue`] (what is known of
+//! Around them: [`event`], [`position`] and [`util`] (what all stages speak of), [`config`], [`catalogue`] (what is known of
 //! items), [`dead_letters`], [`kafka`] (clients
-//! and the embedded broker), [`schemas`] (what binary records are read by), [`synth`] (a log with known structure), [`worker`] (what `run`, `replay` and `demo` have
+//! and the embedded broker), [`registry`] (what binary records are read by), [`synth`] (a log with known structure), [`pipeline`] (what `run`, `replay` and `demo` have
 //! in common), [`reporter`], [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
@@ -49,22 +49,24 @@ pub mod config;
 pub mod context;
 pub mod dead_letters;
 pub mod decode;
-pub mod digest;
 pub mod evaluate;
 pub mod event;
 pub mod exit;
 pub mod kafka;
 pub mod kernel;
+pub mod model;
 pub mod negatives;
 pub mod objective;
-pub mod panics;
+pub mod pipeline;
 pub mod position;
+pub mod registry;
 pub mod reporter;
-pub mod schemas;
 pub mod signals;
+pub mod snapshot;
 pub mod source;
+pub mod state_dict;
 pub mod synth;
 pub mod table;
 pub mod telemetry;
 pub mod trainer;
-pub mod worker;
+pub mod util;

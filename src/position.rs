@@ -73,7 +73,7 @@ pub enum Hold {
 
 /// What is known of a stream besides the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holding {
+pub struct StreamOwnership {
     /// How it is held.
     pub hold: Hold,
     /// When the record before the position was produced (milliseconds since 1970, as the broker says): a stream that
@@ -84,31 +84,31 @@ pub struct Holding {
 
 /// What a worker holds of each stream, by the stream's name, and who it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holdings {
+pub struct Ownerships {
     /// The worker's name in its group; empty where it never was in one.
     #[serde(default)]
     pub worker: String,
     #[serde(default)]
-    streams: BTreeMap<String, Holding>,
+    streams: BTreeMap<String, StreamOwnership>,
 }
 
-impl Holdings {
+impl Ownerships {
     /// What is held of `stream`; nothing that is known: [`Hold::Outside`], without a stamp.
-    pub fn of(&self, stream: &str) -> Holding {
-        self.streams.get(stream).copied().unwrap_or(Holding { hold: Hold::Outside, stamp: None })
+    pub fn of(&self, stream: &str) -> StreamOwnership {
+        self.streams.get(stream).copied().unwrap_or(StreamOwnership { hold: Hold::Outside, stamp: None })
     }
 
     /// Notes how `stream` is held from now on, where its position stays the same.
     pub fn hold(&mut self, stream: &str, hold: Hold) {
         let stamp = self.of(stream).stamp;
-        self.streams.insert(stream.to_owned(), Holding { hold, stamp });
+        self.streams.insert(stream.to_owned(), StreamOwnership { hold, stamp });
     }
 
     /// Notes when the record before the position of `stream` was produced.
     pub fn stamp(&mut self, stream: &str, stamp: Option<i64>) {
         match self.streams.get_mut(stream) {
             Some(holding) => holding.stamp = stamp,
-            None => drop(self.streams.insert(stream.to_owned(), Holding { hold: Hold::Outside, stamp })),
+            None => drop(self.streams.insert(stream.to_owned(), StreamOwnership { hold: Hold::Outside, stamp })),
         }
     }
 

@@ -24,7 +24,7 @@ mod streams;
 use std::path::{Path, PathBuf};
 
 use negstream::config::NoiseTerm;
-use negstream::negatives::noise::{NoiseSampler, mix};
+use negstream::negatives::samplers::{NoiseSampler, mix};
 
 use report::Report;
 

@@ -11,8 +11,8 @@ use negstream::config::Config;
 use negstream::context::Batch;
 use negstream::event::{Interaction, Record};
 use negstream::kernel::Kernel;
-use negstream::negatives::noise::{Asking, NoiseSampler, Scene, Seen, Shown};
-use negstream::objective::encoder::{Encoded, Sequences};
+use negstream::model::encoder::{Encoded, Sequences};
+use negstream::negatives::samplers::{Asking, NoiseSampler, Scene, Seen, Shown};
 use negstream::position::Stream;
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
@@ -38,7 +38,7 @@ pub struct Example {
 
 /// What a sampler is asked with.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct StepRequest {
     last_items: Vec<u32>,
     users: Vec<u32>,
     /// Their vectors.
@@ -157,8 +157,8 @@ impl Replay {
     }
 
     /// The vectors of `examples`, by the model as it is.
-    pub fn asked(&self, examples: &[Example]) -> Asked {
-        let (mut batch, mut asked) = (Batch::default(), Asked::default());
+    pub fn asked(&self, examples: &[Example]) -> StepRequest {
+        let (mut batch, mut asked) = (Batch::default(), StepRequest::default());
         batch.clear(0);
         for (place, Example { user, context, positive }) in examples.iter().enumerate() {
             batch.users.push(*user);
@@ -179,7 +179,7 @@ impl Replay {
     }
 
     /// Lets sampler number `index` know who asks.
-    pub fn ask(&mut self, index: usize, asked: &Asked) {
+    pub fn ask(&mut self, index: usize, asked: &StepRequest) {
         let queries = asked.queries.unit.view().to_slice().expect("standard layout");
         let (last_items, users, others) = (&asked.last_items, &asked.users, &self.others);
         let stride = self.trainer.state.model.stride();

@@ -16,7 +16,7 @@ use std::time::Instant;
 use negstream::negatives::Vectors;
 use negstream::negatives::frequency::Frequencies;
 use negstream::negatives::live::LiveItems;
-use negstream::negatives::noise::{Asking, NoiseSampler, Scene, Seen, Shown};
+use negstream::negatives::samplers::{Asking, NoiseSampler, Scene, Seen, Shown};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::json;

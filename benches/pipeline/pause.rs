@@ -8,9 +8,9 @@ use negstream::catalogue::Catalogue;
 use negstream::context::Batch;
 use negstream::dead_letters::DeadLetters;
 use negstream::event::{Interaction, Record};
+use negstream::pipeline::{Restored, Worker, WorkerEvent};
 use negstream::position::Stream;
 use negstream::source::{EventSource, SourceError, Status, spawn};
-use negstream::worker::{Happening, Origin, Worker};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::json;
@@ -105,7 +105,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     let every = format!("checkpoint.every_events={}", scale.every_events);
     let config = configuration(dir, &[&["train.batch=256", "negatives.bank=2048", &every], *flags].concat())?;
     let mut random = Pcg64Mcg::seed_from_u64(1);
-    let mut origin = Origin::find(&config, true)?;
+    let mut origin = Restored::find(&config, true)?;
     let state = &mut origin.state;
     for number in 0..scale.items {
         state.add_item(&item_name(number));
@@ -131,7 +131,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     let (mut at, mut is_writing, mut is_first, mut skipped, mut since) = (None, false, false, 0, 0);
     let (resident, mut largest) = (resident_mb(), 0.0f64);
     worker.work(&feed, &stop, &mut |_, happening| match happening {
-        Happening::Step(..) => {
+        WorkerEvent::Step(..) => {
             let now = Instant::now();
             let gap = at.replace(now).map(|at: Instant| 1e3 * (now - at).as_secs_f64());
             since += 1;
@@ -146,9 +146,9 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
             };
             gaps.0.extend(gap);
         }
-        Happening::CheckpointBegins => (is_writing, is_first) = (true, true),
-        Happening::CheckpointSkipped => skipped += 1,
-        Happening::Checkpoint(last) => {
+        WorkerEvent::CheckpointBegins => (is_writing, is_first) = (true, true),
+        WorkerEvent::CheckpointSkipped => skipped += 1,
+        WorkerEvent::Checkpoint(last) => {
             (is_writing, since) = (false, 0);
             largest = largest.max(resident_mb());
             bytes = last.published.bytes;
@@ -159,7 +159,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-        Happening::CheckpointFailed(error) => panic!("{error}"),
+        WorkerEvent::CheckpointFailed(error) => panic!("{error}"),
         _ => {}
     })?;
     feed.close();

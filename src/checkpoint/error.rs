@@ -109,7 +109,7 @@ pub enum CheckpointError {
     },
     /// The number of the next checkpoint was taken meanwhile.
     #[error("checkpoint {} exists already: another worker writes here", path.display())]
-    Taken {
+    PendingEvent {
         /// The folder that was to be made.
         path: PathBuf,
     },

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
-use crate::digest::sha256;
 use crate::event::{EventCounts, Evicted};
-use crate::position::{Holdings, Positions};
+use crate::position::{Ownerships, Positions};
+use crate::util::encoding::sha256;
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -86,7 +86,7 @@ pub struct Manifest {
     pub positions: Positions,
     /// How the streams are held, and who the worker is in its group.
     #[serde(default)]
-    pub holdings: Holdings,
+    pub holdings: Ownerships,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run it belongs to, and who wrote it.

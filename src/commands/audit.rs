@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{checkpoint, print};
 use crate::cli::{Audit as Options, Layers};
 use crate::exit::{UsageError, shown};
-use crate::trainer::audit::{Audit, Fate, Stretch};
+use crate::snapshot::audit::{Audit, Fate, Stretch};
 
 /// How many gaps and repetitions of a stream are listed.
 const LISTED: usize = 20;

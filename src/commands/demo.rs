@@ -6,23 +6,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::neighbors::{Catalogue, table};
-use super::{Surroundings, load_over, print};
+use super::{CommandContext, load_over, print};
 use crate::checkpoint::store::find;
 use crate::cli::{Demo, Layers, Output};
 use crate::config::{Assignment, Config};
 use crate::dead_letters::DeadLetters;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::producer::{EventProducer, SendError};
+use crate::pipeline::{Restored, StopReason, Worker, WorkerEvent};
+use crate::registry;
 use crate::reporter::Reporter;
-use crate::schemas;
 use crate::source::kafka::{Connection, KafkaSource, Known, Until};
-use crate::source::{Commits, EventSource, SourceError, Status, spawn};
+use crate::source::{CommitTracker, EventSource, SourceError, Status, spawn};
 use crate::synth::{Synth, SynthConfig};
 use crate::telemetry::health::Latch;
 use crate::telemetry::http::HttpError;
 use crate::telemetry::status::Phase;
 use crate::trainer::Trainer;
-use crate::worker::{Ending, Happening, Origin, Worker};
 
 /// The embedded broker keeps about 5 MiB of a partition, some 40,000 events: the producer must not run further ahead.
 const LEAD: u64 = 15_000;
@@ -40,7 +40,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     "embedded".clone_into(&mut config.kafka.brokers);
     config.kafka.partitions = 1;
     config.source.registry.url.clear();
-    let around = Surroundings::set_up(&config)?;
+    let around = CommandContext::set_up(&config)?;
     let described = crate::catalogue::Catalogue::open(&config)?;
     let server = match around.serve(&config) {
         Err(error) if matches!(error.downcast_ref(), Some(HttpError::InUse { .. })) => {
@@ -59,12 +59,12 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
         heading()
     ));
 
-    let origin = Origin::find(&config, true)?;
+    let origin = Restored::find(&config, true)?;
     around.health.release(Latch::Restored);
     config.kafka.assignment = Assignment::All;
     let connection = Connection::open(&config.kafka, broker.bootstrap(), around.stop.flag())?;
     let known = Known { positions: &origin.state.positions, holdings: &origin.state.holdings };
-    let source = connection.read(schemas::decoder(&config.source)?, known, Until::Stopped)?;
+    let source = connection.read(registry::decoder(&config.source)?, known, Until::Stopped)?;
     let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
     reporter.show_lag(source.high_watermarks());
     let mut worker = Worker::new(&config, origin, DeadLetters::None, described)?;
@@ -78,7 +78,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let ending = worker.work(&feed, around.stop.flag(), &mut |trainer, happening| {
         let read = trainer.state.events.read;
         taken.store(trainer.taken().read, Ordering::Relaxed);
-        let is_step = matches!(happening, Happening::Step(..));
+        let is_step = matches!(happening, WorkerEvent::Step(..));
         reporter.happened(trainer, happening);
         if is_step && read >= next_line {
             // Close together at first, where most is learnt.
@@ -90,7 +90,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     feed.close();
     let ending = ending?;
     show_neighbors(&config)?;
-    if ending == Ending::Stopped || options.until_done || server.is_none() {
+    if ending == StopReason::Stopped || options.until_done || server.is_none() {
         return around.conclude(&worker, &reporter, &Output { report: None, json: false });
     }
     around.conclude(&worker, &reporter, &Output { report: None, json: false })?;
@@ -172,7 +172,7 @@ impl EventSource for UpTo {
         Ok(status)
     }
 
-    fn commits(&self) -> Option<Commits> {
+    fn commits(&self) -> Option<CommitTracker> {
         self.source.commits()
     }
 }
@@ -188,7 +188,7 @@ impl Producer {
     fn start(config: &Config, brokers: &str, events: u64) -> anyhow::Result<Self> {
         let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut synth = Synth::new(SynthConfig { seed: config.seed, ..SynthConfig::default() });
-        let encoder = schemas::encoder(&config.source, &config.kafka.topic)?;
+        let encoder = registry::encoder(&config.source, &config.kafka.topic)?;
         let mut producer = EventProducer::open(&config.kafka, brokers, encoder)?;
         let (progress, stopped) = (Arc::clone(&taken), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("producer".to_owned()).spawn(move || {

@@ -22,10 +22,11 @@ use std::time::Instant;
 use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::checkpoint::store::{self, Intact};
+use crate::checkpoint::store::{self, VerifiedCheckpoint};
 use crate::cli::{Cli, Command, Layers, Output};
 use crate::config::{Config, layers};
 use crate::exit::UsageError;
+use crate::pipeline::Worker;
 use crate::reporter::Reporter;
 use crate::reporter::report::Report;
 use crate::signals::{self, Stop};
@@ -34,7 +35,6 @@ use crate::telemetry::http::{self, Handles, Server};
 use crate::telemetry::logging::{self, LineWriter};
 use crate::telemetry::metrics;
 use crate::telemetry::status::{Phase, SharedStatus};
-use crate::worker::Worker;
 
 /// Does what the command line says.
 ///
@@ -72,20 +72,20 @@ fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
 }
 
 /// The checkpoint that a command was told to look at. An object store has options in the configuration; a folder needs none.
-fn checkpoint(layers: &Layers, path: &Path) -> anyhow::Result<Intact> {
+fn checkpoint(layers: &Layers, path: &Path) -> anyhow::Result<VerifiedCheckpoint> {
     let config = if store::is_url(path) { load(layers)? } else { layers::default() };
     Ok(store::find(path, &config.checkpoint)?)
 }
 
 /// What every command that works for a while has around it.
-struct Surroundings {
+struct CommandContext {
     bars: MultiProgress,
     stop: Stop,
     status: SharedStatus,
     health: Health,
 }
 
-impl Surroundings {
+impl CommandContext {
     /// Logs go to standard error from now on, and signals stop the work in good order.
     fn set_up(config: &Config) -> anyhow::Result<Self> {
         let bars = MultiProgress::new();

@@ -26,18 +26,18 @@ use super::{check_file, checkpoint, nearest, print, progress, write_whole_by};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{numbers, text};
 use crate::checkpoint::manifest::MANIFEST;
-use crate::checkpoint::store::Intact;
+use crate::checkpoint::store::VerifiedCheckpoint;
 use crate::cli::{Layers, Negatives};
 use crate::config::layers::{self, ConfigError};
 use crate::config::{Config, NoiseTerm, SamplerKind};
 use crate::context::Batch;
 use crate::exit::{UsageError, shown};
 use crate::kernel::Kernel;
-use crate::negatives::noise::mix::sampler;
-use crate::negatives::noise::{Asking, NoiseSampler, Scene, Seen};
-use crate::objective::encoder::{Encoded, Sequences};
+use crate::model::encoder::{Encoded, Sequences};
+use crate::negatives::samplers::mix::sampler;
+use crate::negatives::samplers::{Asking, NoiseSampler, Scene, Seen};
+use crate::snapshot;
 use crate::table::ids::Ids;
-use crate::trainer::snapshot;
 use crate::trainer::state::State;
 
 /// Those that follow from counts and vectors, which every checkpoint has.
@@ -234,7 +234,7 @@ fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError
 }
 
 /// What is missing.
-fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &Intact) -> UsageError {
+fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &VerifiedCheckpoint) -> UsageError {
     let path = intact.path.display();
     let kind = name.split('-').next().unwrap_or_default();
     UsageError(match &options.user {

@@ -12,8 +12,8 @@ use crate::checkpoint::columns;
 use crate::cli::{Layers, Neighbors};
 use crate::exit::{UsageError, shown};
 use crate::kernel::rows::{dot, inverse_norm};
+use crate::snapshot::ITEMS;
 use crate::table::ids::Ids;
-use crate::trainer::snapshot::ITEMS;
 
 /// The items of a checkpoint, as others see them.
 pub(super) struct Catalogue {

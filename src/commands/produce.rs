@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Surroundings, print};
+use super::{CommandContext, print};
 use crate::cli::Produce;
 use crate::config::Config;
 use crate::decode;
@@ -10,7 +10,7 @@ use crate::exit::UsageError;
 use crate::kafka::producer::{EventProducer, SendError};
 use crate::kafka::{EMBEDDED, admin};
 use crate::position::Positions;
-use crate::schemas;
+use crate::registry;
 use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
 use crate::source::{EventSource, Status};
 
@@ -27,14 +27,14 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
         )
         .into());
     }
-    let around = Surroundings::set_up(config)?;
+    let around = CommandContext::set_up(config)?;
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
         columns: Columns::All,
     };
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
-    let encoder = schemas::encoder(&config.source, &kafka.topic)?;
+    let encoder = registry::encoder(&config.source, &kafka.topic)?;
     admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;
     let mut producer = EventProducer::open(kafka, &kafka.brokers, encoder)?;
     let bar = around.bar(logs.rows().0, "events");

@@ -2,21 +2,21 @@
 
 use std::path::Path;
 
-use super::{Surroundings, check_output};
+use super::{CommandContext, check_output};
 use crate::catalogue::Catalogue;
 use crate::cli::Replay;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
 use crate::decode;
+use crate::pipeline::{Restored, StopReason, Worker};
 use crate::position::Positions;
 use crate::reporter::Reporter;
 use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
 use crate::source::spawn;
-use crate::worker::{Ending, Origin, Worker};
 
 pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     check_output(&options.output)?;
-    let around = Surroundings::set_up(config)?;
+    let around = CommandContext::set_up(config)?;
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
@@ -25,7 +25,7 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     let catalogue = Catalogue::open(config)?;
     // Every log is opened before the checkpoint folder is touched.
     ParquetLogs::open(&options.logs, reading.clone(), &Positions::default())?;
-    let mut origin = Origin::find(config, options.fresh)?;
+    let mut origin = Restored::find(config, options.fresh)?;
     let logs = ParquetLogs::open(&options.logs, reading, &origin.state.positions)?;
     if origin.checkpoint.is_none() {
         // The share of the log that is only learnt from; a resumed worker keeps to what it began with.
@@ -48,7 +48,7 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
         worker.work(&feed, around.stop.flag(), &mut |trainer, happening| reporter.happened(trainer, happening));
     feed.close();
     reporter.finish();
-    if ending? == Ending::Stopped {
+    if ending? == StopReason::Stopped {
         tracing::warn!("stopped by a signal; the same command goes on from here");
     }
     around.conclude(&worker, &reporter, &options.output)

@@ -1,28 +1,28 @@
 //! `run`: train on a Kafka topic until told to stop.
 
-use super::{Surroundings, check_output};
+use super::{CommandContext, check_output};
 use crate::catalogue::Catalogue;
 use crate::cli::Run;
 use crate::config::{Assignment, Config, KafkaConfig};
 use crate::dead_letters::DeadLetters;
-use crate::digest::unique;
+use crate::dead_letters::topic::DeadLetterTopic;
 use crate::kafka::EMBEDDED;
-use crate::kafka::dead_letters::DeadLetterTopic;
 use crate::kafka::embedded::EmbeddedBroker;
+use crate::pipeline::{Restored, StopReason, Worker};
+use crate::registry;
 use crate::reporter::Reporter;
-use crate::schemas;
 use crate::source::kafka::{Connection, Known, Until};
 use crate::source::{SourceError, spawn};
 use crate::telemetry::health::Latch;
 use crate::telemetry::status::Phase;
 use crate::trainer::state::State;
-use crate::worker::{Ending, Origin, Worker};
+use crate::util::encoding::unique;
 
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     check_output(&options.output)?;
-    let around = Surroundings::set_up(config)?;
+    let around = CommandContext::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
-    let decoder = schemas::decoder(&config.source)?;
+    let decoder = registry::decoder(&config.source)?;
     let server = around.serve(config)?;
     around.status.enter(Phase::Restoring);
     let mut kafka = config.kafka.clone();
@@ -50,7 +50,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         }
         connected => connected?,
     };
-    let mut origin = Origin::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
+    let mut origin = Restored::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
         Some(_) => Ok(()),
         None => {
             let known = Known { positions: &manifest.positions, holdings: &manifest.holdings };
@@ -83,7 +83,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     around.health.drain();
     around.status.enter(Phase::Draining);
     feed.close();
-    if matches!(ending, Ok(Ending::Stopped)) {
+    if matches!(ending, Ok(StopReason::Stopped)) {
         tracing::info!("stopped by a signal");
     }
     if ending.is_err() {

@@ -1,6 +1,6 @@
 //! `synth`: a synthetic log with known structure.
 
-use super::{Surroundings, print};
+use super::{CommandContext, print};
 use crate::cli::Synth as Options;
 use crate::config::Config;
 use crate::synth::log::write_parquet;
@@ -8,7 +8,7 @@ use crate::synth::{Synth, SynthConfig};
 
 pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
     super::check_file("--output", &options.output)?;
-    let around = Surroundings::set_up(config)?;
+    let around = CommandContext::set_up(config)?;
     let Options { events, output, users, items, topics, lifetime, interleave } = options;
     let seed = config.seed;
     let mut synth =

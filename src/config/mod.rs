@@ -162,7 +162,7 @@ pub struct RepetitionConfig {
 /// How alike a query and an item are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Likeness {
+pub enum Similarity {
     /// The cosine of the angle between them.
     Cosine,
     /// Their dot product.
@@ -180,7 +180,7 @@ pub struct ModelConfig {
     /// Learn τ, beginning at `temperature`.
     pub learn_temperature: bool,
     /// `cosine` or `dot`.
-    pub likeness: Likeness,
+    pub likeness: Similarity,
     /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
     pub learn_popularity: bool,
     /// Where β begins.

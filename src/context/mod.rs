@@ -3,12 +3,12 @@
 //! A batch is built from whole events in their order. For each event the user's past is captured first and the event
 //! added to it after, so that every context is exact, also where one user has several events in a batch.
 
-pub mod memory;
+pub mod repeat_memory;
 pub mod users;
 
 use compact_str::CompactString;
 
-use memory::Buckets;
+use repeat_memory::Buckets;
 
 /// The row of a user who has none.
 pub const NOBODY: u32 = u32::MAX;

@@ -1,10 +1,10 @@
 //! The users: each one's newest items, memory and own items, exact event by event.
 
-use super::memory::{Fading, Remembered};
+use super::repeat_memory::{Fading, Remembered};
 use super::{Batch, NOBODY, Own};
 use crate::table::ids::Ids;
 use crate::table::records::Records;
-use crate::table::renumbering::Renumbering;
+use crate::table::row_remap::RowRemap;
 
 /// The past of one user.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,7 +26,7 @@ impl User {
     }
 
     /// Keeps the items that stay.
-    fn keep_items(&mut self, items: &Renumbering) {
+    fn keep_items(&mut self, items: &RowRemap) {
         items.renumber(&mut self.recent);
         items.renumber_by(&mut self.memory, |remembered| &mut remembered.item);
         items.renumber(&mut self.own);
@@ -117,12 +117,12 @@ impl Users {
     }
 
     /// Keeps the items that stay: of a past, what refers to others is gone.
-    pub fn keep_items(&mut self, items: &Renumbering) {
+    pub fn keep_items(&mut self, items: &RowRemap) {
         (0..self.users.len()).for_each(|user| self.users.get_mut(user).keep_items(items));
     }
 
     /// Keeps the users that stay.
-    pub fn keep(&mut self, users: &Renumbering) {
+    pub fn keep(&mut self, users: &RowRemap) {
         self.ids.keep(users);
         self.users.keep(users);
     }
@@ -209,7 +209,7 @@ mod tests {
             let user = users.row(user);
             users.capture(&mut batch, user, item, 0);
         }
-        users.keep_items(&Renumbering::of_rows(4, |row| [0, 3].contains(&row)));
+        users.keep_items(&RowRemap::of_rows(4, |row| [0, 3].contains(&row)));
         let [a, b] = [0, 1].map(|user| users.users.get(user).clone());
         assert_eq!((a.recent, a.own, a.clock), (vec![0, 1], vec![0, 0, 1], 4));
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
             [(0, 3), (1, 4)]
         );
         assert!(!b.is_known());
-        users.keep(&Renumbering::of_rows(3, |row| row != 1));
+        users.keep(&RowRemap::of_rows(3, |row| row != 1));
         assert_eq!(users.ids.iter().collect::<Vec<_>>(), ["a", "c"]);
         assert_eq!(users.users.len(), 2);
         // Who has nothing left has no past to be ranked by, like somebody new.

@@ -1,7 +1,7 @@
 //! The way back: interactions into records of the configured format.
 
 use super::schema::Schema;
-use super::{Fault, SchemaError, SchemaId, SchemaText, avro, frame, json, protobuf};
+use super::{Fault, SchemaError, SchemaId, SchemaText, avro, framing, json, protobuf};
 use crate::config::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
 
@@ -52,7 +52,7 @@ impl Encoder {
             }
         };
         Ok(match self.id {
-            Some(id) => frame::close(id, path, &inner),
+            Some(id) => framing::close(id, path, &inner),
             None => inner,
         })
     }

@@ -21,7 +21,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde::ser::{SerializeMap, Serializer};
 
 use super::Fault;
-use super::found::{Field, Found, FoundFields, List};
+use super::fields::{Field, Found, FoundFields, List};
 use crate::config::FieldNames;
 use crate::event::{Interaction, Reason};
 

@@ -14,14 +14,14 @@
 //! What it deliberately does not do: look at the timestamp of the Kafka message (an event's time is in the event), repair
 //! anything (a record is taken as it stands, or not at all), or fetch a schema ([`Schemas`] does).
 
+pub mod arrow_rows;
 mod avro;
 mod cursor;
 mod encoder;
-mod found;
-mod frame;
+mod fields;
+mod framing;
 pub mod json;
 mod protobuf;
-pub mod rows;
 mod schema;
 
 use chrono::{DateTime, NaiveDate};
@@ -103,8 +103,8 @@ impl Decoder {
         Some(match &mut self.encoding {
             Encoding::Json => json::decode(payload, names),
             Encoding::By(schema) => schema.decode(payload, names),
-            Encoding::FramedJson => frame::open(payload).and_then(|(_, inner)| json::decode(inner, names)),
-            Encoding::Framed { format, cache, schemas } => match frame::open(payload) {
+            Encoding::FramedJson => framing::open(payload).and_then(|(_, inner)| json::decode(inner, names)),
+            Encoding::Framed { format, cache, schemas } => match framing::open(payload) {
                 Ok((id, inner)) => match cache.schema(id, *format, names, schemas.as_mut())? {
                     Ok(schema) => schema.decode_framed(inner, names),
                     Err(problem) => Err((Reason::UnknownSchema, format!("schema {id}: {problem}"))),

@@ -1,6 +1,6 @@
 //! The schemas that binary records are read by: as text, ready to use, and those of a registry that are in use.
 
-use super::{Fault, avro, frame, protobuf};
+use super::{Fault, avro, framing, protobuf};
 use crate::config::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
 
@@ -106,7 +106,7 @@ impl Schema {
         match self {
             Self::Avro(schema) => avro::decode(inner, schema, names),
             Self::Protobuf(schema, _) => {
-                let (path, message) = frame::open_message(inner)?;
+                let (path, message) = framing::open_message(inner)?;
                 decode_message(message, schema, &path, names)
             }
         }

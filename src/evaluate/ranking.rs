@@ -8,9 +8,9 @@ use crate::context::users::Users;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
 use crate::kernel::{Kernel, LANES};
+use crate::model::Model;
+use crate::model::encoder::Encoded;
 use crate::negatives::frequency::Frequencies;
-use crate::objective::encoder::Encoded;
-use crate::objective::model::Model;
 use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
 

@@ -34,7 +34,7 @@ pub struct Sums {
 
 /// Everything that the evaluation has found so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct EvalMetrics {
     /// Number of the first event, counting positives from 0, whose batch counts.
     pub counts_from: u64,
     /// Ranked events, counted or not.
@@ -80,7 +80,7 @@ pub struct Recent {
     pub mrr: f64,
 }
 
-impl Tally {
+impl EvalMetrics {
     /// Nothing ranked yet; batches that begin at event `counts_from` or later count.
     pub fn new(counts_from: u64) -> Self {
         Self {
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn figures_by_hand() {
-        let mut tally = Tally::new(10);
+        let mut tally = EvalMetrics::new(10);
         tally.add(0, &[event(0.0, 5)]);
         tally.add(10, &[event(0.0, 1), event(19.5, 2), event(20.0, 3)]);
         let figures = tally.model().unwrap();
@@ -233,19 +233,19 @@ mod tests {
 
     #[test]
     fn cold_are_fewer_than_five() {
-        let mut tally = Tally::new(0);
+        let mut tally = EvalMetrics::new(0);
         let unknown = Ranked { model: None, popularity: None, occurrences: 0 };
         tally.add(0, &[unknown, event(3.0, 4), event(30.0, 1), event(0.0, 5), event(0.0, 900), event(2.0, 1)]);
         assert_eq!((tally.cold_events(), tally.model().unwrap().cold_hit_rate), (4, 0.5));
-        let mut warm = Tally::new(0);
+        let mut warm = EvalMetrics::new(0);
         warm.add(0, &[event(0.0, 5)]);
         assert_eq!((warm.cold_events(), warm.model().unwrap().cold_hit_rate), (0, 0.0));
     }
 
     #[test]
     fn nothing_counted_has_no_figures() {
-        assert_eq!(Tally::new(0).model(), None);
-        assert_eq!(Tally::new(0).recent_model(), None);
+        assert_eq!(EvalMetrics::new(0).model(), None);
+        assert_eq!(EvalMetrics::new(0).recent_model(), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
-use super::{ClientError, Reports, admin_properties, create};
+use super::{ClientCallbacks, ClientError, admin_properties, create};
 use crate::config::KafkaConfig;
 
 /// How long a broker may take to answer.
@@ -35,7 +35,7 @@ pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<
     if partitions(config, brokers, topic)?.is_some() {
         return Ok(Topic::Existed);
     }
-    let admin: AdminClient<Reports> = create(brokers, client.create_with_context(Reports::default()))?;
+    let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
     let wanted = NewTopic::new(topic, config.partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| ClientError::Failed {
@@ -63,7 +63,8 @@ pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<
 pub fn partitions(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Option<Vec<i32>>, ClientError> {
     let client = admin_properties(config, brokers)?;
     // A consumer without a group: it asks for metadata and never creates the topic by asking.
-    let consumer: BaseConsumer<Reports> = create(brokers, client.create_with_context(Reports::default()))?;
+    let consumer: BaseConsumer<ClientCallbacks> =
+        create(brokers, client.create_with_context(ClientCallbacks::default()))?;
     let doing = || format!("topic '{topic}' cannot be looked up");
     let deadline = Instant::now() + PATIENCE;
     let metadata = loop {

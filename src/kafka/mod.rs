@@ -5,16 +5,15 @@
 //! | [`admin`] | topics: create, list partitions |
 //! | [`embedded`] | a broker inside the process |
 //! | [`producer`] | events into a topic |
-//! | [`dead_letters`] | records that could not be taken, into a topic |
+//! | [`crate::dead_letters::topic`] | records that could not be taken, into a topic |
 //!
 //! The consumer is [`crate::source::kafka`]. Here is the only place where properties are set: negstream's own first, the
 //! user's `kafka.properties` over them; those on which exactness rests are refused. No message ever repeats the value of
 //! a property, since it may be a password.
 
 pub mod admin;
-pub mod dead_letters;
 pub mod embedded;
-mod outbox;
+pub(crate) mod outbox;
 pub mod producer;
 
 use std::sync::Mutex;
@@ -243,9 +242,9 @@ pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
 
 /// Something to be said once in a while only.
 #[derive(Debug, Default)]
-pub(crate) struct Reminder(Option<Instant>);
+pub(crate) struct LogThrottle(Option<Instant>);
 
-impl Reminder {
+impl LogThrottle {
     /// For what is worth saying only once it has lasted a while.
     pub(crate) fn begun() -> Self {
         Self(Some(Instant::now()))
@@ -263,12 +262,12 @@ impl Reminder {
 
 /// What the clients of the program report: log lines and errors.
 #[derive(Debug, Default)]
-pub(crate) struct Reports {
+pub(crate) struct ClientCallbacks {
     last: Mutex<Option<(RDKafkaErrorCode, String)>>,
     refusal: Mutex<Option<String>>,
 }
 
-impl Reports {
+impl ClientCallbacks {
     /// The words that came with the newest error, if it was this one.
     pub(crate) fn words_for(&self, code: RDKafkaErrorCode) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -286,7 +285,7 @@ impl Reports {
     }
 }
 
-impl ClientContext for Reports {
+impl ClientContext for ClientCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Transient trouble is waited out, so librdkafka's errors are our warnings. Producers and consumers share properties,
         // and know those that are not for them.
@@ -320,7 +319,7 @@ impl ClientContext for Reports {
     }
 }
 
-impl ConsumerContext for Reports {}
+impl ConsumerContext for ClientCallbacks {}
 
 #[cfg(test)]
 mod tests {

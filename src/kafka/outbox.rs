@@ -13,13 +13,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::{ClientError, Reminder, Reports, create, words};
+use super::{ClientCallbacks, ClientError, LogThrottle, create, words};
 
 /// Records between two looks at what was delivered.
 const SENDS_PER_LOOK: u32 = 256;
 
 /// A producer for one topic.
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     producer: BaseProducer<Deliveries>,
     brokers: String,
     topic: String,
@@ -29,7 +29,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// With `keep_too_large`, a record that the brokers find too large does not count as failed, but waits in
     /// [`Outbox::too_large`].
-    pub(super) fn open(
+    pub(crate) fn open(
         client: &ClientConfig,
         brokers: &str,
         topic: &str,
@@ -42,7 +42,7 @@ impl Outbox {
     }
 
     /// Hands over a record, waiting for room if there is none.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
@@ -58,7 +58,7 @@ impl Outbox {
             self.producer.poll(Duration::ZERO);
             self.check()?;
         }
-        let mut reminder = Reminder::begun();
+        let mut reminder = LogThrottle::begun();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -72,7 +72,7 @@ impl Outbox {
     }
 
     /// Hands over a record if there is room for it, without waiting; whether there was.
-    pub(super) fn offer(
+    pub(crate) fn offer(
         &mut self,
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
@@ -91,16 +91,16 @@ impl Outbox {
     }
 
     /// Whether every record was delivered, or found too large.
-    pub(super) fn is_settled(&self) -> Result<bool, ClientError> {
+    pub(crate) fn is_settled(&self) -> Result<bool, ClientError> {
         self.producer.poll(Duration::ZERO);
         self.check()?;
         Ok(self.in_flight() == 0)
     }
 
     /// Waits until every record is delivered or has failed, at most for `patience`.
-    pub(super) fn flush(&mut self, patience: Duration) -> Result<(), ClientError> {
+    pub(crate) fn flush(&mut self, patience: Duration) -> Result<(), ClientError> {
         let deadline = Instant::now() + patience;
-        let mut reminder = Reminder::begun();
+        let mut reminder = LogThrottle::begun();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.producer.flush(left.min(super::REMINDER)) {
@@ -117,12 +117,12 @@ impl Outbox {
     }
 
     /// Hands back the records that the brokers found too large.
-    pub(super) fn too_large(&mut self) -> Vec<OwnedMessage> {
+    pub(crate) fn too_large(&mut self) -> Vec<OwnedMessage> {
         std::mem::take(&mut *lock(&self.producer.context().too_large))
     }
 
     /// Records that are neither delivered nor failed.
-    pub(super) fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         u64::try_from(self.producer.in_flight_count()).unwrap_or_default()
     }
 
@@ -147,12 +147,12 @@ impl Outbox {
     }
 
     /// The error for records that nobody waits for any longer.
-    pub(super) fn given_up(&self, cause: &str) -> ClientError {
+    pub(crate) fn given_up(&self, cause: &str) -> ClientError {
         let doing = format!("{} records for topic '{}' are not delivered", self.in_flight(), self.topic);
         ClientError::Failed { brokers: self.brokers.clone(), doing, cause: cause.to_owned() }
     }
 
-    pub(super) fn remind(&self, reminder: &mut Reminder, what: &str) {
+    pub(crate) fn remind(&self, reminder: &mut LogThrottle, what: &str) {
         if reminder.due() {
             tracing::warn!(brokers = self.brokers, topic = self.topic, waiting = self.in_flight(), "{what}");
         }
@@ -174,7 +174,7 @@ struct Deliveries {
     first: Mutex<Option<String>>,
     keep_too_large: bool,
     too_large: Mutex<Vec<OwnedMessage>>,
-    reports: Reports,
+    reports: ClientCallbacks,
 }
 
 impl ClientContext for Deliveries {

@@ -14,12 +14,12 @@
     reason = "a lane indexes several arrays at once; and a closure is compiled for the detected instruction set only where it is inlined"
 )]
 
+pub mod activations;
 pub mod aligned;
 pub mod contrast;
 mod dots;
 mod exp;
 pub mod frequency;
-pub mod links;
 mod products;
 pub mod ranking;
 pub mod reference;

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Vectors;
-use crate::table::renumbering::Renumbering;
+use crate::table::row_remap::RowRemap;
 
 /// Entries that [`Bank::state`] looks at.
 const SAMPLE: usize = 256;
@@ -87,7 +87,7 @@ impl Bank {
     }
 
     /// Keeps the entries of the items that stay.
-    pub fn keep(&mut self, items: &Renumbering) {
+    pub fn keep(&mut self, items: &RowRemap) {
         let dim = self.vectors.len() / self.entries.len().max(1);
         let (mut number, entries) = (0, &self.entries);
         self.vectors.retain(|_| {
@@ -165,7 +165,7 @@ impl Bank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::negatives::noise::tests::Planted;
+    use crate::negatives::samplers::tests::Planted;
     use proptest::prelude::*;
 
     proptest! {
@@ -178,7 +178,7 @@ mod tests {
             let mut bank = Bank::new(40, 0, frozen);
             items.chunks(7).for_each(|items| bank.push(items, &Planted));
             let before = bank.clone();
-            let rows = Renumbering::of_rows(20, |row| stays[row as usize]);
+            let rows = RowRemap::of_rows(20, |row| stays[row as usize]);
             bank.keep(&rows);
             let kept: Vec<usize> = (0..before.entries.len()).filter(|slot| stays[before.entries[*slot].item as usize]).collect();
             prop_assert_eq!(bank.entries().len(), kept.len());

@@ -4,9 +4,9 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use super::bank::Bank;
-use super::noise::mix::NoiseMix;
-use super::noise::{Asking, Scene};
-use crate::table::marks::Marks;
+use super::samplers::mix::NoiseMix;
+use super::samplers::{Asking, Scene};
+use crate::table::generation_map::Marks;
 use crate::table::rows::{GOLDEN, split_mix};
 
 /// The columns of a batch: first those of items whose vectors are read live, then those of frozen vectors.

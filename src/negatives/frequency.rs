@@ -30,7 +30,7 @@ use std::ops::Range;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
 use crate::table::paged::{PAGE, Paged};
-use crate::table::renumbering::Renumbering;
+use crate::table::row_remap::RowRemap;
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
 const LARGEST_WEIGHT: f64 = 1e60;
@@ -208,7 +208,7 @@ impl Frequencies {
     }
 
     /// Keeps the counts of the items that stay; shares are among these from now on.
-    pub fn keep(&mut self, items: &Renumbering) {
+    pub fn keep(&mut self, items: &RowRemap) {
         for fading in &mut self.memories {
             fading.counts.keep(items);
             fading.total = fading.counts.iter().sum();
@@ -362,7 +362,7 @@ mod tests {
             frequencies.grow(60);
             (0..40).for_each(|_| frequencies.add(&[0; 25].map(|_| random.random_range(0..60))));
             let before = frequencies.clone();
-            let rows = Renumbering::of_rows(60, |row| row % 4 != 2);
+            let rows = RowRemap::of_rows(60, |row| row % 4 != 2);
             frequencies.keep(&rows);
             for (old, new) in rows.kept() {
                 let count = |frequencies: &Frequencies, item| frequencies.baseline().count(item);

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::saved::{Saved, SavedError};
-use crate::table::renumbering::Renumbering;
+use crate::state_dict::{StateDict, StateDictError};
+use crate::table::row_remap::RowRemap;
 
 const DEAD: u32 = u32::MAX;
 
@@ -77,7 +77,7 @@ impl LiveItems {
     }
 
     /// Keeps the items that stay. Those that go do not die first: whoever holds items is told of them likewise.
-    pub fn keep(&mut self, items: &Renumbering) {
+    pub fn keep(&mut self, items: &RowRemap) {
         self.died.clear();
         items.renumber(&mut self.items);
         self.places.clear();
@@ -109,7 +109,7 @@ impl LiveItems {
     }
 
     /// Puts down what [`Self::restore`] needs.
-    pub fn save(&self, out: &mut Saved) {
+    pub fn save(&self, out: &mut StateDict) {
         let halves = |number: u64| [number as u32, (number >> 32) as u32];
         out.put_whole("now", halves(self.now).to_vec());
         out.put_whole("items", self.items.clone());
@@ -121,7 +121,7 @@ impl LiveItems {
     ///
     /// # Errors
     /// Where something is missing or cannot be.
-    pub fn restore(horizon: u64, n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+    pub fn restore(horizon: u64, n_items: usize, saved: &mut StateDict) -> Result<Self, StateDictError> {
         let whole = |halves: &[u32]| u64::from(halves[0]) | u64::from(halves[1]) << 32;
         let mut live = Self::new(horizon);
         let now = saved.take_whole("now")?;
@@ -187,7 +187,7 @@ mod tests {
                 }
                 live.observe(&batch);
                 if let Some(stays) = stays {
-                    let renumbering = Renumbering::of_rows(rows.len(), |row| stays[row as usize]);
+                    let renumbering = RowRemap::of_rows(rows.len(), |row| stays[row as usize]);
                     live.keep(&renumbering);
                     renumbering.keep(&mut rows);
                 }
@@ -198,7 +198,7 @@ mod tests {
                 items.sort_unstable();
                 let expected: Vec<u32> = (0..rows.len() as u32).filter(|row| live.contains(*row)).collect();
                 prop_assert_eq!(items, expected);
-                let mut saved = Saved::default();
+                let mut saved = StateDict::default();
                 live.save(&mut saved);
                 let restored = LiveItems::restore(horizon, rows.len(), &mut saved).unwrap();
                 prop_assert_eq!(restored.items(), live.items());

@@ -1,17 +1,16 @@
 //! \[4\] Negatives: what a query is scored against, and the one correction for how it got there.
 //!
-//! Candidates come from several proposals: the batch's own positives, the bank of the newest positives, and noise
+//! Candidates come from several proposals: the batch's own positives, the bank of the newest positives, and samplers
 //! samplers. Whichever of them drew item `j`, its correction is `log E_j`, with `E_j = Σ_m n_m·q_m(j)` the number of
 //! times that all proposals together are expected to bring it.
 
 pub mod bank;
 pub mod candidates;
+pub mod false_negatives;
 pub mod frequency;
-pub mod ledger;
 pub mod live;
-pub mod noise;
 pub mod proposals;
-pub mod saved;
+pub mod samplers;
 pub mod sketch;
 
 /// The items' vectors, as samplers see them.

@@ -1,9 +1,9 @@
 //! What each proposal brought to the newest batch: how much, how varied, how near to the data, how much of it twice.
 
 use super::candidates::Candidates;
-use super::ledger::STREAM;
-use super::noise::Scene;
-use super::noise::mix::{NoiseMix, Term};
+use super::false_negatives::STREAM;
+use super::samplers::Scene;
+use super::samplers::mix::{NoiseMix, Term};
 
 /// One proposal's part in the newest batch.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 //! Where in a sketch of fixed size a key is: one cell in each of a few rows, by hashes that are always alike, unlike the
 //! standard library's. Two keys that share a cell in one row hardly ever share those of the others.
 
-use super::saved::{Saved, SavedError};
-use crate::table::renumbering::Renumbering;
+use crate::state_dict::{StateDict, StateDictError};
+use crate::table::row_remap::RowRemap;
 use crate::table::rows::{GOLDEN, split_mix};
 
 /// Rows of cells, row after row in one array that is the owner's.
@@ -53,13 +53,13 @@ impl Keys {
     }
 
     /// Keeps the keys of the items that stay.
-    pub fn keep(&mut self, items: &Renumbering) {
+    pub fn keep(&mut self, items: &RowRemap) {
         let old = items.kept().map(|(old, _)| self.of(old as u32)).collect();
         *self = Self { old, next: self.of(items.n_rows() as u32) };
     }
 
     /// Puts down what [`Self::restore`] needs.
-    pub fn save(&self, out: &mut Saved) {
+    pub fn save(&self, out: &mut StateDict) {
         out.put_whole("keys", [self.next].iter().chain(&self.old).copied().collect());
     }
 
@@ -67,7 +67,7 @@ impl Keys {
     ///
     /// # Errors
     /// Where something is missing or cannot be.
-    pub fn restore(n_items: usize, saved: &mut Saved) -> Result<Self, SavedError> {
+    pub fn restore(n_items: usize, saved: &mut StateDict) -> Result<Self, StateDictError> {
         let keys = saved.take_whole("keys")?;
         match keys.split_first() {
             Some((next, old)) if old.len() <= n_items => Ok(Self { old: old.to_vec(), next: *next }),
@@ -85,11 +85,11 @@ mod tests {
         let mut keys = Keys::default();
         assert_eq!([0, 5, 9].map(|row| keys.of(row)), [0, 5, 9]);
         // Ten rows, of which the even ones go; then two more come, and one goes.
-        keys.keep(&Renumbering::of_rows(10, |row| row % 2 == 1));
+        keys.keep(&RowRemap::of_rows(10, |row| row % 2 == 1));
         assert_eq!([0, 1, 4, 5, 6].map(|row| keys.of(row)), [1, 3, 9, 10, 11]);
-        keys.keep(&Renumbering::of_rows(7, |row| row != 1));
+        keys.keep(&RowRemap::of_rows(7, |row| row != 1));
         assert_eq!((0..8).map(|row| keys.of(row)).collect::<Vec<_>>(), [1, 5, 7, 9, 10, 11, 12, 13]);
-        let mut saved = Saved::default();
+        let mut saved = StateDict::default();
         keys.save(&mut saved);
         assert!(Keys::restore(5, &mut saved.clone()).is_err());
         assert_eq!(Keys::restore(6, &mut saved), Ok(keys));

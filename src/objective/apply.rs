@@ -1,14 +1,14 @@
 //! From the gradients that objectives have found to rows and numbers, all of which move once.
 
 use super::Options;
-use super::encoder::{Encoded, Padded, Sequences};
-use super::model::Model;
-use super::problem::Columns;
+use super::inputs::Columns;
 use super::scatter::{Sources, Touched};
 use super::term::Found;
 use crate::context::NOBODY;
 use crate::kernel::Kernel;
 use crate::kernel::rows::add_scaled;
+use crate::model::Model;
+use crate::model::encoder::{Encoded, Padded, Sequences};
 use crate::negatives::candidates::Candidates;
 
 /// Buffers of the way back.

@@ -8,9 +8,9 @@
 //! by, and served: so the first step also carries the repetition term, as InfoNCE does. Masks are those of the query, at
 //! every step.
 
-use super::against::AgainstItems;
-use super::problem::{PairRules, PairTerms};
-use super::term::{Asked, Found, Scene, Term};
+use super::contrast::ItemContrast;
+use super::inputs::{PairRules, PairTerms};
+use super::term::{Found, Scene, StepRequest, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
 
@@ -31,7 +31,7 @@ impl Cpc {
 }
 
 impl Term for Cpc {
-    fn ask(&mut self, batch: &Batch, _random: (u64, u64), asked: &mut Asked) {
+    fn ask(&mut self, batch: &Batch, _random: (u64, u64), asked: &mut StepRequest) {
         for (place, (first, queries)) in self.further.iter_mut().enumerate() {
             let back = place + 1;
             *first = asked.sequences.len();
@@ -57,7 +57,7 @@ impl Term for Cpc {
             if queries.len() < 2 {
                 continue;
             }
-            let contrast = AgainstItems {
+            let contrast = ItemContrast {
                 rows: first..first + queries.len(),
                 pairs: |pairs: &mut _| {
                     PairTerms::gather(pairs, model, batch, candidates, queries.iter().copied(), rules);

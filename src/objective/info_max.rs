@@ -11,10 +11,10 @@
 
 use rand::RngExt;
 
-use super::against::{AgainstItems, AgainstRows, RowsScratch};
+use super::contrast::{ItemContrast, RowsScratch, SequenceContrast};
+use super::inputs::PairTerms;
 use super::prior::{self, Prior};
-use super::problem::PairTerms;
-use super::term::{Asked, Found, Scene, Term, generator};
+use super::term::{Found, Scene, StepRequest, Term, generator};
 use crate::config::{ObjectiveKind, ObjectiveTerm, PriorKind};
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
@@ -67,14 +67,15 @@ impl InfoMax {
         let batch = scene.batch;
         // A user's sequences within a batch are nearly the same: they are no strangers.
         let same = |row: usize, other: usize| batch.user(row) == batch.user(other);
-        let contrast = AgainstRows { first: 0, other: self.whole, n: batch.n_queries(), same, weight: self.global };
+        let contrast =
+            SequenceContrast { first: 0, other: self.whole, n: batch.n_queries(), same, weight: self.global };
         let (loss, bound) = contrast.run(scene, found, &mut self.scratch);
         found.lost(ObjectiveKind::InfoMax, "global", self.global, loss, Some(bound));
     }
 
     fn tell_items_apart(&self, scene: &Scene<'_>, found: &mut Found) {
         let Scene { batch, candidates, .. } = *scene;
-        let contrast = AgainstItems {
+        let contrast = ItemContrast {
             rows: 0..batch.n_queries(),
             pairs: |pairs: &mut PairTerms| {
                 pairs.clear();
@@ -125,7 +126,7 @@ impl InfoMax {
 }
 
 impl Term for InfoMax {
-    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut Asked) {
+    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut StepRequest) {
         self.whole = asked.sequences.len();
         if self.global > 0.0 {
             for query in 0..batch.n_queries() {

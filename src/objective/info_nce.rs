@@ -16,16 +16,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::against::{AgainstItems, add_candidates, tell_apart};
-use super::encoder::Padded;
-use super::problem::{NOT_OWN, PairTerms};
+use super::contrast::{ItemContrast, add_candidates, tell_apart};
+use super::inputs::{NOT_OWN, PairTerms};
 use super::term::{Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
+use crate::kernel::activations::{exponentials, largest};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
-use crate::kernel::links::{exponentials, largest};
 use crate::kernel::rows::add_scaled;
+use crate::model::encoder::Padded;
 
 /// See the module.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Term for InfoNce {
         let rules = scene.rules();
         // Both directions together count what one of them would.
         let weight = if self.symmetric { self.weight / 2.0 } else { self.weight };
-        let contrast = AgainstItems {
+        let contrast = ItemContrast {
             rows: 0..n_queries,
             pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
             weights: &self.weights,

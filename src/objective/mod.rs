@@ -7,8 +7,8 @@
 //! ```
 //!
 //! with the likeness s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
-//! [`model`] holds these numbers, [`features`] is what items share, [`encoder`] makes queries of contexts and of other
-//! sequences, [`repetition`] is the term ρ. Objectives are parts that plug into one path (`term`):
+//! [`crate::model`] holds these numbers, [`crate::model::features`] is what items share, [`crate::model::encoder`] makes queries of contexts and of other
+//! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`term`):
 //!
 //! | part | what it learns from |
 //! | --- | --- |
@@ -22,21 +22,15 @@
 //! In a step `problem` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds its
 //! gradients, and `apply` and `scatter` bring them back to rows and numbers, which move once.
 
-mod against;
 mod apply;
+mod contrast;
 mod cpc;
-pub mod encoder;
-pub mod features;
-mod gru;
 pub mod i2i;
 mod info_max;
 mod info_nce;
-pub mod model;
+mod inputs;
 mod nce;
 mod prior;
-mod problem;
-mod recurrent;
-pub mod repetition;
 mod scatter;
 pub mod term;
 mod views;
@@ -47,14 +41,14 @@ mod tests;
 use crate::config::{Config, Encoder, ObjectiveKind};
 use crate::context::Batch;
 use crate::kernel::Kernel;
+use crate::model::Model;
+use crate::model::encoder::Encoded;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
-use crate::negatives::saved::{Saved, SavedError};
+use crate::state_dict::{StateDict, StateDictError};
 use crate::table::adagrad::Parameters;
-use crate::table::renumbering::Renumbering;
-use encoder::Encoded;
-use model::Model;
-use term::{Asked, Found, Scene, Term, TermLoss};
+use crate::table::row_remap::RowRemap;
+use term::{Found, Scene, StepRequest, Term, TermLoss};
 
 /// What a step reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -103,7 +97,7 @@ struct Options {
 /// Buffers that are kept from step to step.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    columns: problem::Columns,
+    columns: inputs::Columns,
     found: Found,
     touched: scatter::Touched,
     back: apply::Back,
@@ -144,7 +138,7 @@ impl Objectives {
     }
 
     /// What a step on `batch`, number `random.1`, needs: the batch's contexts and positives, and what objectives ask for.
-    pub fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut Asked) {
+    pub fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut StepRequest) {
         asked.sequences.begin(batch);
         asked.positives.clear();
         asked.longest = self.options.context;
@@ -159,7 +153,7 @@ impl Objectives {
         (kernel, random): (Kernel, (u64, u64)),
         model: &mut Model,
         batch: &Batch,
-        (asked, encoded): (&Asked, &mut Encoded),
+        (asked, encoded): (&StepRequest, &mut Encoded),
         (candidates, bank): (&Candidates, &Bank),
         scratch: &mut Scratch,
     ) -> LossStats {
@@ -209,12 +203,12 @@ impl Objectives {
     }
 
     /// Keeps the items that stay, in what objectives keep by item.
-    pub fn keep_items(&mut self, items: &Renumbering) {
+    pub fn keep_items(&mut self, items: &RowRemap) {
         self.parts.iter_mut().for_each(|part| part.keep_items(items));
     }
 
     /// Writes down what else they keep.
-    pub fn save(&self, saved: &mut Saved) {
+    pub fn save(&self, saved: &mut StateDict) {
         self.parts.iter().for_each(|part| part.save(saved));
     }
 
@@ -222,7 +216,7 @@ impl Objectives {
     ///
     /// # Errors
     /// Where it is missing, or cannot be.
-    pub fn restore(&mut self, n_items: usize, saved: &mut Saved) -> Result<(), SavedError> {
+    pub fn restore(&mut self, n_items: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         self.parts.iter_mut().try_for_each(|part| part.restore(n_items, saved))
     }
 }

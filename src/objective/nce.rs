@@ -13,13 +13,13 @@
 //! The closer the noise is to the data, the less is lost (ibid., § 2.3): first estimate a model, then use it as the noise,
 //! then estimate again. On a stream that is the sampler `adaptive`, a snapshot of the model that is taken again and again.
 
-use super::against::AgainstItems;
-use super::problem::{PairRules, PairTerms};
+use super::contrast::ItemContrast;
+use super::inputs::{PairRules, PairTerms};
 use super::term::{Found, Scene, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
+use crate::kernel::activations::{exponentials, largest, logistic};
 use crate::kernel::contrast::{RowLoss, any};
-use crate::kernel::links::{exponentials, largest, logistic};
 use crate::table::adagrad::START;
 
 /// See the module.
@@ -45,7 +45,7 @@ impl Term for Nce {
         // Noise may well be the positive: that is what it is told from.
         let rules = PairRules { certain: false, ..scene.rules() };
         let n_queries = batch.n_queries();
-        let contrast = AgainstItems {
+        let contrast = ItemContrast {
             rows: 0..n_queries,
             pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
             weights: &[],

@@ -3,20 +3,20 @@
 //! An item's row gets gradients from its column, where it was a candidate, and from every sequence that it is in. Both are
 //! found by item, so that threads can take different items and none of them needs a gradient of its own for the whole
 //! table. An item's contributions are added in a fixed order: the column first, then the sequences in theirs. Where items
-//! have features, each item's sum goes on to these: [`super::features`].
+//! have features, each item's sum goes on to these: [`crate::model::features`].
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::encoder::{Encoded, Padded, Sequences};
-use super::features::{FeatureGradients, Features};
-use super::model::Model;
 use crate::kernel::Kernel;
 use crate::kernel::contrast::Gradients;
 use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
+use crate::model::Model;
+use crate::model::encoder::{Encoded, Padded, Sequences};
+use crate::model::features::{FeatureGradients, Features};
 use crate::negatives::candidates::Candidates;
 use crate::table::adagrad::{Share, TrainedRows};
-use crate::table::marks::Marks;
+use crate::table::generation_map::Marks;
 use crate::table::rows::{CHUNK, Rows};
 
 /// Not a candidate.

@@ -4,25 +4,25 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::encoder::{Encoded, Padded, Sequences};
-use super::model::Model;
-use super::problem::{Columns, NOT_OWN, PairRules, PairTerms};
-use super::repetition::{self, Repetition};
+use super::inputs::{Columns, NOT_OWN, PairRules, PairTerms};
 use crate::config::ObjectiveKind;
 use crate::context::Batch;
 use crate::kernel::Kernel;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::Gradients;
+use crate::model::Model;
+use crate::model::encoder::{Encoded, Padded, Sequences};
+use crate::model::repetition::{self, Repetition};
 use crate::negatives::candidates::Candidates;
-use crate::negatives::saved::{Saved, SavedError};
+use crate::state_dict::{StateDict, StateDictError};
 use crate::table::adagrad::Parameters;
-use crate::table::renumbering::Renumbering;
+use crate::table::row_remap::RowRemap;
 use crate::table::rows::stable_hash;
 
 /// One objective. A new one is one file: this trait, and a line in [`super::Objectives::new`].
 pub(super) trait Term: std::fmt::Debug + Send + Sync {
     /// Asks for what it needs besides the batch's contexts: sequences to be encoded, items to be candidates.
-    fn ask(&mut self, _batch: &Batch, _random: (u64, u64), _asked: &mut Asked) {}
+    fn ask(&mut self, _batch: &Batch, _random: (u64, u64), _asked: &mut StepRequest) {}
 
     /// Adds its gradients and its losses.
     fn step(&mut self, scene: &Scene<'_>, found: &mut Found);
@@ -38,20 +38,20 @@ pub(super) trait Term: std::fmt::Debug + Send + Sync {
     }
 
     /// Keeps the items that stay, in what it keeps by item.
-    fn keep_items(&mut self, _items: &Renumbering) {}
+    fn keep_items(&mut self, _items: &RowRemap) {}
 
     /// Writes down what else it keeps.
-    fn save(&self, _saved: &mut Saved) {}
+    fn save(&self, _saved: &mut StateDict) {}
 
     /// Reads that back, where there are `n_items` items.
-    fn restore(&mut self, _n_items: usize, _saved: &mut Saved) -> Result<(), SavedError> {
+    fn restore(&mut self, _n_items: usize, _saved: &mut StateDict) -> Result<(), StateDictError> {
         Ok(())
     }
 }
 
 /// What objectives ask for before a step.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct StepRequest {
     /// What is encoded: the contexts of the batch's queries first.
     pub sequences: Sequences,
     /// What the candidates must hold as draws of the stream: the batch's positives first.

@@ -9,8 +9,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
-use super::against::{AgainstRows, RowsScratch};
-use super::term::{Asked, Found, Scene, Term, generator};
+use super::contrast::{RowsScratch, SequenceContrast};
+use super::term::{Found, Scene, StepRequest, Term, generator};
 use crate::config::{ObjectiveKind, ObjectiveTerm, View};
 use crate::context::Batch;
 
@@ -62,7 +62,7 @@ impl Views {
 }
 
 impl Term for Views {
-    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut Asked) {
+    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut StepRequest) {
         let mut random = generator(random, "views");
         let long: Vec<usize> = (0..batch.n_queries()).filter(|query| batch.context(*query).len() > 1).collect();
         self.users.clear();
@@ -85,8 +85,9 @@ impl Term for Views {
         // A user's contexts within a batch are nearly the same: they are no strangers.
         let same = |row: usize, other: usize| users[row] == users[other];
         let (first, other, weight) = (self.first, self.first + n, self.weight / 2.0);
-        let forth = AgainstRows { first, other, n, same, weight }.run(scene, found, &mut self.scratch);
-        let back = AgainstRows { first: other, other: first, n, same, weight }.run(scene, found, &mut self.scratch);
+        let forth = SequenceContrast { first, other, n, same, weight }.run(scene, found, &mut self.scratch);
+        let back =
+            SequenceContrast { first: other, other: first, n, same, weight }.run(scene, found, &mut self.scratch);
         let (loss, bound) = (f64::midpoint(forth.0, back.0), f64::midpoint(forth.1, back.1));
         found.lost(ObjectiveKind::Views, "", self.weight, loss, Some(bound));
     }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::evaluate::tally::{Figures, Recent, Tally};
-use crate::negatives::ledger::{BANDS, Count, STREAM};
+use crate::evaluate::tally::{EvalMetrics, Figures, Recent};
+use crate::negatives::false_negatives::{BANDS, Count, STREAM};
 use crate::negatives::proposals::Proposal;
 use crate::objective::term::TermLoss;
+use crate::pipeline::{LastCheckpoint, WorkerEvent};
 use crate::position::Stream;
 use crate::source::kafka::HighWatermarks;
 use crate::telemetry::health::Health;
@@ -20,9 +21,8 @@ use crate::telemetry::status::{
     Status, StreamLag, Watched,
 };
 use crate::trainer::Trainer;
-use crate::trainer::held::Held;
+use crate::trainer::memory_usage::Held;
 use crate::trainer::state::State;
-use crate::worker::{Happening, LastCheckpoint};
 
 /// How often a log line sums up where no progress bar is drawn.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -90,27 +90,27 @@ impl Reporter {
     }
 
     /// Takes note of what happened.
-    pub fn happened(&mut self, trainer: &Trainer, happening: Happening<'_>) {
+    pub fn happened(&mut self, trainer: &Trainer, happening: WorkerEvent<'_>) {
         match happening {
-            Happening::Step(report, took) => {
+            WorkerEvent::Step(report, took) => {
                 metrics::record_step(took.as_secs_f64());
                 self.newest_event = Some(report.last_event);
             }
-            Happening::Tick => self.tick(trainer),
-            Happening::DeadLetter => metrics::record_dead_letters(1),
-            Happening::CheckpointBegins => {
+            WorkerEvent::Tick => self.tick(trainer),
+            WorkerEvent::DeadLetter => metrics::record_dead_letters(1),
+            WorkerEvent::CheckpointBegins => {
                 self.status.enter(Phase::Checkpointing);
                 self.health.checkpoint_begins(Instant::now());
                 metrics::record_checkpoint_begin();
             }
-            Happening::CheckpointSkipped => {
+            WorkerEvent::CheckpointSkipped => {
                 metrics::record_checkpoint_skipped();
                 tracing::warn!(
                     events = trainer.state.events.read,
                     "checkpoint skipped: the one before it is still being written; raise checkpoint.every_events"
                 );
             }
-            Happening::Checkpoint(last) => {
+            WorkerEvent::Checkpoint(last) => {
                 let summary = summary(last);
                 self.health.checkpoint_written();
                 metrics::record_checkpoint(&summary);
@@ -124,7 +124,7 @@ impl Reporter {
                 );
                 self.checkpoint = Some(summary);
             }
-            Happening::CheckpointFailed(error) => {
+            WorkerEvent::CheckpointFailed(error) => {
                 self.health.checkpoint_failed();
                 metrics::record_checkpoint_failure();
                 tracing::error!(%error, "checkpoint failed, training goes on");
@@ -304,7 +304,7 @@ fn summary(last: &LastCheckpoint) -> CheckpointSummary {
     }
 }
 
-fn evaluation(tally: &Tally) -> Evaluation {
+fn evaluation(tally: &EvalMetrics) -> Evaluation {
     let whole = |figures: Figures| Ranking { hit_rate: figures.hit_rate, ndcg: figures.ndcg, mrr: figures.mrr };
     let recent = |recent: Recent| Ranking { hit_rate: recent.hit_rate, ndcg: recent.ndcg, mrr: recent.mrr };
     Evaluation {

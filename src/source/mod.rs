@@ -10,18 +10,18 @@
 //! | patience | what may pass by itself (a broker that is away) is waited for and logged; an error is final |
 //! | nothing skipped | a record that cannot be decoded arrives too, as a rejection |
 
-mod commits;
-mod feed;
+mod commit_tracker;
 pub mod kafka;
 pub mod parquet;
+mod runner;
 
 use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::event::Record;
 use crate::position::{Hold, Positions, Stream};
-pub use commits::{Back, Commits};
-pub use feed::{Feed, Message, spawn};
+pub use commit_tracker::{Back, CommitTracker};
+pub use runner::{Message, SourceHandle, spawn};
 
 /// What a call of [`EventSource::poll`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,23 +31,23 @@ pub enum Status {
     /// Nothing at the moment; the call waited a while already.
     Idle,
     /// Something that is no record, and comes behind all that was delivered before it.
-    Notice(Notice),
+    SourceControl(SourceControl),
     /// The declared end: nothing will come any more.
     End,
 }
 
 /// What a source has to say besides records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum SourceControl {
     /// Streams that were not known before; their indices follow those of the last one that was.
     Streams(Vec<Stream>),
     /// Streams that are this worker's to read from now on.
-    Gained(Vec<Gained>),
+    Assigned(Vec<Assigned>),
     /// Streams that another worker will read: what was delivered of them has to become durable, and the source to be
     /// told so by [`EventSource::release`], before it lets go of them.
-    Losing(Vec<u32>),
+    Revoking(Vec<u32>),
     /// A stream of which the state holds all up to where another worker goes on.
-    Passed(u32),
+    HandedOver(u32),
     /// Records that are gone, and that the configuration allows to be passed over.
     Lost {
         /// Index of the stream.
@@ -59,7 +59,7 @@ pub enum Notice {
 
 /// A stream that is this worker's to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gained {
+pub struct Assigned {
     /// What it is.
     pub stream: Stream,
     /// The first offset that will be delivered.
@@ -71,7 +71,7 @@ pub struct Gained {
 /// A place where records come from. Opened at given [`Positions`]; see the module for what it promises.
 pub trait EventSource: Send {
     /// The streams that are known; [`Record::stream`] is an index into this list, which only grows, by
-    /// [`Notice::Streams`].
+    /// [`SourceControl::Streams`].
     fn streams(&self) -> Vec<Stream>;
 
     /// Appends records to `block` (some thousands at most), waiting for them no longer than a fraction of a second.
@@ -82,12 +82,12 @@ pub trait EventSource: Send {
 
     /// Where to tell what is durable: for lag monitors, and for whoever else reads in the same group. The source looks there
     /// whenever it is called, and for the last time when it is dropped.
-    fn commits(&self) -> Option<Commits> {
+    fn commits(&self) -> Option<CommitTracker> {
         None
     }
 
-    /// Answers [`Notice::Losing`]: what is durable. `false`: it is to be called again, since that is not told to whoever
-    /// gets the streams yet. Once it is, [`Notice::Passed`] follows for each.
+    /// Answers [`SourceControl::Revoking`]: what is durable. `false`: it is to be called again, since that is not told to whoever
+    /// gets the streams yet. Once it is, [`SourceControl::HandedOver`] follows for each.
     ///
     /// # Errors
     /// Where the streams were another's already.

@@ -19,11 +19,11 @@ use sha2::{Digest, Sha256};
 
 use super::{EventSource, SourceError, Status};
 use crate::config::FieldNames;
-use crate::decode::rows::{Rows, check_schema};
-use crate::digest::hexadecimal;
+use crate::decode::arrow_rows::{Rows, check_schema};
 use crate::event::{Limits, Record};
-use crate::panics::contained;
 use crate::position::{Positions, Stream};
+use crate::util::catch_panic::contained;
+use crate::util::encoding::hexadecimal;
 
 /// Rows handed over at a time.
 const BLOCK: usize = 4096;

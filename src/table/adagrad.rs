@@ -2,7 +2,7 @@
 //!
 //! Only what has a gradient moves, so a step touches only the rows of its batch.
 
-use super::renumbering::Renumbering;
+use super::row_remap::RowRemap;
 use super::rows::{RowChunk, Rows};
 use crate::kernel::Kernel;
 use crate::kernel::rows::{adagrad, rowwise_adagrad};
@@ -46,7 +46,7 @@ impl TrainedRows {
     }
 
     /// Keeps the rows that stay.
-    pub fn keep(&mut self, rows: &Renumbering) {
+    pub fn keep(&mut self, rows: &RowRemap) {
         self.values.keep(rows);
         self.sums.keep(rows);
     }

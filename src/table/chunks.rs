@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::renumbering::Renumbering;
+use super::row_remap::RowRemap;
 
 /// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
 pub const CHUNK: usize = 256;
@@ -233,7 +233,7 @@ impl<B: Block> Chunks<B> {
 
     /// Keeps the rows that stay. They move up where they are, unless the table is still shared: then they are copied. `new`
     /// makes an empty block.
-    pub fn keep(&mut self, rows: &Renumbering, new: impl Fn() -> B) {
+    pub fn keep(&mut self, rows: &RowRemap, new: impl Fn() -> B) {
         let (width, len) = (self.width, self.len);
         let n_rows = |chunk: usize| (len - chunk * CHUNK).min(CHUNK);
         let mut chunks = self.chunks.iter_mut().enumerate();
@@ -262,7 +262,7 @@ impl<B: Block> Chunks<B> {
         self.n_own = n_chunks;
     }
 
-    fn keep_copies(&mut self, rows: &Renumbering, new: impl Fn() -> B) {
+    fn keep_copies(&mut self, rows: &RowRemap, new: impl Fn() -> B) {
         let old = std::mem::take(&mut self.chunks);
         let (len, width) = (std::mem::take(&mut self.len), self.width);
         self.n_own = 0;
@@ -300,7 +300,7 @@ mod tests {
 
     use crate::kernel::aligned::Aligned;
     use crate::table::records::Records;
-    use crate::table::renumbering::Renumbering;
+    use crate::table::row_remap::RowRemap;
     use crate::table::rows::{CHUNK, Rows};
 
     /// What is done to a table of records and one of rows, and to plain copies of both.
@@ -372,7 +372,7 @@ mod tests {
                         records.thaw(&mut budget);
                     }
                     Act::Keep(every) => {
-                        let kept = Renumbering::of_rows(plain_records.len(), |row| row as usize % every != 1);
+                        let kept = RowRemap::of_rows(plain_records.len(), |row| row as usize % every != 1);
                         rows.keep(&kept);
                         records.keep(&kept);
                         plain_rows = kept.kept().flat_map(|(row, _)| plain_rows[row * 3..][..3].to_vec()).collect();

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::records::Records;
-use super::renumbering::Renumbering;
+use super::row_remap::RowRemap;
 
 /// A growing set of names, numbered from 0. One of up to 24 bytes, like most identifiers, lies in the table itself.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Ids {
     }
 
     /// Keeps the names of the rows that stay.
-    pub fn keep(&mut self, rows: &Renumbering) {
+    pub fn keep(&mut self, rows: &RowRemap) {
         self.index.retain(|row| {
             let new = rows.get(*row);
             *row = new.unwrap_or(*row);
@@ -115,7 +115,7 @@ mod tests {
                     });
                     prop_assert_eq!(ids.intern(&name), row as u32);
                 }
-                let renumbering = Renumbering::of_rows(truth.len(), |row| stays[row as usize]);
+                let renumbering = RowRemap::of_rows(truth.len(), |row| stays[row as usize]);
                 ids.keep(&renumbering);
                 let gone: Vec<String> = (0..truth.len()).filter(|row| !stays[*row]).map(|row| truth[row].clone()).collect();
                 renumbering.keep(&mut truth);

@@ -6,7 +6,7 @@
 use std::ops::{Index, Range};
 use std::sync::Arc;
 
-use super::renumbering::Renumbering;
+use super::row_remap::RowRemap;
 
 /// Numbers in a page; whole chunks of a table.
 pub const PAGE: usize = 512;
@@ -62,7 +62,7 @@ impl<T: Copy + Default> Paged<T> {
     }
 
     /// Keeps the numbers of the rows that stay.
-    pub fn keep(&mut self, rows: &Renumbering) {
+    pub fn keep(&mut self, rows: &RowRemap) {
         for (old, new) in rows.kept().filter(|(old, new)| old != new) {
             *self.get_mut(new) = self[old];
         }
@@ -158,7 +158,7 @@ mod tests {
                     plain[place] = number;
                 }
             }
-            let rows = Renumbering::of_rows(plain.len(), |row| !(row as usize + n_more).is_multiple_of(3));
+            let rows = RowRemap::of_rows(plain.len(), |row| !(row as usize + n_more).is_multiple_of(3));
             if n_more % 2 == 0 {
                 paged.keep(&rows);
                 rows.keep(&mut plain);

@@ -1,7 +1,7 @@
 //! A growing table of records, each of which may own memory: names, users' pasts. It can be frozen: see [`super::chunks`].
 
 use super::chunks::{Block, CHUNK, Chunks};
-use super::renumbering::Renumbering;
+use super::row_remap::RowRemap;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl<T: Clone + Default> Records<T> {
     }
 
     /// Keeps those that stay.
-    pub fn keep(&mut self, rows: &Renumbering) {
+    pub fn keep(&mut self, rows: &RowRemap) {
         self.0.keep(rows, || Vec::with_capacity(CHUNK));
     }
 

@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 
 pub use super::chunks::CHUNK;
 use super::chunks::{Block, Chunk, Chunks};
-use super::renumbering::Renumbering;
+use super::row_remap::RowRemap;
 use crate::kernel::aligned::Aligned;
 
 /// [`CHUNK`] neighbouring rows.
@@ -136,7 +136,7 @@ impl Rows {
     }
 
     /// Keeps the rows that stay.
-    pub fn keep(&mut self, rows: &Renumbering) {
+    pub fn keep(&mut self, rows: &RowRemap) {
         let dim = self.dim();
         self.0.keep(rows, || Aligned::with_capacity(CHUNK * dim));
     }
@@ -210,7 +210,7 @@ mod tests {
         fn rows_that_stay_are_as_they_were(stays in proptest::collection::vec(any::<bool>(), 0..1_100), more in 0usize..300) {
             let mut rows = Rows::new(2);
             (0..stays.len()).for_each(|number| rows.push(|row| row.fill(number as f32)));
-            let renumbering = Renumbering::of_rows(stays.len(), |row| stays[row as usize]);
+            let renumbering = RowRemap::of_rows(stays.len(), |row| stays[row as usize]);
             rows.keep(&renumbering);
             // As if the others had never been; and it goes on growing.
             let mut truth = Rows::new(2);

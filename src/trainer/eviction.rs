@@ -4,9 +4,9 @@
 //! memory are the same at any time in between.
 
 use super::Trainer;
-use super::state::State;
 use crate::evaluate::popularity::PopularityOrder;
-use crate::table::renumbering::Renumbering;
+use crate::table::row_remap::RowRemap;
+use crate::trainer::state::State;
 
 impl Trainer {
     /// Lets rows go, where there would be too many with what waits, or their time is over. Who and what the batch names
@@ -35,7 +35,7 @@ impl Trainer {
 
 impl State {
     /// Keeps the items that stay.
-    fn keep_items(&mut self, items: &Renumbering) {
+    fn keep_items(&mut self, items: &RowRemap) {
         // Named one by one, so that a new field asks whether it has to hear of this.
         let Self {
             items: names,
@@ -74,7 +74,7 @@ impl State {
     }
 
     /// Keeps the users that stay.
-    fn keep_users(&mut self, users: &Renumbering) {
+    fn keep_users(&mut self, users: &RowRemap) {
         self.users.keep(users);
         self.model.keep_users(users);
         self.noise.keep_users(users);

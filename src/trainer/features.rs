@@ -5,16 +5,16 @@ use std::path::Path;
 use arrow_array::types::UInt32Type;
 use arrow_schema::{DataType, Field};
 
-use super::rows::{read_rows, slice_of};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, numbers, vector_field};
 use crate::checkpoint::store::Draft;
-use crate::objective::model::Model;
+use crate::model::Model;
+use crate::snapshot::rows::{read_rows, slice_of};
 
 const FEATURES: &str = "features.parquet";
 
 /// Writes them, where items have features.
-pub(super) fn save(draft: &mut Draft, model: &Model) -> Result<(), CheckpointError> {
+pub(crate) fn save(draft: &mut Draft, model: &Model) -> Result<(), CheckpointError> {
     let Some(features) = &model.features else { return Ok(()) };
     let rows = &features.rows;
     let fields = vec![
@@ -32,7 +32,7 @@ pub(super) fn save(draft: &mut Draft, model: &Model) -> Result<(), CheckpointErr
 }
 
 /// Reads them back into `model`, which has none yet.
-pub(super) fn load(path: &Path, model: &mut Model) -> Result<(), CheckpointError> {
+pub(crate) fn load(path: &Path, model: &mut Model) -> Result<(), CheckpointError> {
     let Some(features) = &mut model.features else { return Ok(()) };
     let mut buckets = Vec::new();
     columns::read(path, FEATURES, |slice| {

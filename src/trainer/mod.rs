@@ -11,18 +11,13 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
-pub mod audit;
 mod eviction;
-mod features;
-pub mod frozen;
-pub mod held;
-mod negatives;
-mod rows;
-pub mod snapshot;
+pub(crate) mod features;
+mod ingest;
+pub mod lifecycle;
+pub mod memory_usage;
+mod pending;
 pub mod state;
-mod taking;
-pub mod tenure;
-mod waiting;
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
@@ -32,18 +27,18 @@ use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{Ranked, Ranking, Standing};
 use crate::event::EventCounts;
 use crate::kernel::Kernel;
+use crate::model::encoder::{Encoded, LastItems};
 use crate::negatives::candidates::Candidates;
-use crate::negatives::ledger::Watch;
-use crate::negatives::noise::{Asking, Scene, Seen, Shown};
+use crate::negatives::false_negatives::Watch;
 use crate::negatives::proposals::{Proposal, proposals};
-use crate::objective::encoder::{Encoded, LastItems};
-use crate::objective::term::Asked;
+use crate::negatives::samplers::{Asking, Scene, Seen, Shown};
+use crate::objective::term::StepRequest;
 use crate::objective::{LossStats, Scratch};
 use crate::position::Stream;
+use crate::snapshot::frozen::Frozen;
 use crate::table::rows::stable_hash;
-use frozen::Frozen;
+use pending::{PendingBatch, PendingEvent, SamplerInput};
 use state::State;
-use waiting::{Notes, Taken, Waiting};
 
 /// A batch is closed, however few events it has, when so many times its size were shown, or deferred, meanwhile.
 const OTHERS_PER_EVENT: usize = 64;
@@ -83,16 +78,16 @@ pub struct Trainer {
     popularity: PopularityOrder,
     ranking: Ranking,
     streams: Vec<Stream>,
-    waiting: Waiting,
+    waiting: PendingBatch,
     batch: Batch,
-    asked: Asked,
+    asked: StepRequest,
     encoded: Encoded,
     carried: Vec<f32>,
     last_items: Option<LastItems>,
     catalogue: Catalogue,
     candidates: Candidates,
     scratch: Scratch,
-    notes: Notes,
+    notes: SamplerInput,
 }
 
 impl Trainer {
@@ -124,16 +119,16 @@ impl Trainer {
             popularity,
             ranking: Ranking::default(),
             streams: Vec::new(),
-            waiting: Waiting { rejected_share, ..Waiting::default() },
+            waiting: PendingBatch { rejected_share, ..PendingBatch::default() },
             batch: Batch::default(),
-            asked: Asked::default(),
+            asked: StepRequest::default(),
             encoded: Encoded::default(),
             carried: Vec::new(),
             last_items: config.evaluate.last_item.then(LastItems::default),
             catalogue: Catalogue::empty(config),
             candidates: Candidates::default(),
             scratch: Scratch::default(),
-            notes: Notes::default(),
+            notes: SamplerInput::default(),
         })
     }
 
@@ -258,7 +253,7 @@ impl Trainer {
                 let scene = Scene { frequencies, live, vectors: &*model };
                 let stride = model.stride();
                 let queries = encoded.unit.rows(0..batch.n_queries()).to_slice().expect("standard layout");
-                let Notes { last_items, users, .. } = &*notes;
+                let SamplerInput { last_items, users, .. } = &*notes;
                 let asking = Asking { last_items, users, queries, stride, others: &[] };
                 candidates.gather(positives(), bank, noise, scene, asking, random);
             }
@@ -323,7 +318,7 @@ impl Trainer {
         batch.clear(first_event);
         notes.shown.clear();
         state.take_in(waiting);
-        let Waiting { events, deferred, shown, .. } = waiting;
+        let PendingBatch { events, deferred, shown, .. } = waiting;
         let (mut deferred, mut shown) =
             (deferred.iter().zip(state.events.deferred + 1..).peekable(), shown.iter().peekable());
         let mut n_missed = 0;
@@ -337,7 +332,7 @@ impl Trainer {
                     .shown
                     .extend(state.show(shown, incoming).inspect(|shown| state.tenure.users.see(shown.user, now)));
             }
-            let Some(Taken { event, has_user }) = events.get(place) else { break };
+            let Some(PendingEvent { event, has_user }) = events.get(place) else { break };
             let item = state.add_item_with(&event.item, || catalogue.of(&event.item, &event.features));
             state.tenure.items.see(item, now);
             batch.kinds.push(event.kind.clone());

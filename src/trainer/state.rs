@@ -1,26 +1,26 @@
 //! Everything that a worker must have to go on as if never stopped.
 
-use super::audit::Audit;
-use super::tenure::Tenures;
-use super::waiting::Waiting;
 use crate::config::{BankVectors, Config};
-use crate::context::memory::Fading;
+use crate::context::repeat_memory::Fading;
 use crate::context::users::{Retention, Users};
-use crate::evaluate::tally::Tally;
+use crate::evaluate::tally::EvalMetrics;
 use crate::event::{EventCounts, Interaction};
+use crate::model::Model;
 use crate::negatives::Vectors;
 use crate::negatives::bank::Bank;
+use crate::negatives::false_negatives::FalseNegativeTracker;
 use crate::negatives::frequency::Frequencies;
-use crate::negatives::ledger::Ledger;
 use crate::negatives::live::LiveItems;
-use crate::negatives::noise::mix::NoiseMix;
-use crate::negatives::noise::{Scene, Shown};
+use crate::negatives::samplers::mix::NoiseMix;
+use crate::negatives::samplers::{Scene, Shown};
 use crate::objective::Objectives;
-use crate::objective::model::Model;
 use crate::objective::term::TermLoss;
-use crate::position::{Holdings, Positions};
+use crate::position::{Ownerships, Positions};
+use crate::snapshot::audit::Audit;
 use crate::table::ids::Ids;
 use crate::table::paged::Paged;
+use crate::trainer::lifecycle::RowLifecycles;
+use crate::trainer::pending::PendingBatch;
 
 /// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct State {
     /// When it last came, milliseconds since 1970 UTC.
     pub last_event: Paged<i64>,
     /// Who keeps a row.
-    pub tenure: Tenures,
+    pub tenure: RowLifecycles,
     /// The users and their pasts.
     pub users: Users,
     /// Every learned number of the score.
@@ -48,9 +48,9 @@ pub struct State {
     /// The newest positives.
     pub bank: Bank,
     /// Negatives that turned out false.
-    pub ledger: Ledger,
+    pub ledger: FalseNegativeTracker,
     /// What the evaluation found.
-    pub tally: Tally,
+    pub tally: EvalMetrics,
     /// Steps taken.
     pub steps: u64,
     /// Loss and bound on information of the newest step that trained, in nats.
@@ -66,7 +66,7 @@ pub struct State {
     /// Where the sources stand.
     pub positions: Positions,
     /// What else is known of the sources, and who the worker is.
-    pub holdings: Holdings,
+    pub holdings: Ownerships,
 }
 
 impl State {
@@ -77,7 +77,7 @@ impl State {
             items: Ids::default(),
             occurrences: Paged::default(),
             last_event: Paged::default(),
-            tenure: Tenures::new(config),
+            tenure: RowLifecycles::new(config),
             users: Users::new(retention(config)),
             model: Model::new(config),
             objectives: Objectives::new(config),
@@ -85,8 +85,8 @@ impl State {
             live: LiveItems::new(horizon(config)),
             noise: NoiseMix::new(&negatives.noise.terms()),
             bank: Bank::new(negatives.bank, negatives.bank_age, negatives.bank_vectors == BankVectors::Frozen),
-            ledger: Ledger::new(negatives.ledger_events),
-            tally: Tally::new(0),
+            ledger: FalseNegativeTracker::new(negatives.ledger_events),
+            tally: EvalMetrics::new(0),
             steps: 0,
             last_loss: (0.0, 0.0),
             last_parts: Vec::new(),
@@ -94,7 +94,7 @@ impl State {
             rejected_share: 0.0,
             audit: config.checkpoint.audit.then(Audit::default),
             positions: Positions::default(),
-            holdings: Holdings::default(),
+            holdings: Ownerships::default(),
         }
     }
 
@@ -140,7 +140,7 @@ impl State {
     }
 
     /// Takes note of who came and has no row.
-    pub(super) fn take_in(&mut self, waiting: &mut Waiting) {
+    pub(super) fn take_in(&mut self, waiting: &mut PendingBatch) {
         self.tenure.items.take_in(&mut waiting.items);
         self.tenure.users.take_in(&mut waiting.users);
     }

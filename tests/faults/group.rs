@@ -52,7 +52,7 @@ const SMALL: [&str; 9] = [
 /// A producer of a topic.
 pub fn producer(config: &KafkaConfig) -> EventProducer {
     let source = negstream::config::layers::default().source;
-    let encoder = negstream::schemas::encoder(&source, &config.topic).unwrap();
+    let encoder = negstream::registry::encoder(&source, &config.topic).unwrap();
     EventProducer::open(config, &config.brokers, encoder).unwrap()
 }
 

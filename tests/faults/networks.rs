@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use negstream::position::{Holdings, Positions};
+use negstream::position::{Ownerships, Positions};
 use negstream::source::kafka::{Connection, Known, Until};
-use negstream::source::{Message, Notice, spawn};
+use negstream::source::{Message, SourceControl, spawn};
 use rdkafka::mocking::MockCluster;
 
 use crate::group::{Group, PATIENCE, event, producer};
@@ -135,8 +135,8 @@ fn a_trainer_that_takes_its_time_keeps_its_partitions() {
     const EVENTS: u32 = 60_000;
     (0..EVENTS).for_each(|number| sender.send(&event(number)).unwrap());
     sender.flush(PATIENCE).unwrap();
-    let decoder = negstream::schemas::decoder(&negstream::config::layers::default().source).unwrap();
-    let mut holdings = Holdings::default();
+    let decoder = negstream::registry::decoder(&negstream::config::layers::default().source).unwrap();
+    let mut holdings = Ownerships::default();
     holdings.worker = "slow".to_owned();
     let known = Known { positions: &Positions::default(), holdings: &holdings };
     let connection = Connection::open(group.kafka(), &group.kafka().brokers, &AtomicBool::new(false)).unwrap();
@@ -155,8 +155,8 @@ fn a_trainer_that_takes_its_time_keeps_its_partitions() {
                     }
                 }
             }
-            Message::Notice(Notice::Gained(streams), _) => gained += streams.len(),
-            Message::Notice(notice, _) => panic!("{notice:?}"),
+            Message::SourceControl(SourceControl::Assigned(streams), _) => gained += streams.len(),
+            Message::SourceControl(notice, _) => panic!("{notice:?}"),
             Message::Idle => {}
             Message::End => break,
             Message::Failed(error) => panic!("{error}"),

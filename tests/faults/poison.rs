@@ -11,7 +11,7 @@ use negstream::config::{Config, layers};
 use negstream::event::{Interaction, Reason};
 use negstream::kafka::admin;
 use negstream::kafka::producer::EventProducer;
-use negstream::schemas;
+use negstream::registry;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
@@ -203,7 +203,7 @@ fn swallow(broker: &Broker, topic: &str, settings: &[String], doses: &[Dose], de
     for topic in [topic, &config.kafka.dead_letter_topic] {
         admin::ensure_topic(&config.kafka, &config.kafka.brokers, topic).expect("a topic");
     }
-    let encoder = schemas::encoder(&config.source, topic).expect("an encoder");
+    let encoder = registry::encoder(&config.source, topic).expect("an encoder");
     let mut producer = EventProducer::open(&config.kafka, &config.kafka.brokers, encoder).expect("a producer");
     let mut expected_items = BTreeSet::new();
     let mut expected_letters = BTreeMap::new();
@@ -285,7 +285,7 @@ fn broker() -> Option<Broker> {
 fn encoder(format: &str) -> impl Fn(&Interaction) -> Vec<u8> {
     let flags = [format!("source.format={format}")];
     let config = layers::load(None, std::iter::empty(), &flags).expect("a configuration");
-    let encoder = schemas::encoder(&config.source, "unused").expect("an encoder");
+    let encoder = registry::encoder(&config.source, "unused").expect("an encoder");
     move |event| encoder.encode(event).expect("there is room for it")
 }
 
@@ -308,7 +308,7 @@ fn poison_in_frames_is_dead_lettered_or_trained() {
         let settings = [format!("source.format={format}"), format!("source.registry.url={}", registry.url())];
         let topic = format!("poison-framed-{format}");
         let config = layers::load(None, std::iter::empty(), &settings).expect("a configuration");
-        let encoder = schemas::encoder(&config.source, &topic).expect("an encoder");
+        let encoder = registry::encoder(&config.source, &topic).expect("an encoder");
         registry.add(0x63, kind, "{]", &[]);
         registry.add(0x62, other, "{]", &[]);
         let encode = |event: &Interaction| encoder.encode(event).expect("there is room for it");

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 
 /// How it misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum RegistryError {
     /// 503, and nothing happened.
     Unavailable,
     /// 500, and nothing happened.
@@ -37,7 +37,7 @@ struct Rule {
     /// So many are spared at first.
     spared: usize,
     times: usize,
-    trouble: Trouble,
+    trouble: RegistryError,
 }
 
 #[derive(Debug, Default)]
@@ -105,12 +105,19 @@ impl S3 {
     }
 
     /// The next `times` requests with this method and a key that has `part` in it end in `trouble`.
-    pub fn trouble(&self, method: Method, part: &'static str, times: usize, trouble: Trouble) {
+    pub fn trouble(&self, method: Method, part: &'static str, times: usize, trouble: RegistryError) {
         self.trouble_after(0, method, part, times, trouble);
     }
 
     /// The same, once `spared` of them were answered.
-    pub fn trouble_after(&self, spared: usize, method: Method, part: &'static str, times: usize, trouble: Trouble) {
+    pub fn trouble_after(
+        &self,
+        spared: usize,
+        method: Method,
+        part: &'static str,
+        times: usize,
+        trouble: RegistryError,
+    ) {
         self.content().rules.push(Rule { method, part, spared, times, trouble });
     }
 
@@ -220,15 +227,15 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let said = |status: u16| lock().requests.push((head.method.clone(), key.clone(), status));
     let refusal = match trouble {
         None => None,
-        Some(Trouble::Unavailable) => Some(StatusCode::SERVICE_UNAVAILABLE),
-        Some(Trouble::Broken) => Some(StatusCode::INTERNAL_SERVER_ERROR),
-        Some(Trouble::Conflict) => Some(StatusCode::CONFLICT),
-        Some(Trouble::Silence) => {
+        Some(RegistryError::Unavailable) => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Some(RegistryError::Broken) => Some(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(RegistryError::Conflict) => Some(StatusCode::CONFLICT),
+        Some(RegistryError::Silence) => {
             lock().take(&head.method, &key, &query, &head.headers, body);
             said(0);
             return std::future::pending().await;
         }
-        Some(Trouble::Stall) => {
+        Some(RegistryError::Stall) => {
             let release = lock().release.clone();
             let mut released = std::pin::pin!(release.notified());
             released.as_mut().enable();

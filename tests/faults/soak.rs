@@ -41,16 +41,16 @@ const SETTINGS: [&str; 7] = [
 
 /// What was produced.
 #[derive(Default)]
-struct Ledger {
+struct FalseNegativeTracker {
     by_item: BTreeMap<u32, u64>,
     good: u64,
     poison: u64,
 }
 
 /// Produces as fast as the group reads, until told to stop.
-fn pour(group: &Group, stop: &AtomicBool) -> Ledger {
+fn pour(group: &Group, stop: &AtomicBool) -> FalseNegativeTracker {
     let mut random = Pcg64Mcg::seed_from_u64(7);
-    let (mut producer, mut ledger) = (producer(group.kafka()), Ledger::default());
+    let (mut producer, mut ledger) = (producer(group.kafka()), FalseNegativeTracker::default());
     while !stop.load(Ordering::Relaxed) {
         if ledger.good + ledger.poison > group.committed() + AHEAD {
             std::thread::sleep(Duration::from_millis(50));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use axum::http::Method;
 
-use crate::s3::{S3, Trouble};
+use crate::s3::{RegistryError, S3};
 use crate::support::{self, Background, Place, run, set, write_log};
 
 const URL: &str = "s3://models/shop/a";
@@ -107,7 +107,7 @@ fn large_files_go_up_in_parts() {
     run(&mut local).ended(0);
     let mut remote = scene.replay();
     set(&mut remote, &settings);
-    scene.s3.trouble(Method::PUT, "item_state.parquet", 2, Trouble::Unavailable);
+    scene.s3.trouble(Method::PUT, "item_state.parquet", 2, RegistryError::Unavailable);
     run(&mut remote).ended(0);
     assert!(scene.s3.newest(PREFIX, "items.parquet") == scene.place.items("wide"));
     let parts = scene.s3.count(&Method::PUT, "item_state.parquet", 200);
@@ -120,18 +120,18 @@ fn errors_stalls_conflicts_and_lost_answers_pass() {
     let scene = Scene::new(4_000);
     let troubles = [
         // 14: unavailable, broken, slow.
-        (Method::PUT, "items.parquet", 3, Trouble::Unavailable),
-        (Method::PUT, "users.parquet", 2, Trouble::Broken),
-        (Method::PUT, "bank.parquet", 1, Trouble::Stall),
+        (Method::PUT, "items.parquet", 3, RegistryError::Unavailable),
+        (Method::PUT, "users.parquet", 2, RegistryError::Broken),
+        (Method::PUT, "bank.parquet", 1, RegistryError::Stall),
         // 15: what was put is there, but nobody said so; a manifest, the lease, data.
-        (Method::PUT, "manifest.json", 2, Trouble::Silence),
-        (Method::PUT, "lease.json", 1, Trouble::Silence),
-        (Method::PUT, "worker.json", 1, Trouble::Silence),
+        (Method::PUT, "manifest.json", 2, RegistryError::Silence),
+        (Method::PUT, "lease.json", 1, RegistryError::Silence),
+        (Method::PUT, "worker.json", 1, RegistryError::Silence),
         // 16: 409 is no lost race.
-        (Method::PUT, "manifest.json", 2, Trouble::Conflict),
-        (Method::PUT, "lease.json", 1, Trouble::Conflict),
-        (Method::DELETE, "", 2, Trouble::Unavailable),
-        (Method::GET, "", 2, Trouble::Unavailable),
+        (Method::PUT, "manifest.json", 2, RegistryError::Conflict),
+        (Method::PUT, "lease.json", 1, RegistryError::Conflict),
+        (Method::DELETE, "", 2, RegistryError::Unavailable),
+        (Method::GET, "", 2, RegistryError::Unavailable),
     ];
     for (method, part, times, trouble) in &troubles {
         scene.s3.trouble(method.clone(), part, *times, *trouble);
@@ -148,7 +148,7 @@ fn a_store_that_is_down_for_a_while_costs_a_checkpoint_and_not_the_run() {
     let scene = Scene::new(4_000);
     // As often as one file is asked for before its checkpoint counts as failed: the second one does, after that of a
     // model that knows nothing yet.
-    scene.s3.trouble_after(1, Method::PUT, "noise.parquet", 15, Trouble::Unavailable);
+    scene.s3.trouble_after(1, Method::PUT, "noise.parquet", 15, RegistryError::Unavailable);
     let said = run(&mut scene.replay()).ended(0).names(&[
         "checkpoint failed, training goes on",
         "noise.parquet",
@@ -186,7 +186,7 @@ fn of_two_workers_one_works() {
     let scene = Scene::new(4_000);
     let mut command = scene.replay();
     set(&mut command, &["checkpoint.answer_ms=600000"]);
-    scene.s3.trouble_after(1, Method::PUT, "manifest.json", 1, Trouble::Stall);
+    scene.s3.trouble_after(1, Method::PUT, "manifest.json", 1, RegistryError::Stall);
     let first = Background::start(&mut command);
     scene.s3.wait_for_silence(&Method::PUT, "manifest.json", 1);
     let second = run(&mut scene.replay());

@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use negstream::checkpoint::manifest::Manifest;
 use negstream::config::{Config, Format, SourceConfig, layers};
 use negstream::decode::{self, Decoder, Encoder, Lookup, SchemaId, SchemaText, Schemas};
-use negstream::digest::sha256;
 use negstream::position::Positions;
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
 use negstream::source::{EventSource, Status};
+use negstream::util::encoding::sha256;
 use serde_json::Value;
 
 const OTHER_AVRO: &str = include_str!("../corpus/avro-schema/other.avsc");

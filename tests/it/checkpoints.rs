@@ -10,12 +10,13 @@ use negstream::checkpoint::store::Store;
 use negstream::config::{Config, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::event::{Interaction, Record};
+use negstream::pipeline::{Restored, StopReason, Worker, WorkerEvent};
 use negstream::position::{Positions, Stream};
+use negstream::snapshot;
+use negstream::snapshot::frozen::Frozen;
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
-use negstream::trainer::frozen::Frozen;
+use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
-use negstream::trainer::{Trainer, snapshot};
-use negstream::worker::{Ending, Happening, Origin, Worker};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
@@ -148,7 +149,7 @@ impl Work {
         let folder = self.place.path(folder);
         let dir = format!("checkpoint.dir={}", folder.display());
         let config = configuration(&[&SMALL, settings, &[&dir]].concat());
-        let origin = Origin::find(&config, false).unwrap();
+        let origin = Restored::find(&config, false).unwrap();
         let options = LogOptions {
             fields: config.source.fields.clone(),
             limits: negstream::decode::limits(&config.source),
@@ -160,16 +161,16 @@ impl Work {
         let mut done = Vec::new();
         let ending = worker.work(&feed, &AtomicBool::new(false), &mut |_, happening| {
             let did = match happening {
-                Happening::CheckpointBegins => Did::Begin,
-                Happening::CheckpointSkipped => Did::Skip,
-                Happening::Checkpoint(last) => Did::Write(last.events),
-                Happening::CheckpointFailed(_) => Did::Fail,
+                WorkerEvent::CheckpointBegins => Did::Begin,
+                WorkerEvent::CheckpointSkipped => Did::Skip,
+                WorkerEvent::Checkpoint(last) => Did::Write(last.events),
+                WorkerEvent::CheckpointFailed(_) => Did::Fail,
                 _ => return,
             };
             done.push(did);
             meddle(&folder, did);
         });
-        assert_eq!(ending.unwrap(), Ending::End);
+        assert_eq!(ending.unwrap(), StopReason::End);
         feed.close();
         (worker, done)
     }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use negstream::config::{Assignment, Format, KafkaConfig, Start};
 use negstream::dead_letters::DeadLetters;
+use negstream::dead_letters::topic::DeadLetterTopic;
 use negstream::decode::{Decoder, Encoder};
 use negstream::event::{Interaction, Reason, Record};
-use negstream::kafka::dead_letters::DeadLetterTopic;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::kafka::{ClientError, admin};
-use negstream::position::{Holdings, Positions};
+use negstream::position::{Ownerships, Positions};
 use negstream::signals::Stop;
 use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, Message, SourceError, Status, spawn};
@@ -81,11 +81,11 @@ pub(crate) fn event(number: u32) -> Interaction {
 }
 
 pub(crate) fn decoder() -> Decoder {
-    negstream::schemas::decoder(&negstream::config::layers::default().source).unwrap()
+    negstream::registry::decoder(&negstream::config::layers::default().source).unwrap()
 }
 
 pub(crate) fn encoder() -> Encoder {
-    negstream::schemas::encoder(&negstream::config::layers::default().source, "any").unwrap()
+    negstream::registry::encoder(&negstream::config::layers::default().source, "any").unwrap()
 }
 
 pub(crate) fn producer(config: &KafkaConfig) -> EventProducer {
@@ -102,7 +102,7 @@ pub(crate) fn produce(config: &KafkaConfig, numbers: std::ops::Range<u32>) {
 }
 
 pub(crate) fn open(config: &KafkaConfig, positions: &Positions, until: Until) -> Result<KafkaSource, SourceError> {
-    let known = Known { positions, holdings: &Holdings::default() };
+    let known = Known { positions, holdings: &Ownerships::default() };
     Connection::open(config, &config.brokers, &AtomicBool::new(false))?.read(decoder(), known, until)
 }
 
@@ -191,7 +191,7 @@ fn resumes_where_it_was(cluster: &Cluster) {
     for message in &feed.messages {
         match message {
             Message::Block(block) => records.extend(block),
-            Message::Idle | Message::Notice(..) => {}
+            Message::Idle | Message::SourceControl(..) => {}
             Message::End => break,
             Message::Failed(error) => panic!("{error}"),
         }

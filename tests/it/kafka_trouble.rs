@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use negstream::config::{Format, KafkaConfig};
+use negstream::dead_letters::topic::DeadLetterTopic;
 use negstream::event::{Reason, Rejection};
 use negstream::kafka::ClientError;
-use negstream::kafka::dead_letters::DeadLetterTopic;
-use negstream::position::{Holdings, Positions};
+use negstream::position::{Ownerships, Positions};
 use negstream::signals::Stop;
 use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
 use negstream::source::{EventSource, SourceError, Status};
@@ -35,7 +35,7 @@ fn embedded(topic: &str) -> (negstream::kafka::embedded::EmbeddedBroker, KafkaCo
 /// Opens with the request to stop made already: returns at once where it would have waited.
 fn open_or_stop(config: &KafkaConfig) -> Result<KafkaSource, SourceError> {
     let stop = AtomicBool::new(true);
-    let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
+    let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
     Connection::open(config, &config.brokers, &stop)?.read(decoder(), known, Until::End)
 }
 

@@ -220,7 +220,7 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
         let mut manifest: Value = serde_json::from_slice(&support::read(&path)).unwrap();
         manifest.as_object_mut().unwrap().shift_remove("manifest_sha256").expect("a checksum of its own");
         assert_eq!(std::mem::replace(&mut manifest["format"], 2.into()), 1);
-        manifest["manifest_sha256"] = negstream::digest::sha256(manifest.to_string().as_bytes()).into();
+        manifest["manifest_sha256"] = negstream::util::encoding::sha256(manifest.to_string().as_bytes()).into();
         std::fs::write(path, manifest.to_string()).unwrap();
     });
     let before = tree(&damaged.place.path("newer"));

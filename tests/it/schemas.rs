@@ -7,8 +7,8 @@ use negstream::config::{Config, Format, layers};
 use negstream::decode::{Decoder, Encoder};
 use negstream::event::{Interaction, Reason, Rejection};
 use negstream::kafka::producer::EventProducer;
-use negstream::position::{Holdings, Positions};
-use negstream::schemas::{self, SchemasError};
+use negstream::position::{Ownerships, Positions};
+use negstream::registry::{self, RegistrySetupError};
 use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::{EventSource, Status};
 
@@ -39,7 +39,7 @@ fn decode(decoder: &mut Decoder, record: &[u8]) -> Result<Interaction, Rejection
 
 /// What the producer of `config` writes.
 fn encoder(config: &Config) -> Encoder {
-    schemas::encoder(&config.source, "clicks").unwrap()
+    registry::encoder(&config.source, "clicks").unwrap()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_registry_in_trouble_is_waited_for() {
             Mood::Says(200, "<html>log in</html>"),
             Mood::Says(200, "{}"),
         ] {
-            let mut decoder = schemas::decoder(&config.source).unwrap();
+            let mut decoder = registry::decoder(&config.source).unwrap();
             registry.mood(mood.clone());
             let before = registry.requests().len();
             for _ in 0..4 {
@@ -85,12 +85,12 @@ fn a_registry_that_is_nowhere_is_waited_for() {
     // A port that was free a moment ago.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     config.source.registry.url = format!("http://{free}");
-    let mut decoder = schemas::decoder(&config.source).unwrap();
+    let mut decoder = registry::decoder(&config.source).unwrap();
     for _ in 0..3 {
         assert_eq!(decoder.decode(None, Some(&record)), None);
     }
-    let error = schemas::encoder(&config.source, "clicks").unwrap_err();
-    assert!(matches!(error, SchemasError::Register { .. }), "{error}");
+    let error = registry::encoder(&config.source, "clicks").unwrap_err();
+    assert!(matches!(error, RegistrySetupError::Register { .. }), "{error}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn what_the_registry_does_not_have_is_rejected() {
     registry.add(2, "PROTOBUF", PROTOBUF, &[]);
     registry.add(3, "", "{]", &[]);
     registry.add(4, "", AVRO, &["nowhere"]);
-    let mut decoder = schemas::decoder(&configured(&registry, &["source.format=avro"]).source).unwrap();
+    let mut decoder = registry::decoder(&configured(&registry, &["source.format=avro"]).source).unwrap();
     for (id, detail) in [
         (2_u32, "schema 2: it is of the type \"PROTOBUF\", not AVRO"),
         (3, "schema 3: it is not JSON: "),
@@ -133,7 +133,7 @@ fn schemas_refer_to_each_other() {
         r#"{{"type":"record","name":"shop.R","fields":[{fields},{{"name":"x","type":"Wrapped"}},{{"name":"event_type","type":"Kind"}}]}}"#
     );
     registry.add(8, "AVRO", &schema, &["wrapped", "kind"]);
-    let mut decoder = schemas::decoder(&configured(&registry, &["source.format=avro"]).source).unwrap();
+    let mut decoder = registry::decoder(&configured(&registry, &["source.format=avro"]).source).unwrap();
     let event = decode(&mut decoder, &[0, 0, 0, 0, 8, 2, 4, 6, 0, 2]).unwrap();
     assert_eq!((event.user.as_str(), event.item.as_str(), event.timestamp, event.kind.as_str()), ("1", "2", 3, "buy"));
     assert_eq!(registry.requests().len(), 3, "{:?}", registry.requests());
@@ -142,7 +142,7 @@ fn schemas_refer_to_each_other() {
     let message = r#"syntax = "proto3"; package shop.v1; import "kind";
         message Other {} message R { int32 user_id = 1; int32 item_id = 2; int64 timestamp = 3; Kind event_type = 4; }"#;
     registry.add(9, "PROTOBUF", message, &["kind"]);
-    let mut decoder = schemas::decoder(&configured(&registry, &["source.format=protobuf"]).source).unwrap();
+    let mut decoder = registry::decoder(&configured(&registry, &["source.format=protobuf"]).source).unwrap();
     let event = decode(&mut decoder, &[0, 0, 0, 0, 9, 2, 2, 8, 1, 16, 2, 24, 3, 32, 1]).unwrap();
     assert_eq!((event.user.as_str(), event.kind.as_str()), ("1", "BUY"));
 }
@@ -153,7 +153,7 @@ fn credentials_are_sent_and_not_shown() {
     let flags = ["source.format=protobuf", "source.registry.user=ada", "source.registry.password=hunter2"];
     let config = configured(&registry, &flags);
     let record = encoder(&config).encode(&event(1)).unwrap();
-    let mut decoder = schemas::decoder(&config.source).unwrap();
+    let mut decoder = registry::decoder(&config.source).unwrap();
     assert_eq!(decode(&mut decoder, &record), Ok(event(1)));
     let basic = "Basic YWRhOmh1bnRlcjI=";
     let expected = [format!("POST /subjects/clicks-value/versions {basic}"), format!("GET /schemas/ids/1 {basic}")];
@@ -180,7 +180,7 @@ fn nothing_is_lost_while_the_registry_is_away() {
         let kafka = cluster.topic(topic, 2);
         let registry = StubRegistry::start();
         let config = configured(&registry, &[&format!("source.format={format}")]);
-        let encoder = schemas::encoder(&config.source, topic).unwrap();
+        let encoder = registry::encoder(&config.source, topic).unwrap();
         let mut producer = EventProducer::open(&kafka, &kafka.brokers, encoder).unwrap();
         for number in 0..500 {
             if number % 100 == 50 {
@@ -192,9 +192,9 @@ fn nothing_is_lost_while_the_registry_is_away() {
         }
         producer.flush(PATIENCE).unwrap();
 
-        let decoder = schemas::decoder(&config.source).unwrap();
+        let decoder = registry::decoder(&config.source).unwrap();
         let connection = Connection::open(&kafka, &kafka.brokers, &AtomicBool::new(false)).unwrap();
-        let known = Known { positions: &Positions::default(), holdings: &Holdings::default() };
+        let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
         let mut source = connection.read(decoder, known, Until::End).unwrap();
         let mut records = Vec::new();
         if config.source.format != Format::Json {
@@ -237,21 +237,21 @@ fn schemas_of_files() {
     };
     for (file, format) in [("own.avsc", "avro"), ("own.proto", "protobuf")] {
         let source = at(file, format);
-        let record = schemas::encoder(&source, "any").unwrap().encode(&event(3)).unwrap();
-        assert_eq!(schemas::decoder(&source).unwrap().decode(None, Some(&record)), Some(Ok(event(3))));
+        let record = registry::encoder(&source, "any").unwrap().encode(&event(3)).unwrap();
+        assert_eq!(registry::decoder(&source).unwrap().decode(None, Some(&record)), Some(Ok(event(3))));
     }
     for (file, format, words) in [
         ("nowhere.avsc", "avro", "cannot read 'source.schema' "),
         ("own.proto", "avro", "own.proto: it is not JSON: "),
         ("none.proto", "protobuf", "none.proto: line 1: expected a name, found '{'"),
     ] {
-        let error = schemas::decoder(&at(file, format)).unwrap_err().to_string();
+        let error = registry::decoder(&at(file, format)).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
         let mut command = place.negstream(&["run", "--set", &format!("source.format={format}")]);
         run(command.args(["--set", &format!("source.schema={file}")])).ended(2).names(&[words]);
     }
     let mut source = at("own.proto", "protobuf");
     source.message = "Purchase".to_owned();
-    let error = schemas::decoder(&source).unwrap_err().to_string();
+    let error = registry::decoder(&source).unwrap_err().to_string();
     assert!(error.ends_with("own.proto: there is no message \"Purchase\" (source.message)"), "{error}");
 }

@@ -11,7 +11,7 @@ use super::{Hold, LINEAGE, Store, local, unique};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{FileEntry, MANIFEST, Manifest, Provenance};
-use crate::digest::hexadecimal;
+use crate::util::encoding::hexadecimal;
 
 /// A checkpoint in the making; removed again unless published. It may be finished on another thread.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::disk;
-use super::{Spared, is_lineage, number_in, verify_file};
+use super::{Pinned, is_lineage, number_in, verify_file};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{MANIFEST, Manifest};
@@ -122,7 +122,7 @@ impl Local {
         failpoint::reach("commit").map_err(CheckpointError::io(&path, "rename"))?;
         match disk::rename(draft, &path) {
             Ok(()) => {}
-            Err(_) if path.exists() => return Err(CheckpointError::Taken { path }),
+            Err(_) if path.exists() => return Err(CheckpointError::PendingEvent { path }),
             Err(source) => return Err(CheckpointError::io(&path, "rename")(source)),
         }
         let dir = &self.folder.dir;
@@ -132,7 +132,7 @@ impl Local {
     }
 
     /// Removes all but the `keep` newest checkpoints and those `spared`.
-    pub fn prune(&self, keep: usize, spared: &Spared) -> Result<(), CheckpointError> {
+    pub fn prune(&self, keep: usize, spared: &Pinned) -> Result<(), CheckpointError> {
         let numbers = self.folder.numbers()?;
         let old = &numbers[..numbers.len().saturating_sub(keep)];
         for number in old.iter().filter(|number| !spared.has(**number)) {

@@ -37,7 +37,7 @@ use self::scratch::Scratch;
 use super::CheckpointError;
 use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, ManifestFault};
 use crate::config::CheckpointConfig;
-use crate::digest::{hexadecimal, unique};
+use crate::util::encoding::{hexadecimal, unique};
 
 /// The file that tells which run a checkpoint belongs to, should its manifest no longer do so.
 const LINEAGE: &str = "lineage";
@@ -117,7 +117,7 @@ impl Store {
     ///
     /// # Errors
     /// Where disk or store refuse.
-    pub fn prune(&self, keep: usize, spared: &Spared) -> Result<(), CheckpointError> {
+    pub fn prune(&self, keep: usize, spared: &Pinned) -> Result<(), CheckpointError> {
         match &self.0.hold {
             Hold::Local(local) => local.prune(keep, spared),
             Hold::Object(owned) => owned.prune(keep, spared),
@@ -132,9 +132,9 @@ impl Store {
     /// another run than the damaged ones after it.
     pub fn newest_intact<T>(
         &self,
-        restore: impl Fn(&Intact) -> Result<T, CheckpointError>,
+        restore: impl Fn(&VerifiedCheckpoint) -> Result<T, CheckpointError>,
         mut passed_over: impl FnMut(&CheckpointError),
-    ) -> Result<Option<(Intact, T)>, CheckpointError> {
+    ) -> Result<Option<(VerifiedCheckpoint, T)>, CheckpointError> {
         let found = match &self.0.hold {
             Hold::Local(local) => {
                 restore::newest_intact(&Reader::Folder(local.folder.clone()), &restore, &mut passed_over)?
@@ -156,14 +156,14 @@ impl Store {
 
 /// Checkpoints that are not removed, however many newer ones there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spared {
+pub struct Pinned {
     /// Those of these paths.
     pub these: Vec<PathBuf>,
     /// The one of this path, and all before it.
     pub up_to: Option<PathBuf>,
 }
 
-impl Spared {
+impl Pinned {
     /// Whether the checkpoint `number` is among them.
     fn has(&self, number: u64) -> bool {
         let of = |path: &PathBuf| path.file_name().and_then(|name| number_in(name.to_str()?));
@@ -174,7 +174,7 @@ impl Spared {
 
 /// A checkpoint whose every file is what its manifest says.
 #[derive(Debug, Clone)]
-pub struct Intact {
+pub struct VerifiedCheckpoint {
     /// Its folder, or its address in an object store: what people call it.
     pub path: PathBuf,
     /// Where its files can be read.
@@ -185,7 +185,7 @@ pub struct Intact {
     _scratch: Option<Arc<Scratch>>,
 }
 
-impl Intact {
+impl VerifiedCheckpoint {
     /// `error`, which may name a fetched copy, as people know the file.
     fn as_called(&self, error: CheckpointError) -> CheckpointError {
         match error {
@@ -243,7 +243,7 @@ impl Reader {
     }
 
     /// The checkpoint `number`, every file of it verified.
-    fn verify(&self, number: u64) -> Result<Intact, CheckpointError> {
+    fn verify(&self, number: u64) -> Result<VerifiedCheckpoint, CheckpointError> {
         match self {
             Self::Folder(folder) => verify(&folder.path(number)),
             Self::Bucket(bucket) => bucket.fetch(number),
@@ -256,7 +256,7 @@ impl Reader {
 ///
 /// # Errors
 /// Where there is none, or it is damaged.
-pub fn find(path: &Path, config: &CheckpointConfig) -> Result<Intact, CheckpointError> {
+pub fn find(path: &Path, config: &CheckpointConfig) -> Result<VerifiedCheckpoint, CheckpointError> {
     let missing = || CheckpointError::Missing { path: path.to_owned() };
     let (reader, number) = match Place::parse(path)? {
         Place::Folder(dir) if dir.join(MANIFEST).exists() => return verify(&dir),
@@ -281,9 +281,9 @@ pub fn is_url(path: &Path) -> bool {
 ///
 /// # Errors
 /// The first file that is not what it should be.
-pub fn verify(path: &Path) -> Result<Intact, CheckpointError> {
+pub fn verify(path: &Path) -> Result<VerifiedCheckpoint, CheckpointError> {
     let manifest = local::verify(path)?;
-    Ok(Intact { path: path.to_owned(), folder: path.to_owned(), manifest, _scratch: None })
+    Ok(VerifiedCheckpoint { path: path.to_owned(), folder: path.to_owned(), manifest, _scratch: None })
 }
 
 /// The manifest of the checkpoint at `path`, from its text.

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use super::runtime::Runtime;
 use super::scratch::Scratch;
-use super::{Intact, LINEAGE, check_name, check_sum, is_lineage, manifest_from, number_in};
+use super::{LINEAGE, VerifiedCheckpoint, check_name, check_sum, is_lineage, manifest_from, number_in};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{FileEntry, MANIFEST, Manifest};
 
@@ -274,7 +274,7 @@ impl Bucket {
     }
 
     /// Fetches the checkpoint `number`, and verifies what came.
-    pub fn fetch(&self, number: u64) -> Result<Intact, CheckpointError> {
+    pub fn fetch(&self, number: u64) -> Result<VerifiedCheckpoint, CheckpointError> {
         let manifest = self.manifest(number)?;
         let path = self.path(number);
         let scratch = Scratch::new().map_err(CheckpointError::io(&path, "make a folder below TMPDIR for"))?;
@@ -282,7 +282,7 @@ impl Bucket {
             self.fetch_file(number, entry, &scratch)?;
         }
         let folder = scratch.0.clone();
-        Ok(Intact { path, folder, manifest, _scratch: Some(Arc::new(scratch)) })
+        Ok(VerifiedCheckpoint { path, folder, manifest, _scratch: Some(Arc::new(scratch)) })
     }
 
     fn fetch_file(&self, number: u64, entry: &FileEntry, scratch: &Scratch) -> Result<(), CheckpointError> {

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use super::lease::Lease;
 use super::object::{Bucket, Created, References, attempt, manifest_key};
-use super::{Intact, LINEAGE, Reader, Spared, lineage_of, sweep, unique};
+use super::{LINEAGE, Pinned, Reader, VerifiedCheckpoint, lineage_of, sweep, unique};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{FileEntry, Manifest, Provenance};
-use crate::digest::sha256;
+use crate::util::encoding::sha256;
 
 /// Numbers in a row that may be found taken by workers that are none any more.
 const TAKEN: usize = 64;
@@ -106,7 +106,7 @@ impl Owned {
             }
             self.log().next = Some(number + 1);
         }
-        Err(CheckpointError::Taken { path: self.bucket.path(self.next()?) })
+        Err(CheckpointError::PendingEvent { path: self.bucket.path(self.next()?) })
     }
 
     /// Puts a manifest of this epoch under `number`; false where that is taken by something that is past.
@@ -140,8 +140,8 @@ impl Owned {
     /// Finds the state to go on from by `find`, and takes the next number with it.
     pub fn carry_on<T>(
         &self,
-        mut find: impl FnMut(&Reader) -> Result<Option<(Intact, T)>, CheckpointError>,
-    ) -> Result<Option<(Intact, T)>, CheckpointError> {
+        mut find: impl FnMut(&Reader) -> Result<Option<(VerifiedCheckpoint, T)>, CheckpointError>,
+    ) -> Result<Option<(VerifiedCheckpoint, T)>, CheckpointError> {
         loop {
             let reader = Reader::Bucket(self.bucket.clone());
             // Before the search: what is committed meanwhile then shows.
@@ -181,7 +181,7 @@ impl Owned {
     }
 
     /// Removes all but the `keep` newest states and the checkpoints `spared`, and what no checkpoint refers to.
-    pub fn prune(&self, keep: usize, spared: &Spared) -> Result<(), CheckpointError> {
+    pub fn prune(&self, keep: usize, spared: &Pinned) -> Result<(), CheckpointError> {
         self.still_held()?;
         let listing = self.bucket.list()?;
         let numbers = listing.manifests();

@@ -1,14 +1,14 @@
 //! Which checkpoint to go on from: the newest intact one, and never one of another run than the damaged ones after it.
 
-use super::{Intact, Reader, UNTOLD};
+use super::{Reader, UNTOLD, VerifiedCheckpoint};
 use crate::checkpoint::CheckpointError;
 
 /// The newest intact checkpoint that `reader` has, with what `restore` makes of it.
 pub(super) fn newest_intact<T>(
     reader: &Reader,
-    restore: &impl Fn(&Intact) -> Result<T, CheckpointError>,
+    restore: &impl Fn(&VerifiedCheckpoint) -> Result<T, CheckpointError>,
     passed_over: &mut impl FnMut(&CheckpointError),
-) -> Result<Option<(Intact, T)>, CheckpointError> {
+) -> Result<Option<(VerifiedCheckpoint, T)>, CheckpointError> {
     let numbers = reader.numbers()?;
     // What is wrong with the newest, the number of the last one passed over, and the run that those belong to.
     let mut newest: Option<CheckpointError> = None;

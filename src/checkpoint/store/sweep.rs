@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{Listing, References, attempt_of};
-use super::{LINEAGE, Spared};
+use super::{LINEAGE, Pinned};
 
 /// What is to go, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) fn plan(
     listing: &Listing,
     references: &References,
     keep: usize,
-    spared: &Spared,
+    spared: &Pinned,
     epoch: u64,
     live: &BTreeSet<String>,
 ) -> Sweep {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Chosen;
 use super::figures::{Band, Figures, Rows};
-use crate::checkpoint::store::Intact;
+use crate::checkpoint::store::VerifiedCheckpoint;
 use crate::cli::Negatives;
 use crate::exit::shown;
 use crate::trainer::state::State;
@@ -57,7 +57,7 @@ struct Drawn<'a> {
 impl<'a> Page<'a> {
     /// Of these draws.
     pub(super) fn new(
-        intact: &Intact,
+        intact: &VerifiedCheckpoint,
         options: &'a Negatives,
         chosen: &'a Chosen,
         context: Vec<&'a str>,

@@ -2,7 +2,7 @@
 
 use super::schema::{Meaning, Schema, Type, TypeId};
 use crate::decode::cursor::{put_varint, zigzag};
-use crate::decode::found::{Field, Given};
+use crate::decode::fields::{Field, Given};
 use crate::decode::{Fault, rfc3339};
 use crate::event::{Interaction, Reason};
 

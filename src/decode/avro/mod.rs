@@ -25,7 +25,7 @@ use schema::{Meaning, Type, TypeId};
 
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH};
-use super::found::{Field, Found, FoundFields, List};
+use super::fields::{Field, Found, FoundFields, List};
 use crate::config::FieldNames;
 use crate::event::{Interaction, Reason};
 

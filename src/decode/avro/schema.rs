@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::config::FieldNames;
-use crate::decode::found::Field;
+use crate::decode::fields::Field;
 
 /// Place of a type in the list.
 pub(super) type TypeId = usize;

@@ -3,7 +3,7 @@
 use super::schema::{Kind, Message, Schema, Wanted};
 use super::{EIGHT_BYTES, FOUR_BYTES, LENGTH, VARINT};
 use crate::decode::cursor::{put_varint, zigzag};
-use crate::decode::found::{Field, Given};
+use crate::decode::fields::{Field, Given};
 use crate::decode::{Fault, rfc3339};
 use crate::event::{Interaction, Reason};
 

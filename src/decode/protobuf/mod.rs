@@ -28,7 +28,7 @@ use schema::{Kind, Message, Wanted};
 
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH, unzigzag};
-use super::found::{Field, Found, FoundFields, List};
+use super::fields::{Field, Found, FoundFields, List};
 use crate::config::FieldNames;
 use crate::event::{Interaction, Reason};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::file::{self, Enum, File, Label};
 use crate::config::FieldNames;
-use crate::decode::found::Field;
+use crate::decode::fields::Field;
 
 /// The messages of a .proto file.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, s};
 use super::tile::Workspace;
 use super::{Gradients, Problem};
 use crate::kernel::Kernel;
-use crate::kernel::links::{exponentials, largest};
+use crate::kernel::activations::{exponentials, largest};
 
 /// A loss of one query.
 pub trait RowLoss: Sync {

@@ -28,9 +28,9 @@
 //!
 //! Decay is as in [`crate::negatives::frequency`]: the weight of a new pair grows, and counts are read relative to it.
 
-use crate::negatives::saved::{Saved, SavedError};
 use crate::negatives::sketch::{Keys, Rows};
-use crate::table::renumbering::Renumbering;
+use crate::state_dict::{StateDict, StateDictError};
+use crate::table::row_remap::RowRemap;
 
 /// Rescale before sums of weights near the end of what the sketch's single precision holds (3·10³⁸).
 const LARGEST_WEIGHT: f64 = 1e18;
@@ -156,7 +156,7 @@ impl Evidence {
 
     /// Keeps what is known of the items that stay. The pairs of those that go were pairs all the same: they stay part of N,
     /// and in the sketch, where nobody finds them, until they have decayed.
-    pub fn keep(&mut self, items: &Renumbering) {
+    pub fn keep(&mut self, items: &RowRemap) {
         let before: f64 = self.marginals.iter().sum();
         items.keep(&mut self.marginals);
         self.gone += (before - self.marginals.iter().sum::<f64>()).max(0.0);
@@ -193,7 +193,7 @@ impl Evidence {
     }
 
     /// Puts the counts down.
-    pub fn save(&self, out: &mut Saved) {
+    pub fn save(&self, out: &mut StateDict) {
         out.put_real("scale", vec![self.weight, self.places, self.blur, self.probes, self.gone]);
         out.put_real("marginals", self.marginals.clone());
         out.put_real("cells", self.cells.iter().map(|sum| f64::from(*sum)).collect());
@@ -204,7 +204,7 @@ impl Evidence {
     ///
     /// # Errors
     /// Where something is missing, cannot be, or is of a sketch of another size. Then nothing has changed.
-    pub fn restore(&mut self, n_items: usize, saved: &mut Saved) -> Result<(), SavedError> {
+    pub fn restore(&mut self, n_items: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         let sums = |sums: &[f64]| sums.iter().all(|sum| *sum >= 0.0 && sum.is_finite());
         let scale = saved.take_real("scale")?;
         let [weight, places, blur, probes, gone] = scale[..] else {
@@ -254,7 +254,7 @@ mod tests {
     use rand_pcg::Pcg64Mcg;
 
     use super::*;
-    use crate::negatives::saved::Array;
+    use crate::state_dict::Array;
 
     const WIDE: (usize, usize) = (1 << 14, 4);
 
@@ -434,7 +434,7 @@ mod tests {
     }
 
     fn again(evidence: &Evidence, n_items: usize, (half_life, width, rows): (f64, usize, usize)) -> Evidence {
-        let mut saved = Saved::default();
+        let mut saved = StateDict::default();
         evidence.save(&mut saved);
         let mut again = Evidence::new(half_life, width, rows);
         again.restore(n_items, &mut saved).unwrap();
@@ -467,7 +467,7 @@ mod tests {
         let mut random = Pcg64Mcg::seed_from_u64(10);
         (0..200).for_each(|_| evidence.observe(&topical(&mut random, 333, 200), 200));
         let before = evidence.clone();
-        let rows = Renumbering::of_rows(200, |row| row % 3 != 1);
+        let rows = RowRemap::of_rows(200, |row| row % 3 != 1);
         evidence.keep(&rows);
         let n_kept = rows.n_kept() as u32;
         let kept: Vec<(u32, u32)> = rows.kept().map(|(old, new)| (old as u32, new as u32)).collect();
@@ -518,7 +518,7 @@ mod tests {
             let mut evidence = Evidence::new(500.0, 50, 3);
             let mut random = Pcg64Mcg::seed_from_u64(9);
             (0..20).for_each(|_| evidence.observe(&topical(&mut random, 100, 60), 60));
-            let mut saved = Saved::default();
+            let mut saved = StateDict::default();
             evidence.save(&mut saved);
             let mut arrays: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
             // Of the cells, the marginals or the scale; keys are between.
@@ -530,7 +530,7 @@ mod tests {
                 numbers[place % length] = number;
             }
             let mut other = Evidence::new(500.0, 50, 3);
-            let result = other.restore(60, &mut Saved::from_arrays(arrays));
+            let result = other.restore(60, &mut StateDict::from_arrays(arrays));
             prop_assert!(!cut || result.is_err());
             prop_assert!((0.0..1e300).contains(&number) || result.is_err());
             for (a, b) in (0..60).map(|a| (a, 7)) {
@@ -548,7 +548,7 @@ mod tests {
     #[test]
     fn fewer_items_than_were_counted_are_refused() {
         let evidence = plain(&[(0, 9)], 10);
-        let mut saved = Saved::default();
+        let mut saved = StateDict::default();
         evidence.save(&mut saved);
         assert!(Evidence::new(f64::INFINITY, WIDE.0, WIDE.1).restore(9, &mut saved).is_err());
     }

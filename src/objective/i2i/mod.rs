@@ -9,14 +9,14 @@ pub mod evidence;
 #[cfg(test)]
 mod tests;
 
-use super::against::AgainstItems;
-use super::problem::PairTerms;
-use super::term::{Asked, Found, Scene, Term};
+use super::contrast::ItemContrast;
+use super::inputs::PairTerms;
+use super::term::{Found, Scene, StepRequest, Term};
 use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
 use crate::kernel::rows::{dot, inverse_norm};
-use crate::negatives::saved::{Saved, SavedError};
-use crate::table::renumbering::Renumbering;
+use crate::state_dict::{StateDict, StateDictError};
+use crate::table::row_remap::RowRemap;
 use evidence::Evidence;
 
 /// Rows of the sketch.
@@ -74,7 +74,7 @@ impl I2i {
 }
 
 impl Term for I2i {
-    fn ask(&mut self, batch: &Batch, _random: (u64, u64), asked: &mut Asked) {
+    fn ask(&mut self, batch: &Batch, _random: (u64, u64), asked: &mut StepRequest) {
         self.first = asked.sequences.len();
         self.pairs.clear();
         for query in 0..batch.n_queries() {
@@ -94,7 +94,7 @@ impl Term for I2i {
         }
         let candidates = scene.candidates;
         let pairs = &self.pairs;
-        let contrast = AgainstItems {
+        let contrast = ItemContrast {
             rows: self.first..self.first + pairs.len(),
             pairs: |terms: &mut PairTerms| {
                 terms.clear();
@@ -115,19 +115,19 @@ impl Term for I2i {
         found.accepted(mean.into());
     }
 
-    fn keep_items(&mut self, items: &Renumbering) {
+    fn keep_items(&mut self, items: &RowRemap) {
         if let Some(evidence) = &mut self.evidence {
             evidence.keep(items);
         }
     }
 
-    fn save(&self, saved: &mut Saved) {
+    fn save(&self, saved: &mut StateDict) {
         if let Some(evidence) = &self.evidence {
             saved.within("evidence", |saved| evidence.save(saved));
         }
     }
 
-    fn restore(&mut self, n_items: usize, saved: &mut Saved) -> Result<(), SavedError> {
+    fn restore(&mut self, n_items: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         match &mut self.evidence {
             Some(evidence) => saved.within("evidence", |saved| evidence.restore(n_items, saved)),
             None => Ok(()),

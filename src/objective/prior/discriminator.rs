@@ -21,7 +21,7 @@
 //! it was 1.03, 1.06, 0.99 and 0.99, with γ = 1 0.84, 0.94, 0.97 and 0.97.
 
 use crate::kernel::Kernel;
-use crate::kernel::links::softplus;
+use crate::kernel::activations::softplus;
 use crate::table::adagrad::Parameters;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};

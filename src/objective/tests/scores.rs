@@ -1,7 +1,7 @@
 //! The encoder and the scores in double precision, anew from their formulas, as functions of the model's numbers.
 
 use super::world::{Numbers, World};
-use crate::config::{Encoder, Likeness};
+use crate::config::{Encoder, Similarity};
 use crate::context::Own;
 
 /// Scores at some numbers.
@@ -22,7 +22,7 @@ impl Scores<'_> {
     }
 
     pub(super) fn unit(&self, mut row: Vec<f64>) -> Vec<f64> {
-        if self.world.config.model.likeness == Likeness::Cosine {
+        if self.world.config.model.likeness == Similarity::Cosine {
             let norm = product(&row, &row).sqrt();
             row.iter_mut().for_each(|number| *number /= norm);
         }

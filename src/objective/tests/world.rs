@@ -7,18 +7,18 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::config::{BankVectors, Config, layers};
 use crate::context::Batch;
-use crate::context::memory::Fading;
+use crate::context::repeat_memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::kernel::Kernel;
+use crate::model::Model;
+use crate::model::encoder::Encoded;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
-use crate::negatives::noise::mix::NoiseMix;
-use crate::negatives::noise::{Asking, Scene, Seen};
-use crate::objective::encoder::Encoded;
-use crate::objective::model::Model;
-use crate::objective::term::Asked;
+use crate::negatives::samplers::mix::NoiseMix;
+use crate::negatives::samplers::{Asking, Scene, Seen};
+use crate::objective::term::StepRequest;
 use crate::objective::{LossStats, Objectives, Scratch};
 use crate::table::adagrad::{Parameters, TrainedRows};
 
@@ -42,7 +42,7 @@ pub(super) struct World {
     pub(super) config: Config,
     pub(super) model: Model,
     pub(super) batch: Batch,
-    pub(super) asked: Asked,
+    pub(super) asked: StepRequest,
     pub(super) candidates: Candidates,
     pub(super) bank: Bank,
     /// The states that the sequences of the queries begin with, where there is a recurrent unit.
@@ -94,7 +94,7 @@ impl World {
         // What is frozen is not what is there now.
         disturb(&mut model, &mut random);
         let mut objectives = Objectives::new(&config);
-        let mut asked = Asked::default();
+        let mut asked = StepRequest::default();
         objectives.ask(&batch, RANDOM, &mut asked);
         let mut carried = Vec::new();
         model.carry(Kernel::detect(), &batch, asked.longest, &mut carried);

@@ -8,19 +8,19 @@ use std::sync::atomic::AtomicBool;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 
-use super::claims::{Claims, Conflict, Own};
-use super::committer::Committer;
-use super::member::Member;
-use super::opening::{self, Entry, Marks, Opening};
-use super::partitions::{self, Partition, Partitions, Whose};
-use super::undecoded::Undecoded;
-use super::watermarks::{HighWatermarks, Watcher};
+use super::decode_backlog::DecodeBacklog;
+use super::lag::{HighWatermarks, Watcher};
+use super::partitions::{self, Ownership, Partition, Partitions};
+use super::startup::{self, Entry, Marks, Opening};
 use super::{ASKING, Client, KafkaSource, SourceError, Until, kafka, source_error};
 use crate::config::{Assignment, KafkaConfig};
 use crate::decode::Decoder;
-use crate::kafka::Reminder;
-use crate::position::{Hold, Holdings, Positions, Stream};
-use crate::source::{Commits, Gained};
+use crate::kafka::LogThrottle;
+use crate::position::{Hold, Ownerships, Positions, Stream};
+use crate::source::kafka::group::committer::Committer;
+use crate::source::kafka::group::membership::Member;
+use crate::source::kafka::group::ownership::{Claims, Conflict, Own};
+use crate::source::{Assigned, CommitTracker};
 
 /// What a worker's state knows of the topic.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub struct Known<'a> {
     /// Where it stands.
     pub positions: &'a Positions,
     /// How it came to hold that.
-    pub holdings: &'a Holdings,
+    pub holdings: &'a Ownerships,
 }
 
 /// See the module.
@@ -96,7 +96,7 @@ impl Connection {
     pub fn check(&self, known: Known<'_>, fallen_back: bool) -> Result<(), SourceError> {
         let me = &known.holdings.worker;
         for (marks, claims) in self.marks.iter().zip(&self.histories) {
-            let name = opening::stream_name(&self.config.topic, marks.id);
+            let name = startup::stream_name(&self.config.topic, marks.id);
             let label = format!("{}/{}", self.config.topic, marks.id);
             let reached = known.positions.next(&name);
             if fallen_back {
@@ -121,9 +121,9 @@ impl Connection {
             Assignment::Group => Some(Member::new(known.holdings.worker.clone(), !config.member.is_empty())),
         };
         let entries = match member {
-            None => opening::starts(&config, known.positions, &marks)?,
+            None => startup::starts(&config, known.positions, &marks)?,
             Some(_) => {
-                opening::all_there(&config.topic, known.positions, &marks)?;
+                startup::all_there(&config.topic, known.positions, &marks)?;
                 marks.iter().map(|_| Entry { offset: 0, lost: None }).collect()
             }
         };
@@ -145,7 +145,7 @@ impl Connection {
             config,
             until,
             decoder,
-            undecoded: Undecoded::default(),
+            undecoded: DecodeBacklog::default(),
             partitions,
             streams_told,
             member,
@@ -156,10 +156,10 @@ impl Connection {
             notices: VecDeque::new(),
             watermarks,
             watcher,
-            commits: Commits::default(),
+            commits: CommitTracker::default(),
             committer: Committer::start(Arc::clone(&consumer)),
             trouble: None,
-            backward: Reminder::default(),
+            backward: LogThrottle::default(),
             called: std::time::Instant::now(),
             patience,
         };
@@ -182,7 +182,7 @@ impl std::fmt::Debug for Connection {
 
 /// A partition of which `known` is what the state holds.
 pub(super) fn new_partition(topic: &str, id: i32, known: Known<'_>) -> Partition {
-    let stream = Stream { name: opening::stream_name(topic, id), label: format!("{topic}/{id}") };
+    let stream = Stream { name: startup::stream_name(topic, id), label: format!("{topic}/{id}") };
     let position = known.positions.next(&stream.name);
     let holding = known.holdings.of(&stream.name);
     Partition {
@@ -192,8 +192,8 @@ pub(super) fn new_partition(topic: &str, id: i32, known: Known<'_>) -> Partition
         verify: holding.stamp.filter(|_| position.is_some_and(|position| position > 0)),
         claims: Claims::default(),
         whose: match holding.hold {
-            Hold::Claim(_) if position.is_some() => Whose::Awaited,
-            _ => Whose::Elsewhere,
+            Hold::Claim(_) if position.is_some() => Ownership::Awaited,
+            _ => Ownership::Elsewhere,
         },
         end: None,
         done: false,
@@ -237,14 +237,14 @@ impl KafkaSource {
     }
 
     /// Notes where a partition begins; what has to be said of it.
-    pub(super) fn begin(&mut self, index: usize, entry: Entry, hold: Hold) -> Gained {
+    pub(super) fn begin(&mut self, index: usize, entry: Entry, hold: Hold) -> Assigned {
         let partition = &mut self.partitions[index];
         let known = partition.hold.is_some() && partition.next == entry.offset;
         if !known {
             partition.verify = None;
         }
         let next = entry.lost.as_ref().map_or(entry.offset, |lost| lost.start);
-        (partition.next, partition.hold, partition.whose) = (entry.offset, Some(hold), Whose::Ours);
+        (partition.next, partition.hold, partition.whose) = (entry.offset, Some(hold), Ownership::Ours);
         partition.done = partition.end.is_some_and(|end| entry.offset >= end);
         tracing::info!(partition = partition.stream.label, offset = partition.next, end = partition.end, "reading");
         self.watermarks.own(index, true);
@@ -253,7 +253,7 @@ impl KafkaSource {
         if let Some(lost) = entry.lost {
             self.pass_over(index, lost);
         }
-        Gained { stream, next, hold }
+        Assigned { stream, next, hold }
     }
 
     /// Outside of a group: hands all partitions to the client, each where it stands.

@@ -5,12 +5,12 @@ use std::ops::{Index, IndexMut};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::claims::{Claims, Own};
 use crate::position::{Hold, Stream};
+use crate::source::kafka::group::ownership::{Claims, Own};
 
 /// Whose a partition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum Ownership {
     /// This worker's.
     Ours,
     /// It was, and may be again: the group has not heard of this worker for too long.
@@ -32,7 +32,7 @@ pub(super) struct Partition {
     pub(super) hold: Option<Hold>,
     /// The group's history of it, where this worker claimed it.
     pub(super) claims: Claims,
-    pub(super) whose: Whose,
+    pub(super) whose: Ownership,
     /// When the record before `next` must have been produced, until one was seen.
     pub(super) verify: Option<i64>,
     /// The first offset that is not delivered any more.
@@ -43,12 +43,12 @@ pub(super) struct Partition {
 impl Partition {
     /// Whether records of it are delivered.
     pub(super) fn is_read(&self) -> bool {
-        self.whose == Whose::Ours
+        self.whose == Ownership::Ours
     }
 
     /// Whether another worker may have taken over what the state holds of it.
     pub(super) fn is_unsure(&self) -> bool {
-        matches!(self.whose, Whose::Suspended | Whose::Awaited)
+        matches!(self.whose, Ownership::Suspended | Ownership::Awaited)
     }
 
     /// What this worker has of it.

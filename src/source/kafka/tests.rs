@@ -3,12 +3,12 @@
 use super::*;
 use crate::config::Expired;
 use crate::config::Start;
-use opening::Entry;
+use startup::Entry;
 
 fn starts(topic: &str, start: Start, positions: &Positions, marks: &[Marks]) -> Result<Vec<u64>, SourceError> {
     let mut config = crate::config::layers::default().kafka;
     (config.topic, config.start) = (topic.to_owned(), start);
-    let entries = opening::starts(&config, positions, marks)?;
+    let entries = startup::starts(&config, positions, marks)?;
     assert!(entries.iter().all(|entry| entry.lost.is_none()));
     Ok(entries.into_iter().map(|entry| entry.offset).collect())
 }
@@ -65,10 +65,10 @@ fn positions_that_are_not_there_are_errors_with_advice() {
 #[test]
 fn expired_records_are_passed_over_where_that_is_allowed() {
     let marks = Marks { id: 0, low: 5, high: 9 };
-    assert_eq!(opening::entry("t/0", 2, marks, Expired::Skip).unwrap(), Entry { offset: 5, lost: Some(2..5) });
-    assert_eq!(opening::entry("t/0", 7, marks, Expired::Skip).unwrap(), Entry { offset: 7, lost: None });
+    assert_eq!(startup::entry("t/0", 2, marks, Expired::Skip).unwrap(), Entry { offset: 5, lost: Some(2..5) });
+    assert_eq!(startup::entry("t/0", 7, marks, Expired::Skip).unwrap(), Entry { offset: 7, lost: None });
     // What lies beyond the end was not expired: the topic is another one.
-    assert!(opening::entry("t/0", 10, marks, Expired::Skip).is_err());
+    assert!(startup::entry("t/0", 10, marks, Expired::Skip).is_err());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::store::lease::Term;
 use crate::checkpoint::store::object::{Bucket, Patience};
 use crate::checkpoint::store::owned::Owned;
-use crate::checkpoint::store::{Hold, Reader, Spared, Store};
+use crate::checkpoint::store::{Hold, Pinned, Reader, Store};
 
 const PREFIX: &str = "some/prefix";
 const PATIENCE: Patience = Patience { tries: 4, pause: Duration::ZERO, answer: Duration::from_secs(60) };
@@ -126,7 +126,7 @@ fn live(lives: &[Life]) {
                 break;
             }
             newest_visible(&memory);
-            let _ = store.prune(2, &Spared::default());
+            let _ = store.prune(2, &Pinned::default());
             newest_visible(&memory);
         }
         // Who was taken for dead before this one took its number commits no more, as soon as that number is taken.
@@ -155,7 +155,7 @@ fn live(lives: &[Life]) {
     for (zombie, last) in &zombies {
         assert!(publish(zombie, last + 1).is_err(), "a zombie committed at the end");
     }
-    store.prune(1, &Spared::default()).unwrap();
+    store.prune(1, &Pinned::default()).unwrap();
     assert_eq!(newest_visible(&memory), Some(state + 1));
     // The lease, and one checkpoint: a manifest and three files. All else is swept.
     let left: Vec<String> = keys(&memory).into_iter().filter(|key| !key.contains("lease.json")).collect();
@@ -184,7 +184,7 @@ fn a_put_whose_answer_is_lost_was_our_own() {
             publish(&store, state).unwrap_or_else(|error| panic!("{fault:?} at request {request}: {error}"));
             faulty.heal();
             assert_eq!(newest_visible(&memory), Some(state), "{fault:?} at request {request}");
-            store.prune(2, &Spared::default()).unwrap();
+            store.prune(2, &Pinned::default()).unwrap();
         }
     }
 }
@@ -308,7 +308,7 @@ fn restarts_do_not_push_out_older_states() {
         // Each start takes a number, for a state that is there already.
         let store = open(memory.clone()).unwrap();
         assert_eq!(newest(&store).unwrap().0, Some(3));
-        store.prune(3, &Spared::default()).unwrap();
+        store.prune(3, &Pinned::default()).unwrap();
     }
     let files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
     assert_eq!(files.len(), 3, "three states are kept: {files:?}");
@@ -323,15 +323,15 @@ fn restarts_do_not_push_out_older_states() {
 fn what_is_spared_stays_whole_however_old() {
     let memory = Arc::new(InMemory::new());
     let store = open(memory.clone()).unwrap();
-    let publish_many = |paths: &mut Vec<PathBuf>, spared: &Spared| {
+    let publish_many = |paths: &mut Vec<PathBuf>, spared: &Pinned| {
         for _ in 0..4 {
             paths.push(publish(&store, paths.len() as u64 + 1).unwrap());
             store.prune(1, spared).unwrap();
         }
     };
     let mut paths = Vec::new();
-    publish_many(&mut paths, &Spared::default());
-    let spared = Spared { these: vec![paths[3].clone()], up_to: None };
+    publish_many(&mut paths, &Pinned::default());
+    let spared = Pinned { these: vec![paths[3].clone()], up_to: None };
     publish_many(&mut paths, &spared);
     let mut files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
     assert_eq!(files.len(), 2, "the newest and the one spared: {files:?}");
@@ -352,7 +352,7 @@ fn what_is_not_ours_is_left_alone() {
     let store = open(memory.clone()).unwrap();
     for state in 1..=3 {
         publish(&store, state).unwrap();
-        store.prune(1, &Spared::default()).unwrap();
+        store.prune(1, &Pinned::default()).unwrap();
     }
     for name in strange {
         assert!(bytes(&memory, &key(name)).is_some(), "{name}");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Intact, Store};
+use super::{Store, VerifiedCheckpoint};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{Manifest, Provenance};
 use crate::config::CheckpointConfig;
@@ -44,7 +44,7 @@ fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
 }
 
 /// The state in a checkpoint, read from its files.
-fn state(intact: &Intact) -> Result<u64, CheckpointError> {
+fn state(intact: &VerifiedCheckpoint) -> Result<u64, CheckpointError> {
     let text = std::fs::read_to_string(intact.folder.join("worker.json")).unwrap();
     assert_eq!(text, intact.manifest.step.to_string(), "files and manifest are of the same state");
     Ok(intact.manifest.step)

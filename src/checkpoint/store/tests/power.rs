@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{folder, newest, publish};
 use crate::checkpoint::store::disk::{Change, journal};
-use crate::checkpoint::store::{Spared, Store};
+use crate::checkpoint::store::{Pinned, Store};
 
 /// A file or folder, whatever it is called.
 #[derive(Debug, Default)]
@@ -118,7 +118,7 @@ fn record(dir: &Path) -> History {
         for state in 1..=5 {
             publish(&store, state).unwrap();
             durable.push(journal::length());
-            store.prune(2, &Spared::default()).unwrap();
+            store.prune(2, &Pinned::default()).unwrap();
         }
     });
     History { dir: dir.to_owned(), changes, durable }

@@ -40,7 +40,7 @@ fn a_number_that_is_taken_meanwhile_is_not_written_over() {
     std::fs::write(taken.join("manifest.json"), "theirs").unwrap();
     let manifest = find(&elsewhere(), &folder(dir.path())).unwrap().manifest;
     let error = draft.publish(|_| manifest).unwrap_err();
-    assert!(matches!(error, CheckpointError::Taken { .. }), "{error}");
+    assert!(matches!(error, CheckpointError::PendingEvent { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(taken.join("manifest.json")).unwrap(), "theirs");
     publish(&store, 8).unwrap();
     assert_eq!(newest(&store).unwrap().0, Some(8));

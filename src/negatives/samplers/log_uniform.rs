@@ -1,0 +1,98 @@
+//! `log_uniform`: by popularity rank r, from 0: `q = log((r+2)/(r+1)) / log(n+1)`, the law of Zipf's distribution.
+//!
+//! Ranks follow the decayed counts (with several half-lives, those of the baseline) from event to event: items lie in
+//! classes of like count, and within a class, which spans an eighth of an octave, ranks are arbitrary.
+
+use rand::RngExt;
+use rand_pcg::Pcg64Mcg;
+
+use super::classes::{Classes, Guide, Places};
+use super::{NoiseSampler, Scene, Seen};
+use crate::state_dict::{StateDict, StateDictError};
+use crate::table::row_remap::RowRemap;
+
+/// Draws by rank.
+#[derive(Debug)]
+pub struct LogUniform {
+    classes: Classes,
+    places: Places,
+    /// By class, heaviest first: P(rank in it or above), times log(n+1).
+    ends: Vec<f64>,
+    guide: Guide,
+}
+
+impl Default for LogUniform {
+    fn default() -> Self {
+        let classes = Classes::fine();
+        Self { classes, places: Places::default(), ends: Vec::new(), guide: Guide::default() }
+    }
+}
+
+impl LogUniform {
+    fn settle(&mut self) {
+        self.classes.settle();
+        // After each class the next lighter one begins.
+        let after = self.classes.ranks().iter().rev().skip(1).copied().chain([self.classes.len() as u32]);
+        self.ends.clear();
+        if !self.classes.is_empty() {
+            self.ends.extend(after.map(|rank| (f64::from(rank) + 1.0).ln()));
+        }
+        self.guide.build(&self.ends);
+    }
+}
+
+impl NoiseSampler for LogUniform {
+    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
+        let counts = scene.frequencies.baseline();
+        if let Some(factor) = counts.rescaled() {
+            self.classes.scale(&mut self.places, factor);
+        }
+        self.classes.approach(&self.places, seen.items.iter().copied());
+        for item in seen.items.iter().filter(|item| scene.live.contains(**item)) {
+            self.classes.set(&mut self.places, *item, counts.relative()[*item as usize]);
+        }
+        scene.live.died().iter().for_each(|item| self.classes.set(&mut self.places, *item, 0.0));
+        self.settle();
+    }
+
+    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+        self.classes.is_empty()
+    }
+
+    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+        if self.is_empty(scene) {
+            return;
+        }
+        let (n, all) = (self.classes.len() as u32, ((self.classes.len() + 1) as f64).ln());
+        let ranks = self.classes.ranks();
+        out.extend((0..draws).map(|_| {
+            // P(rank ≤ r) = log(r + 2) / log(n + 1), turned round.
+            let point = random.random::<f64>() * all;
+            let class = ranks.len() - 1 - self.guide.find(&self.ends, point);
+            let (first, after) = (ranks[class], if class == 0 { n } else { ranks[class - 1] });
+            self.classes.at_rank(class, (point.exp() as u32).clamp(first + 1, after) - 1)
+        }));
+    }
+
+    fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
+        let Some(rank) = self.classes.rank(&self.places, item) else { return 0.0 };
+        (f64::from(rank) + 1.0).recip().ln_1p() / ((self.classes.len() + 1) as f64).ln()
+    }
+
+    fn keep_items(&mut self, items: &RowRemap) {
+        self.places.keep(items);
+        self.classes.keep(&mut self.places, items);
+        self.settle();
+    }
+
+    fn save(&self, out: &mut StateDict) {
+        self.classes.save(out);
+    }
+
+    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+        self.places = Places::default();
+        self.classes = Classes::fine().restored(&mut self.places, scene.live, saved)?;
+        self.settle();
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Noise: distributions over the live items that negatives are drawn from, with exactly known probabilities.
+//!
+//! All queries of a batch share their candidates. Where a sampler's distribution depends on the query, what is drawn
+//! from, and corrected for, is its mean over the batch's queries: `q(j) = (1/B) Σ_i q(j | query i)`.
+//!
+//! A sampler is one file with a [`NoiseSampler`]; [`mix`] knows it by its name in the configuration.
+
+pub mod adaptive;
+mod centres;
+pub mod classes;
+pub mod cooccurrence;
+pub mod exposure;
+pub mod hard;
+pub mod interval;
+pub mod log_uniform;
+pub mod mix;
+pub mod mixture;
+#[cfg(test)]
+pub(super) mod tests;
+pub mod uniform;
+pub mod unigram;
+
+use rand_pcg::Pcg64Mcg;
+
+use super::Vectors;
+use super::frequency::Frequencies;
+use super::live::LiveItems;
+use crate::state_dict::{StateDict, StateDictError};
+use crate::table::row_remap::RowRemap;
+
+/// What the stream looks like after a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// q̂, the batch included.
+    pub frequencies: &'a Frequencies,
+    /// The items that may be drawn, and who came and went with the batch.
+    pub live: &'a LiveItems,
+    /// The items' vectors.
+    pub vectors: &'a dyn Vectors,
+}
+
+/// What happened in a batch, besides what [`Scene`] says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen<'a> {
+    /// The items, in the order of the events.
+    pub items: &'a [u32],
+    /// (item before, item) of each event whose user has a past, in their order.
+    pub pairs: &'a [(u32, u32)],
+    /// (user, item) of what was shown, in order; and of what was chosen.
+    pub shown: &'a [Shown],
+}
+
+/// Something that a user was shown, or chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Row of the user.
+    pub user: u32,
+    /// Row of the item.
+    pub item: u32,
+    /// Whether the user chose it.
+    pub chosen: bool,
+}
+
+/// The queries that negatives are wanted for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asking<'a> {
+    /// By query: the newest item of its context.
+    pub last_items: &'a [u32],
+    /// By query: row of its user.
+    pub users: &'a [u32],
+    /// By query: its vector as scored; `stride` numbers each, of which the first dim count.
+    pub queries: &'a [f32],
+    /// Numbers from one query to the next.
+    pub stride: usize,
+    /// The other candidates: the batch's positives and the bank; items may be there several times.
+    pub others: &'a [u32],
+}
+
+/// A distribution over the live items that negatives are drawn from, with exactly known probabilities.
+///
+/// In each batch [`Self::observe`] is called once, then [`Self::ask`], then any number of draws. What is drawn depends
+/// on the calls before it and on the generator alone. A sampler that was saved and restored draws the same.
+pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
+    /// Takes note of a batch.
+    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>);
+
+    /// Takes note of whom negatives are drawn for: from now on [`Self::draw`] and [`Self::probability`] speak of them.
+    fn ask(&mut self, _scene: Scene<'_>, _asking: Asking<'_>) {}
+
+    /// Whether it has to be asked: its distribution depends on the queries.
+    fn depends_on_queries(&self) -> bool {
+        false
+    }
+
+    /// Whether there is nothing to draw from.
+    fn is_empty(&self, scene: Scene<'_>) -> bool;
+
+    /// Appends `draws` independent draws to `out`; nothing where it [is empty](Self::is_empty).
+    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>);
+
+    /// The probability that one draw is `item`; 0 for what cannot be drawn.
+    fn probability(&self, scene: Scene<'_>, item: u32) -> f64;
+
+    /// Keeps the items that stay. What was asked for is forgotten: [`Self::ask`] again before the next draw.
+    fn keep_items(&mut self, items: &RowRemap);
+
+    /// Keeps the users that stay.
+    fn keep_users(&mut self, _users: &RowRemap) {}
+
+    /// Puts down what [`Self::restore`] needs.
+    fn save(&self, out: &mut StateDict);
+
+    /// Brings back what was saved, of a sampler with the same settings.
+    ///
+    /// # Errors
+    /// Where something is missing or cannot be.
+    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError>;
+}

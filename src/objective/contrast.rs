@@ -1,0 +1,196 @@
+//! The two ways of contrasting that most objectives are made of: against items, and against other sequences.
+
+use std::ops::Range;
+
+use super::inputs::PairTerms;
+use super::term::{Found, Scene};
+use crate::kernel::activations::softplus;
+use crate::kernel::aligned::Aligned;
+use crate::kernel::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
+use crate::kernel::rows::unnormalise;
+use crate::negatives::candidates::Candidates;
+
+/// InfoNCE, with the gradients of b_c where there are any (which the fused kernel does not give).
+pub(super) fn tell_apart(scene: &Scene<'_>, problem: &Problem<'_>, gradients: &mut Gradients) {
+    let kernel = scene.kernel;
+    match scene.model.biases {
+        None => info_nce(kernel, problem, gradients),
+        Some(_) => any(problem, &Softmax { kernel, positives: problem.positives }, gradients),
+    }
+}
+
+/// Queries against the candidates of the step.
+pub(super) struct ItemContrast<'a, Queries> {
+    /// Their rows among the sequences.
+    pub(super) rows: Range<usize>,
+    /// Their pairs of positive, masks and ρ, gathered.
+    pub(super) pairs: Queries,
+    /// What each counts; empty where all count alike.
+    pub(super) weights: &'a [f32],
+    /// What their mean loss counts.
+    pub(super) weight: f64,
+    /// Whether equal candidates are merged into one logit (with log m), as a sum over candidates wants them.
+    pub(super) merged: bool,
+}
+
+impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
+    /// Solves it by `solve`, and adds the gradients; gives the mean loss and, where asked, the information bound.
+    pub(super) fn run(
+        self,
+        scene: &Scene<'_>,
+        found: &mut Found,
+        bounded: bool,
+        solve: impl FnOnce(&Problem<'_>, &mut Gradients),
+    ) -> (f64, Option<f64>) {
+        let Scene { model, batch, encoded, candidates, columns, .. } = *scene;
+        let mut pairs = std::mem::take(&mut found.pairs);
+        (self.pairs)(&mut pairs);
+        let n_queries = self.rows.len();
+        let problem = Problem {
+            queries: encoded.unit.rows(self.rows.clone()),
+            query_inverse_norms: if model.is_cosine() { &encoded.inverse_norms[self.rows.clone()] } else { &[] },
+            candidates: columns.vectors.view(),
+            inverse_temperature: model.inverse_temperature(),
+            bias: if self.merged { &columns.merged_bias } else { &columns.bias },
+            slope: &candidates.log_frequency,
+            positives: &pairs.positives,
+            pairs: pairs.pairs(),
+            scale: self.weight as f32 / n_queries as f32,
+            weights: self.weights,
+        };
+        let mut gradients = found.next_against();
+        solve(&problem, &mut gradients);
+        found.add_repetition(batch, &pairs.own, &gradients.pairs);
+        found.add_numbers(&gradients);
+        let loss = gradients.loss / n_queries as f64;
+        let bound = bounded.then(|| information_bound(candidates, &pairs.positives, &gradients.losses));
+        found.add_rows(self.rows.start, &mut gradients.queries);
+        if !gradients.columns.is_empty() && model.biases.is_some() {
+            found.biases.resize(gradients.columns.len(), 0.0);
+            found.biases.iter_mut().zip(&gradients.columns).for_each(|(sum, number)| *sum += number);
+        }
+        found.add_against(gradients);
+        found.pairs = pairs;
+        (loss, bound)
+    }
+}
+
+impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
+    /// InfoNCE: [`Self::run`] with [`tell_apart`], and the bound.
+    pub(super) fn tell_apart(self, scene: &Scene<'_>, found: &mut Found) -> (f64, Option<f64>) {
+        self.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients))
+    }
+}
+
+/// A lower bound on the mutual information of query and item, in nats: that of van den Oord et al. 2018, `log|C| − L'`,
+/// for the critic `f − log q̂`, which is the one that the bound is tight for. In L' the positive is one of the candidates
+/// like all others, as often as it was drawn: `L'_i = log(m_p + E_p·(exp L_i − 1))`. Where all candidates come from the
+/// stream that is the bound; other proposals are weighed in: `mean_i(log E_p − log q̂(p) − L'_i)`, p being i's positive.
+/// Where own items are masked, it is the bound of a critic that rules them out, and holds on streams where they do not
+/// recur.
+fn information_bound(candidates: &Candidates, positives: &[u32], losses: &[f64]) -> f64 {
+    let bound = |(column, loss): (&u32, &f64)| {
+        let column = *column as usize;
+        let log_expected = f64::from(candidates.log_expected[column]);
+        let item = candidates.items[column];
+        let frozen = candidates.frozen_column(item).map_or(0, |column| candidates.multiplicity[column as usize]);
+        let log_draws = f64::from(candidates.multiplicity[column] + frozen).ln();
+        // log(m + exp x) with x = log E + log(exp L − 1), in a form that no loss overflows.
+        let x = log_expected + loss + (-(-loss).exp_m1()).ln();
+        let among_equals = log_draws + if *loss > 0.0 { softplus(x - log_draws) } else { 0.0 };
+        log_expected - f64::from(candidates.log_frequency[column]) - among_equals
+    };
+    positives.iter().zip(losses).map(bound).sum::<f64>() / losses.len().max(1) as f64
+}
+
+/// Sequences against sequences: row `first + i` belongs to row `other + i`, and the other rows of that run are its
+/// negatives, but for those that `same` says are no strangers.
+pub(super) struct SequenceContrast<Same> {
+    pub(super) first: usize,
+    pub(super) other: usize,
+    pub(super) n: usize,
+    pub(super) same: Same,
+    /// What the mean loss counts.
+    pub(super) weight: f64,
+}
+
+impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
+    /// InfoNCE from the rows to the others; adds the gradients of both. Gives the mean loss, and the bound
+    /// `mean log(candidates) − loss` on the information that one has of the other.
+    pub(super) fn run(&self, scene: &Scene<'_>, found: &mut Found, scratch: &mut RowsScratch) -> (f64, f64) {
+        let Self { first, other, n, ref same, weight } = *self;
+        let Scene { kernel, model, encoded, .. } = *scene;
+        let RowsScratch { gradients, starts, columns, terms, positives, zeros, of_others } = scratch;
+        for numbers in [&mut *starts, columns, positives] {
+            numbers.clear();
+        }
+        terms.clear();
+        starts.push(0);
+        let mut log_candidates = 0.0;
+        for row in 0..n {
+            positives.push(row as u32);
+            columns.push(row as u32);
+            terms.push(0.0);
+            for stranger in (0..n).filter(|column| *column != row && same(row, *column)) {
+                columns.push(stranger as u32);
+                terms.push(f32::NEG_INFINITY);
+            }
+            let masked = columns.len() - 1 - starts[row] as usize;
+            log_candidates += ((n - masked) as f64).ln();
+            starts.push(columns.len() as u32);
+        }
+        zeros.clear();
+        zeros.resize(n, 0.0);
+        let inverse_norms = |first: usize| &encoded.inverse_norms[first..first + n];
+        let problem = Problem {
+            queries: encoded.unit.rows(first..first + n),
+            query_inverse_norms: if model.is_cosine() { inverse_norms(first) } else { &[] },
+            candidates: encoded.unit.rows(other..other + n),
+            inverse_temperature: model.inverse_temperature(),
+            bias: zeros,
+            slope: zeros,
+            positives,
+            pairs: Pairs { starts, columns, terms },
+            scale: weight as f32 / n as f32,
+            weights: &[],
+        };
+        info_nce(kernel, &problem, gradients);
+        found.add_numbers(gradients);
+        found.add_rows(first, &mut gradients.queries);
+        add_candidates(scene, found, gradients, other, of_others);
+        let loss = gradients.loss / n as f64;
+        (loss, log_candidates / n as f64 - loss)
+    }
+}
+
+/// Adds the gradients of candidates that are the sequences from `first` on, as those of their raw vectors.
+pub(super) fn add_candidates(
+    scene: &Scene<'_>,
+    found: &mut Found,
+    gradients: &Gradients,
+    first: usize,
+    raw: &mut Aligned<f32>,
+) {
+    let Scene { kernel, model, encoded, .. } = *scene;
+    let stride = model.stride();
+    raw.resize(gradients.n_candidates() * stride, 0.0);
+    for (row, sum) in raw.chunks_exact_mut(stride).enumerate() {
+        sum.copy_from_slice(&gradients.candidate(row));
+        if model.is_cosine() {
+            unnormalise(kernel, encoded.unit.row(first + row), encoded.inverse_norms[first + row], sum);
+        }
+    }
+    found.add_rows(first, raw);
+}
+
+/// Buffers of [`SequenceContrast`].
+#[derive(Debug, Default)]
+pub(super) struct RowsScratch {
+    gradients: Gradients,
+    starts: Vec<u32>,
+    columns: Vec<u32>,
+    terms: Vec<f32>,
+    positives: Vec<u32>,
+    zeros: Vec<f32>,
+    of_others: Aligned<f32>,
+}

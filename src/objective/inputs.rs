@@ -1,0 +1,185 @@
+//! What the kernel is given: the candidates' vectors with their biases, and the terms of single pairs.
+
+use rayon::prelude::*;
+
+use crate::context::Batch;
+use crate::kernel::Kernel;
+use crate::kernel::contrast::Pairs;
+use crate::kernel::rows::{prefetch, scale};
+use crate::model::Model;
+use crate::model::encoder::Padded;
+use crate::negatives::bank::Bank;
+use crate::negatives::candidates::Candidates;
+
+/// How many rows ahead memory is asked for: together they take about as long as memory takes to answer.
+const AHEAD: usize = 8;
+/// A pair that is not there for ρ.
+pub(super) const NOT_OWN: u32 = u32::MAX;
+
+/// The candidates as columns.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    /// N × stride, as scored.
+    pub(super) vectors: Padded,
+    /// `β·log q̂ + b_c − log E`: of one draw.
+    pub(super) bias: Vec<f32>,
+    /// The same of all the column's draws: `+ log m`.
+    pub(super) merged_bias: Vec<f32>,
+}
+
+impl Columns {
+    /// Fills in all.
+    pub(super) fn gather(&mut self, kernel: Kernel, model: &Model, candidates: &Candidates, bank: &Bank) {
+        let (stride, dim) = (model.stride(), model.dim());
+        let (beta, items) = (model.beta(), model.vectors());
+        let (n_columns, n_live) = (candidates.items.len(), candidates.n_live());
+        let Self { vectors, bias, merged_bias } = self;
+        vectors.resize_to(n_columns, stride);
+        bias.resize(n_columns, 0.0);
+        merged_bias.resize(n_columns, 0.0);
+        let columns = (vectors.rows_mut(), bias, merged_bias).into_par_iter().with_min_len(32).enumerate();
+        columns.for_each(|(column, (row, bias, merged_bias))| {
+            let item = candidates.items[column] as usize;
+            *bias = beta * candidates.log_frequency[column] + model.bias(item) - candidates.log_expected[column];
+            *merged_bias = *bias + log_multiplicity(candidates.multiplicity[column]);
+            row[dim..].fill(0.0);
+            if column >= n_live {
+                return bank.frozen_vector(candidates.frozen[column - n_live] as usize, &mut row[..dim]);
+            }
+            if let Some(soon) = candidates.items.get(column + AHEAD) {
+                prefetch(items.row(*soon as usize));
+            }
+            // Needed when the rows are moved.
+            prefetch(model.items.sums.row(item));
+            scale(kernel, &mut row[..dim], items.row(item), model.inverse_norms[item]);
+        });
+    }
+}
+
+/// How the pairs of queries and columns are treated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PairRules {
+    /// Items may recur: own items are no more than likely negatives. Otherwise they are masked.
+    pub(super) repeat: bool,
+    /// Own items carry ρ.
+    pub(super) repetition: bool,
+    /// So many of a query's newest items are never its negatives.
+    pub(super) mask_recent: usize,
+    /// The positive counts once and without a correction: it is there with certainty. Otherwise it is left as a candidate
+    /// like all others.
+    pub(super) certain: bool,
+}
+
+/// Positives, and the terms of single pairs.
+#[derive(Debug, Default)]
+pub(super) struct PairTerms {
+    /// By query: the column of its positive.
+    pub(super) positives: Vec<u32>,
+    /// The own item of each pair (its place in the batch's lists), where ρ is what the pair is for.
+    pub(super) own: Vec<u32>,
+    starts: Vec<u32>,
+    columns: Vec<u32>,
+    terms: Vec<f32>,
+}
+
+impl PairTerms {
+    /// Finds those of the queries `queries` of the batch.
+    pub(super) fn gather(
+        &mut self,
+        model: &Model,
+        batch: &Batch,
+        candidates: &Candidates,
+        queries: impl Iterator<Item = usize>,
+        rules: PairRules,
+    ) {
+        self.clear();
+        let PairRules { repeat, repetition, mask_recent, certain } = rules;
+        for query in queries {
+            let positive = batch.positive(query);
+            let at_positive = self.positive(candidates, positive, certain);
+            let context = batch.context(query);
+            let recent = &context[..mask_recent.min(context.len())];
+            for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
+                let found = [candidates.column(own.item), candidates.frozen_column(own.item)];
+                if found == [None, None] {
+                    continue;
+                }
+                let masked = !repeat || recent.contains(&own.item);
+                if own.item != positive {
+                    if !masked && !repetition {
+                        continue;
+                    }
+                    let term = if masked { f32::NEG_INFINITY } else { model.repetition.term(own.buckets) };
+                    for column in found.into_iter().flatten() {
+                        self.push(column, term, if masked { NOT_OWN } else { place });
+                    }
+                } else if repeat && repetition {
+                    let term = model.repetition.term(own.buckets);
+                    self.terms[at_positive] += term;
+                    self.own[at_positive] = place;
+                    if let Some(column) = candidates.frozen_column(positive).filter(|_| !certain) {
+                        self.push(column, term, place);
+                    }
+                }
+            }
+            self.close();
+        }
+    }
+
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
+        let Self { positives, own, starts, columns, terms } = self;
+        for numbers in [positives, own, &mut *starts, columns] {
+            numbers.clear();
+        }
+        terms.clear();
+        starts.push(0);
+    }
+
+    /// Begins a query with its positive; gives the pair's place.
+    pub(super) fn positive(&mut self, candidates: &Candidates, positive: u32, certain: bool) -> usize {
+        let column = candidates.column(positive).expect("every positive is a candidate");
+        let at_positive = self.terms.len();
+        self.positives.push(column);
+        let taken_back = match certain {
+            true => {
+                candidates.log_expected[column as usize] - log_multiplicity(candidates.multiplicity[column as usize])
+            }
+            false => 0.0,
+        };
+        self.push(column, taken_back, NOT_OWN);
+        // A further draw of it is an accidental hit.
+        if let Some(column) = candidates.frozen_column(positive).filter(|_| certain) {
+            self.push(column, f32::NEG_INFINITY, NOT_OWN);
+        }
+        at_positive
+    }
+
+    fn push(&mut self, column: u32, term: f32, own: u32) {
+        self.columns.push(column);
+        self.terms.push(term);
+        self.own.push(own);
+    }
+
+    /// Masks `item` for the query that is being gathered.
+    pub(super) fn mask(&mut self, candidates: &Candidates, item: u32) {
+        for column in [candidates.column(item), candidates.frozen_column(item)].into_iter().flatten() {
+            self.push(column, f32::NEG_INFINITY, NOT_OWN);
+        }
+    }
+
+    /// Ends a query.
+    pub(super) fn close(&mut self) {
+        self.starts.push(self.columns.len() as u32);
+    }
+
+    /// As the kernel takes them.
+    pub(super) fn pairs(&self) -> Pairs<'_> {
+        Pairs { starts: &self.starts, columns: &self.columns, terms: &self.terms }
+    }
+}
+
+/// log m; most columns stand for one draw.
+fn log_multiplicity(draws: u32) -> f32 {
+    if draws == 1 { 0.0 } else { (draws as f32).ln() }
+}

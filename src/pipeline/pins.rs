@@ -1,0 +1,104 @@
+//! Which checkpoints a group may yet send the worker back to.
+//!
+//! Where another worker takes a partition over, it begins at what the group has taken note of. A checkpoint that holds
+//! more than that is not this worker's any more, and the newest that holds no more has to be there: it outlasts
+//! `checkpoint.keep`, however far the group lags behind. Which one that is, is known to be one of three at most
+//! ([`crate::source::CommitTracker`]).
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::store::Pinned;
+use crate::position::Positions;
+use crate::source::{Back, CommitTracker};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct CheckpointPins {
+    /// Present where the source wants to know what is durable.
+    commits: Option<CommitTracker>,
+    /// Whether the source is known.
+    follows: bool,
+    /// The checkpoint that this worker went on from, until the group knows of one since: it may know of any before it.
+    restored: Option<PathBuf>,
+    /// Checkpoints that the group may send back to, and the newest ones, oldest first, with what they hold by claims.
+    written: Vec<(PathBuf, Positions)>,
+}
+
+impl CheckpointPins {
+    /// After a restart, from the checkpoint `restored`.
+    pub(super) fn new(restored: Option<&Path>) -> Self {
+        Self { restored: restored.map(Path::to_owned), ..Self::default() }
+    }
+
+    /// From now on the source is told by `commits`.
+    pub(super) fn follow(&mut self, commits: Option<CommitTracker>) {
+        (self.commits, self.follows) = (commits, true);
+    }
+
+    /// Notes a checkpoint; `claimed` is where it stands in what a group shares out.
+    pub(super) fn wrote(&mut self, path: &Path, claimed: Positions) {
+        self.written.push((path.to_owned(), claimed));
+    }
+
+    /// What has to outlast `checkpoint.keep`, of which `keep` are the newest.
+    pub(super) fn spared(&mut self, keep: usize) -> Pinned {
+        let Some(commits) = &self.commits else {
+            // Before it is known whether a group may send it back, it may.
+            let up_to = self.restored.clone().filter(|_| !self.follows);
+            return Pinned { these: Vec::new(), up_to };
+        };
+        let Back { confirmed, maybe } = commits.back(self.written.iter().map(|(_, claimed)| claimed));
+        if confirmed.is_some() {
+            self.restored = None;
+        }
+        let back: Vec<usize> = confirmed.into_iter().chain(maybe).collect();
+        let spared = Pinned {
+            these: back.iter().map(|index| self.written[*index].0.clone()).collect(),
+            up_to: self.restored.clone(),
+        };
+        // Whatever goes by then can be forgotten here as well.
+        let newest = self.written.len().saturating_sub(keep);
+        let mut index = 0..;
+        self.written.retain(|_| index.next().is_some_and(|index| index >= newest || back.contains(&index)));
+        spared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(next: u64) -> Positions {
+        Positions::from_iter([("kafka/t/0", next)])
+    }
+
+    #[test]
+    fn those_that_the_group_may_send_back_to_are_spared() {
+        let commits = CommitTracker::default();
+        let mut unconfirmed = CheckpointPins::new(Some(Path::new("3")));
+        assert_eq!(unconfirmed.spared(2), Pinned { these: vec![], up_to: Some("3".into()) }, "who knows");
+        unconfirmed.follow(None);
+        assert_eq!(unconfirmed.spared(2), Pinned::default(), "without a group");
+        unconfirmed.follow(Some(commits.clone()));
+        let write = |unconfirmed: &mut CheckpointPins, number: u64| {
+            unconfirmed.wrote(Path::new(&number.to_string()), at(number * 10));
+            commits.want(at(number * 10));
+        };
+        write(&mut unconfirmed, 4);
+        commits.send();
+        let mut spared = unconfirmed.spared(2);
+        assert_eq!(spared, Pinned { these: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
+        for number in 5..10 {
+            write(&mut unconfirmed, number);
+            spared = unconfirmed.spared(2);
+            let these = vec!["4".into(), number.to_string().into()];
+            assert_eq!(spared, Pinned { these, up_to: Some("3".into()) }, "on its way, and wanted");
+        }
+        commits.taken();
+        spared = unconfirmed.spared(2);
+        assert_eq!(spared, Pinned { these: vec!["4".into(), "9".into()], up_to: None });
+        commits.send();
+        commits.taken();
+        assert_eq!(unconfirmed.spared(2), Pinned { these: vec!["9".into()], up_to: None });
+    }
+}

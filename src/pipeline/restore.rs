@@ -1,0 +1,93 @@
+//! What a worker goes on from: the newest checkpoint that is intact and its own, or nothing.
+
+use std::cell::Cell;
+
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::{Manifest, differences, lasting};
+use crate::checkpoint::store::{Store, VerifiedCheckpoint};
+use crate::config::Config;
+use crate::snapshot;
+use crate::source::SourceError;
+use crate::trainer::state::State;
+
+/// What a worker goes on from.
+#[derive(Debug)]
+pub struct Restored {
+    /// The checkpoint; `None` for a new model.
+    pub checkpoint: Option<VerifiedCheckpoint>,
+    /// The state.
+    pub state: State,
+    pub(super) store: Store,
+    /// Whether newer checkpoints are another worker's by now.
+    pub(super) overtaken: bool,
+}
+
+impl Restored {
+    /// Takes hold of the checkpoint folder and reads the newest intact checkpoint in it; `fresh` begins anew.
+    ///
+    /// # Errors
+    /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
+    pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
+        Self::find_own(config, fresh, |_, _| Ok(()))
+    }
+
+    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds, which is told whether a
+    /// newer one is damaged.
+    ///
+    /// # Errors
+    /// The same; also where there is no such checkpoint.
+    pub fn find_own(
+        config: &Config,
+        fresh: bool,
+        check: impl Fn(&Manifest, bool) -> Result<(), SourceError>,
+    ) -> Result<Self, CheckpointError> {
+        let store = Store::open(&config.checkpoint)?;
+        let (mut overtaken, damaged) = (false, Cell::new(false));
+        let found = if fresh {
+            None
+        } else {
+            store.newest_intact(
+                |intact| {
+                    check(&intact.manifest, damaged.get()).map_err(|error| CheckpointError::Overtaken {
+                        path: intact.path.clone(),
+                        cause: error.to_string(),
+                    })?;
+                    restore(config, intact)
+                },
+                |error| {
+                    match error {
+                        CheckpointError::Overtaken { .. } => overtaken = true,
+                        _ => damaged.set(true),
+                    }
+                    tracing::error!(%error, "checkpoint passed over");
+                },
+            )?
+        };
+        let Some((intact, state)) = found else {
+            return Ok(Self { checkpoint: None, state: State::new(config), store, overtaken });
+        };
+        tracing::info!(
+            checkpoint = %intact.path.display(),
+            events = state.events.read,
+            items = state.items.len(),
+            users = state.users.ids.len(),
+            "going on from checkpoint"
+        );
+        Ok(Self { checkpoint: Some(intact), state, store, overtaken })
+    }
+
+    /// How much of the dead-letter file of `config` belongs to the state; `None` where the state knows of no such file.
+    pub fn dead_letters(&self, config: &Config) -> Option<u64> {
+        let mark = self.checkpoint.as_ref()?.manifest.dead_letters.as_ref()?;
+        (mark.file == config.dead_letters.file).then_some(mark.bytes)
+    }
+}
+
+/// The state in a checkpoint that was made with a configuration like `config`.
+fn restore(config: &Config, intact: &VerifiedCheckpoint) -> Result<State, CheckpointError> {
+    let differences = differences(&intact.manifest.configuration, &lasting(config));
+    if differences.is_empty() {
+        return snapshot::load(config, intact);
+    }
+    Err(CheckpointError::OtherConfiguration { path: intact.path.clone(), differences: differences.join("; ") })
+}
