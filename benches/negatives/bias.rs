@@ -126,7 +126,7 @@ fn measure(
         for (number, example) in examples.iter().enumerate() {
             let asked = replay.asked(std::slice::from_ref(example));
             replay.ask(index, &asked);
-            problem.pose(&replay, index, asked.queries.unit.row(0), example.positive);
+            problem.pose(&replay, index, asked.queries.normalized.row(0), example.positive);
             drawable &= problem.ratios[problem.positive] > 0.0;
             for (place, draws) in DRAWS.into_iter().enumerate() {
                 let seed = (index * 1_000 + number) as u64 * 100_000 + draws as u64;

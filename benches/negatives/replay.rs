@@ -180,7 +180,7 @@ impl Replay {
 
     /// Lets sampler number `index` know who asks.
     pub fn ask(&mut self, index: usize, asked: &StepRequest) {
-        let queries = asked.queries.unit.view().to_slice().expect("standard layout");
+        let queries = asked.queries.normalized.view().to_slice().expect("standard layout");
         let (last_items, users, others) = (&asked.last_items, &asked.users, &self.others);
         let stride = self.trainer.state.model.stride();
         let asking = Asking { last_items, users, queries, stride, others };

@@ -77,10 +77,10 @@ pub struct Manifest {
     /// Dimensions of an embedding.
     pub dim: usize,
     /// `cosine` (the embeddings in `items.parquet` have norm 1) or `dot`.
-    pub likeness: String,
+    pub similarity: String,
     /// β: what `log_frequency` counts in the score. A query's extra dimension, where an index serves it.
     pub beta: f32,
-    /// τ: likeness is divided by it.
+    /// τ: similarity is divided by it.
     pub temperature: f32,
     /// For every stream ever read, the first offset that is not part of the state.
     pub positions: Positions,

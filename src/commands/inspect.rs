@@ -28,7 +28,7 @@ pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
     writeln!(
         text,
         "model      {} items × {} dimensions ({}), {} users, seed {}",
-        manifest.items, manifest.dim, manifest.likeness, manifest.users, manifest.seed
+        manifest.items, manifest.dim, manifest.similarity, manifest.users, manifest.seed
     )?;
     if let Some(buckets) = manifest.configuration.get("features").and_then(|features| features["buckets"].as_u64()) {
         writeln!(text, "features   of items, hashed to {buckets} buckets")?;

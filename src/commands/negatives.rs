@@ -200,7 +200,7 @@ impl Query {
             sequences.begin(&batch);
             // Somebody of whom no more is known carries nothing.
             let carried = match user {
-                Some(user) if state.model.unit.is_some() => state.model.carried.row(user as usize).to_vec(),
+                Some(user) if state.model.gru.is_some() => state.model.hidden_states.row(user as usize).to_vec(),
                 _ => vec![0.0; state.model.dim()],
             };
             state.model.encode(Kernel::detect(), &sequences, &carried, &mut vectors);
@@ -211,7 +211,7 @@ impl Query {
     /// Asks for it; where nothing is known of it, for nobody.
     fn ask(&self, sampler: &mut dyn NoiseSampler, scene: Scene<'_>, state: &State) {
         let banked: Vec<u32> = state.bank.entries().iter().map(|entry| entry.item).collect();
-        let vectors = if self.context.is_empty() { &[] } else { self.vectors.unit.row(0) };
+        let vectors = if self.context.is_empty() { &[] } else { self.vectors.normalized.row(0) };
         sampler.ask(
             scene,
             Asking {

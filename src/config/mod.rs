@@ -175,12 +175,12 @@ pub enum Similarity {
 pub struct ModelConfig {
     /// Dimensions of an embedding.
     pub dim: usize,
-    /// τ: likeness is divided by it.
+    /// τ: similarity is divided by it.
     pub temperature: f64,
     /// Learn τ, beginning at `temperature`.
     pub learn_temperature: bool,
     /// `cosine` or `dot`.
-    pub likeness: Similarity,
+    pub similarity: Similarity,
     /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
     pub learn_popularity: bool,
     /// Where β begins.

@@ -126,7 +126,7 @@ impl Ranking {
             <(PackedQueries, Vec<f32>)>::default,
             |scratch, (query, own)| {
                 if own.is_known() {
-                    let vector = &encoded.unit.row(*query)[..dim];
+                    let vector = &encoded.normalized.row(*query)[..dim];
                     score_items(
                         kernel,
                         vector,
@@ -144,7 +144,7 @@ impl Ranking {
             .zip(own.par_chunks(LANES))
             .map(|(chosen, own)| {
                 let mut packed = PackedQueries::default();
-                packed.pack(chosen.iter().map(|query| &encoded.unit.row(*query)[..dim]), dim);
+                packed.pack(chosen.iter().map(|query| &encoded.normalized.row(*query)[..dim]), dim);
                 let mut targets = [f32::INFINITY; LANES];
                 own.iter().zip(&mut targets).for_each(|(own, target)| *target = own.target);
                 (packed, targets)

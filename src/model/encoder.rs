@@ -5,7 +5,7 @@
 //! ```
 //!
 //! W is there only where an objective learns it (`cpc`). Instead of a sum, c can be the state of a recurrent unit:
-//! `recurrent`. With the cosine as likeness, the query is divided by its norm.
+//! `recurrent`. With the cosine as similarity, the query is divided by its norm.
 //! All the sequences of a step are encoded together: the contexts of the batch's queries come first, then what objectives
 //! ask for.
 
@@ -99,8 +99,8 @@ impl Sequences {
 #[derive(Debug, Default)]
 pub struct Encoded {
     /// As scored, sequences × stride.
-    pub unit: Padded,
-    /// 1/norm of each before it was divided by it (1 where the likeness is the dot product).
+    pub normalized: Padded,
+    /// 1/norm of each before it was divided by it (1 where the similarity is the dot product).
     pub inverse_norms: Vec<f32>,
     /// Sum of the position weights of each.
     pub weight_sums: Vec<f32>,
@@ -112,12 +112,12 @@ pub struct Encoded {
 }
 
 impl Model {
-    /// Encodes `sequences`; `carried` is what [`Self::carry`] made of the batch.
-    pub fn encode(&self, kernel: Kernel, sequences: &Sequences, carried: &[f32], encoded: &mut Encoded) {
+    /// Encodes `sequences`; `initial_states` is what [`Self::carry`] made of the batch.
+    pub fn encode(&self, kernel: Kernel, sequences: &Sequences, initial_states: &[f32], encoded: &mut Encoded) {
         let (n, dim, stride) = (sequences.len(), self.dim(), self.stride());
         encoded.position_weights.clear();
         encoded.position_weights.extend(self.position_weights.values.iter().map(|log| log.exp()));
-        encoded.unit.resize_to(n, stride);
+        encoded.normalized.resize_to(n, stride);
         encoded.inverse_norms.resize(n, 1.0);
         encoded.weight_sums.resize(n, 0.0);
         let (weights, vectors) = (&encoded.position_weights, self.vectors());
@@ -132,7 +132,7 @@ impl Model {
                 }
             }
         };
-        let Encoded { unit, inverse_norms, weight_sums, contexts, recurrence, .. } = encoded;
+        let Encoded { normalized, inverse_norms, weight_sums, contexts, recurrence, .. } = encoded;
         let divide_by_norm = |row: &mut [f32]| {
             let inverse = if self.is_cosine() { inverse_norm(&row[..dim]) } else { 1.0 };
             row[..dim].iter_mut().for_each(|number| *number *= inverse);
@@ -144,12 +144,13 @@ impl Model {
                 add_scaled(kernel, raw, users.values.row(user as usize), 1.0);
             }
         };
-        let at_once = self.transforms.is_empty() && self.unit.is_none();
-        if let Some(weights) = &self.unit {
-            self.run_unit(&weights.values, sequences, carried, recurrence, unit);
-            (0..n).for_each(|sequence| add_user(sequence, &mut unit.row_mut(sequence)[..dim]));
+        let at_once = self.transforms.is_empty() && self.gru.is_none();
+        if let Some(weights) = &self.gru {
+            self.run_gru(&weights.values, sequences, initial_states, recurrence, normalized);
+            (0..n).for_each(|sequence| add_user(sequence, &mut normalized.row_mut(sequence)[..dim]));
         } else {
-            let rows = (unit.rows_mut(), &mut *inverse_norms, weight_sums).into_par_iter().with_min_len(32).enumerate();
+            let rows =
+                (normalized.rows_mut(), &mut *inverse_norms, weight_sums).into_par_iter().with_min_len(32).enumerate();
             rows.for_each(|(sequence, (row, inverse, weight_sum))| {
                 ask_ahead(sequence + 1);
                 let items = sequences.of(sequence);
@@ -171,13 +172,13 @@ impl Model {
         }
         if self.transforms.is_empty() {
             if !at_once {
-                let rows = unit.rows_mut().zip(inverse_norms);
+                let rows = normalized.rows_mut().zip(inverse_norms);
                 rows.for_each(|(row, inverse)| *inverse = divide_by_norm(row));
             }
         } else {
-            contexts.clone_from(unit);
+            contexts.clone_from(normalized);
             let contexts = &*contexts;
-            let rows = (unit.rows_mut(), inverse_norms, &sequences.steps).into_par_iter().enumerate();
+            let rows = (normalized.rows_mut(), inverse_norms, &sequences.steps).into_par_iter().enumerate();
             rows.for_each(|(sequence, (row, inverse, step))| {
                 let context = &contexts.row(sequence)[..dim];
                 let transform = self.transforms[*step as usize].values.chunks_exact(dim);

@@ -1,10 +1,22 @@
-//! The model's numbers: rows of items and users, and the few that belong to no row.
+//! The model: every learned parameter of the score, and what a query is made of.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `mod` | [`Model`]: rows of items and users, and the few parameters that belong to no row |
+//! | `encoder` | sequences of items to queries |
+//! | `recurrent`, `gru` | the recurrent encoder, and the gated recurrent unit that it runs |
+//! | `features` | rows that items share |
+//! | `repetition` | ρ, what having had an item before adds to its score |
+//! | `backward` | gradients back to rows and parameters, which move once a step |
 
+pub mod backward;
 pub mod encoder;
 pub mod features;
 pub(crate) mod gru;
 pub(crate) mod recurrent;
 pub mod repetition;
+
+use std::borrow::Cow;
 
 use crate::config::{Config, Encoder, ObjectiveKind, OptimizerKind, Similarity};
 use crate::kernel::rows::inverse_norm;
@@ -16,7 +28,7 @@ use crate::table::rows::{Rows, stable_hash, start};
 use features::{Features, OWN_START};
 use repetition::Repetition;
 
-/// Every learned number of the score; what only an objective needs is that objective's.
+/// Every learned parameter of the score. Parameters that only an objective needs are that objective's.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// Rows of the items, as candidates and in the context.
@@ -31,10 +43,10 @@ pub struct Model {
     pub biases: Option<TrainedRows>,
     /// Logarithm of the weight of the k-th newest item.
     pub position_weights: Parameters,
-    /// The weights of the recurrent unit, where that makes the queries.
-    pub unit: Option<Parameters>,
-    /// The state that each user carries, where there is such a unit: what it knows of the items before the context.
-    pub carried: Rows,
+    /// The weights of the gated recurrent unit (`gru`), where that makes the queries.
+    pub gru: Option<Parameters>,
+    /// The unit's hidden state of each user before the items of the context, users × dim; no rows where there is no unit.
+    pub hidden_states: Rows,
     /// W_k, dim × dim by rows, where an objective learns them (`cpc`); the first makes the query.
     pub transforms: Vec<Parameters>,
     /// β.
@@ -45,10 +57,10 @@ pub struct Model {
     pub normaliser: Parameters,
     /// ρ.
     pub repetition: Repetition,
-    /// 1/norm of each item's vector (1 where the likeness is the dot product); as of its last refresh, where there are
+    /// 1/norm of each item's vector (1 where the similarity is the dot product); as of its last refresh, where there are
     /// features.
     pub inverse_norms: Vec<f32>,
-    likeness: Similarity,
+    similarity: Similarity,
     seed: u64,
     start_scale: f32,
 }
@@ -90,16 +102,16 @@ impl Model {
             users: rows(config.context.user_row, dim),
             biases: rows(objectives.iter().any(|term| term.kind == ObjectiveKind::Nce), 1),
             position_weights: Parameters::new((0..config.context.length).map(|k| k as f32 * 0.8f32.ln()).collect()),
-            unit: (config.context.encoder == Encoder::Gru)
+            gru: (config.context.encoder == Encoder::Gru)
                 .then(|| Parameters::new(gru::start(dim, stable_hash(config.seed, &["unit"])))),
-            carried: Rows::new(dim),
+            hidden_states: Rows::new(dim),
             transforms: (0..steps.unwrap_or(0)).map(|_| identity()).collect(),
             popularity: Parameters::new(vec![config.model.popularity_start as f32]),
             temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
             normaliser: Parameters::new(vec![0.0]),
             repetition: Repetition::default(),
             inverse_norms: Vec::new(),
-            likeness: config.model.likeness,
+            similarity: config.model.similarity,
             seed: config.seed,
             start_scale: config.model.start_scale as f32,
         }
@@ -162,48 +174,87 @@ impl Model {
     /// Adds the row of a new user, where users have rows.
     pub fn add_user(&mut self, name: &str) {
         let (seed, scale) = (self.seed, self.start_scale);
-        if self.unit.is_some() {
-            self.carried.push(|row| row.fill(0.0));
+        if self.gru.is_some() {
+            self.hidden_states.push(|row| row.fill(0.0));
         }
         if let Some(users) = &mut self.users {
             users.push(|row| start(row, seed, "user", name, scale));
         }
     }
 
-    /// Keeps the rows of the items that stay.
-    pub fn keep_items(&mut self, items: &RowRemap) {
-        let Self { items: rows, features, contexts, biases, inverse_norms, .. } = self;
-        let tables = [Some(rows), contexts.as_mut(), biases.as_mut()];
-        tables.into_iter().flatten().for_each(|table| table.keep(items));
+    /// Remaps item rows after eviction.
+    pub fn keep_items(&mut self, rows: &RowRemap) {
+        // Named one by one, so that a new field asks whether it has a row for each item.
+        let Self {
+            items,
+            features,
+            contexts,
+            users: _,
+            biases,
+            position_weights: _,
+            gru: _,
+            hidden_states: _,
+            transforms: _,
+            popularity: _,
+            temperature: _,
+            normaliser: _,
+            repetition: _,
+            inverse_norms,
+            similarity: _,
+            seed: _,
+            start_scale: _,
+        } = self;
+        let tables = [Some(items), contexts.as_mut(), biases.as_mut()];
+        tables.into_iter().flatten().for_each(|table| table.keep(rows));
         if let Some(features) = features {
-            features.keep_items(items);
+            features.keep_items(rows);
         }
-        items.keep(inverse_norms);
+        rows.keep(inverse_norms);
     }
 
-    /// Bytes that an item's rows take, and a user's.
+    /// Remaps user rows after eviction.
+    pub fn keep_users(&mut self, rows: &RowRemap) {
+        // Named one by one, so that a new field asks whether it has a row for each user.
+        let Self {
+            items: _,
+            features: _,
+            contexts: _,
+            users,
+            biases: _,
+            position_weights: _,
+            gru,
+            hidden_states,
+            transforms: _,
+            popularity: _,
+            temperature: _,
+            normaliser: _,
+            repetition: _,
+            inverse_norms: _,
+            similarity: _,
+            seed: _,
+            start_scale: _,
+        } = self;
+        if let Some(users) = users {
+            users.keep(rows);
+        }
+        if gru.is_some() {
+            hidden_states.keep(rows);
+        }
+    }
+
+    /// Bytes that the rows of one item take, and those of one user.
     pub fn row_bytes(&self) -> (usize, usize) {
         let row = |table: &TrainedRows| (table.values.dim() + table.sums.dim()) * size_of::<f32>();
-        let Self { items, features, contexts, biases, users, unit, .. } = self;
+        let Self { items, features, contexts, biases, users, gru, .. } = self;
         let vector = self.dim() * size_of::<f32>();
         let of_item: usize = [Some(items), contexts.as_ref(), biases.as_ref()].into_iter().flatten().map(row).sum();
-        let of_user = users.as_ref().map_or(0, row) + if unit.is_some() { vector } else { 0 };
+        let of_user = users.as_ref().map_or(0, row) + if gru.is_some() { vector } else { 0 };
         (of_item + if features.is_some() { vector } else { 0 }, of_user)
     }
 
-    /// Keeps the rows of the users that stay.
-    pub fn keep_users(&mut self, users: &RowRemap) {
-        if let Some(table) = &mut self.users {
-            table.keep(users);
-        }
-        if self.unit.is_some() {
-            self.carried.keep(users);
-        }
-    }
-
-    /// Whether the likeness is the cosine.
+    /// Whether the similarity is the cosine.
     pub fn is_cosine(&self) -> bool {
-        self.likeness == Similarity::Cosine
+        self.similarity == Similarity::Cosine
     }
 
     /// The items' vectors: their rows, or, where they have features, what was made of both at the last refresh.
@@ -211,39 +262,59 @@ impl Model {
         self.features.as_ref().map_or(&self.items.values, Features::vectors)
     }
 
-    /// What a checkpoint holds of it, as it is; see [`crate::table::chunks`].
+    /// A frozen copy of what a checkpoint holds of the model; training goes on meanwhile ([`crate::table::chunks`]).
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        let Self { items, features, contexts, users, biases, carried, .. } = self;
+        // Named one by one, so that a field which is not saved does not compile.
+        let Self {
+            items,
+            features,
+            contexts,
+            users,
+            biases,
+            position_weights,
+            gru,
+            hidden_states,
+            transforms,
+            popularity,
+            temperature,
+            normaliser,
+            repetition,
+            inverse_norms: _,
+            similarity,
+            seed,
+            start_scale,
+        } = self;
         Self {
             items: items.freeze(),
             features: features.as_mut().map(Features::freeze),
             contexts: contexts.as_mut().map(TrainedRows::freeze),
             users: users.as_mut().map(TrainedRows::freeze),
             biases: biases.as_mut().map(TrainedRows::freeze),
-            carried: carried.freeze(),
-            position_weights: self.position_weights.clone(),
-            unit: self.unit.clone(),
-            transforms: self.transforms.clone(),
-            popularity: self.popularity.clone(),
-            temperature: self.temperature.clone(),
-            normaliser: self.normaliser.clone(),
-            repetition: self.repetition.clone(),
-            // Made anew where it is asked for.
+            position_weights: position_weights.clone(),
+            gru: gru.clone(),
+            hidden_states: hidden_states.freeze(),
+            transforms: transforms.clone(),
+            popularity: popularity.clone(),
+            temperature: temperature.clone(),
+            normaliser: normaliser.clone(),
+            repetition: repetition.clone(),
+            // Norms are made anew by whoever asks a frozen model for vectors.
             inverse_norms: Vec::new(),
-            likeness: self.likeness,
-            seed: self.seed,
-            start_scale: self.start_scale,
+            similarity: *similarity,
+            seed: *seed,
+            start_scale: *start_scale,
         }
     }
 
-    /// As [`crate::table::chunks::Chunks::thaw`].
+    /// Takes back the rows that frozen copies which are gone had shared, at most `budget` of them; whether no row is shared
+    /// any more. See [`crate::table::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
-        let Self { items, features, contexts, users, biases, carried, .. } = self;
+        let Self { items, features, contexts, users, biases, hidden_states, .. } = self;
         items.thaw(budget)
             && features.as_mut().is_none_or(|features| features.thaw(budget))
             && [contexts, users, biases].into_iter().flatten().all(|table| table.thaw(budget))
-            && carried.thaw(budget)
+            && hidden_states.thaw(budget)
     }
 
     fn refresh_item(&mut self, item: usize) {
@@ -252,7 +323,7 @@ impl Model {
             Some(features) => features.refresh(item, own),
             None => own,
         };
-        if self.likeness == Similarity::Cosine {
+        if self.similarity == Similarity::Cosine {
             self.inverse_norms[item] = inverse_norm(vector);
         }
     }
@@ -280,7 +351,7 @@ impl Model {
         (0..self.items.values.len()).for_each(|item| self.refresh_item(item));
     }
 
-    /// The vector of `item` as an index serves it: divided by its norm where the likeness is the cosine. It is as new as
+    /// The vector of `item` as an index serves it: divided by its norm where the similarity is the cosine. It is as new as
     /// the rows.
     pub fn served(&self, item: usize, out: &mut [f32]) {
         let row = self.items.values.row(item);
@@ -294,24 +365,29 @@ impl Model {
         }
     }
 
-    /// The numbers that belong to no row, by name.
-    pub fn numbers(&self) -> Vec<(String, &Parameters)> {
-        let Self { position_weights, popularity, temperature, normaliser, repetition, transforms, unit, .. } = self;
-        let fixed = [
-            ("position_weights", position_weights),
-            ("popularity", popularity),
-            ("temperature", temperature),
-            ("normaliser", normaliser),
-            ("repetition", &repetition.parameters),
-        ];
-        let transforms = transforms.iter().enumerate().map(|(k, numbers)| (transform_name(k), numbers));
-        let unit = unit.iter().map(|numbers| ("unit".to_owned(), numbers));
-        fixed.into_iter().map(|(name, numbers)| (name.to_owned(), numbers)).chain(transforms).chain(unit).collect()
-    }
-
-    /// The same, to be filled in.
-    pub fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
-        let Self { position_weights, popularity, temperature, normaliser, repetition, transforms, unit, .. } = self;
+    /// Every parameter that belongs to no row, by its name in a checkpoint: the one list by which parameters are saved,
+    /// restored, and checked to be finite.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = (Cow<'static, str>, &mut Parameters)> {
+        // Named one by one, so that a new parameter asks for a place in the list.
+        let Self {
+            items: _,
+            features: _,
+            contexts: _,
+            users: _,
+            biases: _,
+            position_weights,
+            gru,
+            hidden_states: _,
+            transforms,
+            popularity,
+            temperature,
+            normaliser,
+            repetition,
+            inverse_norms: _,
+            similarity: _,
+            seed: _,
+            start_scale: _,
+        } = self;
         let fixed = [
             ("position_weights", position_weights),
             ("popularity", popularity),
@@ -319,17 +395,14 @@ impl Model {
             ("normaliser", normaliser),
             ("repetition", &mut repetition.parameters),
         ];
-        let transforms = transforms.iter_mut().enumerate().map(|(k, numbers)| (transform_name(k), numbers));
-        let unit = unit.iter_mut().map(|numbers| ("unit".to_owned(), numbers));
-        fixed.into_iter().map(|(name, numbers)| (name.to_owned(), numbers)).chain(transforms).chain(unit).collect()
+        let transform = |(k, parameters)| (Cow::Owned(format!("transform {}", k + 1)), parameters);
+        let fixed = fixed.into_iter().chain(gru.iter_mut().map(|parameters| ("gru", parameters)));
+        let fixed = fixed.map(|(name, parameters)| (Cow::Borrowed(name), parameters));
+        fixed.chain(transforms.iter_mut().enumerate().map(transform))
     }
 
     /// Moves b_c of `item` against `gradient`; whether it is still finite.
     pub fn move_bias(&mut self, kernel: Kernel, item: u32, gradient: f32, rate: f32) -> bool {
         self.biases.as_mut().is_none_or(|biases| !biases.step(kernel, item as usize, &[gradient], rate).is_nan())
     }
-}
-
-fn transform_name(k: usize) -> String {
-    format!("transform {}", k + 1)
 }

@@ -21,24 +21,24 @@ pub(crate) struct Recurrence {
 }
 
 impl Model {
-    /// Writes the states that the sequences of `batch` begin with into `states` (queries × dim), and moves the states that
-    /// users carry on, event by event.
-    pub fn carry(&mut self, kernel: Kernel, batch: &Batch, longest: usize, states: &mut Vec<f32>) {
+    /// Writes the hidden states that the sequences of `batch` begin with into `states` (queries × dim), and advances those
+    /// of the users, event by event. `longest` is the length of the longest context.
+    pub fn advance_hidden_states(&mut self, kernel: Kernel, batch: &Batch, longest: usize, states: &mut Vec<f32>) {
         states.clear();
         let dim = self.dim();
-        let Some(unit) = self.unit.take() else { return };
+        let Some(gru) = self.gru.take() else { return };
         let (mut input, mut scratch) = (vec![0.0; dim], Vec::new());
         for query in 0..batch.n_queries() {
             let user = batch.user(query) as usize;
-            states.extend_from_slice(self.carried.row(user));
+            states.extend_from_slice(self.hidden_states.row(user));
             let context = batch.context(query);
             // The event's own item takes the place of the oldest.
             if context.len() == longest {
                 self.input(context[longest - 1], &mut input);
-                advance(kernel, &unit.values, self.carried.row_mut(user), &input, &mut scratch);
+                advance(kernel, &gru.values, self.hidden_states.row_mut(user), &input, &mut scratch);
             }
         }
-        self.unit = Some(unit);
+        self.gru = Some(gru);
     }
 
     fn input(&self, item: u32, out: &mut [f32]) {
@@ -49,11 +49,11 @@ impl Model {
     }
 
     /// Runs the unit over `sequences`; its last states become the raw rows.
-    pub(crate) fn run_unit(
+    pub(crate) fn run_gru(
         &self,
         weights: &[f32],
         sequences: &Sequences,
-        carried: &[f32],
+        initial_states: &[f32],
         recurrence: &mut Recurrence,
         rows: &mut Padded,
     ) {
@@ -67,7 +67,7 @@ impl Model {
             sequences.of(sequence).iter().rev().zip(inputs).for_each(|(item, input)| self.input(*item, input));
             match sequences.origin(sequence) {
                 NOBODY => initial.resize(initial.len() + dim, 0.0),
-                origin => initial.extend_from_slice(&carried[origin as usize * dim..][..dim]),
+                origin => initial.extend_from_slice(&initial_states[origin as usize * dim..][..dim]),
             }
         }
         let runs = runs.get_or_insert_with(|| Runs::new(dim));
@@ -82,7 +82,7 @@ impl Model {
 
     /// From the gradients of the raw rows to those of the unit's weights, and of each place of the sequences, in the order
     /// of [`Sequences::items`].
-    pub(crate) fn back_through_unit(
+    pub(crate) fn back_through_gru(
         &self,
         sequences: &Sequences,
         encoded: &mut Encoded,
@@ -90,15 +90,15 @@ impl Model {
         weights: &mut Vec<f32>,
         places: &mut Padded,
     ) {
-        let (Some(unit), Some(runs)) = (&self.unit, &mut encoded.recurrence.runs) else { return };
+        let (Some(gru), Some(runs)) = (&self.gru, &mut encoded.recurrence.runs) else { return };
         let (dim, n_places) = (self.dim(), sequences.items.len());
         let (mut of_states, mut of_inputs) = (vec![0.0; n_places * dim], vec![0.0; n_places * dim]);
         for sequence in 0..sequences.len() {
             let last = sequences.range(sequence).end - 1;
             of_states[last * dim..][..dim].copy_from_slice(&rows.row(sequence)[..dim]);
         }
-        weights.resize(unit.values.len(), 0.0);
-        runs.backward(&unit.values, &of_states, weights, &mut of_inputs);
+        weights.resize(gru.values.len(), 0.0);
+        runs.backward(&gru.values, &of_states, weights, &mut of_inputs);
         places.clear_to(n_places, self.stride());
         for sequence in 0..sequences.len() {
             let range = sequences.range(sequence);

@@ -17,7 +17,7 @@ pub mod sketch;
 pub trait Vectors: Sync + std::fmt::Debug {
     /// Numbers in a vector.
     fn dim(&self) -> usize;
-    /// Vector of `item` as it is scored (norm 1 where the likeness is the cosine), written to `out` (dim numbers).
+    /// Vector of `item` as it is scored (norm 1 where the similarity is the cosine), written to `out` (dim numbers).
     fn vector(&self, item: u32, out: &mut [f32]);
     /// 1/τ.
     fn inverse_temperature(&self) -> f32;

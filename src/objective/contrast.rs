@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::inputs::PairTerms;
-use super::term::{Found, Scene};
+use super::term::{Scene, StepAccumulator};
 use crate::kernel::activations::softplus;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
@@ -38,7 +38,7 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
     pub(super) fn run(
         self,
         scene: &Scene<'_>,
-        found: &mut Found,
+        found: &mut StepAccumulator,
         bounded: bool,
         solve: impl FnOnce(&Problem<'_>, &mut Gradients),
     ) -> (f64, Option<f64>) {
@@ -47,7 +47,7 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
         (self.pairs)(&mut pairs);
         let n_queries = self.rows.len();
         let problem = Problem {
-            queries: encoded.unit.rows(self.rows.clone()),
+            queries: encoded.normalized.rows(self.rows.clone()),
             query_inverse_norms: if model.is_cosine() { &encoded.inverse_norms[self.rows.clone()] } else { &[] },
             candidates: columns.vectors.view(),
             inverse_temperature: model.inverse_temperature(),
@@ -58,18 +58,18 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
             scale: self.weight as f32 / n_queries as f32,
             weights: self.weights,
         };
-        let mut gradients = found.next_against();
+        let mut gradients = found.gradients.contrast_buffer();
         solve(&problem, &mut gradients);
-        found.add_repetition(batch, &pairs.own, &gradients.pairs);
-        found.add_numbers(&gradients);
+        found.gradients.add_repetition(batch, &pairs.own, &gradients.pairs);
+        found.gradients.add_scalars(&gradients);
         let loss = gradients.loss / n_queries as f64;
         let bound = bounded.then(|| information_bound(candidates, &pairs.positives, &gradients.losses));
-        found.add_rows(self.rows.start, &mut gradients.queries);
+        found.gradients.add_sequences(self.rows.start, &mut gradients.queries);
         if !gradients.columns.is_empty() && model.biases.is_some() {
-            found.biases.resize(gradients.columns.len(), 0.0);
-            found.biases.iter_mut().zip(&gradients.columns).for_each(|(sum, number)| *sum += number);
+            found.gradients.biases.resize(gradients.columns.len(), 0.0);
+            found.gradients.biases.iter_mut().zip(&gradients.columns).for_each(|(sum, number)| *sum += number);
         }
-        found.add_against(gradients);
+        found.gradients.add_contrast(gradients);
         found.pairs = pairs;
         (loss, bound)
     }
@@ -77,7 +77,7 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
 
 impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
     /// InfoNCE: [`Self::run`] with [`tell_apart`], and the bound.
-    pub(super) fn tell_apart(self, scene: &Scene<'_>, found: &mut Found) -> (f64, Option<f64>) {
+    pub(super) fn tell_apart(self, scene: &Scene<'_>, found: &mut StepAccumulator) -> (f64, Option<f64>) {
         self.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients))
     }
 }
@@ -117,7 +117,7 @@ pub(super) struct SequenceContrast<Same> {
 impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
     /// InfoNCE from the rows to the others; adds the gradients of both. Gives the mean loss, and the bound
     /// `mean log(candidates) − loss` on the information that one has of the other.
-    pub(super) fn run(&self, scene: &Scene<'_>, found: &mut Found, scratch: &mut RowsScratch) -> (f64, f64) {
+    pub(super) fn run(&self, scene: &Scene<'_>, found: &mut StepAccumulator, scratch: &mut RowsScratch) -> (f64, f64) {
         let Self { first, other, n, ref same, weight } = *self;
         let Scene { kernel, model, encoded, .. } = *scene;
         let RowsScratch { gradients, starts, columns, terms, positives, zeros, of_others } = scratch;
@@ -143,9 +143,9 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
         zeros.resize(n, 0.0);
         let inverse_norms = |first: usize| &encoded.inverse_norms[first..first + n];
         let problem = Problem {
-            queries: encoded.unit.rows(first..first + n),
+            queries: encoded.normalized.rows(first..first + n),
             query_inverse_norms: if model.is_cosine() { inverse_norms(first) } else { &[] },
-            candidates: encoded.unit.rows(other..other + n),
+            candidates: encoded.normalized.rows(other..other + n),
             inverse_temperature: model.inverse_temperature(),
             bias: zeros,
             slope: zeros,
@@ -155,8 +155,8 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
             weights: &[],
         };
         info_nce(kernel, &problem, gradients);
-        found.add_numbers(gradients);
-        found.add_rows(first, &mut gradients.queries);
+        found.gradients.add_scalars(gradients);
+        found.gradients.add_sequences(first, &mut gradients.queries);
         add_candidates(scene, found, gradients, other, of_others);
         let loss = gradients.loss / n as f64;
         (loss, log_candidates / n as f64 - loss)
@@ -166,7 +166,7 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
 /// Adds the gradients of candidates that are the sequences from `first` on, as those of their raw vectors.
 pub(super) fn add_candidates(
     scene: &Scene<'_>,
-    found: &mut Found,
+    found: &mut StepAccumulator,
     gradients: &Gradients,
     first: usize,
     raw: &mut Aligned<f32>,
@@ -177,10 +177,10 @@ pub(super) fn add_candidates(
     for (row, sum) in raw.chunks_exact_mut(stride).enumerate() {
         sum.copy_from_slice(&gradients.candidate(row));
         if model.is_cosine() {
-            unnormalise(kernel, encoded.unit.row(first + row), encoded.inverse_norms[first + row], sum);
+            unnormalise(kernel, encoded.normalized.row(first + row), encoded.inverse_norms[first + row], sum);
         }
     }
-    found.add_rows(first, raw);
+    found.gradients.add_sequences(first, raw);
 }
 
 /// Buffers of [`SequenceContrast`].

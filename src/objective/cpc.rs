@@ -10,7 +10,7 @@
 
 use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};
-use super::term::{Found, Scene, StepRequest, Term};
+use super::term::{Scene, StepAccumulator, StepRequest, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
 
@@ -44,7 +44,7 @@ impl Term for Cpc {
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let Scene { model, batch, candidates, .. } = *scene;
         let weight = self.weight / self.steps as f64;
         let rules = scene.rules();

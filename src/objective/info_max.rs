@@ -7,14 +7,14 @@
 //! | prior | summaries are moved to be distributed like a prior: [`super::prior`] |
 //!
 //! Summaries are the queries themselves, so that what is learnt here is served. (Where the encoder is recurrent, the oldest
-//! item of a full context is in no whole sequence: it makes room for the newest, and is not in the carried state yet.)
+//! item of a full context is in no whole sequence: it makes room for the newest, and is not in the hidden state yet.)
 
 use rand::RngExt;
 
 use super::contrast::{ItemContrast, RowsScratch, SequenceContrast};
 use super::inputs::PairTerms;
 use super::prior::{self, Prior};
-use super::term::{Found, Scene, StepRequest, Term, generator};
+use super::term::{Scene, StepAccumulator, StepRequest, Term, generator};
 use crate::config::{ObjectiveKind, ObjectiveTerm, PriorKind};
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
@@ -63,7 +63,7 @@ impl InfoMax {
         }
     }
 
-    fn tell_sequences_apart(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn tell_sequences_apart(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let batch = scene.batch;
         // A user's sequences within a batch are nearly the same: they are no strangers.
         let same = |row: usize, other: usize| batch.user(row) == batch.user(other);
@@ -73,7 +73,7 @@ impl InfoMax {
         found.lost(ObjectiveKind::InfoMax, "global", self.global, loss, Some(bound));
     }
 
-    fn tell_items_apart(&self, scene: &Scene<'_>, found: &mut Found) {
+    fn tell_items_apart(&self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let Scene { batch, candidates, .. } = *scene;
         let contrast = ItemContrast {
             rows: 0..batch.n_queries(),
@@ -101,13 +101,13 @@ impl InfoMax {
         found.lost(ObjectiveKind::InfoMax, "local", self.local, loss, bound);
     }
 
-    fn match_prior(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn match_prior(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let Scene { kernel, model, batch, encoded, .. } = *scene;
         let (n, dim, stride) = (batch.n_queries(), model.dim(), model.stride());
         self.codes.clear();
         for query in 0..n {
             let norm = if self.on_sphere { 1.0 } else { encoded.inverse_norms[query].recip() };
-            self.codes.extend(encoded.unit.row(query)[..dim].iter().map(|number| number * norm));
+            self.codes.extend(encoded.normalized.row(query)[..dim].iter().map(|number| number * norm));
         }
         let stats = self.matched.step(kernel, &self.codes, scene.random, scene.rate, &mut self.code_gradients);
         self.row_gradients.resize(n * stride, 0.0);
@@ -116,10 +116,10 @@ impl InfoMax {
             row[dim..].fill(0.0);
             row[..dim].iter_mut().zip(gradient).for_each(|(row, number)| *row = number * self.prior as f32);
             if self.on_sphere && model.is_cosine() {
-                unnormalise(kernel, encoded.unit.row(query), encoded.inverse_norms[query], row);
+                unnormalise(kernel, encoded.normalized.row(query), encoded.inverse_norms[query], row);
             }
         }
-        found.add_rows(0, &mut self.row_gradients);
+        found.gradients.add_sequences(0, &mut self.row_gradients);
         found.lost(ObjectiveKind::InfoMax, "prior", self.prior, stats.generator_loss, None);
         found.lost(ObjectiveKind::InfoMax, "discriminator", 0.0, stats.discriminator_loss, None);
     }
@@ -148,7 +148,7 @@ impl Term for InfoMax {
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         if self.global > 0.0 {
             self.tell_sequences_apart(scene, found);
         }
@@ -160,11 +160,7 @@ impl Term for InfoMax {
         }
     }
 
-    fn numbers(&self) -> Vec<(String, &Parameters)> {
-        self.matched.numbers().into_iter().map(|(name, numbers)| (format!("prior {name}"), numbers)).collect()
-    }
-
-    fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
-        self.matched.numbers_mut().into_iter().map(|(name, numbers)| (format!("prior {name}"), numbers)).collect()
+    fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
+        self.matched.parameters_mut().into_iter().map(|(name, numbers)| (format!("prior {name}"), numbers)).collect()
     }
 }

@@ -17,14 +17,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::contrast::{ItemContrast, add_candidates, tell_apart};
-use super::inputs::{NOT_OWN, PairTerms};
-use super::term::{Found, Scene, Term};
+use super::inputs::PairTerms;
+use super::term::{Scene, StepAccumulator, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
 use crate::kernel::activations::{exponentials, largest};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
 use crate::kernel::rows::add_scaled;
+use crate::model::backward::NOT_OWN;
 use crate::model::encoder::Padded;
 
 /// See the module.
@@ -55,7 +56,7 @@ impl InfoNce {
 }
 
 impl Term for InfoNce {
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let Scene { kernel, model, batch, candidates, columns, .. } = *scene;
         let n_queries = batch.n_queries();
         self.weights.clear();
@@ -122,7 +123,7 @@ struct Back {
 }
 
 impl Back {
-    fn run(&mut self, scene: &Scene<'_>, found: &mut Found, weights: &[f32], weight: f64) -> f64 {
+    fn run(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator, weights: &[f32], weight: f64) -> f64 {
         let Scene { kernel, model, batch, encoded, candidates, columns, .. } = *scene;
         let (n, stride) = (batch.n_queries(), model.stride());
         let column_of = |query: usize| candidates.column(batch.positive(query)).expect("every positive is a candidate");
@@ -173,7 +174,7 @@ impl Back {
         let problem = Problem {
             queries: self.items.view(),
             query_inverse_norms: &[],
-            candidates: encoded.unit.rows(0..n),
+            candidates: encoded.normalized.rows(0..n),
             inverse_temperature: model.inverse_temperature(),
             bias: &self.zeros,
             slope: &self.zeros,
@@ -183,14 +184,14 @@ impl Back {
             weights,
         };
         info_nce(kernel, &problem, &mut self.gradients);
-        let more = found.more(candidates.items.len());
+        let more = found.gradients.extra_candidates_mut(candidates.items.len());
         for query in 0..n {
             let gradient = &self.gradients.queries[query * stride..][..stride];
             add_scaled(kernel, more.row_mut(column_of(query) as usize), gradient, 1.0);
         }
         add_candidates(scene, found, &self.gradients, 0, &mut self.of_queries);
-        found.add_repetition(batch, &self.own, &self.gradients.pairs);
-        found.inverse_temperature += self.gradients.inverse_temperature;
+        found.gradients.add_repetition(batch, &self.own, &self.gradients.pairs);
+        found.gradients.inverse_temperature += self.gradients.inverse_temperature;
         self.gradients.loss / n as f64
     }
 }

@@ -7,14 +7,13 @@ use crate::kernel::Kernel;
 use crate::kernel::contrast::Pairs;
 use crate::kernel::rows::{prefetch, scale};
 use crate::model::Model;
+use crate::model::backward::NOT_OWN;
 use crate::model::encoder::Padded;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 
 /// How many rows ahead memory is asked for: together they take about as long as memory takes to answer.
 const AHEAD: usize = 8;
-/// A pair that is not there for ρ.
-pub(super) const NOT_OWN: u32 = u32::MAX;
 
 /// The candidates as columns.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 //! f(q, c) = s(q, c)/τ + β·log q̂(c) + ρ(u, c)  (+ b_c)
 //! ```
 //!
-//! with the likeness s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
+//! with the similarity s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
 //! [`crate::model`] holds these numbers, [`crate::model::features`] is what items share, [`crate::model::encoder`] makes queries of contexts and of other
 //! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`term`):
 //!
@@ -20,9 +20,8 @@
 //! | `i2i` | items of the same session, as far as the stream bears them out |
 //!
 //! In a step `problem` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds its
-//! gradients, and `apply` and `scatter` bring them back to rows and numbers, which move once.
+//! gradients, and [`crate::model::backward`] brings them back to rows and parameters, which move once.
 
-mod apply;
 mod contrast;
 mod cpc;
 pub mod i2i;
@@ -31,24 +30,24 @@ mod info_nce;
 mod inputs;
 mod nce;
 mod prior;
-mod scatter;
 pub mod term;
 mod views;
 
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Config, Encoder, ObjectiveKind};
+use crate::config::{Config, ObjectiveKind};
 use crate::context::Batch;
 use crate::kernel::Kernel;
 use crate::model::Model;
+use crate::model::backward::{BackwardPass, UpdateRules};
 use crate::model::encoder::Encoded;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::adagrad::Parameters;
 use crate::table::row_remap::RowRemap;
-use term::{Found, Scene, StepRequest, Term, TermLoss};
+use term::{Scene, StepAccumulator, StepRequest, Term, TermLoss};
 
 /// What a step reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,22 +84,17 @@ struct Options {
     repeat: bool,
     /// So many of a query's newest items are never its negatives.
     mask_recent: usize,
-    learning_rate: f32,
-    learn_popularity: bool,
-    learn_temperature: bool,
     /// Items of the longest context.
     context: usize,
-    /// Queries are made by a recurrent unit.
-    recurrent: bool,
+    update: UpdateRules,
 }
 
 /// Buffers that are kept from step to step.
 #[derive(Debug, Default)]
 pub struct Scratch {
     columns: inputs::Columns,
-    found: Found,
-    touched: scatter::Touched,
-    back: apply::Back,
+    found: StepAccumulator,
+    backward: BackwardPass,
 }
 
 impl Scratch {
@@ -128,11 +122,13 @@ impl Objectives {
             options: Options {
                 repeat: config.evaluate.repeat,
                 mask_recent: config.negatives.mask_recent,
-                learning_rate: config.train.learning_rate as f32,
-                learn_popularity: config.model.learn_popularity,
-                learn_temperature: config.model.learn_temperature,
                 context: config.context.length,
-                recurrent: config.context.encoder == Encoder::Gru,
+                update: UpdateRules {
+                    learning_rate: config.train.learning_rate as f32,
+                    learn_popularity: config.model.learn_popularity,
+                    learn_temperature: config.model.learn_temperature,
+                    learn_repetition: config.evaluate.repeat,
+                },
             },
         }
     }
@@ -157,13 +153,12 @@ impl Objectives {
         (candidates, bank): (&Candidates, &Bank),
         scratch: &mut Scratch,
     ) -> LossStats {
-        let Scratch { columns, found, touched, back } = scratch;
+        let Scratch { columns, found, backward } = scratch;
         let options = self.options;
         let sequences = &asked.sequences;
-        let n_items = model.items.values.len();
         rayon::join(
             || columns.gather(kernel, model, candidates, bank),
-            || touched.gather(n_items, (sequences, encoded), candidates, options.recurrent),
+            || backward.find_touched(model, (sequences, encoded), candidates),
         );
         found.begin(sequences.len(), model.stride());
         let scene = Scene {
@@ -176,13 +171,20 @@ impl Objectives {
             repeat: options.repeat,
             mask_recent: options.mask_recent,
             random,
-            rate: options.learning_rate,
+            rate: options.update.learning_rate,
         };
         self.parts.iter_mut().for_each(|part| part.step(&scene, found));
         let of_next = found.losses().iter().find(|part| part.is_of_next_item());
         let bound = of_next.and_then(|part| part.bound).unwrap_or(0.0);
         let loss = found.loss;
-        let finite = back.apply(kernel, options, model, (sequences, encoded), (candidates, columns), (found, touched));
+        let finite = backward.apply(
+            kernel,
+            options.update,
+            model,
+            (sequences, encoded),
+            (candidates, &columns.vectors),
+            &mut found.gradients,
+        );
         LossStats {
             loss,
             information_bound: bound,
@@ -192,14 +194,9 @@ impl Objectives {
         }
     }
 
-    /// What the objectives learn for themselves, by name.
-    pub fn numbers(&self) -> Vec<(String, &Parameters)> {
-        self.parts.iter().flat_map(|part| part.numbers()).collect()
-    }
-
-    /// The same, to be filled in.
-    pub fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
-        self.parts.iter_mut().flat_map(|part| part.numbers_mut()).collect()
+    /// What the objectives learn for themselves, by name in `parameters.parquet`: the one list for saving and restoring.
+    pub fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
+        self.parts.iter_mut().flat_map(|part| part.parameters_mut()).collect()
     }
 
     /// Keeps the items that stay, in what objectives keep by item.

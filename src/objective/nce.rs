@@ -15,7 +15,7 @@
 
 use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};
-use super::term::{Found, Scene, Term};
+use super::term::{Scene, StepAccumulator, Term};
 use crate::config::{ObjectiveKind, ObjectiveTerm};
 use crate::kernel::Kernel;
 use crate::kernel::activations::{exponentials, largest, logistic};
@@ -37,7 +37,7 @@ impl Nce {
 }
 
 impl Term for Nce {
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let Scene { kernel, model, batch, candidates, .. } = *scene;
         self.counts.clear();
         self.counts.extend(candidates.multiplicity.iter().map(|draws| *draws as f32));
@@ -63,8 +63,8 @@ impl Term for Nce {
             any(problem, &RealOrNoise { kernel, counts, normaliser, positives: problem.positives }, gradients);
             of_normaliser = gradients.columns.iter().map(|gradient| f64::from(*gradient)).sum();
         });
-        found.normaliser += of_normaliser;
-        found.first_normaliser = first.then_some(normaliser);
+        found.gradients.normaliser += of_normaliser;
+        found.gradients.first_normaliser = first.then_some(normaliser);
         found.lost(ObjectiveKind::Nce, "", self.weight, loss, None);
     }
 }

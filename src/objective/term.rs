@@ -4,15 +4,13 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{Columns, NOT_OWN, PairRules, PairTerms};
+use super::inputs::{Columns, PairRules, PairTerms};
 use crate::config::ObjectiveKind;
 use crate::context::Batch;
 use crate::kernel::Kernel;
-use crate::kernel::aligned::Aligned;
-use crate::kernel::contrast::Gradients;
 use crate::model::Model;
-use crate::model::encoder::{Encoded, Padded, Sequences};
-use crate::model::repetition::{self, Repetition};
+use crate::model::backward::GradientAccumulator;
+use crate::model::encoder::{Encoded, Sequences};
 use crate::negatives::candidates::Candidates;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::adagrad::Parameters;
@@ -25,15 +23,10 @@ pub(super) trait Term: std::fmt::Debug + Send + Sync {
     fn ask(&mut self, _batch: &Batch, _random: (u64, u64), _asked: &mut StepRequest) {}
 
     /// Adds its gradients and its losses.
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found);
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator);
 
-    /// Its own learned numbers, by name.
-    fn numbers(&self) -> Vec<(String, &Parameters)> {
-        Vec::new()
-    }
-
-    /// The same, to be filled in.
-    fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
+    /// Its own learned parameters, by name: the one list for saving and restoring.
+    fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         Vec::new()
     }
 
@@ -107,111 +100,24 @@ impl TermLoss {
     }
 }
 
-/// Gradients of everything that the model shares among objectives, added up. Buffers are kept from step to step.
+/// What the objectives have added up in one step: gradients of the model, and losses.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Of the sequences' raw vectors, sequences × stride.
-    pub(super) rows: Padded,
-    /// Of the candidates as they were scored.
-    against: Vec<Gradients>,
-    n_against: usize,
-    /// Of the candidates, further, N × stride; only where [`Self::has_more`].
-    pub(super) more: Padded,
-    pub(super) has_more: bool,
-    /// N: of b_c; empty where there is none.
-    pub(super) biases: Vec<f32>,
-    /// Of ρ.
-    pub(super) repetition: Vec<f32>,
-    /// Of β.
-    pub(super) slope: f64,
-    /// Of 1/τ.
-    pub(super) inverse_temperature: f64,
-    /// Of the normaliser.
-    pub(super) normaliser: f64,
-    /// Where the normaliser begins, in the first step.
-    pub(super) first_normaliser: Option<f32>,
+pub(super) struct StepAccumulator {
+    /// The gradients of everything that the model shares among objectives.
+    pub(super) gradients: GradientAccumulator,
     /// The weighted sum of the losses.
     pub(super) loss: f64,
     losses: Vec<TermLoss>,
-    n_sequences: usize,
-    stride: usize,
-    has_rows: bool,
+    /// A buffer for the terms of single pairs.
     pub(super) pairs: PairTerms,
 }
 
-impl Found {
-    /// Forgets everything.
+impl StepAccumulator {
+    /// Starts a step on `n_sequences` sequences: all gradients and losses are 0.
     pub(super) fn begin(&mut self, n_sequences: usize, stride: usize) {
-        (self.n_sequences, self.stride) = (n_sequences, stride);
-        (self.n_against, self.has_rows, self.has_more) = (0, false, false);
-        (self.slope, self.inverse_temperature, self.normaliser, self.loss) = (0.0, 0.0, 0.0, 0.0);
-        self.first_normaliser = None;
+        self.gradients.begin(n_sequences, stride);
+        self.loss = 0.0;
         self.losses.clear();
-        self.biases.clear();
-        self.repetition.clear();
-        self.repetition.resize(repetition::LENGTH, 0.0);
-    }
-
-    /// Ends it: what nobody has written is 0.
-    pub(super) fn finish(&mut self) {
-        if !self.has_rows {
-            self.rows.clear_to(self.n_sequences, self.stride);
-        }
-    }
-
-    /// Gradients of candidates, to be added up.
-    pub(super) fn against(&self) -> &[Gradients] {
-        &self.against[..self.n_against]
-    }
-
-    /// Somewhere to put the gradients of a contrast with the candidates, to be handed back to [`Self::add_against`].
-    pub(super) fn next_against(&mut self) -> Gradients {
-        self.against.get_mut(self.n_against).map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Adds the gradients of a contrast with the candidates.
-    pub(super) fn add_against(&mut self, gradients: Gradients) {
-        match self.against.get_mut(self.n_against) {
-            Some(place) => *place = gradients,
-            None => self.against.push(gradients),
-        }
-        self.n_against += 1;
-    }
-
-    /// Adds gradients of the raw vectors of the sequences from `first` on.
-    pub(super) fn add_rows(&mut self, first: usize, gradients: &mut Aligned<f32>) {
-        if !self.has_rows {
-            self.has_rows = true;
-            if first == 0 && gradients.len() == self.n_sequences * self.stride {
-                self.rows.resize_to(self.n_sequences, self.stride);
-                return std::mem::swap(self.rows.numbers_mut(), gradients);
-            }
-            self.rows.clear_to(self.n_sequences, self.stride);
-        }
-        let rows = &mut self.rows.numbers_mut()[first * self.stride..];
-        rows.iter_mut().zip(&**gradients).for_each(|(sum, number)| *sum += number);
-    }
-
-    /// Further gradients of the candidates as they were scored, one row for each.
-    pub(super) fn more(&mut self, n_columns: usize) -> &mut Padded {
-        if !self.has_more {
-            self.has_more = true;
-            self.more.clear_to(n_columns, self.stride);
-        }
-        &mut self.more
-    }
-
-    /// Adds those of β and τ.
-    pub(super) fn add_numbers(&mut self, gradients: &Gradients) {
-        self.slope += gradients.slope;
-        self.inverse_temperature += gradients.inverse_temperature;
-    }
-
-    /// Adds those of ρ: `gradients` of pairs, each of the own item whose place in the batch's lists is in `own`, or of none.
-    pub(super) fn add_repetition(&mut self, batch: &Batch, own: &[u32], gradients: &[f32]) {
-        for (own, gradient) in own.iter().zip(gradients).filter(|(own, _)| **own != NOT_OWN) {
-            Repetition::add_gradient(batch.own[*own as usize].buckets, *gradient, &mut self.repetition);
-        }
     }
 
     /// Takes down a loss that counts `weight`.

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
 use super::contrast::{RowsScratch, SequenceContrast};
-use super::term::{Found, Scene, StepRequest, Term, generator};
+use super::term::{Scene, StepAccumulator, StepRequest, Term, generator};
 use crate::config::{ObjectiveKind, ObjectiveTerm, View};
 use crate::context::Batch;
 
@@ -76,7 +76,7 @@ impl Term for Views {
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         let n = self.users.len();
         if n < 2 {
             return;

@@ -33,8 +33,8 @@ pub struct Frozen {
     /// Names of the users, and their pasts.
     pub(crate) users: (Records<CompactString>, Records<User>),
     pub(crate) model: Model,
-    /// The numbers of model and objectives that belong to no row, by name.
-    pub(crate) numbers: Vec<(String, Parameters)>,
+    /// The parameters of model and objectives that belong to no row, by name.
+    pub(crate) parameters: Vec<(String, Parameters)>,
     pub(crate) frequencies: Frequencies,
     /// What live items, samplers and objectives keep.
     pub(crate) arrays: StateDict,
@@ -103,8 +103,9 @@ impl State {
             positions,
             holdings,
         } = self;
-        let numbers = model.numbers().into_iter().chain(objectives.numbers());
-        let numbers = numbers.map(|(name, numbers)| (name, numbers.clone())).collect();
+        let of_model = model.parameters_mut().map(|(name, parameters)| (name.into_owned(), parameters));
+        let parameters = of_model.chain(objectives.parameters_mut());
+        let parameters = parameters.map(|(name, parameters)| (name, parameters.clone())).collect();
         let save = || {
             let mut arrays = StateDict::default();
             arrays.within("live", |saved| live.save(saved));
@@ -114,7 +115,7 @@ impl State {
         };
         let (arrays, model) = rayon::join(save, || model.freeze());
         Frozen {
-            numbers,
+            parameters,
             items: items.freeze(),
             occurrences: occurrences.clone(),
             last_event: last_event.clone(),

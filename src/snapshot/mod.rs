@@ -84,7 +84,7 @@ pub fn save(
         users: _,
         tenure: _,
         model,
-        numbers,
+        parameters,
         frequencies,
         arrays: _,
         bank: _,
@@ -103,7 +103,7 @@ pub fn save(
     save_item_state(&mut draft, model, frequencies)?;
     features::save(&mut draft, model)?;
     save_users(&mut draft, frozen)?;
-    save_numbers(&mut draft, numbers)?;
+    save_numbers(&mut draft, parameters)?;
     negatives::save(&mut draft, frozen)?;
     if let Some(audit) = audit {
         audit.save(&mut draft)?;
@@ -131,7 +131,7 @@ pub fn save(
         users: frozen.users.1.len() as u64,
         evicted: frozen.evicted(),
         dim: config.model.dim,
-        likeness: match config.model.likeness {
+        similarity: match config.model.similarity {
             Similarity::Cosine => "cosine".to_owned(),
             Similarity::Dot => "dot".to_owned(),
         },
@@ -228,7 +228,7 @@ fn save_users(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError>
     if let Some(table) = &model.users {
         fields.extend([vector_field("user", table.values.dim()), vector_field("user_sums", table.sums.dim())]);
     }
-    if model.unit.is_some() {
+    if model.gru.is_some() {
         fields.push(vector_field("state", model.dim()));
     }
     columns::write(draft, USERS, fields, users.len(), Layout::Internal, |range| {
@@ -246,8 +246,8 @@ fn save_users(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError>
         if let Some(table) = &model.users {
             columns.extend([slice_of(&table.values, range.clone()), slice_of(&table.sums, range.clone())]);
         }
-        if model.unit.is_some() {
-            columns.push(slice_of(&model.carried, range));
+        if model.gru.is_some() {
+            columns.push(slice_of(&model.hidden_states, range));
         }
         columns
     })
@@ -343,10 +343,10 @@ pub fn load(config: &Config, intact: &VerifiedCheckpoint) -> Result<State, Check
         if let Some(table) = &mut state.model.users {
             read_rows(slice, "user", table)?;
         }
-        if state.model.unit.is_some() {
+        if state.model.gru.is_some() {
             let dim = state.model.dim();
             let states = slice.vectors("state", dim)?.chunks_exact(dim);
-            states.for_each(|numbers| state.model.carried.push(|row| row.copy_from_slice(numbers)));
+            states.for_each(|numbers| state.model.hidden_states.push(|row| row.copy_from_slice(numbers)));
         }
         Ok(())
     })?;
@@ -370,12 +370,13 @@ pub fn load(config: &Config, intact: &VerifiedCheckpoint) -> Result<State, Check
         Ok(())
     })?;
     let State { model, objectives, .. } = &mut state;
-    for (name, numbers) in model.numbers_mut().into_iter().chain(objectives.numbers_mut()) {
+    let of_model = model.parameters_mut().map(|(name, parameters)| (name.into_owned(), parameters));
+    for (name, parameters) in of_model.chain(objectives.parameters_mut()) {
         let (values, sums) = named.remove(&name).ok_or_else(|| damaged(NUMBERS, &format!("'{name}' is missing")))?;
-        if [values.len(), sums.len()] != [numbers.values.len(); 2] {
+        if [values.len(), sums.len()] != [parameters.values.len(); 2] {
             return Err(damaged(NUMBERS, &format!("'{name}' is of another length")));
         }
-        *numbers = Parameters { values, sums };
+        *parameters = Parameters { values, sums };
     }
 
     let text = std::fs::read(path.join(WORKER)).map_err(|error| damaged(WORKER, &error.to_string()))?;

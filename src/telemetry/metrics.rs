@@ -106,7 +106,7 @@ closed_list! {
     PART_ACCEPTANCE = Gauge "negstream_objective_acceptance" Count ["objective", "part"]
         "What the pairs of that part count on average.";
     BETA = Gauge "negstream_popularity_share" Count [] "Beta, the share of popularity that is preference.";
-    TEMPERATURE = Gauge "negstream_temperature" Count [] "Temperature that likeness is divided by.";
+    TEMPERATURE = Gauge "negstream_temperature" Count [] "Temperature that similarity is divided by.";
     ITEMS = Gauge "negstream_items" Count [] "Items known.";
     USERS = Gauge "negstream_users" Count [] "Users known.";
     EVICTED = Counter "negstream_evicted_rows_total" Count ["table", "reason"]

@@ -82,7 +82,7 @@ pub struct Trainer {
     batch: Batch,
     asked: StepRequest,
     encoded: Encoded,
-    carried: Vec<f32>,
+    initial_states: Vec<f32>,
     last_items: Option<LastItems>,
     catalogue: Catalogue,
     candidates: Candidates,
@@ -123,7 +123,7 @@ impl Trainer {
             batch: Batch::default(),
             asked: StepRequest::default(),
             encoded: Encoded::default(),
-            carried: Vec::new(),
+            initial_states: Vec::new(),
             last_items: config.evaluate.last_item.then(LastItems::default),
             catalogue: Catalogue::empty(config),
             candidates: Candidates::default(),
@@ -181,7 +181,7 @@ impl Trainer {
             batch,
             asked,
             encoded,
-            carried,
+            initial_states,
             last_items,
             candidates,
             scratch,
@@ -207,7 +207,7 @@ impl Trainer {
             true => pool.install(|| state.model.refresh_all()),
             false => state.model.refresh(&asked.sequences.items),
         }
-        state.model.carry(*kernel, batch, asked.longest, carried);
+        state.model.advance_hidden_states(*kernel, batch, asked.longest, initial_states);
         let report = pool.install(|| {
             let standing = Standing {
                 model: &state.model,
@@ -229,7 +229,7 @@ impl Trainer {
             let bank = &*bank;
             let (ranked, ()) = rayon::join(
                 || {
-                    model.encode(*kernel, &asked.sequences, carried, encoded);
+                    model.encode(*kernel, &asked.sequences, initial_states, encoded);
                     match last_items {
                         Some(last_items) => ranking.rank(*kernel, model, last_items.encode(*kernel, model, batch)),
                         None => ranking.rank(*kernel, model, encoded),
@@ -252,7 +252,7 @@ impl Trainer {
             if trains && noise.depends_on_queries() {
                 let scene = Scene { frequencies, live, vectors: &*model };
                 let stride = model.stride();
-                let queries = encoded.unit.rows(0..batch.n_queries()).to_slice().expect("standard layout");
+                let queries = encoded.normalized.rows(0..batch.n_queries()).to_slice().expect("standard layout");
                 let SamplerInput { last_items, users, .. } = &*notes;
                 let asking = Asking { last_items, users, queries, stride, others: &[] };
                 candidates.gather(positives(), bank, noise, scene, asking, random);

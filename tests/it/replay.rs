@@ -203,7 +203,7 @@ pub const SETTINGS: [&[&str]; 43] = [
     &["context.user_row=true"],
     &["train.optimizer=rowwise_adagrad", "context.user_row=true"],
     &["model.learn_temperature=true"],
-    &["model.likeness=dot", "model.temperature=1"],
+    &["model.similarity=dot", "model.temperature=1"],
     &["train.batch_span_ms=600000"],
     &["evaluate.repeat=true"],
     &["evaluate.share=0.3", "negatives.half_life=inf", "model.learn_popularity=false"],

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-path, dim, likeness, outputs = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+path, dim, similarity, outputs = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
 table = pq.read_table(path)
 
 promised = pa.schema([
@@ -28,10 +28,10 @@ vectors = table.column("embedding").combine_chunks().flatten().to_numpy().reshap
 assert vectors.dtype == np.float32 and len(vectors) == table.num_rows > 0, vectors.shape
 assert np.isfinite(vectors).all() and table.num_rows == len(set(table.column("item_id").to_pylist()))
 norms = np.linalg.norm(vectors, axis=1)
-if likeness == "cosine":
+if similarity == "cosine":
     assert np.abs(norms - 1).max() < 1e-5, norms
 else:
-    assert np.abs(norms - 1).max() > 1e-2, "norms carry meaning where likeness is dot"
+    assert np.abs(norms - 1).max() > 1e-2, "norms carry meaning where similarity is dot"
 
 assert table.column("count").to_numpy().min() >= 1
 # Half an event is added to each item, so that none is impossible: the sum is a little more than 1.

@@ -70,11 +70,11 @@ fn take_step(world: &World, model: &mut Model) -> Candidates {
     let kernel = Kernel::detect();
     let mut objectives = Objectives::new(&world.config);
     let (mut asked, mut encoded, mut scratch) = (StepRequest::default(), Encoded::default(), Scratch::default());
-    let (mut candidates, mut carried) = (Candidates::default(), Vec::new());
+    let (mut candidates, mut initial_states) = (Candidates::default(), Vec::new());
     let (bank, random) = (Bank::new(0, 0, false), (1, 0));
     objectives.ask(&world.batch, random, &mut asked);
-    model.carry(kernel, &world.batch, asked.longest, &mut carried);
-    model.encode(kernel, &asked.sequences, &carried, &mut encoded);
+    model.advance_hidden_states(kernel, &world.batch, asked.longest, &mut initial_states);
+    model.encode(kernel, &asked.sequences, &initial_states, &mut encoded);
     let scene = Scene { frequencies: &world.frequencies, live: &world.live, vectors: &*model };
     let mut noise = NoiseMix::new(&world.config.negatives.noise.terms());
     noise.observe(scene, Seen { items: &world.batch.items, ..Seen::default() });
@@ -135,9 +135,9 @@ fn loss(world: &World, model: &Model, Tables([items, features, contexts]): &Tabl
         let own: Vec<u32> = batch.own(query).iter().map(|own| own.item).collect();
         let (mut of_positive, mut mass) = (0.0, 0.0);
         for (column, item) in candidates.items.iter().enumerate() {
-            let likeness: f64 = raw.iter().zip(unit(vector(*item as usize))).map(|(a, b)| a * b).sum();
+            let similarity: f64 = raw.iter().zip(unit(vector(*item as usize))).map(|(a, b)| a * b).sum();
             let popularity = f64::from(model.beta()) * f64::from(candidates.log_frequency[column]);
-            let logit = likeness * f64::from(model.temperature.values[0]).exp() + popularity;
+            let logit = similarity * f64::from(model.temperature.values[0]).exp() + popularity;
             if *item == batch.positive(query) {
                 of_positive = logit;
                 mass += logit.exp();
@@ -188,7 +188,7 @@ fn features_get_what_the_vectors_of_their_items_get() {
     let settings: [&[&str]; 6] = [
         &[],
         &["evaluate.repeat=true", "context.user_row=true", "negatives.noise=[{sampler=\"uniform\",draws=9}]"],
-        &["model.likeness=dot", "context.context_rows=false"],
+        &["model.similarity=dot", "context.context_rows=false"],
         &["context.encoder=gru"],
         &[every],
         &[every, "context.encoder=gru", "evaluate.repeat=true"],
@@ -228,8 +228,8 @@ fn features_get_what_the_vectors_of_their_items_get() {
 
 #[test]
 fn a_refresh_of_one_and_of_all_and_what_is_served_are_the_same() {
-    for likeness in ["cosine", "dot"] {
-        let (world, mut model) = world(&[&format!("model.likeness={likeness}"), "model.temperature=1"]);
+    for similarity in ["cosine", "dot"] {
+        let (world, mut model) = world(&[&format!("model.similarity={similarity}"), "model.temperature=1"]);
         take_step(&world, &mut model);
         let mut all = model.clone();
         all.refresh_all();

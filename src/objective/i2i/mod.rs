@@ -11,7 +11,7 @@ mod tests;
 
 use super::contrast::ItemContrast;
 use super::inputs::PairTerms;
-use super::term::{Found, Scene, StepRequest, Term};
+use super::term::{Scene, StepAccumulator, StepRequest, Term};
 use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
 use crate::context::Batch;
 use crate::kernel::rows::{dot, inverse_norm};
@@ -87,7 +87,7 @@ impl Term for I2i {
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut Found) {
+    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
         self.accept(scene);
         if self.pairs.is_empty() {
             return;

@@ -138,20 +138,8 @@ impl Prior {
         draw(self.kind, self.dim, &mut self.mixture, n, &mut generator(seed, step), out);
     }
 
-    /// All that is learnt, by name: what [`Self::step`] depends on besides its arguments and those of [`Self::new`].
-    pub fn numbers(&self) -> Vec<(String, &Parameters)> {
-        let mut numbers = vec![("discriminator".to_owned(), &self.discriminator.parameters)];
-        if let Some(Mixture { means, log_variances, logits, begun, .. }) = &self.mixture {
-            numbers.push(("mixture_means".to_owned(), means));
-            numbers.push(("mixture_log_variances".to_owned(), log_variances));
-            numbers.push(("mixture_logits".to_owned(), logits));
-            numbers.push(("mixture_begun".to_owned(), begun));
-        }
-        numbers
-    }
-
-    /// As [`Self::numbers`], to be restored. Lengths stay as they are.
-    pub fn numbers_mut(&mut self) -> Vec<(String, &mut Parameters)> {
+    /// All learned parameters, by name: the one list for saving and restoring. Lengths must stay as they are.
+    pub fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         let mut numbers = vec![("discriminator".to_owned(), &mut self.discriminator.parameters)];
         if let Some(Mixture { means, log_variances, logits, begun, .. }) = &mut self.mixture {
             numbers.push(("mixture_means".to_owned(), means));

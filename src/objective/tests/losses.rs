@@ -18,7 +18,7 @@ const INVERSE_TEMPERATURE: f32 = 6.5;
 struct Case {
     queries: Array2<f32>,
     candidates: Array2<f32>,
-    /// What a column's score has besides the likeness.
+    /// What a column's score has besides the similarity.
     base: Vec<f32>,
     /// log μ.
     log_measure: Vec<f32>,

@@ -103,10 +103,10 @@ fn any_world() -> impl Strategy<Value = (Shape, Vec<String>)> {
         select(vec!["fresh", "frozen"]),
         select(vec!["'none'", "[{sampler='uniform',draws=9},{sampler='unigram',draws=7,power=0.5}]"]),
     );
-    let flags = flags.prop_map(|(encoder, likeness, (context_rows, user_row, repeat), recent, vectors, noise)| {
+    let flags = flags.prop_map(|(encoder, similarity, (context_rows, user_row, repeat), recent, vectors, noise)| {
         vec![
             format!("context.encoder={encoder:?}"),
-            format!("model.likeness={likeness:?}"),
+            format!("model.similarity={similarity:?}"),
             format!("context.context_rows={context_rows}"),
             format!("context.user_row={user_row}"),
             format!("evaluate.repeat={repeat}"),

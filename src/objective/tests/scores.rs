@@ -21,8 +21,8 @@ impl Scores<'_> {
         self.numbers.get(table).map(|numbers| &numbers[row as usize * dim..][..dim])
     }
 
-    pub(super) fn unit(&self, mut row: Vec<f64>) -> Vec<f64> {
-        if self.world.config.model.likeness == Similarity::Cosine {
+    pub(super) fn normalized(&self, mut row: Vec<f64>) -> Vec<f64> {
+        if self.world.config.model.similarity == Similarity::Cosine {
             let norm = product(&row, &row).sqrt();
             row.iter_mut().for_each(|number| *number /= norm);
         }
@@ -51,9 +51,9 @@ impl Scores<'_> {
                 sum
             }
             Encoder::Gru => {
-                let carried = query.map(|query| &self.world.carried[query * dim..][..dim]);
+                let initial_states = query.map(|query| &self.world.initial_states[query * dim..][..dim]);
                 let mut state: Vec<f64> =
-                    carried.map_or(vec![0.0; dim], |state| state.iter().map(|x| f64::from(*x)).collect());
+                    initial_states.map_or(vec![0.0; dim], |state| state.iter().map(|x| f64::from(*x)).collect());
                 items.iter().rev().for_each(|item| state = self.next_state(&state, &self.input(*item)));
                 state
             }
@@ -62,14 +62,14 @@ impl Scores<'_> {
             add(&mut raw, self.row("user", self.world.batch.user(query)).unwrap(), 1.0);
         }
         match self.numbers.get(&format!("transform {step}")) {
-            Some(transform) => self.unit(transform.chunks(dim).map(|row| product(row, &raw)).collect()),
-            None => self.unit(raw),
+            Some(transform) => self.normalized(transform.chunks(dim).map(|row| product(row, &raw)).collect()),
+            None => self.normalized(raw),
         }
     }
 
     /// The gated recurrent unit (Cho et al. 2014, in cuDNN's form).
     fn next_state(&self, state: &[f64], input: &[f64]) -> Vec<f64> {
-        let (dim, unit) = (state.len(), &self.numbers["unit"]);
+        let (dim, unit) = (state.len(), &self.numbers["gru"]);
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         // W_n, W_r, W_z side by side; then U_r, U_z, U_n; then b_n, b_r, b_z, c.
         let times = |numbers: &[f64], first: usize, gate: usize, k: usize| -> f64 {
@@ -94,7 +94,7 @@ impl Scores<'_> {
     }
 
     /// s/τ.
-    pub(super) fn likeness(&self, a: &[f64], b: &[f64]) -> f64 {
+    pub(super) fn similarity(&self, a: &[f64], b: &[f64]) -> f64 {
         product(a, b) * self.number("temperature").exp()
     }
 
@@ -103,7 +103,7 @@ impl Scores<'_> {
         let World { candidates, bank, .. } = self.world;
         let item = candidates.items[column];
         let vector = match column.checked_sub(candidates.n_live()) {
-            None => self.unit(self.row("item", item).unwrap().to_vec()),
+            None => self.normalized(self.row("item", item).unwrap().to_vec()),
             Some(place) => {
                 let mut frozen = vec![0.0; query.len()];
                 bank.frozen_vector(candidates.frozen[place] as usize, &mut frozen);
@@ -111,7 +111,7 @@ impl Scores<'_> {
             }
         };
         let bias = self.row("bias", item).map_or(0.0, |bias| bias[0]);
-        self.likeness(query, &vector) + self.number("popularity") * f64::from(candidates.log_frequency[column]) + bias
+        self.similarity(query, &vector) + self.number("popularity") * f64::from(candidates.log_frequency[column]) + bias
     }
 
     /// ρ.

@@ -144,9 +144,9 @@ impl At<'_> {
         };
         let back = |query: usize| {
             let item = batch.positive(query);
-            let vector = self.scores.unit(self.scores.row("item", item).unwrap().to_vec());
+            let vector = self.scores.normalized(self.scores.row("item", item).unwrap().to_vec());
             let score =
-                |other: usize| self.scores.likeness(&vector, &queries[other]) + self.scores.repetition(other, item);
+                |other: usize| self.scores.similarity(&vector, &queries[other]) + self.scores.repetition(other, item);
             let rivals = (0..n)
                 .filter(|other| *other == query || (batch.positive(*other) != item && !self.masked(*other, item)));
             rivals.map(|other| score(other).exp()).sum::<f64>().ln() - score(query)
@@ -216,7 +216,7 @@ impl At<'_> {
     fn rows(&self, rows: &[Vec<f64>], others: &[Vec<f64>], user: impl Fn(usize) -> u32) -> f64 {
         mean(rows.iter().enumerate().map(|(row, vector)| {
             let rivals = (0..others.len()).filter(|other| *other == row || user(*other) != user(row));
-            let score = |other: usize| self.scores.likeness(vector, &others[other]);
+            let score = |other: usize| self.scores.similarity(vector, &others[other]);
             rivals.map(|other| score(other).exp()).sum::<f64>().ln() - score(row)
         }))
     }
@@ -301,7 +301,7 @@ impl At<'_> {
             Acceptance::Raw => 1.0,
             Acceptance::Lift => f64::from(evidence.acceptance(before, item)),
             Acceptance::Agreement => {
-                let vector = |item| here.unit(here.row("item", item).unwrap().to_vec());
+                let vector = |item| here.normalized(here.row("item", item).unwrap().to_vec());
                 let (a, b) = (vector(before), vector(item));
                 (product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()).clamp(0.0, 1.0)
             }

@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) candidates: Candidates,
     pub(super) bank: Bank,
     /// The states that the sequences of the queries begin with, where there is a recurrent unit.
-    pub(super) carried: Vec<f32>,
+    pub(super) initial_states: Vec<f32>,
     objectives: Objectives,
 }
 
@@ -96,14 +96,14 @@ impl World {
         let mut objectives = Objectives::new(&config);
         let mut asked = StepRequest::default();
         objectives.ask(&batch, RANDOM, &mut asked);
-        let mut carried = Vec::new();
-        model.carry(Kernel::detect(), &batch, asked.longest, &mut carried);
+        let mut initial_states = Vec::new();
+        model.advance_hidden_states(Kernel::detect(), &batch, asked.longest, &mut initial_states);
         let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
         let mut noise = NoiseMix::new(&config.negatives.noise.terms());
         noise.observe(scene, Seen { items: &batch.items, ..Seen::default() });
         let mut candidates = Candidates::default();
         candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), RANDOM);
-        Self { config, model, batch, asked, candidates, bank, carried, objectives }
+        Self { config, model, batch, asked, candidates, bank, initial_states, objectives }
     }
 
     /// Takes the step twice, from the same numbers: what objectives remember of the first is there in the second, and so is
@@ -117,7 +117,7 @@ impl World {
                 sums.into_iter().for_each(|sum| *sum = 0.0);
             }
             self.objectives.ask(&self.batch, RANDOM, &mut self.asked);
-            moved.encode(Kernel::detect(), &self.asked.sequences, &self.carried, &mut encoded);
+            moved.encode(Kernel::detect(), &self.asked.sequences, &self.initial_states, &mut encoded);
             let on = (&self.asked, &mut encoded);
             let (batch, candidates) = (&self.batch, (&self.candidates, &self.bank));
             let context = (Kernel::detect(), RANDOM);
@@ -153,7 +153,7 @@ type Part<'a> = (String, Vec<&'a mut f32>, Vec<&'a mut f32>);
 fn parts(model: &mut Model) -> Vec<Part<'_>> {
     let mut all = Vec::new();
     let mut parameters: Vec<(String, &mut Parameters)> = Vec::new();
-    let Model { items, contexts, users, biases, position_weights, unit, transforms, popularity, temperature, .. } =
+    let Model { items, contexts, users, biases, position_weights, gru, transforms, popularity, temperature, .. } =
         model;
     let tables =
         [("item", Some(items)), ("context", contexts.as_mut()), ("user", users.as_mut()), ("bias", biases.as_mut())];
@@ -170,7 +170,7 @@ fn parts(model: &mut Model) -> Vec<Part<'_>> {
         ("repetition".to_owned(), &mut model.repetition.parameters),
     ]);
     parameters.extend(transforms.iter_mut().enumerate().map(|(k, numbers)| (format!("transform {k}"), numbers)));
-    parameters.extend(unit.iter_mut().map(|numbers| ("unit".to_owned(), numbers)));
+    parameters.extend(gru.iter_mut().map(|numbers| ("gru".to_owned(), numbers)));
     all.extend(
         parameters
             .into_iter()
@@ -189,8 +189,8 @@ fn disturb(model: &mut Model, random: &mut Pcg64Mcg) {
         };
         values.into_iter().for_each(|value| *value += random.random_range(-by..by));
     }
-    for user in 0..model.carried.len() {
-        model.carried.row_mut(user).iter_mut().for_each(|number| *number = random.random_range(-0.5..0.5));
+    for user in 0..model.hidden_states.len() {
+        model.hidden_states.row_mut(user).iter_mut().for_each(|number| *number = random.random_range(-0.5..0.5));
     }
     model.refresh_all_norms();
 }

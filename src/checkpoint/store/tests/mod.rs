@@ -31,7 +31,7 @@ fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
         users: 0,
         evicted: Default::default(),
         dim: 1,
-        likeness: String::new(),
+        similarity: String::new(),
         beta: 0.0,
         temperature: 1.0,
         positions: Default::default(),

@@ -1,4 +1,4 @@
-//! Gradients back to rows: every row that a step touches is read, and moved, once.
+//! Gradients back to the items' rows: every row that a step touches is read, and moved, once.
 //!
 //! An item's row gets gradients from its column, where it was a candidate, and from every sequence that it is in. Both are
 //! found by item, so that threads can take different items and none of them needs a gradient of its own for the whole
@@ -19,14 +19,14 @@ use crate::table::adagrad::{Share, TrainedRows};
 use crate::table::generation_map::Marks;
 use crate::table::rows::{CHUNK, Rows};
 
-/// Not a candidate.
+/// The column of an item that is not a candidate.
 const NONE: u32 = u32::MAX;
 /// A thread takes no fewer rows than these, where they are in more than one chunk.
 const ROWS_AT_A_TIME: usize = 32;
 
 /// One item of one sequence.
 #[derive(Debug, Clone, Copy, Default)]
-struct Use {
+struct ItemUse {
     /// The row of the gradient that reaches it.
     gradient: u32,
     /// Place among all items of the sequences.
@@ -35,29 +35,29 @@ struct Use {
     share: f32,
 }
 
-/// What a step has found, by row of a matrix.
+/// The gradients of a step by row of a matrix, and the candidates' vectors.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sources<'a> {
-    /// N × stride: the candidates as they were scored.
-    pub(super) columns: &'a Padded,
-    /// Their gradients; to be added up.
-    pub(super) against: &'a [Gradients],
-    /// N × stride: further gradients of candidates.
-    pub(super) more: Option<&'a Padded>,
+pub(super) struct GradientSources<'a> {
+    /// The candidates as they were scored, candidates × stride.
+    pub(super) candidate_vectors: &'a Padded,
+    /// Gradients of the candidates; to be added up.
+    pub(super) contrasts: &'a [Gradients],
+    /// Gradients of the candidates that no contrast gave, candidates × stride.
+    pub(super) extra_candidates: Option<&'a Padded>,
     /// Gradients of the sequences, or of their places, × stride.
     pub(super) sequences: &'a Padded,
 }
 
 /// The rows that a step touches, and by what. Buffers are kept from step to step.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
+pub(super) struct TouchedItems {
     /// Items that are candidates or in a sequence, in the order of their rows.
     items: Vec<u32>,
     /// The column of each.
     columns: Vec<u32>,
     /// The uses of item `items[i]` are `starts[i]..starts[i + 1]`.
     starts: Vec<u32>,
-    uses: Vec<Use>,
+    uses: Vec<ItemUse>,
     /// By chunk of the table: its items are `chunks[c]..chunks[c + 1]`.
     chunks: Vec<u32>,
     /// By item: its place in `items`.
@@ -69,7 +69,7 @@ pub(super) struct Touched {
     features: FeatureGradients,
 }
 
-impl Touched {
+impl TouchedItems {
     /// Finds the touched rows. Every item of a sequence gets its share of the sequence's gradient, or (`by_place`) a
     /// gradient of its own.
     pub(super) fn gather(
@@ -107,17 +107,17 @@ impl Touched {
         for place in 2..starts.len() {
             starts[place] += starts[place - 1];
         }
-        uses.resize(sequences.items.len(), Use::default());
+        uses.resize(sequences.items.len(), ItemUse::default());
         for sequence in 0..sequences.len() {
             let first = sequences.starts[sequence];
             for (position, item) in sequences.of(sequence).iter().enumerate() {
                 let start = &mut starts[place_of(*item) + 1];
                 let place = first + position as u32;
                 uses[*start as usize] = match by_place {
-                    true => Use { gradient: place, place, share: 1.0 },
+                    true => ItemUse { gradient: place, place, share: 1.0 },
                     false => {
                         let share = encoded.position_weights[position] / encoded.weight_sums[sequence];
-                        Use { gradient: sequence as u32, place, share }
+                        ItemUse { gradient: sequence as u32, place, share }
                     }
                 };
                 *start += 1;
@@ -132,7 +132,13 @@ impl Touched {
     }
 
     /// Moves the rows of the items; whether all of them are still finite.
-    pub(super) fn move_rows(&mut self, kernel: Kernel, model: &mut Model, sources: Sources<'_>, rate: f32) -> bool {
+    pub(super) fn move_rows(
+        &mut self,
+        kernel: Kernel,
+        model: &mut Model,
+        sources: GradientSources<'_>,
+        rate: f32,
+    ) -> bool {
         let (dim, stride, cosine) = (model.dim(), model.stride(), model.is_cosine());
         let Model { items, features, contexts, inverse_norms, .. } = model;
         let mut of_features = std::mem::take(&mut self.features);
@@ -141,7 +147,8 @@ impl Touched {
         let mover = Mover { touched: self, kernel, sources, vectors, rate, dim, stride, cosine };
         let (items, contexts) = (items.share(), contexts.as_mut().map(TrainedRows::share));
         let gradients = &mut of_features.of_items[..];
-        let mut finite = mover.move_part(Part { bounds: &self.chunks, items, contexts, inverse_norms, gradients });
+        let mut finite =
+            mover.move_part(TableSlice { bounds: &self.chunks, items, contexts, inverse_norms, gradients });
         if let Some(features) = features {
             finite &= of_features.move_rows(features, &self.items, rate);
         }
@@ -168,11 +175,11 @@ impl Touched {
     }
 }
 
-/// Touched rows of items on their way to be moved.
+/// TouchedItems rows of items on their way to be moved.
 struct Mover<'a> {
-    touched: &'a Touched,
+    touched: &'a TouchedItems,
     kernel: Kernel,
-    sources: Sources<'a>,
+    sources: GradientSources<'a>,
     /// The items' vectors, where these are not their rows alone.
     vectors: Option<&'a Rows>,
     rate: f32,
@@ -182,7 +189,7 @@ struct Mover<'a> {
 }
 
 /// Neighbouring chunks of the table.
-struct Part<'a> {
+struct TableSlice<'a> {
     /// The touched items of the chunk c are `bounds[c]..bounds[c + 1]`.
     bounds: &'a [u32],
     items: Share<'a>,
@@ -194,7 +201,7 @@ struct Part<'a> {
 
 impl Mover<'_> {
     /// Moves the touched rows of `part`, shared out by their number; whether all of them are still finite.
-    fn move_part(&self, mut part: Part<'_>) -> bool {
+    fn move_part(&self, mut part: TableSlice<'_>) -> bool {
         thread_local! {
             /// Sums of one row: from its uses, and altogether.
             static SUMS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
@@ -223,26 +230,26 @@ impl Mover<'_> {
     /// Moves the row of touched item `place`, which is in `chunk` of `part`; whether it is still finite.
     fn move_row(
         &self,
-        part: &mut Part<'_>,
+        part: &mut TableSlice<'_>,
         chunk: usize,
         place: usize,
         of_uses: &mut [f32],
         of_all: &mut [f32],
     ) -> bool {
         let Self { touched, kernel, sources, vectors, rate, dim, cosine, .. } = *self;
-        let Part { bounds, items, contexts, inverse_norms, gradients } = part;
+        let TableSlice { bounds, items, contexts, inverse_norms, gradients } = part;
         let row = touched.items[place] as usize % CHUNK;
         let inverse_norm = &mut inverse_norms[chunk * CHUNK + row];
         let mut finite = true;
         of_all.fill(0.0);
         if touched.columns[place] != NONE {
             let column = touched.columns[place] as usize;
-            let parts = sources.against.iter().flat_map(|gradients| gradients.candidate_parts(column));
+            let parts = sources.contrasts.iter().flat_map(|gradients| gradients.candidate_parts(column));
             parts
-                .chain(sources.more.map(|more| more.row(column)))
+                .chain(sources.extra_candidates.map(|extra| extra.row(column)))
                 .for_each(|part| add_scaled(kernel, of_all, part, 1.0));
             if cosine {
-                unnormalise(kernel, sources.columns.row(column), *inverse_norm, of_all);
+                unnormalise(kernel, sources.candidate_vectors.row(column), *inverse_norm, of_all);
             }
         }
         let uses = &touched.uses[touched.starts[place] as usize..touched.starts[place + 1] as usize];
@@ -271,7 +278,7 @@ impl Mover<'_> {
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> TableSlice<'a> {
     /// The first `n_chunks` chunks, and the others; there are `dim` numbers to a gradient.
     fn split_at(self, n_chunks: usize, dim: usize) -> (Self, Self) {
         let Self { bounds, items, contexts, inverse_norms, gradients } = self;
@@ -280,8 +287,8 @@ impl<'a> Part<'a> {
         let (contexts, more_contexts) = contexts.map(|contexts| contexts.split_at(n_chunks)).unzip();
         let (inverse_norms, more_norms) = inverse_norms.split_at_mut(n_chunks * CHUNK);
         (
-            Part { bounds: &bounds[..=n_chunks], items, contexts, inverse_norms, gradients },
-            Part {
+            TableSlice { bounds: &bounds[..=n_chunks], items, contexts, inverse_norms, gradients },
+            TableSlice {
                 bounds: &bounds[n_chunks..],
                 items: more_items,
                 contexts: more_contexts,
