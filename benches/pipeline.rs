@@ -21,23 +21,22 @@ mod pause;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::{Store, verify};
 use negstream::config::{Assignment, CheckpointConfig, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
-use negstream::pipeline::{Restored, Worker, WorkerEvent};
+use negstream::pipeline::{Pipeline, PipelineBuilder, WorkerEvent};
 use negstream::position::{Ownerships, Positions};
 use negstream::registry;
+use negstream::signals::Stop;
 use negstream::snapshot;
 use negstream::source::kafka::{Connection, Known, Until};
 use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
-use negstream::source::spawn;
 use negstream::synth::log::write_parquet;
 use negstream::synth::{Synth, SynthConfig};
 use negstream::trainer::state::State;
@@ -111,9 +110,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("replay") || wanted("checkpoint") {
         let config = configuration(&scratch.path().join("replay"), &[])?;
-        let mut worker = replay(&scale, &config, wanted("replay"))?;
+        let mut pipeline = replay(&scale, &config, wanted("replay"))?;
         if wanted("checkpoint") {
-            checkpoint(&config, &mut worker, &scratch.path().join("checkpoint"))?;
+            checkpoint(&config, &mut pipeline, &scratch.path().join("checkpoint"))?;
         }
     }
     if wanted("kafka") {
@@ -158,7 +157,12 @@ fn log(scale: &Scale) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker> {
+/// A pipeline with a new model that knows no catalogue and keeps no dead letters.
+fn bare(config: &Config) -> PipelineBuilder<'_> {
+    Pipeline::builder(config).fresh(true).dead_letters(DeadLetters::None)
+}
+
+fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Pipeline> {
     let logs = [log(scale)?.display().to_string()];
     let options = LogOptions {
         fields: config.source.fields.clone(),
@@ -166,12 +170,11 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
         columns: Columns::Model,
     };
     let source = ParquetLogs::open(&logs, options, &Positions::default())?;
-    let mut worker = Worker::new(config, Restored::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
-    let feed = spawn(Box::new(source));
+    let mut pipeline = bare(config).build()?;
     let begin = Instant::now();
     let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);
     let mut ranked = 0;
-    worker.work(&feed, &AtomicBool::new(false), &mut |_, happening| match happening {
+    pipeline.run_observed(source, &mut |_, event| match event {
         WorkerEvent::Step(report, took) => {
             stepping += took;
             ranked += report.ranked;
@@ -181,8 +184,7 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
         WorkerEvent::CheckpointBegins => trained = begin.elapsed(),
         _ => {}
     })?;
-    feed.close();
-    let state = &worker.trainer.state;
+    let state = pipeline.state();
     let events = state.events.used as f64;
     if print {
         let line = json!({
@@ -194,20 +196,20 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Worker>
         });
         println!("{line}");
     }
-    Ok(worker)
+    Ok(pipeline)
 }
 
-fn checkpoint(config: &Config, worker: &mut Worker, dir: &Path) -> anyhow::Result<()> {
+fn checkpoint(config: &Config, pipeline: &mut Pipeline, dir: &Path) -> anyhow::Result<()> {
     let store = Store::open(&CheckpointConfig { dir: dir.to_owned(), ..config.checkpoint.clone() })?;
     let begin = Instant::now();
-    let published = snapshot::save(config, &worker.trainer.state.freeze(), None, store.draft()?)?;
+    let published = snapshot::save(config, &pipeline.state_mut().freeze(), None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let intact = verify(&published.path)?;
     let verified = begin.elapsed().as_secs_f64();
     let state = snapshot::load(config, &intact)?;
     let restored = begin.elapsed().as_secs_f64();
-    assert_eq!(state.items.len(), worker.trainer.state.items.len());
+    assert_eq!(state.items.len(), pipeline.state().items.len());
     let mb = published.bytes as f64 / 1e6;
     let line = json!({
         "measure": "checkpoint", "items": state.items.len(), "users": state.users.ids.len(), "mb": mb.round(),
@@ -223,11 +225,11 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     /// The embedded broker keeps some 40,000 events: the producer must not run further ahead.
     const LEAD: u64 = 15_000;
     let broker = EmbeddedBroker::start(&config.kafka.topic, 1)?;
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Stop::new();
     let taken = Arc::new(AtomicU64::new(0));
     let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
     let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
-    let source = Connection::open(&kafka, broker.bootstrap(), &stop)?.read(
+    let source = Connection::open(&kafka, broker.bootstrap(), stop.flag())?.read(
         registry::decoder(&config.source)?,
         known,
         Until::Stopped,
@@ -244,23 +246,21 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
         }
         producer.flush(Duration::from_secs(10)).expect("the embedded broker takes it");
     });
-    let mut worker = Worker::new(config, Restored::find(config, true)?, DeadLetters::None, Catalogue::empty(config))?;
-    let feed = spawn(Box::new(source));
+    let mut pipeline = bare(config).stop(stop.clone()).build()?;
     let begin = Instant::now();
     let mut last = begin;
-    worker.work(&feed, &stop, &mut |trainer, happening| {
+    pipeline.run_observed(source, &mut |trainer, event| {
         taken.store(trainer.taken().read, Ordering::Relaxed);
-        if matches!(happening, WorkerEvent::Step(..)) {
+        if matches!(event, WorkerEvent::Step(..)) {
             last = Instant::now();
         }
         // What does not fill a batch stays unread.
         if trainer.state.events.read + config.train.batch as u64 > events {
-            stop.store(true, Ordering::Relaxed);
+            stop.request();
         }
     })?;
-    feed.close();
     sender.join().expect("the producer does not panic");
-    let read = worker.trainer.state.events.read;
+    let read = pipeline.state().events.read;
     let line = json!({
         "measure": "kafka", "events": read,
         "events_per_second": (read as f64 / (last - begin).as_secs_f64()).round(),

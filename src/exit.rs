@@ -5,7 +5,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
 use crate::dead_letters::DeadLetterError;
 use crate::kafka::ClientError;
-use crate::pipeline::WorkError;
+use crate::pipeline::PipelineError;
 use crate::registry::RegistrySetupError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
@@ -55,10 +55,13 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         // Errors that only pass on what another says are no causes of their own: looked through.
         let source = match cause.downcast_ref() {
-            Some(WorkError::Source(error)) => Some(error),
-            Some(WorkError::TooManyRejected { .. }) => return Exit::Source,
-            Some(WorkError::Checkpoint(_)) => return Exit::Checkpoint,
-            Some(WorkError::Diverged(_)) | None => cause.downcast_ref::<SourceError>(),
+            Some(PipelineError::Source(error)) => Some(error),
+            Some(PipelineError::TooManyRejected(_) | PipelineError::DeadLetters(_)) => return Exit::Source,
+            Some(PipelineError::Checkpoint(error)) => return checkpoint_code(error),
+            Some(PipelineError::Catalogue(_)) => return Exit::Usage,
+            Some(PipelineError::Diverged(_) | PipelineError::Thread { .. }) | None => {
+                cause.downcast_ref::<SourceError>()
+            }
         };
         match source {
             Some(SourceError::Fenced { .. } | SourceError::Unsure { .. } | SourceError::SameName { .. }) => {
@@ -86,14 +89,18 @@ pub fn code(error: &anyhow::Error) -> Exit {
             };
         }
         if let Some(error) = cause.downcast_ref::<CheckpointError>() {
-            return match error {
-                CheckpointError::OtherConfiguration { .. } | CheckpointError::Place { .. } => Exit::Usage,
-                CheckpointError::Locked { .. } | CheckpointError::Fenced { .. } => Exit::Fenced,
-                _ => Exit::Checkpoint,
-            };
+            return checkpoint_code(error);
         }
     }
     Exit::Unexpected
+}
+
+fn checkpoint_code(error: &CheckpointError) -> Exit {
+    match error {
+        CheckpointError::OtherConfiguration { .. } | CheckpointError::Place { .. } => Exit::Usage,
+        CheckpointError::Locked { .. } | CheckpointError::Fenced { .. } => Exit::Fenced,
+        _ => Exit::Checkpoint,
+    }
 }
 
 /// What is told of `error`: each cause that says something new, made harmless for a terminal.

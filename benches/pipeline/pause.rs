@@ -1,21 +1,19 @@
 //! What a checkpoint beside training costs training, at a million items and as many users.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use negstream::catalogue::Catalogue;
 use negstream::context::Batch;
-use negstream::dead_letters::DeadLetters;
 use negstream::event::{Interaction, Record};
-use negstream::pipeline::{Restored, Worker, WorkerEvent};
+use negstream::pipeline::{Restored, WorkerEvent};
 use negstream::position::Stream;
-use negstream::source::{EventSource, SourceError, Status, spawn};
+use negstream::signals::Stop;
+use negstream::source::{EventSource, SourceError, Status};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::json;
 
-use super::{configuration, resident_mb, rounded};
+use super::{bare, configuration, resident_mb, rounded};
 
 /// What is measured besides the defaults.
 pub const KINDS: [(&str, &[&str]); 3] = [
@@ -105,8 +103,8 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     let every = format!("checkpoint.every_events={}", scale.every_events);
     let config = configuration(dir, &[&["train.batch=256", "negatives.bank=2048", &every], *flags].concat())?;
     let mut random = Pcg64Mcg::seed_from_u64(1);
-    let mut origin = Restored::find(&config, true)?;
-    let state = &mut origin.state;
+    let mut restored = Restored::find(&config, true)?;
+    let state = &mut restored.state;
     for number in 0..scale.items {
         state.add_item(&item_name(number));
     }
@@ -122,15 +120,14 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
             state.users.capture(&mut batch, row, item(&mut random, scale), past as i64 * 3_600_000);
         }
     }
-    let mut worker = Worker::new(&config, origin, DeadLetters::None, Catalogue::empty(&config))?;
-    let feed = spawn(Box::new(Events { random, scale, offset: 0 }));
-    let stop = AtomicBool::new(false);
+    let stop = Stop::new();
+    let mut pipeline = bare(&config).restored(restored).stop(stop.clone()).build()?;
     let (mut before, mut first, mut beside, mut after) =
         (Gaps::default(), Gaps::default(), Gaps::default(), Gaps::default());
     let (mut pauses, mut seconds, mut bytes) = (Vec::new(), Vec::new(), 0);
     let (mut at, mut is_writing, mut is_first, mut skipped, mut since) = (None, false, false, 0, 0);
     let (resident, mut largest) = (resident_mb(), 0.0f64);
-    worker.work(&feed, &stop, &mut |_, happening| match happening {
+    pipeline.run_observed(Events { random, scale, offset: 0 }, &mut |_, event| match event {
         WorkerEvent::Step(..) => {
             let now = Instant::now();
             let gap = at.replace(now).map(|at: Instant| 1e3 * (now - at).as_secs_f64());
@@ -156,16 +153,15 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
             seconds.push(rounded(last.took.as_secs_f64()));
             eprintln!("{name}: checkpoint {}, pause {:?}, written in {:?}", pauses.len(), last.pause, last.took);
             if pauses.len() == scale.checkpoints {
-                stop.store(true, Ordering::Relaxed);
+                stop.request();
             }
         }
         WorkerEvent::CheckpointFailed(error) => panic!("{error}"),
         _ => {}
     })?;
-    feed.close();
     let line = json!({
-        "measure": "pause", "of": name, "items": worker.trainer.state.items.len(),
-        "users": worker.trainer.state.users.ids.len(), "dim": config.model.dim, "batch": config.train.batch,
+        "measure": "pause", "of": name, "items": pipeline.state().items.len(),
+        "users": pipeline.state().users.ids.len(), "dim": config.model.dim, "batch": config.train.batch,
         "mb": (bytes as f64 / 1e6).round(), "pause_ms": pauses, "write_seconds": seconds, "skipped": skipped,
         "step_ms": { "alone": before.figures(), "first_beside": first.figures(), "beside": beside.figures(),
             "after": after.figures() },

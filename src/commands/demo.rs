@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::neighbors::{Catalogue, table};
+use super::neighbors::{NeighborIndex, table};
 use super::{CommandContext, load_over, print};
+use crate::catalogue::Catalogue;
 use crate::checkpoint::store::find;
 use crate::cli::{Demo, Layers, Output};
 use crate::config::{Assignment, Config};
 use crate::dead_letters::DeadLetters;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::producer::{EventProducer, SendError};
-use crate::pipeline::{Restored, StopReason, Worker, WorkerEvent};
+use crate::pipeline::{Pipeline, Restored, StopReason, WorkerEvent};
 use crate::registry;
 use crate::reporter::Reporter;
 use crate::source::kafka::{Connection, KafkaSource, Known, Until};
-use crate::source::{CommitTracker, EventSource, SourceError, Status, spawn};
+use crate::source::{CommitTracker, EventSource, SourceError, Status};
 use crate::synth::{Synth, SynthConfig};
 use crate::telemetry::health::Latch;
 use crate::telemetry::http::HttpError;
@@ -40,13 +41,13 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     "embedded".clone_into(&mut config.kafka.brokers);
     config.kafka.partitions = 1;
     config.source.registry.url.clear();
-    let around = CommandContext::set_up(&config)?;
-    let described = crate::catalogue::Catalogue::open(&config)?;
-    let server = match around.serve(&config) {
+    let context = CommandContext::set_up(&config)?;
+    let catalogue = Catalogue::open(&config)?;
+    let server = match context.serve(&config) {
         Err(error) if matches!(error.downcast_ref(), Some(HttpError::InUse { .. })) => {
             // Nobody asked for that very port: any other shows the page as well.
             config.http.listen = "127.0.0.1:0".to_owned();
-            around.serve(&config)?
+            context.serve(&config)?
         }
         served => served?,
     };
@@ -59,27 +60,31 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
         heading()
     ));
 
-    let origin = Restored::find(&config, true)?;
-    around.health.release(Latch::Restored);
+    let restored = Restored::find(&config, true)?;
+    context.health.release(Latch::Restored);
     config.kafka.assignment = Assignment::All;
-    let connection = Connection::open(&config.kafka, broker.bootstrap(), around.stop.flag())?;
-    let known = Known { positions: &origin.state.positions, holdings: &origin.state.holdings };
+    let connection = Connection::open(&config.kafka, broker.bootstrap(), context.stop.flag())?;
+    let known = Known { positions: &restored.state.positions, holdings: &restored.state.holdings };
     let source = connection.read(registry::decoder(&config.source)?, known, Until::Stopped)?;
-    let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
+    let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
     reporter.show_lag(source.high_watermarks());
-    let mut worker = Worker::new(&config, origin, DeadLetters::None, described)?;
+    let mut pipeline = Pipeline::builder(&config)
+        .restored(restored)
+        .catalogue(catalogue)
+        .dead_letters(DeadLetters::None)
+        .stop(context.stop.clone())
+        .build()?;
     let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
-    let feed = spawn(Box::new(UpTo { source, left: options.events }));
-    around.health.release(Latch::SourceOpen);
+    context.health.release(Latch::SourceOpen);
 
     let every = (options.events / LINES).max(1);
     let mut next_line = FIRST_LINE.min(every);
     let taken = Arc::clone(&producer.taken);
-    let ending = worker.work(&feed, around.stop.flag(), &mut |trainer, happening| {
+    let result = pipeline.run_observed(UpTo { source, left: options.events }, &mut |trainer, event| {
         let read = trainer.state.events.read;
         taken.store(trainer.taken().read, Ordering::Relaxed);
-        let is_step = matches!(happening, WorkerEvent::Step(..));
-        reporter.happened(trainer, happening);
+        let is_step = matches!(event, WorkerEvent::Step(..));
+        reporter.happened(trainer, event);
         if is_step && read >= next_line {
             // Close together at first, where most is learnt.
             next_line += next_line.min(every);
@@ -87,19 +92,18 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
         }
     });
     producer.stop()?;
-    feed.close();
-    let ending = ending?;
+    let reason = result?;
     show_neighbors(&config)?;
-    if ending == StopReason::Stopped || options.until_done || server.is_none() {
-        return around.conclude(&worker, &reporter, &Output { report: None, json: false });
+    if reason == StopReason::Stopped || options.until_done || server.is_none() {
+        return context.conclude(&pipeline, &reporter, &Output { report: None, json: false });
     }
-    around.conclude(&worker, &reporter, &Output { report: None, json: false })?;
+    context.conclude(&pipeline, &reporter, &Output { report: None, json: false })?;
     print("\nThe log is over; the page stays up until Ctrl-C.\n");
-    while !around.stop.requested() {
-        around.health.tick(std::time::Instant::now());
+    while !context.stop.requested() {
+        context.health.tick(std::time::Instant::now());
         std::thread::park_timeout(Duration::from_millis(200));
     }
-    around.status.enter(Phase::Done);
+    context.status.enter(Phase::Done);
     Ok(())
 }
 
@@ -130,16 +134,16 @@ fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
 /// Neighbours of the most frequent items of a few topics; the synthetic names tell the topic.
 fn show_neighbors(config: &Config) -> anyhow::Result<()> {
     let intact = find(&config.checkpoint.dir, &config.checkpoint)?;
-    let catalogue = Catalogue::read(&intact.folder, intact.manifest.dim)?;
+    let index = NeighborIndex::read(&intact.folder, intact.manifest.dim)?;
     let topic = |item: &str| item.rsplit_once('-').map_or(String::new(), |(topic, _)| topic.to_owned());
     let mut topics = Vec::new();
     let mut text = String::new();
-    for item in catalogue.most_frequent() {
+    for item in index.most_frequent() {
         if topics.contains(&topic(item)) {
             continue;
         }
         topics.push(topic(item));
-        if let Some(neighbors) = catalogue.nearest(item, 4) {
+        if let Some(neighbors) = index.nearest(item, 4) {
             text.push_str(&format!("\nNearest to {item}:\n{}", table(&neighbors)));
         }
         if topics.len() == 3 {

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use self::figures::Rows;
 use self::page::Page;
-use super::{check_file, checkpoint, nearest, print, progress, write_whole_by};
+use super::{check_file, checkpoint, nearest, print, progress_bar, write_whole_by};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{numbers, text};
 use crate::checkpoint::manifest::MANIFEST;
@@ -258,7 +258,7 @@ fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &V
 /// How often each item was drawn.
 fn draw(sampler: &dyn NoiseSampler, scene: Scene<'_>, n_items: usize, options: &Negatives) -> Vec<u64> {
     let total = options.draws;
-    let bar = if total >= LONG { progress(total, "draws") } else { ProgressBar::hidden() };
+    let bar = if total >= LONG { progress_bar(total, "draws") } else { ProgressBar::hidden() };
     let mut random = Pcg64Mcg::seed_from_u64(options.seed);
     let (mut counts, mut drawn) = (vec![0; n_items], Vec::new());
     let mut done = 0;

@@ -15,8 +15,8 @@ use crate::kernel::rows::{dot, inverse_norm};
 use crate::snapshot::ITEMS;
 use crate::table::ids::Ids;
 
-/// The items of a checkpoint, as others see them.
-pub(super) struct Catalogue {
+/// The published items of a checkpoint, searched by brute force.
+pub(super) struct NeighborIndex {
     ids: Ids,
     counts: Vec<u64>,
     dim: usize,
@@ -32,23 +32,23 @@ pub(super) struct Neighbor {
     pub count: u64,
 }
 
-impl Catalogue {
+impl NeighborIndex {
     /// Reads the published items of the checkpoint at `path`, whose vectors have `dim` numbers.
     pub(super) fn read(path: &Path, dim: usize) -> Result<Self, CheckpointError> {
-        let mut catalogue = Self { ids: Ids::default(), counts: Vec::new(), dim, vectors: Vec::new() };
+        let mut index = Self { ids: Ids::default(), counts: Vec::new(), dim, vectors: Vec::new() };
         columns::read(path, ITEMS, |slice| {
             let names = slice.text("item_id")?;
             (0..slice.len()).for_each(|row| {
-                catalogue.ids.intern(names.value(row));
+                index.ids.intern(names.value(row));
             });
-            catalogue.counts.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
+            index.counts.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
             for vector in slice.vectors("embedding", dim)?.chunks_exact(dim) {
                 let scale = inverse_norm(vector);
-                catalogue.vectors.extend(vector.iter().map(|number| number * scale));
+                index.vectors.extend(vector.iter().map(|number| number * scale));
             }
             Ok(())
         })?;
-        Ok(catalogue)
+        Ok(index)
     }
 
     fn vector(&self, row: u32) -> &[f32] {
@@ -87,10 +87,10 @@ impl Catalogue {
 
 pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<()> {
     let intact = checkpoint(layers, &options.checkpoint)?;
-    let catalogue = Catalogue::read(&intact.folder, intact.manifest.dim)?;
-    let Some(neighbors) = catalogue.nearest(&options.item, options.k as usize) else {
+    let index = NeighborIndex::read(&intact.folder, intact.manifest.dim)?;
+    let Some(neighbors) = index.nearest(&options.item, options.k as usize) else {
         let like =
-            nearest(catalogue.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));
+            nearest(index.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));
         let item = shown(&options.item);
         let path = intact.path.display();
         return Err(UsageError(format!("no item '{item}' in {path}{}", like.unwrap_or_default())).into());

@@ -27,7 +27,7 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
         )
         .into());
     }
-    let around = CommandContext::set_up(config)?;
+    let context = CommandContext::set_up(config)?;
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
@@ -37,10 +37,10 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
     let encoder = registry::encoder(&config.source, &kafka.topic)?;
     admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;
     let mut producer = EventProducer::open(kafka, &kafka.brokers, encoder)?;
-    let bar = around.bar(logs.rows().0, "events");
+    let bar = context.bar(logs.rows().0, "events");
     let (mut sent, mut rejected) = (0u64, 0u64);
     let mut block = Vec::new();
-    while !around.stop.requested() {
+    while !context.stop.requested() {
         let status = logs.poll(&mut block)?;
         for record in block.drain(..) {
             match &record.outcome {
@@ -65,7 +65,7 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
     }
     producer.flush(PATIENCE)?;
     bar.finish_and_clear();
-    let stopped = if around.stop.requested() { "stopped by a signal: " } else { "" };
+    let stopped = if context.stop.requested() { "stopped by a signal: " } else { "" };
     print(&format!("{stopped}{sent} events sent to topic '{}', {rejected} rows left out\n", kafka.topic));
     Ok(())
 }

@@ -8,11 +8,11 @@ use crate::dead_letters::DeadLetters;
 use crate::dead_letters::topic::DeadLetterTopic;
 use crate::kafka::EMBEDDED;
 use crate::kafka::embedded::EmbeddedBroker;
-use crate::pipeline::{Restored, StopReason, Worker};
+use crate::pipeline::{Pipeline, Restored, StopReason, WorkerEvent};
 use crate::registry;
 use crate::reporter::Reporter;
+use crate::source::SourceError;
 use crate::source::kafka::{Connection, Known, Until};
-use crate::source::{SourceError, spawn};
 use crate::telemetry::health::Latch;
 use crate::telemetry::status::Phase;
 use crate::trainer::state::State;
@@ -20,11 +20,11 @@ use crate::util::encoding::unique;
 
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     check_output(&options.output)?;
-    let around = CommandContext::set_up(config)?;
+    let context = CommandContext::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
     let decoder = registry::decoder(&config.source)?;
-    let server = around.serve(config)?;
-    around.status.enter(Phase::Restoring);
+    let server = context.serve(config)?;
+    context.status.enter(Phase::Restoring);
     let mut kafka = config.kafka.clone();
     let embedded = match kafka.brokers.as_str() {
         EMBEDDED => {
@@ -42,7 +42,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         _ => None,
     };
     let brokers = kafka.brokers.clone();
-    let connection = match Connection::open(&kafka, &brokers, around.stop.flag()) {
+    let connection = match Connection::open(&kafka, &brokers, context.stop.flag()) {
         Err(error @ SourceError::Stopped { .. }) => {
             // As told, and nothing was begun.
             tracing::info!("{error}");
@@ -50,14 +50,14 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         }
         connected => connected?,
     };
-    let mut origin = Restored::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
+    let mut restored = Restored::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
         Some(_) => Ok(()),
         None => {
             let known = Known { positions: &manifest.positions, holdings: &manifest.holdings };
             connection.check(known, fallen_back)
         }
     })?;
-    let State { positions, holdings, .. } = &mut origin.state;
+    let State { positions, holdings, .. } = &mut restored.state;
     if embedded.is_some() {
         // Its log begins with this process, so no earlier position means anything in it.
         let prefix = format!("kafka/{}/", kafka.topic);
@@ -65,39 +65,45 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         holdings.forget(&prefix);
     }
     name_worker(&mut holdings.worker, &kafka);
-    around.health.release(Latch::Restored);
-    around.status.enter(Phase::Waiting);
+    context.health.release(Latch::Restored);
+    context.status.enter(Phase::Waiting);
     let until = if options.until_end { Until::End } else { Until::Stopped };
     let source = connection.read(decoder, Known { positions, holdings }, until)?;
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
-        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, around.stop.clone())?),
+        _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, context.stop.clone())?),
     };
-    let mut reporter = Reporter::new(around.status.clone(), around.health.clone(), &origin.state);
+    let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
     reporter.show_lag(source.high_watermarks());
-    let mut worker = Worker::new(config, origin, dead_letters, catalogue)?;
-    let feed = spawn(Box::new(source));
-    around.health.release(Latch::SourceOpen);
-    let ending =
-        worker.work(&feed, around.stop.flag(), &mut |trainer, happening| reporter.happened(trainer, happening));
-    around.health.drain();
-    around.status.enter(Phase::Draining);
-    feed.close();
-    if matches!(ending, Ok(StopReason::Stopped)) {
+    let mut pipeline = Pipeline::builder(config)
+        .restored(restored)
+        .catalogue(catalogue)
+        .dead_letters(dead_letters)
+        .stop(context.stop.clone())
+        .build()?;
+    context.health.release(Latch::SourceOpen);
+    let result = pipeline.run_observed(source, &mut |trainer, event| {
+        if matches!(event, WorkerEvent::Draining) {
+            context.health.drain();
+            context.status.enter(Phase::Draining);
+        }
+        reporter.happened(trainer, event);
+    });
+    if matches!(result, Ok(StopReason::Stopped)) {
         tracing::info!("stopped by a signal");
     }
-    if ending.is_err() {
-        around.status.enter(Phase::Failed);
+    if result.is_err() {
+        context.status.enter(Phase::Failed);
     }
-    ending?;
-    around.conclude(&worker, &reporter, &options.output)?;
+    result?;
+    context.conclude(&pipeline, &reporter, &options.output)?;
     if let Some(server) = server {
         server.shutdown();
     }
     Ok(())
 }
 
-/// What the worker calls itself in its group: as configured, as it did before, or a name that nobody else has.
+/// Names the worker in its group: as configured, as it was named before, or by a name that is unique.
 fn name_worker(name: &mut String, kafka: &KafkaConfig) {
     if !kafka.member.is_empty() {
         name.clone_from(&kafka.member);

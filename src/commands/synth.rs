@@ -8,13 +8,13 @@ use crate::synth::{Synth, SynthConfig};
 
 pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
     super::check_file("--output", &options.output)?;
-    let around = CommandContext::set_up(config)?;
+    let context = CommandContext::set_up(config)?;
     let Options { events, output, users, items, topics, lifetime, interleave } = options;
     let seed = config.seed;
     let mut synth =
         Synth::new(SynthConfig { seed, users, items, topics, lifetime, interleave, ..SynthConfig::default() });
-    let bar = around.bar(events, "events");
-    let stop = around.stop.clone();
+    let bar = context.bar(events, "events");
+    let stop = context.stop.clone();
     write_parquet(&mut synth, events, &output, |written| {
         bar.set_position(written);
         if stop.requested() {

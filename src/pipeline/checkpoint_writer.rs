@@ -65,7 +65,7 @@ pub(super) struct Job {
     pub(super) frozen: Frozen,
     pub(super) dead_letters: Option<DeadLetterMark>,
     /// What outlasts `checkpoint.keep`.
-    pub(super) spared: Pinned,
+    pub(super) pinned: Pinned,
     /// How long the trainer stood still for it.
     pub(super) pause: Duration,
 }
@@ -98,11 +98,11 @@ impl CheckpointWriter {
         let (done, outcomes) = bounded(1);
         let (config, letters) = (config.clone(), Arc::clone(&letters.letters));
         let thread = std::thread::Builder::new().name("saver".to_owned()).spawn(move || {
-            for Job { frozen, dead_letters, spared, pause } in to_do {
+            for Job { frozen, dead_letters, pinned, pause } in to_do {
                 let begin = Instant::now();
                 let (positions, claimed) = (frozen.positions().clone(), frozen.claimed());
                 let (events, passed) = (frozen.events().read, frozen.events().passed());
-                let written = write(&config, &store, &letters, &frozen, dead_letters, &spared);
+                let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
                 // The state has its tables back before it hears of it.
                 drop(frozen);
                 let written =
@@ -174,7 +174,7 @@ fn write(
     letters: &Mutex<DeadLetters>,
     frozen: &Frozen,
     mark: Option<DeadLetterMark>,
-    spared: &Pinned,
+    pinned: &Pinned,
 ) -> Result<crate::checkpoint::store::Published, CheckpointError> {
     // Not held while it waits: the trainer may have a further letter meanwhile.
     let settle = || letters.lock().unwrap_or_else(PoisonError::into_inner).settle();
@@ -186,7 +186,7 @@ fn write(
         std::thread::sleep(BETWEEN_LOOKS);
     }
     let published = snapshot::save(config, frozen, mark, store.draft()?)?;
-    if let Err(error) = store.prune(config.checkpoint.keep, spared) {
+    if let Err(error) = store.prune(config.checkpoint.keep, pinned) {
         // The new one is durable all the same; the next one tries again.
         tracing::warn!(%error, "old checkpoints stay");
     }

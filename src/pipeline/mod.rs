@@ -1,250 +1,260 @@
-//! The worker: feeds the trainer from a source, and keeps what it learnt.
+//! The pipeline: reads a source, trains on it, and keeps what it learns in checkpoints.
 //!
-//! Everything that `run`, `replay` and `demo` have in common: restore, the loop, dead letters, checkpoints, and an
-//! observer that is shown the state now and then. The commands bring the source and decide what is shown. Checkpoints are
-//! written beside training: `saver`.
+//! Everything that `run`, `replay`, `demo` and programs that embed this crate have in common: restoring the newest
+//! checkpoint, the training loop, dead letters, checkpoints beside training, and an observer that is shown the state now and
+//! then. The caller brings the source, and decides what is shown. The parts:
+//!
+//! | part | decides |
+//! | --- | --- |
+//! | [`PipelineBuilder`] | what the pipeline goes on from |
+//! | `exit_path` | why the loop ends, and what is saved for each reason |
+//! | `checkpoints` | when a checkpoint is due, and what is durable |
+//! | `checkpoint_writer` | nothing: it writes, on a thread of its own |
+//! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
+//! | `control` | what follows from a change of the streams |
 
+mod builder;
 mod checkpoint_writer;
+mod checkpoints;
 mod control;
+mod error;
 mod events;
+mod exit_path;
 mod pins;
 mod restore;
+#[cfg(test)]
+mod tests;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::catalogue::Catalogue;
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::manifest::DeadLetterMark;
-use crate::checkpoint::store::Store;
-use crate::config::Config;
-use crate::dead_letters::DeadLetters;
+use crate::config::{Config, DeadLettersConfig};
+use crate::event::{Record, Rejection};
 use crate::position::{Positions, Stream};
-use crate::source::{Message, SourceError, SourceHandle};
+use crate::signals::Stop;
+use crate::source::{EventSource, Message, SourceError, SourceHandle, spawn};
+use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
-use checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
-pub use events::{Diverged, LastCheckpoint, Observer, WorkError, WorkerEvent};
-use pins::CheckpointPins;
+pub use builder::PipelineBuilder;
+use checkpoint_writer::SharedDeadLetters;
+use checkpoints::CheckpointSchedule;
+pub use error::{Diverged, PipelineError, TooManyRejected};
+pub use events::{LastCheckpoint, Observer, WorkerEvent};
+use exit_path::{BatchInProgress, ExitPath, FinalCheckpoint};
 pub use restore::Restored;
 
 /// How often the observer is shown the state.
 const OBSERVE_EVERY: Duration = Duration::from_millis(250);
-/// So many rows of tables that a checkpoint has shared are put in their places after a step; a megabyte takes about a
-/// tenth of a millisecond.
-const ROWS_AT_A_TIME: usize = 4_096;
 
-/// How a run of the loop ended.
+/// Why a run ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// The declared end of the source.
+    /// The source ended.
     End,
-    /// A signal.
+    /// A stop was requested.
     Stopped,
 }
 
-/// See the module.
+/// A trainer with all that a worker needs around it: a source, checkpoints, dead letters.
+///
+/// [`Pipeline::new`] goes on from the newest checkpoint in `checkpoint.dir`; [`Pipeline::positions`] then says where a source
+/// has to be opened, and [`Pipeline::run`] trains on it.
 #[derive(Debug)]
-pub struct Worker {
-    /// The model and its trainer.
-    pub trainer: Trainer,
+pub struct Pipeline {
+    trainer: Trainer,
     config: Config,
-    saver: CheckpointWriter,
-    store: Store,
+    checkpoints: CheckpointSchedule,
     dead_letters: SharedDeadLetters,
-    unconfirmed: CheckpointPins,
-    /// Whether the state may share tables with a checkpoint that is, or was, written.
-    shares: bool,
+    stop: Stop,
+    /// The streams of the source; records refer to them by index.
     streams: Vec<Stream>,
-    /// Length of the dead-letter file at the end of the last batch.
-    dead_letters_settled: Option<u64>,
-    /// Records passed at the newest checkpoint, whether ours or restored.
-    saved_at: Option<u64>,
-    /// Records read at which the next checkpoint is due.
-    due: u64,
-    /// Whether one that was due could not be begun.
-    owed: bool,
     /// Records rejected by this process.
-    rejected: u64,
-    last: Option<LastCheckpoint>,
-    restored: Option<PathBuf>,
+    n_rejected: u64,
+    started: Instant,
+    /// Records read when this process began.
+    read_at_start: u64,
+    /// When the observer was shown the state last.
+    observed: Instant,
 }
 
-impl Worker {
-    /// A worker that goes on from `origin`, and learns of new items what `catalogue` knows.
+impl Pipeline {
+    /// A pipeline with everything as `config` says.
     ///
     /// # Errors
-    /// Where threads cannot be started, or a first checkpoint cannot be written. One that begins anew beside older
-    /// checkpoints, or goes on from one before those that another worker has overtaken, says so at once, lest the newest be
-    /// taken for its state; one with a file of dead letters records where its own begin, lest a restart write them twice.
-    pub fn new(
-        config: &Config,
-        origin: Restored,
-        dead_letters: DeadLetters,
-        catalogue: Catalogue,
-    ) -> anyhow::Result<Self> {
-        let Restored { checkpoint, state, store, overtaken } = origin;
-        let marked = checkpoint.as_ref().and_then(|intact| intact.manifest.dead_letters.as_ref());
-        let unmarked_letters =
-            dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
-        let begins_anew =
-            unmarked_letters || overtaken || (checkpoint.is_none() && store.begins_with_a_checkpoint()?);
-        let dead_letters = SharedDeadLetters::new(dead_letters);
-        let mut worker = Self {
-            saved_at: checkpoint.is_some().then_some(state.events.passed()),
-            dead_letters_settled: dead_letters.length(),
-            trainer: Trainer::new(config, state).context("cannot start the compute threads")?.with_catalogue(catalogue),
-            config: config.clone(),
-            saver: CheckpointWriter::start(config, store.clone(), &dead_letters)
-                .context("cannot start the thread that saves")?,
-            store,
-            dead_letters,
-            unconfirmed: CheckpointPins::new(checkpoint.as_ref().map(|intact| intact.path.as_path())),
-            shares: false,
-            streams: Vec::new(),
-            due: 0,
-            owed: false,
-            rejected: 0,
-            last: None,
-            restored: checkpoint.map(|intact| intact.path),
-        };
-        worker.due = next_due(config, &worker.trainer);
-        if begins_anew {
-            worker.save()?;
-        }
-        Ok(worker)
+    /// Those of [`PipelineBuilder::build`].
+    pub fn new(config: &Config) -> Result<Self, PipelineError> {
+        Self::builder(config).build()
     }
 
-    /// The folder of the newest checkpoint, written or restored.
-    pub fn checkpoint_path(&self) -> Option<String> {
-        let written = self.last.as_ref().map(|last| &last.published.path);
-        written.or(self.restored.as_ref()).map(|path| path.display().to_string())
+    /// A pipeline of which some parts are given by the caller.
+    pub fn builder(config: &Config) -> PipelineBuilder<'_> {
+        PipelineBuilder::new(config)
     }
 
-    /// Trains on what `feed` brings until its end, or until `stop` is set; then writes a checkpoint.
+    /// The next offset of each stream that the state has read: a source has to be opened there.
+    pub fn positions(&self) -> &Positions {
+        &self.trainer.state.positions
+    }
+
+    /// The trained state.
+    pub fn state(&self) -> &State {
+        &self.trainer.state
+    }
+
+    /// The trained state, for those who change it by other means than a source.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.trainer.state
+    }
+
+    /// The handle by which another thread, or the observer, ends a run in good order.
+    pub fn stop_handle(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// The folder of the newest durable checkpoint, written or restored.
+    pub fn checkpoint_path(&self) -> Option<&Path> {
+        self.checkpoints.newest_path()
+    }
+
+    /// Seconds since the pipeline was built, and the records read in them.
+    pub fn progress(&self) -> (f64, u64) {
+        (self.started.elapsed().as_secs_f64(), self.trainer.state.events.read - self.read_at_start)
+    }
+
+    /// Trains on `source` until its end, or until a stop is requested; then writes a checkpoint.
     ///
     /// # Errors
-    /// Where the source failed for good (what was trained is saved all the same), or the last checkpoint could not be
-    /// written.
-    pub fn work(
+    /// Where the source failed for good (what was trained is saved all the same, unless it is another worker's by now), the
+    /// model diverged, nearly every record is rejected, or a checkpoint that has to succeed cannot be written.
+    pub fn run(&mut self, source: impl EventSource + 'static) -> Result<StopReason, PipelineError> {
+        self.run_observed(source, &mut |_, _| {})
+    }
+
+    /// [`Pipeline::run`], with an observer that is called, on this thread, at every event and a few times a second.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::run`].
+    pub fn run_observed(
         &mut self,
-        feed: &SourceHandle,
-        stop: &AtomicBool,
+        source: impl EventSource + 'static,
         observer: &mut Observer<'_>,
-    ) -> anyhow::Result<StopReason> {
-        self.streams.clone_from(&feed.streams);
-        self.unconfirmed.follow(feed.commits.clone());
+    ) -> Result<StopReason, PipelineError> {
+        let source = spawn(Box::new(source));
+        self.streams.clone_from(&source.streams);
+        self.checkpoints.track_commits(source.commits.clone());
         self.trainer.follow(&self.streams);
-        let mut seen = Instant::now();
-        let outcome = 'work: loop {
-            if stop.load(Ordering::Relaxed) {
-                break Ok(StopReason::Stopped);
-            }
-            match feed.messages.recv_timeout(OBSERVE_EVERY) {
-                Ok(Message::Block(records)) => {
-                    for record in records {
-                        if let Err(rejection) = &record.outcome
-                            && rejection.reason.is_fault()
-                        {
-                            // Before it is kept: where it stops the worker, it is still to be read.
-                            if let Err(error) = self.check_rejections(rejection) {
-                                break 'work Err(error);
-                            }
-                            if !self.reject((record.stream, record.offset), rejection, stop, observer)? {
-                                break;
-                            }
-                            if self.dead_letters.are_kept() {
-                                observer(&self.trainer, WorkerEvent::DeadLetter);
-                            }
-                        }
-                        let begin = Instant::now();
-                        let step = self.trainer.take(record);
-                        if self.trainer.is_settled() {
-                            self.dead_letters_settled = self.dead_letters.length();
-                        }
-                        match step {
-                            Some(report) => {
-                                self.stepped(&report, begin.elapsed(), observer)?;
-                                self.look_after_checkpoints(feed, observer)?;
-                            }
-                            // What no batch waits for is part of the state too, however long that goes on.
-                            None if self.trainer.is_settled() => {}
-                            None => continue,
-                        }
-                        if self.trainer.state.events.read >= self.due {
-                            self.checkpoint_in_passing(observer);
-                        }
-                        if stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        if seen.elapsed() >= OBSERVE_EVERY {
-                            seen = Instant::now();
-                            observer(&self.trainer, WorkerEvent::Tick);
-                        }
-                    }
-                }
-                Ok(Message::SourceControl(notice, reply)) => {
-                    if let Err(error) = self.notice(notice, &reply, observer) {
-                        break Err(error);
-                    }
-                    if self.saved_at == Some(self.trainer.state.events.passed()) {
-                        // Nothing was read since: killed before it was passed on, or gained just now.
-                        feed.tell(self.trainer.state.positions.clone());
-                    }
-                }
-                Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
-                    self.look_after_checkpoints(feed, observer)?;
-                    observer(&self.trainer, WorkerEvent::Tick);
-                }
-                Ok(Message::End) => {
-                    self.close_batch(observer)?;
-                    break Ok(StopReason::End);
-                }
-                Ok(Message::Failed(error)) => break Err(error.into()),
-                Err(RecvTimeoutError::Disconnected) => break Err(SourceError::Panicked.into()),
+        self.observed = Instant::now();
+        let exit = loop {
+            if let Err(exit) = self.turn(&source, observer) {
+                break exit;
             }
         };
-        if let Err(WorkError::TooManyRejected { .. }) = outcome {
-            // What was rejected behind the batch that is begun is not rejected again after a restart.
-            self.close_batch(observer)?;
-        }
-        if outcome.as_ref().is_err_and(WorkError::disowns) {
-            // What was trained since the last checkpoint is another worker's by now: it dies here.
-            return Err(outcome.unwrap_err().into());
-        }
-        if let Some(durable) = self.wait_for_checkpoint(observer) {
-            feed.tell(durable);
-        }
-        // The last checkpoint has to succeed, or the caller must know.
-        if self.saved_at != Some(self.trainer.state.events.passed()) {
-            let saved = self.save_shown(observer);
-            match (&outcome, saved) {
-                (Err(error), Err(unsaved)) => {
-                    tracing::error!(%error, %unsaved, "the source failed, and so did the checkpoint")
-                }
-                (_, saved) => saved?,
-            }
-        }
-        feed.tell(self.trainer.state.positions.clone());
-        observer(&self.trainer, WorkerEvent::Tick);
-        Ok(outcome?)
+        let result = self.conclude(exit, &source, observer);
+        observer(&self.trainer, WorkerEvent::Draining);
+        source.close();
+        result
     }
 
-    /// Closes a batch that is begun: everything that was taken is part of the state.
-    fn close_batch(&mut self, observer: &mut Observer<'_>) -> Result<(), Diverged> {
-        let begin = Instant::now();
-        if let Some(report) = self.trainer.finish() {
-            self.stepped(&report, begin.elapsed(), observer)?;
+    /// Takes one message of the source's; the way out where the loop has to end.
+    fn turn(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+        self.check_stop()?;
+        match source.messages.recv_timeout(OBSERVE_EVERY) {
+            Ok(Message::Block(records)) => {
+                records.into_iter().try_for_each(|record| self.train(record, source, observer))?;
+            }
+            Ok(Message::SourceControl(control, reply)) => {
+                self.handle_control(control, &reply, observer)?;
+                if self.checkpoints.is_up_to_date(&self.trainer) {
+                    // Nothing was read since: the worker was killed before the source was told, or was assigned just now.
+                    source.tell(self.trainer.state.positions.clone());
+                }
+            }
+            Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
+                self.poll_checkpoints(source, observer)?;
+                observer(&self.trainer, WorkerEvent::Tick);
+            }
+            Ok(Message::End) => return Err(ExitPath::EndOfSource),
+            Ok(Message::Failed(error)) => return Err(error.into()),
+            Err(RecvTimeoutError::Disconnected) => return Err(SourceError::Panicked.into()),
         }
-        self.dead_letters_settled = self.dead_letters.length();
         Ok(())
     }
 
-    /// Shows a step that was taken, unless the model is none any more after it.
-    fn stepped(&self, report: &StepReport, took: Duration, observer: &mut Observer<'_>) -> Result<(), Diverged> {
+    /// Hands a record to the trainer, and does what is due after it.
+    fn train(&mut self, record: Record, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+        if let Err(rejection) = &record.outcome
+            && rejection.reason.is_fault()
+        {
+            self.reject(&record, rejection, observer)?;
+        }
+        let begin = Instant::now();
+        let step = self.trainer.take(record);
+        let is_settled = self.trainer.is_settled();
+        if is_settled {
+            self.checkpoints.mark_dead_letters(self.dead_letters.length());
+        }
+        if let Some(report) = step {
+            self.report_step(&report, begin.elapsed(), observer)?;
+            self.poll_checkpoints(source, observer)?;
+        } else if !is_settled {
+            return Ok(());
+        }
+        // Records that no batch waits for are part of the state too, however long none is trained on.
+        self.checkpoints.begin_if_due(&mut self.trainer, observer);
+        self.check_stop()?;
+        if self.observed.elapsed() >= OBSERVE_EVERY {
+            self.observed = Instant::now();
+            observer(&self.trainer, WorkerEvent::Tick);
+        }
+        Ok(())
+    }
+
+    fn check_stop(&self) -> Result<(), ExitPath> {
+        if self.stop.requested() { Err(ExitPath::StopRequested) } else { Ok(()) }
+    }
+
+    /// Keeps a record that was rejected, waiting for room, and logs the first of them and ever fewer of the rest.
+    fn reject(&mut self, record: &Record, rejection: &Rejection, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+        // Before the record is kept: where it ends the run, it is still to be read.
+        self.check_rejected_share(rejection)?;
+        let stream = &self.streams[record.stream as usize].label;
+        while !self.dead_letters.offer(stream, record.offset, rejection)? {
+            self.check_stop()?;
+            std::thread::sleep(OBSERVE_EVERY);
+            observer(&self.trainer, WorkerEvent::Tick);
+        }
+        self.n_rejected += 1;
+        if self.n_rejected.is_power_of_two() {
+            tracing::warn!(
+                place = stream,
+                offset = record.offset,
+                reason = rejection.reason.name(),
+                detail = %rejection.detail,
+                so_far = self.n_rejected,
+                "record rejected"
+            );
+        }
+        if self.dead_letters.are_kept() {
+            observer(&self.trainer, WorkerEvent::DeadLetter);
+        }
+        Ok(())
+    }
+
+    /// Whether the share of rejected records among the newest ones is still bearable.
+    fn check_rejected_share(&self, newest: &Rejection) -> Result<(), TooManyRejected> {
+        let DeadLettersConfig { max_share, window, .. } = self.config.dead_letters;
+        let share = self.trainer.rejected_share();
+        if share <= max_share {
+            return Ok(());
+        }
+        let (reason, detail) = (newest.reason.name(), newest.detail.clone());
+        Err(TooManyRejected { share, window, max_share, reason, detail })
+    }
+
+    /// Shows a step to the observer, unless the model has diverged by it.
+    fn report_step(&self, report: &StepReport, took: Duration, observer: &mut Observer<'_>) -> Result<(), Diverged> {
         if !report.loss.finite {
             return Err(Diverged { steps: self.trainer.state.steps });
         }
@@ -252,111 +262,58 @@ impl Worker {
         Ok(())
     }
 
-    /// Freezes the state and has it written, unless the one before is not done with.
-    fn checkpoint_in_passing(&mut self, observer: &mut Observer<'_>) {
-        // Where it fails it is not tried again before the next is due: a full disk stays full for a while.
-        self.due = next_due(&self.config, &self.trainer);
-        if self.saver.is_busy() || !self.take_back(16 * ROWS_AT_A_TIME) {
-            self.owed = true;
-            return observer(&self.trainer, WorkerEvent::CheckpointSkipped);
-        }
-        self.owed = false;
-        observer(&self.trainer, WorkerEvent::CheckpointBegins);
-        self.begin_checkpoint();
-    }
-
-    fn begin_checkpoint(&mut self) {
+    /// Trains on the batch in progress, short as it is: everything that was read is part of the state then.
+    fn close_batch(&mut self, observer: &mut Observer<'_>) -> Result<(), Diverged> {
         let begin = Instant::now();
-        let frozen = self.trainer.freeze();
-        self.shares = true;
-        let file = &self.config.dead_letters.file;
-        let dead_letters = self.dead_letters_settled.map(|bytes| DeadLetterMark { file: file.clone(), bytes });
-        let pause = begin.elapsed();
-        self.saver.begin(Job {
-            frozen,
-            dead_letters,
-            spared: self.unconfirmed.spared(self.config.checkpoint.keep),
-            pause,
-        });
+        if let Some(report) = self.trainer.finish() {
+            self.report_step(&report, begin.elapsed(), observer)?;
+        }
+        self.checkpoints.mark_dead_letters(self.dead_letters.length());
+        Ok(())
     }
 
-    /// Hears of a checkpoint that has been written meanwhile; the state takes its tables back.
-    ///
-    /// # Errors
-    /// Where another worker took over: whatever is trained from here on is that one's to train.
-    fn look_after_checkpoints(
+    fn poll_checkpoints(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+        if let Some(durable) = self.checkpoints.poll(&mut self.trainer, observer) {
+            source.tell(durable);
+        }
+        Ok(self.checkpoints.check_ownership()?)
+    }
+
+    /// Ends the run: trains, saves and tells the source what the table of [`ExitPath`] says.
+    fn conclude(
         &mut self,
-        feed: &SourceHandle,
+        exit: ExitPath,
+        source: &SourceHandle,
         observer: &mut Observer<'_>,
-    ) -> Result<(), CheckpointError> {
-        if let Some(finished) = self.saver.finished()
-            && let Some(durable) = self.checkpoint_finished(finished, observer)
-        {
-            feed.tell(durable);
+    ) -> Result<StopReason, PipelineError> {
+        let (batch, checkpoint) = exit.policy();
+        if batch == BatchInProgress::Train {
+            self.close_batch(observer)?;
         }
-        if !self.saver.is_busy() && self.take_back(ROWS_AT_A_TIME) && std::mem::take(&mut self.owed) {
-            // One was skipped, and nobody knows when the next is due: the stream may have come to rest.
-            observer(&self.trainer, WorkerEvent::CheckpointBegins);
-            self.begin_checkpoint();
+        if checkpoint == FinalCheckpoint::Forbidden {
+            return exit.into_result();
         }
-        self.store.still_held()
-    }
-
-    /// Moves so many rows of tables that were shared; whether none is shared any more.
-    fn take_back(&mut self, rows: usize) -> bool {
-        self.shares = self.shares && !self.trainer.state.thaw(rows);
-        !self.shares
-    }
-
-    /// Waits for the checkpoint that is being written; gives what is durable by it.
-    fn wait_for_checkpoint(&mut self, observer: &mut Observer<'_>) -> Option<Positions> {
-        let finished = self.saver.wait(|| observer(&self.trainer, WorkerEvent::Tick))?;
-        self.checkpoint_finished(finished, observer)
-    }
-
-    /// Shows what became of a checkpoint; gives what is durable by it.
-    fn checkpoint_finished(&mut self, finished: Outcome, observer: &mut Observer<'_>) -> Option<Positions> {
-        let positions = finished.positions.clone();
-        if let Err(error) = self.note(finished) {
-            observer(&self.trainer, WorkerEvent::CheckpointFailed(&error));
-            return None;
+        if let Some(durable) = self.checkpoints.wait(&self.trainer, observer) {
+            source.tell(durable);
         }
-        self.last.iter().for_each(|last| observer(&self.trainer, WorkerEvent::Checkpoint(last)));
-        Some(positions)
+        let saved = if self.checkpoints.is_up_to_date(&self.trainer) {
+            Ok(())
+        } else {
+            self.checkpoints.save(&mut self.trainer, observer)
+        };
+        let result = match (checkpoint, saved) {
+            (FinalCheckpoint::Attempted, Err(unsaved)) => {
+                let result = exit.into_result();
+                tracing::error!(error = ?result.as_ref().err(), %unsaved, "the run failed, and so did its last checkpoint");
+                result
+            }
+            (_, Err(unsaved)) => return Err(unsaved.into()),
+            (_, Ok(())) => {
+                source.tell(self.trainer.state.positions.clone());
+                exit.into_result()
+            }
+        };
+        observer(&self.trainer, WorkerEvent::Tick);
+        result
     }
-
-    fn note(&mut self, finished: Outcome) -> Result<(), CheckpointError> {
-        let written = finished.written?;
-        self.unconfirmed.wrote(&written.published.path, finished.claimed);
-        self.saved_at = Some(finished.passed);
-        self.last = Some(written);
-        Ok(())
-    }
-
-    /// Writes a checkpoint of the state as it is, and returns once it is durable.
-    ///
-    /// # Errors
-    /// What the disk says.
-    ///
-    /// # Panics
-    /// While one is being written.
-    pub fn save(&mut self) -> Result<(), CheckpointError> {
-        self.save_meanwhile(&mut |_| {})
-    }
-
-    fn save_meanwhile(&mut self, meanwhile: &mut dyn FnMut(&Trainer)) -> Result<(), CheckpointError> {
-        self.owed = false;
-        // Nobody waits for a step now, and tables that are still in halves would be copied.
-        self.take_back(usize::MAX);
-        self.begin_checkpoint();
-        let finished = self.saver.wait(|| meanwhile(&self.trainer)).expect("it has just begun");
-        self.note(finished)?;
-        self.take_back(usize::MAX);
-        Ok(())
-    }
-}
-
-/// The next multiple of the interval, so that checkpoints stand at the same places however often a run is resumed.
-fn next_due(config: &Config, trainer: &Trainer) -> u64 {
-    (trainer.state.events.read / config.checkpoint.every_events + 1) * config.checkpoint.every_events
 }

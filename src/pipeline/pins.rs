@@ -17,7 +17,7 @@ pub(super) struct CheckpointPins {
     /// Present where the source wants to know what is durable.
     commits: Option<CommitTracker>,
     /// Whether the source is known.
-    follows: bool,
+    is_tracking: bool,
     /// The checkpoint that this worker went on from, until the group knows of one since: it may know of any before it.
     restored: Option<PathBuf>,
     /// Checkpoints that the group may send back to, and the newest ones, oldest first, with what they hold by claims.
@@ -31,20 +31,20 @@ impl CheckpointPins {
     }
 
     /// From now on the source is told by `commits`.
-    pub(super) fn follow(&mut self, commits: Option<CommitTracker>) {
-        (self.commits, self.follows) = (commits, true);
+    pub(super) fn track_commits(&mut self, commits: Option<CommitTracker>) {
+        (self.commits, self.is_tracking) = (commits, true);
     }
 
     /// Notes a checkpoint; `claimed` is where it stands in what a group shares out.
-    pub(super) fn wrote(&mut self, path: &Path, claimed: Positions) {
+    pub(super) fn add(&mut self, path: &Path, claimed: Positions) {
         self.written.push((path.to_owned(), claimed));
     }
 
     /// What has to outlast `checkpoint.keep`, of which `keep` are the newest.
-    pub(super) fn spared(&mut self, keep: usize) -> Pinned {
+    pub(super) fn pinned(&mut self, keep: usize) -> Pinned {
         let Some(commits) = &self.commits else {
             // Before it is known whether a group may send it back, it may.
-            let up_to = self.restored.clone().filter(|_| !self.follows);
+            let up_to = self.restored.clone().filter(|_| !self.is_tracking);
             return Pinned { these: Vec::new(), up_to };
         };
         let Back { confirmed, maybe } = commits.back(self.written.iter().map(|(_, claimed)| claimed));
@@ -52,7 +52,7 @@ impl CheckpointPins {
             self.restored = None;
         }
         let back: Vec<usize> = confirmed.into_iter().chain(maybe).collect();
-        let spared = Pinned {
+        let pinned = Pinned {
             these: back.iter().map(|index| self.written[*index].0.clone()).collect(),
             up_to: self.restored.clone(),
         };
@@ -60,7 +60,7 @@ impl CheckpointPins {
         let newest = self.written.len().saturating_sub(keep);
         let mut index = 0..;
         self.written.retain(|_| index.next().is_some_and(|index| index >= newest || back.contains(&index)));
-        spared
+        pinned
     }
 }
 
@@ -73,32 +73,32 @@ mod tests {
     }
 
     #[test]
-    fn those_that_the_group_may_send_back_to_are_spared() {
+    fn pins_hold_checkpoints_that_a_group_may_send_back_to() {
         let commits = CommitTracker::default();
-        let mut unconfirmed = CheckpointPins::new(Some(Path::new("3")));
-        assert_eq!(unconfirmed.spared(2), Pinned { these: vec![], up_to: Some("3".into()) }, "who knows");
-        unconfirmed.follow(None);
-        assert_eq!(unconfirmed.spared(2), Pinned::default(), "without a group");
-        unconfirmed.follow(Some(commits.clone()));
-        let write = |unconfirmed: &mut CheckpointPins, number: u64| {
-            unconfirmed.wrote(Path::new(&number.to_string()), at(number * 10));
+        let mut pins = CheckpointPins::new(Some(Path::new("3")));
+        assert_eq!(pins.pinned(2), Pinned { these: vec![], up_to: Some("3".into()) }, "who knows");
+        pins.track_commits(None);
+        assert_eq!(pins.pinned(2), Pinned::default(), "without a group");
+        pins.track_commits(Some(commits.clone()));
+        let write = |pins: &mut CheckpointPins, number: u64| {
+            pins.add(Path::new(&number.to_string()), at(number * 10));
             commits.want(at(number * 10));
         };
-        write(&mut unconfirmed, 4);
+        write(&mut pins, 4);
         commits.send();
-        let mut spared = unconfirmed.spared(2);
-        assert_eq!(spared, Pinned { these: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
+        let mut pinned = pins.pinned(2);
+        assert_eq!(pinned, Pinned { these: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
         for number in 5..10 {
-            write(&mut unconfirmed, number);
-            spared = unconfirmed.spared(2);
+            write(&mut pins, number);
+            pinned = pins.pinned(2);
             let these = vec!["4".into(), number.to_string().into()];
-            assert_eq!(spared, Pinned { these, up_to: Some("3".into()) }, "on its way, and wanted");
+            assert_eq!(pinned, Pinned { these, up_to: Some("3".into()) }, "on its way, and wanted");
         }
         commits.taken();
-        spared = unconfirmed.spared(2);
-        assert_eq!(spared, Pinned { these: vec!["4".into(), "9".into()], up_to: None });
+        pinned = pins.pinned(2);
+        assert_eq!(pinned, Pinned { these: vec!["4".into(), "9".into()], up_to: None });
         commits.send();
         commits.taken();
-        assert_eq!(unconfirmed.spared(2), Pinned { these: vec!["9".into()], up_to: None });
+        assert_eq!(pins.pinned(2), Pinned { these: vec!["9".into()], up_to: None });
     }
 }

@@ -129,6 +129,7 @@ impl Reporter {
                 metrics::record_checkpoint_failure();
                 tracing::error!(%error, "checkpoint failed, training goes on");
             }
+            WorkerEvent::Draining => {}
         }
     }
 

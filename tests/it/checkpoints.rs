@@ -3,14 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
-use negstream::catalogue::Catalogue;
 use negstream::checkpoint::store::Store;
 use negstream::config::{Config, layers};
-use negstream::dead_letters::DeadLetters;
 use negstream::event::{Interaction, Record};
-use negstream::pipeline::{Restored, StopReason, Worker, WorkerEvent};
+use negstream::pipeline::{Pipeline, StopReason, WorkerEvent};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
 use negstream::snapshot::frozen::Frozen;
@@ -145,22 +142,20 @@ impl Work {
     }
 
     /// Works to the end of the log, with checkpoints in `folder`; `meddle` is told what happens, and may interfere.
-    fn run(&self, folder: &str, settings: &[&str], mut meddle: impl FnMut(&Path, Did)) -> (Worker, Vec<Did>) {
+    fn run(&self, folder: &str, settings: &[&str], mut meddle: impl FnMut(&Path, Did)) -> (Pipeline, Vec<Did>) {
         let folder = self.place.path(folder);
         let dir = format!("checkpoint.dir={}", folder.display());
         let config = configuration(&[&SMALL, settings, &[&dir]].concat());
-        let origin = Restored::find(&config, false).unwrap();
         let options = LogOptions {
             fields: config.source.fields.clone(),
             limits: negstream::decode::limits(&config.source),
             columns: Columns::Model,
         };
         let source = ParquetLogs::open(&self.log, options, &Positions::default()).unwrap();
-        let mut worker = Worker::new(&config, origin, DeadLetters::None, Catalogue::empty(&config)).unwrap();
-        let feed = negstream::source::spawn(Box::new(source));
+        let mut pipeline = Pipeline::new(&config).unwrap();
         let mut done = Vec::new();
-        let ending = worker.work(&feed, &AtomicBool::new(false), &mut |_, happening| {
-            let did = match happening {
+        let ending = pipeline.run_observed(source, &mut |_, event| {
+            let did = match event {
                 WorkerEvent::CheckpointBegins => Did::Begin,
                 WorkerEvent::CheckpointSkipped => Did::Skip,
                 WorkerEvent::Checkpoint(last) => Did::Write(last.events),
@@ -171,8 +166,7 @@ impl Work {
             meddle(&folder, did);
         });
         assert_eq!(ending.unwrap(), StopReason::End);
-        feed.close();
-        (worker, done)
+        (pipeline, done)
     }
 }
 
@@ -203,7 +197,7 @@ fn where_the_folder_is_gone_training_goes_on_and_the_next_checkpoint_is_written(
     let aside = |folder: &Path| folder.with_extension("aside");
     let mut failures = 0;
     // A file stands in the folder's place until two have failed.
-    let (worker, done) = work.run("checkpoints", &["checkpoint.every_events=700"], |folder, did| match did {
+    let (pipeline, done) = work.run("checkpoints", &["checkpoint.every_events=700"], |folder, did| match did {
         Did::Begin if failures == 0 && !aside(folder).exists() => {
             std::fs::rename(folder, aside(folder)).unwrap();
             std::fs::write(folder, b"").unwrap();
@@ -219,7 +213,7 @@ fn where_the_folder_is_gone_training_goes_on_and_the_next_checkpoint_is_written(
     });
     let fails = done.iter().filter(|did| **did == Did::Fail).count();
     assert_eq!((fails, done.last()), (2, Some(&Did::Write(100 * BATCH as u64))), "{done:?}");
-    assert_eq!(worker.trainer.state.events.read, 100 * BATCH as u64);
+    assert_eq!(pipeline.state().events.read, 100 * BATCH as u64);
     let left: Vec<_> = std::fs::read_dir(work.place.path("checkpoints")).unwrap().map(|entry| entry.unwrap()).collect();
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".draft");
     assert!(left.iter().all(|entry| !hidden(&entry.file_name())), "{left:?}");

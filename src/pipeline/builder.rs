@@ -1,0 +1,120 @@
+//! Building a pipeline: what it goes on from, and what it is given besides its configuration.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::checkpoint_writer::SharedDeadLetters;
+use super::checkpoints::CheckpointSchedule;
+use super::{Pipeline, PipelineError, Restored};
+use crate::catalogue::Catalogue;
+use crate::config::Config;
+use crate::dead_letters::{DeadLetterFile, DeadLetters};
+use crate::signals::Stop;
+use crate::trainer::Trainer;
+
+/// A [`Pipeline`] in the making. What is not set comes from the configuration.
+#[derive(Debug)]
+pub struct PipelineBuilder<'a> {
+    config: &'a Config,
+    fresh: bool,
+    restored: Option<Restored>,
+    catalogue: Option<Catalogue>,
+    dead_letters: Option<DeadLetters>,
+    stop: Stop,
+}
+
+impl<'a> PipelineBuilder<'a> {
+    pub(super) fn new(config: &'a Config) -> Self {
+        Self { config, fresh: false, restored: None, catalogue: None, dead_letters: None, stop: Stop::new() }
+    }
+
+    /// Begins with a new model, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
+    #[must_use]
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
+        self
+    }
+
+    /// Goes on from `restored` instead of looking for a checkpoint.
+    #[must_use]
+    pub fn restored(mut self, restored: Restored) -> Self {
+        self.restored = Some(restored);
+        self
+    }
+
+    /// Describes new items by `catalogue` instead of the file that `features.catalogue` names.
+    #[must_use]
+    pub fn catalogue(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = Some(catalogue);
+        self
+    }
+
+    /// Keeps rejected records in `dead_letters` instead of the file that `dead_letters.file` names.
+    #[must_use]
+    pub fn dead_letters(mut self, dead_letters: DeadLetters) -> Self {
+        self.dead_letters = Some(dead_letters);
+        self
+    }
+
+    /// Stops the run in good order once `stop` is requested.
+    #[must_use]
+    pub fn stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Restores the newest intact checkpoint, or begins with a new model, and starts the threads.
+    ///
+    /// A first checkpoint is written at once where older ones could be taken for this pipeline's state: by one that begins
+    /// anew beside them, and by one that goes on from before those that another worker has overtaken. One with a file of
+    /// dead letters records where its own begin, lest a restart write them twice.
+    ///
+    /// # Errors
+    /// Where the checkpoint folder is in use, no checkpoint in it is usable, or the first one cannot be written; where the
+    /// catalogue or the file of dead letters cannot be opened; where a thread cannot be started.
+    pub fn build(self) -> Result<Pipeline, PipelineError> {
+        let Self { config, fresh, restored, catalogue, dead_letters, stop } = self;
+        let catalogue = catalogue.map_or_else(|| Catalogue::open(config), Ok)?;
+        let restored = restored.map_or_else(|| Restored::find(config, fresh), Ok)?;
+        let dead_letters = match (dead_letters, config.dead_letters.file.as_str()) {
+            (Some(dead_letters), _) => dead_letters,
+            (None, "") => DeadLetters::None,
+            (None, file) => DeadLetters::File(DeadLetterFile::open(Path::new(file), restored.dead_letters(config))?),
+        };
+        let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?;
+        let dead_letters = SharedDeadLetters::new(dead_letters);
+        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters)?;
+        let read_at_start = restored.state.events.read;
+        let trainer = Trainer::new(config, restored.state)
+            .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?
+            .with_catalogue(catalogue);
+        let now = Instant::now();
+        let mut pipeline = Pipeline {
+            trainer,
+            config: config.clone(),
+            checkpoints,
+            dead_letters,
+            stop,
+            streams: Vec::new(),
+            n_rejected: 0,
+            started: now,
+            read_at_start,
+            observed: now,
+        };
+        if begins_with_a_checkpoint {
+            pipeline.checkpoints.save(&mut pipeline.trainer, &mut |_, _| {})?;
+        }
+        Ok(pipeline)
+    }
+}
+
+fn begins_with_a_checkpoint(
+    config: &Config,
+    restored: &Restored,
+    dead_letters: &DeadLetters,
+) -> Result<bool, PipelineError> {
+    let Restored { checkpoint, store, overtaken, .. } = restored;
+    let marked = checkpoint.as_ref().and_then(|checkpoint| checkpoint.manifest.dead_letters.as_ref());
+    let unmarked = dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
+    Ok(unmarked || *overtaken || (checkpoint.is_none() && store.begins_with_a_checkpoint()?))
+}

@@ -1,0 +1,208 @@
+//! The schedule of checkpoints: when one is due, what becomes of it, and what of it is durable.
+//!
+//! One checkpoint at a time is written, by [`CheckpointWriter`], beside training. One that is due meanwhile is skipped and
+//! made up for as soon as the writer is free. Checkpoints are due at multiples of `checkpoint.every_events`, so that they
+//! stand at the same places however often a run is resumed.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
+use super::pins::CheckpointPins;
+use super::{LastCheckpoint, Observer, PipelineError, Restored, WorkerEvent};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::DeadLetterMark;
+use crate::checkpoint::store::Store;
+use crate::config::Config;
+use crate::position::Positions;
+use crate::source::CommitTracker;
+use crate::trainer::Trainer;
+
+/// Rows of tables shared with a checkpoint that are made the state's own again after each step; a megabyte takes about a
+/// tenth of a millisecond.
+const THAWED_ROWS_PER_STEP: usize = 4_096;
+
+/// The checkpoints of one run: due, being written, durable.
+#[derive(Debug)]
+pub(super) struct CheckpointSchedule {
+    every_events: u64,
+    keep: usize,
+    dead_letter_file: String,
+    store: Store,
+    writer: CheckpointWriter,
+    pins: CheckpointPins,
+    /// Records read at which the next checkpoint is due.
+    due_at: u64,
+    /// Whether a checkpoint was skipped that has not been made up for.
+    is_overdue: bool,
+    /// Whether the state may share tables with a checkpoint that is being, or was, written.
+    shares_tables: bool,
+    /// Length of the dead-letter file at the end of the newest batch; `None` where dead letters go elsewhere.
+    dead_letter_mark: Option<u64>,
+    /// Records passed at the newest durable checkpoint, written or restored.
+    durable_at: Option<u64>,
+    written: Option<LastCheckpoint>,
+    restored: Option<PathBuf>,
+}
+
+impl CheckpointSchedule {
+    /// A schedule that goes on from `restored`; the thread that writes is started.
+    pub(super) fn start(
+        config: &Config,
+        restored: &Restored,
+        dead_letters: &SharedDeadLetters,
+    ) -> Result<Self, PipelineError> {
+        let Restored { checkpoint, state, store, .. } = restored;
+        let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path.as_path());
+        let writer = CheckpointWriter::start(config, store.clone(), dead_letters)
+            .map_err(|source| PipelineError::Thread { purpose: "checkpoint", source })?;
+        let mut schedule = Self {
+            every_events: config.checkpoint.every_events,
+            keep: config.checkpoint.keep,
+            dead_letter_file: config.dead_letters.file.clone(),
+            store: store.clone(),
+            writer,
+            pins: CheckpointPins::new(path),
+            due_at: 0,
+            is_overdue: false,
+            shares_tables: false,
+            dead_letter_mark: dead_letters.length(),
+            durable_at: checkpoint.is_some().then_some(state.events.passed()),
+            written: None,
+            restored: path.map(Path::to_owned),
+        };
+        schedule.set_next_due(state.events.read);
+        Ok(schedule)
+    }
+
+    /// The folder of the newest durable checkpoint, written or restored.
+    pub(super) fn newest_path(&self) -> Option<&Path> {
+        let written = self.written.as_ref().map(|written| written.published.path.as_path());
+        written.or(self.restored.as_deref())
+    }
+
+    /// Whether any checkpoint is durable, written or restored.
+    pub(super) fn any_is_durable(&self) -> bool {
+        self.durable_at.is_some()
+    }
+
+    /// Whether the newest durable checkpoint holds all that is part of the state.
+    pub(super) fn is_up_to_date(&self, trainer: &Trainer) -> bool {
+        self.durable_at == Some(trainer.state.events.passed())
+    }
+
+    /// Tells which commits the source makes of what is durable, from now on.
+    pub(super) fn track_commits(&mut self, commits: Option<CommitTracker>) {
+        self.pins.track_commits(commits);
+    }
+
+    /// Notes the length of the dead-letter file at the end of a batch.
+    pub(super) fn mark_dead_letters(&mut self, length: Option<u64>) {
+        self.dead_letter_mark = length;
+    }
+
+    /// Begins a checkpoint where one is due, or skips it while the one before is not finished with.
+    pub(super) fn begin_if_due(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) {
+        if trainer.state.events.read < self.due_at {
+            return;
+        }
+        // One that fails is not tried again before the next is due: a full disk stays full for a while.
+        self.set_next_due(trainer.state.events.read);
+        if self.writer.is_busy() || !self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) {
+            self.is_overdue = true;
+            return observer(trainer, WorkerEvent::CheckpointSkipped);
+        }
+        self.is_overdue = false;
+        observer(trainer, WorkerEvent::CheckpointBegins);
+        self.begin(trainer);
+    }
+
+    /// Takes note of a checkpoint that has been written meanwhile, and returns the positions that are durable by it. The
+    /// state takes tables back that it shared, and a checkpoint that was skipped is made up for.
+    pub(super) fn poll(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
+        let durable = self.writer.finished().and_then(|outcome| self.finish(outcome, trainer, observer));
+        if !self.writer.is_busy() && self.thaw(trainer, THAWED_ROWS_PER_STEP) && std::mem::take(&mut self.is_overdue) {
+            // When the next one is due is not known: the stream may have come to rest.
+            observer(trainer, WorkerEvent::CheckpointBegins);
+            self.begin(trainer);
+        }
+        durable
+    }
+
+    /// Whether the store is still this worker's, as far as is known without asking.
+    ///
+    /// # Errors
+    /// Where another worker took over the store: whatever is trained from here on is that worker's to train.
+    pub(super) fn check_ownership(&self) -> Result<(), CheckpointError> {
+        self.store.still_held()
+    }
+
+    /// Waits for the checkpoint that is being written, if one is, and returns the positions that are durable by it.
+    pub(super) fn wait(&mut self, trainer: &Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
+        let outcome = self.writer.wait(|| observer(trainer, WorkerEvent::Tick))?;
+        self.finish(outcome, trainer, observer)
+    }
+
+    /// Writes a checkpoint of the state as it stands, and returns once it is durable.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(super) fn save(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+        // Whatever is durable by the one before is durable by this one too.
+        self.wait(trainer, observer);
+        observer(trainer, WorkerEvent::CheckpointBegins);
+        self.is_overdue = false;
+        // No step waits for it now, and tables that are still shared in part would be copied.
+        self.thaw(trainer, usize::MAX);
+        self.begin(trainer);
+        let outcome = self.writer.wait(|| observer(trainer, WorkerEvent::Tick)).expect("a checkpoint has just begun");
+        let written = self.record(outcome)?;
+        observer(trainer, WorkerEvent::Checkpoint(&written));
+        self.thaw(trainer, usize::MAX);
+        Ok(())
+    }
+
+    fn set_next_due(&mut self, n_read: u64) {
+        self.due_at = (n_read / self.every_events + 1) * self.every_events;
+    }
+
+    /// Freezes the state and hands it to the writer.
+    fn begin(&mut self, trainer: &mut Trainer) {
+        let begin = Instant::now();
+        let frozen = trainer.freeze();
+        self.shares_tables = true;
+        let mark = |bytes| DeadLetterMark { file: self.dead_letter_file.clone(), bytes };
+        let dead_letters = self.dead_letter_mark.map(mark);
+        let pause = begin.elapsed();
+        self.writer.begin(Job { frozen, dead_letters, pinned: self.pins.pinned(self.keep), pause });
+    }
+
+    /// Makes up to `n_rows` shared rows the state's own again; whether none is shared any more.
+    fn thaw(&mut self, trainer: &mut Trainer, n_rows: usize) -> bool {
+        self.shares_tables = self.shares_tables && !trainer.state.thaw(n_rows);
+        !self.shares_tables
+    }
+
+    /// Shows the outcome of a checkpoint written beside training; the positions that are durable by it.
+    fn finish(&mut self, outcome: Outcome, trainer: &Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
+        let positions = outcome.positions.clone();
+        match self.record(outcome) {
+            Ok(written) => {
+                observer(trainer, WorkerEvent::Checkpoint(&written));
+                Some(positions)
+            }
+            Err(error) => {
+                observer(trainer, WorkerEvent::CheckpointFailed(&error));
+                None
+            }
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome) -> Result<LastCheckpoint, CheckpointError> {
+        let written = outcome.written?;
+        self.pins.add(&written.published.path, outcome.claimed);
+        self.durable_at = Some(outcome.passed);
+        self.written = Some(written.clone());
+        Ok(written)
+    }
+}

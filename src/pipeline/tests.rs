@@ -1,0 +1,243 @@
+//! Every way out of the training loop, and what it leaves behind.
+
+use std::path::Path;
+
+use super::*;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::store::find;
+use crate::config::layers;
+use crate::dead_letters::{DeadLetterError, DeadLetterFile};
+use crate::event::Reason;
+use crate::position::Positions;
+use crate::source::{CommitTracker, Status};
+use crate::synth::{Synth, SynthConfig};
+
+/// Events in a batch.
+const BATCH: u64 = 32;
+/// Events that every run here trains on or leaves: three batches, and a half that does not fill.
+const EVENTS: u64 = 3 * BATCH + BATCH / 2;
+
+/// A source that delivers records, and then says one thing more.
+struct Script {
+    records: Vec<Record>,
+    then: Option<Result<Status, SourceError>>,
+    commits: CommitTracker,
+}
+
+impl EventSource for Script {
+    fn streams(&self) -> Vec<Stream> {
+        vec![Stream { name: "script".to_owned(), label: "script".to_owned() }]
+    }
+
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
+        block.append(&mut self.records);
+        self.then.take().unwrap_or(Ok(Status::Idle))
+    }
+
+    fn commits(&self) -> Option<CommitTracker> {
+        Some(self.commits.clone())
+    }
+
+    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<bool, SourceError> {
+        Ok(true)
+    }
+
+    fn wait(&mut self) {}
+}
+
+fn event(offset: u64, outcome: Result<crate::event::Interaction, Rejection>) -> Record {
+    Record { stream: 0, offset, outcome, stamp: None }
+}
+
+fn records() -> Vec<Record> {
+    let mut synth = Synth::new(SynthConfig { users: 20, items: 30, ..SynthConfig::default() });
+    (0..EVENTS).map(|offset| event(offset, Ok(synth.next_event()))).collect()
+}
+
+fn configuration(dir: &Path, settings: &[&str]) -> Config {
+    let mut flags: Vec<String> = ["train.batch=32", "model.dim=8", "negatives.bank=64", "threads=1"]
+        .iter()
+        .chain(settings)
+        .map(|setting| (*setting).to_owned())
+        .collect();
+    flags.push(format!("checkpoint.dir={}", dir.display()));
+    layers::load(None, std::iter::empty(), &flags).unwrap()
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+struct Left {
+    result: Result<StopReason, PipelineError>,
+    /// Records in the newest checkpoint; `None` where there is no checkpoint.
+    saved: Option<u64>,
+    /// Position that the source was told to be durable.
+    told: Option<u64>,
+}
+
+impl Left {
+    fn new(dir: &Path, config: &Config, commits: &CommitTracker, result: Result<StopReason, PipelineError>) -> Self {
+        let newest = find(dir, &config.checkpoint).ok();
+        let saved = newest.map(|checkpoint| checkpoint.manifest.events.read);
+        Self { result, saved, told: commits.newest().and_then(|durable| durable.next("script")) }
+    }
+
+    #[track_caller]
+    fn expect(&self, saved: Option<u64>) {
+        assert_eq!((self.saved, self.told), (saved, saved), "{self:?}");
+    }
+}
+
+/// Runs to the end of a script of `records` that ends by `then`.
+fn run(settings: &[&str], records: Vec<Record>, then: Result<Status, SourceError>) -> Left {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("checkpoints");
+    let config = configuration(&dir, settings);
+    let commits = CommitTracker::default();
+    let source = Script { records, then: Some(then), commits: commits.clone() };
+    let result = Pipeline::new(&config).unwrap().run(source);
+    Left::new(&dir, &config, &commits, result)
+}
+
+/// Trains on all records, and then leaves by `exit`, without a source that would say so.
+fn leave_by(exit: ExitPath) -> Left {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("checkpoints");
+    let config = configuration(&dir, &[]);
+    let commits = CommitTracker::default();
+    let mut pipeline = Pipeline::new(&config).unwrap();
+    let script = Script { records: Vec::new(), then: None, commits: commits.clone() };
+    let source = spawn(Box::new(script));
+    pipeline.streams.clone_from(&source.streams);
+    pipeline.trainer.follow(&source.streams);
+    for record in records() {
+        pipeline.train(record, &source, &mut |_, _| {}).unwrap();
+    }
+    let result = pipeline.conclude(exit, &source, &mut |_, _| {});
+    source.close();
+    Left::new(&dir, &config, &commits, result)
+}
+
+fn source_failure() -> SourceError {
+    SourceError::Kafka { brokers: "broker".to_owned(), cause: "gone".to_owned() }
+}
+
+fn fenced() -> SourceError {
+    SourceError::Fenced { stream: "script".to_owned(), from: 1, position: 2 }
+}
+
+#[test]
+fn end_of_source_trains_the_batch_in_progress_and_saves() {
+    let left = run(&[], records(), Ok(Status::End));
+    left.expect(Some(EVENTS));
+    assert_eq!(left.result.unwrap(), StopReason::End);
+}
+
+#[test]
+fn stop_saves_what_was_trained_and_leaves_the_batch_in_progress_unread() {
+    let left = leave_by(ExitPath::StopRequested);
+    left.expect(Some(3 * BATCH));
+    assert_eq!(left.result.unwrap(), StopReason::Stopped);
+}
+
+#[test]
+fn stop_that_was_requested_before_the_run_trains_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), &[]);
+    let mut pipeline = Pipeline::new(&config).unwrap();
+    pipeline.stop_handle().request();
+    let source = Script { records: records(), then: Some(Ok(Status::End)), commits: CommitTracker::default() };
+    assert_eq!(pipeline.run(source).unwrap(), StopReason::Stopped);
+    assert_eq!(pipeline.state().events.read, 0);
+}
+
+#[test]
+fn source_failure_saves_what_was_trained() {
+    let left = run(&[], records(), Err(source_failure()));
+    left.expect(Some(3 * BATCH));
+    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Kafka { .. }))), "{left:?}");
+}
+
+#[test]
+fn source_failure_with_a_failing_checkpoint_tells_the_source_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("checkpoints");
+    let config = configuration(&dir, &[]);
+    let commits = CommitTracker::default();
+    let mut pipeline = Pipeline::new(&config).unwrap();
+    // A file stands in the folder's place.
+    std::fs::rename(&dir, folder.path().join("aside")).unwrap();
+    std::fs::write(&dir, b"").unwrap();
+    let then = Some(Err(source_failure()));
+    let result = pipeline.run(Script { records: records(), then, commits: commits.clone() });
+    assert!(matches!(result, Err(PipelineError::Source(_))), "{result:?}");
+    assert_eq!(commits.newest(), None, "a position that is not durable must not be committed");
+}
+
+#[test]
+fn too_many_rejections_train_the_batch_in_progress_and_save() {
+    let mut records = records();
+    let reason = Reason::Unparsable;
+    for offset in EVENTS..EVENTS + 100 {
+        let rejection = Rejection { reason, detail: "not JSON".to_owned(), key: None, payload: Vec::new() };
+        records.push(event(offset, Err(rejection)));
+    }
+    let left = run(&["dead_letters.window=10", "dead_letters.max_share=0.9"], records, Ok(Status::Idle));
+    let saved = left.saved.expect("a checkpoint");
+    assert!((EVENTS + 1..EVENTS + 100).contains(&saved), "{left:?}");
+    left.expect(Some(saved));
+    assert!(matches!(left.result, Err(PipelineError::TooManyRejected(_))), "{left:?}");
+}
+
+#[test]
+fn fenced_pipeline_saves_nothing() {
+    let left = run(&[], records(), Err(fenced()));
+    left.expect(None);
+    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Fenced { .. }))), "{left:?}");
+    for error in [
+        SourceError::Unsure { stream: "script".to_owned(), why: "" },
+        SourceError::SameName { member: "worker".to_owned() },
+    ] {
+        assert_eq!(ExitPath::from(error).policy().1, FinalCheckpoint::Forbidden);
+    }
+}
+
+#[test]
+fn failed_checkpoint_is_not_followed_by_another() {
+    let error = CheckpointError::Missing { path: "checkpoints".into() };
+    let left = leave_by(ExitPath::CheckpointFailed(error));
+    left.expect(None);
+    assert!(matches!(left.result, Err(PipelineError::Checkpoint(_))), "{left:?}");
+}
+
+#[test]
+fn failed_dead_letters_save_no_position_behind_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let error: DeadLetterError = DeadLetterFile::open(folder.path(), None).unwrap_err();
+    let left = leave_by(ExitPath::DeadLettersFailed(error));
+    left.expect(None);
+    assert!(matches!(left.result, Err(PipelineError::DeadLetters(_))), "{left:?}");
+}
+
+#[test]
+fn diverged_model_is_not_saved() {
+    let left = run(&["train.learning_rate=1e30", "model.similarity=dot"], records(), Ok(Status::End));
+    left.expect(None);
+    assert!(matches!(left.result, Err(PipelineError::Diverged(_))), "{left:?}");
+}
+
+#[test]
+fn second_source_on_the_same_pipeline_goes_on_from_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), &[]);
+    let mut pipeline = Pipeline::new(&config).unwrap();
+    let (mut first, second) = (records(), records().split_off(BATCH as usize));
+    first.truncate(BATCH as usize);
+    for records in [first, second] {
+        let source = Script { records, then: Some(Ok(Status::End)), commits: CommitTracker::default() };
+        assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
+    }
+    assert_eq!((pipeline.positions().next("script"), pipeline.progress().1), (Some(EVENTS), EVENTS));
+    drop(pipeline);
+    let again = Pipeline::new(&config).unwrap();
+    assert_eq!((again.positions().next("script"), again.progress().1), (Some(EVENTS), 0));
+}
