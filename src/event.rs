@@ -34,7 +34,7 @@ pub enum Reason {
     /// Not of the format, not UTF-8, or not an object.
     Unparsable,
     /// Not in the wire format of a schema registry: another magic byte, or cut short.
-    BadFrame,
+    InvalidFrame,
     /// Its schema is not in the registry, or is none that an event can be read by.
     UnknownSchema,
     /// A field that must be there is not, or is null.
@@ -44,11 +44,11 @@ pub enum Reason {
     /// `user_id` or `item_id` is the empty string.
     EmptyId,
     /// An identifier is longer than `source.max_id_bytes`.
-    LongId,
+    IdTooLong,
     /// A time before 1970 or after `source.latest_year`.
-    AbsurdTime,
+    TimestampOutOfRange,
     /// `value` is NaN or infinite.
-    BadValue,
+    ValueNotFinite,
     /// A Kafka record without a value, as compacted topics have them: nothing is wrong, and nothing to be learnt.
     NullValue,
 }
@@ -57,14 +57,14 @@ impl Reason {
     /// Every reason, in the order in which they are documented.
     pub const ALL: [Self; 10] = [
         Self::Unparsable,
-        Self::BadFrame,
+        Self::InvalidFrame,
         Self::UnknownSchema,
         Self::MissingField,
         Self::WrongType,
         Self::EmptyId,
-        Self::LongId,
-        Self::AbsurdTime,
-        Self::BadValue,
+        Self::IdTooLong,
+        Self::TimestampOutOfRange,
+        Self::ValueNotFinite,
         Self::NullValue,
     ];
 
@@ -77,14 +77,14 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unparsable => "unparsable",
-            Self::BadFrame => "bad_frame",
+            Self::InvalidFrame => "invalid_frame",
             Self::UnknownSchema => "unknown_schema",
             Self::MissingField => "missing_field",
             Self::WrongType => "wrong_type",
             Self::EmptyId => "empty_id",
-            Self::LongId => "long_id",
-            Self::AbsurdTime => "absurd_time",
-            Self::BadValue => "bad_value",
+            Self::IdTooLong => "id_too_long",
+            Self::TimestampOutOfRange => "timestamp_out_of_range",
+            Self::ValueNotFinite => "value_not_finite",
             Self::NullValue => "null_value",
         }
     }
@@ -146,10 +146,10 @@ impl Limits {
         }
         if event.timestamp < 0 || event.timestamp >= self.end_of_time {
             let detail = format!("timestamp {} ms is outside the believable range", event.timestamp);
-            return Err((Reason::AbsurdTime, detail));
+            return Err((Reason::TimestampOutOfRange, detail));
         }
         match event.value {
-            Some(value) if !value.is_finite() => Err((Reason::BadValue, format!("value is {value}"))),
+            Some(value) if !value.is_finite() => Err((Reason::ValueNotFinite, format!("value is {value}"))),
             _ => Ok(()),
         }
     }
@@ -159,7 +159,7 @@ impl Limits {
             return Ok(());
         }
         let detail = format!("{name} has {} bytes, more than {}", text.len(), self.max_id_bytes);
-        Err((Reason::LongId, detail))
+        Err((Reason::IdTooLong, detail))
     }
 }
 

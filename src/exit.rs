@@ -1,5 +1,7 @@
 //! Exit codes: a public contract, kept in this one place and in `negstream --help`.
 
+use std::error::Error;
+
 use crate::catalogue::CatalogueError;
 use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
@@ -9,37 +11,57 @@ use crate::pipeline::PipelineError;
 use crate::registry::RegistrySetupError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
+use crate::util::escape::escape_for_terminal;
 
-/// How the process ends.
+/// The exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done, or stopped in order by a signal.
+    /// The work is done, or was stopped in order by a signal.
     Done = 0,
-    /// A fault of our own, or one that has no code yet.
+    /// A fault of this program, or one that has no code of its own.
     Unexpected = 1,
     /// Wrong usage or configuration; nothing was touched.
     Usage = 2,
-    /// A log or topic cannot be read, or does not hold what it should.
+    /// A log or topic cannot be read or written, or does not hold what it should.
     Source = 3,
     /// No usable checkpoint, or none could be written.
     Checkpoint = 4,
-    /// An address could not be listened on.
+    /// The address of `http.listen` could not be bound.
     Listen = 5,
     /// Another worker holds what this one wants, or took over what was its own; nothing was saved since.
     Fenced = 6,
+    /// The model diverged: a loss or a parameter is NaN or infinite; nothing was saved since the last checkpoint.
+    Diverged = 7,
 }
 
-/// For `--help`.
+impl Exit {
+    /// The name in metrics and `/status`: why a worker has failed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::Source => "source",
+            Self::Checkpoint => "checkpoint",
+            Self::Listen => "listen",
+            Self::Fenced => "fenced",
+            Self::Diverged => "diverged",
+        }
+    }
+}
+
+/// The table of exit codes for `--help`.
 pub const TABLE: &str = "\
 Exit status:
   0  done, or stopped in order by SIGINT or SIGTERM
   1  unexpected fault
   2  wrong usage or configuration; nothing was touched
-  3  a log or topic cannot be read, or does not hold what it should
+  3  a log or topic (of events or of dead letters) cannot be read or written, or does not hold what it should
   4  no usable checkpoint, or none could be written
   5  the address of http.listen is not to be had
   6  fenced: another worker is at work there, or took over; nothing was saved since
+  7  diverged: a loss or a parameter is NaN or infinite; nothing was saved since the last checkpoint
   130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
@@ -47,63 +69,141 @@ Exit status:
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// The exit code that `error` stands for: that of the innermost cause which has one.
+/// The exit code that `error` stands for: that of its outermost cause which has one.
 pub fn code(error: &anyhow::Error) -> Exit {
-    for cause in error.chain() {
-        if cause.is::<ConfigError>() || cause.is::<UsageError>() || cause.is::<CatalogueError>() {
-            return Exit::Usage;
-        }
-        // Errors that only pass on what another says are no causes of their own: looked through.
-        let source = match cause.downcast_ref() {
-            Some(PipelineError::Source(error)) => Some(error),
-            Some(PipelineError::TooManyRejected(_) | PipelineError::DeadLetters(_)) => return Exit::Source,
-            Some(PipelineError::Checkpoint(error)) => return checkpoint_code(error),
-            Some(PipelineError::Catalogue(_)) => return Exit::Usage,
-            Some(PipelineError::Diverged(_) | PipelineError::Thread { .. }) | None => {
-                cause.downcast_ref::<SourceError>()
-            }
-        };
-        match source {
-            Some(SourceError::Fenced { .. } | SourceError::Unsure { .. } | SourceError::SameName { .. }) => {
-                return Exit::Fenced;
-            }
-            Some(_) => return Exit::Source,
-            None => {}
-        }
-        if cause.is::<DeadLetterError>() {
-            return Exit::Source;
-        }
-        if let Some(error) = cause.downcast_ref::<RegistrySetupError>() {
-            return match error {
-                RegistrySetupError::File { .. } | RegistrySetupError::Schema(_) => Exit::Usage,
-                RegistrySetupError::Register { .. } => Exit::Source,
-            };
-        }
-        if cause.is::<HttpError>() {
-            return Exit::Listen;
-        }
-        if let Some(error) = cause.downcast_ref::<ClientError>() {
-            return match error {
-                ClientError::OwnProperty { .. } | ClientError::Property { .. } => Exit::Usage,
-                _ => Exit::Source,
-            };
-        }
-        if let Some(error) = cause.downcast_ref::<CheckpointError>() {
-            return checkpoint_code(error);
-        }
-    }
-    Exit::Unexpected
+    error.chain().find_map(exit_of).unwrap_or(Exit::Unexpected)
 }
 
-fn checkpoint_code(error: &CheckpointError) -> Exit {
-    match error {
-        CheckpointError::OtherConfiguration { .. } | CheckpointError::Place { .. } => Exit::Usage,
-        CheckpointError::Locked { .. } | CheckpointError::Fenced { .. } => Exit::Fenced,
-        _ => Exit::Checkpoint,
+/// An error with an exit code. Every implementation names each variant, so that a new one does not compile without a code.
+trait ExitCode: Error + 'static {
+    fn exit(&self) -> Exit;
+}
+
+/// The exit code of one cause, where its type has one.
+fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
+    fn of<E: ExitCode>(cause: &(dyn Error + 'static)) -> Option<Exit> {
+        cause.downcast_ref::<E>().map(E::exit)
+    }
+    // The registry of errors with codes.
+    [
+        of::<UsageError>,
+        of::<ConfigError>,
+        of::<CatalogueError>,
+        of::<PipelineError>,
+        of::<SourceError>,
+        of::<DeadLetterError>,
+        of::<CheckpointError>,
+        of::<ClientError>,
+        of::<RegistrySetupError>,
+        of::<HttpError>,
+    ]
+    .into_iter()
+    .find_map(|exit| exit(cause))
+}
+
+impl ExitCode for UsageError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 
-/// What is told of `error`: each cause that says something new, made harmless for a terminal.
+impl ExitCode for ConfigError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl ExitCode for CatalogueError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl ExitCode for PipelineError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Source(error) => error.exit(),
+            Self::Checkpoint(error) => error.exit(),
+            Self::DeadLetters(error) => error.exit(),
+            Self::Catalogue(error) => error.exit(),
+            Self::Diverged(_) => Exit::Diverged,
+            Self::TooManyRejected(_) => Exit::Source,
+            Self::Thread { .. } => Exit::Unexpected,
+        }
+    }
+}
+
+impl ExitCode for SourceError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Fenced { .. } | Self::Unsure { .. } | Self::SameName { .. } => Exit::Fenced,
+            Self::NotFound { .. }
+            | Self::Unreadable { .. }
+            | Self::Column { .. }
+            | Self::PositionLost { .. }
+            | Self::Recreated { .. }
+            | Self::Kafka { .. }
+            | Self::Estranged { .. }
+            | Self::Stopped { .. }
+            | Self::Panicked => Exit::Source,
+        }
+    }
+}
+
+impl ExitCode for DeadLetterError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Topic(_) | Self::File { .. } | Self::Shorter { .. } => Exit::Source,
+        }
+    }
+}
+
+impl ExitCode for CheckpointError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::OtherConfiguration { .. } | Self::Place { .. } => Exit::Usage,
+            Self::Locked { .. } | Self::Fenced { .. } => Exit::Fenced,
+            Self::Io { .. }
+            | Self::Damaged { .. }
+            | Self::NoneIntact { .. }
+            | Self::Missing { .. }
+            | Self::Newer { .. }
+            | Self::OtherRun { .. }
+            | Self::NoLocks { .. }
+            | Self::Store { .. }
+            | Self::PendingEvent { .. }
+            | Self::Overtaken { .. } => Exit::Checkpoint,
+        }
+    }
+}
+
+impl ExitCode for ClientError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::OwnProperty { .. } | Self::Property { .. } => Exit::Usage,
+            Self::NoTopic { .. } | Self::Undelivered { .. } | Self::Failed { .. } => Exit::Source,
+        }
+    }
+}
+
+impl ExitCode for RegistrySetupError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::File { .. } | Self::Schema(_) => Exit::Usage,
+            Self::Register { .. } => Exit::Source,
+        }
+    }
+}
+
+impl ExitCode for HttpError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::InUse { .. } | Self::Bind { .. } => Exit::Listen,
+        }
+    }
+}
+
+/// The message of `error` for a person: each cause that says something new, made harmless for a terminal.
 pub fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain() {
@@ -115,17 +215,7 @@ pub fn message(error: &anyhow::Error) -> String {
         }
     }
     // Some messages have lines of their own.
-    message.split('\n').map(shown).collect::<Vec<_>>().join("\n")
-}
-
-/// Text from outside, made harmless for a terminal: nothing in it drives one, or reorders what is read.
-pub fn shown(text: &str) -> String {
-    let harmless = |c: char| !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if harmless(c) { out.push(c) } else { out.extend(c.escape_default()) }
-    }
-    out
+    message.split('\n').map(escape_for_terminal).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -133,9 +223,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_said_once_and_drive_no_terminal() {
+    fn message_says_causes_once_and_drives_no_terminal() {
         let cause = std::io::Error::other("no room");
         let error = anyhow::Error::new(cause).context("cannot write a\u{1b}[31mb: no room");
         assert_eq!(message(&error), "cannot write a\\u{1b}[31mb: no room");
+    }
+
+    #[test]
+    fn code_is_found_below_contexts_and_is_unexpected_without_one() {
+        let fenced = CheckpointError::Fenced { dir: "state".into(), epoch: 3 };
+        assert_eq!(code(&anyhow::Error::new(fenced).context("while saving")), Exit::Fenced);
+        assert_eq!(code(&anyhow::anyhow!("who knows")), Exit::Unexpected);
+    }
+
+    #[test]
+    fn code_is_the_same_whichever_error_passes_it_on() {
+        let fenced = || CheckpointError::Fenced { dir: "state".into(), epoch: 3 };
+        assert_eq!(code(&PipelineError::from(fenced()).into()), code(&fenced().into()));
+        let panicked = || SourceError::Panicked;
+        assert_eq!(code(&PipelineError::from(panicked()).into()), code(&panicked().into()));
     }
 }

@@ -54,6 +54,7 @@ pub mod event;
 pub mod exit;
 pub mod kafka;
 pub mod kernel;
+pub mod metric;
 pub mod model;
 pub mod negatives;
 pub mod objective;

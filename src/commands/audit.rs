@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::{checkpoint, print};
 use crate::cli::{Audit as Options, Layers};
-use crate::exit::{UsageError, shown};
+use crate::exit::UsageError;
 use crate::snapshot::audit::{Audit, Fate, Stretch};
+use crate::util::escape::escape_for_terminal;
 
 /// How many gaps and repetitions of a stream are listed.
 const LISTED: usize = 20;
@@ -98,7 +99,7 @@ fn text(findings: &BTreeMap<String, Finding>) -> Result<String, std::fmt::Error>
         writeln!(
             text,
             "{:<32} {from:>10} {until:>10} {trained:>10} {deferred:>9} {skipped:>9} {rejected:>9} {lost:>7} {twice:>7} {missing:>8}",
-            shown(stream)
+            escape_for_terminal(stream)
         )?;
         for (name, places) in [("twice", &finding.twice_at), ("missing", &finding.missing_at)] {
             for (from, until) in places {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{checkpoint, print};
 use crate::cli::{Inspect, Layers};
-use crate::exit::shown;
+use crate::util::escape::escape_for_terminal;
 
 pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
     let intact = checkpoint(layers, &options.checkpoint)?;
@@ -58,7 +58,7 @@ pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
         writeln!(text, "file       {:<20} {:>12} bytes  sha256 {}", file.name, file.bytes, file.sha256)?;
     }
     // Names in a manifest are data too.
-    let harmless: String = text.lines().map(|line| shown(line) + "\n").collect();
+    let harmless: String = text.lines().map(|line| escape_for_terminal(line) + "\n").collect();
     print(&harmless);
     Ok(())
 }

@@ -31,7 +31,7 @@ use crate::cli::{Layers, Negatives};
 use crate::config::layers::{self, ConfigError};
 use crate::config::{Config, NoiseTerm, SamplerKind};
 use crate::context::Batch;
-use crate::exit::{UsageError, shown};
+use crate::exit::UsageError;
 use crate::kernel::Kernel;
 use crate::model::encoder::{Encoded, Sequences};
 use crate::negatives::samplers::mix::sampler;
@@ -39,6 +39,7 @@ use crate::negatives::samplers::{Asking, NoiseSampler, Scene, Seen};
 use crate::snapshot;
 use crate::table::ids::Ids;
 use crate::trainer::state::State;
+use crate::util::escape::escape_for_terminal;
 
 /// Those that follow from counts and vectors, which every checkpoint has.
 const MADE: [SamplerKind; 5] =
@@ -157,7 +158,7 @@ fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError>
     let kinds = MADE.into_iter().chain(WATCHING.map(|(kind, _)| kind));
     let known: Vec<&str> = at_work.iter().map(String::as_str).chain(kinds.map(|kind| kind.name())).collect();
     let like = nearest(known.into_iter(), &name).unwrap_or_default();
-    Err(UsageError(format!("no sampler '{}'; the nearest name is '{like}'; at work: {were}", shown(&name))))
+    Err(UsageError(format!("no sampler '{}'; the nearest name is '{like}'; at work: {were}", escape_for_terminal(&name))))
 }
 
 /// A sampler with default options that begins with what is there.
@@ -228,8 +229,8 @@ impl Query {
 /// The row of `name`.
 fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
     ids.get(name).ok_or_else(|| {
-        let like = nearest(ids.iter(), name).map(|like| format!("; the nearest name is '{}'", shown(like)));
-        UsageError(format!("no {what} '{}' in {}{}", shown(name), path.display(), like.unwrap_or_default()))
+        let like = nearest(ids.iter(), name).map(|like| format!("; the nearest name is '{}'", escape_for_terminal(like)));
+        UsageError(format!("no {what} '{}' in {}{}", escape_for_terminal(name), path.display(), like.unwrap_or_default()))
     })
 }
 
@@ -245,7 +246,7 @@ fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &V
         Some(user) if kind == "exposure" => {
             format!(
                 "'{name}' has nothing to draw from: no item is remembered that user '{}' was shown and did not choose",
-                shown(user)
+                escape_for_terminal(user)
             )
         }
         _ if kind == "hard" && options.context.is_empty() => {

@@ -10,10 +10,11 @@ use super::{checkpoint, nearest, print};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns;
 use crate::cli::{Layers, Neighbors};
-use crate::exit::{UsageError, shown};
+use crate::exit::UsageError;
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::snapshot::ITEMS;
 use crate::table::ids::Ids;
+use crate::util::escape::escape_for_terminal;
 
 /// The published items of a checkpoint, searched by brute force.
 pub(super) struct NeighborIndex {
@@ -90,8 +91,8 @@ pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<(
     let index = NeighborIndex::read(&intact.folder, intact.manifest.dim)?;
     let Some(neighbors) = index.nearest(&options.item, options.k as usize) else {
         let like =
-            nearest(index.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", shown(name)));
-        let item = shown(&options.item);
+            nearest(index.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", escape_for_terminal(name)));
+        let item = escape_for_terminal(&options.item);
         let path = intact.path.display();
         return Err(UsageError(format!("no item '{item}' in {path}{}", like.unwrap_or_default())).into());
     };
@@ -106,7 +107,7 @@ pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<(
 
 /// For people.
 pub(super) fn table(neighbors: &[Neighbor]) -> String {
-    let names: Vec<String> = neighbors.iter().map(|neighbor| shown(&neighbor.item_id)).collect();
+    let names: Vec<String> = neighbors.iter().map(|neighbor| escape_for_terminal(&neighbor.item_id)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
     let mut text = format!("{:<width$}  cosine     count\n", "item");
     for (name, neighbor) in names.iter().zip(neighbors) {

@@ -212,7 +212,7 @@ impl<'a> FoundFields<'a> {
             match found {
                 Found::Nothing | Found::Null => return Err(missing(name, found)),
                 Found::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
-                    (Reason::AbsurdTime, format!("{name}: {number} ms is outside the believable range"))
+                    (Reason::TimestampOutOfRange, format!("{name}: {number} ms is outside the believable range"))
                 })?),
                 Found::Negative(number) => Some(*number),
                 Found::Text(text) => rfc3339_milliseconds(text),

@@ -22,7 +22,7 @@ pub(super) fn open(payload: &[u8]) -> Result<(SchemaId, &[u8]), Fault> {
 pub(super) fn open_message(inner: &[u8]) -> Result<(Vec<usize>, &[u8]), Fault> {
     let mut cursor = Cursor::new(inner);
     let mut next =
-        || cursor.zigzag().map_err(|(_, detail)| (Reason::BadFrame, format!("place of the message: {detail}")));
+        || cursor.zigzag().map_err(|(_, detail)| (Reason::InvalidFrame, format!("place of the message: {detail}")));
     let count = next()?;
     let mut path = vec![0];
     if count != 0 {
@@ -56,7 +56,7 @@ pub(super) fn close(id: SchemaId, path: Option<&[usize]>, inner: &[u8]) -> Vec<u
 }
 
 fn bad<T>(detail: String) -> Result<T, Fault> {
-    Err((Reason::BadFrame, detail))
+    Err((Reason::InvalidFrame, detail))
 }
 
 #[cfg(test)]
@@ -84,10 +84,10 @@ mod tests {
             (b"", "no bytes"),
         ] {
             let (reason, told) = open(payload).unwrap_err();
-            assert!(reason == Reason::BadFrame && told.starts_with(detail), "{told}");
+            assert!(reason == Reason::InvalidFrame && told.starts_with(detail), "{told}");
         }
         for inner in [&b""[..], b"\x80", b"\x04\x00", b"\x01", b"\x02\x01", b"\xff\xff\xff\xff\x0f"] {
-            assert_eq!(open_message(inner).unwrap_err().0, Reason::BadFrame, "{inner:?}");
+            assert_eq!(open_message(inner).unwrap_err().0, Reason::InvalidFrame, "{inner:?}");
         }
     }
 }

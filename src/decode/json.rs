@@ -41,7 +41,7 @@ pub fn decode(payload: &[u8], names: &FieldNames) -> Result<Interaction, Fault> 
         .map_err(|error| {
             // JSON has no infinity: a number beyond every float is as near as it gets.
             let beyond = reading == Some(Field::Value) && error.to_string().starts_with("number out of range");
-            let reason = if beyond { Reason::BadValue } else { Reason::Unparsable };
+            let reason = if beyond { Reason::ValueNotFinite } else { Reason::Unparsable };
             (reason, error.to_string())
         })?
         .interaction(names)

@@ -65,10 +65,10 @@ fn limits_are_checked() {
     let long = "x".repeat(1025);
     for (record, reason) in [
         (r#"{"user_id":"","item_id":"i","timestamp":1}"#.to_owned(), Reason::EmptyId),
-        (format!(r#"{{"user_id":"{long}","item_id":"i","timestamp":1}}"#), Reason::LongId),
-        (r#"{"user_id":"u","item_id":"i","timestamp":-1}"#.to_owned(), Reason::AbsurdTime),
-        (r#"{"user_id":"u","item_id":"i","timestamp":"9999-01-01T00:00:00Z"}"#.to_owned(), Reason::AbsurdTime),
-        (r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#.to_owned(), Reason::AbsurdTime),
+        (format!(r#"{{"user_id":"{long}","item_id":"i","timestamp":1}}"#), Reason::IdTooLong),
+        (r#"{"user_id":"u","item_id":"i","timestamp":-1}"#.to_owned(), Reason::TimestampOutOfRange),
+        (r#"{"user_id":"u","item_id":"i","timestamp":"9999-01-01T00:00:00Z"}"#.to_owned(), Reason::TimestampOutOfRange),
+        (r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#.to_owned(), Reason::TimestampOutOfRange),
     ] {
         assert_eq!(decoder().decode(None, Some(record.as_bytes())).unwrap().unwrap_err().reason, reason, "{record}");
     }
@@ -186,8 +186,8 @@ fn schemas_that_there_are_not_and_frames_that_are_none() {
             assert_eq!((rejection.key.as_deref(), &rejection.payload[..]), (Some(&b"k"[..]), record));
             (rejection.reason, rejection.detail)
         };
-        assert_eq!(decode(b"{}").0, Reason::BadFrame);
-        assert_eq!(decode(b"\x00\x00\x00").0, Reason::BadFrame);
+        assert_eq!(decode(b"{}").0, Reason::InvalidFrame);
+        assert_eq!(decode(b"\x00\x00\x00").0, Reason::InvalidFrame);
         if format != Format::Json {
             let (reason, detail) = decode(b"\x00\x00\x00\x00\x09\x00");
             assert_eq!((reason, detail.as_str()), (Reason::UnknownSchema, "schema 9: never heard of it"));
@@ -203,7 +203,7 @@ fn schemas_that_there_are_not_and_frames_that_are_none() {
     let rejection = framed(b"\x00\x00\x00\x00\x01\x02\x02");
     assert_eq!(rejection.reason, Reason::UnknownSchema);
     assert_eq!(rejection.detail, "the schema has no message at the places [1]");
-    assert_eq!(framed(b"\x00\x00\x00\x00\x01\x04").reason, Reason::BadFrame);
+    assert_eq!(framed(b"\x00\x00\x00\x00\x01\x04").reason, Reason::InvalidFrame);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Log lines on standard error: for people (`text`) or one JSON object a line (`json`).
 //!
-//! Both escape control characters in everything that is logged, so that no identifier can forge a line or drive a
-//! terminal. Colours appear only in text, and only where the writer says that it is a terminal. The crate's own lines
+//! Both escape what [`crate::util::escape`] calls unsafe in everything that is logged, so that no identifier can forge a
+//! line or drive a terminal. Colours appear only in text, and only where the writer says that it is a terminal. The crate's own lines
 //! and those of the Kafka client appear at the configured level; of all other libraries only warnings and errors.
 //!
 //! Lines go to a [`LineWriter`], so that they can appear above a progress bar. Spans are deliberately not shown: one
@@ -23,24 +23,25 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::util::escape::{Escaping, escape_json_line};
 
-/// Why there are no logs.
+/// The reason why logs could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The level is none.
+    /// `log.level` names no level.
     #[error("log.level is '{level}', not one of error, warn, info, debug, trace")]
     Level {
-        /// As configured.
+        /// The configured value.
         level: String,
     },
-    /// Logs were set up before.
+    /// The process has a global subscriber already.
     #[error("something else receives the logs already")]
-    Taken,
+    AlreadySetUp,
 }
 
 type WriteLine = dyn Fn(&[u8]) + Send + Sync;
 
-/// Where lines go: takes one whole line at a time, its end included.
+/// A destination of log lines. It is handed one whole line at a time, its end included.
 #[derive(Clone)]
 pub struct LineWriter {
     write: Arc<WriteLine>,
@@ -54,17 +55,17 @@ impl fmt::Debug for LineWriter {
 }
 
 impl LineWriter {
-    /// Hands every line to `write`, without colours.
+    /// A destination that hands every line to `write`, without colours.
     pub fn new(write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         Self { write: Arc::new(write), colours: false }
     }
 
-    /// Standard error.
+    /// Standard error, with colours where it is a terminal.
     pub fn stderr() -> Self {
         Self { colours: io::stderr().is_terminal(), ..Self::new(to_stderr) }
     }
 
-    /// Standard error, above the bars that are drawn there.
+    /// Standard error, above the progress bars that are drawn there.
     pub fn above(bars: MultiProgress) -> Self {
         Self { write: Arc::new(move |line| bars.suspend(|| to_stderr(line))), ..Self::stderr() }
     }
@@ -75,12 +76,12 @@ fn to_stderr(line: &[u8]) {
     let _ = io::stderr().write_all(line);
 }
 
-/// Receives the logs of this process from now on.
+/// Sends the logs of this process to `writer` from now on.
 ///
 /// # Errors
-/// Where the level is none, or logs were set up before.
+/// Where `log.level` names no level, or the process has a global subscriber already.
 pub fn init(config: &LogConfig, writer: LineWriter) -> Result<(), LogError> {
-    tracing::subscriber::set_global_default(subscriber(config, writer)?).map_err(|_| LogError::Taken)
+    tracing::subscriber::set_global_default(subscriber(config, writer)?).map_err(|_| LogError::AlreadySetUp)
 }
 
 fn subscriber(config: &LogConfig, writer: LineWriter) -> Result<impl Subscriber + Send + Sync, LogError> {
@@ -94,7 +95,7 @@ fn subscriber(config: &LogConfig, writer: LineWriter) -> Result<impl Subscriber 
         .with_default(others);
     let colours = writer.colours;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(Lines { writer, json: config.format == LogFormat::Json })
+        .with_writer(LineOutput { writer, json: config.format == LogFormat::Json })
         .log_internal_errors(false);
     let layer = match config.format {
         LogFormat::Text => lines.with_ansi(colours).event_format(Text).boxed(),
@@ -117,37 +118,29 @@ fn level(name: &str) -> Result<LevelFilter, LogError> {
 }
 
 /// Hands each event's line to the [`LineWriter`]: the layer writes an event in one call.
-struct Lines {
+struct LineOutput {
     writer: LineWriter,
     json: bool,
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LineOutput {
+    type Writer = EventOutput<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+    fn make_writer(&'a self) -> EventOutput<'a> {
+        EventOutput(self)
     }
 }
 
-struct Line<'a>(&'a Lines);
+/// The output of one event.
+struct EventOutput<'a>(&'a LineOutput);
 
-impl io::Write for Line<'_> {
+impl io::Write for EventOutput<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(line) {
             // JSON lets the control characters beyond ASCII through; they can only be inside its strings.
-            Ok(text) if self.0.json && text.trim_end().contains(troublesome) => {
-                let mut escaped = String::with_capacity(text.len() + 16);
-                for letter in text.chars() {
-                    match letter {
-                        '\n' => escaped.push(letter),
-                        letter if troublesome(letter) => {
-                            let _ = write!(escaped, "\\u{:04x}", u32::from(letter));
-                        }
-                        letter => escaped.push(letter),
-                    }
-                }
-                (self.0.writer.write)(escaped.as_bytes());
+            Ok(text) if self.0.json => {
+                let object = text.strip_suffix('\n').unwrap_or(text);
+                (self.0.writer.write)(format!("{}\n", escape_json_line(object)).as_bytes());
             }
             _ => (self.0.writer.write)(line),
         }
@@ -157,12 +150,6 @@ impl io::Write for Line<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Drives a terminal, or reorders or hides text. All of them fit into four hexadecimal digits.
-fn troublesome(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// `TIME LEVEL message key=value …`, every value escaped.
@@ -205,28 +192,28 @@ impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         // Quotes only where a reader would not see where the value ends.
         match field.name() {
-            "message" => self.take(field, format_args!("{value}")),
-            _ if value.is_empty() || value.contains([' ', '"', '=']) => self.take(field, format_args!("{value:?}")),
-            _ => self.take(field, format_args!("{value}")),
+            "message" => self.append(field, format_args!("{value}")),
+            _ if value.is_empty() || value.contains([' ', '"', '=']) => self.append(field, format_args!("{value:?}")),
+            _ => self.append(field, format_args!("{value}")),
         }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.take(field, format_args!("{value}"));
+        self.append(field, format_args!("{value}"));
         let mut cause = value.source();
         while let Some(error) = cause {
-            self.take(field, format_args!("{error}"));
+            self.append(field, format_args!("{error}"));
             cause = error.source();
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.take(field, format_args!("{value:?}"));
+        self.append(field, format_args!("{value:?}"));
     }
 }
 
 impl Fields {
-    fn take(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+    fn append(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         let place = if field.name() == "message" {
             self.message.push(' ');
             &mut self.message
@@ -239,22 +226,7 @@ impl Fields {
             &mut self.others
         };
         // Writing to a string fails only where a value's own formatting does; then what it wrote so far is shown.
-        let _ = Escaped(place).write_fmt(value);
-    }
-}
-
-/// Writes control characters, and those that reorder or hide text, as escapes.
-struct Escaped<'a>(&'a mut String);
-
-impl fmt::Write for Escaped<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for letter in text.chars() {
-            match letter {
-                letter if troublesome(letter) => self.0.extend(letter.escape_default()),
-                letter => self.0.push(letter),
-            }
-        }
-        Ok(())
+        let _ = Escaping(place).write_fmt(value);
     }
 }
 
@@ -282,7 +254,7 @@ mod tests {
     const HOSTILE: &str = "a\n2026 ERROR forged \u{1b}[2J\u{9b}1m\u{202e}x\r";
 
     #[test]
-    fn text_has_time_level_message_and_fields() {
+    fn text_line_has_time_level_message_and_fields() {
         let lines = logged(LogFormat::Text, "info", false, || {
             tracing::info!(events = 3, name = "two words", "checkpoint written");
             tracing::debug!("not shown");
@@ -294,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_forges_a_line_or_drives_a_terminal() {
+    fn logged_values_forge_no_line_and_drive_no_terminal() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let lines = logged(format, "info", false, || {
                 tracing::warn!(item = HOSTILE, "rejected {HOSTILE}");
@@ -309,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_are_objects_with_the_fields_at_the_top() {
+    fn json_line_has_the_fields_at_the_top_level() {
         let lines = logged(LogFormat::Json, "info", true, || tracing::info!(events = 3, "checkpoint written"));
         let object: serde_json::Value = serde_json::from_str(&lines[0]).expect("json");
         assert_eq!(
@@ -327,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn other_libraries_are_heard_only_when_they_warn() {
+    fn filter_passes_only_warnings_of_other_libraries() {
         let lines = logged(LogFormat::Text, "debug", false, || {
             tracing::info!(target: "hyper::proto", "chatter");
             tracing::debug!(target: "librdkafka", "fetch");
@@ -339,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_level_is_named_with_those_there_are() {
+    fn unknown_level_is_named_with_the_known_levels() {
         let config = LogConfig { format: LogFormat::Text, level: "loud".to_owned() };
         let error = subscriber(&config, LineWriter::new(|_| ())).err().expect("no level").to_string();
         assert_eq!(error, "log.level is 'loud', not one of error, warn, info, debug, trace");

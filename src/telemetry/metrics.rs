@@ -441,7 +441,7 @@ mod tests {
             record_source_error();
             let mut status = Status { phase: Phase::Training, loss: Some(2.5), ..Status::default() };
             status.events.read = 100;
-            status.events.rejected.add(Reason::LongId, 7);
+            status.events.rejected.add(Reason::IdTooLong, 7);
             status.evaluation.model_recent = Some(Ranking { hit_rate: 0.5, ndcg: 0.25, mrr: 0.125 });
             record_status(&status);
         });
@@ -457,7 +457,7 @@ mod tests {
             "negstream_phase{phase=\"training\"} 1",
             "negstream_phase{phase=\"starting\"} 0",
             "negstream_events_read_total 100",
-            "negstream_events_rejected_total{reason=\"long_id\"} 7",
+            "negstream_events_rejected_total{reason=\"id_too_long\"} 7",
             "negstream_loss_nats 2.5",
             "negstream_mi_bound_nats NaN",
             "negstream_hit_rate_at_20{ranking=\"model\",window=\"recent\"} 0.5",

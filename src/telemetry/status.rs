@@ -391,11 +391,11 @@ mod tests {
     #[test]
     fn json_has_every_reason_and_no_number_that_json_lacks() {
         let mut status = at(5);
-        status.events.rejected.add(Reason::AbsurdTime, 2);
+        status.events.rejected.add(Reason::TimestampOutOfRange, 2);
         status.loss = Some(f64::NAN);
         let json = serde_json::to_value(&status).expect("plain data");
         assert_eq!(json["phase"], "starting");
-        assert_eq!(json["events"]["rejected"]["absurd_time"], 2);
+        assert_eq!(json["events"]["rejected"]["timestamp_out_of_range"], 2);
         for reason in Reason::ALL {
             assert!(json["events"]["rejected"][reason.name()].is_u64());
         }

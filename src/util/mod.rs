@@ -2,3 +2,4 @@
 
 pub mod catch_panic;
 pub mod encoding;
+pub mod escape;

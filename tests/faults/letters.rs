@@ -135,7 +135,7 @@ fn letters_of(group: &Group, topic: &str) -> std::collections::BTreeSet<Vec<u8>>
 }
 
 #[test]
-fn duplicates_count_each_and_absurd_times_are_kept_out() {
+fn duplicate_events_count_each_and_timestamps_out_of_range_are_rejected() {
     let Some(broker) = Broker::shared() else { return };
     let letters = ["kafka.dead_letter_topic=odd.dead", "checkpoint.every_events=200"];
     let group = Group::new(&broker, "odd", 1).with(&letters);

@@ -62,11 +62,11 @@ fn common(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
     doses.extend([
         rejected(event(""), Reason::EmptyId),
         rejected(Interaction { user: "".into(), ..event("no user") }, Reason::EmptyId),
-        rejected(event(&long), Reason::LongId),
-        rejected(Interaction { kind: long.as_str().into(), ..event("long kind") }, Reason::LongId),
-        rejected(Interaction { features: vec![long.into()], ..event("long feature") }, Reason::LongId),
-        rejected(Interaction { timestamp: -1, ..event("before") }, Reason::AbsurdTime),
-        rejected(Interaction { timestamp: i64::MAX, ..event("after") }, Reason::AbsurdTime),
+        rejected(event(&long), Reason::IdTooLong),
+        rejected(Interaction { kind: long.as_str().into(), ..event("long kind") }, Reason::IdTooLong),
+        rejected(Interaction { features: vec![long.into()], ..event("long feature") }, Reason::IdTooLong),
+        rejected(Interaction { timestamp: -1, ..event("before") }, Reason::TimestampOutOfRange),
+        rejected(Interaction { timestamp: i64::MAX, ..event("after") }, Reason::TimestampOutOfRange),
         (vec![b'y'; 1 << 20], Err(Reason::Unparsable)),
         (vec![0x80; LARGE], Err(Reason::Unparsable)),
         (Vec::new(), Err(Reason::Unparsable)),
@@ -75,7 +75,7 @@ fn common(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
 }
 
 fn json(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
-    use Reason::{BadValue, MissingField, Unparsable, WrongType};
+    use Reason::{ValueNotFinite, MissingField, Unparsable, WrongType};
     let mut doses = common(encode);
     for (record, reason) in [
         (&b"{nonsense"[..], Unparsable),
@@ -84,7 +84,7 @@ fn json(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
         (b"[]", Unparsable),
         (b"null", Unparsable),
         (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":NaN}"#, Unparsable),
-        (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":-1e999}"#, BadValue),
+        (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":-1e999}"#, ValueNotFinite),
         (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":"much"}"#, WrongType),
         (br#"{"user_id":"u","item_id":{"a":"<b>"},"timestamp":1}"#, WrongType),
         (br#"{"user_id":"u","item_id":"i","timestamp":"\u001b[31mnow\n"}"#, WrongType),
@@ -104,7 +104,7 @@ fn json(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
 fn binary(encode: &dyn Fn(&Interaction) -> Vec<u8>, frame: usize) -> Vec<Dose> {
     let mut doses = common(encode);
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        doses.push((encode(&Interaction { value: Some(value), ..event("value") }), Err(Reason::BadValue)));
+        doses.push((encode(&Interaction { value: Some(value), ..event("value") }), Err(Reason::ValueNotFinite)));
     }
     let whole = encode(&Interaction { session: Some("s".into()), features: vec!["f".into()], ..event("cut") });
     // Cut where it cannot be whole: within the first text.
@@ -124,10 +124,10 @@ fn binary(encode: &dyn Fn(&Interaction) -> Vec<u8>, frame: usize) -> Vec<Dose> {
 fn frames(good: &[u8]) -> Vec<Dose> {
     let with = |front: &[u8]| [front, &good[5..]].concat();
     vec![
-        (with(b"\x01\x00\x00\x00\x01"), Err(Reason::BadFrame)),
-        (with(b"\xff\x00\x00\x00\x01"), Err(Reason::BadFrame)),
-        (b"{\"user_id\":\"u\"}".to_vec(), Err(Reason::BadFrame)),
-        (b"\x00\x00\x00".to_vec(), Err(Reason::BadFrame)),
+        (with(b"\x01\x00\x00\x00\x01"), Err(Reason::InvalidFrame)),
+        (with(b"\xff\x00\x00\x00\x01"), Err(Reason::InvalidFrame)),
+        (b"{\"user_id\":\"u\"}".to_vec(), Err(Reason::InvalidFrame)),
+        (b"\x00\x00\x00".to_vec(), Err(Reason::InvalidFrame)),
         (with(b"\x00\x00\x00\x03\xe7"), Err(Reason::UnknownSchema)),
         (with(b"\x00\xff\xff\xff\xff"), Err(Reason::UnknownSchema)),
         // One that is there, and is none.
@@ -319,7 +319,7 @@ fn poison_in_frames_is_dead_lettered_or_trained() {
             .into_iter()
             .map(|(payload, outcome)| match payload.first() {
                 Some(0) | None => (payload, outcome),
-                Some(_) => (payload, Err(Reason::BadFrame)),
+                Some(_) => (payload, Err(Reason::InvalidFrame)),
             })
             .collect();
         doses.extend(frames(&good));

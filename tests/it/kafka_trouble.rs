@@ -255,7 +255,7 @@ fn a_letter_that_is_too_large_goes_without_its_payload() {
 
     let mut letters = DeadLetterTopic::open(&config, &config.brokers, Format::Json, Stop::new()).unwrap();
     let rejection = |bytes: usize| Rejection {
-        reason: Reason::LongId,
+        reason: Reason::IdTooLong,
         detail: "user_id has many bytes".to_owned(),
         key: Some(b"k".to_vec()),
         payload: vec![b'x'; bytes],

@@ -217,7 +217,7 @@ fn nothing_is_lost_while_the_registry_is_away() {
             rejections.filter(|rejection| rejection.reason == reason).count()
         };
         let unknown = if config.source.format == Format::Json { Reason::Unparsable } else { Reason::UnknownSchema };
-        assert_eq!((rejected(unknown), rejected(Reason::BadFrame)), (5, 5), "{format}");
+        assert_eq!((rejected(unknown), rejected(Reason::InvalidFrame)), (5, 5), "{format}");
         for partition in 0..2_u32 {
             let offsets = records.iter().filter(|record| record.stream == partition).map(|record| record.offset);
             assert!(offsets.enumerate().all(|(expected, offset)| offset == expected as u64), "{format}: in order");

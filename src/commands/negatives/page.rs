@@ -8,8 +8,8 @@ use super::Chosen;
 use super::figures::{Band, Figures, Rows};
 use crate::checkpoint::store::VerifiedCheckpoint;
 use crate::cli::Negatives;
-use crate::exit::shown;
 use crate::trainer::state::State;
+use crate::util::escape::escape_for_terminal;
 
 /// Rows of the table.
 const MOST: usize = 20;
@@ -104,14 +104,14 @@ impl<'a> Page<'a> {
             }
             Some(path) => {
                 self.say_figures(&mut text);
-                line(&mut text, "file", &format!("{}, {} rows", shown(path), self.figures.drawable));
+                line(&mut text, "file", &format!("{}, {} rows", escape_for_terminal(path), self.figures.drawable));
             }
         }
         text
     }
 
     fn say_head(&self, text: &mut String) {
-        line(text, "checkpoint", &shown(&self.checkpoint));
+        line(text, "checkpoint", &escape_for_terminal(&self.checkpoint));
         let from = match self.draws_per_step {
             Some(draws) => format!("at work here, up to {draws} draws a step"),
             None => "not at work here: made of counts and vectors".to_owned(),
@@ -125,8 +125,8 @@ impl<'a> Page<'a> {
         if !self.depends_on_queries {
             return "of no account: it draws alike for all".to_owned();
         }
-        let names: Vec<String> = self.context.iter().map(|name| shown(name)).collect();
-        let user = self.user.map(|user| format!("user {}", shown(user)));
+        let names: Vec<String> = self.context.iter().map(|name| escape_for_terminal(name)).collect();
+        let user = self.user.map(|user| format!("user {}", escape_for_terminal(user)));
         let mut parts = Vec::new();
         if !names.is_empty() {
             parts.push(format!("after {}", names.join(", ")));
@@ -146,7 +146,7 @@ impl<'a> Page<'a> {
     }
 
     fn say_most_drawn(&self, text: &mut String) {
-        let names: Vec<String> = self.most_drawn.iter().map(|drawn| cut(shown(drawn.item_id))).collect();
+        let names: Vec<String> = self.most_drawn.iter().map(|drawn| cut(escape_for_terminal(drawn.item_id))).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(10);
         let title = "most drawn";
         writeln!(text, "{title:<width$}     log q      drawn       data").expect("text grows");

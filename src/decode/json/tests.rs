@@ -65,7 +65,7 @@ fn fields_are_found_under_their_own_names() {
 
 #[test]
 fn faults_name_the_field_and_what_was_found() {
-    use Reason::{AbsurdTime, BadValue, MissingField, Unparsable, WrongType};
+    use Reason::{TimestampOutOfRange, ValueNotFinite, MissingField, Unparsable, WrongType};
     for (record, reason, detail) in [
         (r#"{"user_id":"u","timestamp":1}"#, MissingField, "item_id: missing"),
         (r#"{"user_id":null,"item_id":"i","timestamp":1}"#, MissingField, "user_id: null"),
@@ -83,7 +83,7 @@ fn faults_name_the_field_and_what_was_found() {
         ),
         (
             r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#,
-            AbsurdTime,
+            TimestampOutOfRange,
             "timestamp: 18446744073709551615 ms is outside the believable range",
         ),
         (
@@ -118,7 +118,7 @@ fn faults_name_the_field_and_what_was_found() {
         ),
         (
             r#"{"user_id":"u","item_id":"i","timestamp":1,"value":1e999}"#,
-            BadValue,
+            ValueNotFinite,
             "number out of range at line 1 column 56",
         ),
         (r#"{"user_id":"u""#, Unparsable, "EOF while parsing an object at line 1 column 14"),

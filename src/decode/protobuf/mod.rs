@@ -205,7 +205,7 @@ fn timestamp<'a>(bytes: &[u8]) -> Result<Found<'a>, Fault> {
         seconds.checked_mul(1_000).and_then(|whole| whole.checked_add(nanoseconds.div_euclid(1_000_000)));
     milliseconds
         .map(Found::integer)
-        .ok_or_else(|| (Reason::AbsurdTime, format!("timestamp: {seconds} s is outside the believable range")))
+        .ok_or_else(|| (Reason::TimestampOutOfRange, format!("timestamp: {seconds} s is outside the believable range")))
 }
 
 /// Passes over the value of a field.
