@@ -158,7 +158,10 @@ fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError>
     let kinds = MADE.into_iter().chain(WATCHING.map(|(kind, _)| kind));
     let known: Vec<&str> = at_work.iter().map(String::as_str).chain(kinds.map(|kind| kind.name())).collect();
     let like = nearest(known.into_iter(), &name).unwrap_or_default();
-    Err(UsageError(format!("no sampler '{}'; the nearest name is '{like}'; at work: {were}", escape_for_terminal(&name))))
+    Err(UsageError(format!(
+        "no sampler '{}'; the nearest name is '{like}'; at work: {were}",
+        escape_for_terminal(&name)
+    )))
 }
 
 /// A sampler with default options that begins with what is there.
@@ -229,8 +232,14 @@ impl Query {
 /// The row of `name`.
 fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
     ids.get(name).ok_or_else(|| {
-        let like = nearest(ids.iter(), name).map(|like| format!("; the nearest name is '{}'", escape_for_terminal(like)));
-        UsageError(format!("no {what} '{}' in {}{}", escape_for_terminal(name), path.display(), like.unwrap_or_default()))
+        let like =
+            nearest(ids.iter(), name).map(|like| format!("; the nearest name is '{}'", escape_for_terminal(like)));
+        UsageError(format!(
+            "no {what} '{}' in {}{}",
+            escape_for_terminal(name),
+            path.display(),
+            like.unwrap_or_default()
+        ))
     })
 }
 

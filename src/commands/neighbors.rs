@@ -90,8 +90,8 @@ pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<(
     let intact = checkpoint(layers, &options.checkpoint)?;
     let index = NeighborIndex::read(&intact.folder, intact.manifest.dim)?;
     let Some(neighbors) = index.nearest(&options.item, options.k as usize) else {
-        let like =
-            nearest(index.ids.iter(), &options.item).map(|name| format!("; the nearest name is '{}'", escape_for_terminal(name)));
+        let like = nearest(index.ids.iter(), &options.item)
+            .map(|name| format!("; the nearest name is '{}'", escape_for_terminal(name)));
         let item = escape_for_terminal(&options.item);
         let path = intact.path.display();
         return Err(UsageError(format!("no item '{item}' in {path}{}", like.unwrap_or_default())).into());

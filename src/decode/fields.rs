@@ -208,16 +208,15 @@ impl<'a> FoundFields<'a> {
 
     fn timestamp(&self, name: &str) -> Result<i64, Fault> {
         let found = self.get(Field::Timestamp);
-        let milliseconds =
-            match found {
-                Found::Nothing | Found::Null => return Err(missing(name, found)),
-                Found::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
-                    (Reason::TimestampOutOfRange, format!("{name}: {number} ms is outside the believable range"))
-                })?),
-                Found::Negative(number) => Some(*number),
-                Found::Text(text) => rfc3339_milliseconds(text),
-                _ => None,
-            };
+        let milliseconds = match found {
+            Found::Nothing | Found::Null => return Err(missing(name, found)),
+            Found::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
+                (Reason::TimestampOutOfRange, format!("{name}: {number} ms is outside the believable range"))
+            })?),
+            Found::Negative(number) => Some(*number),
+            Found::Text(text) => rfc3339_milliseconds(text),
+            _ => None,
+        };
         milliseconds.ok_or_else(|| wrong_type(name, "milliseconds or RFC 3339", found))
     }
 

@@ -74,6 +74,8 @@ mod tests {
 
     #[test]
     fn is_unsafe_characters_have_four_digits() {
-        assert!(('\u{0}'..=char::MAX).filter(|character| is_unsafe(*character)).all(|character| character <= '\u{ffff}'));
+        assert!(
+            ('\u{0}'..=char::MAX).filter(|character| is_unsafe(*character)).all(|character| character <= '\u{ffff}')
+        );
     }
 }

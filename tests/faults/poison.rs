@@ -75,7 +75,7 @@ fn common(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
 }
 
 fn json(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
-    use Reason::{ValueNotFinite, MissingField, Unparsable, WrongType};
+    use Reason::{MissingField, Unparsable, ValueNotFinite, WrongType};
     let mut doses = common(encode);
     for (record, reason) in [
         (&b"{nonsense"[..], Unparsable),

@@ -164,7 +164,9 @@ fn rows_that_are_no_events_are_counted_by_reason_and_kept() {
     let events = &report["events"];
     assert_eq!((&events["read"], &events["rejected"], &events["used"]), (&9_100.into(), &700.into(), &8_400.into()));
     let by_reason = &events["rejected_by_reason"];
-    for (reason, count) in [("missing_field", 300), ("empty_id", 100), ("id_too_long", 100), ("timestamp_out_of_range", 200)] {
+    for (reason, count) in
+        [("missing_field", 300), ("empty_id", 100), ("id_too_long", 100), ("timestamp_out_of_range", 200)]
+    {
         assert_eq!(by_reason[reason], count, "{reason}");
     }
     let letters = letters(&place.path("letters.jsonl"));

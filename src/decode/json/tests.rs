@@ -65,7 +65,7 @@ fn fields_are_found_under_their_own_names() {
 
 #[test]
 fn faults_name_the_field_and_what_was_found() {
-    use Reason::{TimestampOutOfRange, ValueNotFinite, MissingField, Unparsable, WrongType};
+    use Reason::{MissingField, TimestampOutOfRange, Unparsable, ValueNotFinite, WrongType};
     for (record, reason, detail) in [
         (r#"{"user_id":"u","timestamp":1}"#, MissingField, "item_id: missing"),
         (r#"{"user_id":null,"item_id":"i","timestamp":1}"#, MissingField, "user_id: null"),

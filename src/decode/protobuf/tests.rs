@@ -149,7 +149,10 @@ fn faults_name_the_field_and_what_was_found() {
     let absurd = "syntax=\"proto3\"; message M { google.protobuf.Timestamp timestamp = 1; }";
     let seconds = [&b"\x0a\x0b\x08"[..], &[0xff; 8], &[0x7f, 0, 0]].concat();
     assert_eq!(first(absurd, &seconds[..13]).unwrap_err().0, Unparsable);
-    assert_eq!(first(absurd, &[&b"\x0a\x0a\x08"[..], &[0xff; 8], &[0x7f]].concat()).unwrap_err().0, Reason::TimestampOutOfRange);
+    assert_eq!(
+        first(absurd, &[&b"\x0a\x0a\x08"[..], &[0xff; 8], &[0x7f]].concat()).unwrap_err().0,
+        Reason::TimestampOutOfRange
+    );
 }
 
 #[test]
