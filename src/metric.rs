@@ -54,10 +54,24 @@ impl<F: ?Sized> Metric<F> {
         Self { name, kind: MetricKind::Histogram, labels: &[], help, read }
     }
 
-    /// This metric with labels. Their values must come from closed lists: each combination is a series that stays.
-    #[must_use]
-    pub const fn by(self, labels: &'static [&'static str]) -> Self {
-        Self { labels, ..self }
+    /// A counter with labels. Their values must come from closed lists: each combination is a series that stays.
+    pub const fn counter_by(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        read: fn(&F, &mut Samples),
+    ) -> Self {
+        Self { name, kind: MetricKind::Counter, labels, help, read }
+    }
+
+    /// A gauge with labels. Their values must come from closed lists: each combination is a series that stays.
+    pub const fn gauge_by(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        read: fn(&F, &mut Samples),
+    ) -> Self {
+        Self { name, kind: MetricKind::Gauge, labels, help, read }
     }
 }
 
@@ -238,7 +252,7 @@ mod tests {
         }
         impl Instrumented for Rows {
             const METRICS: &'static [Metric<Self>] = &[
-                Metric::gauge("rows", "Rows.", |rows, samples| samples.put_for(["items"], rows.items)).by(&["table"]),
+                Metric::gauge_by("rows", &["table"], "Rows.", |rows, samples| samples.put_for(["items"], rows.items)),
                 Metric::gauge("age", "Age.", |rows, samples| samples.put(rows.age)),
             ];
         }
