@@ -35,8 +35,8 @@ use negstream::position::{Ownerships, Positions};
 use negstream::registry;
 use negstream::signals::Stop;
 use negstream::snapshot;
-use negstream::source::kafka::{Connection, Known, Until};
-use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
+use negstream::source::kafka::{ResumeState, TopicConnection, Until};
+use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use negstream::synth::log::write_parquet;
 use negstream::synth::{Synth, SynthConfig};
 use negstream::trainer::state::State;
@@ -167,7 +167,7 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Pipelin
     let options = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: Columns::Model,
+        columns: LogColumns::Model,
     };
     let source = ParquetLogs::open(&logs, options, &Positions::default())?;
     let mut pipeline = bare(config).build()?;
@@ -228,8 +228,8 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let stop = Stop::new();
     let taken = Arc::new(AtomicU64::new(0));
     let kafka = KafkaConfig { assignment: Assignment::All, ..config.kafka.clone() };
-    let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
-    let source = Connection::open(&kafka, broker.bootstrap(), stop.flag())?.read(
+    let known = ResumeState { positions: &Positions::default(), ownerships: &Ownerships::default() };
+    let source = TopicConnection::open(&kafka, broker.bootstrap(), stop.flag())?.into_source(
         registry::decoder(&config.source)?,
         known,
         Until::Stopped,

@@ -111,21 +111,21 @@ pub struct Record {
     /// Where in that stream: the Kafka offset, or the row of the file.
     pub offset: u64,
     /// When it was produced, as the broker says (milliseconds since 1970); `None` for the rows of files.
-    pub stamp: Option<i64>,
+    pub broker_timestamp: Option<i64>,
     /// The interaction, or why there is none.
     pub outcome: Result<Interaction, Rejection>,
 }
 
 /// The bounds that every event must keep, whatever its encoding.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct EventLimits {
     /// Longest identifier, in bytes.
     pub max_id_bytes: usize,
     /// First millisecond that is no longer believable.
     pub end_of_time: i64,
 }
 
-impl Limits {
+impl EventLimits {
     /// Checks the bounds that do not depend on the encoding.
     ///
     /// # Errors

@@ -145,7 +145,9 @@ impl ExitCode for SourceError {
             | Self::Kafka { .. }
             | Self::Estranged { .. }
             | Self::Stopped { .. }
-            | Self::Panicked => Exit::Source,
+            | Self::Panicked
+            | Self::Other(_) => Exit::Source,
+            Self::Thread { .. } => Exit::Unexpected,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where a source stands: for each of its streams, the offset of the first record not yet part of the model.
+//! Positions of a worker in the streams of its source, and what is known of how it came to own them.
 //!
 //! Positions travel with the state in the checkpoint; nothing else decides where a worker goes on.
 
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 /// One stream of a source: a partition of a topic, or a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
-    /// Its lasting identity: `kafka/TOPIC/PARTITION`, or `parquet/FINGERPRINT` (of the content, so that a moved file
-    /// is known again).
+    /// The stream's lasting identity: `kafka/TOPIC/PARTITION`, or `parquet/FINGERPRINT` (of the content, so that a moved
+    /// file is known again).
     pub name: String,
-    /// What a person calls it: `TOPIC/PARTITION` or the file's path.
+    /// What a person calls the stream: `TOPIC/PARTITION` or the file's path.
     pub label: String,
 }
 
@@ -22,7 +22,7 @@ pub struct Stream {
 pub struct Positions(BTreeMap<String, u64>);
 
 impl Positions {
-    /// The first offset of `stream` that is not part of the model yet; `None` where it was never read.
+    /// The first offset of `stream` that is not part of the model yet; `None` where the stream was never read.
     pub fn next(&self, stream: &str) -> Option<u64> {
         self.0.get(stream).copied()
     }
@@ -59,30 +59,37 @@ impl<S: Into<String>> FromIterator<(S, u64)> for Positions {
     }
 }
 
-/// How a worker came to hold what its state has of a stream.
+/// How a worker came to own what its state holds of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Hold {
+pub enum OwnershipRecord {
     /// As the member of a group, by the claim of this number.
     Claim(u64),
-    /// As the member of a group that let go of it.
-    LetGo,
+    /// As the member of a group that has handed the stream over since.
+    Released,
     /// Without a group: all of the stream is this worker's.
-    Outside,
+    Standalone,
 }
 
-/// What is known of a stream besides the position.
+/// What is known of a stream besides its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamOwnership {
-    /// How it is held.
-    pub hold: Hold,
-    /// When the record before the position was produced (milliseconds since 1970, as the broker says): a stream that
-    /// holds another record there is another stream.
+    /// How the worker came to own the stream.
+    pub record: OwnershipRecord,
+    /// The broker's timestamp of the record before the position (milliseconds since 1970): a stream with another record
+    /// there is another stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stamp: Option<i64>,
+    pub last_timestamp: Option<i64>,
 }
 
-/// What a worker holds of each stream, by the stream's name, and who it is.
+impl Default for StreamOwnership {
+    /// The ownership of a stream of which nothing is known: standalone, without a timestamp.
+    fn default() -> Self {
+        Self { record: OwnershipRecord::Standalone, last_timestamp: None }
+    }
+}
+
+/// The ownership of every stream in a worker's state, by the stream's name, and the worker's own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownerships {
     /// The worker's name in its group; empty where it never was in one.
@@ -93,22 +100,25 @@ pub struct Ownerships {
 }
 
 impl Ownerships {
-    /// What is held of `stream`; nothing that is known: [`Hold::Outside`], without a stamp.
+    /// The ownership of `stream`; the default where nothing is known.
     pub fn of(&self, stream: &str) -> StreamOwnership {
-        self.streams.get(stream).copied().unwrap_or(StreamOwnership { hold: Hold::Outside, stamp: None })
+        self.streams.get(stream).copied().unwrap_or_default()
     }
 
-    /// Notes how `stream` is held from now on, where its position stays the same.
-    pub fn hold(&mut self, stream: &str, hold: Hold) {
-        let stamp = self.of(stream).stamp;
-        self.streams.insert(stream.to_owned(), StreamOwnership { hold, stamp });
+    /// Notes how `stream` is owned from now on; the timestamp before its position stays.
+    pub fn set_record(&mut self, stream: &str, record: OwnershipRecord) {
+        let last_timestamp = self.of(stream).last_timestamp;
+        self.streams.insert(stream.to_owned(), StreamOwnership { record, last_timestamp });
     }
 
-    /// Notes when the record before the position of `stream` was produced.
-    pub fn stamp(&mut self, stream: &str, stamp: Option<i64>) {
+    /// Notes the timestamp of the record before the position of `stream`.
+    pub fn set_last_timestamp(&mut self, stream: &str, last_timestamp: Option<i64>) {
         match self.streams.get_mut(stream) {
-            Some(holding) => holding.stamp = stamp,
-            None => drop(self.streams.insert(stream.to_owned(), StreamOwnership { hold: Hold::Outside, stamp })),
+            Some(ownership) => ownership.last_timestamp = last_timestamp,
+            None => {
+                let ownership = StreamOwnership { last_timestamp, ..StreamOwnership::default() };
+                self.streams.insert(stream.to_owned(), ownership);
+            }
         }
     }
 

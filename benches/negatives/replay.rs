@@ -96,7 +96,7 @@ impl Replay {
         while self.next < end.min(self.events.len()) {
             let outcome = Ok(self.events[self.next].clone());
             self.next += 1;
-            let record = Record { stream: 0, offset: self.next as u64 - 1, stamp: None, outcome };
+            let record = Record { stream: 0, offset: self.next as u64 - 1, broker_timestamp: None, outcome };
             let mut stepped = self.trainer.take(record).is_some();
             if self.next == end.min(self.events.len()) {
                 stepped |= self.trainer.finish().is_some();

@@ -6,8 +6,8 @@ use negstream::config::{Config, layers};
 use negstream::decode;
 use negstream::event::Interaction;
 use negstream::position::Positions;
-use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
-use negstream::source::{EventSource, Status};
+use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::{EventSource, PollStatus};
 use negstream::synth::{Synth, SynthConfig};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -29,11 +29,11 @@ pub fn real(path: &Path, config: &Config) -> anyhow::Result<Vec<Interaction>> {
     let options = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: Columns::Model,
+        columns: LogColumns::Model,
     };
     let mut source = ParquetLogs::open(&[path.display().to_string()], options, &Positions::default())?;
     let mut block = Vec::new();
-    while !matches!(source.poll(&mut block)?, Status::End) {}
+    while !matches!(source.poll(&mut block)?, PollStatus::End) {}
     Ok(block.into_iter().filter_map(|record| record.outcome.ok()).collect())
 }
 

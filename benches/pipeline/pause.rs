@@ -1,14 +1,15 @@
 //! What a checkpoint beside training costs training, at a million items and as many users.
 
 use std::path::Path;
+use std::task::Poll;
 use std::time::Instant;
 
 use negstream::context::Batch;
 use negstream::event::{Interaction, Record};
 use negstream::pipeline::{Restored, WorkerEvent};
-use negstream::position::Stream;
+use negstream::position::{Positions, Stream};
 use negstream::signals::Stop;
-use negstream::source::{EventSource, SourceError, Status};
+use negstream::source::{CommitTracker, EventSource, PollStatus, SourceError};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::json;
@@ -62,7 +63,7 @@ impl EventSource for Events {
         vec![Stream { name: "random".to_owned(), label: "random".to_owned() }]
     }
 
-    fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
         for _ in 0..1024 {
             let event = Interaction {
                 user: user_name(self.random.random_range(0..self.scale.users)).into(),
@@ -73,11 +74,21 @@ impl EventSource for Events {
                 value: None,
                 features: Vec::new(),
             };
-            block.push(Record { stream: 0, offset: self.offset, outcome: Ok(event), stamp: None });
+            block.push(Record { stream: 0, offset: self.offset, outcome: Ok(event), broker_timestamp: None });
             self.offset += 1;
         }
-        Ok(Status::More)
+        Ok(PollStatus::More)
     }
+
+    fn commit_tracker(&self) -> Option<CommitTracker> {
+        None
+    }
+
+    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<Poll<()>, SourceError> {
+        Ok(Poll::Ready(()))
+    }
+
+    fn keep_alive(&mut self) {}
 }
 
 /// Milliseconds from the end of a step to that of the next.

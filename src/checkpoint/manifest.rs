@@ -86,7 +86,7 @@ pub struct Manifest {
     pub positions: Positions,
     /// How the streams are held, and who the worker is in its group.
     #[serde(default)]
-    pub holdings: Ownerships,
+    pub ownerships: Ownerships,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run it belongs to, and who wrote it.

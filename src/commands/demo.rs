@@ -17,8 +17,7 @@ use crate::kafka::producer::{EventProducer, SendError};
 use crate::pipeline::{Pipeline, Restored, StopReason, WorkerEvent};
 use crate::registry;
 use crate::reporter::Reporter;
-use crate::source::kafka::{Connection, KafkaSource, Known, Until};
-use crate::source::{CommitTracker, EventSource, SourceError, Status};
+use crate::source::kafka::{ResumeState, TopicConnection, Until};
 use crate::synth::{Synth, SynthConfig};
 use crate::telemetry::health::Latch;
 use crate::telemetry::http::HttpError;
@@ -63,11 +62,11 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let restored = Restored::find(&config, true)?;
     context.health.release(Latch::Restored);
     config.kafka.assignment = Assignment::All;
-    let connection = Connection::open(&config.kafka, broker.bootstrap(), context.stop.flag())?;
-    let known = Known { positions: &restored.state.positions, holdings: &restored.state.holdings };
-    let source = connection.read(registry::decoder(&config.source)?, known, Until::Stopped)?;
+    let connection = TopicConnection::open(&config.kafka, broker.bootstrap(), context.stop.flag())?;
+    let known = ResumeState { positions: &restored.state.positions, ownerships: &restored.state.ownerships };
+    let source = connection.into_source(registry::decoder(&config.source)?, known, Until::Records(options.events))?;
     let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
-    reporter.show_lag(source.high_watermarks());
+    reporter.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(&config)
         .restored(restored)
         .catalogue(catalogue)
@@ -80,7 +79,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let every = (options.events / LINES).max(1);
     let mut next_line = FIRST_LINE.min(every);
     let taken = Arc::clone(&producer.taken);
-    let result = pipeline.run_observed(UpTo { source, left: options.events }, &mut |trainer, event| {
+    let result = pipeline.run_observed(source, &mut |trainer, event| {
         let read = trainer.state.events.read;
         taken.store(trainer.taken().read, Ordering::Relaxed);
         let is_step = matches!(event, WorkerEvent::Step(..));
@@ -152,33 +151,6 @@ fn show_neighbors(config: &Config) -> anyhow::Result<()> {
     }
     print(&format!("{text}\n"));
     Ok(())
-}
-
-/// A source that ends after so many records.
-struct UpTo {
-    source: KafkaSource,
-    left: u64,
-}
-
-impl EventSource for UpTo {
-    fn streams(&self) -> Vec<crate::position::Stream> {
-        self.source.streams()
-    }
-
-    fn poll(&mut self, block: &mut Vec<crate::event::Record>) -> Result<Status, SourceError> {
-        if self.left == 0 {
-            return Ok(Status::End);
-        }
-        let before = block.len();
-        let status = self.source.poll(block)?;
-        block.truncate(before + self.left as usize);
-        self.left -= (block.len() - before) as u64;
-        Ok(status)
-    }
-
-    fn commits(&self) -> Option<CommitTracker> {
-        self.source.commits()
-    }
 }
 
 /// The thread that sends the synthetic log, paced by what was taken.

@@ -11,8 +11,8 @@ use crate::kafka::producer::{EventProducer, SendError};
 use crate::kafka::{EMBEDDED, admin};
 use crate::position::Positions;
 use crate::registry;
-use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
-use crate::source::{EventSource, Status};
+use crate::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use crate::source::{EventSource, PollStatus};
 
 /// How long the last records may take to be acknowledged.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: Columns::All,
+        columns: LogColumns::All,
     };
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let encoder = registry::encoder(&config.source, &kafka.topic)?;
@@ -59,7 +59,7 @@ pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
             }
         }
         bar.set_position(sent + rejected);
-        if status == Status::End {
+        if status == PollStatus::End {
             break;
         }
     }

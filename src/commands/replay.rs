@@ -8,7 +8,7 @@ use crate::decode;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
 use crate::reporter::Reporter;
-use crate::source::parquet::{Columns, LogOptions, ParquetLogs};
+use crate::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 
 pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     check_output(&options.output)?;
@@ -16,7 +16,7 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: if config.features.buckets > 0 { Columns::ModelWithFeatures } else { Columns::Model },
+        columns: if config.features.buckets > 0 { LogColumns::ModelWithFeatures } else { LogColumns::Model },
     };
     let catalogue = Catalogue::open(config)?;
     // Every log is opened before the checkpoint folder is touched.

@@ -12,7 +12,7 @@ use crate::pipeline::{Pipeline, Restored, StopReason, WorkerEvent};
 use crate::registry;
 use crate::reporter::Reporter;
 use crate::source::SourceError;
-use crate::source::kafka::{Connection, Known, Until};
+use crate::source::kafka::{ResumeState, TopicConnection, Until};
 use crate::telemetry::health::Latch;
 use crate::telemetry::status::Phase;
 use crate::trainer::state::State;
@@ -42,7 +42,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         _ => None,
     };
     let brokers = kafka.brokers.clone();
-    let connection = match Connection::open(&kafka, &brokers, context.stop.flag()) {
+    let connection = match TopicConnection::open(&kafka, &brokers, context.stop.flag()) {
         Err(error @ SourceError::Stopped { .. }) => {
             // As told, and nothing was begun.
             tracing::info!("{error}");
@@ -53,28 +53,28 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     let mut restored = Restored::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
         Some(_) => Ok(()),
         None => {
-            let known = Known { positions: &manifest.positions, holdings: &manifest.holdings };
-            connection.check(known, fallen_back)
+            let known = ResumeState { positions: &manifest.positions, ownerships: &manifest.ownerships };
+            connection.verify_ownership(known, fallen_back)
         }
     })?;
-    let State { positions, holdings, .. } = &mut restored.state;
+    let State { positions, ownerships, .. } = &mut restored.state;
     if embedded.is_some() {
         // Its log begins with this process, so no earlier position means anything in it.
         let prefix = format!("kafka/{}/", kafka.topic);
         positions.forget(&prefix);
-        holdings.forget(&prefix);
+        ownerships.forget(&prefix);
     }
-    name_worker(&mut holdings.worker, &kafka);
+    name_worker(&mut ownerships.worker, &kafka);
     context.health.release(Latch::Restored);
     context.status.enter(Phase::Waiting);
     let until = if options.until_end { Until::End } else { Until::Stopped };
-    let source = connection.read(decoder, Known { positions, holdings }, until)?;
+    let source = connection.into_source(decoder, ResumeState { positions, ownerships }, until)?;
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
         _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, context.stop.clone())?),
     };
     let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
-    reporter.show_lag(source.high_watermarks());
+    reporter.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(config)
         .restored(restored)
         .catalogue(catalogue)

@@ -11,7 +11,7 @@ use compact_str::{CompactString, ToCompactString};
 use serde_json::{Map, Value};
 
 use crate::config::FieldNames;
-use crate::event::{Interaction, Limits, Reason, Rejection};
+use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
 /// What is wrong with a column: its name, and the problem in words.
 pub type ColumnProblem = (String, String);
@@ -50,12 +50,12 @@ pub fn check_schema(schema: &Schema, fields: &FieldNames) -> Result<(), ColumnPr
 pub struct Rows<'a> {
     batch: &'a RecordBatch,
     fields: &'a FieldNames,
-    limits: Limits,
+    limits: EventLimits,
 }
 
 impl<'a> Rows<'a> {
     /// The rows of `batch`.
-    pub fn new(batch: &'a RecordBatch, fields: &'a FieldNames, limits: Limits) -> Self {
+    pub fn new(batch: &'a RecordBatch, fields: &'a FieldNames, limits: EventLimits) -> Self {
         Self { batch, fields, limits }
     }
 

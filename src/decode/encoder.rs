@@ -5,9 +5,9 @@ use super::{Fault, SchemaError, SchemaId, SchemaText, avro, framing, json, proto
 use crate::config::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
 
-/// Turns interactions into records that the [`Decoder`](super::Decoder) of the same configuration takes.
+/// Turns interactions into records that the [`EventDecoder`](super::EventDecoder) of the same configuration takes.
 #[derive(Debug)]
-pub struct Encoder {
+pub struct EventEncoder {
     fields: FieldNames,
     /// `None`: JSON.
     schema: Option<Schema>,
@@ -15,7 +15,7 @@ pub struct Encoder {
     id: Option<SchemaId>,
 }
 
-impl Encoder {
+impl EventEncoder {
     /// Writes what `source` describes by `schema`; with the number of that schema in a registry, in its frames.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! | `found` | what the fields of a record hold, and what an interaction makes of it; shared by the formats |
 //! | [`rows`] | rows of columns |
 //!
-//! Pure: no I/O, no clock, no logging. A [`Decoder`] never panics, whatever the bytes, never allocates more than a small
+//! Pure: no I/O, no clock, no logging. A [`EventDecoder`] never panics, whatever the bytes, never allocates more than a small
 //! multiple of a record, and never drops one: what it cannot take becomes a [`Rejection`] that carries the bytes on; for
 //! what it cannot take *yet* it says so.
 //!
@@ -26,20 +26,20 @@ mod schema;
 
 use chrono::{DateTime, NaiveDate};
 
-pub use encoder::Encoder;
+pub use encoder::EventEncoder;
 use schema::{Cache, Schema};
 pub use schema::{Lookup, SchemaError, SchemaId, SchemaText, Schemas};
 
 use crate::config::{FieldNames, Format, SourceConfig};
-use crate::event::{Interaction, Limits, Reason, Rejection};
+use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
 /// Turns records into interactions.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct EventDecoder {
     /// What the fields are called in the records.
     pub fields: FieldNames,
     /// The bounds that every event must keep.
-    pub limits: Limits,
+    pub limits: EventLimits,
     encoding: Encoding,
 }
 
@@ -59,7 +59,7 @@ enum Encoding {
     },
 }
 
-impl Decoder {
+impl EventDecoder {
     /// The decoder that `source` describes: for records that come plain, by the schema `plain`; for those that come in a
     /// registry's frames, by the schemas that `registry` finds.
     ///
@@ -119,11 +119,11 @@ impl Decoder {
 pub type Fault = (Reason, String);
 
 /// The bounds that `source` describes.
-pub fn limits(source: &SourceConfig) -> Limits {
+pub fn limits(source: &SourceConfig) -> EventLimits {
     let end_of_time = NaiveDate::from_ymd_opt(i32::from(source.latest_year) + 1, 1, 1)
         .and_then(|day| day.and_hms_opt(0, 0, 0))
         .map_or(i64::MAX, |midnight| midnight.and_utc().timestamp_millis());
-    Limits { max_id_bytes: source.max_id_bytes, end_of_time }
+    EventLimits { max_id_bytes: source.max_id_bytes, end_of_time }
 }
 
 /// Milliseconds since 1970 of an RFC 3339 text.

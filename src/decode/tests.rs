@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Config;
 
-fn decoder() -> Decoder {
+fn decoder() -> EventDecoder {
     let source = crate::config::layers::default().source;
-    Decoder::new(&source, &SchemaText::built_in(source.format), None).unwrap()
+    EventDecoder::new(&source, &SchemaText::built_in(source.format), None).unwrap()
 }
 
 /// What fields are called.
@@ -141,12 +141,12 @@ proptest! {
             let (source, schema) = (source(format), SchemaText::built_in(format));
             // The bounds are not what is tested here.
             let within = limits(&source).check(&event).is_ok();
-            let mut plain = Decoder::new(&source, &schema, None).unwrap();
-            let bytes = Encoder::new(&source, &schema, None).unwrap().encode(&event).unwrap();
+            let mut plain = EventDecoder::new(&source, &schema, None).unwrap();
+            let bytes = EventEncoder::new(&source, &schema, None).unwrap().encode(&event).unwrap();
             let outcome = plain.decode(None, Some(&bytes)).unwrap();
             prop_assert_eq!(outcome.is_ok(), within, "{:?}", outcome);
-            let mut framed = Decoder::new(&source, &schema, Some(Box::new(Stub(format, true)))).unwrap();
-            let framed_bytes = Encoder::new(&source, &schema, Some(2)).unwrap().encode(&event).unwrap();
+            let mut framed = EventDecoder::new(&source, &schema, Some(Box::new(Stub(format, true)))).unwrap();
+            let framed_bytes = EventEncoder::new(&source, &schema, Some(2)).unwrap().encode(&event).unwrap();
             let again = framed.decode(None, Some(&framed_bytes)).unwrap();
             match (outcome, again) {
                 (Ok(plain), Ok(framed)) => prop_assert!(plain == event && framed == event),
@@ -164,8 +164,8 @@ proptest! {
 fn a_schema_that_is_not_known_yet_is_asked_for_again() {
     for format in [Format::Avro, Format::Protobuf] {
         let schema = SchemaText::built_in(format);
-        let mut decoder = Decoder::new(&source(format), &schema, Some(Box::new(Stub(format, false)))).unwrap();
-        let encoder = Encoder::new(&source(format), &schema, Some(1)).unwrap();
+        let mut decoder = EventDecoder::new(&source(format), &schema, Some(Box::new(Stub(format, false)))).unwrap();
+        let encoder = EventEncoder::new(&source(format), &schema, Some(1)).unwrap();
         let json = br#"{"user_id":"u","item_id":"i","timestamp":1}"#;
         let event = self::decoder().decode(None, Some(json)).unwrap().unwrap();
         let record = encoder.encode(&event).unwrap();
@@ -181,7 +181,7 @@ fn schemas_that_there_are_not_and_frames_that_are_none() {
     for format in FORMATS {
         let schema = SchemaText::built_in(format);
         let decode = |record: &[u8]| {
-            let mut decoder = Decoder::new(&source(format), &schema, Some(Box::new(Stub(format, true)))).unwrap();
+            let mut decoder = EventDecoder::new(&source(format), &schema, Some(Box::new(Stub(format, true)))).unwrap();
             let rejection = decoder.decode(Some(b"k"), Some(record)).unwrap().unwrap_err();
             assert_eq!((rejection.key.as_deref(), &rejection.payload[..]), (Some(&b"k"[..]), record));
             (rejection.reason, rejection.detail)
@@ -197,7 +197,7 @@ fn schemas_that_there_are_not_and_frames_that_are_none() {
     }
     let framed = |record: &[u8]| {
         let (source, schema) = (source(Format::Protobuf), SchemaText::built_in(Format::Protobuf));
-        let mut decoder = Decoder::new(&source, &schema, Some(Box::new(Stub(Format::Protobuf, true)))).unwrap();
+        let mut decoder = EventDecoder::new(&source, &schema, Some(Box::new(Stub(Format::Protobuf, true)))).unwrap();
         decoder.decode(None, Some(record)).unwrap().unwrap_err()
     };
     let rejection = framed(b"\x00\x00\x00\x00\x01\x02\x02");

@@ -9,14 +9,14 @@ use std::time::Duration;
 use super::outbox::Outbox;
 use super::{ClientError, producer_properties};
 use crate::config::KafkaConfig;
-use crate::decode::{Encoder, Fault};
+use crate::decode::{EventEncoder, Fault};
 use crate::event::Interaction;
 
 /// Sends events to the topic of a configuration.
 #[derive(Debug)]
 pub struct EventProducer {
     outbox: Outbox,
-    encoder: Encoder,
+    encoder: EventEncoder,
 }
 
 /// Why an event was not handed over.
@@ -35,7 +35,7 @@ impl EventProducer {
     ///
     /// # Errors
     /// A property that is refused.
-    pub fn open(config: &KafkaConfig, brokers: &str, encoder: Encoder) -> Result<Self, ClientError> {
+    pub fn open(config: &KafkaConfig, brokers: &str, encoder: EventEncoder) -> Result<Self, ClientError> {
         let outbox = Outbox::open(&producer_properties(config, brokers)?, brokers, &config.topic, false)?;
         Ok(Self { outbox, encoder })
     }

@@ -5,7 +5,7 @@ use crossbeam_channel::Sender;
 use super::exit_path::ExitPath;
 use super::{Observer, Pipeline};
 use crate::config::Assignment;
-use crate::position::{Hold, Positions};
+use crate::position::{OwnershipRecord, Positions};
 use crate::source::{Assigned, SourceControl};
 
 impl Pipeline {
@@ -23,15 +23,15 @@ impl Pipeline {
             }
             SourceControl::Assigned(assigned) => {
                 let mut any_is_new = false;
-                for Assigned { stream, next, hold } in assigned {
+                for Assigned { stream, next, record } in assigned {
                     let state = &mut self.trainer.state;
                     let stood = state.positions.next(&stream.name);
                     any_is_new |= stood.is_none();
                     state.positions.advance(&stream.name, next);
-                    state.holdings.hold(&stream.name, hold);
+                    state.ownerships.set_record(&stream.name, record);
                     if stood != Some(next) {
                         // Another worker read the record before `next`: its time is not known here.
-                        state.holdings.stamp(&stream.name, None);
+                        state.ownerships.set_last_timestamp(&stream.name, None);
                     }
                 }
                 let alone = self.config.kafka.assignment == Assignment::All;
@@ -48,7 +48,10 @@ impl Pipeline {
                 let _ = reply.send(self.trainer.state.positions.clone());
             }
             SourceControl::HandedOver(stream) => {
-                self.trainer.state.holdings.hold(&self.streams[stream as usize].name, Hold::LetGo);
+                self.trainer
+                    .state
+                    .ownerships
+                    .set_record(&self.streams[stream as usize].name, OwnershipRecord::Released);
             }
             SourceControl::Lost { stream, offsets } => self.trainer.lose(stream, offsets),
         }

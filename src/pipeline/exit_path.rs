@@ -93,12 +93,7 @@ impl ExitPath {
 
 impl From<SourceError> for ExitPath {
     fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::Fenced { .. } | SourceError::Unsure { .. } | SourceError::SameName { .. } => {
-                Self::Fenced(error)
-            }
-            _ => Self::SourceFailed(error),
-        }
+        if error.is_fenced() { Self::Fenced(error) } else { Self::SourceFailed(error) }
     }
 }
 

@@ -34,7 +34,7 @@ use crate::config::{Config, DeadLettersConfig};
 use crate::event::{Record, Rejection};
 use crate::position::{Positions, Stream};
 use crate::signals::Stop;
-use crate::source::{EventSource, Message, SourceError, SourceHandle, spawn};
+use crate::source::{EventSource, SourceError, SourceHandle, SourceMessage, spawn};
 use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
@@ -141,9 +141,9 @@ impl Pipeline {
         source: impl EventSource + 'static,
         observer: &mut Observer<'_>,
     ) -> Result<StopReason, PipelineError> {
-        let source = spawn(Box::new(source));
+        let source = spawn(Box::new(source))?;
         self.streams.clone_from(&source.streams);
-        self.checkpoints.track_commits(source.commits.clone());
+        self.checkpoints.track_commits(source.commit_tracker.clone());
         self.trainer.follow(&self.streams);
         self.observed = Instant::now();
         let exit = loop {
@@ -161,22 +161,22 @@ impl Pipeline {
     fn turn(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
         self.check_stop()?;
         match source.messages.recv_timeout(OBSERVE_EVERY) {
-            Ok(Message::Block(records)) => {
+            Ok(SourceMessage::Records(records)) => {
                 records.into_iter().try_for_each(|record| self.train(record, source, observer))?;
             }
-            Ok(Message::SourceControl(control, reply)) => {
+            Ok(SourceMessage::Control(control, reply)) => {
                 self.handle_control(control, &reply, observer)?;
                 if self.checkpoints.is_up_to_date(&self.trainer) {
                     // Nothing was read since: the worker was killed before the source was told, or was assigned just now.
-                    source.tell(self.trainer.state.positions.clone());
+                    source.request_commit(self.trainer.state.positions.clone());
                 }
             }
-            Ok(Message::Idle) | Err(RecvTimeoutError::Timeout) => {
+            Ok(SourceMessage::Idle) | Err(RecvTimeoutError::Timeout) => {
                 self.poll_checkpoints(source, observer)?;
                 observer(&self.trainer, WorkerEvent::Tick);
             }
-            Ok(Message::End) => return Err(ExitPath::EndOfSource),
-            Ok(Message::Failed(error)) => return Err(error.into()),
+            Ok(SourceMessage::End) => return Err(ExitPath::EndOfSource),
+            Ok(SourceMessage::Failed(error)) => return Err(error.into()),
             Err(RecvTimeoutError::Disconnected) => return Err(SourceError::Panicked.into()),
         }
         Ok(())
@@ -274,7 +274,7 @@ impl Pipeline {
 
     fn poll_checkpoints(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
         if let Some(durable) = self.checkpoints.poll(&mut self.trainer, observer) {
-            source.tell(durable);
+            source.request_commit(durable);
         }
         Ok(self.checkpoints.check_ownership()?)
     }
@@ -294,7 +294,7 @@ impl Pipeline {
             return exit.into_result();
         }
         if let Some(durable) = self.checkpoints.wait(&self.trainer, observer) {
-            source.tell(durable);
+            source.request_commit(durable);
         }
         let saved = if self.checkpoints.is_up_to_date(&self.trainer) {
             Ok(())
@@ -309,7 +309,7 @@ impl Pipeline {
             }
             (_, Err(unsaved)) => return Err(unsaved.into()),
             (_, Ok(())) => {
-                source.tell(self.trainer.state.positions.clone());
+                source.request_commit(self.trainer.state.positions.clone());
                 exit.into_result()
             }
         };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::store::Pinned;
 use crate::position::Positions;
-use crate::source::{Back, CommitTracker};
+use crate::source::{CommitTracker, RestorePoints};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -47,11 +47,12 @@ impl CheckpointPins {
             let up_to = self.restored.clone().filter(|_| !self.is_tracking);
             return Pinned { these: Vec::new(), up_to };
         };
-        let Back { confirmed, maybe } = commits.back(self.written.iter().map(|(_, claimed)| claimed));
+        let RestorePoints { confirmed, unconfirmed } =
+            commits.restore_points(self.written.iter().map(|(_, claimed)| claimed));
         if confirmed.is_some() {
             self.restored = None;
         }
-        let back: Vec<usize> = confirmed.into_iter().chain(maybe).collect();
+        let back: Vec<usize> = confirmed.into_iter().chain(unconfirmed).collect();
         let pinned = Pinned {
             these: back.iter().map(|index| self.written[*index].0.clone()).collect(),
             up_to: self.restored.clone(),
@@ -82,10 +83,10 @@ mod tests {
         pins.track_commits(Some(commits.clone()));
         let write = |pins: &mut CheckpointPins, number: u64| {
             pins.add(Path::new(&number.to_string()), at(number * 10));
-            commits.want(at(number * 10));
+            commits.request(at(number * 10));
         };
         write(&mut pins, 4);
-        commits.send();
+        commits.next_commit();
         let mut pinned = pins.pinned(2);
         assert_eq!(pinned, Pinned { these: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
         for number in 5..10 {
@@ -94,11 +95,11 @@ mod tests {
             let these = vec!["4".into(), number.to_string().into()];
             assert_eq!(pinned, Pinned { these, up_to: Some("3".into()) }, "on its way, and wanted");
         }
-        commits.taken();
+        commits.confirm();
         pinned = pins.pinned(2);
         assert_eq!(pinned, Pinned { these: vec!["4".into(), "9".into()], up_to: None });
-        commits.send();
-        commits.taken();
+        commits.next_commit();
+        commits.confirm();
         assert_eq!(pins.pinned(2), Pinned { these: vec!["9".into()], up_to: None });
     }
 }

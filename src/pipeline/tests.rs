@@ -1,6 +1,7 @@
 //! Every way out of the training loop, and what it leaves behind.
 
 use std::path::Path;
+use std::task::Poll;
 
 use super::*;
 use crate::checkpoint::CheckpointError;
@@ -9,7 +10,7 @@ use crate::config::layers;
 use crate::dead_letters::{DeadLetterError, DeadLetterFile};
 use crate::event::Reason;
 use crate::position::Positions;
-use crate::source::{CommitTracker, Status};
+use crate::source::{CommitTracker, PollStatus};
 use crate::synth::{Synth, SynthConfig};
 
 /// Events in a batch.
@@ -20,7 +21,7 @@ const EVENTS: u64 = 3 * BATCH + BATCH / 2;
 /// A source that delivers records, and then says one thing more.
 struct Script {
     records: Vec<Record>,
-    then: Option<Result<Status, SourceError>>,
+    then: Option<Result<PollStatus, SourceError>>,
     commits: CommitTracker,
 }
 
@@ -29,24 +30,24 @@ impl EventSource for Script {
         vec![Stream { name: "script".to_owned(), label: "script".to_owned() }]
     }
 
-    fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
         block.append(&mut self.records);
-        self.then.take().unwrap_or(Ok(Status::Idle))
+        self.then.take().unwrap_or(Ok(PollStatus::Idle))
     }
 
-    fn commits(&self) -> Option<CommitTracker> {
+    fn commit_tracker(&self) -> Option<CommitTracker> {
         Some(self.commits.clone())
     }
 
-    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<bool, SourceError> {
-        Ok(true)
+    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<Poll<()>, SourceError> {
+        Ok(Poll::Ready(()))
     }
 
-    fn wait(&mut self) {}
+    fn keep_alive(&mut self) {}
 }
 
 fn event(offset: u64, outcome: Result<crate::event::Interaction, Rejection>) -> Record {
-    Record { stream: 0, offset, outcome, stamp: None }
+    Record { stream: 0, offset, outcome, broker_timestamp: None }
 }
 
 fn records() -> Vec<Record> {
@@ -88,7 +89,7 @@ impl Left {
 }
 
 /// Runs to the end of a script of `records` that ends by `then`.
-fn run(settings: &[&str], records: Vec<Record>, then: Result<Status, SourceError>) -> Left {
+fn run(settings: &[&str], records: Vec<Record>, then: Result<PollStatus, SourceError>) -> Left {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("checkpoints");
     let config = configuration(&dir, settings);
@@ -106,7 +107,7 @@ fn leave_by(exit: ExitPath) -> Left {
     let commits = CommitTracker::default();
     let mut pipeline = Pipeline::new(&config).unwrap();
     let script = Script { records: Vec::new(), then: None, commits: commits.clone() };
-    let source = spawn(Box::new(script));
+    let source = spawn(Box::new(script)).unwrap();
     pipeline.streams.clone_from(&source.streams);
     pipeline.trainer.follow(&source.streams);
     for record in records() {
@@ -127,7 +128,7 @@ fn fenced() -> SourceError {
 
 #[test]
 fn end_of_source_trains_the_batch_in_progress_and_saves() {
-    let left = run(&[], records(), Ok(Status::End));
+    let left = run(&[], records(), Ok(PollStatus::End));
     left.expect(Some(EVENTS));
     assert_eq!(left.result.unwrap(), StopReason::End);
 }
@@ -145,7 +146,7 @@ fn stop_that_was_requested_before_the_run_trains_nothing() {
     let config = configuration(folder.path(), &[]);
     let mut pipeline = Pipeline::new(&config).unwrap();
     pipeline.stop_handle().request();
-    let source = Script { records: records(), then: Some(Ok(Status::End)), commits: CommitTracker::default() };
+    let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
     assert_eq!(pipeline.run(source).unwrap(), StopReason::Stopped);
     assert_eq!(pipeline.state().events.read, 0);
 }
@@ -181,7 +182,7 @@ fn too_many_rejections_train_the_batch_in_progress_and_save() {
         let rejection = Rejection { reason, detail: "not JSON".to_owned(), key: None, payload: Vec::new() };
         records.push(event(offset, Err(rejection)));
     }
-    let left = run(&["dead_letters.window=10", "dead_letters.max_share=0.9"], records, Ok(Status::Idle));
+    let left = run(&["dead_letters.window=10", "dead_letters.max_share=0.9"], records, Ok(PollStatus::Idle));
     let saved = left.saved.expect("a checkpoint");
     assert!((EVENTS + 1..EVENTS + 100).contains(&saved), "{left:?}");
     left.expect(Some(saved));
@@ -220,7 +221,7 @@ fn failed_dead_letters_save_no_position_behind_them() {
 
 #[test]
 fn diverged_model_is_not_saved() {
-    let left = run(&["train.learning_rate=1e30", "model.similarity=dot"], records(), Ok(Status::End));
+    let left = run(&["train.learning_rate=1e30", "model.similarity=dot"], records(), Ok(PollStatus::End));
     left.expect(None);
     assert!(matches!(left.result, Err(PipelineError::Diverged(_))), "{left:?}");
 }
@@ -233,7 +234,7 @@ fn second_source_on_the_same_pipeline_goes_on_from_the_first() {
     let (mut first, second) = (records(), records().split_off(BATCH as usize));
     first.truncate(BATCH as usize);
     for records in [first, second] {
-        let source = Script { records, then: Some(Ok(Status::End)), commits: CommitTracker::default() };
+        let source = Script { records, then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
         assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
     }
     assert_eq!((pipeline.positions().next("script"), pipeline.progress().1), (Some(EVENTS), EVENTS));

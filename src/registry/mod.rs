@@ -10,7 +10,7 @@ mod http;
 use std::path::PathBuf;
 
 use crate::config::SourceConfig;
-use crate::decode::{Decoder, Encoder, SchemaError, SchemaText};
+use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText};
 pub use client::Registry;
 
 /// What can be wrong with schemas before anything is read or written.
@@ -43,24 +43,24 @@ pub enum RegistrySetupError {
 ///
 /// # Errors
 /// A schema that cannot be read, or that no interaction can be read by.
-pub fn decoder(source: &SourceConfig) -> Result<Decoder, RegistrySetupError> {
+pub fn decoder(source: &SourceConfig) -> Result<EventDecoder, RegistrySetupError> {
     let registry = (!source.registry.url.is_empty()).then(|| Box::new(Registry::new(source)) as Box<_>);
-    Ok(Decoder::new(source, &schema(source)?, registry)?)
+    Ok(EventDecoder::new(source, &schema(source)?, registry)?)
 }
 
 /// The encoder for the records of `topic`; its schema is registered first, where there is a registry.
 ///
 /// # Errors
 /// A schema that cannot be read, that no interaction can be written by, or that the registry does not take.
-pub fn encoder(source: &SourceConfig, topic: &str) -> Result<Encoder, RegistrySetupError> {
+pub fn encoder(source: &SourceConfig, topic: &str) -> Result<EventEncoder, RegistrySetupError> {
     let schema = schema(source)?;
     if source.registry.url.is_empty() {
-        return Ok(Encoder::new(source, &schema, None)?);
+        return Ok(EventEncoder::new(source, &schema, None)?);
     }
     // Looked at before anybody else sees it.
-    Encoder::new(source, &schema, None)?;
+    EventEncoder::new(source, &schema, None)?;
     let id = client::register(source, &format!("{topic}-value"), &schema.text)?;
-    Ok(Encoder::new(source, &schema, Some(id))?)
+    Ok(EventEncoder::new(source, &schema, Some(id))?)
 }
 
 /// The schema of the configuration.

@@ -12,7 +12,7 @@ use crate::negatives::proposals::Proposal;
 use crate::objective::term::TermLoss;
 use crate::pipeline::{LastCheckpoint, WorkerEvent};
 use crate::position::Stream;
-use crate::source::kafka::HighWatermarks;
+use crate::source::LagProbe;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics;
 use crate::telemetry::process::resident;
@@ -35,7 +35,7 @@ pub struct Reporter {
     status: SharedStatus,
     health: Health,
     bar: Option<ProgressBar>,
-    lag: Option<std::sync::Arc<HighWatermarks>>,
+    lag: Option<std::sync::Arc<dyn LagProbe>>,
     begin: Instant,
     read_at_begin: u64,
     bar_begin: u64,
@@ -85,8 +85,8 @@ impl Reporter {
     }
 
     /// Shows how far each stream is behind.
-    pub fn show_lag(&mut self, watermarks: std::sync::Arc<HighWatermarks>) {
-        self.lag = Some(watermarks);
+    pub fn show_lag(&mut self, probe: std::sync::Arc<dyn LagProbe>) {
+        self.lag = Some(probe);
     }
 
     /// Takes note of what happened.
@@ -208,7 +208,7 @@ impl Reporter {
             memory: memory(state),
             evaluation: evaluation(&state.tally),
             checkpoint: self.checkpoint.clone(),
-            lag: self.lag.iter().flat_map(|marks| lag(state, marks)).collect(),
+            lag: self.lag.iter().flat_map(|probe| lag(state, &**probe)).collect(),
             newest_event: self.newest_event,
             history: Default::default(),
         }
@@ -286,12 +286,12 @@ fn line(status: &Status) -> String {
 }
 
 /// Of the streams that are this worker's; unknown for those that were.
-fn lag(state: &State, marks: &HighWatermarks) -> Vec<StreamLag> {
+fn lag(state: &State, probe: &dyn LagProbe) -> Vec<StreamLag> {
     let of = |(stream, high): (Stream, Option<u64>)| StreamLag {
         events: high.zip(state.positions.next(&stream.name)).map(|(high, next)| high.saturating_sub(next)),
         stream: stream.label,
     };
-    marks.ours().into_iter().map(of).collect()
+    probe.high_watermarks().into_iter().map(of).collect()
 }
 
 fn summary(last: &LastCheckpoint) -> CheckpointSummary {

@@ -15,7 +15,7 @@ use crate::negatives::bank::Bank;
 use crate::negatives::false_negatives::FalseNegativeTracker;
 use crate::negatives::frequency::Frequencies;
 use crate::objective::term::TermLoss;
-use crate::position::{Hold, Ownerships, Positions};
+use crate::position::{OwnershipRecord, Ownerships, Positions};
 use crate::snapshot::audit::Audit;
 use crate::state_dict::StateDict;
 use crate::table::adagrad::Parameters;
@@ -49,7 +49,7 @@ pub struct Frozen {
     pub(crate) rejected_share: f64,
     pub(crate) audit: Option<Audit>,
     pub(crate) positions: Positions,
-    pub(crate) holdings: Ownerships,
+    pub(crate) ownerships: Ownerships,
 }
 
 impl Frozen {
@@ -70,7 +70,7 @@ impl Frozen {
 
     /// Where they stood, of the streams that are held as the member of a group.
     pub fn claimed(&self) -> Positions {
-        let is_claimed = |stream: &str| matches!(self.holdings.of(stream).hold, Hold::Claim(_));
+        let is_claimed = |stream: &str| matches!(self.ownerships.of(stream).record, OwnershipRecord::Claim(_));
         self.positions.iter().filter(|(stream, _)| is_claimed(stream)).collect()
     }
 }
@@ -101,7 +101,7 @@ impl State {
             rejected_share,
             audit,
             positions,
-            holdings,
+            ownerships,
         } = self;
         let of_model = model.parameters_mut().map(|(name, parameters)| (name.into_owned(), parameters));
         let parameters = of_model.chain(objectives.parameters_mut());
@@ -134,7 +134,7 @@ impl State {
             rejected_share: *rejected_share,
             audit: audit.clone(),
             positions: positions.clone(),
-            holdings: holdings.clone(),
+            ownerships: ownerships.clone(),
         }
     }
 

@@ -97,7 +97,7 @@ pub fn save(
         rejected_share,
         audit,
         positions,
-        holdings,
+        ownerships,
     } = frozen;
     save_items(&mut draft, frozen)?;
     save_item_state(&mut draft, model, frequencies)?;
@@ -138,7 +138,7 @@ pub fn save(
         beta: model.beta(),
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
-        holdings: holdings.clone(),
+        ownerships: ownerships.clone(),
         dead_letters,
         provenance: Provenance::default(),
         files,
@@ -394,7 +394,7 @@ pub fn load(config: &Config, intact: &VerifiedCheckpoint) -> Result<State, Check
     state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
     (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
     (state.steps, state.events, state.rejected_share) = (manifest.step, manifest.events, rejected_share);
-    (state.positions, state.holdings) = (manifest.positions.clone(), manifest.holdings.clone());
+    (state.positions, state.ownerships) = (manifest.positions.clone(), manifest.ownerships.clone());
     if config.checkpoint.audit {
         // One that is begun later knows nothing of what was before.
         state.audit = Some(Audit::load(intact)?.unwrap_or_default());

@@ -1,82 +1,89 @@
-//! What is durable, told to the group that shares a source, and what of it the group has taken note of.
+//! Commits of durable positions to the group that shares a source, and which of them the group has confirmed.
 //!
-//! Whoever takes a stream over begins at what the group has taken note of, so the worker must be able to go back to the
-//! checkpoint that was committed there. Which that is it cannot always know: a commit may have taken effect, and the answer
-//! got lost. Therefore one commit at a time is on its way, and is repeated until there is an answer; at any moment the group
-//! is at one of three places: what it confirmed, what is on its way, or, sent at any moment from now on, what is wanted.
+//! Whichever worker takes a stream over begins at the group's committed offset, so this worker must be able to go back to
+//! the checkpoint that was committed there. Which checkpoint that is cannot always be known: a commit may have taken effect
+//! and its answer been lost. Therefore at most one commit is in flight, and it is repeated until there is an answer; at any
+//! moment the group stands at one of three places: the confirmed commit, the one in flight, or the requested one, which may
+//! be sent at any moment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::position::Positions;
 
-/// See the module. Shared between the source and whoever keeps checkpoints.
+/// The commits of one source: requested by the worker that writes checkpoints, sent and confirmed by the source. A cheap
+/// handle; clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct CommitTracker(Arc<Mutex<Stages>>);
 
-/// Which states the group may send a worker back to.
+/// The states that the group may send a worker back to, as indices into a list of states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Back {
-    /// The newest that the group has confirmed.
+pub struct RestorePoints {
+    /// The newest state that the group has confirmed.
     pub confirmed: Option<usize>,
-    /// Those that it may have taken note of meanwhile, or is told of at any moment.
-    pub maybe: Vec<usize>,
+    /// States whose commit may have taken effect since, or may be sent at any moment.
+    pub unconfirmed: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
 struct Stages {
-    /// The newest that is durable.
+    /// The newest durable positions.
     newest: Option<Positions>,
-    /// The same, while it is still to be sent.
-    wanted: bool,
-    on_its_way: Option<Positions>,
-    /// As a whole, also where the commit named only some of its streams: the others are nothing to this worker any more.
+    /// Whether `newest` is still to be sent.
+    requested: bool,
+    in_flight: Option<Positions>,
+    /// The confirmed positions as a whole, also where the commit named only some of their streams: the others are another
+    /// worker's by then.
     confirmed: Option<Positions>,
 }
 
 impl CommitTracker {
-    /// The group is to be told that `durable` is durable.
-    pub fn want(&self, durable: Positions) {
+    /// Asks for a commit of `durable`; a request that was not sent yet is replaced.
+    pub fn request(&self, durable: Positions) {
         let mut stages = self.stages();
-        stages.wanted |= stages.newest.as_ref() != Some(&durable);
+        stages.requested |= stages.newest.as_ref() != Some(&durable);
         stages.newest = Some(durable);
     }
 
-    /// The newest that is durable, as far as it was said.
+    /// The newest durable positions, whether requested, in flight or confirmed.
     pub fn newest(&self) -> Option<Positions> {
         self.stages().newest.clone()
     }
 
-    /// What is to be sent: again what is on its way, or what is wanted.
-    pub fn send(&self) -> Option<Positions> {
+    /// The commit to send: the one in flight again, else the requested one, which is in flight from now on.
+    pub fn next_commit(&self) -> Option<Positions> {
         let mut stages = self.stages();
-        if stages.on_its_way.is_none() && std::mem::take(&mut stages.wanted) {
-            stages.on_its_way = stages.newest.clone();
+        if stages.in_flight.is_none() && std::mem::take(&mut stages.requested) {
+            stages.in_flight = stages.newest.clone();
         }
-        stages.on_its_way.clone()
+        stages.in_flight.clone()
     }
 
-    /// The group was told of `durable`, the newest that is, by another way.
-    pub fn told(&self, durable: &Positions) {
+    /// Notes that the group has confirmed `durable`, the newest positions, by a commit that was not drawn from
+    /// [`CommitTracker::next_commit`].
+    pub fn confirm_external(&self, durable: &Positions) {
         let mut stages = self.stages();
-        (stages.newest, stages.wanted) = (Some(durable.clone()), false);
-        (stages.on_its_way, stages.confirmed) = (None, Some(durable.clone()));
+        (stages.newest, stages.requested) = (Some(durable.clone()), false);
+        (stages.in_flight, stages.confirmed) = (None, Some(durable.clone()));
     }
 
-    /// The group has taken what was on its way.
-    pub fn taken(&self) {
+    /// Notes that the group has confirmed the commit in flight.
+    pub fn confirm(&self) {
         let mut stages = self.stages();
-        if let Some(taken) = stages.on_its_way.take() {
-            stages.confirmed = Some(taken);
+        if let Some(confirmed) = stages.in_flight.take() {
+            stages.confirmed = Some(confirmed);
         }
     }
 
-    /// Of some states, oldest first, by their positions: those that the group may send the worker back to.
-    pub fn back<'a>(&self, states: impl DoubleEndedIterator<Item = &'a Positions> + ExactSizeIterator + Clone) -> Back {
+    /// The restore points among `states`, which are given oldest first by their positions.
+    pub fn restore_points<'a>(
+        &self,
+        states: impl DoubleEndedIterator<Item = &'a Positions> + ExactSizeIterator + Clone,
+    ) -> RestorePoints {
         let stages = self.stages();
-        let wanted = stages.newest.as_ref().filter(|_| stages.wanted);
+        let requested = stages.newest.as_ref().filter(|_| stages.requested);
         let newest = |place: &Positions| states.clone().rposition(|state| place.cover(state));
-        let maybe = [stages.on_its_way.as_ref(), wanted].into_iter().flatten().filter_map(newest).collect();
-        Back { confirmed: stages.confirmed.as_ref().and_then(newest), maybe }
+        let unconfirmed = [stages.in_flight.as_ref(), requested].into_iter().flatten().filter_map(newest).collect();
+        RestorePoints { confirmed: stages.confirmed.as_ref().and_then(newest), unconfirmed }
     }
 
     fn stages(&self) -> MutexGuard<'_, Stages> {
@@ -93,45 +100,45 @@ mod tests {
     }
 
     #[test]
-    fn one_commit_is_on_its_way_until_it_is_answered() {
+    fn next_commit_repeats_the_one_in_flight_until_confirmed() {
         let commits = CommitTracker::default();
-        assert_eq!(commits.send(), None);
-        commits.want(at(10));
-        assert_eq!(commits.send(), Some(at(10)));
-        commits.want(at(20));
-        commits.want(at(30));
-        assert_eq!(commits.send(), Some(at(10)), "again, until there is an answer");
-        commits.taken();
-        assert_eq!((commits.send(), commits.newest()), (Some(at(30)), Some(at(30))));
-        commits.taken();
-        commits.want(at(30));
-        assert_eq!(commits.send(), None, "nothing new");
+        assert_eq!(commits.next_commit(), None);
+        commits.request(at(10));
+        assert_eq!(commits.next_commit(), Some(at(10)));
+        commits.request(at(20));
+        commits.request(at(30));
+        assert_eq!(commits.next_commit(), Some(at(10)), "again, until there is an answer");
+        commits.confirm();
+        assert_eq!((commits.next_commit(), commits.newest()), (Some(at(30)), Some(at(30))));
+        commits.confirm();
+        commits.request(at(30));
+        assert_eq!(commits.next_commit(), None, "nothing new");
     }
 
     #[test]
-    fn the_states_are_those_at_each_place_where_the_group_may_be() {
+    fn restore_points_are_one_for_each_place_where_the_group_may_stand() {
         let commits = CommitTracker::default();
         let states: Vec<Positions> = [5, 10, 20, 30, 40].into_iter().map(at).collect();
-        let back = || {
-            let Back { confirmed, maybe } = commits.back(states.iter());
-            (confirmed, maybe)
+        let points = || {
+            let RestorePoints { confirmed, unconfirmed } = commits.restore_points(states.iter());
+            (confirmed, unconfirmed)
         };
-        assert_eq!(back(), (None, vec![]), "the group knows of nothing");
-        commits.want(at(5));
-        commits.send();
-        commits.taken();
-        commits.want(at(10));
-        assert_eq!(back(), (Some(0), vec![1]));
-        commits.send();
-        commits.want(at(30));
-        assert_eq!(back(), (Some(0), vec![1, 3]), "on its way, and wanted");
-        commits.taken();
-        assert_eq!(back(), (Some(1), vec![3]));
-        commits.send();
-        commits.taken();
-        assert_eq!(back(), (Some(3), vec![]));
-        commits.want(at(35));
-        commits.told(&at(40));
-        assert_eq!((back(), commits.send()), ((Some(4), vec![]), None));
+        assert_eq!(points(), (None, vec![]), "the group knows of nothing");
+        commits.request(at(5));
+        commits.next_commit();
+        commits.confirm();
+        commits.request(at(10));
+        assert_eq!(points(), (Some(0), vec![1]));
+        commits.next_commit();
+        commits.request(at(30));
+        assert_eq!(points(), (Some(0), vec![1, 3]), "in flight, and requested");
+        commits.confirm();
+        assert_eq!(points(), (Some(1), vec![3]));
+        commits.next_commit();
+        commits.confirm();
+        assert_eq!(points(), (Some(3), vec![]));
+        commits.request(at(35));
+        commits.confirm_external(&at(40));
+        assert_eq!((points(), commits.next_commit()), ((Some(4), vec![]), None));
     }
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 
 use arrow_array::cast::AsArray;
 use parquet::arrow::ProjectionMask;
@@ -17,10 +18,10 @@ use parquet::arrow::arrow_reader::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{EventSource, SourceError, Status};
+use super::{CommitTracker, EventSource, PollStatus, SourceError};
 use crate::config::FieldNames;
 use crate::decode::arrow_rows::{Rows, check_schema};
-use crate::event::{Limits, Record};
+use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
 use crate::util::catch_panic::contained;
 use crate::util::encoding::hexadecimal;
@@ -32,7 +33,7 @@ const EDGE: u64 = 64 * 1024;
 
 /// Which columns are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Columns {
+pub enum LogColumns {
     /// Those that the model is made of.
     Model,
     /// And the features of items.
@@ -47,9 +48,9 @@ pub struct LogOptions {
     /// What the columns are called.
     pub fields: FieldNames,
     /// What every event must keep.
-    pub limits: Limits,
+    pub limits: EventLimits,
     /// Which columns are read.
-    pub columns: Columns,
+    pub columns: LogColumns,
 }
 
 /// An opened log file.
@@ -149,9 +150,9 @@ impl ParquetLogs {
     fn columns(&self) -> Vec<&String> {
         let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &self.options.fields;
         match self.options.columns {
-            Columns::Model => vec![user_id, item_id, event_type, timestamp],
-            Columns::ModelWithFeatures => vec![user_id, item_id, event_type, timestamp, features],
-            Columns::All => vec![user_id, item_id, event_type, timestamp, session_id, value, features],
+            LogColumns::Model => vec![user_id, item_id, event_type, timestamp],
+            LogColumns::ModelWithFeatures => vec![user_id, item_id, event_type, timestamp, features],
+            LogColumns::All => vec![user_id, item_id, event_type, timestamp, session_id, value, features],
         }
     }
 }
@@ -186,9 +187,9 @@ impl EventSource for ParquetLogs {
         self.streams.clone()
     }
 
-    fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
         loop {
-            let Some(log) = self.logs.get(self.current) else { return Ok(Status::End) };
+            let Some(log) = self.logs.get(self.current) else { return Ok(PollStatus::End) };
             let mut reader = match self.reader.take() {
                 Some(reader) => reader,
                 None => log.read(log.next, &self.columns())?,
@@ -207,13 +208,24 @@ impl EventSource for ParquetLogs {
             block.extend((0..batch.num_rows()).map(|row| Record {
                 stream,
                 offset: log.next + row as u64,
-                stamp: None,
+                broker_timestamp: None,
                 outcome: rows.get(row),
             }));
             log.next += batch.num_rows() as u64;
-            return Ok(Status::More);
+            return Ok(PollStatus::More);
         }
     }
+
+    fn commit_tracker(&self) -> Option<CommitTracker> {
+        None
+    }
+
+    /// Files are never revoked: there is nothing to hand over.
+    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<Poll<()>, SourceError> {
+        Ok(Poll::Ready(()))
+    }
+
+    fn keep_alive(&mut self) {}
 }
 
 /// The files that `patterns` name: a file itself, a folder's `*.parquet` at any depth, or what a pattern matches.

@@ -2,31 +2,33 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
-use super::{CommitTracker, EventSource, SourceControl, SourceError, Status};
+use super::{CommitTracker, EventSource, PollStatus, SourceControl, SourceError};
 use crate::event::Record;
 use crate::position::{Positions, Stream};
 
-/// How many blocks may wait for the trainer.
+/// Most blocks that wait for the trainer.
 const BLOCKS_IN_FLIGHT: usize = 4;
-/// How long the thread waits for the trainer until it looks after its source again: what is durable is passed on soon,
-/// however long the trainer's queue.
-const IN_TOUCH: Duration = Duration::from_millis(20);
+/// Time between two calls of [`EventSource::keep_alive`] while the thread waits for the trainer: durable positions are
+/// committed soon, however long the trainer's queue.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(20);
+/// Time between two calls of [`EventSource::release`].
+const RELEASE_EVERY: Duration = Duration::from_millis(2);
+/// Name of the thread.
+const THREAD: &str = "source";
 
-/// How long it waits until it looks again whether streams are let go of.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
-
-/// What the source's thread sends to the trainer.
+/// A message of the source's thread to the trainer.
 #[derive(Debug)]
-pub enum Message {
+pub enum SourceMessage {
     /// Records, in order.
-    Block(Vec<Record>),
-    /// Something else; [`SourceControl::Revoking`] waits for an answer: what is durable.
-    SourceControl(SourceControl, Sender<Positions>),
+    Records(Vec<Record>),
+    /// A message besides records. [`SourceControl::Revoking`] waits for the durable positions as its answer.
+    Control(SourceControl, Sender<Positions>),
     /// Nothing to do at the moment; sent so that the trainer can look after its other duties.
     Idle,
     /// The declared end.
@@ -35,37 +37,38 @@ pub enum Message {
     Failed(SourceError),
 }
 
-/// The trainer's end of a running source.
+/// The trainer's end of a running source; dropping it stops the source.
 #[derive(Debug)]
 pub struct SourceHandle {
     /// The streams that were known at the start; more come by [`SourceControl::Streams`].
     pub streams: Vec<Stream>,
-    /// Blocks of records, in order.
-    pub messages: Receiver<Message>,
-    /// Where the source is told what is durable, if it wants to know.
-    pub commits: Option<CommitTracker>,
-    /// Dropped once nothing more will be durable.
+    /// Messages of the source, in order. Disconnected without [`SourceMessage::End`] or [`SourceMessage::Failed`] where the
+    /// source's thread panicked.
+    pub messages: Receiver<SourceMessage>,
+    /// The source's commits, if it makes any.
+    pub commit_tracker: Option<CommitTracker>,
+    /// Dropped once no more commits will be requested.
     working: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl SourceHandle {
-    /// Tells the source what is durable now.
-    pub fn tell(&self, durable: Positions) {
-        if let Some(commits) = &self.commits {
-            commits.want(durable);
+    /// Asks the source to commit `durable`, if it commits anything.
+    pub fn request_commit(&self, durable: Positions) {
+        if let Some(commits) = &self.commit_tracker {
+            commits.request(durable);
         }
     }
 
-    /// Stops the source and waits until its thread has passed on what is durable.
+    /// Stops the source and waits until its thread has sent the last requested commit.
     pub fn close(mut self) {
-        self.shut();
+        self.shut_down();
     }
 
-    fn shut(&mut self) {
+    fn shut_down(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // The thread may be waiting for room in the channel: take what it still has.
+        // The thread may be waiting for room in the channel: drain it.
         while self.messages.recv().is_ok() {}
         self.working = None;
         if let Some(thread) = self.thread.take() {
@@ -77,40 +80,44 @@ impl SourceHandle {
 impl Drop for SourceHandle {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.shut();
+            self.shut_down();
         }
     }
 }
 
-/// Starts `source` on its own thread.
-pub fn spawn(source: Box<dyn EventSource>) -> SourceHandle {
-    let (streams, commits) = (source.streams(), source.commits());
+/// Starts `source` on a thread of its own.
+///
+/// # Errors
+/// The operating system starts no thread.
+pub fn spawn(source: Box<dyn EventSource>) -> Result<SourceHandle, SourceError> {
+    let (streams, commit_tracker) = (source.streams(), source.commit_tracker());
     let (to_trainer, messages) = bounded(BLOCKS_IN_FLIGHT);
-    let (working, over) = bounded::<()>(0);
+    let (working, worker_gone) = bounded::<()>(0);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut pump = SourceThread { source, to_trainer: Some(to_trainer), stop: Arc::clone(&stop) };
+    let mut runner = SourceThread { source, to_trainer: Some(to_trainer), stop: Arc::clone(&stop) };
     let thread = std::thread::Builder::new()
-        .name("source".to_owned())
+        .name(THREAD.to_owned())
         .spawn(move || {
-            pump.run();
-            // After the end the trainer writes its last checkpoint: wait for it, so that it is passed on.
-            pump.to_trainer = None;
-            while over.recv_timeout(IN_TOUCH) == Err(RecvTimeoutError::Timeout) {
-                pump.source.wait();
+            runner.run();
+            // After the end the trainer writes its last checkpoint: wait for it, so that its positions are committed.
+            runner.to_trainer = None;
+            while worker_gone.recv_timeout(KEEP_ALIVE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                runner.source.keep_alive();
             }
         })
-        .expect("the operating system starts a thread");
-    SourceHandle { streams, messages, commits, working: Some(working), stop, thread: Some(thread) }
+        .map_err(|source| SourceError::Thread { name: THREAD, source })?;
+    Ok(SourceHandle { streams, messages, commit_tracker, working: Some(working), stop, thread: Some(thread) })
 }
 
+/// The source's thread: polls the source and passes on what comes.
 struct SourceThread {
     source: Box<dyn EventSource>,
-    to_trainer: Option<Sender<Message>>,
+    to_trainer: Option<Sender<SourceMessage>>,
     stop: Arc<AtomicBool>,
 }
 
-/// The trainer takes no more.
-struct Over;
+/// The channel to the trainer is closed, or nothing more is to be sent.
+struct Closed;
 
 impl SourceThread {
     fn run(&mut self) {
@@ -121,65 +128,157 @@ impl SourceThread {
         }
     }
 
-    fn turn(&mut self) -> Result<(), Over> {
+    fn turn(&mut self) -> Result<(), Closed> {
         let mut block = Vec::new();
         let polled = self.source.poll(&mut block);
-        let idle = block.is_empty();
-        if !idle {
-            self.send(Message::Block(block))?;
+        let is_empty = block.is_empty();
+        if !is_empty {
+            self.send(SourceMessage::Records(block))?;
         }
         match polled {
-            Ok(Status::More) => Ok(()),
-            Ok(Status::Idle) if !idle => Ok(()),
-            Ok(Status::Idle) => self.send(Message::Idle),
-            Ok(Status::SourceControl(notice)) => self.notify(notice),
-            Ok(Status::End) => self.send(Message::End).and(Err(Over)),
-            Err(error) => self.send(Message::Failed(error)).and(Err(Over)),
+            Ok(PollStatus::More) => Ok(()),
+            Ok(PollStatus::Idle) if !is_empty => Ok(()),
+            Ok(PollStatus::Idle) => self.send(SourceMessage::Idle),
+            Ok(PollStatus::Control(control)) => self.send_control(control),
+            Ok(PollStatus::End) => self.send(SourceMessage::End).and(Err(Closed)),
+            Err(error) => self.send(SourceMessage::Failed(error)).and(Err(Closed)),
         }
     }
 
-    /// Hands a message over; looks after the source while there is no room for it.
-    fn send(&mut self, mut message: Message) -> Result<(), Over> {
-        let Some(to_trainer) = self.to_trainer.clone() else { return Err(Over) };
+    /// Sends a message; keeps the source alive while there is no room for it.
+    fn send(&mut self, mut message: SourceMessage) -> Result<(), Closed> {
+        let Some(to_trainer) = self.to_trainer.clone() else { return Err(Closed) };
         loop {
-            match to_trainer.send_timeout(message, IN_TOUCH) {
+            match to_trainer.send_timeout(message, KEEP_ALIVE_EVERY) {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(again)) => message = again,
-                Err(SendTimeoutError::Disconnected(_)) => return Err(Over),
+                Err(SendTimeoutError::Timeout(unsent)) => message = unsent,
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Closed),
             }
-            self.source.wait();
+            self.source.keep_alive();
         }
     }
 
-    fn notify(&mut self, notice: SourceControl) -> Result<(), Over> {
+    /// Sends a control message; for [`SourceControl::Revoking`] waits for the durable positions and releases the streams.
+    fn send_control(&mut self, control: SourceControl) -> Result<(), Closed> {
         let (reply, answer) = bounded(1);
-        let losing = match &notice {
+        let revoking = match &control {
             SourceControl::Revoking(streams) => Some(streams.clone()),
             SourceControl::Streams(_)
             | SourceControl::Assigned(_)
             | SourceControl::HandedOver(_)
             | SourceControl::Lost { .. } => None,
         };
-        let sent = self.send(Message::SourceControl(notice, reply));
-        let Some(streams) = losing else { return sent };
+        let sent = self.send(SourceMessage::Control(control, reply));
+        let Some(streams) = revoking else { return sent };
         let durable = loop {
-            match answer.recv_timeout(IN_TOUCH) {
+            match answer.recv_timeout(KEEP_ALIVE_EVERY) {
                 Ok(durable) => break durable,
-                Err(RecvTimeoutError::Timeout) => self.source.wait(),
-                // The worker ends. The last commit lets go of everything.
-                Err(RecvTimeoutError::Disconnected) => return Err(Over),
+                Err(RecvTimeoutError::Timeout) => self.source.keep_alive(),
+                // The worker ends: the last commit releases every stream.
+                Err(RecvTimeoutError::Disconnected) => return Err(Closed),
             }
         };
         loop {
             match self.source.release(&streams, &durable) {
-                Ok(true) => return sent,
-                Ok(false) if self.stop.load(Ordering::Relaxed) => return Err(Over),
-                Ok(false) => {
-                    self.source.wait();
-                    std::thread::sleep(BETWEEN_LOOKS);
+                Ok(Poll::Ready(())) => return sent,
+                Ok(Poll::Pending) if self.stop.load(Ordering::Relaxed) => return Err(Closed),
+                Ok(Poll::Pending) => {
+                    self.source.keep_alive();
+                    std::thread::sleep(RELEASE_EVERY);
                 }
-                Err(error) => return self.send(Message::Failed(error)).and(Err(Over)),
+                Err(error) => return self.send(SourceMessage::Failed(error)).and(Err(Closed)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::memory::MemorySource;
+
+    fn source(records: u64) -> MemorySource {
+        let mut source = MemorySource::new(["a", "b"]);
+        for offset in 0..records {
+            source.push_rejection(0, &format!("{offset}"));
+        }
+        source
+    }
+
+    #[test]
+    fn handle_receives_records_then_end() {
+        let handle = spawn(Box::new(source(3))).unwrap();
+        let messages: Vec<SourceMessage> = handle.messages.iter().collect();
+        let [SourceMessage::Records(records), SourceMessage::End] = &messages[..] else { panic!("{messages:?}") };
+        let offsets: Vec<u64> = records.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [0, 1, 2]);
+    }
+
+    #[test]
+    fn handle_receives_records_before_the_failure_behind_them() {
+        let mut source = source(2);
+        source.push_error(SourceError::Panicked);
+        let handle = spawn(Box::new(source)).unwrap();
+        let messages: Vec<SourceMessage> = handle.messages.iter().collect();
+        assert!(
+            matches!(&messages[..], [SourceMessage::Records(block), SourceMessage::Failed(_)] if block.len() == 2),
+            "{messages:?}"
+        );
+    }
+
+    #[test]
+    fn revoking_waits_for_durable_positions_and_repeats_release_until_ready() {
+        let mut source = source(1);
+        source.push_revocation(vec![0], 3);
+        let journal = source.journal();
+        let handle = spawn(Box::new(source)).unwrap();
+        let durable = Positions::from_iter([("memory/a", 1_u64)]);
+        let mut handed_over = Vec::new();
+        for message in &handle.messages {
+            match message {
+                SourceMessage::Control(SourceControl::Revoking(_), reply) => {
+                    assert!(journal.releases().is_empty(), "before the answer");
+                    reply.send(durable.clone()).unwrap();
+                }
+                SourceMessage::Control(SourceControl::HandedOver(stream), _) => handed_over.push(stream),
+                SourceMessage::End => break,
+                _ => {}
+            }
+        }
+        assert_eq!(handed_over, [0]);
+        assert_eq!(journal.releases(), vec![(vec![0], durable); 4], "thrice pending, then ready");
+    }
+
+    #[test]
+    fn full_channel_keeps_the_source_alive() {
+        let mut source = MemorySource::new(["a"]);
+        for _ in 0..=BLOCKS_IN_FLIGHT {
+            source.push_rejection(0, "x");
+            source.end_block();
+        }
+        let journal = source.journal();
+        let handle = spawn(Box::new(source)).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while journal.keep_alives() == 0 {
+            assert!(std::time::Instant::now() < deadline, "the source was not kept alive");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        handle.close();
+    }
+
+    #[test]
+    fn close_leaves_the_last_request_to_the_source() {
+        let source = source(1);
+        let journal = source.journal();
+        let handle = spawn(Box::new(source)).unwrap();
+        for message in &handle.messages {
+            if matches!(message, SourceMessage::End) {
+                break;
+            }
+        }
+        let durable = Positions::from_iter([("memory/a", 1_u64)]);
+        handle.request_commit(durable.clone());
+        handle.close();
+        assert_eq!(journal.committed(), Some(durable));
     }
 }

@@ -58,7 +58,7 @@ impl State {
             rejected_share: _,
             audit: _,
             positions: _,
-            holdings: _,
+            ownerships: _,
         } = self;
         names.keep(items);
         occurrences.keep(items);

@@ -71,7 +71,7 @@ impl Trainer {
                 if reason.is_fault() { Fate::Rejected } else { Fate::Skipped }
             }
         };
-        self.waiting.next[record.stream as usize] = Some((record.offset + 1, record.stamp));
+        self.waiting.next[record.stream as usize] = Some((record.offset + 1, record.broker_timestamp));
         if self.state.audit.is_some() {
             let stretch = Stretch { from: record.offset, until: record.offset + 1, fate };
             self.waiting.fates.push((record.stream, stretch));
@@ -151,11 +151,11 @@ impl Trainer {
     }
 
     fn settle_stream(&mut self, stream: usize) {
-        let Some((next, stamp)) = self.waiting.next[stream].take() else { return };
-        let (State { positions, holdings, .. }, name) = (&mut self.state, &self.streams[stream].name);
+        let Some((next, timestamp)) = self.waiting.next[stream].take() else { return };
+        let (State { positions, ownerships, .. }, name) = (&mut self.state, &self.streams[stream].name);
         positions.advance(name, next);
-        if stamp.is_some() || holdings.of(name).stamp.is_some() {
-            holdings.stamp(name, stamp);
+        if timestamp.is_some() || ownerships.of(name).last_timestamp.is_some() {
+            ownerships.set_last_timestamp(name, timestamp);
         }
     }
 }

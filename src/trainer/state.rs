@@ -66,7 +66,7 @@ pub struct State {
     /// Where the sources stand.
     pub positions: Positions,
     /// What else is known of the sources, and who the worker is.
-    pub holdings: Ownerships,
+    pub ownerships: Ownerships,
 }
 
 impl State {
@@ -94,7 +94,7 @@ impl State {
             rejected_share: 0.0,
             audit: config.checkpoint.audit.then(Audit::default),
             positions: Positions::default(),
-            holdings: Ownerships::default(),
+            ownerships: Ownerships::default(),
         }
     }
 

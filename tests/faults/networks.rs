@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use negstream::position::{Ownerships, Positions};
-use negstream::source::kafka::{Connection, Known, Until};
-use negstream::source::{Message, SourceControl, spawn};
+use negstream::source::kafka::{ResumeState, TopicConnection, Until};
+use negstream::source::{SourceControl, SourceMessage, spawn};
 use rdkafka::mocking::MockCluster;
 
 use crate::group::{Group, PATIENCE, event, producer};
@@ -136,16 +136,16 @@ fn a_trainer_that_takes_its_time_keeps_its_partitions() {
     (0..EVENTS).for_each(|number| sender.send(&event(number)).unwrap());
     sender.flush(PATIENCE).unwrap();
     let decoder = negstream::registry::decoder(&negstream::config::layers::default().source).unwrap();
-    let mut holdings = Ownerships::default();
-    holdings.worker = "slow".to_owned();
-    let known = Known { positions: &Positions::default(), holdings: &holdings };
-    let connection = Connection::open(group.kafka(), &group.kafka().brokers, &AtomicBool::new(false)).unwrap();
-    let feed = spawn(Box::new(connection.read(decoder, known, Until::End).unwrap()));
+    let mut ownerships = Ownerships::default();
+    ownerships.worker = "slow".to_owned();
+    let known = ResumeState { positions: &Positions::default(), ownerships: &ownerships };
+    let connection = TopicConnection::open(group.kafka(), &group.kafka().brokers, &AtomicBool::new(false)).unwrap();
+    let feed = spawn(Box::new(connection.into_source(decoder, known, Until::End).unwrap())).unwrap();
 
     let (mut gained, mut offsets, mut paused) = (0, vec![Vec::new(), Vec::new()], false);
     for message in &feed.messages {
         match message {
-            Message::Block(records) => {
+            SourceMessage::Records(records) => {
                 records.into_iter().for_each(|record| offsets[record.stream as usize].push(record.offset));
                 if !std::mem::replace(&mut paused, true) {
                     // Twice as long as the group would wait for a client that is not called.
@@ -155,11 +155,11 @@ fn a_trainer_that_takes_its_time_keeps_its_partitions() {
                     }
                 }
             }
-            Message::SourceControl(SourceControl::Assigned(streams), _) => gained += streams.len(),
-            Message::SourceControl(notice, _) => panic!("{notice:?}"),
-            Message::Idle => {}
-            Message::End => break,
-            Message::Failed(error) => panic!("{error}"),
+            SourceMessage::Control(SourceControl::Assigned(streams), _) => gained += streams.len(),
+            SourceMessage::Control(notice, _) => panic!("{notice:?}"),
+            SourceMessage::Idle => {}
+            SourceMessage::End => break,
+            SourceMessage::Failed(error) => panic!("{error}"),
         }
     }
     feed.close();

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use negstream::checkpoint::manifest::Manifest;
 use negstream::config::{Config, Format, SourceConfig, layers};
-use negstream::decode::{self, Decoder, Encoder, Lookup, SchemaId, SchemaText, Schemas};
+use negstream::decode::{self, EventDecoder, EventEncoder, Lookup, SchemaId, SchemaText, Schemas};
 use negstream::position::Positions;
-use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
-use negstream::source::{EventSource, Status};
+use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::{EventSource, PollStatus};
 use negstream::util::encoding::sha256;
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn text(text: &str) -> SchemaText {
 }
 
 /// Decodes as each of the decoders does; an event keeps the bounds.
-fn decodes(decoders: Vec<Decoder>) -> impl Fn(&[u8]) {
+fn decodes(decoders: Vec<EventDecoder>) -> impl Fn(&[u8]) {
     let decoders = RefCell::new(decoders);
     move |record: &[u8]| {
         for decoder in decoders.borrow_mut().iter_mut() {
@@ -58,19 +58,21 @@ impl Schemas for Two {
     }
 }
 
-fn plain(format: Format, other: &str) -> Vec<Decoder> {
+fn plain(format: Format, other: &str) -> Vec<EventDecoder> {
     let source = source(format);
-    let with = |schema: &SchemaText| Decoder::new(&source, schema, None).expect("a schema");
+    let with = |schema: &SchemaText| EventDecoder::new(&source, schema, None).expect("a schema");
     vec![with(&SchemaText::built_in(format)), with(&text(other))]
 }
 
-fn framed(format: Format) -> Vec<Decoder> {
+fn framed(format: Format) -> Vec<EventDecoder> {
     let built_in = SchemaText::built_in(format);
-    vec![Decoder::new(&source(format), &built_in, Some(Box::new(Two(format)))).expect("a schema")]
+    vec![EventDecoder::new(&source(format), &built_in, Some(Box::new(Two(format)))).expect("a schema")]
 }
 
 pub fn json() -> impl Fn(&[u8]) {
-    decodes(vec![Decoder::new(&source(Format::Json), &SchemaText::built_in(Format::Json), None).expect("no schema")])
+    decodes(vec![
+        EventDecoder::new(&source(Format::Json), &SchemaText::built_in(Format::Json), None).expect("no schema"),
+    ])
 }
 
 pub fn avro() -> impl Fn(&[u8]) {
@@ -93,19 +95,19 @@ pub fn protobuf_framed() -> impl Fn(&[u8]) {
 fn schemas(format: Format) -> impl Fn(&[u8]) {
     let source = source(format);
     let whole = SchemaText::built_in(format);
-    let writer = Encoder::new(&source, &whole, None).expect("a schema");
+    let writer = EventEncoder::new(&source, &whole, None).expect("a schema");
     let json = br#"{"user_id":"17","item_id":"2","timestamp":3,"event_type":"view","value":1,"features":["4"]}"#;
     let reading = self::source(Format::Json);
-    let mut reader = Decoder::new(&reading, &SchemaText::built_in(Format::Json), None).expect("no schema");
+    let mut reader = EventDecoder::new(&reading, &SchemaText::built_in(Format::Json), None).expect("no schema");
     let event = reader.decode(None, Some(json)).expect("at once").expect("an event");
     let record = writer.encode(&event).expect("there is room for it");
     move |bytes: &[u8]| {
         let text = text(&String::from_utf8_lossy(bytes));
-        if let Ok(mut decoder) = Decoder::new(&source, &text, None) {
+        if let Ok(mut decoder) = EventDecoder::new(&source, &text, None) {
             for record in [&record[..], &[0; 100], &[2; 100], &[0xff; 100]] {
                 assert!(decoder.decode(None, Some(record)).is_some());
             }
-            if let Ok(Ok(written)) = Encoder::new(&source, &text, None).map(|encoder| encoder.encode(&event)) {
+            if let Ok(Ok(written)) = EventEncoder::new(&source, &text, None).map(|encoder| encoder.encode(&event)) {
                 assert!(decoder.decode(None, Some(&written)).is_some());
             }
         }
@@ -160,7 +162,7 @@ pub fn parquet() -> impl Fn(&[u8]) {
         let path = folder.path().join("log.parquet");
         std::fs::write(&path, bytes).expect("a writable folder");
         let options =
-            LogOptions { fields: source.fields.clone(), limits: decode::limits(&source), columns: Columns::All };
+            LogOptions { fields: source.fields.clone(), limits: decode::limits(&source), columns: LogColumns::All };
         let log = path.to_str().expect("a path in Unicode").to_owned();
         let opened = ParquetLogs::open(&[log], options, &Positions::default());
         let named = |error: &dyn std::fmt::Display| assert!(error.to_string().contains("log.parquet"), "{error}");
@@ -174,7 +176,7 @@ pub fn parquet() -> impl Fn(&[u8]) {
         let mut block = Vec::new();
         loop {
             match logs.poll(&mut block) {
-                Ok(Status::End) => break,
+                Ok(PollStatus::End) => break,
                 Ok(_) => block.clear(),
                 Err(error) => return named(&error),
             }

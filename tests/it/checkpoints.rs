@@ -11,7 +11,7 @@ use negstream::pipeline::{Pipeline, StopReason, WorkerEvent};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
 use negstream::snapshot::frozen::Frozen;
-use negstream::source::parquet::{Columns, LogOptions, ParquetLogs};
+use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
 use rand::{RngExt as _, SeedableRng as _};
@@ -49,7 +49,7 @@ impl Training {
     fn take(&mut self, n_events: usize) {
         for offset in self.taken..(self.taken + n_events).min(self.events.len()) {
             let outcome = Ok(self.events[offset].clone());
-            self.trainer.take(Record { stream: 0, offset: offset as u64, outcome, stamp: None });
+            self.trainer.take(Record { stream: 0, offset: offset as u64, outcome, broker_timestamp: None });
         }
         self.taken += n_events;
     }
@@ -66,7 +66,7 @@ impl Training {
         let manifest = files.get_mut(Path::new("manifest.json")).expect("a manifest");
         let value: serde_json::Value = serde_json::from_slice(manifest).unwrap();
         let told =
-            ["configuration", "step", "events", "items", "users", "beta", "temperature", "positions", "holdings"];
+            ["configuration", "step", "events", "items", "users", "beta", "temperature", "positions", "ownerships"];
         *manifest = told.map(|key| value[key].to_string()).join("\n").into_bytes();
         files.remove(Path::new("lineage"));
         files
@@ -149,7 +149,7 @@ impl Work {
         let options = LogOptions {
             fields: config.source.fields.clone(),
             limits: negstream::decode::limits(&config.source),
-            columns: Columns::Model,
+            columns: LogColumns::Model,
         };
         let source = ParquetLogs::open(&self.log, options, &Positions::default()).unwrap();
         let mut pipeline = Pipeline::new(&config).unwrap();

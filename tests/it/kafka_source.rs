@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use negstream::config::{Assignment, Format, KafkaConfig, Start};
 use negstream::dead_letters::DeadLetters;
 use negstream::dead_letters::topic::DeadLetterTopic;
-use negstream::decode::{Decoder, Encoder};
+use negstream::decode::{EventDecoder, EventEncoder};
 use negstream::event::{Interaction, Reason, Record};
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::kafka::{ClientError, admin};
 use negstream::position::{Ownerships, Positions};
 use negstream::signals::Stop;
-use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
-use negstream::source::{EventSource, Message, SourceError, Status, spawn};
+use negstream::source::kafka::{KafkaSource, ResumeState, TopicConnection, Until};
+use negstream::source::{EventSource, PollStatus, SourceError, SourceMessage, spawn};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -80,11 +80,11 @@ pub(crate) fn event(number: u32) -> Interaction {
     }
 }
 
-pub(crate) fn decoder() -> Decoder {
+pub(crate) fn decoder() -> EventDecoder {
     negstream::registry::decoder(&negstream::config::layers::default().source).unwrap()
 }
 
-pub(crate) fn encoder() -> Encoder {
+pub(crate) fn encoder() -> EventEncoder {
     negstream::registry::encoder(&negstream::config::layers::default().source, "any").unwrap()
 }
 
@@ -102,19 +102,19 @@ pub(crate) fn produce(config: &KafkaConfig, numbers: std::ops::Range<u32>) {
 }
 
 pub(crate) fn open(config: &KafkaConfig, positions: &Positions, until: Until) -> Result<KafkaSource, SourceError> {
-    let known = Known { positions, holdings: &Ownerships::default() };
-    Connection::open(config, &config.brokers, &AtomicBool::new(false))?.read(decoder(), known, until)
+    let known = ResumeState { positions, ownerships: &Ownerships::default() };
+    TopicConnection::open(config, &config.brokers, &AtomicBool::new(false))?.into_source(decoder(), known, until)
 }
 
 /// Polls until `enough` or the end.
 pub(crate) fn read_until(
     source: &mut KafkaSource,
     enough: impl Fn(&[Record]) -> bool,
-) -> Result<(Vec<Record>, Status), SourceError> {
+) -> Result<(Vec<Record>, PollStatus), SourceError> {
     let (mut records, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     loop {
         let status = source.poll(&mut records)?;
-        if status == Status::End || enough(&records) {
+        if status == PollStatus::End || enough(&records) {
             return Ok((records, status));
         }
         assert!(Instant::now() < deadline, "only {} records came in time", records.len());
@@ -123,7 +123,7 @@ pub(crate) fn read_until(
 
 pub(crate) fn read_to_end(source: &mut KafkaSource) -> Vec<Record> {
     let (records, status) = read_until(source, |_| false).unwrap();
-    assert_eq!(status, Status::End);
+    assert_eq!(status, PollStatus::End);
     records
 }
 
@@ -174,8 +174,8 @@ fn everything_once_and_in_order(cluster: &Cluster) {
     assert_eq!(items(&records), expected_items(0..5_000));
     let decoded = records.iter().find(|record| record.outcome.as_ref().unwrap().item == "item 17").unwrap();
     assert_eq!(decoded.outcome.as_ref().unwrap(), &event(17));
-    assert_eq!(source.high_watermarks().iter().sum::<u64>(), 5_000);
-    assert_eq!(source.poll(&mut Vec::new()).unwrap(), Status::End);
+    assert_eq!(source.lag_probe().high_watermarks().into_iter().filter_map(|(_, high)| high).sum::<u64>(), 5_000);
+    assert_eq!(source.poll(&mut Vec::new()).unwrap(), PollStatus::End);
 }
 
 fn resumes_where_it_was(cluster: &Cluster) {
@@ -187,13 +187,13 @@ fn resumes_where_it_was(cluster: &Cluster) {
     let positions = next_of(&records, &source);
     drop(source);
 
-    let feed = spawn(Box::new(open(&config, &positions, Until::End).unwrap()));
+    let feed = spawn(Box::new(open(&config, &positions, Until::End).unwrap())).unwrap();
     for message in &feed.messages {
         match message {
-            Message::Block(block) => records.extend(block),
-            Message::Idle | Message::SourceControl(..) => {}
-            Message::End => break,
-            Message::Failed(error) => panic!("{error}"),
+            SourceMessage::Records(block) => records.extend(block),
+            SourceMessage::Idle | SourceMessage::Control(..) => {}
+            SourceMessage::End => break,
+            SourceMessage::Failed(error) => panic!("{error}"),
         }
     }
     feed.close();
@@ -211,6 +211,37 @@ fn stops_at_the_ends_it_saw(cluster: &Cluster) {
     assert_eq!(items(&records), expected_items(0..500));
     let mut source = open(&config, &next_of(&records, &source), Until::End).unwrap();
     assert_eq!(items(&read_to_end(&mut source)), expected_items(500..1_000));
+}
+
+/// A source that ends after a number of records is a whole source: what is durable of them is committed, and what lies
+/// behind them is left to the next one.
+fn source_with_a_limit_ends_there_and_commits(cluster: &Cluster) {
+    let config = cluster.topic("limit", 1);
+    produce(&config, 0..100);
+    let mut source = open(&config, &Positions::default(), Until::Records(60)).unwrap();
+    let records = read_to_end(&mut source);
+    assert_eq!(items(&records), expected_items(0..60));
+    assert_eq!(source.poll(&mut Vec::new()).unwrap(), PollStatus::End);
+    let positions = next_of(&records, &source);
+    source.commit_tracker().unwrap().request(positions.clone());
+    let deadline = Instant::now() + PATIENCE;
+    while committed(&config, 0) != Offset::Offset(60) {
+        assert!(Instant::now() < deadline, "keep_alive commits nothing");
+        source.keep_alive();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut source = open(&config, &positions, Until::End).unwrap();
+    assert_eq!(items(&read_to_end(&mut source)), expected_items(60..100));
+}
+
+/// The group's offset of a partition.
+fn committed(config: &KafkaConfig, partition: i32) -> Offset {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &config.brokers).set("group.id", &config.group).create().unwrap();
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(&config.topic, partition);
+    let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+    committed.find_partition(&config.topic, partition).unwrap().offset()
 }
 
 fn begins_as_configured(cluster: &Cluster) {
@@ -290,7 +321,7 @@ fn what_is_durable_is_committed(cluster: &Cluster) {
     produce(&config, 0..100);
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
     let positions = next_of(&read_to_end(&mut source), &source);
-    source.commits().unwrap().want(positions.clone());
+    source.commit_tracker().unwrap().request(positions.clone());
     drop(source);
 
     let consumer: BaseConsumer =
@@ -380,6 +411,7 @@ on_both_brokers!(
     everything_once_and_in_order,
     resumes_where_it_was,
     stops_at_the_ends_it_saw,
+    source_with_a_limit_ends_there_and_commits,
     begins_as_configured,
     a_position_beyond_the_end_is_lost,
     a_topic_that_is_missing_is_named,

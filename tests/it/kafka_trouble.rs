@@ -10,8 +10,8 @@ use negstream::event::{Reason, Rejection};
 use negstream::kafka::ClientError;
 use negstream::position::{Ownerships, Positions};
 use negstream::signals::Stop;
-use negstream::source::kafka::{Connection, KafkaSource, Known, Until};
-use negstream::source::{EventSource, SourceError, Status};
+use negstream::source::kafka::{KafkaSource, ResumeState, TopicConnection, Until};
+use negstream::source::{EventSource, PollStatus, SourceError};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
@@ -35,14 +35,14 @@ fn embedded(topic: &str) -> (negstream::kafka::embedded::EmbeddedBroker, KafkaCo
 /// Opens with the request to stop made already: returns at once where it would have waited.
 fn open_or_stop(config: &KafkaConfig) -> Result<KafkaSource, SourceError> {
     let stop = AtomicBool::new(true);
-    let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
-    Connection::open(config, &config.brokers, &stop)?.read(decoder(), known, Until::End)
+    let known = ResumeState { positions: &Positions::default(), ownerships: &Ownerships::default() };
+    TopicConnection::open(config, &config.brokers, &stop)?.into_source(decoder(), known, Until::End)
 }
 
 /// A source that waits for its brokers is idle, not failed.
 fn assert_waits(source: &mut KafkaSource) {
     for _ in 0..15 {
-        assert_eq!(source.poll(&mut Vec::new()).unwrap(), Status::Idle);
+        assert_eq!(source.poll(&mut Vec::new()).unwrap(), PollStatus::Idle);
     }
 }
 
@@ -79,7 +79,7 @@ fn brokers_away_at_the_end_do_not_keep_the_process() {
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
     let positions = next_of(&read_to_end(&mut source), &source);
     broker.go_down().unwrap();
-    source.commits().unwrap().want(positions.clone());
+    source.commit_tracker().unwrap().request(positions.clone());
     let begun = Instant::now();
     drop(source);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());

@@ -4,13 +4,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use negstream::config::{Config, Format, layers};
-use negstream::decode::{Decoder, Encoder};
+use negstream::decode::{EventDecoder, EventEncoder};
 use negstream::event::{Interaction, Reason, Rejection};
 use negstream::kafka::producer::EventProducer;
 use negstream::position::{Ownerships, Positions};
 use negstream::registry::{self, RegistrySetupError};
-use negstream::source::kafka::{Connection, Known, Until};
-use negstream::source::{EventSource, Status};
+use negstream::source::kafka::{ResumeState, TopicConnection, Until};
+use negstream::source::{EventSource, PollStatus};
 
 use crate::kafka_source::{Cluster, PATIENCE, event, read_to_end};
 use crate::stub_registry::{Mood, StubRegistry};
@@ -27,7 +27,7 @@ fn configured(registry: &StubRegistry, more: &[&str]) -> Config {
 }
 
 /// Decodes as soon as that is possible.
-fn decode(decoder: &mut Decoder, record: &[u8]) -> Result<Interaction, Rejection> {
+fn decode(decoder: &mut EventDecoder, record: &[u8]) -> Result<Interaction, Rejection> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(outcome) = decoder.decode(Some(b"k"), Some(record)) {
@@ -38,7 +38,7 @@ fn decode(decoder: &mut Decoder, record: &[u8]) -> Result<Interaction, Rejection
 }
 
 /// What the producer of `config` writes.
-fn encoder(config: &Config) -> Encoder {
+fn encoder(config: &Config) -> EventEncoder {
     registry::encoder(&config.source, "clicks").unwrap()
 }
 
@@ -193,16 +193,16 @@ fn nothing_is_lost_while_the_registry_is_away() {
         producer.flush(PATIENCE).unwrap();
 
         let decoder = registry::decoder(&config.source).unwrap();
-        let connection = Connection::open(&kafka, &kafka.brokers, &AtomicBool::new(false)).unwrap();
-        let known = Known { positions: &Positions::default(), holdings: &Ownerships::default() };
-        let mut source = connection.read(decoder, known, Until::End).unwrap();
+        let connection = TopicConnection::open(&kafka, &kafka.brokers, &AtomicBool::new(false)).unwrap();
+        let known = ResumeState { positions: &Positions::default(), ownerships: &Ownerships::default() };
+        let mut source = connection.into_source(decoder, known, Until::End).unwrap();
         let mut records = Vec::new();
         if config.source.format != Format::Json {
             registry.mood(Mood::Down);
             let asked = registry.requests().len();
             while registry.requests().len() < asked + 4 {
                 // What needs no schema goes its way.
-                assert_ne!(source.poll(&mut records).unwrap(), Status::End);
+                assert_ne!(source.poll(&mut records).unwrap(), PollStatus::End);
                 assert!(records.iter().all(|record| record.outcome.is_err()));
             }
             registry.mood(Mood::Well);

@@ -14,25 +14,25 @@ use super::partitions::{self, Ownership, Partition, Partitions};
 use super::startup::{self, Entry, Marks, Opening};
 use super::{ASKING, Client, KafkaSource, SourceError, Until, kafka, source_error};
 use crate::config::{Assignment, KafkaConfig};
-use crate::decode::Decoder;
+use crate::decode::EventDecoder;
 use crate::kafka::LogThrottle;
-use crate::position::{Hold, Ownerships, Positions, Stream};
+use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
 use crate::source::kafka::group::committer::Committer;
 use crate::source::kafka::group::membership::Member;
-use crate::source::kafka::group::ownership::{Claims, Conflict, Own};
+use crate::source::kafka::group::ownership::{Claims, Conflict, LocalClaim};
 use crate::source::{Assigned, CommitTracker};
 
 /// What a worker's state knows of the topic.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct ResumeState<'a> {
     /// Where it stands.
     pub positions: &'a Positions,
     /// How it came to hold that.
-    pub holdings: &'a Ownerships,
+    pub ownerships: &'a Ownerships,
 }
 
 /// See the module.
-pub struct Connection {
+pub struct TopicConnection {
     consumer: Arc<Client>,
     config: KafkaConfig,
     brokers: String,
@@ -41,7 +41,7 @@ pub struct Connection {
     histories: Vec<Claims>,
 }
 
-impl Connection {
+impl TopicConnection {
     /// Connects to the topic of `config`. Waits for brokers that are away until `stop` is set.
     ///
     /// # Errors
@@ -93,8 +93,8 @@ impl Connection {
     ///
     /// # Errors
     /// What is wrong with it, for the first such partition.
-    pub fn check(&self, known: Known<'_>, fallen_back: bool) -> Result<(), SourceError> {
-        let me = &known.holdings.worker;
+    pub fn verify_ownership(&self, known: ResumeState<'_>, fallen_back: bool) -> Result<(), SourceError> {
+        let me = &known.ownerships.worker;
         for (marks, claims) in self.marks.iter().zip(&self.histories) {
             let name = startup::stream_name(&self.config.topic, marks.id);
             let label = format!("{}/{}", self.config.topic, marks.id);
@@ -104,7 +104,7 @@ impl Connection {
                 whole.map_err(|conflict| fenced(&label, reached.unwrap_or(0), conflict))?;
             }
             let Some(position) = reached else { continue };
-            let own = Own { position, hold: known.holdings.of(&name).hold };
+            let own = LocalClaim { position, record: known.ownerships.of(&name).record };
             claims.check(me, own).map_err(|conflict| fenced(&label, position, conflict))?;
         }
         Ok(())
@@ -114,11 +114,16 @@ impl Connection {
     ///
     /// # Errors
     /// A position that is lost.
-    pub fn read(self, decoder: Decoder, known: Known<'_>, until: Until) -> Result<KafkaSource, SourceError> {
+    pub fn into_source(
+        self,
+        decoder: EventDecoder,
+        known: ResumeState<'_>,
+        until: Until,
+    ) -> Result<KafkaSource, SourceError> {
         let Self { consumer, config, brokers, marks, .. } = self;
         let member = match config.assignment {
             Assignment::All => None,
-            Assignment::Group => Some(Member::new(known.holdings.worker.clone(), !config.member.is_empty())),
+            Assignment::Group => Some(Member::new(known.ownerships.worker.clone(), !config.member.is_empty())),
         };
         let entries = match member {
             None => startup::starts(&config, known.positions, &marks)?,
@@ -174,26 +179,26 @@ impl Connection {
     }
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for TopicConnection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Connection").field("brokers", &self.brokers).field("marks", &self.marks).finish()
+        formatter.debug_struct("TopicConnection").field("brokers", &self.brokers).field("marks", &self.marks).finish()
     }
 }
 
 /// A partition of which `known` is what the state holds.
-pub(super) fn new_partition(topic: &str, id: i32, known: Known<'_>) -> Partition {
+pub(super) fn new_partition(topic: &str, id: i32, known: ResumeState<'_>) -> Partition {
     let stream = Stream { name: startup::stream_name(topic, id), label: format!("{topic}/{id}") };
     let position = known.positions.next(&stream.name);
-    let holding = known.holdings.of(&stream.name);
+    let holding = known.ownerships.of(&stream.name);
     Partition {
         id,
         next: position.unwrap_or(0),
-        hold: position.map(|_| holding.hold),
-        verify: holding.stamp.filter(|_| position.is_some_and(|position| position > 0)),
+        record: position.map(|_| holding.record),
+        verify: holding.last_timestamp.filter(|_| position.is_some_and(|position| position > 0)),
         claims: Claims::default(),
-        whose: match holding.hold {
-            Hold::Claim(_) if position.is_some() => Ownership::Awaited,
-            _ => Ownership::Elsewhere,
+        ownership: match holding.record {
+            OwnershipRecord::Claim(_) if position.is_some() => Ownership::Unconfirmed,
+            _ => Ownership::NotOwned,
         },
         end: None,
         done: false,
@@ -228,8 +233,8 @@ impl KafkaSource {
     fn read_all(&mut self, consumer: &Client, entries: Vec<Entry>) -> Result<(), SourceError> {
         let (before, mut gained) = (self.notices.len(), Vec::new());
         for (index, entry) in entries.into_iter().enumerate() {
-            let hold = Hold::Outside;
-            gained.push(self.begin(index, entry, hold));
+            let record = OwnershipRecord::Standalone;
+            gained.push(self.begin(index, entry, record));
         }
         self.assign_all(consumer)?;
         self.tell_gained(before, gained);
@@ -237,14 +242,14 @@ impl KafkaSource {
     }
 
     /// Notes where a partition begins; what has to be said of it.
-    pub(super) fn begin(&mut self, index: usize, entry: Entry, hold: Hold) -> Assigned {
+    pub(super) fn begin(&mut self, index: usize, entry: Entry, record: OwnershipRecord) -> Assigned {
         let partition = &mut self.partitions[index];
-        let known = partition.hold.is_some() && partition.next == entry.offset;
+        let known = partition.record.is_some() && partition.next == entry.offset;
         if !known {
             partition.verify = None;
         }
         let next = entry.lost.as_ref().map_or(entry.offset, |lost| lost.start);
-        (partition.next, partition.hold, partition.whose) = (entry.offset, Some(hold), Ownership::Ours);
+        (partition.next, partition.record, partition.ownership) = (entry.offset, Some(record), Ownership::Owned);
         partition.done = partition.end.is_some_and(|end| entry.offset >= end);
         tracing::info!(partition = partition.stream.label, offset = partition.next, end = partition.end, "reading");
         self.watermarks.own(index, true);
@@ -253,7 +258,7 @@ impl KafkaSource {
         if let Some(lost) = entry.lost {
             self.pass_over(index, lost);
         }
-        Assigned { stream, next, hold }
+        Assigned { stream, next, record }
     }
 
     /// Outside of a group: hands all partitions to the client, each where it stands.

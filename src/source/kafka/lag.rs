@@ -15,6 +15,7 @@ use rdkafka::consumer::Consumer;
 use super::Client;
 use crate::kafka::admin::partitions_of;
 use crate::position::Stream;
+use crate::source::LagProbe;
 
 /// How often the brokers are asked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -55,18 +56,6 @@ impl HighWatermarks {
         self.marks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The marks of all streams, in their order; a few seconds old at most.
-    pub fn iter(&self) -> impl Iterator<Item = u64> + use<> {
-        self.marks().into_iter().map(|mark| mark.high.load(Ordering::Relaxed))
-    }
-
-    /// The streams that are this worker's to read, with their marks; without one those that were and are not any more.
-    pub fn ours(&self) -> Vec<(Stream, Option<u64>)> {
-        let known = self.marks().into_iter().filter(|mark| mark.known.load(Ordering::Relaxed));
-        let high = |mark: &Mark| mark.ours.load(Ordering::Relaxed).then(|| mark.high.load(Ordering::Relaxed));
-        known.map(|mark| (mark.stream.clone(), high(&mark))).collect()
-    }
-
     /// A record was read: it reaches at least that far.
     pub(super) fn raise(&self, stream: usize, high: u64) {
         self.marks.read().unwrap_or_else(PoisonError::into_inner)[stream].high.fetch_max(high, Ordering::Relaxed);
@@ -82,6 +71,14 @@ impl HighWatermarks {
     /// How many partitions the topic was last seen to have.
     pub(super) fn partitions(&self) -> usize {
         self.partitions.load(Ordering::Relaxed)
+    }
+}
+
+impl LagProbe for HighWatermarks {
+    fn high_watermarks(&self) -> Vec<(Stream, Option<u64>)> {
+        let known = self.marks().into_iter().filter(|mark| mark.known.load(Ordering::Relaxed));
+        let high = |mark: &Mark| mark.ours.load(Ordering::Relaxed).then(|| mark.high.load(Ordering::Relaxed));
+        known.map(|mark| (mark.stream.clone(), high(&mark))).collect()
     }
 }
 

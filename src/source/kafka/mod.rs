@@ -28,6 +28,7 @@ mod shutdown;
 mod startup;
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -36,19 +37,19 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 
-use super::{CommitTracker, EventSource, SourceControl, SourceError, Status};
+use super::{CommitTracker, EventSource, LagProbe, PollStatus, SourceControl, SourceError};
 use crate::config::KafkaConfig;
-use crate::decode::Decoder;
+use crate::decode::EventDecoder;
 use crate::event::{Reason, Record, Rejection};
 use crate::kafka::{ClientError, LogThrottle, words};
 use crate::position::{Positions, Stream};
-pub use connection::{Connection, Known};
+pub use connection::{ResumeState, TopicConnection};
 use decode_backlog::DecodeBacklog;
 use errors::{Verdict, verdict};
 use group::committer::Committer;
 use group::membership::Member;
 use group::rebalance::Context;
-pub use lag::HighWatermarks;
+use lag::HighWatermarks;
 use lag::Watcher;
 use partitions::Partitions;
 use startup::Marks;
@@ -74,6 +75,8 @@ type Client = BaseConsumer<Context>;
 pub enum Until {
     /// For ever: there is always more to come.
     Stopped,
+    /// Until so many records were delivered.
+    Records(u64),
     /// Up to the ends that the partitions had when the source was opened; nothing beyond is delivered. In a group: until
     /// this worker's share is read, or all is, by others.
     End,
@@ -86,7 +89,7 @@ pub struct KafkaSource {
     brokers: String,
     config: KafkaConfig,
     until: Until,
-    decoder: Decoder,
+    decoder: EventDecoder,
     undecoded: DecodeBacklog,
     partitions: Partitions,
     /// So many of them the trainer knows.
@@ -119,9 +122,9 @@ impl KafkaSource {
         &self.starts
     }
 
-    /// One past the newest offset of each partition, kept up to date while the source lives; for any thread.
-    pub fn high_watermarks(&self) -> Arc<HighWatermarks> {
-        Arc::clone(&self.watermarks)
+    /// The high watermarks of the partitions, kept up to date while the source lives.
+    pub fn lag_probe(&self) -> Arc<dyn LagProbe> {
+        Arc::clone(&self.watermarks) as Arc<dyn LagProbe>
     }
 
     /// Appends what a message holds; `false` where it cannot be decoded yet: then it has to be taken again.
@@ -133,11 +136,11 @@ impl KafkaSource {
         }
         // Offsets of records are never negative.
         let offset = u64::try_from(message.offset()).unwrap_or_default();
-        let stamp = message.timestamp().to_millis();
+        let broker_timestamp = message.timestamp().to_millis();
         if let Some(expected) = partition.verify.take()
             && offset + 1 == partition.next
         {
-            if stamp != Some(expected) {
+            if broker_timestamp != Some(expected) {
                 return Err(startup::recreated(&partition.stream.label, offset));
             }
             return Ok(true);
@@ -151,6 +154,9 @@ impl KafkaSource {
                 let (partition, expected) = (&partition.stream.label, partition.next);
                 tracing::error!(partition, offset, expected, "kafka went backwards; the record is dropped");
             }
+            return Ok(true);
+        }
+        if self.until == Until::Records(0) {
             return Ok(true);
         }
         let outcome = match message.payload() {
@@ -168,7 +174,10 @@ impl KafkaSource {
         };
         partition.next = offset + 1;
         self.watermarks.raise(index, offset + 1);
-        block.push(Record { stream: index as u32, offset, stamp, outcome });
+        block.push(Record { stream: index as u32, offset, broker_timestamp, outcome });
+        if let Until::Records(left) = &mut self.until {
+            *left -= 1;
+        }
         if self.partitions[index].end.is_some_and(|end| offset + 1 >= end) {
             self.finish(index);
         }
@@ -296,8 +305,8 @@ impl EventSource for KafkaSource {
         self.partitions.iter().map(|partition| partition.stream.clone()).collect()
     }
 
-    fn poll(&mut self, block: &mut Vec<Record>) -> Result<Status, SourceError> {
-        let Some(consumer) = self.consumer.clone() else { return Ok(Status::End) };
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
+        let Some(consumer) = self.consumer.clone() else { return Ok(PollStatus::End) };
         self.commit_what_is_durable();
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -308,7 +317,7 @@ impl EventSource for KafkaSource {
         if self.pending.is_empty() {
             self.carry_out(&consumer)?;
             if let Some(notice) = self.notices.pop_front() {
-                return Ok(Status::SourceControl(notice));
+                return Ok(PollStatus::Control(notice));
             }
         }
         let deadline = Instant::now() + BLOCK_WAIT;
@@ -332,22 +341,23 @@ impl EventSource for KafkaSource {
             }
         }
         match () {
-            () if block.len() > first => Ok(Status::More),
-            () if consumer.context().waits() || !self.notices.is_empty() => Ok(Status::More),
-            () if decoding && self.is_over(&consumer) => Ok(Status::End),
-            () => Ok(Status::Idle),
+            () if block.len() > first => Ok(PollStatus::More),
+            () if consumer.context().waits() || !self.notices.is_empty() => Ok(PollStatus::More),
+            () if decoding && self.is_over(&consumer) => Ok(PollStatus::End),
+            () => Ok(PollStatus::Idle),
         }
     }
 
-    fn commits(&self) -> Option<CommitTracker> {
+    fn commit_tracker(&self) -> Option<CommitTracker> {
         Some(self.commits.clone())
     }
 
-    fn release(&mut self, streams: &[u32], durable: &Positions) -> Result<bool, SourceError> {
-        self.let_go(streams, durable)
+    fn release(&mut self, streams: &[u32], durable: &Positions) -> Result<Poll<()>, SourceError> {
+        let handed_over = self.let_go(streams, durable)?;
+        Ok(if handed_over { Poll::Ready(()) } else { Poll::Pending })
     }
 
-    fn wait(&mut self) {
+    fn keep_alive(&mut self) {
         self.commit_what_is_durable();
         let Some(consumer) = self.consumer.clone().filter(|_| self.called.elapsed() > self.patience) else { return };
         // Paused partitions bring nothing, and yet the group hears of us.

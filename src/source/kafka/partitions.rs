@@ -5,20 +5,20 @@ use std::ops::{Index, IndexMut};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::position::{Hold, Stream};
-use crate::source::kafka::group::ownership::{Claims, Own};
+use crate::position::{OwnershipRecord, Stream};
+use crate::source::kafka::group::ownership::{Claims, LocalClaim};
 
 /// Whose a partition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ownership {
     /// This worker's.
-    Ours,
+    Owned,
     /// It was, and may be again: the group has not heard of this worker for too long.
     Suspended,
     /// It was this worker's in an earlier life, by what its state holds; who has it now is not known yet.
-    Awaited,
+    Unconfirmed,
     /// Another's, or nobody's.
-    Elsewhere,
+    NotOwned,
 }
 
 /// What is known of a partition.
@@ -29,10 +29,10 @@ pub(super) struct Partition {
     /// The offset after the last record that was delivered, or that the state holds.
     pub(super) next: u64,
     /// How the state came to hold what is before `next`; `None` where it holds nothing.
-    pub(super) hold: Option<Hold>,
+    pub(super) record: Option<OwnershipRecord>,
     /// The group's history of it, where this worker claimed it.
     pub(super) claims: Claims,
-    pub(super) whose: Ownership,
+    pub(super) ownership: Ownership,
     /// When the record before `next` must have been produced, until one was seen.
     pub(super) verify: Option<i64>,
     /// The first offset that is not delivered any more.
@@ -43,17 +43,17 @@ pub(super) struct Partition {
 impl Partition {
     /// Whether records of it are delivered.
     pub(super) fn is_read(&self) -> bool {
-        self.whose == Ownership::Ours
+        self.ownership == Ownership::Owned
     }
 
     /// Whether another worker may have taken over what the state holds of it.
     pub(super) fn is_unsure(&self) -> bool {
-        matches!(self.whose, Ownership::Suspended | Ownership::Awaited)
+        matches!(self.ownership, Ownership::Suspended | Ownership::Unconfirmed)
     }
 
     /// What this worker has of it.
-    pub(super) fn own(&self) -> Option<Own> {
-        Some(Own { position: self.next, hold: self.hold? })
+    pub(super) fn own(&self) -> Option<LocalClaim> {
+        Some(LocalClaim { position: self.next, record: self.record? })
     }
 
     /// Where the client has to begin so that `next` comes, and before it the record to be verified, if any.
@@ -71,7 +71,7 @@ impl Partition {
 
     /// What is committed beside an offset.
     pub(super) fn metadata(&self) -> Option<String> {
-        matches!(self.hold, Some(Hold::Claim(_))).then(|| self.claims.text())
+        matches!(self.record, Some(OwnershipRecord::Claim(_))).then(|| self.claims.text())
     }
 
     /// What is committed beside the offset at which it is let go of.

@@ -22,8 +22,10 @@ impl KafkaSource {
 
     /// Whether the declared end is reached.
     pub(super) fn is_over(&mut self, consumer: &Client) -> bool {
-        if self.until == Until::Stopped {
-            return false;
+        match self.until {
+            Until::Stopped => return false,
+            Until::Records(left) => return left == 0,
+            Until::End => {}
         }
         let ours = {
             let mut ours = self.partitions.iter().filter(|partition| partition.is_read()).peekable();

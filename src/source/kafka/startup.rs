@@ -33,7 +33,7 @@ impl Marks {
     }
 
     /// True where reading can go on at `position`.
-    pub(super) fn hold(self, position: u64) -> bool {
+    pub(super) fn contains(self, position: u64) -> bool {
         (self.low..=self.high).contains(&position)
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn first(start: Start, known: bool, marks: Marks) -> u64 {
 /// Where to go on in a partition that was read up to `position`.
 pub(super) fn entry(label: &str, position: u64, marks: Marks, expired: Expired) -> Result<Entry, SourceError> {
     match expired {
-        _ if marks.hold(position) => Ok(Entry { offset: position, lost: None }),
+        _ if marks.contains(position) => Ok(Entry { offset: position, lost: None }),
         Expired::Skip if position < marks.low => Ok(Entry { offset: marks.low, lost: Some(position..marks.low) }),
         Expired::Skip | Expired::Fail => Err(lost(label, position, marks)),
     }

@@ -35,7 +35,7 @@ fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
         beta: 0.0,
         temperature: 1.0,
         positions: Default::default(),
-        holdings: Default::default(),
+        ownerships: Default::default(),
         dead_letters: None,
         provenance: Provenance::default(),
         files,

@@ -111,10 +111,10 @@ impl KafkaSource {
         if self.committer.is_busy() || unsure || rebalancing || self.committer.rests() {
             return;
         }
-        let Some(durable) = self.commits.send() else { return };
+        let Some(durable) = self.commits.next_commit() else { return };
         let list = self.to_commit(&durable, &[]);
         if list.count() == 0 || self.committer.has_taken(&list) {
-            self.commits.taken();
+            self.commits.confirm();
         } else {
             self.committer.begin(What::Durable, list);
         }
@@ -139,7 +139,7 @@ impl KafkaSource {
             Ok(()) => {
                 self.committer.failed = None;
                 if what == What::Durable {
-                    self.commits.taken();
+                    self.commits.confirm();
                     self.committer.taken = Some(list);
                 }
             }

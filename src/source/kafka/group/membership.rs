@@ -19,8 +19,8 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use crate::kafka::{LogThrottle, words};
-use crate::position::{Hold, Ownerships, Positions, Stream};
-use crate::source::kafka::connection::Known;
+use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
+use crate::source::kafka::connection::ResumeState;
 use crate::source::kafka::connection::{fenced, new_partition};
 use crate::source::kafka::group::committer::What;
 use crate::source::kafka::group::ownership::{Begin, Claims};
@@ -112,7 +112,7 @@ impl KafkaSource {
                 // It is new: nothing of it can be gone.
                 Err(_) => 0,
             };
-            gained.push(self.begin(index, Entry { offset: low, lost: None }, Hold::Outside));
+            gained.push(self.begin(index, Entry { offset: low, lost: None }, OwnershipRecord::Standalone));
         }
         self.assign_all(consumer)?;
         self.tell_gained(before, gained);
@@ -137,7 +137,7 @@ impl KafkaSource {
     fn partition(&mut self, id: i32) -> usize {
         self.partitions.index(id).unwrap_or_else(|| {
             let nothing = (Positions::default(), Ownerships::default());
-            let known = Known { positions: &nothing.0, holdings: &nothing.1 };
+            let known = ResumeState { positions: &nothing.0, ownerships: &nothing.1 };
             let mut partition = new_partition(&self.config.topic, id, known);
             partition.end = (self.until == Until::End).then_some(0);
             self.watermarks.add(id, partition.stream.clone(), 0);
@@ -174,7 +174,7 @@ impl KafkaSource {
         let indices: Vec<usize> = ids.iter().map(|id| self.partition(*id)).collect();
         let Tried::Done(group) = self.group(consumer) else { return Ok(Tried::Later) };
         let known = group.iter().any(|(offset, _)| offset.is_some())
-            || self.partitions.iter().any(|partition| partition.hold.is_some());
+            || self.partitions.iter().any(|partition| partition.record.is_some());
         // Of a topic that the group begins with, partitions are no additions to it, whoever is the first to ask.
         let began_with = group.iter().filter_map(|(_, claims)| claims.of()).max();
         let me = self.member.as_ref().map(|member| member.name.clone()).unwrap_or_default();
@@ -226,13 +226,13 @@ impl KafkaSource {
             partition.claims = history;
             partition.verify_if_there(marks.low);
             let goes_on =
-                partition.whose == Ownership::Suspended && partition.next == entry.offset && entry.lost.is_none();
+                partition.ownership == Ownership::Suspended && partition.next == entry.offset && entry.lost.is_none();
             if goes_on {
-                partition.whose = Ownership::Ours;
+                partition.ownership = Ownership::Owned;
                 self.watermarks.own(index, true);
                 tracing::info!(partition = partition.stream.label, offset = partition.next, "reading again");
             } else {
-                gained.push(self.begin(index, entry, Hold::Claim(claim)));
+                gained.push(self.begin(index, entry, OwnershipRecord::Claim(claim)));
             }
         }
         let mut list = TopicPartitionList::new();
@@ -283,8 +283,8 @@ impl KafkaSource {
         for id in ids {
             let Some(index) = self.partitions.index(*id) else { continue };
             let partition = &mut self.partitions[index];
-            if partition.whose == Ownership::Ours {
-                partition.whose = Ownership::Suspended;
+            if partition.ownership == Ownership::Owned {
+                partition.ownership = Ownership::Suspended;
                 self.watermarks.own(index, false);
                 tracing::warn!(
                     partition = partition.stream.label,
@@ -312,11 +312,11 @@ impl KafkaSource {
             let partition = &mut self.partitions[index];
             let Some(own) = partition.own().filter(|_| partition.is_unsure()) else { continue };
             claims.check(&me, own).map_err(|conflict| fenced(&partition.stream.label, own.position, conflict))?;
-            let goes_on_elsewhere = claims
-                .newest()
-                .is_some_and(|newest| Hold::Claim(newest.number) != own.hold || newest.until == Some(own.position));
+            let goes_on_elsewhere = claims.newest().is_some_and(|newest| {
+                OwnershipRecord::Claim(newest.number) != own.record || newest.until == Some(own.position)
+            });
             if goes_on_elsewhere {
-                (partition.whose, partition.hold) = (Ownership::Elsewhere, Some(Hold::LetGo));
+                (partition.ownership, partition.record) = (Ownership::NotOwned, Some(OwnershipRecord::Released));
                 self.notices.push_back(SourceControl::HandedOver(index as u32));
             } else if let Some(member) = &mut self.member
                 && member.reminder.due()
@@ -342,7 +342,7 @@ impl KafkaSource {
             match self.take_answer() {
                 None => return Ok(false),
                 Some((What::Closing, Ok(()))) => {
-                    self.commits.told(durable);
+                    self.commits.confirm_external(durable);
                     self.forget(&consumer, streams, durable);
                     return Ok(true);
                 }
@@ -376,9 +376,9 @@ impl KafkaSource {
         let ids: Vec<i32> = streams.iter().map(|index| self.partitions[*index as usize].id).collect();
         for index in streams {
             let partition = &mut self.partitions[*index as usize];
-            partition.whose = Ownership::Elsewhere;
+            partition.ownership = Ownership::NotOwned;
             if let Some(next) = durable.next(&partition.stream.name) {
-                (partition.next, partition.hold) = (next, Some(Hold::LetGo));
+                (partition.next, partition.record) = (next, Some(OwnershipRecord::Released));
                 self.notices.push_back(SourceControl::HandedOver(*index));
             }
             partition.verify = None;

@@ -22,7 +22,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::position::Hold;
+use crate::position::OwnershipRecord;
 
 /// Longest text of a history: Kafka takes 4,096 bytes (`offset.metadata.max.bytes`).
 const LONGEST: usize = 3_500;
@@ -54,11 +54,11 @@ pub struct Claims {
 
 /// What a worker's own state holds of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Own {
+pub struct LocalClaim {
     /// First offset that is not part of the state.
     pub position: u64,
     /// How it came to hold it.
-    pub hold: Hold,
+    pub record: OwnershipRecord,
 }
 
 /// Where a worker begins a partition that it gets.
@@ -144,8 +144,8 @@ impl Claims {
     ///
     /// # Errors
     /// Where it is not.
-    pub fn check(&self, me: &str, own: Own) -> Result<(), Conflict> {
-        let Hold::Claim(held) = own.hold else { return Ok(()) };
+    pub fn check(&self, me: &str, own: LocalClaim) -> Result<(), Conflict> {
+        let OwnershipRecord::Claim(held) = own.record else { return Ok(()) };
         let Some(newest) = self.newest() else { return Ok(()) };
         if newest.number < held {
             // Somebody set the group's offsets back by hand. The state wins, unless others have begun anew meanwhile.
@@ -187,7 +187,7 @@ impl Claims {
     ///
     /// # Errors
     /// Where its state is not its own.
-    pub fn begin(&self, me: &str, own: Option<Own>, committed: Option<u64>) -> Result<Begin, Conflict> {
+    pub fn begin(&self, me: &str, own: Option<LocalClaim>, committed: Option<u64>) -> Result<Begin, Conflict> {
         if let Some(own) = own {
             self.check(me, own)?;
         }
@@ -195,18 +195,18 @@ impl Claims {
             // No history: it was deleted or set by hand, or never was. What we hold wins over it.
             return match (own, committed) {
                 // Others may have read it since, and nobody knows how far.
-                (Some(Own { hold: Hold::LetGo, .. }), None) => Err(Conflict::Forgotten),
-                (Some(Own { position, hold: Hold::Claim(claim) }), _) => {
+                (Some(LocalClaim { record: OwnershipRecord::Released, .. }), None) => Err(Conflict::Forgotten),
+                (Some(LocalClaim { position, record: OwnershipRecord::Claim(claim) }), _) => {
                     Ok(Begin::At { offset: position, claim, new: true })
                 }
-                (Some(Own { position, hold: Hold::Outside }), _) => {
+                (Some(LocalClaim { position, record: OwnershipRecord::Standalone }), _) => {
                     Ok(Begin::At { offset: position, claim: 0, new: true })
                 }
                 (_, Some(committed)) => Ok(Begin::At { offset: committed, claim: 0, new: true }),
                 (None, None) => Ok(Begin::Fresh { claim: 0 }),
             };
         };
-        if let Some(Own { position, hold: Hold::Claim(held) }) = own {
+        if let Some(LocalClaim { position, record: OwnershipRecord::Claim(held) }) = own {
             match newest.number.cmp(&held) {
                 std::cmp::Ordering::Less => return Ok(Begin::At { offset: position, claim: held, new: true }),
                 // Whatever it called itself then: nobody else holds this number.

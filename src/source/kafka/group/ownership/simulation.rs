@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::position::Positions;
-use crate::source::{Back, CommitTracker};
+use crate::source::{CommitTracker, RestorePoints};
 
 /// A checkpoint: each partition's position and claim, and the records in it.
 #[derive(Debug, Clone, Default)]
 struct StateDict {
-    positions: BTreeMap<usize, Own>,
+    positions: BTreeMap<usize, LocalClaim>,
     records: BTreeMap<(usize, u64), u32>,
 }
 
@@ -23,7 +23,7 @@ impl StateDict {
 
     /// The same, of what it holds by claims.
     fn claimed(&self) -> Positions {
-        let claimed = self.positions.iter().filter(|(_, own)| matches!(own.hold, Hold::Claim(_)));
+        let claimed = self.positions.iter().filter(|(_, own)| matches!(own.record, OwnershipRecord::Claim(_)));
         claimed.map(|(partition, own)| (stream(*partition), own.position)).collect()
     }
 }
@@ -57,7 +57,7 @@ const PARTITIONS: usize = 2;
 impl Worker {
     /// What its state holds by claims, and another may have by now.
     fn unsure(&self) -> Vec<usize> {
-        let held = |own: &Own| self.alive && matches!(own.hold, Hold::Claim(_));
+        let held = |own: &LocalClaim| self.alive && matches!(own.record, OwnershipRecord::Claim(_));
         let unsure =
             self.state.positions.iter().filter(|(partition, own)| held(own) && !self.holds.contains_key(partition));
         unsure.map(|(partition, _)| *partition).collect()
@@ -150,10 +150,13 @@ impl Group {
         }
         let worker = &mut self.workers[worker];
         let is_saved = worker.checkpoints.last().is_some_and(|newest| newest.records == worker.state.records);
-        worker.state.positions.insert(partition, Own { position: offset, hold: Hold::Claim(claim) });
+        worker
+            .state
+            .positions
+            .insert(partition, LocalClaim { position: offset, record: OwnershipRecord::Claim(claim) });
         worker.holds.insert(partition, (claim, claims));
         if is_saved {
-            worker.commits.want(worker.state.reached());
+            worker.commits.request(worker.state.reached());
         }
     }
 
@@ -176,11 +179,11 @@ impl Group {
         }
         let claimed: Vec<Positions> = worker.checkpoints.iter().map(StateDict::claimed).collect();
         let since = worker.restored.min(claimed.len());
-        let Back { confirmed, maybe } = worker.commits.back(claimed[since..].iter());
+        let RestorePoints { confirmed, unconfirmed } = worker.commits.restore_points(claimed[since..].iter());
         if confirmed.is_some() {
             worker.restored = 0;
         }
-        let back: Vec<usize> = confirmed.into_iter().chain(maybe).map(|index| index + since).collect();
+        let back: Vec<usize> = confirmed.into_iter().chain(unconfirmed).map(|index| index + since).collect();
         let mut index = 0..;
         let restored = worker.restored;
         worker.checkpoints.retain(|_| index.next().is_some_and(|index| index < restored || back.contains(&index)));
@@ -193,14 +196,14 @@ impl Group {
         if checkpoints.len() > *restored
             && let Some(newest) = checkpoints.last()
         {
-            commits.want(newest.reached());
+            commits.request(newest.reached());
         }
     }
 
     fn send(&mut self, worker: usize) {
         let worker = &mut self.workers[worker];
         if worker.alive && worker.unsure().is_empty() && worker.flying.is_none() && !worker.landed {
-            worker.flying = worker.commits.send().map(|durable| Self::commit_of(worker, &durable, None));
+            worker.flying = worker.commits.next_commit().map(|durable| Self::commit_of(worker, &durable, None));
         }
     }
 
@@ -229,7 +232,7 @@ impl Group {
     fn answer(&mut self, worker: usize) {
         let worker = &mut self.workers[worker];
         if std::mem::take(&mut worker.landed) && worker.alive {
-            worker.commits.taken();
+            worker.commits.confirm();
         }
     }
 
@@ -243,10 +246,10 @@ impl Group {
             self.committed[*partition] = Some(told.clone());
         }
         let worker = &mut self.workers[worker];
-        worker.commits.told(&durable);
+        worker.commits.confirm_external(&durable);
         worker.holds.remove(&partition).expect("it is held");
         let own = worker.state.positions.get_mut(&partition).expect("what is held has a position");
-        own.hold = Hold::LetGo;
+        own.record = OwnershipRecord::Released;
     }
 
     /// A kill: nothing but the checkpoints stays; its partitions stay with it until somebody else gets them.
@@ -273,8 +276,8 @@ impl Group {
                 return self.kill(worker);
             }
             let newest = claims.newest().expect("it is claimed");
-            if Hold::Claim(newest.number) != own.hold || newest.until == Some(own.position) {
-                own.hold = Hold::LetGo;
+            if OwnershipRecord::Claim(newest.number) != own.record || newest.until == Some(own.position) {
+                own.record = OwnershipRecord::Released;
             }
         }
     }
