@@ -24,7 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use negstream::checkpoint::store::{Store, verify};
+use negstream::checkpoint::Checkpoint;
+use negstream::checkpoint::store::Store;
 use negstream::config::{Assignment, CheckpointConfig, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
 use negstream::decode;
@@ -205,7 +206,7 @@ fn checkpoint(config: &Config, pipeline: &mut Pipeline, dir: &Path) -> anyhow::R
     let published = snapshot::save(config, &pipeline.state_mut().freeze(), None, store.draft()?)?;
     let written = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    let intact = verify(&published.path)?;
+    let intact = Checkpoint::open_folder(&published.path)?;
     let verified = begin.elapsed().as_secs_f64();
     let state = snapshot::load(config, &intact)?;
     let restored = begin.elapsed().as_secs_f64();

@@ -163,17 +163,17 @@ impl ExitCode for DeadLetterError {
 impl ExitCode for CheckpointError {
     fn exit(&self) -> Exit {
         match self {
-            Self::OtherConfiguration { .. } | Self::Place { .. } => Exit::Usage,
+            Self::OtherConfiguration { .. } | Self::InvalidLocation { .. } => Exit::Usage,
             Self::Locked { .. } | Self::Fenced { .. } => Exit::Fenced,
             Self::Io { .. }
             | Self::Damaged { .. }
             | Self::NoneIntact { .. }
             | Self::Missing { .. }
-            | Self::Newer { .. }
+            | Self::OtherFormat { .. }
             | Self::OtherRun { .. }
             | Self::NoLocks { .. }
-            | Self::Store { .. }
-            | Self::PendingEvent { .. }
+            | Self::ObjectStore { .. }
+            | Self::NumberTaken { .. }
             | Self::Overtaken { .. } => Exit::Checkpoint,
         }
     }

@@ -1,7 +1,7 @@
 //! Columns of state in Parquet files: written in slices, so that a table is never in memory twice, and read back.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, ListArray, Primiti
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -70,31 +70,54 @@ pub fn write(
     })
 }
 
-/// Reads the file `name` of the checkpoint at `path`, slice by slice.
+/// Reads the file `name` of the checkpoint whose files are in `folder`, slice by slice.
 ///
 /// # Errors
 /// Where it is not Parquet after all, or a column is missing.
 pub fn read(
-    path: &Path,
+    folder: &Path,
     name: &str,
     mut slice: impl FnMut(&Slice) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let path = path.join(name);
-    let damaged = |error: &dyn std::fmt::Display| CheckpointError::damaged(&path, error);
-    let file = File::open(&path).map_err(CheckpointError::io(&path, "open"))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
-    let reader = builder.with_batch_size(SLICE).build().map_err(|error| damaged(&error))?;
-    for batch in reader {
-        let batch = batch.map_err(|error| damaged(&error))?;
-        slice(&Slice { path: path.clone(), batch })?;
+    Slices::open(folder, name)?.try_for_each(|read| slice(&read?))
+}
+
+/// The slices of a file, in order.
+#[derive(Debug)]
+pub struct Slices {
+    path: PathBuf,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Slices {
+    /// Opens the file `name` of the checkpoint whose files are in `folder`.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or is not Parquet after all.
+    pub fn open(folder: &Path, name: &str) -> Result<Self, CheckpointError> {
+        let path = folder.join(name);
+        let file = File::open(&path).map_err(CheckpointError::io(&path, "open"))?;
+        let damaged = |error| CheckpointError::damaged(&path, error);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+        let reader = builder.with_batch_size(SLICE).build().map_err(damaged)?;
+        Ok(Self { path, reader })
     }
-    Ok(())
+}
+
+impl Iterator for Slices {
+    type Item = Result<Slice, CheckpointError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        let batch = batch.map_err(|error| CheckpointError::damaged(&self.path, error));
+        Some(batch.map(|batch| Slice { path: self.path.clone(), batch }))
+    }
 }
 
 /// Some rows of a file.
 #[derive(Debug)]
 pub struct Slice {
-    path: std::path::PathBuf,
+    path: PathBuf,
     batch: RecordBatch,
 }
 
@@ -107,6 +130,11 @@ impl Slice {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The rows as an Arrow batch.
+    pub fn into_batch(self) -> RecordBatch {
+        self.batch
     }
 
     fn column(&self, name: &str) -> Result<&ArrayRef, CheckpointError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// What can go wrong with checkpoints.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The operating system refused.
+    /// The operating system refused an operation on a file or folder.
     #[error("checkpoint {}: cannot {action}: {source}", path.display())]
     Io {
         /// File or folder.
@@ -33,23 +33,23 @@ pub enum CheckpointError {
         /// What is wrong with the newest.
         newest: Box<CheckpointError>,
     },
-    /// Nothing of that name, or no checkpoint in it.
+    /// The path does not exist, or no checkpoint is in it.
     #[error("no checkpoint at {}", path.display())]
     Missing {
         /// Where one was looked for.
         path: PathBuf,
     },
-    /// Made by a newer version.
-    #[error("checkpoint {} has format {found}, this version reads up to {known}", path.display())]
-    Newer {
+    /// The checkpoint was written by a version of negstream with another format.
+    #[error("checkpoint {} has format {found}, this version reads format {known} alone", path.display())]
+    OtherFormat {
         /// The checkpoint.
         path: PathBuf,
         /// Its format version.
         found: u64,
-        /// The newest that can be read.
+        /// The format version that can be read.
         known: u32,
     },
-    /// The newest are damaged, and what is older belongs to another run.
+    /// The newest checkpoints are damaged, and the older ones belong to another run.
     #[error(
         "checkpoint {} cannot be used, and the older ones belong to another run, or cannot be told from one, that \
          --fresh left behind: {newest}; remove it to go on from {}, or begin anew with --fresh",
@@ -63,13 +63,13 @@ pub enum CheckpointError {
         /// What is wrong with the newest.
         newest: Box<CheckpointError>,
     },
-    /// Another worker is at work there.
+    /// Another worker owns the place.
     #[error("checkpoint folder {} is in use by another worker", dir.display())]
     Locked {
         /// The folder.
         dir: PathBuf,
     },
-    /// Another worker took over; this one may not save any more.
+    /// Another worker took the place over; this one may not save anything any more.
     #[error("checkpoint folder {} is fenced: another worker took it over (epoch {epoch})", dir.display())]
     Fenced {
         /// The folder.
@@ -77,7 +77,7 @@ pub enum CheckpointError {
         /// The epoch that began with the other worker.
         epoch: u64,
     },
-    /// The file system knows no locks.
+    /// The file system supports no locks.
     #[error(
         "checkpoint folder {}: cannot lock it against a second worker: {source}; its file system supports no locks: \
          choose a local one, or an object store (checkpoint.dir = \"s3://…\")",
@@ -89,9 +89,9 @@ pub enum CheckpointError {
         /// What the operating system says.
         source: std::io::Error,
     },
-    /// An object store failed, for as long as it was asked again.
+    /// An object store failed, after all retries.
     #[error("checkpoint {}: cannot {action}: {source}", path.display())]
-    Store {
+    ObjectStore {
         /// The object or folder.
         path: PathBuf,
         /// What was tried.
@@ -99,21 +99,21 @@ pub enum CheckpointError {
         /// The last answer.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A place for checkpoints, or an option of it, that cannot be.
+    /// `checkpoint.dir`, or an option of its object store, is not valid.
     #[error("checkpoint folder {}: {problem}", dir.display())]
-    Place {
+    InvalidLocation {
         /// As given.
         dir: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
-    /// The number of the next checkpoint was taken meanwhile.
+    /// Somebody else committed a checkpoint under the number that this one was to get.
     #[error("checkpoint {} exists already: another worker writes here", path.display())]
-    PendingEvent {
+    NumberTaken {
         /// The folder that was to be made.
         path: PathBuf,
     },
-    /// Another worker of the group reads what is in it.
+    /// The checkpoint holds partitions that another worker of the group reads by now.
     #[error("checkpoint {} is not this worker's any more: {cause}", path.display())]
     Overtaken {
         /// The checkpoint.
@@ -121,7 +121,7 @@ pub enum CheckpointError {
         /// Where and by whom.
         cause: String,
     },
-    /// Made with a configuration that this one cannot go on from.
+    /// The checkpoint was made with a configuration whose state this one cannot go on from.
     #[error(
         "checkpoint {} was made with another configuration: {differences}; go on with that, name another checkpoint.dir, or begin anew with --fresh",
         path.display()
@@ -135,13 +135,13 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether this checkpoint cannot be gone on from, but an older one may: the fault is neither that of its surroundings,
-    /// nor of whoever wants to read it.
-    pub(super) fn is_of_the_checkpoint(&self) -> bool {
+    /// Whether an older checkpoint may be restored instead: the fault lies in this checkpoint, neither in the disk or
+    /// object store nor in the configuration of whoever wants to read it.
+    pub fn permits_fallback(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Overtaken { .. })
     }
 
-    /// Whether this worker is the one that must not go on: another one did.
+    /// Whether another worker took over, so that this one must not go on.
     pub fn is_fenced(&self) -> bool {
         matches!(self, Self::Fenced { .. })
     }

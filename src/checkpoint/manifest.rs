@@ -8,7 +8,7 @@ use crate::event::{EventCounts, Evicted};
 use crate::position::{Ownerships, Positions};
 use crate::util::encoding::sha256;
 
-/// The format that this version writes, and the newest that it reads.
+/// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -101,8 +101,8 @@ pub struct Manifest {
 pub enum ManifestFault {
     /// It is not as it was written.
     Damaged(String),
-    /// It is of a format that this version does not know. (Newer formats keep the checksum as it is.)
-    Newer(u64),
+    /// It is of another format than this version reads. (Every format keeps the checksum as it is.)
+    OtherFormat(u64),
 }
 
 /// The key of the manifest's own checksum.
@@ -128,9 +128,9 @@ impl Manifest {
         if stated.as_ref().and_then(Value::as_str) != Some(&found) {
             return Err(ManifestFault::Damaged("its own checksum does not fit".to_owned()));
         }
-        // Only now: an altered version number is damage, not a newer format.
+        // After the checksum: an altered version number is damage, not another format.
         match value.get("format").and_then(Value::as_u64) {
-            Some(format) if format > FORMAT.into() => Err(ManifestFault::Newer(format)),
+            Some(format) if format != u64::from(FORMAT) => Err(ManifestFault::OtherFormat(format)),
             _ => serde_json::from_value(value).map_err(damaged),
         }
     }

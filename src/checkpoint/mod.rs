@@ -22,6 +22,8 @@ pub mod columns;
 mod error;
 pub mod failpoint;
 pub mod manifest;
+pub mod reader;
 pub mod store;
 
 pub use error::CheckpointError;
+pub use reader::{Checkpoint, ItemEmbedding};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::neighbors::{NeighborIndex, table};
 use super::{CommandContext, load_over, print};
 use crate::catalogue::Catalogue;
-use crate::checkpoint::store::find;
+use crate::checkpoint::Checkpoint;
 use crate::cli::{Demo, Layers, Output};
 use crate::config::{Assignment, Config};
 use crate::dead_letters::DeadLetters;
@@ -132,8 +132,8 @@ fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
 
 /// Neighbours of the most frequent items of a few topics; the synthetic names tell the topic.
 fn show_neighbors(config: &Config) -> anyhow::Result<()> {
-    let intact = find(&config.checkpoint.dir, &config.checkpoint)?;
-    let index = NeighborIndex::read(&intact.folder, intact.manifest.dim)?;
+    let intact = Checkpoint::open_with(&config.checkpoint.dir, &config.checkpoint)?;
+    let index = NeighborIndex::read(&intact)?;
     let topic = |item: &str| item.rsplit_once('-').map_or(String::new(), |(topic, _)| topic.to_owned());
     let mut topics = Vec::new();
     let mut text = String::new();

@@ -18,7 +18,8 @@ mod synth;
 
 use std::path::Path;
 
-use crate::checkpoint::store::{self, VerifiedCheckpoint};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::store::is_url;
 use crate::cli::{Cli, Command, Layers};
 use crate::config::{Config, layers};
 use context::CommandContext;
@@ -60,7 +61,7 @@ fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
 }
 
 /// The checkpoint that a command line names. An object store has options in the configuration; a folder needs none.
-fn checkpoint(layers: &Layers, path: &Path) -> anyhow::Result<VerifiedCheckpoint> {
-    let config = if store::is_url(path) { load(layers)? } else { layers::default() };
-    Ok(store::find(path, &config.checkpoint)?)
+fn checkpoint(layers: &Layers, path: &Path) -> anyhow::Result<Checkpoint> {
+    let config = if is_url(path) { load(layers)? } else { layers::default() };
+    Ok(Checkpoint::open_with(path, &config.checkpoint)?)
 }

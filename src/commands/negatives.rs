@@ -23,10 +23,10 @@ use serde_json::{Map, Value};
 use self::figures::Rows;
 use self::page::Page;
 use super::{check_file, checkpoint, nearest, print, progress_bar, write_whole_by};
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{numbers, text};
 use crate::checkpoint::manifest::MANIFEST;
-use crate::checkpoint::store::VerifiedCheckpoint;
 use crate::cli::{Layers, Negatives};
 use crate::config::layers::{self, ConfigError};
 use crate::config::{Config, NoiseTerm, SamplerKind};
@@ -83,10 +83,10 @@ pub(super) fn negatives(layers: &Layers, options: Negatives) -> anyhow::Result<(
     options.output.as_deref().map_or(Ok(()), |path| check_file("--output", path))?;
     let intact = checkpoint(layers, &options.checkpoint)?;
     let damaged = |error: ConfigError| CheckpointError::Damaged {
-        path: intact.path.join(MANIFEST),
+        path: intact.path().join(MANIFEST),
         problem: format!("this version does not know its configuration: {error}"),
     };
-    let config = configuration(&intact.manifest.configuration).map_err(damaged)?;
+    let config = configuration(&intact.manifest().configuration).map_err(damaged)?;
     let mut state = snapshot::load(&config, &intact)?;
     let mut chosen = choose(options.sampler.as_deref(), &mut state)?;
     let query = Query::new(&options, &config, &state)?;
@@ -244,8 +244,8 @@ fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError
 }
 
 /// What is missing.
-fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &VerifiedCheckpoint) -> UsageError {
-    let path = intact.path.display();
+fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &Checkpoint) -> UsageError {
+    let path = intact.path().display();
     let kind = name.split('-').next().unwrap_or_default();
     UsageError(match &options.user {
         _ if scene.live.items().is_empty() => format!("there is no live item in {path}"),

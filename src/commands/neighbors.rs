@@ -1,18 +1,14 @@
 //! `neighbors`: the items nearest to one, from a checkpoint.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use arrow_array::types::UInt64Type;
 use serde::Serialize;
 
 use super::{checkpoint, nearest, print};
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::columns;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cli::{Layers, Neighbors};
 use crate::exit::UsageError;
 use crate::kernel::rows::{dot, inverse_norm};
-use crate::snapshot::ITEMS;
 use crate::table::ids::Ids;
 use crate::util::escape::escape_for_terminal;
 
@@ -34,21 +30,17 @@ pub(super) struct Neighbor {
 }
 
 impl NeighborIndex {
-    /// Reads the published items of the checkpoint at `path`, whose vectors have `dim` numbers.
-    pub(super) fn read(path: &Path, dim: usize) -> Result<Self, CheckpointError> {
+    /// Reads the items of `checkpoint`.
+    pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        let dim = checkpoint.manifest().dim;
         let mut index = Self { ids: Ids::default(), counts: Vec::new(), dim, vectors: Vec::new() };
-        columns::read(path, ITEMS, |slice| {
-            let names = slice.text("item_id")?;
-            (0..slice.len()).for_each(|row| {
-                index.ids.intern(names.value(row));
-            });
-            index.counts.extend_from_slice(slice.numbers::<UInt64Type>("count")?);
-            for vector in slice.vectors("embedding", dim)?.chunks_exact(dim) {
-                let scale = inverse_norm(vector);
-                index.vectors.extend(vector.iter().map(|number| number * scale));
-            }
-            Ok(())
-        })?;
+        for item in checkpoint.items()? {
+            let item = item?;
+            index.ids.intern(&item.id);
+            index.counts.push(item.count);
+            let scale = inverse_norm(&item.embedding);
+            index.vectors.extend(item.embedding.iter().map(|number| number * scale));
+        }
         Ok(index)
     }
 
@@ -88,12 +80,12 @@ impl NeighborIndex {
 
 pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<()> {
     let intact = checkpoint(layers, &options.checkpoint)?;
-    let index = NeighborIndex::read(&intact.folder, intact.manifest.dim)?;
+    let index = NeighborIndex::read(&intact)?;
     let Some(neighbors) = index.nearest(&options.item, options.k as usize) else {
         let like = nearest(index.ids.iter(), &options.item)
             .map(|name| format!("; the nearest name is '{}'", escape_for_terminal(name)));
         let item = escape_for_terminal(&options.item);
-        let path = intact.path.display();
+        let path = intact.path().display();
         return Err(UsageError(format!("no item '{item}' in {path}{}", like.unwrap_or_default())).into());
     };
     if options.json {

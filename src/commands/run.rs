@@ -16,7 +16,7 @@ use crate::source::kafka::{ResumeState, TopicConnection, Until};
 use crate::telemetry::health::Latch;
 use crate::telemetry::status::Phase;
 use crate::trainer::state::State;
-use crate::util::encoding::unique;
+use crate::util::encoding::random_id;
 
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     check_output(&options.output)?;
@@ -108,6 +108,6 @@ fn name_worker(name: &mut String, kafka: &KafkaConfig) {
     if !kafka.member.is_empty() {
         name.clone_from(&kafka.member);
     } else if name.is_empty() {
-        *name = format!("negstream-{}", unique());
+        *name = format!("negstream-{}", random_id());
     }
 }

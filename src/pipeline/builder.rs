@@ -114,7 +114,7 @@ fn begins_with_a_checkpoint(
     dead_letters: &DeadLetters,
 ) -> Result<bool, PipelineError> {
     let Restored { checkpoint, store, overtaken, .. } = restored;
-    let marked = checkpoint.as_ref().and_then(|checkpoint| checkpoint.manifest.dead_letters.as_ref());
+    let marked = checkpoint.as_ref().and_then(|checkpoint| checkpoint.manifest().dead_letters.as_ref());
     let unmarked = dead_letters.length().is_some() && marked.is_none_or(|mark| mark.file != config.dead_letters.file);
-    Ok(unmarked || *overtaken || (checkpoint.is_none() && store.begins_with_a_checkpoint()?))
+    Ok(unmarked || *overtaken || (checkpoint.is_none() && store.requires_initial_checkpoint()?))
 }

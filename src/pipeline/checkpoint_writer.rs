@@ -175,7 +175,7 @@ fn write(
     frozen: &Frozen,
     mark: Option<DeadLetterMark>,
     pinned: &Pinned,
-) -> Result<crate::checkpoint::store::Published, CheckpointError> {
+) -> Result<crate::checkpoint::store::PublishedCheckpoint, CheckpointError> {
     // Not held while it waits: the trainer may have a further letter meanwhile.
     let settle = || letters.lock().unwrap_or_else(PoisonError::into_inner).settle();
     while !settle().map_err(|source| CheckpointError::Io {

@@ -53,7 +53,7 @@ impl CheckpointSchedule {
         dead_letters: &SharedDeadLetters,
     ) -> Result<Self, PipelineError> {
         let Restored { checkpoint, state, store, .. } = restored;
-        let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path.as_path());
+        let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path());
         let writer = CheckpointWriter::start(config, store.clone(), dead_letters)
             .map_err(|source| PipelineError::Thread { purpose: "checkpoint", source })?;
         let mut schedule = Self {
@@ -134,7 +134,7 @@ impl CheckpointSchedule {
     /// # Errors
     /// Where another worker took over the store: whatever is trained from here on is that worker's to train.
     pub(super) fn check_ownership(&self) -> Result<(), CheckpointError> {
-        self.store.still_held()
+        self.store.ensure_owned()
     }
 
     /// Waits for the checkpoint that is being written, if one is, and returns the positions that are durable by it.

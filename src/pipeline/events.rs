@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::store::Published;
+use crate::checkpoint::store::PublishedCheckpoint;
 use crate::trainer::{StepReport, Trainer};
 
 /// What happens, for whoever wants to see.
@@ -34,7 +34,7 @@ pub type Observer<'a> = dyn FnMut(&Trainer, WorkerEvent<'_>) + 'a;
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastCheckpoint {
     /// Its folder, and the bytes of its files.
-    pub published: Published,
+    pub published: PublishedCheckpoint,
     /// Records read when it was made.
     pub events: u64,
     /// How long it took to write, beside training.

@@ -45,7 +45,7 @@ impl CheckpointPins {
         let Some(commits) = &self.commits else {
             // Before it is known whether a group may send it back, it may.
             let up_to = self.restored.clone().filter(|_| !self.is_tracking);
-            return Pinned { these: Vec::new(), up_to };
+            return Pinned { checkpoints: Vec::new(), up_to };
         };
         let RestorePoints { confirmed, unconfirmed } =
             commits.restore_points(self.written.iter().map(|(_, claimed)| claimed));
@@ -54,7 +54,7 @@ impl CheckpointPins {
         }
         let back: Vec<usize> = confirmed.into_iter().chain(unconfirmed).collect();
         let pinned = Pinned {
-            these: back.iter().map(|index| self.written[*index].0.clone()).collect(),
+            checkpoints: back.iter().map(|index| self.written[*index].0.clone()).collect(),
             up_to: self.restored.clone(),
         };
         // Whatever goes by then can be forgotten here as well.
@@ -77,7 +77,7 @@ mod tests {
     fn pins_hold_checkpoints_that_a_group_may_send_back_to() {
         let commits = CommitTracker::default();
         let mut pins = CheckpointPins::new(Some(Path::new("3")));
-        assert_eq!(pins.pinned(2), Pinned { these: vec![], up_to: Some("3".into()) }, "who knows");
+        assert_eq!(pins.pinned(2), Pinned { checkpoints: vec![], up_to: Some("3".into()) }, "who knows");
         pins.track_commits(None);
         assert_eq!(pins.pinned(2), Pinned::default(), "without a group");
         pins.track_commits(Some(commits.clone()));
@@ -88,18 +88,18 @@ mod tests {
         write(&mut pins, 4);
         commits.next_commit();
         let mut pinned = pins.pinned(2);
-        assert_eq!(pinned, Pinned { these: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
+        assert_eq!(pinned, Pinned { checkpoints: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
         for number in 5..10 {
             write(&mut pins, number);
             pinned = pins.pinned(2);
             let these = vec!["4".into(), number.to_string().into()];
-            assert_eq!(pinned, Pinned { these, up_to: Some("3".into()) }, "on its way, and wanted");
+            assert_eq!(pinned, Pinned { checkpoints: these, up_to: Some("3".into()) }, "on its way, and wanted");
         }
         commits.confirm();
         pinned = pins.pinned(2);
-        assert_eq!(pinned, Pinned { these: vec!["4".into(), "9".into()], up_to: None });
+        assert_eq!(pinned, Pinned { checkpoints: vec!["4".into(), "9".into()], up_to: None });
         commits.next_commit();
         commits.confirm();
-        assert_eq!(pins.pinned(2), Pinned { these: vec!["9".into()], up_to: None });
+        assert_eq!(pins.pinned(2), Pinned { checkpoints: vec!["9".into()], up_to: None });
     }
 }

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{Manifest, differences, lasting};
-use crate::checkpoint::store::{Store, VerifiedCheckpoint};
+use crate::checkpoint::store::Store;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::snapshot;
 use crate::source::SourceError;
@@ -14,7 +14,7 @@ use crate::trainer::state::State;
 #[derive(Debug)]
 pub struct Restored {
     /// The checkpoint; `None` for a new model.
-    pub checkpoint: Option<VerifiedCheckpoint>,
+    pub checkpoint: Option<Checkpoint>,
     /// The state.
     pub state: State,
     pub(super) store: Store,
@@ -46,10 +46,10 @@ impl Restored {
         let found = if fresh {
             None
         } else {
-            store.newest_intact(
+            store.restore_newest(
                 |intact| {
-                    check(&intact.manifest, damaged.get()).map_err(|error| CheckpointError::Overtaken {
-                        path: intact.path.clone(),
+                    check(intact.manifest(), damaged.get()).map_err(|error| CheckpointError::Overtaken {
+                        path: intact.path().to_owned(),
                         cause: error.to_string(),
                     })?;
                     restore(config, intact)
@@ -67,7 +67,7 @@ impl Restored {
             return Ok(Self { checkpoint: None, state: State::new(config), store, overtaken });
         };
         tracing::info!(
-            checkpoint = %intact.path.display(),
+            checkpoint = %intact.path().display(),
             events = state.events.read,
             items = state.items.len(),
             users = state.users.ids.len(),
@@ -78,16 +78,16 @@ impl Restored {
 
     /// How much of the dead-letter file of `config` belongs to the state; `None` where the state knows of no such file.
     pub fn dead_letters(&self, config: &Config) -> Option<u64> {
-        let mark = self.checkpoint.as_ref()?.manifest.dead_letters.as_ref()?;
+        let mark = self.checkpoint.as_ref()?.manifest().dead_letters.as_ref()?;
         (mark.file == config.dead_letters.file).then_some(mark.bytes)
     }
 }
 
 /// The state in a checkpoint that was made with a configuration like `config`.
-fn restore(config: &Config, intact: &VerifiedCheckpoint) -> Result<State, CheckpointError> {
-    let differences = differences(&intact.manifest.configuration, &lasting(config));
+fn restore(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
+    let differences = differences(&intact.manifest().configuration, &lasting(config));
     if differences.is_empty() {
         return snapshot::load(config, intact);
     }
-    Err(CheckpointError::OtherConfiguration { path: intact.path.clone(), differences: differences.join("; ") })
+    Err(CheckpointError::OtherConfiguration { path: intact.path().to_owned(), differences: differences.join("; ") })
 }

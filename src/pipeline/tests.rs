@@ -4,8 +4,8 @@ use std::path::Path;
 use std::task::Poll;
 
 use super::*;
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::store::find;
 use crate::config::layers;
 use crate::dead_letters::{DeadLetterError, DeadLetterFile};
 use crate::event::Reason;
@@ -77,8 +77,8 @@ struct Left {
 
 impl Left {
     fn new(dir: &Path, config: &Config, commits: &CommitTracker, result: Result<StopReason, PipelineError>) -> Self {
-        let newest = find(dir, &config.checkpoint).ok();
-        let saved = newest.map(|checkpoint| checkpoint.manifest.events.read);
+        let newest = Checkpoint::open_with(dir, &config.checkpoint).ok();
+        let saved = newest.map(|checkpoint| checkpoint.manifest().events.read);
         Self { result, saved, told: commits.newest().and_then(|durable| durable.next("script")) }
     }
 

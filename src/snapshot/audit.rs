@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use arrow_array::types::UInt64Type;
 use arrow_schema::{DataType, Field};
 
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, numbers, text};
-use crate::checkpoint::store::{Draft, VerifiedCheckpoint};
+use crate::checkpoint::store::Draft;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// The file of a checkpoint that holds it.
 pub const AUDIT: &str = "audit.parquet";
@@ -103,13 +103,13 @@ impl Audit {
     ///
     /// # Errors
     /// Where it does not hold what it must.
-    pub fn load(intact: &VerifiedCheckpoint) -> Result<Option<Self>, CheckpointError> {
-        if !intact.manifest.files.iter().any(|file| file.name == AUDIT) {
+    pub fn load(intact: &Checkpoint) -> Result<Option<Self>, CheckpointError> {
+        if !intact.manifest().files.iter().any(|file| file.name == AUDIT) {
             return Ok(None);
         }
         let mut audit = Self::default();
         let mut sound = true;
-        columns::read(&intact.folder, AUDIT, |slice| {
+        columns::read(intact.folder(), AUDIT, |slice| {
             let (streams, fates) = (slice.text("stream")?, slice.text("fate")?);
             let (from, until) = (slice.numbers::<UInt64Type>("from")?, slice.numbers::<UInt64Type>("until")?);
             for row in 0..slice.len() {
@@ -126,6 +126,6 @@ impl Audit {
             return Ok(Some(audit));
         }
         let problem = "it holds a fate that is not known, or no offsets".to_owned();
-        Err(CheckpointError::Damaged { path: intact.path.join(AUDIT), problem })
+        Err(CheckpointError::Damaged { path: intact.path().join(AUDIT), problem })
     }
 }

@@ -27,10 +27,11 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
 use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, Provenance, digest, lasting};
-use crate::checkpoint::store::{Draft, Published, VerifiedCheckpoint};
+use crate::checkpoint::reader::ITEMS;
+use crate::checkpoint::store::{Draft, PublishedCheckpoint};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Config, Similarity};
 use crate::context::repeat_memory::Remembered;
 use crate::context::users::{User, Users};
@@ -46,8 +47,6 @@ use audit::Audit;
 use frozen::Frozen;
 use rows::{read_rows, slice_of};
 
-/// The file of embeddings that others read.
-pub const ITEMS: &str = "items.parquet";
 const ITEM_STATE: &str = "item_state.parquet";
 const USERS: &str = "users.parquet";
 const NUMBERS: &str = "numbers.parquet";
@@ -75,7 +74,7 @@ pub fn save(
     frozen: &Frozen,
     dead_letters: Option<DeadLetterMark>,
     mut draft: Draft,
-) -> Result<Published, CheckpointError> {
+) -> Result<PublishedCheckpoint, CheckpointError> {
     // Named one by one, so that a field which is not saved does not compile.
     let Frozen {
         items: _,
@@ -272,9 +271,9 @@ fn save_numbers(draft: &mut Draft, named: &[(String, Parameters)]) -> Result<(),
 ///
 /// # Errors
 /// Where a file does not hold what it must.
-pub fn load(config: &Config, intact: &VerifiedCheckpoint) -> Result<State, CheckpointError> {
-    let path = &intact.folder;
-    let manifest = &intact.manifest;
+pub fn load(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
+    let path = intact.folder();
+    let manifest = intact.manifest();
     let damaged =
         |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };
 

@@ -33,7 +33,7 @@ pub fn base64(bytes: &[u8]) -> String {
 ///
 /// # Panics
 /// If the operating system has no randomness.
-pub fn unique() -> String {
+pub fn random_id() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
     hexadecimal(&bytes)

@@ -224,7 +224,7 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
         std::fs::write(path, manifest.to_string()).unwrap();
     });
     let before = tree(&damaged.place.path("newer"));
-    damaged.resume("newer").ended(4).names(&["0000000004", "format 2", "reads up to 1"]);
+    damaged.resume("newer").ended(4).names(&["0000000004", "format 2", "reads format 1 alone"]);
     assert!(tree(&damaged.place.path("newer")) == before, "the folder was changed");
 }
 

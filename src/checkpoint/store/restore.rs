@@ -1,55 +1,65 @@
 //! Which checkpoint to go on from: the newest intact one, and never one of another run than the damaged ones after it.
 
-use super::{Reader, UNTOLD, VerifiedCheckpoint};
-use crate::checkpoint::CheckpointError;
+use super::backend::Backend;
+use crate::checkpoint::failpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 
-/// The newest intact checkpoint that `reader` has, with what `restore` makes of it.
+/// The newest intact checkpoint of `backend`, with what `restore` makes of it.
 pub(super) fn newest_intact<T>(
-    reader: &Reader,
-    restore: &impl Fn(&VerifiedCheckpoint) -> Result<T, CheckpointError>,
-    passed_over: &mut impl FnMut(&CheckpointError),
-) -> Result<Option<(VerifiedCheckpoint, T)>, CheckpointError> {
-    let numbers = reader.numbers()?;
-    // What is wrong with the newest, the number of the last one passed over, and the run that those belong to.
+    backend: &dyn Backend,
+    restore: &impl Fn(&Checkpoint) -> Result<T, CheckpointError>,
+    on_skipped: &mut impl FnMut(&CheckpointError),
+) -> Result<Option<(Checkpoint, T)>, CheckpointError> {
+    let numbers = backend.numbers()?;
+    let address = |number: u64| backend.address().join(format!("{number:010}"));
+    // What is wrong with the newest, the number of the last one that was skipped, and the run of those skipped.
     let mut newest: Option<CheckpointError> = None;
-    let mut passed = 0;
-    let mut run = None;
+    let mut skipped = 0;
+    let mut skipped_run = None;
     for &number in numbers.iter().rev() {
-        let lineage = reader.lineage(number);
-        if let Some(newest) = newest.take_if(|_| is_another_run(run.as_deref(), lineage.as_deref())) {
-            let (path, older) = (reader.path(passed), reader.path(number));
+        let run = lineage(backend, number);
+        if let Some(newest) = newest.take_if(|_| is_other_run(skipped_run.as_deref(), run.as_deref())) {
+            let (path, older) = (address(skipped), address(number));
             return Err(CheckpointError::OtherRun { path, older, newest: Box::new(newest) });
         }
-        let restored = reader.verify(number).and_then(|intact| {
-            crate::checkpoint::failpoint::reach("restore").map_err(CheckpointError::io(&intact.path, "read"))?;
-            let restored = restore(&intact).map_err(|error| intact.as_called(error))?;
-            Ok((intact, restored))
+        let restored = backend.fetch(number).and_then(|checkpoint| {
+            failpoint::reach("restore").map_err(CheckpointError::io(checkpoint.path(), "read"))?;
+            let restored = restore(&checkpoint).map_err(|error| checkpoint.with_public_path(error))?;
+            Ok((checkpoint, restored))
         });
         match restored {
             Ok(found) => return Ok(Some(found)),
-            Err(error) if error.is_of_the_checkpoint() => {
-                passed_over(&error);
+            Err(error) if error.permits_fallback() => {
+                on_skipped(&error);
                 newest.get_or_insert(error);
-                passed = number;
-                run = lineage.or(run);
+                skipped = number;
+                skipped_run = run.or(skipped_run);
             }
             Err(error) => return Err(error),
         }
     }
-    let dir = reader.dir().to_owned();
+    let dir = backend.address().to_owned();
     newest.map_or(Ok(None), |error| {
         Err(CheckpointError::NoneIntact { dir, count: numbers.len(), newest: Box::new(error) })
     })
 }
 
-/// Whether a checkpoint of the run `older` is none to fall back to from damaged ones of the run `damaged`; either may
+/// The run that the checkpoint `number` belongs to, where its manifest or the file beside it tell.
+fn lineage(backend: &dyn Backend, number: u64) -> Option<String> {
+    match backend.manifest(number) {
+        Ok(manifest) => Some(manifest.provenance.lineage),
+        Err(_) => backend.lineage_marker(number),
+    }
+}
+
+/// Whether a checkpoint of the run `older` must not be restored in place of damaged ones of the run `damaged`; either may
 /// be unknown.
-fn is_another_run(damaged: Option<&str>, older: Option<&str>) -> bool {
+fn is_other_run(damaged: Option<&str>, older: Option<&str>) -> bool {
     match (damaged, older) {
         (Some(damaged), Some(older)) => damaged != older,
-        // Versions that told of no runs left damage that tells of none; anything else has lost two files.
-        (None, Some(older)) => older != UNTOLD,
-        // Its manifest cannot be read, so it is not gone on from anyway.
+        // Damage that tells of no run may be of any.
+        (None, Some(_)) => true,
+        // Its manifest cannot be read, so it is not restored anyway.
         (_, None) => false,
     }
 }
@@ -59,12 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_not_mixed() {
-        assert!(!is_another_run(Some("a"), Some("a")));
-        assert!(is_another_run(Some("b"), Some("a")));
-        assert!(is_another_run(Some("b"), Some(UNTOLD)));
-        assert!(is_another_run(None, Some("a")));
-        assert!(!is_another_run(None, Some(UNTOLD)));
-        assert!(!is_another_run(Some("a"), None));
+    fn is_other_run_keeps_runs_apart() {
+        assert!(!is_other_run(Some("a"), Some("a")));
+        assert!(is_other_run(Some("b"), Some("a")));
+        assert!(is_other_run(None, Some("a")));
+        assert!(!is_other_run(Some("a"), None));
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Chosen;
 use super::figures::{Band, Figures, Rows};
-use crate::checkpoint::store::VerifiedCheckpoint;
+use crate::checkpoint::Checkpoint;
 use crate::cli::Negatives;
 use crate::trainer::state::State;
 use crate::util::escape::escape_for_terminal;
@@ -57,7 +57,7 @@ struct Drawn<'a> {
 impl<'a> Page<'a> {
     /// Of these draws.
     pub(super) fn new(
-        intact: &VerifiedCheckpoint,
+        intact: &Checkpoint,
         options: &'a Negatives,
         chosen: &'a Chosen,
         context: Vec<&'a str>,
@@ -72,7 +72,7 @@ impl<'a> Page<'a> {
             data: rows.data[row],
         };
         Self {
-            checkpoint: intact.path.display().to_string(),
+            checkpoint: intact.path().display().to_string(),
             sampler: &chosen.name,
             draws_per_step: chosen.at_work,
             depends_on_queries: chosen.sampler.depends_on_queries(),

@@ -1,17 +1,17 @@
 //! Stores as a whole: what is durable when the power goes, and what an object store holds after any sequence of faults.
 
 mod faulty;
-mod lives;
-mod power;
-mod steps;
+mod local;
+mod object_store;
+mod power_cut;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Store, VerifiedCheckpoint};
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::manifest::{Manifest, Provenance};
+use super::Store;
+use crate::checkpoint::manifest::{FORMAT, Manifest, Provenance};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::CheckpointConfig;
 
 /// A checkpoint of a state that is one number.
@@ -20,7 +20,7 @@ fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
     draft.file("items.parquet", |file| Ok(file.write_all(format!("items {state}").as_bytes())?))?;
     draft.file("worker.json", |file| Ok(file.write_all(format!("{state}").as_bytes())?))?;
     let published = draft.publish(|files| Manifest {
-        format: 1,
+        format: FORMAT,
         negstream: String::new(),
         configuration_digest: String::new(),
         configuration: serde_json::Map::new(),
@@ -44,16 +44,16 @@ fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
 }
 
 /// The state in a checkpoint, read from its files.
-fn state(intact: &VerifiedCheckpoint) -> Result<u64, CheckpointError> {
-    let text = std::fs::read_to_string(intact.folder.join("worker.json")).unwrap();
-    assert_eq!(text, intact.manifest.step.to_string(), "files and manifest are of the same state");
-    Ok(intact.manifest.step)
+fn state(checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let text = std::fs::read_to_string(checkpoint.folder().join("worker.json")).unwrap();
+    assert_eq!(text, checkpoint.manifest().step.to_string(), "files and manifest are of the same state");
+    Ok(checkpoint.manifest().step)
 }
 
 /// The newest state, and what was passed over on the way to it.
 fn newest(store: &Store) -> Result<(Option<u64>, Vec<String>), CheckpointError> {
     let mut passed = Vec::new();
-    let found = store.newest_intact(state, |error| passed.push(error.to_string()))?;
+    let found = store.restore_newest(state, |error| passed.push(error.to_string()))?;
     Ok((found.map(|(_, state)| state), passed))
 }
 

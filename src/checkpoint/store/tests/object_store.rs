@@ -14,22 +14,24 @@ use proptest::prelude::*;
 use super::faulty::{Fault, Faulty};
 use super::{newest, publish};
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::store::lease::Term;
-use crate::checkpoint::store::object::{Bucket, Patience};
-use crate::checkpoint::store::owned::Owned;
-use crate::checkpoint::store::{Hold, Pinned, Reader, Store};
+use crate::checkpoint::store::backend::{Backend as _, WritableBackend};
+use crate::checkpoint::store::object::ObjectBackend;
+use crate::checkpoint::store::object::bucket::{BucketClient, RetryPolicy};
+use crate::checkpoint::store::object::lease::LeaseRecord;
+use crate::checkpoint::store::{Pinned, Store};
 
 const PREFIX: &str = "some/prefix";
-const PATIENCE: Patience = Patience { tries: 4, pause: Duration::ZERO, answer: Duration::from_secs(60) };
+const RETRY: RetryPolicy = RetryPolicy { attempts: 4, pause: Duration::ZERO, timeout: Duration::from_secs(60) };
 /// So long that it is never renewed by itself: then the requests come in a known order.
 const LEASE: Duration = Duration::from_secs(3600);
 
-fn bucket(store: Arc<dyn ObjectStore>) -> Bucket {
-    Bucket::new(store, PREFIX, "memory://bucket/some/prefix".into(), PATIENCE).unwrap()
+fn backend(store: Arc<dyn ObjectStore>, lease: Duration) -> Box<ObjectBackend> {
+    let client = BucketClient::new(store, PREFIX, "memory://bucket/some/prefix".into(), RETRY).unwrap();
+    Box::new(ObjectBackend::new(client, lease))
 }
 
 fn open(store: Arc<dyn ObjectStore>) -> Result<Store, CheckpointError> {
-    Ok(Store::of(Hold::Object(Owned::open(bucket(store), LEASE)?)))
+    Ok(Store::over(backend(store, LEASE).acquire()?))
 }
 
 fn now<T>(work: impl Future<Output = T>) -> T {
@@ -54,9 +56,9 @@ fn keys(memory: &InMemory) -> Vec<String> {
 /// What a newcomer finds who has watched the lease for long enough: an owner that gave no sign.
 fn outlive(memory: &InMemory) {
     let Some(text) = bytes(memory, &key("lease.json")) else { return };
-    let mut term: Term = serde_json::from_slice(&text).unwrap();
-    term.released = true;
-    now(memory.put(&key("lease.json"), serde_json::to_vec(&term).unwrap().into())).unwrap();
+    let mut lease: LeaseRecord = serde_json::from_slice(&text).unwrap();
+    lease.released = true;
+    now(memory.put(&key("lease.json"), serde_json::to_vec(&lease).unwrap().into())).unwrap();
 }
 
 /// How a worker fares.
@@ -90,10 +92,10 @@ fn life() -> impl Strategy<Value = Life> {
 
 /// What everybody who may look must find: the newest checkpoint intact.
 fn newest_visible(memory: &Arc<InMemory>) -> Option<u64> {
-    let reader = Reader::Bucket(Arc::new(bucket(memory.clone())));
+    let reader = backend(memory.clone(), LEASE);
     let number = reader.numbers().unwrap().last().copied()?;
-    let intact = reader.verify(number).unwrap_or_else(|error| panic!("the newest checkpoint: {error}"));
-    Some(super::state(&intact).unwrap())
+    let checkpoint = reader.fetch(number).unwrap_or_else(|error| panic!("the newest checkpoint: {error}"));
+    Some(super::state(&checkpoint).unwrap())
 }
 
 fn live(lives: &[Life]) {
@@ -166,13 +168,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn whatever_happens_to_workers_and_requests(lives in prop::collection::vec(life(), 1..6)) {
+    fn store_keeps_durable_states_whatever_fails(lives in prop::collection::vec(life(), 1..6)) {
         live(&lives);
     }
 }
 
 #[test]
-fn a_put_whose_answer_is_lost_was_our_own() {
+fn commit_recognises_its_own_put_after_a_lost_answer() {
     let memory = Arc::new(InMemory::new());
     let faulty = Faulty::new(&memory, []);
     let store = open(faulty.clone()).unwrap();
@@ -190,7 +192,7 @@ fn a_put_whose_answer_is_lost_was_our_own() {
 }
 
 #[test]
-fn of_many_that_start_together_one_wins() {
+fn lease_has_one_winner_among_simultaneous_newcomers() {
     let memory = Arc::new(InMemory::new());
     drop(open(memory.clone()).unwrap());
     let together = std::sync::Barrier::new(8);
@@ -198,9 +200,10 @@ fn of_many_that_start_together_one_wins() {
         let start = || {
             together.wait();
             // A short time to live: whoever comes a little later sees the winner renew it.
-            let held = Owned::open(bucket(memory.clone()), Duration::from_millis(200));
+            let owned: Result<Box<dyn WritableBackend>, _> =
+                backend(memory.clone(), Duration::from_millis(200)).acquire();
             together.wait();
-            held.map(|_| ())
+            owned.map(|_| ())
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -212,7 +215,7 @@ fn of_many_that_start_together_one_wins() {
 }
 
 #[test]
-fn a_zombie_that_was_stopped_before_its_put_does_not_commit() {
+fn fenced_worker_does_not_commit() {
     let memory = Arc::new(InMemory::new());
     let zombie = open(memory.clone()).unwrap();
     newest(&zombie).unwrap();
@@ -223,14 +226,14 @@ fn a_zombie_that_was_stopped_before_its_put_does_not_commit() {
     // Its lease is gone; but even one that had looked at it just before finds its number taken.
     let error = publish(&zombie, 2).unwrap_err();
     assert!(matches!(error, CheckpointError::Fenced { epoch: 2, .. }), "{error}");
-    assert!(zombie.still_held().unwrap_err().is_fenced());
+    assert!(zombie.ensure_owned().unwrap_err().is_fenced());
     assert_eq!(newest_visible(&memory), Some(1));
     publish(&heir, 2).unwrap();
     assert_eq!(newest_visible(&memory), Some(2));
 }
 
 #[test]
-fn not_even_one_that_was_stopped_between_its_look_at_the_lease_and_the_put() {
+fn fenced_worker_does_not_commit_when_stopped_between_lease_and_put() {
     for heir_publishes in [false, true] {
         let memory = Arc::new(InMemory::new());
         let faulty = Faulty::new(&memory, []);
@@ -253,7 +256,7 @@ fn not_even_one_that_was_stopped_between_its_look_at_the_lease_and_the_put() {
 }
 
 #[test]
-fn what_was_committed_while_a_newcomer_searched_is_gone_on_from() {
+fn restore_finds_a_commit_made_during_its_search() {
     let memory = Arc::new(InMemory::new());
     let early = Faulty::new(&memory, []);
     let dying = open(early.clone()).unwrap();
@@ -297,7 +300,7 @@ fn put_later(heir: &Store) -> u64 {
 }
 
 #[test]
-fn restarts_do_not_push_out_older_states() {
+fn retention_does_not_count_restarts() {
     let memory = Arc::new(InMemory::new());
     let store = open(memory.clone()).unwrap();
     for state in 1..=3 {
@@ -320,19 +323,19 @@ fn restarts_do_not_push_out_older_states() {
 }
 
 #[test]
-fn what_is_spared_stays_whole_however_old() {
+fn pinned_checkpoint_stays_whole_however_old() {
     let memory = Arc::new(InMemory::new());
     let store = open(memory.clone()).unwrap();
-    let publish_many = |paths: &mut Vec<PathBuf>, spared: &Pinned| {
+    let publish_many = |paths: &mut Vec<PathBuf>, pinned: &Pinned| {
         for _ in 0..4 {
             paths.push(publish(&store, paths.len() as u64 + 1).unwrap());
-            store.prune(1, spared).unwrap();
+            store.prune(1, pinned).unwrap();
         }
     };
     let mut paths = Vec::new();
     publish_many(&mut paths, &Pinned::default());
-    let spared = Pinned { these: vec![paths[3].clone()], up_to: None };
-    publish_many(&mut paths, &spared);
+    let pinned = Pinned { checkpoints: vec![paths[3].clone()], up_to: None };
+    publish_many(&mut paths, &pinned);
     let mut files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
     assert_eq!(files.len(), 2, "the newest and the one spared: {files:?}");
     // The newest is damaged: the one that was spared is whole.
@@ -343,7 +346,7 @@ fn what_is_spared_stays_whole_however_old() {
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn prune_leaves_foreign_objects_alone() {
     let memory = Arc::new(InMemory::new());
     let strange = ["README.md", "0000000001/notes.txt", "0000000001/e1-x/", "models/e1-00/items.parquet"];
     for name in strange {

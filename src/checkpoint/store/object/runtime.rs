@@ -1,4 +1,4 @@
-//! The thread on which an object store's requests make progress, so that everybody else may simply wait.
+//! The thread on which requests to an object store make progress, so that every other thread may simply wait.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -6,15 +6,15 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// A thread with an asynchronous runtime; it ends, and what runs on it, when this is dropped.
+/// A thread with an asynchronous runtime. When this is dropped, the thread ends, and the tasks on it.
 #[derive(Debug)]
-pub(super) struct Runtime {
+pub(super) struct BlockingRuntime {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Runtime {
+impl BlockingRuntime {
     pub fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -24,13 +24,13 @@ impl Runtime {
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Waits for `work`. Not to be called on the runtime's own thread.
+    /// Waits for `work`. Must not be called on the runtime's own thread.
     pub fn wait<F: Future>(&self, work: F) -> F::Output {
         self.handle.block_on(work)
     }
 }
 
-impl Drop for Runtime {
+impl Drop for BlockingRuntime {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{folder, newest, publish, state};
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::store::{Store, find};
+use crate::checkpoint::store::Store;
+use crate::checkpoint::store::find;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
@@ -14,7 +15,7 @@ fn flip(path: &Path) {
 }
 
 #[test]
-fn a_draft_that_fails_leaves_nothing_behind_and_tells_why() {
+fn failed_draft_leaves_nothing_behind_and_tells_why() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&folder(dir.path())).unwrap();
     let mut draft = store.draft().unwrap();
@@ -30,7 +31,7 @@ fn a_draft_that_fails_leaves_nothing_behind_and_tells_why() {
 }
 
 #[test]
-fn a_number_that_is_taken_meanwhile_is_not_written_over() {
+fn commit_does_not_overwrite_a_taken_number() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&folder(dir.path())).unwrap();
     let draft = store.draft().unwrap();
@@ -38,9 +39,9 @@ fn a_number_that_is_taken_meanwhile_is_not_written_over() {
     let taken = dir.path().join("0000000001");
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("manifest.json"), "theirs").unwrap();
-    let manifest = find(&elsewhere(), &folder(dir.path())).unwrap().manifest;
+    let manifest = Checkpoint::open(elsewhere()).unwrap().manifest().clone();
     let error = draft.publish(|_| manifest).unwrap_err();
-    assert!(matches!(error, CheckpointError::PendingEvent { .. }), "{error}");
+    assert!(matches!(error, CheckpointError::NumberTaken { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(taken.join("manifest.json")).unwrap(), "theirs");
     publish(&store, 8).unwrap();
     assert_eq!(newest(&store).unwrap().0, Some(8));
@@ -54,7 +55,7 @@ fn elsewhere() -> std::path::PathBuf {
 }
 
 #[test]
-fn a_damaged_checkpoint_of_a_fresh_run_does_not_lead_to_the_old_one() {
+fn restore_does_not_fall_back_to_another_run() {
     let dir = tempfile::tempdir().unwrap();
     for states in [[1, 2], [101, 102]] {
         // A store that never looked for a checkpoint begins a run of its own, as `--fresh` does.
@@ -81,7 +82,7 @@ fn a_damaged_checkpoint_of_a_fresh_run_does_not_lead_to_the_old_one() {
 }
 
 #[test]
-fn a_resumed_run_is_the_same_run() {
+fn restore_falls_back_within_a_resumed_run() {
     let dir = tempfile::tempdir().unwrap();
     for expected in [None, Some(1), Some(2)] {
         let store = Store::open(&folder(dir.path())).unwrap();
@@ -95,7 +96,7 @@ fn a_resumed_run_is_the_same_run() {
 }
 
 #[test]
-fn a_second_worker_is_refused_and_readers_are_not() {
+fn lock_refuses_a_second_worker_but_no_reader() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&folder(dir.path())).unwrap();
     publish(&store, 1).unwrap();

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::{folder, newest, publish};
-use crate::checkpoint::store::disk::{Change, journal};
+use crate::checkpoint::store::disk::{DiskChange, journal};
 use crate::checkpoint::store::{Pinned, Store};
 
 /// A file or folder, whatever it is called.
@@ -51,25 +51,25 @@ impl Disk {
         names.insert(name, node);
     }
 
-    fn apply(&mut self, change: &Change, content: &[u8]) {
+    fn apply(&mut self, change: &DiskChange, content: &[u8]) {
         match change {
-            Change::Folder(path) => self.add(path, None),
-            Change::File(path) => self.add(path, Some(Vec::new())),
-            Change::FlushFile(path) => {
+            DiskChange::Folder(path) => self.add(path, None),
+            DiskChange::File(path) => self.add(path, Some(Vec::new())),
+            DiskChange::FlushFile(path) => {
                 let node = self.node(path);
                 self.nodes[node].content = Some(content.to_vec());
             }
-            Change::FlushFolder(path) => {
+            DiskChange::FlushFolder(path) => {
                 let node = self.node(path);
                 self.nodes[node].names[FLUSHED] = self.nodes[node].names[SEEN].clone();
             }
-            Change::Rename(from, to) => {
+            DiskChange::Rename(from, to) => {
                 let (names, name) = self.parent(from);
                 let node = names.remove(&name).unwrap();
                 let (names, name) = self.parent(to);
                 names.insert(name, node);
             }
-            Change::Remove(path) => {
+            DiskChange::Remove(path) => {
                 let (names, name) = self.parent(path);
                 names.remove(&name);
             }
@@ -143,7 +143,7 @@ fn check(cut_at: usize, mut kept: impl FnMut() -> bool) {
 }
 
 #[test]
-fn whatever_was_not_flushed_is_lost_and_no_checkpoint_with_it() {
+fn durable_checkpoints_survive_the_loss_of_unflushed_changes() {
     assert_eq!(history().durable.len(), 5);
     for cut_at in 0..=history().changes.len() {
         check(cut_at, || false);
@@ -155,7 +155,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_of_it_came_through_by_chance(cut_at in 0_usize..120, chances in prop::collection::vec(any::<bool>(), 16)) {
+    fn durable_checkpoints_survive_partly_flushed_changes(cut_at in 0_usize..120, chances in prop::collection::vec(any::<bool>(), 16)) {
         let mut chance = chances.into_iter().cycle();
         check(cut_at, || chance.next().unwrap());
     }
