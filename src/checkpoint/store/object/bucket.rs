@@ -108,7 +108,7 @@ impl BucketClient {
     }
 
     /// Lists everything below the prefix.
-    pub fn list(&self) -> Result<Listing, CheckpointError> {
+    pub(super) fn list(&self) -> Result<Listing, CheckpointError> {
         let prefix = Key::from(self.prefix.as_str());
         let skipped = prefix.as_ref().len() + usize::from(!self.prefix.is_empty());
         let list = async || {
@@ -163,7 +163,7 @@ impl BucketClient {
     /// Puts `text`, which contains `id`, where nothing is yet.
     ///
     /// An answer that was lost, a conflict and a refusal look alike from here: what stands there afterwards decides.
-    pub fn put_if_absent(&self, key: &str, text: &str, id: &str) -> Result<PutOutcome, CheckpointError> {
+    pub(super) fn put_if_absent(&self, key: &str, text: &str, id: &str) -> Result<PutOutcome, CheckpointError> {
         let work = async {
             let mut again = 0;
             loop {
