@@ -88,7 +88,11 @@ mod tests {
         write(&mut pins, 4);
         commits.next_commit();
         let mut pinned = pins.pinned(2);
-        assert_eq!(pinned, Pinned { checkpoints: vec!["4".into()], up_to: Some("3".into()) }, "nothing is confirmed yet");
+        assert_eq!(
+            pinned,
+            Pinned { checkpoints: vec!["4".into()], up_to: Some("3".into()) },
+            "nothing is confirmed yet"
+        );
         for number in 5..10 {
             write(&mut pins, number);
             pinned = pins.pinned(2);
