@@ -31,7 +31,7 @@ use negstream::dead_letters::DeadLetters;
 use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
-use negstream::pipeline::{Pipeline, PipelineBuilder, WorkerEvent};
+use negstream::pipeline::{Pipeline, PipelineBuilder, PipelineEvent};
 use negstream::position::{Ownerships, Positions};
 use negstream::registry;
 use negstream::signals::Stop;
@@ -176,13 +176,13 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Pipelin
     let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);
     let mut ranked = 0;
     pipeline.run_observed(source, &mut |_, event| match event {
-        WorkerEvent::Step(report, took) => {
+        PipelineEvent::Step { report, took } => {
             stepping += took;
             ranked += report.ranked;
             columns += report.loss.columns;
             steps += 1;
         }
-        WorkerEvent::CheckpointBegins => trained = begin.elapsed(),
+        PipelineEvent::CheckpointStarted => trained = begin.elapsed(),
         _ => {}
     })?;
     let state = pipeline.state();
@@ -252,7 +252,7 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let mut last = begin;
     pipeline.run_observed(source, &mut |trainer, event| {
         taken.store(trainer.taken().read, Ordering::Relaxed);
-        if matches!(event, WorkerEvent::Step(..)) {
+        if matches!(event, PipelineEvent::Step { .. }) {
             last = Instant::now();
         }
         // What does not fill a batch stays unread.

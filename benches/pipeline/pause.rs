@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use negstream::context::Batch;
 use negstream::event::{Interaction, Record};
-use negstream::pipeline::{Restored, WorkerEvent};
+use negstream::pipeline::{PipelineEvent, Restored};
 use negstream::position::{Positions, Stream};
 use negstream::signals::Stop;
 use negstream::source::{CommitTracker, EventSource, PollStatus, SourceError};
@@ -139,7 +139,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     let (mut at, mut is_writing, mut is_first, mut skipped, mut since) = (None, false, false, 0, 0);
     let (resident, mut largest) = (resident_mb(), 0.0f64);
     pipeline.run_observed(Events { random, scale, offset: 0 }, &mut |_, event| match event {
-        WorkerEvent::Step(..) => {
+        PipelineEvent::Step { .. } => {
             let now = Instant::now();
             let gap = at.replace(now).map(|at: Instant| 1e3 * (now - at).as_secs_f64());
             since += 1;
@@ -154,12 +154,12 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
             };
             gaps.0.extend(gap);
         }
-        WorkerEvent::CheckpointBegins => (is_writing, is_first) = (true, true),
-        WorkerEvent::CheckpointSkipped => skipped += 1,
-        WorkerEvent::Checkpoint(last) => {
+        PipelineEvent::CheckpointStarted => (is_writing, is_first) = (true, true),
+        PipelineEvent::CheckpointSkipped => skipped += 1,
+        PipelineEvent::CheckpointWritten(last) => {
             (is_writing, since) = (false, 0);
             largest = largest.max(resident_mb());
-            bytes = last.published.bytes;
+            bytes = last.bytes;
             pauses.push(rounded(1e3 * last.pause.as_secs_f64()));
             seconds.push(rounded(last.took.as_secs_f64()));
             eprintln!("{name}: checkpoint {}, pause {:?}, written in {:?}", pauses.len(), last.pause, last.took);
@@ -167,7 +167,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
                 stop.request();
             }
         }
-        WorkerEvent::CheckpointFailed(error) => panic!("{error}"),
+        PipelineEvent::CheckpointFailed(error) => panic!("{error}"),
         _ => {}
     })?;
     let line = json!({

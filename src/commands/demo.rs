@@ -14,7 +14,7 @@ use crate::config::{Assignment, Config};
 use crate::dead_letters::DeadLetters;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::producer::{EventProducer, SendError};
-use crate::pipeline::{Pipeline, Restored, StopReason, WorkerEvent};
+use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::registry;
 use crate::reporter::Reporter;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
@@ -82,7 +82,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let result = pipeline.run_observed(source, &mut |trainer, event| {
         let read = trainer.state.events.read;
         taken.store(trainer.taken().read, Ordering::Relaxed);
-        let is_step = matches!(event, WorkerEvent::Step(..));
+        let is_step = matches!(event, PipelineEvent::Step { .. });
         reporter.happened(trainer, event);
         if is_step && read >= next_line {
             // Close together at first, where most is learnt.

@@ -8,7 +8,7 @@ use crate::dead_letters::DeadLetters;
 use crate::dead_letters::topic::DeadLetterTopic;
 use crate::kafka::EMBEDDED;
 use crate::kafka::embedded::EmbeddedBroker;
-use crate::pipeline::{Pipeline, Restored, StopReason, WorkerEvent};
+use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::registry;
 use crate::reporter::Reporter;
 use crate::source::SourceError;
@@ -83,7 +83,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         .build()?;
     context.health.release(Latch::SourceOpen);
     let result = pipeline.run_observed(source, &mut |trainer, event| {
-        if matches!(event, WorkerEvent::Draining) {
+        if matches!(event, PipelineEvent::Draining) {
             context.health.drain();
             context.status.enter(Phase::Draining);
         }

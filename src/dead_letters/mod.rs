@@ -143,6 +143,14 @@ impl DeadLetterFile {
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), length, dirty: false })
     }
 
+    /// A file whose lines can be buffered, but never written: for tests of what follows.
+    #[cfg(test)]
+    pub(crate) fn unwritable(path: &Path) -> Self {
+        std::fs::write(path, b"").expect("a writable folder");
+        let file = BufWriter::new(File::open(path).expect("the file was just made"));
+        Self { path: path.to_owned(), file, length: 0, dirty: false }
+    }
+
     /// Appends a line.
     ///
     /// # Errors

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{LastCheckpoint, OBSERVE_EVERY};
-use crate::checkpoint::CheckpointError;
+use super::{OBSERVE_EVERY, SaveError, WrittenCheckpoint};
 use crate::checkpoint::manifest::DeadLetterMark;
-use crate::checkpoint::store::{Pinned, Store};
+use crate::checkpoint::store::{Pinned, PublishedCheckpoint, Store};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
@@ -73,7 +72,7 @@ pub(super) struct Job {
 /// What became of a checkpoint.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) written: Result<LastCheckpoint, CheckpointError>,
+    pub(super) written: Result<WrittenCheckpoint, SaveError>,
     /// Where the sources stood in it.
     pub(super) positions: Positions,
     /// The same, of what it holds as the member of a group.
@@ -105,8 +104,10 @@ impl CheckpointWriter {
                 let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
                 // The state has its tables back before it hears of it.
                 drop(frozen);
-                let written =
-                    written.map(|published| LastCheckpoint { published, events, took: begin.elapsed(), pause });
+                let written = written.map(|published| {
+                    let PublishedCheckpoint { path, bytes } = published;
+                    WrittenCheckpoint { path, bytes, events, took: begin.elapsed(), pause }
+                });
                 if done.send(Outcome { written, positions, claimed, passed }).is_err() {
                     break;
                 }
@@ -175,14 +176,10 @@ fn write(
     frozen: &Frozen,
     mark: Option<DeadLetterMark>,
     pinned: &Pinned,
-) -> Result<crate::checkpoint::store::PublishedCheckpoint, CheckpointError> {
+) -> Result<PublishedCheckpoint, SaveError> {
     // Not held while it waits: the trainer may have a further letter meanwhile.
     let settle = || letters.lock().unwrap_or_else(PoisonError::into_inner).settle();
-    while !settle().map_err(|source| CheckpointError::Io {
-        path: config.checkpoint.dir.clone(),
-        action: "make the dead letters before it durable",
-        source: std::io::Error::other(source.to_string()),
-    })? {
+    while !settle()? {
         std::thread::sleep(BETWEEN_LOOKS);
     }
     let published = snapshot::save(config, frozen, mark, store.draft()?)?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
 use super::pins::CheckpointPins;
-use super::{LastCheckpoint, Observer, PipelineError, Restored, WorkerEvent};
+use super::{Observer, PipelineError, PipelineEvent, Restored, SaveError, WrittenCheckpoint};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::DeadLetterMark;
 use crate::checkpoint::store::Store;
@@ -41,7 +41,7 @@ pub(super) struct CheckpointSchedule {
     dead_letter_mark: Option<u64>,
     /// Records passed at the newest durable checkpoint, written or restored.
     durable_at: Option<u64>,
-    written: Option<LastCheckpoint>,
+    written: Option<WrittenCheckpoint>,
     restored: Option<PathBuf>,
 }
 
@@ -77,7 +77,7 @@ impl CheckpointSchedule {
 
     /// The folder of the newest durable checkpoint, written or restored.
     pub(super) fn newest_path(&self) -> Option<&Path> {
-        let written = self.written.as_ref().map(|written| written.published.path.as_path());
+        let written = self.written.as_ref().map(|written| written.path.as_path());
         written.or(self.restored.as_deref())
     }
 
@@ -110,10 +110,10 @@ impl CheckpointSchedule {
         self.set_next_due(trainer.state.events.read);
         if self.writer.is_busy() || !self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) {
             self.is_overdue = true;
-            return observer(trainer, WorkerEvent::CheckpointSkipped);
+            return observer(trainer, PipelineEvent::CheckpointSkipped);
         }
         self.is_overdue = false;
-        observer(trainer, WorkerEvent::CheckpointBegins);
+        observer(trainer, PipelineEvent::CheckpointStarted);
         self.begin(trainer);
     }
 
@@ -123,7 +123,7 @@ impl CheckpointSchedule {
         let durable = self.writer.finished().and_then(|outcome| self.finish(outcome, trainer, observer));
         if !self.writer.is_busy() && self.thaw(trainer, THAWED_ROWS_PER_STEP) && std::mem::take(&mut self.is_overdue) {
             // When the next one is due is not known: the stream may have come to rest.
-            observer(trainer, WorkerEvent::CheckpointBegins);
+            observer(trainer, PipelineEvent::CheckpointStarted);
             self.begin(trainer);
         }
         durable
@@ -139,7 +139,7 @@ impl CheckpointSchedule {
 
     /// Waits for the checkpoint that is being written, if one is, and returns the positions that are durable by it.
     pub(super) fn wait(&mut self, trainer: &Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
-        let outcome = self.writer.wait(|| observer(trainer, WorkerEvent::Tick))?;
+        let outcome = self.writer.wait(|| observer(trainer, PipelineEvent::Tick))?;
         self.finish(outcome, trainer, observer)
     }
 
@@ -147,17 +147,18 @@ impl CheckpointSchedule {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub(super) fn save(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Result<(), CheckpointError> {
+    pub(super) fn save(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Result<(), SaveError> {
         // Whatever is durable by the one before is durable by this one too.
         self.wait(trainer, observer);
-        observer(trainer, WorkerEvent::CheckpointBegins);
+        observer(trainer, PipelineEvent::CheckpointStarted);
         self.is_overdue = false;
         // No step waits for it now, and tables that are still shared in part would be copied.
         self.thaw(trainer, usize::MAX);
         self.begin(trainer);
-        let outcome = self.writer.wait(|| observer(trainer, WorkerEvent::Tick)).expect("a checkpoint has just begun");
-        let written = self.record(outcome)?;
-        observer(trainer, WorkerEvent::Checkpoint(&written));
+        let outcome = self.writer.wait(|| observer(trainer, PipelineEvent::Tick)).expect("a checkpoint has just begun");
+        let written =
+            self.record(outcome).inspect_err(|error| observer(trainer, PipelineEvent::CheckpointFailed(error)))?;
+        observer(trainer, PipelineEvent::CheckpointWritten(&written));
         self.thaw(trainer, usize::MAX);
         Ok(())
     }
@@ -188,19 +189,19 @@ impl CheckpointSchedule {
         let positions = outcome.positions.clone();
         match self.record(outcome) {
             Ok(written) => {
-                observer(trainer, WorkerEvent::Checkpoint(&written));
+                observer(trainer, PipelineEvent::CheckpointWritten(&written));
                 Some(positions)
             }
             Err(error) => {
-                observer(trainer, WorkerEvent::CheckpointFailed(&error));
+                observer(trainer, PipelineEvent::CheckpointFailed(&error));
                 None
             }
         }
     }
 
-    fn record(&mut self, outcome: Outcome) -> Result<LastCheckpoint, CheckpointError> {
+    fn record(&mut self, outcome: Outcome) -> Result<WrittenCheckpoint, SaveError> {
         let written = outcome.written?;
-        self.pins.add(&written.published.path, outcome.claimed);
+        self.pins.add(&written.path, outcome.claimed);
         self.durable_at = Some(outcome.passed);
         self.written = Some(written.clone());
         Ok(written)

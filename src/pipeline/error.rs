@@ -39,6 +39,27 @@ pub enum PipelineError {
     },
 }
 
+/// The reason why a checkpoint did not become durable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The checkpoint itself could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The dead letters before it could not be made durable.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
+}
+
+impl From<SaveError> for PipelineError {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Checkpoint(error) => Self::Checkpoint(error),
+            SaveError::DeadLetters(error) => Self::DeadLetters(error),
+        }
+    }
+}
+
 /// The model diverged: a loss or a parameter is NaN or infinite. Nothing was saved since the last checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[error(

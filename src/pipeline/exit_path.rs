@@ -14,7 +14,7 @@
 //! [`ExitPath::policy`] is this table in code; the loop leaves by an [`ExitPath`] only, so that nothing else decides.
 
 use super::StopReason;
-use super::error::{Diverged, PipelineError, TooManyRejected};
+use super::error::{Diverged, PipelineError, SaveError, TooManyRejected};
 use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
 use crate::source::SourceError;
@@ -100,6 +100,15 @@ impl From<SourceError> for ExitPath {
 impl From<CheckpointError> for ExitPath {
     fn from(error: CheckpointError) -> Self {
         Self::CheckpointFailed(error)
+    }
+}
+
+impl From<SaveError> for ExitPath {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Checkpoint(error) => error.into(),
+            SaveError::DeadLetters(error) => error.into(),
+        }
     }
 }
 

@@ -40,8 +40,8 @@ use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
 use checkpoint_writer::SharedDeadLetters;
 use checkpoints::CheckpointSchedule;
-pub use error::{Diverged, PipelineError, TooManyRejected};
-pub use events::{LastCheckpoint, Observer, WorkerEvent};
+pub use error::{Diverged, PipelineError, SaveError, TooManyRejected};
+pub use events::{Observer, PipelineEvent, WrittenCheckpoint};
 use exit_path::{BatchInProgress, ExitPath, FinalCheckpoint};
 pub use restore::Restored;
 
@@ -151,8 +151,8 @@ impl Pipeline {
                 break exit;
             }
         };
+        observer(&self.trainer, PipelineEvent::Draining);
         let result = self.conclude(exit, &source, observer);
-        observer(&self.trainer, WorkerEvent::Draining);
         source.close();
         result
     }
@@ -173,7 +173,7 @@ impl Pipeline {
             }
             Ok(SourceMessage::Idle) | Err(RecvTimeoutError::Timeout) => {
                 self.poll_checkpoints(source, observer)?;
-                observer(&self.trainer, WorkerEvent::Tick);
+                observer(&self.trainer, PipelineEvent::Tick);
             }
             Ok(SourceMessage::End) => return Err(ExitPath::EndOfSource),
             Ok(SourceMessage::Failed(error)) => return Err(error.into()),
@@ -206,7 +206,7 @@ impl Pipeline {
         self.check_stop()?;
         if self.observed.elapsed() >= OBSERVE_EVERY {
             self.observed = Instant::now();
-            observer(&self.trainer, WorkerEvent::Tick);
+            observer(&self.trainer, PipelineEvent::Tick);
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Pipeline {
         if self.stop.requested() { Err(ExitPath::StopRequested) } else { Ok(()) }
     }
 
-    /// Keeps a record that was rejected, waiting for room, and logs the first of them and ever fewer of the rest.
+    /// Keeps a record that was rejected, waiting for room.
     fn reject(&mut self, record: &Record, rejection: &Rejection, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
         // Before the record is kept: where it ends the run, it is still to be read.
         self.check_rejected_share(rejection)?;
@@ -223,22 +223,12 @@ impl Pipeline {
         while !self.dead_letters.offer(stream, record.offset, rejection)? {
             self.check_stop()?;
             std::thread::sleep(OBSERVE_EVERY);
-            observer(&self.trainer, WorkerEvent::Tick);
+            observer(&self.trainer, PipelineEvent::Tick);
         }
         self.n_rejected += 1;
-        if self.n_rejected.is_power_of_two() {
-            tracing::warn!(
-                place = stream,
-                offset = record.offset,
-                reason = rejection.reason.name(),
-                detail = %rejection.detail,
-                so_far = self.n_rejected,
-                "record rejected"
-            );
-        }
-        if self.dead_letters.are_kept() {
-            observer(&self.trainer, WorkerEvent::DeadLetter);
-        }
+        let (offset, so_far, is_dead_letter) = (record.offset, self.n_rejected, self.dead_letters.are_kept());
+        let event = PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far };
+        observer(&self.trainer, event);
         Ok(())
     }
 
@@ -256,9 +246,10 @@ impl Pipeline {
     /// Shows a step to the observer, unless the model has diverged by it.
     fn report_step(&self, report: &StepReport, took: Duration, observer: &mut Observer<'_>) -> Result<(), Diverged> {
         if !report.loss.finite {
+            observer(&self.trainer, PipelineEvent::Diverged);
             return Err(Diverged { steps: self.trainer.state.steps });
         }
-        observer(&self.trainer, WorkerEvent::Step(report, took));
+        observer(&self.trainer, PipelineEvent::Step { report, took });
         Ok(())
     }
 
@@ -313,7 +304,7 @@ impl Pipeline {
                 exit.into_result()
             }
         };
-        observer(&self.trainer, WorkerEvent::Tick);
+        observer(&self.trainer, PipelineEvent::Tick);
         result
     }
 }

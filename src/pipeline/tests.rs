@@ -7,7 +7,7 @@ use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
 use crate::config::layers;
-use crate::dead_letters::{DeadLetterError, DeadLetterFile};
+use crate::dead_letters::{DeadLetterError, DeadLetterFile, DeadLetters};
 use crate::event::Reason;
 use crate::position::Positions;
 use crate::source::{CommitTracker, PollStatus};
@@ -217,6 +217,32 @@ fn failed_dead_letters_save_no_position_behind_them() {
     let left = leave_by(ExitPath::DeadLettersFailed(error));
     left.expect(None);
     assert!(matches!(left.result, Err(PipelineError::DeadLetters(_))), "{left:?}");
+}
+
+#[test]
+fn dead_letters_that_cannot_be_made_durable_end_a_checkpoint_as_they_end_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(&folder.path().join("checkpoints"), &[]);
+    let letters = DeadLetterFile::unwritable(&folder.path().join("letters"));
+    // A file without a mark begins with a checkpoint; nothing is in it yet.
+    let mut pipeline = Pipeline::builder(&config).dead_letters(DeadLetters::File(letters)).build().unwrap();
+    let mut records = records();
+    let rejection =
+        Rejection { reason: Reason::Unparsable, detail: "not JSON".to_owned(), key: None, payload: Vec::new() };
+    records.push(event(EVENTS, Err(rejection)));
+    let source = Script { records, then: Some(Ok(Status::End)), commits: CommitTracker::default() };
+    let mut failed = 0;
+    let result = pipeline.run_observed(source, &mut |_, event| {
+        if let PipelineEvent::CheckpointFailed(SaveError::DeadLetters(_)) = event {
+            failed += 1;
+        }
+    });
+    let error = result.unwrap_err();
+    assert!(matches!(error, PipelineError::DeadLetters(_)), "{error:?}");
+    assert_eq!(failed, 1, "the observer is told");
+    let error = anyhow::Error::from(error);
+    assert_eq!(crate::exit::code(&error), crate::exit::Exit::Source);
+    assert!(error.to_string().contains("letters:"), "the file of dead letters is named: {error}");
 }
 
 #[test]

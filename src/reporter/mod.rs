@@ -10,7 +10,7 @@ use crate::evaluate::tally::{EvalMetrics, Figures, Recent};
 use crate::negatives::false_negatives::{BANDS, Count, STREAM};
 use crate::negatives::proposals::Proposal;
 use crate::objective::term::TermLoss;
-use crate::pipeline::{LastCheckpoint, WorkerEvent};
+use crate::pipeline::{PipelineEvent, WrittenCheckpoint};
 use crate::position::Stream;
 use crate::source::LagProbe;
 use crate::telemetry::health::Health;
@@ -90,32 +90,41 @@ impl Reporter {
     }
 
     /// Takes note of what happened.
-    pub fn happened(&mut self, trainer: &Trainer, happening: WorkerEvent<'_>) {
+    pub fn happened(&mut self, trainer: &Trainer, happening: PipelineEvent<'_>) {
         match happening {
-            WorkerEvent::Step(report, took) => {
+            PipelineEvent::Step { report, took } => {
                 metrics::record_step(took.as_secs_f64());
                 self.newest_event = Some(report.last_event);
             }
-            WorkerEvent::Tick => self.tick(trainer),
-            WorkerEvent::DeadLetter => metrics::record_dead_letters(1),
-            WorkerEvent::CheckpointBegins => {
+            PipelineEvent::Tick => self.tick(trainer),
+            PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far } => {
+                if is_dead_letter {
+                    metrics::record_dead_letters(1);
+                }
+                // The first of them, and ever fewer of the rest.
+                if so_far.is_power_of_two() {
+                    let (reason, detail) = (rejection.reason.name(), &rejection.detail);
+                    tracing::warn!(place = stream, offset, reason, %detail, so_far, "record rejected");
+                }
+            }
+            PipelineEvent::CheckpointStarted => {
                 self.status.enter(Phase::Checkpointing);
                 self.health.checkpoint_begins(Instant::now());
                 metrics::record_checkpoint_begin();
             }
-            WorkerEvent::CheckpointSkipped => {
+            PipelineEvent::CheckpointSkipped => {
                 metrics::record_checkpoint_skipped();
                 tracing::warn!(
                     events = trainer.state.events.read,
                     "checkpoint skipped: the one before it is still being written; raise checkpoint.every_events"
                 );
             }
-            WorkerEvent::Checkpoint(last) => {
+            PipelineEvent::CheckpointWritten(last) => {
                 let summary = summary(last);
                 self.health.checkpoint_written();
                 metrics::record_checkpoint(&summary);
                 tracing::info!(
-                    checkpoint = %last.published.path.display(),
+                    checkpoint = %last.path.display(),
                     events = summary.events,
                     bytes = summary.bytes,
                     seconds = format_args!("{:.2}", summary.seconds),
@@ -124,12 +133,12 @@ impl Reporter {
                 );
                 self.checkpoint = Some(summary);
             }
-            WorkerEvent::CheckpointFailed(error) => {
+            PipelineEvent::CheckpointFailed(error) => {
                 self.health.checkpoint_failed();
                 metrics::record_checkpoint_failure();
                 tracing::error!(%error, "checkpoint failed, training goes on");
             }
-            WorkerEvent::Draining => {}
+            PipelineEvent::Diverged | PipelineEvent::Draining => {}
         }
     }
 
@@ -294,14 +303,14 @@ fn lag(state: &State, probe: &dyn LagProbe) -> Vec<StreamLag> {
     probe.high_watermarks().into_iter().map(of).collect()
 }
 
-fn summary(last: &LastCheckpoint) -> CheckpointSummary {
-    let name = last.published.path.file_name().map(|name| name.to_string_lossy().into_owned());
+fn summary(last: &WrittenCheckpoint) -> CheckpointSummary {
+    let name = last.path.file_name().map(|name| name.to_string_lossy().into_owned());
     CheckpointSummary {
         name: name.unwrap_or_default(),
         events: last.events,
         seconds: last.took.as_secs_f64(),
         pause: last.pause.as_secs_f64(),
-        bytes: last.published.bytes,
+        bytes: last.bytes,
     }
 }
 

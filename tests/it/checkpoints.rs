@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use negstream::checkpoint::store::Store;
 use negstream::config::{Config, layers};
 use negstream::event::{Interaction, Record};
-use negstream::pipeline::{Pipeline, StopReason, WorkerEvent};
+use negstream::pipeline::{Pipeline, PipelineEvent, StopReason};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
 use negstream::snapshot::frozen::Frozen;
@@ -156,10 +156,10 @@ impl Work {
         let mut done = Vec::new();
         let ending = pipeline.run_observed(source, &mut |_, event| {
             let did = match event {
-                WorkerEvent::CheckpointBegins => Did::Begin,
-                WorkerEvent::CheckpointSkipped => Did::Skip,
-                WorkerEvent::Checkpoint(last) => Did::Write(last.events),
-                WorkerEvent::CheckpointFailed(_) => Did::Fail,
+                PipelineEvent::CheckpointStarted => Did::Begin,
+                PipelineEvent::CheckpointSkipped => Did::Skip,
+                PipelineEvent::CheckpointWritten(last) => Did::Write(last.events),
+                PipelineEvent::CheckpointFailed(_) => Did::Fail,
                 _ => return,
             };
             done.push(did);
