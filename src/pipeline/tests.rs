@@ -230,7 +230,7 @@ fn dead_letters_that_cannot_be_made_durable_end_a_checkpoint_as_they_end_a_run()
     let rejection =
         Rejection { reason: Reason::Unparsable, detail: "not JSON".to_owned(), key: None, payload: Vec::new() };
     records.push(event(EVENTS, Err(rejection)));
-    let source = Script { records, then: Some(Ok(Status::End)), commits: CommitTracker::default() };
+    let source = Script { records, then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
     let mut failed = 0;
     let result = pipeline.run_observed(source, &mut |_, event| {
         if let PipelineEvent::CheckpointFailed(SaveError::DeadLetters(_)) = event {
