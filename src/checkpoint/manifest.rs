@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::Config;
 use crate::event::{EventCounts, Evicted};
 use crate::position::{Ownerships, Positions};
 use crate::util::encoding::sha256;
@@ -136,49 +135,12 @@ impl Manifest {
     }
 }
 
-/// The part of the configuration that the state depends on; two runs that agree on it can go on from each other.
-pub fn lasting(config: &Config) -> Map<String, Value> {
-    let mut whole = match serde_json::to_value(config) {
-        Ok(Value::Object(whole)) => whole,
-        _ => unreachable!("a configuration is an object"),
-    };
-    if let Some(Value::Object(evaluate)) = whole.get_mut("evaluate") {
-        evaluate.retain(|key, _| key == "repeat");
-    }
-    // JSON has no infinity.
-    if config.negatives.half_life.events() == Some(f64::INFINITY) {
-        whole["negatives"]["half_life"] = Value::from("inf");
-    }
-    const LASTING: [&str; 11] = [
-        "seed",
-        "objective",
-        "positives",
-        "context",
-        "repetition",
-        "model",
-        "train",
-        "features",
-        "memory",
-        "negatives",
-        "evaluate",
-    ];
-    whole.retain(|key, _| LASTING.contains(&key.as_str()));
-    // A catalogue may move, and gain items: those that are known keep what it said of them.
-    match config.features.buckets {
-        0 => drop(whole.shift_remove("features")),
-        _ => drop(
-            whole.get_mut("features").and_then(Value::as_object_mut).map(|features| features.shift_remove("catalogue")),
-        ),
-    }
-    whole
+/// SHA-256 of the state-relevant configuration.
+pub fn digest(configuration: &Map<String, Value>) -> String {
+    sha256(Value::Object(configuration.clone()).to_string().as_bytes())
 }
 
-/// SHA-256 of the lasting configuration.
-pub fn digest(lasting: &Map<String, Value>) -> String {
-    sha256(Value::Object(lasting.clone()).to_string().as_bytes())
-}
-
-/// The keys in which two lasting configurations differ, with both values; empty where they agree.
+/// The keys in which two state-relevant configurations differ, with both values; empty where they agree.
 pub fn differences(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     compare("", &Value::Object(theirs.clone()), &Value::Object(ours.clone()), &mut found);
@@ -207,7 +169,7 @@ mod tests {
 
     fn with(flags: &[&str]) -> Map<String, Value> {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        lasting(&layers::load(None, std::iter::empty(), &flags).unwrap())
+        layers::load(None, std::iter::empty(), &flags).unwrap().state_relevant()
     }
 
     #[test]

@@ -19,11 +19,13 @@
 //! Parquet itself would hand out altered pages without a word.
 
 pub mod columns;
+mod config;
 mod error;
 pub mod failpoint;
 pub mod manifest;
 pub mod reader;
 pub mod store;
 
+pub use config::CheckpointConfig;
 pub use error::CheckpointError;
 pub use reader::{Checkpoint, ItemEmbedding};

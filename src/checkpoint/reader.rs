@@ -14,7 +14,8 @@ use super::CheckpointError;
 use super::columns;
 use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, ManifestFault};
 use super::store;
-use crate::config::{CheckpointConfig, layers};
+use crate::checkpoint::CheckpointConfig;
+use crate::config::layers;
 use crate::util::encoding::hexadecimal;
 
 /// The file of a checkpoint that holds the embeddings of its items.
@@ -68,7 +69,7 @@ impl Checkpoint {
     /// [`CheckpointError::Missing`] where there is none, [`CheckpointError::Damaged`] where a file is not what the manifest
     /// says, [`CheckpointError::OtherFormat`] where another version wrote it; what disk or object store say.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
-        Self::open_with(path, &layers::default().checkpoint)
+        Self::open_with(path, &Config::default().checkpoint)
     }
 
     /// Opens the checkpoint at `path` as [`Self::open`] does, with `config`'s options of object stores.

@@ -2,18 +2,13 @@
 
 use super::{load, print};
 use crate::cli::{ConfigAction, Layers};
-use crate::config::{Config, layers};
+use crate::config::{layers, schema, template};
 
 pub(super) fn config(layers: &Layers, action: ConfigAction) -> anyhow::Result<()> {
     match action {
-        ConfigAction::Default => print(layers::DEFAULT),
+        ConfigAction::Default => print(&template::template()),
         ConfigAction::Check => print(&layers::shown(&load(layers)?)?),
-        ConfigAction::Schema => print(&schema()?),
+        ConfigAction::Schema => print(&schema::to_text()),
     }
     Ok(())
-}
-
-/// The JSON Schema of the configuration, as `schemas/config.schema.json` holds it.
-pub fn schema() -> anyhow::Result<String> {
-    Ok(format!("{}\n", serde_json::to_string_pretty(&schemars::schema_for!(Config))?))
 }

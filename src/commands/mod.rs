@@ -55,13 +55,13 @@ fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
     // Names of other programs' variables may be anything; ours are text.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let config = layers::load_over(defaults, layers.config.as_deref(), environment, &layers.set)?;
+    let config = layers::load_with_defaults(defaults, layers.config.as_deref(), environment, &layers.set)?;
     crate::kafka::check_properties(&config.kafka)?;
     Ok(config)
 }
 
 /// The checkpoint that a command line names. An object store has options in the configuration; a folder needs none.
 fn checkpoint(layers: &Layers, path: &Path) -> anyhow::Result<Checkpoint> {
-    let config = if is_url(path) { load(layers)? } else { layers::default() };
+    let config = if is_url(path) { load(layers)? } else { Config::default() };
     Ok(Checkpoint::open_with(path, &config.checkpoint)?)
 }

@@ -114,7 +114,7 @@ pub(super) fn negatives(layers: &Layers, options: Negatives) -> anyhow::Result<(
 fn configuration(lasting: &Map<String, Value>) -> Result<Config, ConfigError> {
     let mut settings = Vec::new();
     flatten("", lasting, &mut settings);
-    layers::load_over(&settings, None, std::iter::empty(), &[])
+    layers::load_with_defaults(&settings, None, std::iter::empty(), &[])
 }
 
 /// `KEY=VALUE` of each key.

@@ -3,11 +3,12 @@
 use super::{CommandContext, check_output};
 use crate::catalogue::Catalogue;
 use crate::cli::Run;
-use crate::config::{Assignment, Config, KafkaConfig};
+use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::dead_letters::topic::DeadLetterTopic;
 use crate::kafka::EMBEDDED;
 use crate::kafka::embedded::EmbeddedBroker;
+use crate::kafka::{Assignment, KafkaConfig};
 use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::registry;
 use crate::reporter::Reporter;

@@ -1,366 +1,191 @@
-//! The configuration: one TOML file, every key documented here, layered as flags over environment over file over
-//! default.
+//! The configuration: the sum of the components' sections, layered as flags over environment over file over default.
 //!
-//! `config/default.toml` is complete and embedded: it is the default and the template, and a key that is not in it does
-//! not exist. The doc comments below become `schemas/config.schema.json` (`negstream config schema`).
+//! Each component declares its own section in a `config.rs` beside the code that reads it (see
+//! [`config_section`](crate::util::config_section)): names, documentation, defaults, bounds, which keys a checkpoint's
+//! state depends on, and which are secret. From these declarations come `config/default.toml` ([`template`]) and
+//! `schemas/config.schema.json` ([`schema`]). This room adds what concerns several sections at once
+//! ([`Config::validate`]) and the layers ([`layers`]). A key that is not declared does not exist.
 
 pub mod layers;
-pub mod memory;
 pub mod negatives;
 pub mod objective;
 mod options;
-mod registry;
+pub mod schema;
+pub mod template;
 
-use std::path::PathBuf;
+use serde_json::{Map, Value as Json};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-pub use memory::{Limits, MemoryConfig};
-pub use negatives::{BankVectors, HalfLife, NegativesConfig, Noise, NoiseTerm, SamplerKind};
+pub use crate::checkpoint::CheckpointConfig;
+pub use crate::context::{ContextConfig, EncoderKind, RepetitionConfig};
+pub use crate::dead_letters::DeadLettersConfig;
+pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
+pub use crate::evaluate::EvaluateConfig;
+pub use crate::kafka::{Assignment, ExpiredRecords, KafkaConfig, StartPosition};
+pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Similarity};
+pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
+pub use crate::telemetry::{HttpConfig, LogConfig, LogFormat};
+pub use crate::trainer::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
+use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require};
+pub use negatives::{Noise, NoiseTerm, SamplerKind};
 pub use objective::{Acceptance, Objective, ObjectiveKind, ObjectiveTerm, PriorKind, View};
-pub use registry::RegistryConfig;
 
-/// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Seed of everything random: starting values and noise draws. Same seed, configuration and events, same bytes.
-    pub seed: u64,
-    /// Threads for the arithmetic; 0 takes every core. The result does not depend on it.
-    pub threads: usize,
-    /// What the model is trained to do: a name, or a list of tables `{ kind = "infonce", weight = 1.0, … }`; see
-    /// docs/objectives.md.
-    pub objective: Objective,
-    /// Events in: format, fields, limits.
-    pub source: SourceConfig,
-    /// Which events count as positive.
-    pub positives: PositivesConfig,
-    /// What of a user's past makes the query.
-    pub context: ContextConfig,
-    /// The memory behind the repetition term.
-    pub repetition: RepetitionConfig,
-    /// Shape and score of the model.
-    pub model: ModelConfig,
-    /// The steps.
-    pub train: TrainConfig,
-    /// What is known of items besides who chose them.
-    pub features: FeaturesConfig,
-    /// What may be kept of items and users.
-    pub memory: MemoryConfig,
-    /// Where negatives come from.
-    pub negatives: NegativesConfig,
-    /// Test-then-train evaluation on the stream itself.
-    pub evaluate: EvaluateConfig,
-    /// Durable state.
-    pub checkpoint: CheckpointConfig,
-    /// The Kafka side.
-    pub kafka: KafkaConfig,
-    /// Records that could not be taken.
-    pub dead_letters: DeadLettersConfig,
-    /// The address for metrics, health and the page.
-    pub http: HttpConfig,
-    /// Logs, on standard error.
-    pub log: LogConfig,
+config_section! {
+    /// The whole configuration.
+    pub struct Config {
+        /// Seed of everything random: starting values and noise draws. Same seed, configuration and events, same bytes.
+        seed: u64 = 1 => [state];
+        /// Threads for the arithmetic; 0 takes every core. The result does not depend on it.
+        threads: usize = 0 => [at_most(1024)];
+        /// What the model is trained to do: a name (infonce, nce, cpc, infomax, views, i2i), or a list of tables
+        /// `{ kind = "infonce", weight = 1.0, … }`; see docs/objectives.md.
+        objective: Objective = Objective::Name(ObjectiveKind::InfoNce) => [state];
+        /// How the records of a topic and the rows of a log are read.
+        source: SourceConfig = SourceConfig::default();
+        /// Which events count as positive.
+        positives: PositivesConfig = PositivesConfig::default();
+        /// What of a user's past makes the query.
+        context: ContextConfig = ContextConfig::default();
+        /// The memory of each user's items behind the repetition term ρ, which is idle where `evaluate.repeat` is off.
+        repetition: RepetitionConfig = RepetitionConfig::default();
+        /// Shape and score of the model.
+        model: ModelConfig = ModelConfig::default();
+        /// The steps of training.
+        train: TrainConfig = TrainConfig::default();
+        /// What is known of items besides who chose them, so that new ones are placed by what they are; see
+        /// docs/features.md.
+        features: FeaturesConfig = FeaturesConfig::default();
+        /// How many items and users are kept, whatever the stream brings; see docs/memory.md.
+        memory: MemoryConfig = MemoryConfig::default();
+        /// Where negatives come from, besides the other positives of the batch.
+        negatives: NegativesConfig = NegativesConfig::default();
+        /// Test-then-train evaluation on the stream itself.
+        evaluate: EvaluateConfig = EvaluateConfig::default();
+        /// Where checkpoints are, how often one is written, and how many are kept.
+        checkpoint: CheckpointConfig = CheckpointConfig::default();
+        /// Brokers, topics, and the consumer group.
+        kafka: KafkaConfig = KafkaConfig::default();
+        /// What becomes of rejected records.
+        dead_letters: DeadLettersConfig = DeadLettersConfig::default();
+        /// The address for metrics, health and the page.
+        http: HttpConfig = HttpConfig::default();
+        /// Logs, on standard error.
+        log: LogConfig = LogConfig::default();
+    }
 }
 
-/// How the records of a topic are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One JSON object.
-    Json,
-    /// One Avro datum in the binary encoding.
-    Avro,
-    /// One Protobuf message.
-    Protobuf,
+impl Config {
+    /// The registry of all keys, in the order in which they are declared.
+    pub fn keys() -> Vec<KeyEntry> {
+        match Self::shape() {
+            Shape::Section(keys) => keys,
+            Shape::Value(_) | Shape::OpenTable => unreachable!("the configuration is a section"),
+        }
+    }
+
+    /// Checks every value by the rules of its key, then the rules that concern several sections.
+    ///
+    /// # Errors
+    /// The first value that is refused, by its full key.
+    pub fn validate(&self) -> Result<(), Refusal> {
+        ConfigValue::validate(self)?;
+        let Self { context, repetition, train, memory, negatives, objective, positives, .. } = self;
+        let refuse = |key: &str, message: &str| Err(Refusal::of(key, message));
+        if negatives.mask_recent > context.length {
+            return refuse("negatives.mask_recent", "must be at most context.length");
+        }
+        if train.batch * repetition.items.max(context.length) > 1 << 30 {
+            let message = "must be smaller: with repetition.items or context.length it makes too large a batch";
+            return refuse("train.batch", message);
+        }
+        for (key, limits) in [("memory.items.cap", &memory.items), ("memory.users.cap", &memory.users)] {
+            // Half of the rows may be new in each batch, and the rest must stay.
+            let least = 2 * train.batch;
+            let message = format!("must be 0, or at least {least}: twice train.batch");
+            require(limits.cap == 0 || limits.cap >= least, &message).map_err(|refusal| refusal.below(key))?;
+        }
+        negatives.validate_exposure_kinds(&positives.kinds).map_err(|refusal| refusal.below("negatives"))?;
+        let terms = objective.terms();
+        let mut windows = terms.iter().filter(|term| term.kind == ObjectiveKind::I2i).map(ObjectiveTerm::window);
+        if windows.any(|window| window > repetition.items) {
+            let message = "'window' of 'i2i' must be at most repetition.items: what is remembered of a user";
+            return refuse("objective", message);
+        }
+        Ok(())
+    }
+
+    /// The part of the configuration that a checkpoint's state depends on: two runs that agree on it can go on from each
+    /// other's checkpoints.
+    pub fn state_relevant(&self) -> Map<String, Json> {
+        let Ok(Json::Object(mut whole)) = serde_json::to_value(self) else {
+            unreachable!("a configuration is a JSON object")
+        };
+        retain_state_relevant(&mut whole, &Self::keys());
+        whole
+    }
 }
 
-/// Events in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// How the records of a topic are encoded: `json`, `avro` or `protobuf`; see docs/formats.md.
-    pub format: Format,
-    /// File with the schema of Avro (.avsc) or Protobuf (.proto) records; empty: negstream's own. Records in a registry's
-    /// wire format are read by the schemas that they name; then this is what `produce` registers and writes by.
-    pub schema: PathBuf,
-    /// Name of the Protobuf message in that schema; empty: the first one.
-    pub message: String,
-    /// Where schemas are looked up.
-    pub registry: RegistryConfig,
-    /// Longest identifier in bytes; events with a longer one are rejected.
-    pub max_id_bytes: usize,
-    /// Events dated after this year are rejected.
-    pub latest_year: u16,
-    /// What the columns (Parquet) or fields (records) are called in your data.
-    pub fields: FieldNames,
+fn retain_state_relevant(table: &mut Map<String, Json>, keys: &[KeyEntry]) {
+    table.retain(|name, value| match keys.iter().find(|key| key.name == name) {
+        Some(KeyEntry { shape: Shape::Section(inner), .. }) => value.as_object_mut().is_some_and(|table| {
+            retain_state_relevant(table, inner);
+            !table.is_empty()
+        }),
+        key => key.is_some_and(|key| key.state_relevant),
+    });
 }
 
-/// What the columns (Parquet) or fields (records) are called in your data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FieldNames {
-    /// Who acted.
-    pub user_id: String,
-    /// What was acted upon.
-    pub item_id: String,
-    /// The type of the event; may be absent.
-    pub event_type: String,
-    /// When: milliseconds since 1970 or RFC 3339 in JSON, a timestamp column in Parquet; see docs/formats.md.
-    pub timestamp: String,
-    /// Session or basket; may be absent.
-    pub session_id: String,
-    /// Rating, price, …; may be absent.
-    pub value: String,
-    /// List of features; may be absent.
-    pub features: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Which events count as positive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PositivesConfig {
-    /// Event types that are trained on; empty: all. Others are counted as ignored.
-    pub kinds: Vec<String>,
-}
+    fn documented(keys: &[KeyEntry], section: &str) {
+        for key in keys {
+            let full = format!("{section}{}", key.name);
+            assert!(!key.description.join("").is_empty(), "{full} has no documentation");
+            if let Shape::Section(inner) = &key.shape {
+                documented(inner, &format!("{full}."));
+            }
+        }
+    }
 
-/// What of a user's past makes the query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ContextConfig {
-    /// How many of the user's newest items make the query (learned position weights).
-    pub length: usize,
-    /// Give each item a second row for its role in the context, besides the row it has as a candidate.
-    pub context_rows: bool,
-    /// Give each user a row of their own, added to the query.
-    pub user_row: bool,
-    /// How those items make the query: `sum`, by position weights, or `gru`.
-    pub encoder: Encoder,
-}
+    #[test]
+    fn default_configuration_is_valid_and_every_key_is_documented() {
+        Config::default().validate().unwrap();
+        documented(&Config::keys(), "");
+    }
 
-/// How items make a query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoder {
-    /// A sum with learned position weights.
-    Sum,
-    /// A gated recurrent unit over all of the user's items; trained through the newest `length`.
-    Gru,
-}
+    #[test]
+    fn state_relevant_part_holds_what_training_depends_on() {
+        let relevant = Config::default().state_relevant();
+        let sections: Vec<&str> = relevant.keys().map(String::as_str).collect();
+        let expected = [
+            "seed",
+            "objective",
+            "positives",
+            "context",
+            "repetition",
+            "model",
+            "train",
+            "features",
+            "memory",
+            "negatives",
+            "evaluate",
+        ];
+        assert_eq!(sections, expected);
+        assert_eq!(relevant["evaluate"], serde_json::json!({ "repeat": false }));
+        assert_eq!(relevant["features"], serde_json::json!({ "buckets": 0, "columns": [] }));
+        // Of these sections, all keys.
+        for section in ["positives", "context", "repetition", "model", "train", "memory", "negatives"] {
+            assert_eq!(relevant[section], serde_json::to_value(Config::default()).unwrap()[section], "{section}");
+        }
+    }
 
-/// The memory behind the repetition term ρ.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RepetitionConfig {
-    /// Distinct items remembered per user.
-    pub items: usize,
-    /// Half-life of an item's count, in events of the same user.
-    pub half_life: f64,
-}
-
-/// How alike a query and an item are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Similarity {
-    /// The cosine of the angle between them.
-    Cosine,
-    /// Their dot product.
-    Dot,
-}
-
-/// Shape and score of the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Dimensions of an embedding.
-    pub dim: usize,
-    /// τ: similarity is divided by it.
-    pub temperature: f64,
-    /// Learn τ, beginning at `temperature`.
-    pub learn_temperature: bool,
-    /// `cosine` or `dot`.
-    pub similarity: Similarity,
-    /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
-    pub learn_popularity: bool,
-    /// Where β begins.
-    pub popularity_start: f64,
-    /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²). A quarter of it for the rows of items that
-    /// have features.
-    pub start_scale: f64,
-}
-
-/// What is known of items besides who chose them; see docs/features.md.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FeaturesConfig {
-    /// Rows that features are hashed to, each of `model.dim` numbers and made when a feature first falls into it; 0: items
-    /// have no features.
-    pub buckets: usize,
-    /// A Parquet file that describes items: a column of item ids, named as `source.fields.item_id` says, and further
-    /// ones. Empty: none; then only the features of events count.
-    pub catalogue: PathBuf,
-    /// Which columns of the catalogue are features; empty: all others of text, lists of text, whole numbers and truth
-    /// values.
-    pub columns: Vec<String>,
-}
-
-/// The optimizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerKind {
-    /// Adagrad, an accumulator per number; only touched rows move.
-    Adagrad,
-    /// Adagrad with one accumulator per row, of the mean of its squared gradients: half the memory.
-    RowwiseAdagrad,
-}
-
-/// The steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Events per step.
-    pub batch: usize,
-    /// Close a batch early when its next event is this much later than its first, in event time; 0: never.
-    pub batch_span_ms: u64,
-    /// Step size.
-    pub learning_rate: f64,
-    /// `adagrad`, or `rowwise_adagrad` for half the memory.
-    pub optimizer: OptimizerKind,
-}
-
-/// Test-then-train evaluation on the stream itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluateConfig {
-    /// Items may recur: keep a user's earlier items in the ranking, and learn when they come back. Off: own items leave
-    /// the ranking and the negatives.
-    pub repeat: bool,
-    /// Share of the events that is ranked; 0: none.
-    pub share: f64,
-    /// Share of a log after which hits count (a live stream counts from its first event).
-    pub from: f64,
-    /// Own items remembered per user where `repeat` is off; the ranking is exact up to that many.
-    pub own_items: usize,
-    /// Rank by the user's last item alone, as an item-to-item list does, instead of by all of the context.
-    pub last_item: bool,
-}
-
-/// Durable state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CheckpointConfig {
-    /// Where checkpoints appear: a folder, or `s3://bucket/prefix`; see docs/checkpoints.md.
-    pub dir: PathBuf,
-    /// Events read between checkpoints.
-    pub every_events: u64,
-    /// How many of the newest are kept.
-    pub keep: usize,
-    /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.
-    pub audit: bool,
-    /// In an object store: a worker that was not heard of for one and a half times this long, in milliseconds, is taken
-    /// for dead by the next one.
-    pub lease_ms: u64,
-    /// For an object store to begin an answer, in milliseconds; then it is asked again.
-    pub answer_ms: u64,
-    /// Options of the object store, over what the environment says (`AWS_REGION`, `AWS_ENDPOINT_URL`, …).
-    pub store: std::collections::BTreeMap<String, String>,
-}
-
-/// Where a topic is read from when nothing was read before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// From the oldest record that is there.
-    Earliest,
-    /// From now on.
-    Latest,
-}
-
-/// Who reads which partitions of the topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Assignment {
-    /// The workers of the group share them.
-    Group,
-    /// This worker reads all, whoever else does.
-    All,
-}
-
-/// What becomes of records that retention deleted before they were read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Expired {
-    /// The worker stops.
-    Fail,
-    /// They are counted as lost, and passed over.
-    Skip,
-}
-
-/// The Kafka side.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// `host:port,…`, or `embedded` for a broker inside the process.
-    pub brokers: String,
-    /// The topic of events.
-    pub topic: String,
-    /// The consumer group.
-    pub group: String,
-    /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
-    /// reads every partition, and commits offsets to the group for lag monitors alone.
-    pub assignment: Assignment,
-    /// This worker's lasting name in the group (static membership), different for each: restarted within
-    /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: a name of its own making.
-    pub member: String,
-    /// Records deleted by retention before they were read: `fail`, or `skip` (counted as lost).
-    pub expired: Expired,
-    /// Where to begin on the very first start.
-    pub start: Start,
-    /// Topic for records that could not be taken; empty: none.
-    pub dead_letter_topic: String,
-    /// Partitions of a topic that has to be created.
-    pub partitions: i32,
-    /// Further librdkafka properties, passed on as they are.
-    pub properties: std::collections::BTreeMap<String, String>,
-}
-
-/// Records that could not be taken.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DeadLettersConfig {
-    /// JSON-lines file that `replay` appends them to (`run` has `kafka.dead_letter_topic`); empty: none.
-    pub file: String,
-    /// The worker stops where more than this share of the newest records was rejected; 1: never.
-    pub max_share: f64,
-    /// How many records that share remembers, fading.
-    pub window: u64,
-}
-
-/// The address for metrics, health and the page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HttpConfig {
-    /// `address:port` that `run` and `demo` serve on; empty: none.
-    pub listen: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
-}
-
-/// Logs, on standard error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LogConfig {
-    /// `text` or `json`.
-    pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
+    #[test]
+    fn debug_output_hides_secrets() {
+        let mut config = Config::default();
+        config.source.registry.password = "hunter2".to_owned();
+        config.kafka.properties.insert("sasl.password".to_owned(), "hunter2".to_owned());
+        config.checkpoint.store.insert("aws_secret_access_key".to_owned(), "hunter2".to_owned());
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
 }

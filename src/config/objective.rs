@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::options::mistake;
+use super::options::{derived_shape, mistake};
+use crate::util::config_section::{ConfigValue, Refusal, Shape};
 
 /// The objective: a name, or a list of tables.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -15,6 +16,16 @@ pub enum Objective {
     Name(ObjectiveKind),
     /// Objectives with their options; what they give is added up.
     List(Vec<ObjectiveTerm>),
+}
+
+impl ConfigValue for Objective {
+    fn shape() -> Shape {
+        derived_shape::<Self>()
+    }
+
+    fn validate(&self) -> Result<(), Refusal> {
+        self.mistake().map_or(Ok(()), |message| Err(message.into()))
+    }
 }
 
 impl Objective {

@@ -7,6 +7,15 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::{Noise, Objective};
+use crate::util::config_section::{Shape, value_shape};
+
+/// The shape of values that describe themselves by a derived schema, definitions included.
+pub(super) fn derived_shape<T: schemars::JsonSchema>() -> Shape {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+        settings.meta_schema = None;
+    });
+    value_shape(settings.into_generator().into_root_schema_for::<T>().into())
+}
 
 /// What is wrong with `value` of the option `option`, which belongs to `kinds` (none named: to all) and lies within
 /// `bounds`, where it was given to `kind`, called `name`.

@@ -3,8 +3,11 @@
 //! A batch is built from whole events in their order. For each event the user's past is captured first and the event
 //! added to it after, so that every context is exact, also where one user has several events in a batch.
 
+mod config;
 pub mod repeat_memory;
 pub mod users;
+
+pub use config::{ContextConfig, EncoderKind, RepetitionConfig};
 
 use compact_str::CompactString;
 

@@ -10,7 +10,10 @@
 //! it. A line of the file: `{"stream", "offset", "reason", "detail", "key_base64"?, "payload" | "payload_base64"}`; the
 //! payload is text where it is UTF-8.
 
+mod config;
 pub mod topic;
+
+pub use config::DeadLettersConfig;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};

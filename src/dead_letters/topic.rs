@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 
-use crate::config::{Format, KafkaConfig};
+use crate::decode::Format;
 use crate::event::Rejection;
+use crate::kafka::KafkaConfig;
 use crate::kafka::outbox::Outbox;
 use crate::kafka::{ClientError, LogThrottle, admin, producer_properties};
 use crate::signals::Stop;

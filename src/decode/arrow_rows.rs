@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use compact_str::{CompactString, ToCompactString};
 use serde_json::{Map, Value};
 
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
 /// What is wrong with a column: its name, and the problem in words.

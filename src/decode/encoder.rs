@@ -2,7 +2,7 @@
 
 use super::schema::Schema;
 use super::{Fault, SchemaError, SchemaId, SchemaText, avro, framing, json, protobuf};
-use crate::config::{FieldNames, Format, SourceConfig};
+use crate::decode::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
 
 /// Turns interactions into records that the [`EventDecoder`](super::EventDecoder) of the same configuration takes.

@@ -8,7 +8,7 @@ use std::fmt;
 use compact_str::{CompactString, ToCompactString};
 
 use super::{Fault, rfc3339_milliseconds};
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
 /// How much of a text that was found is repeated in a message.

@@ -22,7 +22,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::Fault;
 use super::fields::{Field, Found, FoundFields, List};
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
 /// The bytes of one record as an interaction; bounds are not checked here.

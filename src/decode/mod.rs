@@ -16,6 +16,7 @@
 
 pub mod arrow_rows;
 mod avro;
+mod config;
 mod cursor;
 mod encoder;
 mod fields;
@@ -24,13 +25,14 @@ pub mod json;
 mod protobuf;
 mod schema;
 
+pub use config::{FieldNames, Format, RegistryConfig, SourceConfig};
+
 use chrono::{DateTime, NaiveDate};
 
 pub use encoder::EventEncoder;
 use schema::{Cache, Schema};
 pub use schema::{Lookup, SchemaError, SchemaId, SchemaText, Schemas};
 
-use crate::config::{FieldNames, Format, SourceConfig};
 use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
 /// Turns records into interactions.

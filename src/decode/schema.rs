@@ -1,7 +1,7 @@
 //! The schemas that binary records are read by: as text, ready to use, and those of a registry that are in use.
 
 use super::{Fault, avro, framing, protobuf};
-use crate::config::{FieldNames, Format, SourceConfig};
+use crate::decode::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
 
 /// Number of a schema in its registry.

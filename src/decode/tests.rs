@@ -7,13 +7,13 @@ use super::*;
 use crate::config::Config;
 
 fn decoder() -> EventDecoder {
-    let source = crate::config::layers::default().source;
+    let source = Config::default().source;
     EventDecoder::new(&source, &SchemaText::built_in(source.format), None).unwrap()
 }
 
 /// What fields are called.
 pub(super) fn names() -> FieldNames {
-    crate::config::layers::default().source.fields
+    Config::default().source.fields
 }
 
 /// Bytes by their digits.
@@ -36,7 +36,7 @@ pub(super) fn own_event() -> Interaction {
 
 #[test]
 fn limits_end_with_the_latest_year() {
-    let mut source = crate::config::layers::default().source;
+    let mut source = Config::default().source;
     source.latest_year = 1970;
     assert_eq!(limits(&source).end_of_time, 365 * 86_400_000);
     source.latest_year = u16::MAX;
@@ -109,7 +109,7 @@ pub(super) fn interaction() -> impl Strategy<Value = Interaction> {
 
 /// The default with another format.
 fn source(format: Format) -> SourceConfig {
-    let Config { mut source, .. } = crate::config::layers::default();
+    let Config { mut source, .. } = Config::default();
     source.format = format;
     source
 }

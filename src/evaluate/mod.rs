@@ -5,9 +5,12 @@
 //! the target). rank = items scored strictly above the target + half of the ties; an item never seen before has no
 //! rank and counts as a miss. [`ranking`] finds the ranks of the model and of decayed popularity, [`tally`] adds them up.
 
+mod config;
 pub mod popularity;
 pub mod ranking;
 pub mod tally;
+
+pub use config::EvaluateConfig;
 
 /// The length of the list that a hit must be in.
 pub const K: usize = 20;

@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::{ClientCallbacks, ClientError, admin_properties, create};
-use crate::config::KafkaConfig;
+use crate::kafka::KafkaConfig;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -12,9 +12,12 @@
 //! a property, since it may be a password.
 
 pub mod admin;
+mod config;
 pub mod embedded;
 pub(crate) mod outbox;
 pub mod producer;
+
+pub use config::{Assignment, ExpiredRecords, KafkaConfig, StartPosition};
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -23,8 +26,6 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-
-use crate::config::{Assignment, KafkaConfig};
 
 /// `kafka.brokers` that stands for a broker inside the process.
 pub const EMBEDDED: &str = "embedded";
@@ -326,7 +327,7 @@ mod tests {
     use super::*;
 
     fn with(key: &str, value: &str) -> KafkaConfig {
-        let mut config = crate::config::layers::default().kafka;
+        let mut config = crate::config::Config::default().kafka;
         config.properties.insert(key.to_owned(), value.to_owned());
         config
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::outbox::Outbox;
 use super::{ClientError, producer_properties};
-use crate::config::KafkaConfig;
 use crate::decode::{EventEncoder, Fault};
 use crate::event::Interaction;
+use crate::kafka::KafkaConfig;
 
 /// Sends events to the topic of a configuration.
 #[derive(Debug)]

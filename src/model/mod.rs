@@ -10,21 +10,26 @@
 //! | `backward` | gradients back to rows and parameters, which move once a step |
 
 pub mod backward;
+mod config;
 pub mod encoder;
 pub mod features;
 pub(crate) mod gru;
 pub(crate) mod recurrent;
 pub mod repetition;
 
+pub use config::{ModelConfig, OptimizerKind, Similarity};
+
 use std::borrow::Cow;
 
-use crate::config::{Config, Encoder, ObjectiveKind, OptimizerKind, Similarity};
+use crate::config::{Config, ObjectiveKind};
+use crate::context::EncoderKind;
 use crate::kernel::rows::inverse_norm;
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::Vectors;
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::{Rows, stable_hash, start};
+pub use features::FeaturesConfig;
 use features::{Features, OWN_START};
 use repetition::Repetition;
 
@@ -102,7 +107,7 @@ impl Model {
             users: rows(config.context.user_row, dim),
             biases: rows(objectives.iter().any(|term| term.kind == ObjectiveKind::Nce), 1),
             position_weights: Parameters::new((0..config.context.length).map(|k| k as f32 * 0.8f32.ln()).collect()),
-            gru: (config.context.encoder == Encoder::Gru)
+            gru: (config.context.encoder == EncoderKind::Gru)
                 .then(|| Parameters::new(gru::start(dim, stable_hash(config.seed, &["unit"])))),
             hidden_states: Rows::new(dim),
             transforms: (0..steps.unwrap_or(0)).map(|_| identity()).collect(),

@@ -6,12 +6,15 @@
 
 pub mod bank;
 pub mod candidates;
+mod config;
 pub mod false_negatives;
 pub mod frequency;
 pub mod live;
 pub mod proposals;
 pub mod samplers;
 pub mod sketch;
+
+pub use config::{BankVectors, HalfLife, NegativesConfig};
 
 /// The items' vectors, as samplers see them.
 pub trait Vectors: Sync + std::fmt::Debug {

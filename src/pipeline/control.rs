@@ -4,7 +4,7 @@ use crossbeam_channel::Sender;
 
 use super::exit_path::ExitPath;
 use super::{Observer, Pipeline};
-use crate::config::Assignment;
+use crate::kafka::Assignment;
 use crate::position::{OwnershipRecord, Positions};
 use crate::source::{Assigned, SourceControl};
 

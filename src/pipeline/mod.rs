@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::config::{Config, DeadLettersConfig};
+use crate::config::Config;
+use crate::dead_letters::DeadLettersConfig;
 use crate::event::{Record, Rejection};
 use crate::position::{Positions, Stream};
 use crate::signals::Stop;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::checkpoint::manifest::{Manifest, differences, lasting};
+use crate::checkpoint::manifest::{Manifest, differences};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
@@ -85,7 +85,7 @@ impl Restored {
 
 /// The state in a checkpoint that was made with a configuration like `config`.
 fn restore(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
-    let differences = differences(&intact.manifest().configuration, &lasting(config));
+    let differences = differences(&intact.manifest().configuration, &config.state_relevant());
     if differences.is_empty() {
         return snapshot::load(config, intact);
     }

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::RegistrySetupError;
 use super::http::{Client, RegistryError};
-use crate::config::SourceConfig;
+use crate::decode::SourceConfig;
 use crate::decode::{Lookup, SchemaId, Schemas};
 use crate::kafka::LogThrottle;
 use crate::telemetry::metrics;

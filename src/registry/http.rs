@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{Format, RegistryConfig};
+use crate::decode::{Format, RegistryConfig};
 use crate::decode::{Lookup, SchemaId, SchemaText};
 use crate::util::encoding::base64;
 

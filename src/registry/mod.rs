@@ -9,7 +9,7 @@ mod http;
 
 use std::path::PathBuf;
 
-use crate::config::SourceConfig;
+use crate::decode::SourceConfig;
 use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText};
 pub use client::Registry;
 

@@ -28,15 +28,16 @@ use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::columns::{self, Layout, list_field, lists, numbers, text, vector_field, vectors};
-use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, Provenance, digest, lasting};
+use crate::checkpoint::manifest::{DeadLetterMark, FORMAT, Manifest, Provenance, digest};
 use crate::checkpoint::reader::ITEMS;
 use crate::checkpoint::store::{Draft, PublishedCheckpoint};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::config::{Config, Similarity};
+use crate::config::Config;
 use crate::context::repeat_memory::Remembered;
 use crate::context::users::{User, Users};
 use crate::evaluate::tally::EvalMetrics;
 use crate::model::Model;
+use crate::model::Similarity;
 use crate::negatives::frequency::{Fading, Frequencies};
 use crate::objective::term::TermLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
@@ -117,7 +118,7 @@ pub fn save(
     };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
 
-    let configuration = lasting(config);
+    let configuration = config.state_relevant();
     draft.publish(|files| Manifest {
         format: FORMAT,
         negstream: env!("CARGO_PKG_VERSION").to_owned(),

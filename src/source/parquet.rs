@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::{
 use sha2::{Digest, Sha256};
 
 use super::{CommitTracker, EventSource, PollStatus, SourceError};
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::decode::arrow_rows::{Rows, check_schema};
 use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};

@@ -22,7 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::config::{LogConfig, LogFormat};
+use crate::telemetry::{LogConfig, LogFormat};
 use crate::util::escape::{Escaping, escape_json_line};
 
 /// The reason why logs could not be set up.

@@ -15,9 +15,12 @@
 //! It knows of the crate only events and configuration. Identifiers of users and items never become labels, and
 //! whatever comes from outside is escaped where it is shown.
 
+mod config;
 pub mod health;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod status;
+
+pub use config::{HttpConfig, LogConfig, LogFormat};

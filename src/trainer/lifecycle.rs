@@ -4,7 +4,7 @@
 //! longest: an eighth of the cap at once, so that all the renumbering that follows costs each event O(1). Time is counted
 //! in positive events of the stream, as of the ends of batches.
 
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::event::{Evicted, EvictedRows};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::admission::AdmissionCounter;
@@ -12,6 +12,7 @@ use crate::table::ids::Ids;
 use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::stable_hash;
+use crate::trainer::RowLimits;
 
 use crate::trainer::pending::Arrivals;
 
@@ -30,7 +31,7 @@ pub struct RowLifecycles {
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowLifecycle {
-    limits: Limits,
+    limits: RowLimits,
     seed: u64,
     newcomers: AdmissionCounter,
     /// By row: the time of its newest event. Kept only where anybody ever goes.
@@ -43,7 +44,7 @@ pub struct RowLifecycle {
 impl RowLifecycles {
     /// Nobody yet.
     pub fn new(config: &Config) -> Self {
-        let of = |limits: &Limits| RowLifecycle::new(limits, config.seed);
+        let of = |limits: &RowLimits| RowLifecycle::new(limits, config.seed);
         Self { items: of(&config.memory.items), users: of(&config.memory.users) }
     }
 
@@ -69,7 +70,7 @@ impl RowLifecycles {
 }
 
 impl RowLifecycle {
-    fn new(limits: &Limits, seed: u64) -> Self {
+    fn new(limits: &RowLimits, seed: u64) -> Self {
         let newcomers = if limits.admit_after > 1 { limits.newcomers } else { 0 };
         Self {
             limits: limits.clone(),
@@ -120,7 +121,7 @@ impl RowLifecycle {
     }
 
     fn sweeps(&self, now: u64) -> bool {
-        let Limits { expire_events, .. } = self.limits;
+        let RowLimits { expire_events, .. } = self.limits;
         expire_events > 0 && now.saturating_sub(self.swept) >= (expire_events / PART as u64).max(1)
     }
 
@@ -144,7 +145,7 @@ impl RowLifecycle {
 
     /// Who of `n_rows` has to go before there may be `incoming` more; `None` where nobody has to.
     pub fn evict(&mut self, n_rows: usize, incoming: usize, now: u64) -> Option<RowRemap> {
-        let Limits { cap, expire_events, .. } = self.limits;
+        let RowLimits { cap, expire_events, .. } = self.limits;
         self.lengthen(n_rows, now);
         let mut oldest = 0;
         if self.sweeps(now) {
@@ -203,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn tenure(admit_after: u32, expire_events: u64, cap: usize) -> RowLifecycle {
-        RowLifecycle::new(&Limits { admit_after, newcomers: 64, expire_events, cap }, 1)
+        RowLifecycle::new(&RowLimits { admit_after, newcomers: 64, expire_events, cap }, 1)
     }
 
     #[test]

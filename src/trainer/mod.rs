@@ -11,6 +11,7 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+mod config;
 mod eviction;
 pub(crate) mod features;
 mod ingest;
@@ -18,6 +19,8 @@ pub mod lifecycle;
 pub mod memory_usage;
 mod pending;
 pub mod state;
+
+pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;

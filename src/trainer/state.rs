@@ -1,11 +1,12 @@
 //! Everything that a worker must have to go on as if never stopped.
 
-use crate::config::{BankVectors, Config};
+use crate::config::Config;
 use crate::context::repeat_memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::evaluate::tally::EvalMetrics;
 use crate::event::{EventCounts, Interaction};
 use crate::model::Model;
+use crate::negatives::BankVectors;
 use crate::negatives::Vectors;
 use crate::negatives::bank::Bank;
 use crate::negatives::false_negatives::FalseNegativeTracker;

@@ -51,7 +51,7 @@ const SMALL: [&str; 9] = [
 
 /// A producer of a topic.
 pub fn producer(config: &KafkaConfig) -> EventProducer {
-    let source = negstream::config::layers::default().source;
+    let source = negstream::config::Config::default().source;
     let encoder = negstream::registry::encoder(&source, &config.topic).unwrap();
     EventProducer::open(config, &config.brokers, encoder).unwrap()
 }
@@ -77,7 +77,7 @@ impl Group {
 
     /// The same, with a configuration that `change` changes.
     pub fn configured(broker: &Broker, topic: &str, partitions: i32, change: impl FnOnce(&mut KafkaConfig)) -> Self {
-        let mut config = negstream::config::layers::default().kafka;
+        let mut config = negstream::config::Config::default().kafka;
         config.brokers = broker.bootstrap().to_owned();
         config.topic = topic.to_owned();
         config.group = format!("group-of-{topic}");
@@ -89,7 +89,7 @@ impl Group {
 
     /// A topic that is there already, at brokers that are no real ones.
     pub fn of_brokers(brokers: &str, topic: &str) -> Self {
-        let mut config = negstream::config::layers::default().kafka;
+        let mut config = negstream::config::Config::default().kafka;
         config.brokers = brokers.to_owned();
         config.topic = topic.to_owned();
         config.group = format!("group-of-{topic}");

@@ -135,7 +135,7 @@ fn a_trainer_that_takes_its_time_keeps_its_partitions() {
     const EVENTS: u32 = 60_000;
     (0..EVENTS).for_each(|number| sender.send(&event(number)).unwrap());
     sender.flush(PATIENCE).unwrap();
-    let decoder = negstream::registry::decoder(&negstream::config::layers::default().source).unwrap();
+    let decoder = negstream::registry::decoder(&negstream::config::Config::default().source).unwrap();
     let mut ownerships = Ownerships::default();
     ownerships.worker = "slow".to_owned();
     let known = ResumeState { positions: &Positions::default(), ownerships: &ownerships };

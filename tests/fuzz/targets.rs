@@ -15,7 +15,7 @@ const OTHER_AVRO: &str = include_str!("../corpus/avro-schema/other.avsc");
 const OTHER_PROTOBUF: &str = include_str!("../corpus/protobuf-schema/other.proto");
 
 fn source(format: Format) -> SourceConfig {
-    let Config { mut source, .. } = layers::default();
+    let Config { mut source, .. } = Config::default();
     source.format = format;
     source
 }
@@ -148,7 +148,9 @@ pub fn set() -> impl Fn(&[u8]) {
 fn loaded(outcome: Result<Config, layers::ConfigError>) {
     match outcome {
         Ok(config) => {
-            assert!(layers::shown(&config).expect("a configuration can be shown").parse::<toml::Table>().is_ok())
+            assert!(
+                layers::to_redacted_toml(&config).expect("a configuration can be shown").parse::<toml::Table>().is_ok()
+            )
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -157,7 +159,7 @@ fn loaded(outcome: Result<Config, layers::ConfigError>) {
 /// A whole log, read to its end or its first fault.
 pub fn parquet() -> impl Fn(&[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let Config { source, .. } = layers::default();
+    let Config { source, .. } = Config::default();
     move |bytes: &[u8]| {
         let path = folder.path().join("log.parquet");
         std::fs::write(&path, bytes).expect("a writable folder");

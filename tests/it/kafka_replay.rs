@@ -47,7 +47,7 @@ impl Topic {
     }
 
     fn config(&self) -> KafkaConfig {
-        let mut config = negstream::config::layers::default().kafka;
+        let mut config = negstream::config::Config::default().kafka;
         config.brokers = self.broker.bootstrap().to_owned();
         config.topic = self.name.to_owned();
         config

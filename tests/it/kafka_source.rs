@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use negstream::config::{Assignment, Format, KafkaConfig, Start};
+use negstream::config::{Assignment, Format, KafkaConfig, StartPosition};
 use negstream::dead_letters::DeadLetters;
 use negstream::dead_letters::topic::DeadLetterTopic;
 use negstream::decode::{EventDecoder, EventEncoder};
@@ -48,7 +48,7 @@ impl Cluster {
 
     /// The configuration of a new topic.
     pub(crate) fn topic(&self, topic: &str, partitions: i32) -> KafkaConfig {
-        let mut config = negstream::config::layers::default().kafka;
+        let mut config = negstream::config::Config::default().kafka;
         config.brokers = self.bootstrap().to_owned();
         config.assignment = Assignment::All;
         config.topic = topic.to_owned();
@@ -81,11 +81,11 @@ pub(crate) fn event(number: u32) -> Interaction {
 }
 
 pub(crate) fn decoder() -> EventDecoder {
-    negstream::registry::decoder(&negstream::config::layers::default().source).unwrap()
+    negstream::registry::decoder(&negstream::config::Config::default().source).unwrap()
 }
 
 pub(crate) fn encoder() -> EventEncoder {
-    negstream::registry::encoder(&negstream::config::layers::default().source, "any").unwrap()
+    negstream::registry::encoder(&negstream::config::Config::default().source, "any").unwrap()
 }
 
 pub(crate) fn producer(config: &KafkaConfig) -> EventProducer {
@@ -246,7 +246,7 @@ fn committed(config: &KafkaConfig, partition: i32) -> Offset {
 
 fn begins_as_configured(cluster: &Cluster) {
     let mut config = cluster.topic("latest", 2);
-    config.start = Start::Latest;
+    config.start = StartPosition::Latest;
     produce(&config, 0..100);
     let mut source = open(&config, &Positions::default(), Until::Stopped).unwrap();
     let starts = source.starts().clone();
@@ -276,7 +276,7 @@ fn a_position_beyond_the_end_is_lost(cluster: &Cluster) {
 }
 
 fn a_topic_that_is_missing_is_named(cluster: &Cluster) {
-    let mut config = negstream::config::layers::default().kafka;
+    let mut config = negstream::config::Config::default().kafka;
     config.brokers = cluster.bootstrap().to_owned();
     config.topic = "nowhere".to_owned();
     let error = open(&config, &Positions::default(), Until::Stopped).err().unwrap().to_string();

@@ -87,7 +87,7 @@ fn brokers_away_at_the_end_do_not_keep_the_process() {
 
 #[test]
 fn what_is_not_delivered_is_reported_with_the_first_reason() {
-    let mut config = negstream::config::layers::default().kafka;
+    let mut config = negstream::config::Config::default().kafka;
     // A port that nothing listens on.
     config.brokers = "127.0.0.1:1".to_owned();
     config.properties.insert("message.timeout.ms".to_owned(), "500".to_owned());
@@ -103,7 +103,7 @@ fn what_is_not_delivered_is_reported_with_the_first_reason() {
 
 #[test]
 fn a_property_that_breaks_the_promises_is_refused() {
-    let mut config = negstream::config::layers::default().kafka;
+    let mut config = negstream::config::Config::default().kafka;
     config.brokers = "127.0.0.1:1".to_owned();
     config.properties.insert("auto.offset.reset".to_owned(), "earliest".to_owned());
     let error = open_or_stop(&config).err().unwrap().to_string();
@@ -120,7 +120,7 @@ fn brokers_that_refuse_us_are_not_waited_for() {
         listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
         username=\"alice\" password=\"right\" user_alice=\"right\";\n";
     let Some(broker) = Broker::start_with(properties) else { return };
-    let mut config = negstream::config::layers::default().kafka;
+    let mut config = negstream::config::Config::default().kafka;
     config.brokers = broker.bootstrap().to_owned();
     for (name, value) in [
         ("security.protocol", "sasl_plaintext"),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::backend::Backend;
 use super::local::LocalBackend;
 use super::{number_in, object};
+use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::CheckpointError;
-use crate::config::CheckpointConfig;
 
 /// The backend at `dir`: a path, `file:///…` or `s3://BUCKET/PREFIX`. Nothing is asked or created yet.
 ///
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn backend_at_refuses_unknown_scheme() {
-        let config = crate::config::layers::default().checkpoint;
+        let config = crate::config::Config::default().checkpoint;
         let error = backend_at(Path::new("gs://key:secret@b/c"), &config).unwrap_err();
         assert!(matches!(error, CheckpointError::InvalidLocation { .. }), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");

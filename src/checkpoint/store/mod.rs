@@ -27,7 +27,7 @@ pub(super) use local::manifest_in;
 
 use super::manifest::MANIFEST;
 use super::{Checkpoint, CheckpointError};
-use crate::config::CheckpointConfig;
+use crate::checkpoint::CheckpointConfig;
 use crate::util::encoding::random_id;
 
 /// The file that tells which run a checkpoint belongs to, should its manifest no longer do so.

@@ -26,7 +26,7 @@ use schema::{Meaning, Type, TypeId};
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH};
 use super::fields::{Field, Found, FoundFields, List};
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
 /// The bytes of one record as an interaction; bounds are not checked here.

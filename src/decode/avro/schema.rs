@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::decode::fields::Field;
 
 /// Place of a type in the list.

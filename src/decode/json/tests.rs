@@ -6,7 +6,7 @@ use super::*;
 use crate::decode::tests::interaction;
 
 fn names() -> FieldNames {
-    crate::config::layers::default().source.fields
+    crate::config::Config::default().source.fields
 }
 
 fn fault(record: &str) -> Fault {

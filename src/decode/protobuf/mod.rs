@@ -29,7 +29,7 @@ use schema::{Kind, Message, Wanted};
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH, unzigzag};
 use super::fields::{Field, Found, FoundFields, List};
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
 /// Wire types.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::file::{self, Enum, File, Label};
-use crate::config::FieldNames;
+use crate::decode::FieldNames;
 use crate::decode::fields::Field;
 
 /// The messages of a .proto file.

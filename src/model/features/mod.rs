@@ -11,6 +11,10 @@
 //! The vectors are kept beside the rows that they are made of, and are only as new as their last refresh: a step moves few
 //! rows of features, but with them the vectors of many items, of which the next step needs some.
 
+mod config;
+
+pub use config::FeaturesConfig;
+
 use rayon::prelude::*;
 
 use crate::kernel::Kernel;

@@ -1,8 +1,9 @@
 //! The encoder and the scores in double precision, anew from their formulas, as functions of the model's numbers.
 
 use super::world::{Numbers, World};
-use crate::config::{Encoder, Similarity};
+use crate::context::EncoderKind;
 use crate::context::Own;
+use crate::model::Similarity;
 
 /// Scores at some numbers.
 #[derive(Clone, Copy)]
@@ -42,7 +43,7 @@ impl Scores<'_> {
     pub(super) fn encode(&self, items: &[u32], query: Option<usize>, step: usize) -> Vec<f64> {
         let dim = self.world.config.model.dim;
         let mut raw = match self.world.config.context.encoder {
-            Encoder::Sum => {
+            EncoderKind::Sum => {
                 let weights: Vec<f64> = self.numbers["position"][..items.len()].iter().map(|log| log.exp()).collect();
                 let mut sum = vec![0.0; dim];
                 for (item, weight) in items.iter().zip(&weights) {
@@ -50,7 +51,7 @@ impl Scores<'_> {
                 }
                 sum
             }
-            Encoder::Gru => {
+            EncoderKind::Gru => {
                 let initial_states = query.map(|query| &self.world.initial_states[query * dim..][..dim]);
                 let mut state: Vec<f64> =
                     initial_states.map_or(vec![0.0; dim], |state| state.iter().map(|x| f64::from(*x)).collect());

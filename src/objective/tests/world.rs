@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::config::{BankVectors, Config, layers};
+use crate::config::{Config, layers};
 use crate::context::Batch;
 use crate::context::repeat_memory::Fading;
 use crate::context::users::{Retention, Users};
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::model::encoder::Encoded;
+use crate::negatives::BankVectors;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::frequency::Frequencies;

@@ -38,9 +38,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 
 use super::{CommitTracker, EventSource, LagProbe, PollStatus, SourceControl, SourceError};
-use crate::config::KafkaConfig;
 use crate::decode::EventDecoder;
 use crate::event::{Reason, Record, Rejection};
+use crate::kafka::KafkaConfig;
 use crate::kafka::{ClientError, LogThrottle, words};
 use crate::position::{Positions, Stream};
 pub use connection::{ResumeState, TopicConnection};

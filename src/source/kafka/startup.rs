@@ -10,8 +10,8 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Client;
-use crate::config::{Expired, KafkaConfig, Start};
 use crate::kafka::admin::partitions_of;
+use crate::kafka::{ExpiredRecords, KafkaConfig, StartPosition};
 use crate::kafka::{LogThrottle, is_refusal, words};
 use crate::position::Positions;
 use crate::source::SourceError;
@@ -84,19 +84,21 @@ pub(super) fn all_there(topic: &str, positions: &Positions, marks: &[Marks]) -> 
 }
 
 /// Where a partition begins of which nothing was ever read; `known`: but something of others of its topic.
-pub(super) fn first(start: Start, known: bool, marks: Marks) -> u64 {
+pub(super) fn first(start: StartPosition, known: bool, marks: Marks) -> u64 {
     match start {
-        Start::Latest if !known => marks.high,
-        Start::Earliest | Start::Latest => marks.low,
+        StartPosition::Latest if !known => marks.high,
+        StartPosition::Earliest | StartPosition::Latest => marks.low,
     }
 }
 
 /// Where to go on in a partition that was read up to `position`.
-pub(super) fn entry(label: &str, position: u64, marks: Marks, expired: Expired) -> Result<Entry, SourceError> {
+pub(super) fn entry(label: &str, position: u64, marks: Marks, expired: ExpiredRecords) -> Result<Entry, SourceError> {
     match expired {
         _ if marks.contains(position) => Ok(Entry { offset: position, lost: None }),
-        Expired::Skip if position < marks.low => Ok(Entry { offset: marks.low, lost: Some(position..marks.low) }),
-        Expired::Skip | Expired::Fail => Err(lost(label, position, marks)),
+        ExpiredRecords::Skip if position < marks.low => {
+            Ok(Entry { offset: marks.low, lost: Some(position..marks.low) })
+        }
+        ExpiredRecords::Skip | ExpiredRecords::Fail => Err(lost(label, position, marks)),
     }
 }
 

@@ -31,11 +31,11 @@ use super::backend::{Backend, DraftFile, DraftId, WritableBackend};
 use super::location::invalid_url;
 use super::retention::Pinned;
 use super::{LINEAGE, is_lineage};
+use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{FileEntry, Manifest, Provenance};
 use crate::checkpoint::reader::{check_name, manifest_from};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::config::CheckpointConfig;
 use crate::util::encoding::{random_id, sha256};
 
 /// How many numbers in a row may be found taken by workers that are gone.

@@ -21,8 +21,8 @@ use object_store::client::{
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
 use super::bucket::{BucketClient, RetryPolicy};
+use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::CheckpointError;
-use crate::config::CheckpointConfig;
 
 /// The pause between attempts of a request, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Store;
+use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::manifest::{FORMAT, Manifest, Provenance};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::config::CheckpointConfig;
 
 /// A checkpoint of a state that is one number.
 fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {

@@ -1,0 +1,37 @@
+//! The sections `context` and `repetition`: what of a user's past the model sees.
+
+use crate::util::config_section::{config_choice, config_section};
+
+config_choice! {
+    /// How the items of a context make a query.
+    pub enum EncoderKind {
+        /// A sum with learned position weights.
+        Sum = "sum",
+        /// A gated recurrent unit over all of the user's items; trained through the newest `length`.
+        Gru = "gru",
+    }
+}
+
+config_section! {
+    /// What of a user's past makes the query.
+    pub struct ContextConfig {
+        /// How many of the user's newest items make the query.
+        length: usize = 20 => [state, within(1..=1024)];
+        /// Give each item a second row for its role in the context, besides the row it has as a candidate.
+        context_rows: bool = true => [state];
+        /// Give each user a row of their own, added to the query.
+        user_row: bool = false => [state];
+        /// How those items make the query: `sum`, by learned position weights, or `gru`.
+        encoder: EncoderKind = EncoderKind::Sum => [state];
+    }
+}
+
+config_section! {
+    /// The memory of each user's items behind the repetition term ρ, which is idle where `evaluate.repeat` is off.
+    pub struct RepetitionConfig {
+        /// Distinct items remembered per user.
+        items: usize = 128 => [state, within(1..=65_536)];
+        /// Half-life of an item's count, in events of the same user.
+        half_life: f64 = 50.0 => [state, at_least(1.0)];
+    }
+}

@@ -1,0 +1,96 @@
+//! The section `source`: how the records of a topic and the rows of a log are read.
+
+use std::path::PathBuf;
+
+use crate::util::config_section::{Refusal, config_choice, config_section, redact_text, require};
+
+config_choice! {
+    /// How the records of a topic are encoded.
+    pub enum Format {
+        /// One JSON object.
+        Json = "json",
+        /// One Avro datum in the binary encoding.
+        Avro = "avro",
+        /// One Protobuf message.
+        Protobuf = "protobuf",
+    }
+}
+
+config_section! {
+    /// How the records of a topic and the rows of a log are read.
+    pub struct SourceConfig {
+        /// How the records of a topic are encoded: `json`, `avro` or `protobuf`; see docs/formats.md.
+        format: Format = Format::Json;
+        /// File with the schema of Avro (.avsc) or Protobuf (.proto) records; empty: negstream's own, in schemas/. Records
+        /// in a registry's wire format are read by the schemas that they name; then this file is what `produce` registers
+        /// and writes by.
+        schema: PathBuf = PathBuf::new();
+        /// Name of the Protobuf message in that schema; empty: the first one.
+        message: String = String::new();
+        /// Longest identifier in bytes; events with a longer one are rejected.
+        max_id_bytes: usize = 1024 => [within(1..=65_536)];
+        /// Events dated after this year are rejected.
+        latest_year: u16 = 2100 => [at_least(1970)];
+        /// Where the schemas of records are looked up: a schema registry (Confluent's API).
+        registry: RegistryConfig = RegistryConfig::default();
+        /// What the columns (Parquet) or fields (records) are called in your data.
+        fields: FieldNames = FieldNames::default() => [check(|fields, _| fields.validate_distinct())];
+    }
+}
+
+config_section! {
+    /// A schema registry (Confluent's API).
+    pub struct RegistryConfig {
+        /// Address of the registry, `http://host:port`; then every record is in its wire format. Empty: no registry,
+        /// records come plain.
+        url: String = String::new() => [check(|url, _| validate_url(url))];
+        /// User for HTTP basic authentication; empty: no authentication.
+        user: String = String::new();
+        /// Password of that user. Never shown.
+        password: String = String::new() => [redacted(redact_text)];
+        /// Longest wait for an answer, in milliseconds; then the request is repeated.
+        timeout_ms: u64 = 5000 => [within(1..=600_000)];
+    }
+}
+
+config_section! {
+    /// What the columns (Parquet) or fields (records) are called in your data.
+    pub struct FieldNames {
+        /// The user who acted.
+        user_id: String = "user_id".to_owned();
+        /// The item that was acted upon.
+        item_id: String = "item_id".to_owned();
+        /// The type of the event; may be absent.
+        event_type: String = "event_type".to_owned();
+        /// The time of the event: milliseconds since 1970 or RFC 3339 in JSON, a timestamp column in Parquet; see
+        /// docs/formats.md.
+        timestamp: String = "timestamp".to_owned();
+        /// Session or basket; may be absent.
+        session_id: String = "session_id".to_owned();
+        /// Rating, price, …; may be absent.
+        value: String = "value".to_owned();
+        /// List of features; may be absent.
+        features: String = "features".to_owned();
+    }
+}
+
+impl FieldNames {
+    fn validate_distinct(&self) -> Result<(), Refusal> {
+        let Self { user_id, item_id, event_type, timestamp, session_id, value, features } = self;
+        let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];
+        names.sort_unstable();
+        let distinct = !names[0].is_empty() && names.windows(2).all(|pair| pair[0] != pair[1]);
+        require(distinct, "every field needs a name of its own")
+    }
+}
+
+/// Accepts an empty text, or an address in the web that holds no password.
+fn validate_url(url: &str) -> Result<(), Refusal> {
+    let host = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+    let harmless = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '"' | '\\' | '<' | '>');
+    let is_address = url.is_empty()
+        || host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']) && host.chars().all(harmless));
+    require(is_address, "must be http://host:port, or empty; user and password have keys of their own")?;
+    let unsupported = url.starts_with("https:") && !cfg!(feature = "tls");
+    require(!unsupported, "https needs a program that was built with the feature 'tls'")
+}

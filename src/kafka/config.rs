@@ -1,0 +1,73 @@
+//! The section `kafka`: brokers, topics, and the consumer group.
+
+use std::collections::BTreeMap;
+
+use crate::util::config_section::{REDACTED, config_choice, config_section};
+
+config_choice! {
+    /// Where a topic is read from when no position in it is known.
+    pub enum StartPosition {
+        /// From the oldest record that is there.
+        Earliest = "earliest",
+        /// From now on.
+        Latest = "latest",
+    }
+}
+
+config_choice! {
+    /// Who reads which partitions of the topic.
+    pub enum Assignment {
+        /// The workers of the group share them.
+        Group = "group",
+        /// This worker reads all, whoever else does.
+        All = "all",
+    }
+}
+
+config_choice! {
+    /// What becomes of records that retention deleted before they were read.
+    pub enum ExpiredRecords {
+        /// The worker stops.
+        Fail = "fail",
+        /// They are counted as lost, and passed over.
+        Skip = "skip",
+    }
+}
+
+config_section! {
+    /// Brokers, topics, and the consumer group.
+    pub struct KafkaConfig {
+        /// `host:port,…`, or `embedded` for a broker inside the process.
+        brokers: String = "embedded".to_owned();
+        /// The topic of events.
+        topic: String = "interactions".to_owned() => [not_empty];
+        /// The consumer group.
+        group: String = "negstream".to_owned();
+        /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
+        /// reads every partition, and commits offsets to the group for lag monitors alone.
+        assignment: Assignment = Assignment::Group;
+        /// This worker's lasting name in the group (static membership), different for each: restarted within
+        /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: a name of its own making.
+        member: String = String::new();
+        /// Records deleted by retention before they were read: `fail`, or `skip` (counted as lost).
+        expired: ExpiredRecords = ExpiredRecords::Fail;
+        /// Where to begin on the very first start: `earliest` or `latest`.
+        start: StartPosition = StartPosition::Earliest;
+        /// Topic for rejected records; empty: none.
+        dead_letter_topic: String = String::new();
+        /// Partitions of a topic that has to be created.
+        partitions: i32 = 1 => [at_least(1)];
+        /// Further librdkafka properties, passed on as they are.
+        properties: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_properties)];
+    }
+}
+
+fn redact_properties(properties: &mut BTreeMap<String, String>) {
+    for (key, value) in properties {
+        let harmless = ["sasl.mechanism", "sasl.mechanisms", "sasl.username"].contains(&key.as_str());
+        let secret = ["password", "secret", "key.pem", "token", "jaas"].iter().any(|word| key.contains(word));
+        if secret || (key.starts_with("sasl.") && !harmless) {
+            REDACTED.clone_into(value);
+        }
+    }
+}

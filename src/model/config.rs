@@ -1,0 +1,44 @@
+//! The section `model`: the embeddings' shape, and the score that is made of them.
+
+use crate::util::config_section::{config_choice, config_section};
+
+config_choice! {
+    /// How alike a query and an item are.
+    pub enum Similarity {
+        /// The cosine of the angle between them.
+        Cosine = "cosine",
+        /// Their dot product.
+        Dot = "dot",
+    }
+}
+
+config_choice! {
+    /// How gradients move the parameters.
+    pub enum OptimizerKind {
+        /// Adagrad, an accumulator per number; only touched rows move.
+        Adagrad = "adagrad",
+        /// Adagrad with one accumulator per row, of the mean of its squared gradients: half the memory.
+        RowwiseAdagrad = "rowwise_adagrad",
+    }
+}
+
+config_section! {
+    /// Shape and score of the model.
+    pub struct ModelConfig {
+        /// Dimensions of an embedding.
+        dim: usize = 64 => [state, within(1..=4096)];
+        /// τ: similarity is divided by it.
+        temperature: f64 = 0.15 => [state, above_zero];
+        /// Learn τ, beginning at `temperature`.
+        learn_temperature: bool = false => [state];
+        /// How alike a query and an item are: `cosine` or `dot`.
+        similarity: Similarity = Similarity::Cosine => [state];
+        /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
+        learn_popularity: bool = true => [state];
+        /// Where β begins.
+        popularity_start: f64 = 0.3 => [state, finite];
+        /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²). A quarter of it for the rows of items
+        /// that have features.
+        start_scale: f64 = 0.4 => [state, above_zero];
+    }
+}

@@ -1,0 +1,38 @@
+//! The sections `http` and `log`.
+
+use crate::util::config_section::{Refusal, config_choice, config_section, require};
+
+config_section! {
+    /// The address for metrics, health and the page.
+    pub struct HttpConfig {
+        /// `address:port` that `run` and `demo` serve metrics, health and the page on; empty: none.
+        listen: String = "127.0.0.1:9464".to_owned() => [check(|listen, _| validate_address(listen))];
+    }
+}
+
+config_choice! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// For machines: one JSON object a line.
+        Json = "json",
+    }
+}
+
+config_section! {
+    /// Logs, on standard error.
+    pub struct LogConfig {
+        /// `text` or `json`.
+        format: LogFormat = LogFormat::Text;
+        /// Lowest level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
+        level: String = "info".to_owned() => [one_of(&["error", "warn", "info", "debug", "trace"])];
+    }
+}
+
+/// Accepts an empty text, or a host with a port behind it.
+fn validate_address(listen: &str) -> Result<(), Refusal> {
+    let is_address =
+        listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    require(listen.is_empty() || is_address, "must be address:port, or empty")
+}
