@@ -65,7 +65,7 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
     flags: &[String],
 ) -> Result<Config, ConfigError> {
-    load_over(&[], file, environment, flags)
+    load_with_defaults(&[], file, environment, flags)
 }
 
 /// Loads the configuration as [`load`] does, over the default where `defaults` (`KEY=VALUE`) has none of its own.

@@ -332,7 +332,7 @@ macro_rules! config_section {
 
             impl Rules {
                 $(fn $key() -> KeyRules<$type, $Section> {
-                    KeyRules::new()$($(.$rule($($($argument),*)?))*)?
+                    KeyRules::<$type, $Section>::new()$($(.$rule($($($argument),*)?))*)?
                 })*
             }
 
