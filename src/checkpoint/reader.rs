@@ -15,7 +15,6 @@ use super::columns;
 use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, ManifestFault};
 use super::store;
 use crate::checkpoint::CheckpointConfig;
-use crate::config::layers;
 use crate::util::encoding::hexadecimal;
 
 /// The file of a checkpoint that holds the embeddings of its items.
@@ -69,7 +68,7 @@ impl Checkpoint {
     /// [`CheckpointError::Missing`] where there is none, [`CheckpointError::Damaged`] where a file is not what the manifest
     /// says, [`CheckpointError::OtherFormat`] where another version wrote it; what disk or object store say.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
-        Self::open_with(path, &Config::default().checkpoint)
+        Self::open_with(path, &CheckpointConfig::default())
     }
 
     /// Opens the checkpoint at `path` as [`Self::open`] does, with `config`'s options of object stores.
