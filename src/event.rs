@@ -9,6 +9,8 @@ use compact_str::CompactString;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::metric::{Instrumented, Metric};
+
 /// One interaction, decoded and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interaction {
@@ -269,4 +271,54 @@ pub struct Evicted {
     pub items: EvictedRows,
     /// Of users.
     pub users: EvictedRows,
+}
+
+impl Instrumented for EventCounts {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::counter("negstream_events_read_total", "Records read from the source.", |events, samples| {
+            samples.put(events.read);
+        }),
+        Metric::counter("negstream_events_used_total", "Events trained on.", |events, samples| {
+            samples.put(events.used);
+        }),
+        Metric::counter(
+            "negstream_events_ignored_total",
+            "Events of a type that does not count as positive.",
+            |events, samples| samples.put(events.ignored),
+        ),
+        Metric::counter(
+            "negstream_events_deferred_total",
+            "Events of an item that has not come often enough for a row yet (memory.items.admit_after).",
+            |events, samples| samples.put(events.deferred),
+        ),
+        Metric::counter(
+            "negstream_events_lost_total",
+            "Records that were gone before they were read (kafka.expired).",
+            |events, samples| samples.put(events.lost),
+        ),
+        Metric::counter_by(
+            "negstream_events_rejected_total",
+            &["reason"],
+            "Records that were rejected, by reason.",
+            |events, samples| {
+                for reason in Reason::ALL {
+                    samples.put_for([reason.name()], events.rejected.of(reason));
+                }
+            },
+        ),
+    ];
+}
+
+impl Instrumented for Evicted {
+    const METRICS: &'static [Metric<Self>] = &[Metric::counter_by(
+        "negstream_evicted_rows_total",
+        &["table", "reason"],
+        "Rows that were evicted, for want of events (expired) or to make room (capped).",
+        |evicted, samples| {
+            for (table, rows) in [("items", evicted.items), ("users", evicted.users)] {
+                samples.put_for([table, "expired"], rows.expired);
+                samples.put_for([table, "capped"], rows.capped);
+            }
+        },
+    )];
 }

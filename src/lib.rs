@@ -27,7 +27,7 @@
 //! Around them: [`event`], [`position`] and [`util`] (what all stages speak of), [`config`], [`catalogue`] (what is known of
 //! items), [`dead_letters`], [`kafka`] (clients
 //! and the embedded broker), [`registry`] (what binary records are read by), [`synth`] (a log with known structure), [`pipeline`] (what `run`, `replay` and `demo` have
-//! in common), [`reporter`], [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
+//! in common), [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
 //!
@@ -61,7 +61,6 @@ pub mod objective;
 pub mod pipeline;
 pub mod position;
 pub mod registry;
-pub mod reporter;
 pub mod signals;
 pub mod snapshot;
 pub mod source;

@@ -1,6 +1,6 @@
 //! What a command that works for a while has around it: logs, signals, the page, and the report at the end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar};
@@ -8,22 +8,19 @@ use indicatif::{MultiProgress, ProgressBar};
 use super::output::{print, progress_bar, write_whole};
 use crate::cli::Output;
 use crate::config::Config;
+use crate::exit;
 use crate::pipeline::Pipeline;
-use crate::reporter::Reporter;
-use crate::reporter::report::Report;
 use crate::signals::{self, Stop};
-use crate::telemetry::health::Health;
-use crate::telemetry::http::{self, Handles, Server};
+use crate::telemetry::http::{self, Server};
 use crate::telemetry::logging::{self, LineWriter};
-use crate::telemetry::metrics;
-use crate::telemetry::status::{Phase, SharedStatus};
+use crate::telemetry::observer::RunObserver;
+use crate::telemetry::{LifecycleEvent, Telemetry};
 
 /// The surroundings of a command that works for a while.
 pub(super) struct CommandContext {
     pub(super) bars: MultiProgress,
     pub(super) stop: Stop,
-    pub(super) status: SharedStatus,
-    pub(super) health: Health,
+    pub(super) telemetry: Telemetry,
 }
 
 impl CommandContext {
@@ -32,7 +29,7 @@ impl CommandContext {
         let bars = MultiProgress::new();
         logging::init(&config.log, LineWriter::above(bars.clone()))?;
         let stop = signals::install().context("cannot listen to signals")?;
-        Ok(Self { bars, stop, status: SharedStatus::new(), health: Health::new(Instant::now()) })
+        Ok(Self { bars, stop, telemetry: Telemetry::new(Instant::now()) })
     }
 
     /// Serves metrics, health and the page, where an address is configured.
@@ -40,9 +37,7 @@ impl CommandContext {
         if config.http.listen.is_empty() {
             return Ok(None);
         }
-        let metrics = metrics::install();
-        let handles = Handles { status: self.status.clone(), health: self.health.clone(), metrics };
-        let server = http::serve(&config.http.listen, handles)?;
+        let server = http::serve(&config.http.listen, self.telemetry.clone())?;
         tracing::info!(address = %server.address(), "serving the page, /metrics, /livez and /readyz");
         Ok(Some(server))
     }
@@ -52,13 +47,33 @@ impl CommandContext {
         self.bars.add(progress_bar(total, unit))
     }
 
+    /// Serves what a failed run leaves to be seen: the failure is in `/metrics` and on the page until a scrape has shown
+    /// it, for `http.linger_seconds` at most, or until a signal. Whatever the run held has to be let go of before.
+    pub(super) fn show_failure(&self, config: &Config, server: Option<&Server>, error: &anyhow::Error) {
+        self.telemetry.emit(LifecycleEvent::Failed(exit::code(error)));
+        if let Some(server) = server
+            && config.http.linger_seconds > 0
+        {
+            tracing::error!(
+                error = exit::message(error),
+                seconds = config.http.linger_seconds,
+                "failed; /metrics is served until it is scraped, for some seconds at most"
+            );
+            server.linger(Duration::from_secs(config.http.linger_seconds), || self.stop.requested());
+        }
+    }
+
     /// Ends a run: the page says so, and the report is written and printed.
-    pub(super) fn conclude(&self, pipeline: &Pipeline, reporter: &Reporter, output: &Output) -> anyhow::Result<()> {
-        reporter.finish();
-        self.status.enter(Phase::Done);
-        let state = pipeline.state();
+    pub(super) fn conclude(
+        &self,
+        pipeline: &Pipeline,
+        observer: &mut RunObserver,
+        output: &Output,
+    ) -> anyhow::Result<()> {
+        observer.finish();
+        self.telemetry.emit(LifecycleEvent::Done);
         let checkpoint = pipeline.checkpoint_path().map(|path| path.display().to_string());
-        let report = Report::new(state, reporter.worked(state), checkpoint);
+        let report = observer.report(pipeline.trainer(), checkpoint);
         if let Some(path) = &output.report {
             write_whole(path, &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
         }

@@ -17,12 +17,11 @@ use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::producer::{EventProducer, SendError};
 use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::registry;
-use crate::reporter::Reporter;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
 use crate::synth::{Synth, SynthConfig};
-use crate::telemetry::health::Latch;
+use crate::telemetry::LifecycleEvent;
 use crate::telemetry::http::HttpError;
-use crate::telemetry::status::Phase;
+use crate::telemetry::observer::RunObserver;
 use crate::trainer::Trainer;
 
 /// The embedded broker keeps about 5 MiB of a partition, some 40,000 events: the producer must not run further ahead.
@@ -61,13 +60,13 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     ));
 
     let restored = Restored::find(&config, true)?;
-    context.health.release(Latch::Restored);
+    context.telemetry.emit(LifecycleEvent::Restored);
     config.kafka.assignment = Assignment::All;
     let connection = TopicConnection::open(&config.kafka, broker.bootstrap(), context.stop.flag())?;
     let known = ResumeState { positions: &restored.state.positions, ownerships: &restored.state.ownerships };
     let source = connection.into_source(registry::decoder(&config.source)?, known, Until::Records(options.events))?;
-    let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
-    reporter.show_lag(source.lag_probe());
+    let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+    observer.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(&config)
         .restored(restored)
         .catalogue(catalogue)
@@ -75,7 +74,7 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
         .stop(context.stop.clone())
         .build()?;
     let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
-    context.health.release(Latch::SourceOpen);
+    context.telemetry.emit(LifecycleEvent::SourceOpened);
 
     let every = (options.events / LINES).max(1);
     let mut next_line = FIRST_LINE.min(every);
@@ -84,26 +83,25 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
         let read = trainer.state.events.read;
         taken.store(trainer.taken().read, Ordering::Relaxed);
         let is_step = matches!(event, PipelineEvent::Step { .. });
-        reporter.happened(trainer, event);
+        observer.observe(trainer, event);
         if is_step && read >= next_line {
             // Close together at first, where most is learnt.
             next_line += next_line.min(every);
-            print(&figures(trainer, reporter.worked(&trainer.state)));
+            print(&figures(trainer, observer.progress(trainer)));
         }
     });
     producer.stop()?;
     let reason = result?;
     show_neighbors(&config)?;
     if reason == StopReason::Stopped || options.until_done || server.is_none() {
-        return context.conclude(&pipeline, &reporter, &Output { report: None, json: false });
+        return context.conclude(&pipeline, &mut observer, &Output { report: None, json: false });
     }
-    context.conclude(&pipeline, &reporter, &Output { report: None, json: false })?;
+    context.conclude(&pipeline, &mut observer, &Output { report: None, json: false })?;
     print("\nThe log is over; the page stays up until Ctrl-C.\n");
     while !context.stop.requested() {
-        context.health.tick(std::time::Instant::now());
+        context.telemetry.health().tick(std::time::Instant::now());
         std::thread::park_timeout(Duration::from_millis(200));
     }
-    context.status.enter(Phase::Done);
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::decode;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
-use crate::reporter::Reporter;
 use crate::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use crate::telemetry::observer::RunObserver;
 
 pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     check_output(&options.output)?;
@@ -32,14 +32,14 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     if rows == done {
         tracing::info!("these logs were read to their end before; --fresh begins anew");
     }
-    let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
-    reporter.draw_bar(&context.bars, rows, done);
+    let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+    observer.draw_bar(&context.bars, rows, done);
     let mut pipeline =
         Pipeline::builder(config).restored(restored).catalogue(catalogue).stop(context.stop.clone()).build()?;
-    let result = pipeline.run_observed(logs, &mut |trainer, event| reporter.happened(trainer, event));
-    reporter.finish();
+    let result = pipeline.run_observed(logs, &mut |trainer, event| observer.observe(trainer, event));
+    observer.finish();
     if result? == StopReason::Stopped {
         tracing::warn!("stopped by a signal; the same command goes on from here");
     }
-    context.conclude(&pipeline, &reporter, &options.output)
+    context.conclude(&pipeline, &mut observer, &options.output)
 }

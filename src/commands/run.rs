@@ -6,16 +6,16 @@ use crate::cli::Run;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::dead_letters::topic::DeadLetterTopic;
+use crate::decode::EventDecoder;
 use crate::kafka::EMBEDDED;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::{Assignment, KafkaConfig};
-use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
+use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::registry;
-use crate::reporter::Reporter;
 use crate::source::SourceError;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
-use crate::telemetry::health::Latch;
-use crate::telemetry::status::Phase;
+use crate::telemetry::LifecycleEvent;
+use crate::telemetry::observer::RunObserver;
 use crate::trainer::state::State;
 use crate::util::encoding::random_id;
 
@@ -25,7 +25,25 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
     let catalogue = Catalogue::open(config)?;
     let decoder = registry::decoder(&config.source)?;
     let server = context.serve(config)?;
-    context.status.enter(Phase::Restoring);
+    let result = train(config, &options, &context, catalogue, decoder);
+    if let Err(error) = &result {
+        context.show_failure(config, server.as_ref(), error);
+    }
+    if let Some(server) = server {
+        server.shutdown();
+    }
+    result
+}
+
+/// Trains until the end or a signal. Everything that the worker holds is let go of when this returns.
+fn train(
+    config: &Config,
+    options: &Run,
+    context: &CommandContext,
+    catalogue: Catalogue,
+    decoder: EventDecoder,
+) -> anyhow::Result<()> {
+    context.telemetry.emit(LifecycleEvent::Restoring);
     let mut kafka = config.kafka.clone();
     let embedded = match kafka.brokers.as_str() {
         EMBEDDED => {
@@ -66,42 +84,27 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
         ownerships.forget(&prefix);
     }
     name_worker(&mut ownerships.worker, &kafka);
-    context.health.release(Latch::Restored);
-    context.status.enter(Phase::Waiting);
+    context.telemetry.emit(LifecycleEvent::Restored);
     let until = if options.until_end { Until::End } else { Until::Stopped };
     let source = connection.into_source(decoder, ResumeState { positions, ownerships }, until)?;
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
         _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, context.stop.clone())?),
     };
-    let mut reporter = Reporter::new(context.status.clone(), context.health.clone(), &restored.state);
-    reporter.show_lag(source.lag_probe());
+    let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+    observer.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(config)
         .restored(restored)
         .catalogue(catalogue)
         .dead_letters(dead_letters)
         .stop(context.stop.clone())
         .build()?;
-    context.health.release(Latch::SourceOpen);
-    let result = pipeline.run_observed(source, &mut |trainer, event| {
-        if matches!(event, PipelineEvent::Draining) {
-            context.health.drain();
-            context.status.enter(Phase::Draining);
-        }
-        reporter.happened(trainer, event);
-    });
-    if matches!(result, Ok(StopReason::Stopped)) {
+    context.telemetry.emit(LifecycleEvent::SourceOpened);
+    let reason = pipeline.run_observed(source, &mut |trainer, event| observer.observe(trainer, event))?;
+    if reason == StopReason::Stopped {
         tracing::info!("stopped by a signal");
     }
-    if result.is_err() {
-        context.status.enter(Phase::Failed);
-    }
-    result?;
-    context.conclude(&pipeline, &reporter, &options.output)?;
-    if let Some(server) = server {
-        server.shutdown();
-    }
-    Ok(())
+    context.conclude(&pipeline, &mut observer, &options.output)
 }
 
 /// Names the worker in its group: as configured, as it was named before, or by a name that is unique.

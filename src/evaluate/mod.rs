@@ -8,6 +8,7 @@
 mod config;
 pub mod popularity;
 pub mod ranking;
+pub mod summary;
 pub mod tally;
 
 pub use config::EvaluateConfig;

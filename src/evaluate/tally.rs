@@ -70,13 +70,16 @@ pub struct Figures {
 }
 
 /// Figures of one ranker over the newest events, counted or not.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Recent {
     /// Hit rate.
+    #[serde(rename = "hr@20")]
     pub hit_rate: f64,
     /// NDCG.
+    #[serde(rename = "ndcg@20")]
     pub ndcg: f64,
     /// MRR.
+    #[serde(rename = "mrr@20")]
     pub mrr: f64,
 }
 

@@ -6,7 +6,10 @@
 
 use std::collections::VecDeque;
 
+use serde::Serialize;
+
 use super::Vectors;
+use crate::metric::{Instrumented, Metric};
 use crate::table::row_remap::RowRemap;
 
 /// Entries that [`Bank::state`] looks at.
@@ -36,7 +39,7 @@ pub struct Bank {
 }
 
 /// What is in a bank, how old and how stale.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct BankState {
     /// Entries.
     pub entries: usize,
@@ -160,6 +163,29 @@ impl Bank {
         let n = cosines.len();
         (n > 0).then(|| cosines.sum::<f64>() / n as f64)
     }
+}
+
+impl Instrumented for BankState {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::gauge("negstream_bank_entries", "Entries of the bank of negatives.", |bank, samples| {
+            samples.put(bank.entries);
+        }),
+        Metric::gauge(
+            "negstream_bank_age_events",
+            "Events since the mean entry of the bank came in.",
+            |bank, samples| samples.put(bank.mean_age),
+        ),
+        Metric::gauge(
+            "negstream_bank_oldest_events",
+            "Events since the oldest entry of the bank came in.",
+            |bank, samples| samples.put(bank.oldest),
+        ),
+        Metric::gauge(
+            "negstream_bank_cosine",
+            "Mean cosine of the bank's vectors with the current ones: 1 where they are fresh, less the staler they are.",
+            |bank, samples| samples.put(bank.staleness),
+        ),
+    ];
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bank::Bank;
 use super::candidates::Candidates;
 use super::samplers::mix::NoiseMix;
+use crate::metric::{Instrumented, Metric};
 use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
 
@@ -250,6 +251,56 @@ fn count(users: &mut Vec<u32>, user: u32, change: i32) {
     users.resize(users.len().max(user as usize + 1), 0);
     let queries = &mut users[user as usize];
     *queries = queries.saturating_add_signed(change);
+}
+
+/// Watched negatives of one proposal and one band of popularity.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FalseNegativeCount {
+    /// `batch`, `bank`, or the name of a sampler at work.
+    pub proposal: String,
+    /// How often the items came before: one of [`BANDS`].
+    pub band: &'static str,
+    /// The negatives, and those of them that were false.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+impl FalseNegativeTracker {
+    /// Watched negatives by proposal and band, where `samplers` are the names of the noise samplers at work; proposals and
+    /// bands of which nothing was watched are left out.
+    pub fn summary<'a>(&self, samplers: impl Iterator<Item = &'a str>) -> Vec<FalseNegativeCount> {
+        let by_band = |(proposal, counts): (&str, &[Count; BANDS.len()])| {
+            let of_band = |(band, count): (&&'static str, &Count)| FalseNegativeCount {
+                proposal: proposal.to_owned(),
+                band,
+                count: *count,
+            };
+            let watched = BANDS.iter().zip(counts).filter(|(_, count)| count.used > 0);
+            watched.map(of_band).collect::<Vec<_>>()
+        };
+        STREAM.into_iter().chain(samplers).zip(self.counts()).flat_map(by_band).collect()
+    }
+}
+
+impl Instrumented for [FalseNegativeCount] {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::counter_by(
+            "negstream_watched_negatives_total",
+            &["proposal", "band"],
+            "Negatives of watched queries, by proposal and by how often the item came before.",
+            |counts, samples| {
+                counts.iter().for_each(|one| samples.put_for([&one.proposal, one.band], one.count.used));
+            },
+        ),
+        Metric::counter_by(
+            "negstream_false_negatives_total",
+            &["proposal", "band"],
+            "Watched negatives that the same user chose soon after.",
+            |counts, samples| {
+                counts.iter().for_each(|one| samples.put_for([&one.proposal, one.band], one.count.r#false));
+            },
+        ),
+    ];
 }
 
 #[cfg(test)]

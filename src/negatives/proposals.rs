@@ -1,12 +1,15 @@
 //! What each proposal brought to the newest batch: how much, how varied, how near to the data, how much of it twice.
 
+use serde::Serialize;
+
 use super::candidates::Candidates;
 use super::false_negatives::STREAM;
 use super::samplers::Scene;
 use super::samplers::mix::{NoiseMix, Term};
+use crate::metric::{Instrumented, Metric};
 
 /// One proposal's part in the newest batch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Proposal {
     /// `batch`, `bank`, or the name of a sampler at work.
     pub name: String,
@@ -54,4 +57,34 @@ fn moments(term: &Term, scene: Scene<'_>, log_live: f64) -> Option<(f64, f64)> {
         }
     }
     (n > 0).then(|| (surprise / f64::from(n), ratio / f64::from(n)))
+}
+
+impl Instrumented for [Proposal] {
+    // Names of proposals come from the configuration's own closed list.
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::gauge_by(
+            "negstream_proposal_share",
+            &["proposal"],
+            "Share of all negatives drawn, by proposal.",
+            |proposals, samples| proposals.iter().for_each(|one| samples.put_for([&one.name], one.share)),
+        ),
+        Metric::gauge_by(
+            "negstream_proposal_entropy_nats",
+            &["proposal"],
+            "Entropy of a noise sampler.",
+            |proposals, samples| proposals.iter().for_each(|one| samples.put_for([&one.name], one.entropy)),
+        ),
+        Metric::gauge_by(
+            "negstream_proposal_divergence_nats",
+            &["proposal"],
+            "KL divergence of a noise sampler from the live items' frequencies.",
+            |proposals, samples| proposals.iter().for_each(|one| samples.put_for([&one.name], one.divergence)),
+        ),
+        Metric::gauge_by(
+            "negstream_proposal_collision_share",
+            &["proposal"],
+            "Share of a noise sampler's draws that were candidates already.",
+            |proposals, samples| proposals.iter().for_each(|one| samples.put_for([&one.name], one.collisions)),
+        ),
+    ];
 }

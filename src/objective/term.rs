@@ -8,6 +8,7 @@ use super::inputs::{Columns, PairRules, PairTerms};
 use crate::config::ObjectiveKind;
 use crate::context::Batch;
 use crate::kernel::Kernel;
+use crate::metric::{Instrumented, Metric};
 use crate::model::Model;
 use crate::model::backward::GradientAccumulator;
 use crate::model::encoder::{Encoded, Sequences};
@@ -150,4 +151,30 @@ impl Scene<'_> {
     pub(super) fn rules(&self) -> PairRules {
         PairRules { repeat: self.repeat, repetition: self.repeat, mask_recent: self.mask_recent, certain: true }
     }
+}
+
+impl Instrumented for [TermLoss] {
+    // Names of parts come from a closed list, and the numbers of the configuration's steps.
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::gauge_by(
+            "negstream_objective_loss_nats",
+            &["objective", "part"],
+            "Mean loss of a part of an objective, in the newest step.",
+            |losses, samples| losses.iter().for_each(|term| samples.put_for([&term.objective, &term.part], term.loss)),
+        ),
+        Metric::gauge_by(
+            "negstream_objective_mi_bound_nats",
+            &["objective", "part"],
+            "Lower bound on the mutual information of what that part contrasts.",
+            |losses, samples| losses.iter().for_each(|term| samples.put_for([&term.objective, &term.part], term.bound)),
+        ),
+        Metric::gauge_by(
+            "negstream_objective_acceptance",
+            &["objective", "part"],
+            "What the pairs of that part count on average.",
+            |losses, samples| {
+                losses.iter().for_each(|term| samples.put_for([&term.objective, &term.part], term.acceptance));
+            },
+        ),
+    ];
 }

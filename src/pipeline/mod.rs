@@ -99,6 +99,11 @@ impl Pipeline {
         &self.trainer.state.positions
     }
 
+    /// The trainer, for whoever shows its figures.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
     /// The trained state.
     pub fn state(&self) -> &State {
         &self.trainer.state

@@ -10,7 +10,7 @@ use super::http::{Client, RegistryError};
 use crate::decode::SourceConfig;
 use crate::decode::{Lookup, SchemaId, Schemas};
 use crate::kafka::LogThrottle;
-use crate::telemetry::metrics;
+use crate::source::transient_errors::TRANSIENT_ERRORS;
 
 /// Longest wait for an answer at a time.
 const WAIT: Duration = Duration::from_millis(100);
@@ -102,7 +102,7 @@ fn serve(client: &Client, url: &str, questions: &Receiver<SchemaId>, answers: &S
                 }
                 Err(RegistryError(cause)) => {
                     failed = true;
-                    metrics::record_source_error();
+                    TRANSIENT_ERRORS.increment();
                     if reminder.due() {
                         tracing::warn!(
                             registry = url,

@@ -23,6 +23,7 @@ pub mod kafka;
 pub mod memory;
 pub mod parquet;
 mod runner;
+pub mod transient_errors;
 
 use std::ops::Range;
 use std::path::PathBuf;

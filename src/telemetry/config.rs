@@ -7,6 +7,8 @@ config_section! {
     pub struct HttpConfig {
         /// `address:port` that `run` and `demo` serve metrics, health and the page on; empty: none.
         listen: String = "127.0.0.1:9464".to_owned() => [check(|listen, _| validate_address(listen))];
+        /// Seconds that a failed `run` goes on serving `/metrics` until a scrape has shown the failure, at most; 0: none.
+        linger_seconds: u64 = 60 => [at_most(3_600)];
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! | question | answered by | yes when |
 //! | --- | --- | --- |
-//! | is it alive? | the tick of the training loop | the last tick is less than a minute old |
-//! | is it ready? | latches, each released once | all are released, and it is not draining |
-//! | | what became of checkpoints | the newest [`FAILURES`] did not all fail, and none takes longer than [`PATIENCE`] |
+//! | is the worker alive? | the tick of the training loop | the last tick is less than [`MAX_MAX_SILENCE`] old |
+//! | is the worker ready? | latches, each released once | all are released, and the worker is not draining |
+//! | | checkpoints | the newest [`MAX_MAX_FAILURES`] did not all fail, and none takes longer than [`MAX_WRITE_TIME`] |
 //!
 //! A broker that is away makes a worker neither dead nor unready: restarting would not bring it back. Until the first
 //! tick a worker counts as alive, since reading a large checkpoint may take longer than a minute. Nothing here reads a
@@ -16,21 +16,21 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// How long the training loop may be silent.
-pub const SILENCE: Duration = Duration::from_secs(60);
+/// The longest time between two ticks of the training loop of a worker that is alive.
+pub const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// So many checkpoints may fail in a row before a worker is not ready: what it learns is lost if it dies.
-pub const FAILURES: u32 = 3;
-/// How long a checkpoint may take to be written before a worker is not ready: a disk may hang instead of failing.
-pub const PATIENCE: Duration = Duration::from_secs(900);
+/// The number of checkpoints that fail in a row for which a worker is not ready: what it learns would be lost if it died.
+pub const MAX_FAILURES: u32 = 3;
+/// The longest time that a checkpoint may take to be written before a worker is not ready: a disk may hang instead of failing.
+pub const MAX_WRITE_TIME: Duration = Duration::from_secs(900);
 
 /// No tick yet, or no checkpoint being written.
 const NEVER: u64 = u64::MAX;
 
-/// What has to have happened once before a worker is ready.
+/// A condition that has to have come true once before a worker is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Latch {
-    /// The state is there: read from a checkpoint, or new.
+    /// The state is in memory: read from a checkpoint, or new.
     Restored,
     /// The source is open at its positions.
     SourceOpen,
@@ -40,7 +40,7 @@ impl Latch {
     /// Every latch, in the order in which they are released.
     pub const ALL: [Self; 2] = [Self::Restored, Self::SourceOpen];
 
-    /// What an answer calls it.
+    /// The name in an answer of `/readyz`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Restored => "restored",
@@ -49,49 +49,49 @@ impl Latch {
     }
 }
 
-/// Whether the training loop turns.
+/// Whether the training loop turns: the answer of `/livez`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Liveness {
-    /// The answer.
+    /// Whether the last tick is recent enough, or none was due yet.
     pub alive: bool,
     /// Seconds since the last tick; `None` before the first.
     pub seconds_since_tick: Option<f64>,
 }
 
-/// Whether the worker does its work.
+/// Whether the worker does its work: the answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// The answer.
+    /// Whether the worker takes part in the work.
     pub ready: bool,
-    /// Which latches are still closed.
+    /// Names of the latches that are not released yet.
     pub missing: Vec<&'static str>,
-    /// Told to stop: never ready again.
+    /// Whether the worker finishes; it is never ready again.
     pub draining: bool,
-    /// Checkpoints cannot be written: what is learnt meanwhile would be learnt again after a restart.
+    /// Whether checkpoints cannot be written: what is learnt meanwhile would be learnt again after a restart.
     pub unsaved: bool,
 }
 
-/// A cheap handle; clones share the state.
+/// Liveness and readiness of a worker. A cheap handle; clones share the state.
 #[derive(Debug, Clone)]
-pub struct Health(Arc<State>);
+pub struct Health(Arc<HealthState>);
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     began: Instant,
-    /// Milliseconds after `began`.
+    /// Time of the last tick, in milliseconds after `began`.
     last_tick: AtomicU64,
     released: [AtomicBool; Latch::ALL.len()],
-    /// Checkpoints that failed since the last one that did not.
+    /// Checkpoints that failed since the last one that was written.
     failures: AtomicU32,
-    /// When the one that is being written was begun, in milliseconds after `began`.
+    /// Start of the checkpoint that is being written, in milliseconds after `began`.
     writing_since: AtomicU64,
     draining: AtomicBool,
 }
 
 impl Health {
-    /// All latches closed, no tick yet.
+    /// The health of a worker that begins now: no latch is released, no tick was seen.
     pub fn new(now: Instant) -> Self {
-        Self(Arc::new(State {
+        Self(Arc::new(HealthState {
             began: now,
             last_tick: AtomicU64::new(NEVER),
             released: Default::default(),
@@ -101,7 +101,7 @@ impl Health {
         }))
     }
 
-    /// The training loop turned.
+    /// Notes a turn of the training loop.
     pub fn tick(&self, now: Instant) {
         self.0.last_tick.store(self.millis(now), Ordering::Relaxed);
     }
@@ -111,50 +111,50 @@ impl Health {
         self.0.released[latch as usize].store(true, Ordering::Release);
     }
 
-    /// A checkpoint is being written from now on.
-    pub fn checkpoint_begins(&self, now: Instant) {
+    /// Notes that a checkpoint is being written from now on.
+    pub fn checkpoint_started(&self, now: Instant) {
         self.0.writing_since.store(self.millis(now), Ordering::Relaxed);
     }
 
-    /// It was written.
+    /// Notes that the checkpoint was written.
     pub fn checkpoint_written(&self) {
         self.0.writing_since.store(NEVER, Ordering::Relaxed);
         self.0.failures.store(0, Ordering::Relaxed);
     }
 
-    /// It could not be written.
+    /// Notes that the checkpoint could not be written.
     pub fn checkpoint_failed(&self) {
         self.0.writing_since.store(NEVER, Ordering::Relaxed);
         self.0.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// From now on the worker is not ready.
+    /// Notes that the worker finishes: from now on it is not ready.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
     }
 
-    /// Is it alive?
+    /// Whether the worker is alive.
     pub fn liveness(&self, now: Instant) -> Liveness {
         let silence = match self.0.last_tick.load(Ordering::Relaxed) {
             NEVER => None,
             tick => Some(Duration::from_millis(self.millis(now).saturating_sub(tick))),
         };
         Liveness {
-            alive: silence.is_none_or(|silence| silence < SILENCE),
+            alive: silence.is_none_or(|silence| silence < MAX_SILENCE),
             seconds_since_tick: silence.map(|silence| silence.as_secs_f64()),
         }
     }
 
-    /// Is it ready?
+    /// Whether the worker is ready.
     pub fn readiness(&self, now: Instant) -> Readiness {
         let closed = |latch: &Latch| !self.0.released[*latch as usize].load(Ordering::Acquire);
         let missing: Vec<_> = Latch::ALL.into_iter().filter(closed).map(Latch::name).collect();
         let draining = self.0.draining.load(Ordering::Acquire);
         let hangs = match self.0.writing_since.load(Ordering::Relaxed) {
             NEVER => false,
-            since => self.millis(now).saturating_sub(since) > PATIENCE.as_millis() as u64,
+            since => self.millis(now).saturating_sub(since) > MAX_WRITE_TIME.as_millis() as u64,
         };
-        let unsaved = hangs || self.0.failures.load(Ordering::Relaxed) >= FAILURES;
+        let unsaved = hangs || self.0.failures.load(Ordering::Relaxed) >= MAX_FAILURES;
         Readiness { ready: missing.is_empty() && !draining && !unsaved, missing, draining, unsaved }
     }
 
@@ -168,10 +168,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_dead_after_a_minute_without_a_tick_and_alive_again_after_one() {
+    fn liveness_ends_after_a_minute_without_a_tick_and_returns_with_one() {
         let start = Instant::now();
         let health = Health::new(start);
-        assert!(health.liveness(start + SILENCE * 10).alive, "restoring may take long");
+        assert!(health.liveness(start + MAX_SILENCE * 10).alive, "restoring may take long");
         health.tick(start + Duration::from_secs(5));
         assert!(health.liveness(start + Duration::from_secs(64)).alive);
         let late = health.liveness(start + Duration::from_secs(65));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_ready_once_every_latch_is_released_and_never_while_draining() {
+    fn readiness_needs_every_latch_and_ends_with_draining() {
         let now = Instant::now();
         let health = Health::new(now);
         assert_eq!(health.readiness(now).missing, ["restored", "source open"]);
@@ -196,21 +196,21 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_ready_while_checkpoints_fail_or_hang() {
+    fn readiness_ends_while_checkpoints_fail_or_hang() {
         let start = Instant::now();
         let health = Health::new(start);
         Latch::ALL.into_iter().for_each(|latch| health.release(latch));
-        for failures in 1..=FAILURES {
-            health.checkpoint_begins(start);
-            assert!(health.readiness(start + PATIENCE).ready);
+        for failures in 1..=MAX_FAILURES {
+            health.checkpoint_started(start);
+            assert!(health.readiness(start + MAX_WRITE_TIME).ready);
             health.checkpoint_failed();
-            assert_eq!(health.readiness(start + PATIENCE * 2).unsaved, failures == FAILURES);
+            assert_eq!(health.readiness(start + MAX_WRITE_TIME * 2).unsaved, failures == MAX_FAILURES);
         }
-        health.checkpoint_begins(start);
+        health.checkpoint_started(start);
         health.checkpoint_written();
         assert!(health.readiness(start).ready);
-        health.checkpoint_begins(start);
-        let late = start + PATIENCE + Duration::from_secs(1);
+        health.checkpoint_started(start);
+        let late = start + MAX_WRITE_TIME + Duration::from_secs(1);
         assert!(health.readiness(late).unsaved && !health.readiness(late).ready);
         health.checkpoint_written();
         assert!(health.readiness(late).ready);

@@ -13,6 +13,8 @@
 //! and what is in front of it decides who may look.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,59 +26,67 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
-use super::health::Health;
-use super::metrics::Exposition;
-use super::status::SharedStatus;
+use super::phase::Stage;
+use super::{Telemetry, metrics};
 
 const PAGE: &str = include_str!("page.html");
 /// The page brings its own style and script and talks to nobody but this address.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// How long requests that are under way may take once the server is told to stop.
+/// How often a lingering server looks whether it may stop.
+const LINGER_CHECK: Duration = Duration::from_millis(20);
+/// The longest time that requests under way may take once the server is told to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is served.
+/// What the answers are made from.
 #[derive(Debug, Clone)]
-pub struct Handles {
-    /// Figures.
-    pub status: SharedStatus,
-    /// Liveness and readiness.
-    pub health: Health,
-    /// Metrics.
-    pub metrics: Exposition,
+struct Handlers {
+    telemetry: Telemetry,
+    /// Whether a scrape has shown that the worker has failed.
+    failure_was_scraped: Arc<AtomicBool>,
 }
 
-/// Why nothing is served.
+/// The reason why the address cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Somebody else has the address.
+    /// Another process listens on the address.
     #[error("cannot serve on {listen}: the address is already in use; set http.listen to another")]
     InUse {
-        /// As configured.
+        /// The configured address.
         listen: String,
     },
-    /// The address is not one, or may not be used.
+    /// The text is no address, or the address may not be used.
     #[error("cannot serve on {listen}: {source}")]
     Bind {
-        /// As configured.
+        /// The configured address.
         listen: String,
-        /// Why.
+        /// The refusal of the operating system.
         source: std::io::Error,
     },
 }
 
-/// A running server. Dropping it stops it.
+/// A running server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    failure_was_scraped: Arc<AtomicBool>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Where it listens; tells the port where the configuration left it open (`:0`).
+    /// The address that the server listens on, with the port that was found where the configuration left it open (`:0`).
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Keeps serving until a scrape of `/metrics` has shown that the worker failed, until `patience` is over, or until
+    /// `stop` says so: Prometheus can raise no alert over what it never saw.
+    pub fn linger(&self, patience: Duration, stop: impl Fn() -> bool) {
+        let began = Instant::now();
+        while began.elapsed() < patience && !self.failure_was_scraped.load(Ordering::Acquire) && !stop() {
+            std::thread::park_timeout(LINGER_CHECK);
+        }
     }
 
     /// Stops, after the answers that are under way, or some seconds at most.
@@ -99,11 +109,11 @@ impl Drop for Server {
     }
 }
 
-/// Serves `handles` on `listen` (`address:port`).
+/// Serves the page, metrics, health and status of `telemetry` on `listen` (`address:port`).
 ///
 /// # Errors
-/// Where the address cannot be had; the error names it.
-pub fn serve(listen: &str, handles: Handles) -> Result<Server, HttpError> {
+/// Where the address cannot be bound; the error names it.
+pub fn serve(listen: &str, telemetry: Telemetry) -> Result<Server, HttpError> {
     let bind_error = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::AddrInUse => HttpError::InUse { listen: listen.to_owned() },
         _ => HttpError::Bind { listen: listen.to_owned(), source },
@@ -113,12 +123,14 @@ pub fn serve(listen: &str, handles: Handles) -> Result<Server, HttpError> {
     let address = listener.local_addr().map_err(bind_error)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(bind_error)?;
     let (stop, stopped) = oneshot::channel();
+    let failure_was_scraped = Arc::new(AtomicBool::new(false));
+    let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped) };
     let thread = std::thread::Builder::new().name("http".to_owned());
-    let thread = thread.spawn(move || runtime.block_on(run(listener, handles, stopped))).map_err(bind_error)?;
-    Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+    let thread = thread.spawn(move || runtime.block_on(run(listener, handlers, stopped))).map_err(bind_error)?;
+    Ok(Server { address, failure_was_scraped, stop: Some(stop), thread: Some(thread) })
 }
 
-async fn run(listener: TcpListener, handles: Handles, stopped: oneshot::Receiver<()>) {
+async fn run(listener: TcpListener, handlers: Handlers, stopped: oneshot::Receiver<()>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -130,7 +142,7 @@ async fn run(listener: TcpListener, handles: Handles, stopped: oneshot::Receiver
     let graceful = async move {
         let _ = called.await;
     };
-    let serving = tokio::spawn(axum::serve(listener, router(handles)).with_graceful_shutdown(graceful).into_future());
+    let serving = tokio::spawn(axum::serve(listener, router(handlers)).with_graceful_shutdown(graceful).into_future());
     // A server whose handle is gone without a word stops too.
     let _ = stopped.await;
     let _ = last_call.send(());
@@ -138,15 +150,15 @@ async fn run(listener: TcpListener, handles: Handles, stopped: oneshot::Receiver
     let _ = tokio::time::timeout(PATIENCE, serving).await;
 }
 
-fn router(handles: Handles) -> Router {
+fn router(handlers: Handlers) -> Router {
     Router::new()
         .route("/", get(|| async { Html(PAGE) }))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(exposition))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .layer(axum::middleware::from_fn(guard))
-        .with_state(handles)
+        .with_state(handlers)
 }
 
 /// Headers that keep browsers from doing more with an answer than showing it.
@@ -164,22 +176,26 @@ async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-async fn metrics(State(handles): State<Handles>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handles.metrics.render())
+async fn exposition(State(handlers): State<Handlers>) -> impl IntoResponse {
+    let status = handlers.telemetry.snapshot();
+    if matches!(status.lifecycle.stage, Stage::Failed { .. }) {
+        handlers.failure_was_scraped.store(true, Ordering::Release);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&status))
 }
 
-async fn livez(State(handles): State<Handles>) -> impl IntoResponse {
-    let liveness = handles.health.liveness(Instant::now());
+async fn livez(State(handlers): State<Handlers>) -> impl IntoResponse {
+    let liveness = handlers.telemetry.health().liveness(Instant::now());
     (code(liveness.alive), Json(liveness))
 }
 
-async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
-    let readiness = handles.health.readiness(Instant::now());
+async fn readyz(State(handlers): State<Handlers>) -> impl IntoResponse {
+    let readiness = handlers.telemetry.health().readiness(Instant::now());
     (code(readiness.ready), Json(readiness))
 }
 
-async fn status(State(handles): State<Handles>) -> impl IntoResponse {
-    Json(handles.status.snapshot())
+async fn status(State(handlers): State<Handlers>) -> impl IntoResponse {
+    Json(handlers.telemetry.snapshot())
 }
 
 fn code(good: bool) -> StatusCode {
@@ -191,16 +207,21 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
-    use super::super::health::{Latch, SILENCE};
-    use super::super::metrics;
-    use super::super::status::{Phase, Status};
+    use super::super::LifecycleEvent;
+    use super::super::health::MAX_SILENCE;
+    use super::super::status::TrainerFigures;
     use super::*;
+    use crate::exit::Exit;
 
-    fn handles() -> Handles {
-        Handles { status: SharedStatus::new(), health: Health::new(Instant::now()), metrics: metrics::install() }
+    fn telemetry() -> Telemetry {
+        Telemetry::new(Instant::now())
     }
 
-    fn ask(server: &Server, path: &str) -> (u16, String, String) {
+    fn serve_locally(telemetry: &Telemetry) -> Server {
+        serve("127.0.0.1:0", telemetry.clone()).expect("a free port")
+    }
+
+    fn get_path(server: &Server, path: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(server.address()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
         write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").expect("it takes requests");
@@ -212,69 +233,88 @@ mod tests {
     }
 
     #[test]
-    fn every_path_answers() {
-        let handles = handles();
-        handles.status.publish(Status { phase: Phase::Training, items: 17, ..Status::default() });
-        let server = serve("127.0.0.1:0", handles.clone()).expect("a free port");
-        let (code, head, body) = ask(&server, "/");
+    fn server_answers_on_every_path() {
+        let telemetry = telemetry();
+        let mut figures = TrainerFigures::default();
+        figures.training.items = 17;
+        telemetry.update(|status| status.update(figures));
+        telemetry.emit(LifecycleEvent::Restored);
+        let server = serve_locally(&telemetry);
+        let (code, head, body) = get_path(&server, "/");
         assert!(code == 200 && head.contains("text/html") && body.contains("</html>"));
         assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
-        let (code, head, body) = ask(&server, "/metrics");
+        let (code, head, body) = get_path(&server, "/metrics");
         assert!(
             code == 200 && head.contains("text/plain; version=0.0.4") && body.contains("# TYPE negstream_info gauge")
         );
-        let (code, _, body) = ask(&server, "/status");
+        let (code, _, body) = get_path(&server, "/status");
         let status: serde_json::Value = serde_json::from_str(&body).expect("json");
-        assert!(code == 200 && status["items"] == 17 && status["phase"] == "training");
-        assert_eq!(ask(&server, "/elsewhere").0, 404);
+        assert!(code == 200 && status["items"] == 17 && status["phase"] == "waiting", "{status}");
+        assert_eq!(get_path(&server, "/elsewhere").0, 404);
         server.shutdown();
     }
 
     #[test]
-    fn health_is_told_by_the_code() {
-        let handles = handles();
-        let server = serve("127.0.0.1:0", handles.clone()).expect("a free port");
-        let (code, _, body) = ask(&server, "/readyz");
+    fn server_tells_health_by_the_code() {
+        let telemetry = telemetry();
+        let server = serve_locally(&telemetry);
+        let (code, _, body) = get_path(&server, "/readyz");
         assert_eq!(
             (code, body.as_str()),
             (503, r#"{"ready":false,"missing":["restored","source open"],"draining":false,"unsaved":false}"#)
         );
-        for latch in Latch::ALL {
-            handles.health.release(latch);
-        }
-        assert_eq!(ask(&server, "/readyz").0, 200);
-        handles.health.drain();
-        assert_eq!(ask(&server, "/readyz").0, 503);
-        assert_eq!(ask(&server, "/livez").0, 200);
-        if let Some(long_ago) = Instant::now().checked_sub(SILENCE * 2) {
-            let health = Health::new(long_ago);
-            health.tick(long_ago);
-            let server = serve("127.0.0.1:0", Handles { health, ..handles }).expect("a free port");
-            let (code, _, body) = ask(&server, "/livez");
+        telemetry.emit(LifecycleEvent::Restored);
+        telemetry.emit(LifecycleEvent::SourceOpened);
+        assert_eq!(get_path(&server, "/readyz").0, 200);
+        telemetry.emit(LifecycleEvent::Draining);
+        assert_eq!(get_path(&server, "/readyz").0, 503);
+        assert_eq!(get_path(&server, "/livez").0, 200);
+        if let Some(long_ago) = Instant::now().checked_sub(MAX_SILENCE * 2) {
+            let silent = Telemetry::new(long_ago);
+            silent.health().tick(long_ago);
+            let (code, _, body) = get_path(&serve_locally(&silent), "/livez");
             assert!(code == 503 && body.contains(r#""alive":false"#), "{code} {body}");
         }
     }
 
     #[test]
-    fn an_address_in_use_or_absurd_is_named() {
+    fn serve_names_an_address_in_use_or_invalid() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let listen = taken.local_addr().expect("bound").to_string();
-        let error = serve(&listen, handles()).expect_err("it is taken").to_string();
+        let error = serve(&listen, telemetry()).expect_err("it is taken").to_string();
         assert!(error.contains(&listen) && error.contains("already in use"), "{error}");
-        let error = serve("no address", handles()).expect_err("it is none").to_string();
+        let error = serve("no address", telemetry()).expect_err("it is none").to_string();
         assert!(error.starts_with("cannot serve on no address: "), "{error}");
     }
 
     #[test]
-    fn a_client_that_never_finishes_does_not_keep_it_from_ending() {
-        let server = serve("127.0.0.1:0", handles()).expect("a free port");
+    fn server_ends_although_a_client_never_finishes() {
+        let server = serve_locally(&telemetry());
         let address = server.address();
         let mut slow = TcpStream::connect(address).expect("it listens");
         slow.write_all(b"GET /status HT").expect("it takes bytes");
-        assert_eq!(ask(&server, "/livez").0, 200);
+        assert_eq!(get_path(&server, "/livez").0, 200);
         let began = Instant::now();
         drop(server);
         assert!(began.elapsed() < PATIENCE * 5);
         assert!(TcpStream::connect(address).is_err(), "the port is free again");
+    }
+
+    #[test]
+    fn linger_ends_once_a_scrape_has_shown_the_failure() {
+        let telemetry = telemetry();
+        let server = serve_locally(&telemetry);
+        assert!(!get_path(&server, "/metrics").2.contains("negstream_failure{"));
+        telemetry.emit(LifecycleEvent::Failed(Exit::Diverged));
+        server.linger(Duration::ZERO, || false);
+        server.linger(Duration::MAX, || true);
+        let forever = Duration::from_secs(3_600);
+        std::thread::scope(|scope| {
+            let lingering = scope.spawn(|| server.linger(forever, || false));
+            let (_, _, body) = get_path(&server, "/metrics");
+            assert!(body.contains("negstream_phase{phase=\"failed\"} 1"), "{body}");
+            assert!(body.contains("negstream_failure{reason=\"diverged\"} 1"), "{body}");
+            lingering.join().expect("it ends");
+        });
     }
 }

@@ -1,26 +1,147 @@
-//! \[9\] Telemetry: what the worker shows of itself, and where.
+//! \[9\] Telemetry: what a worker shows of itself, and where.
 //!
-//! The trainer publishes one [`status::Status`] about twice a second; everything else reads it. So a page, a scrape and
-//! a log line never disagree, and none of them can hold the trainer up.
-//!
-//! | part | for whom |
+//! | part | purpose |
 //! | --- | --- |
-//! | [`status`] | the plain data, and the handle that carries it from the trainer to whoever shows it |
-//! | [`metrics`] | Prometheus: one closed list of names |
-//! | [`health`] | an orchestrator: is it alive, is it ready |
+//! | [`observer`] | events of the pipeline become log lines, figures and health, each at one place |
+//! | [`status`] | every figure that is shown, as plain data; the registry of metrics |
+//! | [`phase`] | the one word for what the worker is doing, derived wherever it is shown |
+//! | [`metrics`] | the status in Prometheus' text format |
+//! | [`health`] | an orchestrator's questions: is the worker alive, is it ready |
 //! | [`http`] | the address that serves all of that, and the page for people |
 //! | [`logging`] | lines on standard error |
-//! | [`process`] | what the operating system says of the process |
+//! | [`report`] | the report of a run |
+//! | [`process`] | memory, as the operating system counts it |
 //!
-//! It knows of the crate only events and configuration. Identifiers of users and items never become labels, and
-//! whatever comes from outside is escaped where it is shown.
+//! The training thread publishes a few times a second, and at every event; everything else reads the same [`Status`]. So a
+//! page, a scrape and a log line never disagree, and none of them can hold training up. Identifiers of users and items
+//! never become labels, and whatever comes from outside is escaped where it is shown.
 
 mod config;
 pub mod health;
+pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod observer;
+pub mod phase;
 pub mod process;
+pub mod report;
+mod run_figures;
 pub mod status;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::exit::Exit;
 pub use config::{HttpConfig, LogConfig, LogFormat};
+use health::{Health, Latch};
+use phase::Stage;
+use status::Status;
+
+/// A cheap handle on everything that is shown of a worker; clones share it.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    status: Arc<Mutex<Status>>,
+    health: Health,
+}
+
+/// What happens in the life of a worker, outside the training loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifecycleEvent {
+    /// A checkpoint is looked for.
+    Restoring,
+    /// The state is there: read from a checkpoint, or new.
+    Restored,
+    /// The source is open at its positions.
+    SourceOpened,
+    /// The worker finishes, and is not ready any more.
+    Draining,
+    /// The work is over.
+    Done,
+    /// The worker gave up, and ends with this exit code.
+    Failed(Exit),
+}
+
+impl Telemetry {
+    /// The telemetry of a worker that begins now.
+    pub fn new(now: Instant) -> Self {
+        let mut status = Status::default();
+        status.run.checkpoints.written_at = Some(observer::seconds_since_1970());
+        Self { status: Arc::new(Mutex::new(status)), health: Health::new(now) }
+    }
+
+    /// Shows what happened in the life of the worker. A worker that gave up stays failed.
+    pub fn emit(&self, event: LifecycleEvent) {
+        let stage = match event {
+            LifecycleEvent::Restoring => Some(Stage::Restoring),
+            LifecycleEvent::Restored => {
+                self.health.release(Latch::Restored);
+                Some(Stage::Running)
+            }
+            LifecycleEvent::SourceOpened => {
+                self.health.release(Latch::SourceOpen);
+                None
+            }
+            LifecycleEvent::Draining => {
+                self.health.drain();
+                Some(Stage::Draining)
+            }
+            LifecycleEvent::Done => Some(Stage::Done),
+            LifecycleEvent::Failed(exit) => {
+                self.health.drain();
+                Some(Stage::Failed { reason: exit.name() })
+            }
+        };
+        self.update(|status| match (status.lifecycle.stage, stage) {
+            (Stage::Failed { .. }, _) | (_, None) => {}
+            (_, Some(stage)) => status.lifecycle.stage = stage,
+        });
+    }
+
+    /// The status as it stands.
+    pub fn snapshot(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// Liveness and readiness.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        // A change is a few assignments; none of them leaves the status in a state that cannot be shown.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::phase::Phase;
+    use super::*;
+
+    #[test]
+    fn emit_shows_each_phase_at_once() {
+        let telemetry = Telemetry::new(Instant::now());
+        let phase = |event| {
+            telemetry.emit(event);
+            telemetry.snapshot().lifecycle.phase()
+        };
+        assert_eq!(phase(LifecycleEvent::Restoring), Phase::Restoring);
+        assert_eq!(phase(LifecycleEvent::Restored), Phase::Waiting);
+        assert_eq!(phase(LifecycleEvent::SourceOpened), Phase::Waiting);
+        assert!(telemetry.health().readiness(Instant::now()).ready);
+        assert_eq!(phase(LifecycleEvent::Draining), Phase::Draining);
+        assert!(telemetry.health().readiness(Instant::now()).draining);
+        assert_eq!(phase(LifecycleEvent::Done), Phase::Done);
+        assert_eq!(phase(LifecycleEvent::Failed(Exit::Diverged)), Phase::Failed);
+        assert_eq!(phase(LifecycleEvent::Done), Phase::Failed, "a failure stays");
+        assert_eq!(telemetry.snapshot().lifecycle.failure(), Some("diverged"));
+        let text = metrics::render(&telemetry.snapshot());
+        assert!(text.contains("negstream_phase{phase=\"failed\"} 1\n"), "{text}");
+        assert!(text.contains("negstream_failure{reason=\"diverged\"} 1\n"), "{text}");
+    }
+}

@@ -1,9 +1,11 @@
 //! How much memory the parts of the state take, roughly: what grows with the stream, for whoever watches it.
 
 use compact_str::CompactString;
+use serde::Serialize;
 
 use crate::context::repeat_memory::Remembered;
 use crate::context::users::User;
+use crate::metric::{Instrumented, Metric};
 use crate::table::ids::Ids;
 use crate::trainer::state::State;
 
@@ -15,7 +17,7 @@ const INDEX_BYTES: usize = 10;
 const ALLOCATION: usize = 16;
 
 /// Bytes, roughly.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Held {
     /// Rows of items, and what is counted by item. What samplers keep is not there.
     pub items: u64,
@@ -62,6 +64,20 @@ fn estimate(n: usize, bytes: impl Fn(usize) -> usize) -> u64 {
     let sampled = n.div_ceil(every);
     let sum: usize = (0..n).step_by(every).map(bytes).sum();
     (sum as f64 * n as f64 / sampled.max(1) as f64) as u64
+}
+
+impl Instrumented for Held {
+    const METRICS: &'static [Metric<Self>] = &[Metric::gauge_by(
+        "negstream_state_bytes",
+        &["part"],
+        "Memory of the rows of items, of users, and of names, estimated.",
+        |usage, samples| {
+            let Self { items, users, names } = *usage;
+            samples.put_for(["items"], items);
+            samples.put_for(["users"], users);
+            samples.put_for(["names"], names);
+        },
+    )];
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 mod config;
 mod eviction;
 pub(crate) mod features;
+pub mod figures;
 mod ingest;
 pub mod lifecycle;
 pub mod memory_usage;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use arrow_schema::{DataType, TimeUnit};
+use negstream::metric::MetricKind;
 use negstream::synth::log;
-use negstream::telemetry::metrics::{Kind, METRICS};
+use negstream::telemetry::metrics::catalogue;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -37,9 +38,9 @@ fn words(text: &str, prefix: &str) -> BTreeSet<String> {
 #[test]
 fn every_metric_that_deploy_names_exists() {
     let mut shown = BTreeSet::new();
-    for metric in METRICS {
+    for metric in catalogue() {
         shown.insert(metric.name.to_owned());
-        if metric.kind == Kind::Histogram {
+        if metric.kind == MetricKind::Histogram {
             shown.extend(["bucket", "sum", "count"].map(|part| format!("{}_{part}", metric.name)));
         }
     }

@@ -43,6 +43,7 @@ use crate::event::{Reason, Record, Rejection};
 use crate::kafka::KafkaConfig;
 use crate::kafka::{ClientError, LogThrottle, words};
 use crate::position::{Positions, Stream};
+use crate::source::transient_errors::TRANSIENT_ERRORS;
 pub use connection::{ResumeState, TopicConnection};
 use decode_backlog::DecodeBacklog;
 use errors::{Verdict, verdict};
@@ -232,7 +233,7 @@ impl KafkaSource {
     }
 
     fn in_trouble(&mut self, said: &str) {
-        crate::telemetry::metrics::record_source_error();
+        TRANSIENT_ERRORS.increment();
         if self.trouble.get_or_insert_default().due() {
             tracing::warn!(brokers = self.brokers, cause = said, "kafka is in trouble; waiting");
         }

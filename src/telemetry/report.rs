@@ -1,50 +1,49 @@
-//! The report of a run.
+//! The report of a run, as `--report` and `--json` give it, and as text for people.
 
 use serde::Serialize;
 
-use super::watched;
+use super::status::Status;
 use crate::evaluate::tally::Figures;
-use crate::event::{EventCounts, Evicted};
-use crate::telemetry::process::resident;
-use crate::telemetry::status::{PartSummary, Watched};
-use crate::trainer::state::State;
+use crate::event::{EventCounts, Evicted, Rejections};
+use crate::negatives::false_negatives::FalseNegativeCount;
+use crate::objective::term::TermLoss;
 
 /// The report of a run, as `--report` and `--json` give it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Since the very first start; `rejected` in all, and by reason.
+    /// Records by what became of them, since the very first start.
     pub events: ReportedEvents,
     /// Steps since the very first start.
     pub steps: u64,
-    /// Of this run.
+    /// Seconds of this run.
     pub seconds: f64,
-    /// Of this run.
+    /// Records read per second in this run.
     pub events_per_second: f64,
-    /// Known items.
+    /// Items that have a row.
     pub items: u64,
-    /// Known users.
+    /// Users that have a row.
     pub users: u64,
-    /// Rows that went, since the very first start.
+    /// Rows that were evicted, since the very first start.
     pub evicted: Evicted,
-    /// Memory of this process, at most; nothing where the operating system does not tell.
+    /// Largest resident memory of this process, in bytes; `None` where the operating system does not tell.
     pub peak_bytes: Option<u64>,
-    /// Of the last step, in nats; nothing before the first.
+    /// Loss of the newest step, in nats; `None` before the first.
     pub loss: Option<f64>,
-    /// Of the last step, in nats; nothing before the first.
+    /// Lower bound on the mutual information of context and next item in the newest step, in nats.
     pub mi_bound: Option<f64>,
-    /// How each part of the objectives did in the last step.
-    pub objectives: Vec<PartSummary>,
-    /// β.
+    /// Loss and bound of each part of the objectives in the newest step.
+    pub objectives: Vec<TermLoss>,
+    /// β, the share of popularity that is preference.
     pub beta: f64,
-    /// The newest checkpoint's folder, where there is one.
+    /// Folder of the newest checkpoint, where there is one.
     pub checkpoint: Option<String>,
-    /// What negatives were drawn from.
+    /// The memory of frequencies, and watched negatives.
     pub negatives: ReportedNegatives,
-    /// What the evaluation found.
+    /// Results of the evaluation on the stream itself.
     pub evaluation: ReportedEvaluation,
 }
 
-/// Events by what became of them.
+/// Records by what became of them.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportedEvents {
     read: u64,
@@ -52,20 +51,20 @@ pub struct ReportedEvents {
     ignored: u64,
     deferred: u64,
     rejected: u64,
-    rejected_by_reason: crate::event::Rejections,
-    /// Gone before they were read; not among those read.
+    rejected_by_reason: Rejections,
+    /// Records that were gone before they were read; not part of `read`.
     lost: u64,
 }
 
-/// How long frequencies remember, and how many of the watched negatives were false.
+/// The half-life of frequencies, in events, and how many watched negatives were false.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportedNegatives {
     half_life: f64,
-    /// By proposal and band of popularity.
-    watched: Vec<Watched>,
+    /// Watched negatives by proposal and band of popularity.
+    watched: Vec<FalseNegativeCount>,
 }
 
-/// The model's figures, and decayed popularity's on the same events.
+/// Figures of the model, and of decayed popularity on the same events.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportedEvaluation {
     events: u64,
@@ -81,17 +80,19 @@ pub struct ReportedEvaluation {
     head_hit_rate: Option<f64>,
     #[serde(rename = "cold_hr@20")]
     cold_hit_rate: Option<f64>,
-    /// Those that `cold_hr@20` is over.
+    /// Events whose items came fewer than 5 times before: what `cold_hr@20` is over.
     cold_events: u64,
     popularity: Option<Figures>,
 }
 
 impl Report {
-    /// Of a worker in `state` that read `read` events in `seconds`.
-    pub fn new(state: &State, (seconds, read): (f64, u64), checkpoint: Option<String>) -> Self {
-        let EventCounts { read: all, used, ignored, deferred, rejected, lost } = state.events;
-        let model = state.tally.model();
-        let trained = state.last_loss != (0.0, 0.0);
+    /// The report of a worker with this status, which read `read` records in `seconds`; `checkpoint` is the folder of its
+    /// newest checkpoint.
+    pub fn new(status: &Status, seconds: f64, read: u64, checkpoint: Option<String>) -> Self {
+        let Status { trainer, run, .. } = status;
+        let EventCounts { read: all, used, ignored, deferred, rejected, lost } = trainer.events;
+        let evaluation = trainer.evaluation;
+        let model = evaluation.model;
         Self {
             events: ReportedEvents {
                 read: all,
@@ -102,34 +103,37 @@ impl Report {
                 rejected_by_reason: rejected,
                 lost,
             },
-            steps: state.steps,
+            steps: trainer.training.steps,
             seconds,
             events_per_second: if seconds > 0.0 { read as f64 / seconds } else { 0.0 },
-            items: state.items.len() as u64,
-            users: state.users.ids.len() as u64,
-            evicted: state.tenure.evicted(),
-            peak_bytes: resident().map(|resident| resident.peak),
-            loss: trained.then_some(state.last_loss.0),
-            mi_bound: super::mi_bound(state),
-            objectives: super::parts(state),
-            beta: state.model.beta().into(),
+            items: trainer.training.items,
+            users: trainer.training.users,
+            evicted: trainer.evicted,
+            peak_bytes: run.memory.peak,
+            loss: trainer.training.loss,
+            mi_bound: trainer.training.mi_bound,
+            objectives: trainer.objectives.clone(),
+            beta: trainer.training.beta.unwrap_or(f64::NAN),
             checkpoint,
-            negatives: ReportedNegatives { half_life: state.frequencies.half_life(), watched: watched(state) },
+            negatives: ReportedNegatives {
+                half_life: trainer.training.half_life.unwrap_or(f64::NAN),
+                watched: trainer.false_negatives.clone(),
+            },
             evaluation: ReportedEvaluation {
-                events: state.tally.events,
+                events: evaluation.events,
                 hit_rate: model.map(|figures| figures.hit_rate),
                 ndcg: model.map(|figures| figures.ndcg),
                 mrr: model.map(|figures| figures.mrr),
                 tail_hit_rate: model.map(|figures| figures.tail_hit_rate),
                 head_hit_rate: model.map(|figures| figures.head_hit_rate),
                 cold_hit_rate: model.map(|figures| figures.cold_hit_rate),
-                cold_events: state.tally.cold_events(),
-                popularity: state.tally.popularity(),
+                cold_events: evaluation.cold_events,
+                popularity: evaluation.popularity,
             },
         }
     }
 
-    /// For people.
+    /// The report as text for people, one figure a line.
     pub fn text(&self) -> String {
         use std::fmt::Write;
         let mut text = String::new();
@@ -160,7 +164,7 @@ impl Report {
         if let Some(loss) = loss {
             put("last step", format!("loss {loss:.3}{}, popularity β {beta:.3}", at_least(mi_bound)));
         }
-        for PartSummary { objective, part, loss, bound, acceptance } in &self.objectives {
+        for TermLoss { objective, part, loss, bound, acceptance } in &self.objectives {
             if self.objectives.len() > 1 {
                 let accepted = acceptance.map_or(String::new(), |share| format!(", pairs count {share:.3} on average"));
                 put(&format!("  {objective} {part}"), format!("loss {loss:.3}{}{accepted}", at_least(bound)));
@@ -168,8 +172,11 @@ impl Report {
         }
         let half_life = self.negatives.half_life;
         put("frequencies", format!("half-life {half_life:.0} events"));
-        let (used, found) =
-            self.negatives.watched.iter().fold((0, 0), |sum, watched| (sum.0 + watched.used, sum.1 + watched.r#false));
+        let (used, found) = self
+            .negatives
+            .watched
+            .iter()
+            .fold((0, 0), |sum, watched| (sum.0 + watched.count.used, sum.1 + watched.count.r#false));
         if used > 0 {
             let share = found as f64 / used as f64 * 100.0;
             put("negatives", format!("{used} watched, {found} ({share:.2} %) chosen by the same user soon after"));
