@@ -31,6 +31,7 @@ use negstream::dead_letters::DeadLetters;
 use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
+use negstream::kernel::Kernel;
 use negstream::pipeline::{Pipeline, PipelineBuilder, PipelineEvent};
 use negstream::position::{Ownerships, Positions};
 use negstream::registry;
@@ -186,10 +187,10 @@ fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Pipelin
         _ => {}
     })?;
     let state = pipeline.state();
-    let events = state.events.used as f64;
+    let events = state.progress.events.used as f64;
     if print {
         let line = json!({
-            "measure": "replay", "events": state.events.used, "users": state.users.ids.len(), "items": state.items.len(),
+            "measure": "replay", "events": state.progress.events.used, "users": state.users.ids.len(), "items": state.items.ids.len(),
             "dim": config.model.dim, "batch": config.train.batch, "bank": config.negatives.bank, "ranked": ranked,
             "events_per_second": (events / trained.as_secs_f64()).round(),
             "share_of_trainer": rounded(stepping.as_secs_f64() / trained.as_secs_f64()),
@@ -208,12 +209,12 @@ fn checkpoint(config: &Config, pipeline: &mut Pipeline, dir: &Path) -> anyhow::R
     let begin = Instant::now();
     let intact = Checkpoint::open_folder(&published.path)?;
     let verified = begin.elapsed().as_secs_f64();
-    let state = snapshot::load(config, &intact)?;
+    let state = snapshot::load(config, Kernel::detect(), &intact)?;
     let restored = begin.elapsed().as_secs_f64();
-    assert_eq!(state.items.len(), pipeline.state().items.len());
+    assert_eq!(state.items.ids.len(), pipeline.state().items.ids.len());
     let mb = published.bytes as f64 / 1e6;
     let line = json!({
-        "measure": "checkpoint", "items": state.items.len(), "users": state.users.ids.len(), "mb": mb.round(),
+        "measure": "checkpoint", "items": state.items.ids.len(), "users": state.users.ids.len(), "mb": mb.round(),
         "write_seconds": rounded(written), "write_mb_per_second": (mb / written).round(),
         "verify_seconds": rounded(verified), "restore_seconds": rounded(restored),
         "restore_mb_per_second": (mb / restored).round(),
@@ -251,17 +252,17 @@ fn kafka(scale: &Scale, config: &Config) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut last = begin;
     pipeline.run_observed(source, &mut |trainer, event| {
-        taken.store(trainer.taken().read, Ordering::Relaxed);
+        taken.store(trainer.ingested().read, Ordering::Relaxed);
         if matches!(event, PipelineEvent::Step { .. }) {
             last = Instant::now();
         }
         // What does not fill a batch stays unread.
-        if trainer.state.events.read + config.train.batch as u64 > events {
+        if trainer.state.progress.events.read + config.train.batch as u64 > events {
             stop.request();
         }
     })?;
     sender.join().expect("the producer does not panic");
-    let read = pipeline.state().events.read;
+    let read = pipeline.state().progress.events.read;
     let line = json!({
         "measure": "kafka", "events": read,
         "events_per_second": (read as f64 / (last - begin).as_secs_f64()).round(),
@@ -297,7 +298,7 @@ fn decode_format(scale: &Scale, format: &str) -> anyhow::Result<()> {
 fn items(scale: &Scale, rows: &str) -> anyhow::Result<()> {
     let (name, flags) = ROWS.iter().find(|(name, _)| *name == rows).expect("one of those there are");
     let config = configuration(Path::new("unused"), flags)?;
-    let mut state = State::new(&config);
+    let mut state = State::new(&config, Kernel::detect());
     let before = resident_mb();
     let (mut seconds, mut memory) = (Vec::new(), Vec::new());
     let mut id = String::new();
@@ -308,12 +309,12 @@ fn items(scale: &Scale, rows: &str) -> anyhow::Result<()> {
             write!(id, "item-{item:08}")?;
             state.add_item(&id);
         }
-        state.frequencies.grow(state.items.len());
+        state.negatives.frequencies.grow(state.items.ids.len());
         seconds.push(rounded(begin.elapsed().as_secs_f64()));
         memory.push(resident_mb() - before);
     }
     let line = json!({
-        "measure": "items", "rows": name, "items": state.items.len(), "dim": config.model.dim,
+        "measure": "items", "rows": name, "items": state.items.ids.len(), "dim": config.model.dim,
         "mb_per_million": (memory[9] * 1e6 / scale.inserted as f64).round(),
         "seconds_by_tenth": seconds, "mb_by_tenth": memory,
     });

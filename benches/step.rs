@@ -158,7 +158,7 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
     ];
     let config = layers::load(None, std::iter::empty(), &flags).expect("a valid configuration");
     let mut random = Pcg64Mcg::seed_from_u64(0);
-    let mut model = Model::new(&config);
+    let mut model = Model::new(&config, kernel);
     (0..ROWS).for_each(|item| model.add_item(&item.to_string()));
     let mut zipf = |n: usize| -> Vec<u32> {
         (0..n).map(|_| ((f64::from(ROWS).powf(random.random::<f64>()) - 1.0) as u32).min(ROWS - 1)).collect()

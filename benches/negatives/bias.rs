@@ -189,9 +189,9 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 impl Problem {
     /// What all queries have in common.
     fn of(replay: &Replay) -> Self {
-        let (model, live) = (&replay.trainer.state.model, replay.trainer.state.live.items());
+        let (model, live) = (&replay.trainer.state.model, replay.trainer.state.negatives.live.items());
         let dim = model.dim();
-        let mut places = vec![u32::MAX; replay.trainer.state.items.len()];
+        let mut places = vec![u32::MAX; replay.trainer.state.items.ids.len()];
         let (mut vectors, mut vector) = (Vec::new(), vec![0.0; dim]);
         for (place, item) in live.iter().enumerate() {
             places[*item as usize] = place as u32;
@@ -207,10 +207,11 @@ impl Problem {
         let (state, scene, sampler) = (&replay.trainer.state, scene(&replay.trainer.state), &replay.samplers[index].1);
         let beta = f64::from(state.model.beta());
         self.positive = self.places[positive as usize] as usize;
-        let scores = state.live.items().iter().zip(self.vectors.chunks_exact(self.dim)).map(|(item, vector)| {
-            let product: f64 = vector.iter().zip(query).map(|(a, b)| a * f64::from(*b)).sum();
-            product * self.inverse_temperature + beta * state.frequencies.frequency(*item).ln()
-        });
+        let scores =
+            state.negatives.live.items().iter().zip(self.vectors.chunks_exact(self.dim)).map(|(item, vector)| {
+                let product: f64 = vector.iter().zip(query).map(|(a, b)| a * f64::from(*b)).sum();
+                product * self.inverse_temperature + beta * state.negatives.frequencies.frequency(*item).ln()
+            });
         self.exps = scores.collect();
         let best = self.exps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.exps.iter_mut().for_each(|score| *score = (*score - best).exp());
@@ -218,7 +219,7 @@ impl Problem {
             0.0 => 0.0,
             probability => exp / probability,
         };
-        self.ratios = state.live.items().iter().zip(&self.exps).map(ratio).collect();
+        self.ratios = state.negatives.live.items().iter().zip(&self.exps).map(ratio).collect();
         let sum: f64 = self.exps.iter().sum();
         self.full = self.gradient(self.exps.iter().map(|exp| exp / sum));
     }

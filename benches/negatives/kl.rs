@@ -85,7 +85,7 @@ fn measure(
             continue;
         }
         n_points += 1.0;
-        half_lives += replay.trainer.state.frequencies.half_life().ln();
+        half_lives += replay.trainer.state.negatives.frequencies.half_life().ln();
         let truth = truths.map(|truths| confined(&replay, &truths[index]));
         if let Some(truth) = &truth {
             truth_entropy -= truth.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>();
@@ -113,8 +113,8 @@ fn measure(
 /// The truth about each live item, in their order.
 fn confined(replay: &Replay, truth: &[f64]) -> Vec<f64> {
     let state = &replay.trainer.state;
-    let number = |item: &u32| state.items.name(*item).parse::<usize>().expect("items are called by their number");
-    let mut confined: Vec<f64> = state.live.items().iter().map(|item| truth[number(item)]).collect();
+    let number = |item: &u32| state.items.ids.name(*item).parse::<usize>().expect("items are called by their number");
+    let mut confined: Vec<f64> = state.negatives.live.items().iter().map(|item| truth[number(item)]).collect();
     let sum: f64 = confined.iter().sum();
     confined.iter_mut().for_each(|p| *p /= sum);
     confined

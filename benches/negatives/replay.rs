@@ -74,8 +74,8 @@ fn remember(past: &mut Vec<u32>, item: u32, length: usize) {
 impl Replay {
     /// Nothing of `events` played yet.
     pub fn new(config: &Config, kinds: &[Kind], events: Vec<Interaction>) -> anyhow::Result<Self> {
-        let mut trainer = Trainer::new(config, State::new(config))?;
-        trainer.follow(&[Stream { name: "bench".to_owned(), label: "bench".to_owned() }]);
+        let mut trainer = Trainer::new(config, State::new(config, Kernel::detect()))?;
+        trainer.set_streams(&[Stream { name: "bench".to_owned(), label: "bench".to_owned() }]);
         Ok(Self {
             trainer,
             samplers: kinds.iter().map(|kind| (*kind, kind.sampler())).collect(),
@@ -97,7 +97,7 @@ impl Replay {
             let outcome = Ok(self.events[self.next].clone());
             self.next += 1;
             let record = Record { stream: 0, offset: self.next as u64 - 1, broker_timestamp: None, outcome };
-            let mut stepped = self.trainer.take(record).is_some();
+            let mut stepped = self.trainer.ingest(record).is_some();
             if self.next == end.min(self.events.len()) {
                 stepped |= self.trainer.finish().is_some();
             }
@@ -112,7 +112,7 @@ impl Replay {
     fn look_on(&mut self, first: usize) {
         let (mut items, mut pairs, mut shown) = (Vec::new(), Vec::new(), Vec::new());
         for event in &self.events[first..self.next] {
-            let item = self.trainer.state.items.get(&event.item).expect("it was learnt");
+            let item = self.trainer.state.items.ids.get(&event.item).expect("it was learnt");
             let newest = self.users.len() as u32;
             let user = *self.users.entry(event.user.clone()).or_insert(newest);
             self.pasts.resize_with(self.users.len(), Vec::new);
@@ -142,11 +142,11 @@ impl Replay {
         let mut pasts: HashMap<&str, Vec<u32>> = HashMap::new();
         let mut examples = Vec::new();
         for event in &self.events[self.next..(self.next + events).min(self.events.len())] {
-            let Some(positive) = self.trainer.state.items.get(&event.item) else { continue };
+            let Some(positive) = self.trainer.state.items.ids.get(&event.item) else { continue };
             let user = self.users.get(&event.user).copied();
             let known = || user.map_or_else(Vec::new, |user| self.pasts[user as usize].clone());
             let past = pasts.entry(&event.user).or_insert_with(known);
-            if !past.is_empty() && self.trainer.state.live.contains(positive) {
+            if !past.is_empty() && self.trainer.state.negatives.live.contains(positive) {
                 // Nothing was shown yet to who is new.
                 let user = user.unwrap_or(u32::MAX);
                 examples.push(Example { user, context: past.clone(), positive });
@@ -190,5 +190,5 @@ impl Replay {
 
 /// What samplers see of `state`.
 pub fn scene(state: &State) -> Scene<'_> {
-    Scene { frequencies: &state.frequencies, live: &state.live, vectors: &state.model }
+    Scene { frequencies: &state.negatives.frequencies, live: &state.negatives.live, vectors: &state.model }
 }

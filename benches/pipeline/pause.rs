@@ -119,16 +119,16 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     for number in 0..scale.items {
         state.add_item(&item_name(number));
     }
-    state.frequencies.grow(scale.items as usize);
+    state.negatives.frequencies.grow(scale.items as usize);
     for numbers in (0..scale.items).collect::<Vec<_>>().chunks(1024) {
-        state.live.observe(numbers);
+        state.negatives.live.observe(numbers);
     }
     let mut batch = Batch::default();
     for past in 0..PAST {
         for user in 0..scale.users {
             batch.clear(0);
             let row = if past == 0 { state.add_user(&user_name(user)) } else { user };
-            state.users.capture(&mut batch, row, item(&mut random, scale), past as i64 * 3_600_000);
+            state.users.histories.capture(&mut batch, row, item(&mut random, scale), past as i64 * 3_600_000);
         }
     }
     let stop = Stop::new();
@@ -171,7 +171,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
         _ => {}
     })?;
     let line = json!({
-        "measure": "pause", "of": name, "items": pipeline.state().items.len(),
+        "measure": "pause", "of": name, "items": pipeline.state().items.ids.len(),
         "users": pipeline.state().users.ids.len(), "dim": config.model.dim, "batch": config.train.batch,
         "mb": (bytes as f64 / 1e6).round(), "pause_ms": pauses, "write_seconds": seconds, "skipped": skipped,
         "step_ms": { "alone": before.figures(), "first_beside": first.figures(), "beside": beside.figures(),

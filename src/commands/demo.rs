@@ -63,7 +63,8 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     context.telemetry.emit(LifecycleEvent::Restored);
     config.kafka.assignment = Assignment::All;
     let connection = TopicConnection::open(&config.kafka, broker.bootstrap(), context.stop.flag())?;
-    let known = ResumeState { positions: &restored.state.positions, ownerships: &restored.state.ownerships };
+    let known =
+        ResumeState { positions: &restored.state.sources.positions, ownerships: &restored.state.sources.ownerships };
     let source = connection.into_source(registry::decoder(&config.source)?, known, Until::Records(options.events))?;
     let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
     observer.show_lag(source.lag_probe());
@@ -80,8 +81,8 @@ pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
     let mut next_line = FIRST_LINE.min(every);
     let taken = Arc::clone(&producer.taken);
     let result = pipeline.run_observed(source, &mut |trainer, event| {
-        let read = trainer.state.events.read;
-        taken.store(trainer.taken().read, Ordering::Relaxed);
+        let read = trainer.state.progress.events.read;
+        taken.store(trainer.ingested().read, Ordering::Relaxed);
         let is_step = matches!(event, PipelineEvent::Step { .. });
         observer.observe(trainer, event);
         if is_step && read >= next_line {
@@ -113,14 +114,14 @@ fn heading() -> String {
 }
 
 fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
-    let tally = &trainer.state.tally;
+    let tally = &trainer.state.progress.evaluation;
     let (model, popularity) = (tally.recent_model(), tally.recent_popularity());
     let (Some(model), Some(popularity)) = (model, popularity) else { return String::new() };
     let bar = |share: f64| "█".repeat((share * 60.0).round() as usize);
     format!(
         "{:>9}  {:>7}  {:>6}  {:>9.0}  {:>8.3}  {:>10.3}  {}\n",
-        trainer.state.events.read,
-        trainer.state.items.len(),
+        trainer.state.progress.events.read,
+        trainer.state.items.ids.len(),
         trainer.state.users.ids.len(),
         read as f64 / seconds,
         model.hit_rate,

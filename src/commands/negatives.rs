@@ -87,7 +87,7 @@ pub(super) fn negatives(layers: &Layers, options: Negatives) -> anyhow::Result<(
         problem: format!("this version does not know its configuration: {error}"),
     };
     let config = configuration(&intact.manifest().configuration).map_err(damaged)?;
-    let mut state = snapshot::load(&config, &intact)?;
+    let mut state = snapshot::load(&config, Kernel::detect(), &intact)?;
     let mut chosen = choose(options.sampler.as_deref(), &mut state)?;
     let query = Query::new(&options, &config, &state)?;
     let (scene, _) = state.scene();
@@ -96,15 +96,15 @@ pub(super) fn negatives(layers: &Layers, options: Negatives) -> anyhow::Result<(
         return Err(nothing_to_draw(&chosen.name, &options, scene, &intact).into());
     }
     let rows = Rows {
-        probabilities: (0..state.items.len() as u32).map(|item| chosen.sampler.probability(scene, item)).collect(),
-        draws: draw(chosen.sampler.as_ref(), scene, state.items.len(), &options),
-        data: (0..state.items.len() as u32).map(|item| state.frequencies.share(item)).collect(),
-        occurrences: &state.occurrences,
+        probabilities: (0..state.items.ids.len() as u32).map(|item| chosen.sampler.probability(scene, item)).collect(),
+        draws: draw(chosen.sampler.as_ref(), scene, state.items.ids.len(), &options),
+        data: (0..state.items.ids.len() as u32).map(|item| state.negatives.frequencies.share(item)).collect(),
+        occurrences: &state.items.occurrences,
     };
     if let Some(path) = &options.output {
-        write_whole_by(path, |file| write(file, &state.items, &rows))?;
+        write_whole_by(path, |file| write(file, &state.items.ids, &rows))?;
     }
-    let context = query.context.iter().rev().map(|item| state.items.name(*item)).collect();
+    let context = query.context.iter().rev().map(|item| state.items.ids.name(*item)).collect();
     let page = Page::new(&intact, &options, &chosen, context, &state, &rows);
     print(&if options.json { format!("{}\n", serde_json::to_string(&page)?) } else { page.text() });
     Ok(())
@@ -136,12 +136,12 @@ fn flatten(prefix: &str, table: &Map<String, Value>, settings: &mut Vec<String>)
 
 /// The sampler of that name, or the first at work.
 fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError> {
-    let terms = &state.noise.terms;
+    let terms = &state.negatives.noise.terms;
     let first = || terms.first().map_or(SamplerKind::Unigram.name(), |term| &term.name);
     let name = wanted.unwrap_or_else(first).to_owned();
     let at_work: Vec<String> = terms.iter().map(|term| term.name.clone()).collect();
     if let Some(place) = at_work.iter().position(|term| *term == name) {
-        let term = state.noise.terms.swap_remove(place);
+        let term = state.negatives.noise.terms.swap_remove(place);
         return Ok(Chosen { name, at_work: Some(term.draws), sampler: term.sampler });
     }
     if let Some(kind) = MADE.into_iter().find(|kind| kind.name() == name) {
@@ -175,7 +175,7 @@ fn made(kind: SamplerKind, scene: Scene<'_>) -> Box<dyn NoiseSampler> {
 impl Query {
     fn new(options: &Negatives, config: &Config, state: &State) -> Result<Self, UsageError> {
         let context: Result<Vec<u32>, _> =
-            options.context.iter().map(|name| row("item", &state.items, name, &options.checkpoint)).collect();
+            options.context.iter().map(|name| row("item", &state.items.ids, name, &options.checkpoint)).collect();
         let mut context = context?;
         let user = options.user.as_deref().map(|name| row("user", &state.users.ids, name, &options.checkpoint));
         let user = user.transpose()?;
@@ -214,7 +214,7 @@ impl Query {
 
     /// Asks for it; where nothing is known of it, for nobody.
     fn ask(&self, sampler: &mut dyn NoiseSampler, scene: Scene<'_>, state: &State) {
-        let banked: Vec<u32> = state.bank.entries().iter().map(|entry| entry.item).collect();
+        let banked: Vec<u32> = state.negatives.bank.entries().iter().map(|entry| entry.item).collect();
         let vectors = if self.context.is_empty() { &[] } else { self.vectors.normalized.row(0) };
         sampler.ask(
             scene,

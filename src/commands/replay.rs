@@ -22,11 +22,11 @@ pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
     // Every log is opened before the checkpoint folder is touched.
     ParquetLogs::open(&options.logs, reading.clone(), &Positions::default())?;
     let mut restored = Restored::find(config, options.fresh)?;
-    let logs = ParquetLogs::open(&options.logs, reading, &restored.state.positions)?;
+    let logs = ParquetLogs::open(&options.logs, reading, &restored.state.sources.positions)?;
     if restored.checkpoint.is_none() {
         // The share of the log that is only learnt from; a resumed worker keeps to what it began with.
         let positives = logs.count_kinds(&config.positives.kinds)?;
-        restored.state.tally.counts_from = (positives as f64 * config.evaluate.from).ceil() as u64;
+        restored.state.progress.evaluation.counts_from = (positives as f64 * config.evaluate.from).ceil() as u64;
     }
     let (rows, done) = logs.rows();
     if rows == done {

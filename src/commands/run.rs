@@ -16,7 +16,7 @@ use crate::source::SourceError;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
 use crate::telemetry::LifecycleEvent;
 use crate::telemetry::observer::RunObserver;
-use crate::trainer::state::State;
+use crate::trainer::state::SourceProgress;
 use crate::util::encoding::random_id;
 
 pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
@@ -76,7 +76,7 @@ fn train(
             connection.verify_ownership(known, fallen_back)
         }
     })?;
-    let State { positions, ownerships, .. } = &mut restored.state;
+    let SourceProgress { positions, ownerships, .. } = &mut restored.state.sources;
     if embedded.is_some() {
         // Its log begins with this process, so no earlier position means anything in it.
         let prefix = format!("kafka/{}/", kafka.topic);

@@ -1,7 +1,13 @@
 //! \[3\] Context: what is known of a user just before an event, and the batches of (context, positive) made of it.
 //!
-//! A batch is built from whole events in their order. For each event the user's past is captured first and the event
+//! A batch is built from whole events in their order. For each event the user's history is captured first and the event
 //! added to it after, so that every context is exact, also where one user has several events in a batch.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `mod` | [`Batch`]: the events of one step with the context of each |
+//! | `users` | the users' histories |
+//! | `repeat_memory` | decayed counts of a user's items, behind the repetition term ρ |
 
 mod config;
 pub mod repeat_memory;
@@ -13,21 +19,21 @@ use compact_str::CompactString;
 
 use repeat_memory::Buckets;
 
-/// The row of a user who has none.
+/// Stands in place of a row for a user without one.
 pub const NOBODY: u32 = u32::MAX;
 
 /// An item that a user had before, at the time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Own {
+pub struct OwnItem {
     /// The item's row.
     pub item: u32,
     /// What the repetition term is looked up by.
     pub buckets: Buckets,
-    /// When it last came, milliseconds since 1970 UTC.
-    pub when: i64,
+    /// Time of the user's newest event with the item, milliseconds since 1970 UTC.
+    pub timestamp: i64,
 }
 
-/// The events of one step, with the past of each.
+/// The events of one step, with the context of each. A *query* is an event that has a context: what the model is asked.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Row of each event's user, or [`NOBODY`].
@@ -38,20 +44,20 @@ pub struct Batch {
     pub timestamps: Vec<i64>,
     /// Type of each event.
     pub kinds: Vec<CompactString>,
-    /// Number of the event on the stream, counting positives from 0.
+    /// Number of the first event on the stream, counting positives from 0.
     pub first_event: u64,
-    /// Indices of the events whose user has a past.
+    /// Indices of the events that have a context: entry `i` is the event of query `i`.
     pub with_context: Vec<u32>,
     /// Contexts one behind the other, each newest first; that of event `with_context[i]` is
     /// `context_starts[i]..context_starts[i + 1]`.
     pub contexts: Vec<u32>,
-    /// See [`Self::contexts`].
+    /// Bounds of the contexts in [`Self::contexts`], one more than queries.
     pub context_starts: Vec<u32>,
-    /// The remembered items of those users, one behind the other.
-    pub own: Vec<Own>,
-    /// See [`Self::own`].
+    /// The remembered items of the queries' users, one list behind the other.
+    pub own: Vec<OwnItem>,
+    /// Bounds of the lists in [`Self::own`], one more than queries.
     pub own_starts: Vec<u32>,
-    /// How long the list of all the user's own items was (empty list where items may recur).
+    /// By query: how long the list of all the user's own items was ([`users::UserHistory::own`]).
     pub all_own: Vec<u32>,
 }
 
@@ -61,7 +67,7 @@ impl Batch {
         self.items.len()
     }
 
-    /// Whether it has no events.
+    /// Whether the batch has no events.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -77,7 +83,7 @@ impl Batch {
     }
 
     /// The remembered items of the user of query `query`.
-    pub fn own(&self, query: usize) -> &[Own] {
+    pub fn own(&self, query: usize) -> &[OwnItem] {
         &self.own[self.own_starts[query] as usize..self.own_starts[query + 1] as usize]
     }
 
@@ -96,26 +102,26 @@ impl Batch {
     pub fn session(&self, query: usize, gap_ms: i64) -> impl Iterator<Item = u32> {
         let mut later = self.timestamps[self.with_context[query] as usize];
         let own = self.own(query).iter().rev();
-        let near = move |own: &&Own| {
-            let gap = later.saturating_sub(own.when);
-            later = own.when;
+        let near = move |own: &&OwnItem| {
+            let gap = later.saturating_sub(own.timestamp);
+            later = own.timestamp;
             gap <= gap_ms
         };
         own.take_while(near).map(|own| own.item)
     }
 
-    /// What is no negative of query `query`, sorted: its positive, and where own items leave the ranking, these; else its
-    /// newest `recent`.
-    pub fn settled(&self, query: usize, repeat: bool, recent: usize) -> Vec<u32> {
+    /// The items that are no negatives of query `query`, sorted: its positive; and its user's own items where these leave the
+    /// ranking (`repeat` is false), else the newest `recent` items of its context.
+    pub fn known_positives(&self, query: usize, repeat: bool, recent: usize) -> Vec<u32> {
         let context = self.context(query);
-        let mut settled = vec![self.positive(query)];
+        let mut positives = vec![self.positive(query)];
         match repeat {
-            true => settled.extend(&context[..recent.min(context.len())]),
-            false => settled.extend(self.own(query).iter().map(|own| own.item)),
+            true => positives.extend(&context[..recent.min(context.len())]),
+            false => positives.extend(self.own(query).iter().map(|own| own.item)),
         }
-        settled.sort_unstable();
-        settled.dedup();
-        settled
+        positives.sort_unstable();
+        positives.dedup();
+        positives
     }
 
     /// Empties the batch, whose next first event is number `first_event` of the stream.

@@ -1,110 +1,131 @@
-//! The users: each one's newest items, memory and own items, exact event by event.
+//! The users' histories: each user's newest items, memory and own items, exact event by event.
 
-use super::repeat_memory::{Fading, Remembered};
-use super::{Batch, NOBODY, Own};
-use crate::table::ids::Ids;
+use super::repeat_memory::{RememberedItem, RepeatDecay};
+use super::{Batch, NOBODY, OwnItem};
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
 
-/// The past of one user.
+/// What one user had, as far as it is remembered.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct User {
-    /// How many events the user had.
+pub struct UserHistory {
+    /// Events of the user so far.
     pub clock: u32,
     /// The newest items, oldest first; the same item may be there twice.
     pub recent: Vec<u32>,
     /// The newest distinct items, least recent first.
-    pub memory: Vec<Remembered>,
+    pub memory: Vec<RememberedItem>,
     /// All items, in the order they came; kept only where own items leave the ranking.
     pub own: Vec<u32>,
 }
 
-impl User {
-    /// Whether there is a past to make a context of.
+impl UserHistory {
+    /// Whether there is an item to make a context of.
     pub fn is_known(&self) -> bool {
         !self.recent.is_empty()
     }
 
-    /// Keeps the items that stay.
-    fn keep_items(&mut self, items: &RowRemap) {
-        items.renumber(&mut self.recent);
-        items.renumber_by(&mut self.memory, |remembered| &mut remembered.item);
-        items.renumber(&mut self.own);
+    /// Remaps items after eviction; evicted items leave the history.
+    fn keep_items(&mut self, rows: &RowRemap) {
+        let Self { clock: _, recent, memory, own } = self;
+        rows.renumber(recent);
+        rows.renumber_by(memory, |remembered| &mut remembered.item);
+        rows.renumber(own);
     }
 }
 
-/// How much of a past is kept.
+/// How much of a history is kept.
 #[derive(Debug, Clone)]
 pub struct Retention {
-    /// Newest items that make a context.
+    /// Number of newest items that make a context.
     pub context: usize,
-    /// The memory behind the repetition term.
-    pub fading: Fading,
+    /// Decay and capacity of the memory behind the repetition term.
+    pub decay: RepeatDecay,
     /// Whether items may recur: then the repetition term is looked up, otherwise own items are listed.
     pub repeat: bool,
     /// Longest list of own items.
     pub own_items: usize,
 }
 
-/// All users.
+/// The histories of all users, by row.
 #[derive(Debug)]
-pub struct Users {
-    /// Their names.
-    pub ids: Ids,
-    /// Their pasts, by row.
-    pub users: Records<User>,
+pub struct UserHistories {
+    records: Records<UserHistory>,
     retention: Retention,
 }
 
-impl Users {
-    /// Nobody yet.
+impl UserHistories {
+    /// Histories of no users yet.
     pub fn new(retention: Retention) -> Self {
-        Self { ids: Ids::default(), users: Records::default(), retention }
+        Self { records: Records::default(), retention }
     }
 
-    /// The row of `user`; a new one where there was none.
-    pub fn row(&mut self, user: &str) -> u32 {
-        let row = self.ids.intern(user);
-        if row as usize == self.users.len() {
-            self.users.push(User::default());
-        }
-        row
+    /// Number of users.
+    pub fn len(&self) -> usize {
+        self.records.len()
     }
 
-    /// Captures the past of the user in row `row` into `batch` as that of an event with `item` at `timestamp`, then adds the
-    /// event to the past.
+    /// Whether there are no users.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Adds the empty history of a new user, in the next row.
+    pub fn push(&mut self) {
+        self.records.push(UserHistory::default());
+    }
+
+    /// Adds the history of a user that a checkpoint holds, in the next row.
+    pub fn restore(&mut self, history: UserHistory) {
+        self.records.push(history);
+    }
+
+    /// The history of the user in row `user`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn get(&self, user: u32) -> &UserHistory {
+        self.records.get(user as usize)
+    }
+
+    /// All histories, in the order of their rows.
+    pub fn iter(&self) -> impl Iterator<Item = &UserHistory> + Clone {
+        self.records.iter()
+    }
+
+    /// Captures the history of the user in row `row` into `batch` as the context of an event with `item` at `timestamp`,
+    /// then adds the event to the history.
     pub fn capture(&mut self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
-        let Retention { context, fading, repeat, own_items: _ } = &self.retention;
-        let past = self.users.get_mut(row as usize);
+        let Retention { context, decay, repeat, own_items: _ } = &self.retention;
+        let history = self.records.get_mut(row as usize);
         let event = batch.items.len() as u32;
         batch.users.push(row);
         batch.items.push(item);
         batch.timestamps.push(timestamp);
-        if past.is_known() {
+        if history.is_known() {
             batch.with_context.push(event);
-            batch.contexts.extend(past.recent.iter().rev());
+            batch.contexts.extend(history.recent.iter().rev());
             batch.context_starts.push(batch.contexts.len() as u32);
-            batch.own.extend(past.memory.iter().map(|remembered| Own {
+            batch.own.extend(history.memory.iter().map(|remembered| OwnItem {
                 item: remembered.item,
-                // Idle where own items leave the ranking.
-                buckets: if *repeat { fading.buckets(remembered, past.clock, timestamp) } else { Default::default() },
-                when: remembered.when,
+                // Without meaning where own items leave the ranking.
+                buckets: if *repeat { decay.buckets(remembered, history.clock, timestamp) } else { Default::default() },
+                timestamp: remembered.timestamp,
             }));
             batch.own_starts.push(batch.own.len() as u32);
-            batch.all_own.push(past.own.len() as u32);
+            batch.all_own.push(history.own.len() as u32);
         }
-        past.clock = past.clock.saturating_add(1);
-        if past.recent.len() == *context {
-            past.recent.remove(0);
+        history.clock = history.clock.saturating_add(1);
+        if history.recent.len() == *context {
+            history.recent.remove(0);
         }
-        past.recent.push(item);
-        fading.remember(&mut past.memory, item, past.clock, timestamp);
+        history.recent.push(item);
+        decay.remember(&mut history.memory, item, history.clock, timestamp);
         if !repeat {
-            past.own.push(item);
+            history.own.push(item);
         }
     }
 
-    /// Captures into `batch` an event of somebody who has no row: there is no past to it, and it becomes part of none.
+    /// Captures into `batch` an event of a user without a row: it has no context, and becomes part of no history.
     pub fn capture_nobody(batch: &mut Batch, item: u32, timestamp: i64) {
         batch.users.push(NOBODY);
         batch.items.push(item);
@@ -113,52 +134,81 @@ impl Users {
 
     /// All the items that the user of query `query` had before it.
     pub fn own(&self, batch: &Batch, query: usize) -> &[u32] {
-        &self.users.get(batch.user(query) as usize).own[..batch.all_own[query] as usize]
+        &self.get(batch.user(query)).own[..batch.all_own[query] as usize]
     }
 
-    /// Keeps the items that stay: of a past, what refers to others is gone.
-    pub fn keep_items(&mut self, items: &RowRemap) {
-        (0..self.users.len()).for_each(|user| self.users.get_mut(user).keep_items(items));
+    /// Remaps items after eviction; evicted items leave the histories.
+    pub fn keep_items(&mut self, rows: &RowRemap) {
+        (0..self.records.len()).for_each(|user| self.records.get_mut(user).keep_items(rows));
     }
 
-    /// Keeps the users that stay.
-    pub fn keep(&mut self, users: &RowRemap) {
-        self.ids.keep(users);
-        self.users.keep(users);
+    /// Remaps users after eviction.
+    pub fn keep(&mut self, rows: &RowRemap) {
+        let Self { records, retention: _ } = self;
+        records.keep(rows);
     }
 
-    /// Keeps the lists of own items within their bound; between batches only, since batches refer to them.
+    /// Shortens the lists of own items of the users of `batch` to their bound; between batches only, since a batch refers to
+    /// the lists.
     pub fn trim(&mut self, batch: &Batch) {
         let bound = self.retention.own_items;
         for user in batch.users.iter().filter(|user| **user != NOBODY) {
-            let length = self.users.get(*user as usize).own.len();
+            let length = self.records.get(*user as usize).own.len();
             // Some slack, so that a long list is not moved at every event.
             if length > bound + bound / 4 + 1 {
-                let own = &mut self.users.get_mut(*user as usize).own;
+                let own = &mut self.records.get_mut(*user as usize).own;
                 own.drain(..own.len() - bound);
             }
         }
+    }
+
+    /// A frozen copy of the histories: [`crate::table::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Records<UserHistory> {
+        self.records.freeze()
+    }
+
+    /// Takes back histories that frozen copies which are gone had shared: [`Records::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.records.thaw(budget)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::ids::Ids;
 
-    fn users(repeat: bool) -> Users {
-        Users::new(Retention { context: 3, fading: Fading::new(50.0, 128), repeat, own_items: 4 })
+    /// Histories, and the names of the users in the order of their rows.
+    struct World {
+        ids: Ids,
+        histories: UserHistories,
+    }
+
+    impl World {
+        fn new(repeat: bool) -> Self {
+            let retention = Retention { context: 3, decay: RepeatDecay::new(50.0, 128), repeat, own_items: 4 };
+            Self { ids: Ids::default(), histories: UserHistories::new(retention) }
+        }
+
+        fn capture(&mut self, batch: &mut Batch, user: &str, item: u32, timestamp: i64) {
+            let row = self.ids.intern(user);
+            if row as usize == self.histories.len() {
+                self.histories.push();
+            }
+            self.histories.capture(batch, row, item, timestamp);
+        }
     }
 
     #[test]
-    fn a_session_ends_where_the_user_pauses() {
-        let mut users = users(true);
+    fn session_ends_at_a_pause_of_the_user() {
+        let mut users = World::new(true);
         let mut batch = Batch::default();
         batch.clear(0);
         // "a" pauses between 2 and 3, and comes back to 1 after it.
         for (user, item, when) in
             [("a", 1, 0), ("a", 2, 100), ("b", 9, 900), ("a", 3, 1000), ("a", 1, 1050), ("a", 3, 1100), ("a", 4, 1200)]
         {
-            let user = users.row(user);
             users.capture(&mut batch, user, item, when);
         }
         let session = |gap: i64| batch.session(batch.n_queries() - 1, gap).collect::<Vec<_>>();
@@ -170,60 +220,58 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_exact_within_a_batch() {
-        let mut users = users(false);
+    fn capture_is_exact_within_a_batch() {
+        let mut users = World::new(false);
         let mut batch = Batch::default();
         batch.clear(0);
         for (user, item) in [("a", 0), ("b", 1), ("a", 2), ("a", 0), ("a", 3), ("a", 4)] {
-            let user = users.row(user);
             users.capture(&mut batch, user, item, 0);
         }
         assert_eq!(batch.with_context, [2, 3, 4, 5]);
         let contexts: Vec<_> = (0..4).map(|query| batch.context(query).to_vec()).collect();
         assert_eq!(contexts, [vec![0], vec![2, 0], vec![0, 2, 0], vec![3, 0, 2]]);
-        assert_eq!(users.own(&batch, 3), [0, 2, 0, 3]);
+        assert_eq!(users.histories.own(&batch, 3), [0, 2, 0, 3]);
         let own: Vec<_> = batch.own(3).iter().map(|own| own.item).collect();
         assert_eq!(own, [2, 0, 3]);
     }
 
     #[test]
-    fn own_lists_are_bounded() {
-        let mut users = users(false);
+    fn trim_bounds_lists_of_own_items() {
+        let mut users = World::new(false);
         let mut batch = Batch::default();
         for item in 0..50 {
             batch.clear(item);
-            let user = users.row("a");
-            users.capture(&mut batch, user, item as u32, 0);
-            users.trim(&batch);
-            assert!(users.users.get(0).own.len() <= 6);
-            assert_eq!(users.users.get(0).own.last(), Some(&(item as u32)));
+            users.capture(&mut batch, "a", item as u32, 0);
+            users.histories.trim(&batch);
+            assert!(users.histories.get(0).own.len() <= 6);
+            assert_eq!(users.histories.get(0).own.last(), Some(&(item as u32)));
         }
     }
 
     #[test]
-    fn a_past_goes_on_with_what_stays() {
-        let mut users = users(false);
+    fn histories_go_on_after_eviction_of_items_and_users() {
+        let mut users = World::new(false);
         let mut batch = Batch::default();
         batch.clear(0);
         for (user, item) in [("a", 0), ("b", 1), ("a", 2), ("a", 0), ("c", 2), ("a", 3)] {
-            let user = users.row(user);
             users.capture(&mut batch, user, item, 0);
         }
-        users.keep_items(&RowRemap::of_rows(4, |row| [0, 3].contains(&row)));
-        let [a, b] = [0, 1].map(|user| users.users.get(user).clone());
+        users.histories.keep_items(&RowRemap::of_rows(4, |row| [0, 3].contains(&row)));
+        let [a, b] = [0, 1].map(|user| users.histories.get(user).clone());
         assert_eq!((a.recent, a.own, a.clock), (vec![0, 1], vec![0, 0, 1], 4));
         assert_eq!(
-            a.memory.iter().map(|remembered| (remembered.item, remembered.at)).collect::<Vec<_>>(),
+            a.memory.iter().map(|remembered| (remembered.item, remembered.clock)).collect::<Vec<_>>(),
             [(0, 3), (1, 4)]
         );
         assert!(!b.is_known());
-        users.keep(&RowRemap::of_rows(3, |row| row != 1));
+        let rows = RowRemap::of_rows(3, |row| row != 1);
+        users.ids.keep(&rows);
+        users.histories.keep(&rows);
         assert_eq!(users.ids.iter().collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(users.users.len(), 2);
-        // Who has nothing left has no past to be ranked by, like somebody new.
+        assert_eq!(users.histories.len(), 2);
+        // A user with nothing left has no context to be ranked by, like a new user.
         batch.clear(6);
         for (user, item) in [("c", 1), ("a", 1), ("b", 0), ("c", 0)] {
-            let user = users.row(user);
             users.capture(&mut batch, user, item, 0);
         }
         assert_eq!((batch.with_context.clone(), batch.users.clone()), (vec![1, 3], vec![1, 0, 2, 1]));

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
-use crate::context::users::Users;
+use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
 use crate::kernel::{Kernel, LANES};
@@ -27,7 +27,7 @@ pub struct Ranked {
 
 /// What ranking reads of the worker's state.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing<'a> {
+pub struct ModelView<'a> {
     /// The model as it stands before the batch.
     pub model: &'a Model,
     /// The frequencies before the batch.
@@ -36,8 +36,8 @@ pub struct Standing<'a> {
     pub popularity: &'a PopularityOrder,
     /// Occurrences of each item before the batch.
     pub occurrences: &'a Paged<u64>,
-    /// The users, for their own items.
-    pub users: &'a Users,
+    /// The users' histories, for their own items.
+    pub histories: &'a UserHistories,
     /// How many items were seen before the batch: they have the first rows.
     pub n_known: usize,
     /// Items may recur.
@@ -63,13 +63,7 @@ pub struct Ranking {
 
 impl Ranking {
     /// Takes note of what ranking the queries `chosen` needs of the state before the batch.
-    pub fn prepare(
-        &mut self,
-        kernel: Kernel,
-        standing: Standing<'_>,
-        batch: &Batch,
-        chosen: impl Iterator<Item = usize>,
-    ) {
+    pub fn prepare(&mut self, kernel: Kernel, view: ModelView<'_>, batch: &Batch, chosen: impl Iterator<Item = usize>) {
         self.chosen.clear();
         self.chosen.extend(chosen);
         let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
@@ -79,8 +73,8 @@ impl Ranking {
         if chosen.is_empty() {
             return;
         }
-        let Standing { model, frequencies, n_known, .. } = standing;
-        *repeat = standing.repeat;
+        let ModelView { model, frequencies, n_known, .. } = view;
+        *repeat = view.repeat;
         scale.resize(n_known, 0.0);
         bias.resize(n_known, 0.0);
         let inverse_temperature = model.inverse_temperature();
@@ -99,9 +93,9 @@ impl Ranking {
         (&*chosen, own, popularity, occurrences).into_par_iter().for_each(|(query, own, popularity, occurrences)| {
             let positive = batch.positive(*query) as usize;
             if positive < n_known {
-                *own = OwnItems::of(standing, batch, *query);
-                *popularity = popularity_rank(standing, own);
-                *occurrences = standing.occurrences[positive];
+                *own = OwnItems::of(view, batch, *query);
+                *popularity = popularity_rank(view, own);
+                *occurrences = view.occurrences[positive];
             } else {
                 own.target = f32::INFINITY;
             }
@@ -216,25 +210,25 @@ impl OwnItems {
         !self.items.is_empty()
     }
 
-    fn of(standing: Standing<'_>, batch: &Batch, query: usize) -> Self {
+    fn of(view: ModelView<'_>, batch: &Batch, query: usize) -> Self {
         let positive = batch.positive(query);
         let mut own = Self { target: 0.0, items: vec![positive], terms: vec![0.0], scores: Vec::new() };
-        if standing.repeat {
+        if view.repeat {
             for remembered in batch.own(query) {
-                let rho = standing.repetition;
-                let term = if rho { standing.model.repetition.term(remembered.buckets) } else { 0.0 };
+                let rho = view.repetition;
+                let term = if rho { view.model.repetition.term(remembered.buckets) } else { 0.0 };
                 if remembered.item == positive {
                     own.terms[0] = term;
-                } else if (remembered.item as usize) < standing.n_known {
+                } else if (remembered.item as usize) < view.n_known {
                     own.items.push(remembered.item);
                     own.terms.push(term);
                 }
             }
         } else {
-            let mut all = standing.users.own(batch, query).to_vec();
+            let mut all = view.histories.own(batch, query).to_vec();
             all.sort_unstable();
             all.dedup();
-            own.items.extend(all.iter().filter(|item| **item != positive && (**item as usize) < standing.n_known));
+            own.items.extend(all.iter().filter(|item| **item != positive && (**item as usize) < view.n_known));
             own.terms.resize(own.items.len(), 0.0);
         }
         own
@@ -260,12 +254,12 @@ impl OwnItems {
 }
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
-fn popularity_rank(standing: Standing<'_>, own: &OwnItems) -> f64 {
-    let counts = standing.frequencies.baseline().relative();
+fn popularity_rank(view: ModelView<'_>, own: &OwnItems) -> f64 {
+    let counts = view.frequencies.baseline().relative();
     let target = counts[own.items[0] as usize];
-    let (above, equal) = standing.popularity.compare(target);
+    let (above, equal) = view.popularity.compare(target);
     let (mut above, mut equal) = (above as i64, equal as i64 - 1);
-    if !standing.repeat {
+    if !view.repeat {
         for item in &own.items[1..] {
             let count = counts[*item as usize];
             above -= i64::from(count > target);

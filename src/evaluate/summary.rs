@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::tally::{EvalMetrics, Figures, Recent};
+use super::metrics::{EvalMetrics, Figures, Recent};
 use crate::metric::{Instrumented, Metric, Samples};
 
 /// The results of the evaluation on the stream itself; `None` where nothing was ranked yet.

@@ -66,6 +66,7 @@ pub struct Model {
     /// features.
     pub inverse_norms: Vec<f32>,
     similarity: Similarity,
+    kernel: Kernel,
     seed: u64,
     start_scale: f32,
 }
@@ -89,8 +90,8 @@ impl Vectors for Model {
 }
 
 impl Model {
-    /// No rows yet; the few other numbers at their starting values.
-    pub fn new(config: &Config) -> Self {
+    /// A model without rows, its other parameters at their starting values. It computes with `kernel`.
+    pub fn new(config: &Config, kernel: Kernel) -> Self {
         let dim = config.model.dim;
         let optimizer = match config.train.optimizer {
             OptimizerKind::Adagrad => Optimizer::Adagrad,
@@ -117,9 +118,15 @@ impl Model {
             repetition: Repetition::default(),
             inverse_norms: Vec::new(),
             similarity: config.model.similarity,
+            kernel,
             seed: config.seed,
             start_scale: config.model.start_scale as f32,
         }
+    }
+
+    /// The instruction set that the model computes with.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Dimensions of an embedding.
@@ -206,6 +213,7 @@ impl Model {
             repetition: _,
             inverse_norms,
             similarity: _,
+            kernel: _,
             seed: _,
             start_scale: _,
         } = self;
@@ -236,6 +244,7 @@ impl Model {
             repetition: _,
             inverse_norms: _,
             similarity: _,
+            kernel: _,
             seed: _,
             start_scale: _,
         } = self;
@@ -287,6 +296,7 @@ impl Model {
             repetition,
             inverse_norms: _,
             similarity,
+            kernel,
             seed,
             start_scale,
         } = self;
@@ -307,6 +317,7 @@ impl Model {
             // Norms are made anew by whoever asks a frozen model for vectors.
             inverse_norms: Vec::new(),
             similarity: *similarity,
+            kernel: *kernel,
             seed: *seed,
             start_scale: *start_scale,
         }
@@ -323,9 +334,9 @@ impl Model {
     }
 
     fn refresh_item(&mut self, item: usize) {
-        let own = self.items.values.row(item);
+        let (kernel, own) = (self.kernel, self.items.values.row(item));
         let vector = match &mut self.features {
-            Some(features) => features.refresh(item, own),
+            Some(features) => features.refresh(kernel, item, own),
             None => own,
         };
         if self.similarity == Similarity::Cosine {
@@ -346,7 +357,7 @@ impl Model {
         let cosine = self.is_cosine();
         if let Some(features) = &mut self.features {
             let norm = |vector: &[f32]| if cosine { inverse_norm(vector) } else { 1.0 };
-            features.refresh_all(&self.items.values, &mut self.inverse_norms, norm);
+            features.refresh_all(self.kernel, &self.items.values, &mut self.inverse_norms, norm);
         }
     }
 
@@ -361,7 +372,7 @@ impl Model {
     pub fn served(&self, item: usize, out: &mut [f32]) {
         let row = self.items.values.row(item);
         match &self.features {
-            Some(features) => features.compose(item, row, out),
+            Some(features) => features.compose(self.kernel, item, row, out),
             None => out.copy_from_slice(row),
         }
         if self.is_cosine() {
@@ -390,6 +401,7 @@ impl Model {
             repetition,
             inverse_norms: _,
             similarity: _,
+            kernel: _,
             seed: _,
             start_scale: _,
         } = self;

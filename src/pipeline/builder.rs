@@ -84,7 +84,7 @@ impl<'a> PipelineBuilder<'a> {
         let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?;
         let dead_letters = SharedDeadLetters::new(dead_letters);
         let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters)?;
-        let read_at_start = restored.state.events.read;
+        let read_at_start = restored.state.progress.events.read;
         let trainer = Trainer::new(config, restored.state)
             .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?
             .with_catalogue(catalogue);

@@ -67,11 +67,11 @@ impl CheckpointSchedule {
             is_overdue: false,
             shares_tables: false,
             dead_letter_mark: dead_letters.length(),
-            durable_at: checkpoint.is_some().then_some(state.events.passed()),
+            durable_at: checkpoint.is_some().then_some(state.progress.events.passed()),
             written: None,
             restored: path.map(Path::to_owned),
         };
-        schedule.set_next_due(state.events.read);
+        schedule.set_next_due(state.progress.events.read);
         Ok(schedule)
     }
 
@@ -88,7 +88,7 @@ impl CheckpointSchedule {
 
     /// Whether the newest durable checkpoint holds all that is part of the state.
     pub(super) fn is_up_to_date(&self, trainer: &Trainer) -> bool {
-        self.durable_at == Some(trainer.state.events.passed())
+        self.durable_at == Some(trainer.state.progress.events.passed())
     }
 
     /// Tells which commits the source makes of what is durable, from now on.
@@ -103,11 +103,11 @@ impl CheckpointSchedule {
 
     /// Begins a checkpoint where one is due, or skips it while the one before is not finished with.
     pub(super) fn begin_if_due(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) {
-        if trainer.state.events.read < self.due_at {
+        if trainer.state.progress.events.read < self.due_at {
             return;
         }
         // One that fails is not tried again before the next is due: a full disk stays full for a while.
-        self.set_next_due(trainer.state.events.read);
+        self.set_next_due(trainer.state.progress.events.read);
         if self.writer.is_busy() || !self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) {
             self.is_overdue = true;
             return observer(trainer, PipelineEvent::CheckpointSkipped);

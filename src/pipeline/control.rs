@@ -19,19 +19,19 @@ impl Pipeline {
         match control {
             SourceControl::Streams(new) => {
                 self.streams.extend(new);
-                self.trainer.follow(&self.streams);
+                self.trainer.set_streams(&self.streams);
             }
             SourceControl::Assigned(assigned) => {
                 let mut any_is_new = false;
                 for Assigned { stream, next, record } in assigned {
                     let state = &mut self.trainer.state;
-                    let stood = state.positions.next(&stream.name);
+                    let stood = state.sources.positions.next(&stream.name);
                     any_is_new |= stood.is_none();
-                    state.positions.advance(&stream.name, next);
-                    state.ownerships.set_record(&stream.name, record);
+                    state.sources.positions.advance(&stream.name, next);
+                    state.sources.ownerships.set_record(&stream.name, record);
                     if stood != Some(next) {
                         // Another worker read the record before `next`: its time is not known here.
-                        state.ownerships.set_last_timestamp(&stream.name, None);
+                        state.sources.ownerships.set_last_timestamp(&stream.name, None);
                     }
                 }
                 let alone = self.config.kafka.assignment == Assignment::All;
@@ -45,15 +45,16 @@ impl Pipeline {
                 self.close_batch(observer)?;
                 self.checkpoints.save(&mut self.trainer, observer)?;
                 // A source that has failed meanwhile has no use for the answer.
-                let _ = reply.send(self.trainer.state.positions.clone());
+                let _ = reply.send(self.trainer.state.sources.positions.clone());
             }
             SourceControl::HandedOver(stream) => {
                 self.trainer
                     .state
+                    .sources
                     .ownerships
                     .set_record(&self.streams[stream as usize].name, OwnershipRecord::Released);
             }
-            SourceControl::Lost { stream, offsets } => self.trainer.lose(stream, offsets),
+            SourceControl::Lost { stream, offsets } => self.trainer.skip_lost(stream, offsets),
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Pipeline {
 
     /// The next offset of each stream that the state has read: a source has to be opened there.
     pub fn positions(&self) -> &Positions {
-        &self.trainer.state.positions
+        &self.trainer.state.sources.positions
     }
 
     /// The trainer, for whoever shows its figures.
@@ -126,7 +126,7 @@ impl Pipeline {
 
     /// Seconds since the pipeline was built, and the records read in them.
     pub fn progress(&self) -> (f64, u64) {
-        (self.started.elapsed().as_secs_f64(), self.trainer.state.events.read - self.read_at_start)
+        (self.started.elapsed().as_secs_f64(), self.trainer.state.progress.events.read - self.read_at_start)
     }
 
     /// Trains on `source` until its end, or until a stop is requested; then writes a checkpoint.
@@ -150,7 +150,7 @@ impl Pipeline {
         let source = spawn(Box::new(source))?;
         self.streams.clone_from(&source.streams);
         self.checkpoints.track_commits(source.commit_tracker.clone());
-        self.trainer.follow(&self.streams);
+        self.trainer.set_streams(&self.streams);
         self.observed = Instant::now();
         let exit = loop {
             if let Err(exit) = self.turn(&source, observer) {
@@ -174,7 +174,7 @@ impl Pipeline {
                 self.handle_control(control, &reply, observer)?;
                 if self.checkpoints.is_up_to_date(&self.trainer) {
                     // Nothing was read since: the worker was killed before the source was told, or was assigned just now.
-                    source.request_commit(self.trainer.state.positions.clone());
+                    source.request_commit(self.trainer.state.sources.positions.clone());
                 }
             }
             Ok(SourceMessage::Idle) | Err(RecvTimeoutError::Timeout) => {
@@ -196,7 +196,7 @@ impl Pipeline {
             self.reject(&record, rejection, observer)?;
         }
         let begin = Instant::now();
-        let step = self.trainer.take(record);
+        let step = self.trainer.ingest(record);
         let is_settled = self.trainer.is_settled();
         if is_settled {
             self.checkpoints.mark_dead_letters(self.dead_letters.length());
@@ -253,7 +253,7 @@ impl Pipeline {
     fn report_step(&self, report: &StepReport, took: Duration, observer: &mut Observer<'_>) -> Result<(), Diverged> {
         if !report.loss.finite {
             observer(&self.trainer, PipelineEvent::Diverged);
-            return Err(Diverged { steps: self.trainer.state.steps });
+            return Err(Diverged { steps: self.trainer.state.progress.steps });
         }
         observer(&self.trainer, PipelineEvent::Step { report, took });
         Ok(())
@@ -306,7 +306,7 @@ impl Pipeline {
             }
             (_, Err(unsaved)) => return Err(unsaved.into()),
             (_, Ok(())) => {
-                source.request_commit(self.trainer.state.positions.clone());
+                source.request_commit(self.trainer.state.sources.positions.clone());
                 exit.into_result()
             }
         };

@@ -6,6 +6,7 @@ use crate::checkpoint::manifest::{Manifest, differences};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
+use crate::kernel::Kernel;
 use crate::snapshot;
 use crate::source::SourceError;
 use crate::trainer::state::State;
@@ -64,12 +65,12 @@ impl Restored {
             )?
         };
         let Some((intact, state)) = found else {
-            return Ok(Self { checkpoint: None, state: State::new(config), store, overtaken });
+            return Ok(Self { checkpoint: None, state: State::new(config, Kernel::detect()), store, overtaken });
         };
         tracing::info!(
             checkpoint = %intact.path().display(),
-            events = state.events.read,
-            items = state.items.len(),
+            events = state.progress.events.read,
+            items = state.items.ids.len(),
             users = state.users.ids.len(),
             "going on from checkpoint"
         );
@@ -87,7 +88,7 @@ impl Restored {
 fn restore(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
     let differences = differences(&intact.manifest().configuration, &config.state_relevant());
     if differences.is_empty() {
-        return snapshot::load(config, intact);
+        return snapshot::load(config, Kernel::detect(), intact);
     }
     Err(CheckpointError::OtherConfiguration { path: intact.path().to_owned(), differences: differences.join("; ") })
 }

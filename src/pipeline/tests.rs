@@ -109,7 +109,7 @@ fn leave_by(exit: ExitPath) -> Left {
     let script = Script { records: Vec::new(), then: None, commits: commits.clone() };
     let source = spawn(Box::new(script)).unwrap();
     pipeline.streams.clone_from(&source.streams);
-    pipeline.trainer.follow(&source.streams);
+    pipeline.trainer.set_streams(&source.streams);
     for record in records() {
         pipeline.train(record, &source, &mut |_, _| {}).unwrap();
     }
@@ -148,7 +148,7 @@ fn stop_that_was_requested_before_the_run_trains_nothing() {
     pipeline.stop_handle().request();
     let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
     assert_eq!(pipeline.run(source).unwrap(), StopReason::Stopped);
-    assert_eq!(pipeline.state().events.read, 0);
+    assert_eq!(pipeline.state().progress.events.read, 0);
 }
 
 #[test]

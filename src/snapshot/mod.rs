@@ -33,17 +33,17 @@ use crate::checkpoint::reader::ITEMS;
 use crate::checkpoint::store::{Draft, PublishedCheckpoint};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
-use crate::context::repeat_memory::Remembered;
-use crate::context::users::{User, Users};
-use crate::evaluate::tally::EvalMetrics;
-use crate::model::Model;
-use crate::model::Similarity;
+use crate::context::repeat_memory::RememberedItem;
+use crate::context::users::UserHistory;
+use crate::evaluate::metrics::EvalMetrics;
+use crate::kernel::Kernel;
+use crate::model::{Model, Similarity};
 use crate::negatives::frequency::{Fading, Frequencies};
 use crate::objective::term::TermLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
 use crate::table::paged::Paged;
 use crate::trainer::features;
-use crate::trainer::state::{State, retention};
+use crate::trainer::state::{FrozenItems, FrozenUsers, Progress, SourceProgress, State};
 use audit::Audit;
 use frozen::Frozen;
 use rows::{read_rows, slice_of};
@@ -79,25 +79,15 @@ pub fn save(
     // Named one by one, so that a field which is not saved does not compile.
     let Frozen {
         items: _,
-        occurrences: _,
-        last_event: _,
         users: _,
-        tenure: _,
         model,
         parameters,
-        frequencies,
         arrays: _,
+        frequencies,
         bank: _,
-        ledger: _,
-        tally,
-        steps,
-        last_loss,
-        last_parts,
-        events,
-        rejected_share,
-        audit,
-        positions,
-        ownerships,
+        false_negatives: _,
+        progress: Progress { steps, events, last_loss, last_parts, evaluation, rejected_share },
+        sources: SourceProgress { positions, ownerships, audit },
     } = frozen;
     save_items(&mut draft, frozen)?;
     save_item_state(&mut draft, model, frequencies)?;
@@ -114,7 +104,7 @@ pub fn save(
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
         rejected_share: *rejected_share,
-        evaluation: tally.clone(),
+        evaluation: evaluation.clone(),
     };
     draft.file(WORKER, |file| Ok(file.write_all(serde_json::to_string(&worker)?.as_bytes())?))?;
 
@@ -127,8 +117,8 @@ pub fn save(
         seed: config.seed,
         step: *steps,
         events: *events,
-        items: frozen.items.len() as u64,
-        users: frozen.users.1.len() as u64,
+        items: frozen.items.names.len() as u64,
+        users: frozen.users.histories.len() as u64,
         evicted: frozen.evicted(),
         dim: config.model.dim,
         similarity: match config.model.similarity {
@@ -146,7 +136,8 @@ pub fn save(
 }
 
 fn save_items(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
-    let Frozen { items, occurrences, last_event, model, frequencies, .. } = frozen;
+    let Frozen { items, model, frequencies, .. } = frozen;
+    let FrozenItems { names, occurrences, last_event, lifecycle: _ } = items;
     let dim = model.dim();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![
@@ -159,7 +150,7 @@ fn save_items(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError>
     if model.biases.is_some() {
         fields.push(Field::new("bias", DataType::Float32, false));
     }
-    columns::write(draft, ITEMS, fields, items.len(), Layout::Published, |range| {
+    columns::write(draft, ITEMS, fields, names.len(), Layout::Published, |range| {
         let mut embeddings = vec![0.0; range.len() * dim];
         for (item, out) in range.clone().zip(embeddings.chunks_exact_mut(dim)) {
             model.served(item, out);
@@ -167,7 +158,7 @@ fn save_items(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError>
         let times = last_event.runs(range.clone()).flatten().copied();
         let times = TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![
-            text(range.clone().map(|item| items.get(item).as_str())),
+            text(range.clone().map(|item| names.get(item).as_str())),
             vectors(embeddings, dim),
             numbers::<Float32Type>(range.clone().map(|item| frequencies.log_frequency(item as u32))),
             numbers::<UInt64Type>(occurrences.runs(range.clone()).flatten().copied()),
@@ -214,7 +205,7 @@ fn save_item_state(draft: &mut Draft, model: &Model, frequencies: &Frequencies) 
 }
 
 fn save_users(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
-    let Frozen { users: (names, users), model, .. } = frozen;
+    let Frozen { users: FrozenUsers { names, histories, lifecycle: _ }, model, .. } = frozen;
     let mut fields = vec![
         Field::new("user_id", DataType::Utf8, false),
         Field::new("clock", DataType::UInt32, false),
@@ -231,16 +222,16 @@ fn save_users(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError>
     if model.gru.is_some() {
         fields.push(vector_field("state", model.dim()));
     }
-    columns::write(draft, USERS, fields, users.len(), Layout::Internal, |range| {
-        let rows = || range.clone().map(|user| users.get(user));
+    columns::write(draft, USERS, fields, histories.len(), Layout::Internal, |range| {
+        let rows = || range.clone().map(|user| histories.get(user));
         let mut columns = vec![
             text(range.clone().map(|user| names.get(user).as_str())),
             numbers::<UInt32Type>(rows().map(|user| user.clock)),
             lists::<UInt32Type, _>(rows().map(|user| user.recent.iter().copied())),
             lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.item))),
-            lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.at))),
+            lists::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.clock))),
             lists::<Float64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.count))),
-            lists::<Int64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.when))),
+            lists::<Int64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.timestamp))),
             lists::<UInt32Type, _>(rows().map(|user| user.own.iter().copied())),
         ];
         if let Some(table) = &model.users {
@@ -268,33 +259,33 @@ fn save_numbers(draft: &mut Draft, named: &[(String, Parameters)]) -> Result<(),
     })
 }
 
-/// Reads the state back.
+/// Reads the state back; it computes with `kernel`.
 ///
 /// # Errors
 /// Where a file does not hold what it must.
-pub fn load(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
+pub fn load(config: &Config, kernel: Kernel, intact: &Checkpoint) -> Result<State, CheckpointError> {
     let path = intact.folder();
     let manifest = intact.manifest();
     let damaged =
         |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };
 
-    let mut state = State::new(config);
+    let mut state = State::new(config, kernel);
     columns::read(path, ITEMS, |slice| {
         let names = slice.text("item_id")?;
         (0..slice.len()).for_each(|row| {
-            state.items.intern(names.value(row));
+            state.items.ids.intern(names.value(row));
         });
-        state.occurrences.extend(slice.numbers::<UInt64Type>("count")?.iter().copied());
-        state.last_event.extend(slice.numbers::<TimestampMillisecondType>("last_event")?.iter().copied());
+        state.items.occurrences.extend(slice.numbers::<UInt64Type>("count")?.iter().copied());
+        state.items.last_event.extend(slice.numbers::<TimestampMillisecondType>("last_event")?.iter().copied());
         Ok(())
     })?;
-    let n_items = state.occurrences.len();
-    if state.items.len() != n_items || n_items as u64 != manifest.items {
+    let n_items = state.items.occurrences.len();
+    if state.items.ids.len() != n_items || n_items as u64 != manifest.items {
         return Err(damaged(ITEMS, "items are missing or twice"));
     }
 
     features::load(path, &mut state.model)?;
-    let mut counts = vec![Paged::default(); state.frequencies.memories().len()];
+    let mut counts = vec![Paged::default(); state.negatives.frequencies.memories().len()];
     let Model { items, features, contexts, biases, .. } = &mut state.model;
     let mut sound = true;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
@@ -321,7 +312,6 @@ pub fn load(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointErr
     }
     state.model.refresh_all_norms();
 
-    let mut users = Users::new(retention(config));
     columns::read(path, USERS, |slice| {
         let names = slice.text("user_id")?;
         let clocks = slice.numbers::<UInt32Type>("clock")?;
@@ -329,13 +319,18 @@ pub fn load(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointErr
         let (item, at) = (slice.lists::<UInt32Type>("memory_item")?, slice.lists::<UInt32Type>("memory_at")?);
         let (count, when) = (slice.lists::<Float64Type>("memory_count")?, slice.lists::<Int64Type>("memory_when")?);
         for (row, clock) in clocks.iter().enumerate() {
-            users.ids.intern(names.value(row));
+            state.users.ids.intern(names.value(row));
             let memory = (item.row(row).iter().zip(at.row(row))).zip(count.row(row).iter().zip(when.row(row)));
-            users.users.push(User {
+            state.users.histories.restore(UserHistory {
                 clock: *clock,
                 recent: recent.row(row).to_vec(),
                 memory: memory
-                    .map(|((item, at), (count, when))| Remembered { item: *item, at: *at, count: *count, when: *when })
+                    .map(|((item, at), (count, when))| RememberedItem {
+                        item: *item,
+                        clock: *at,
+                        count: *count,
+                        timestamp: *when,
+                    })
                     .collect(),
                 own: own.row(row).to_vec(),
             });
@@ -351,12 +346,12 @@ pub fn load(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointErr
         Ok(())
     })?;
     let within = |item: &u32| (*item as usize) < n_items;
-    let sound = |user: &User| {
+    let sound = |user: &UserHistory| {
         user.recent.iter().all(within)
             && user.own.iter().all(within)
-            && user.memory.iter().all(|remembered| within(&remembered.item) && remembered.at <= user.clock)
+            && user.memory.iter().all(|remembered| within(&remembered.item) && remembered.clock <= user.clock)
     };
-    if users.ids.len() != users.users.len() || !users.users.iter().all(sound) {
+    if state.users.ids.len() != state.users.histories.len() || !state.users.histories.iter().all(sound) {
         return Err(damaged(USERS, "users are twice, or refer to items that are not there"));
     }
 
@@ -391,13 +386,15 @@ pub fn load(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointErr
         evaluation,
     } = worker;
     let frequencies = Frequencies::from_parts(config.negatives.half_life.events(), &scales, counts, &evidence);
-    state.frequencies = frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
-    (state.users, state.tally, state.last_loss, state.last_parts) = (users, evaluation, last_loss, last_parts);
-    (state.steps, state.events, state.rejected_share) = (manifest.step, manifest.events, rejected_share);
-    (state.positions, state.ownerships) = (manifest.positions.clone(), manifest.ownerships.clone());
+    state.negatives.frequencies =
+        frequencies.ok_or_else(|| damaged(WORKER, "it does not have a scale for each half-life"))?;
+    let Manifest { step: steps, events, .. } = *manifest;
+    state.progress = Progress { steps, events, last_loss, last_parts, evaluation, rejected_share };
+    state.sources.positions = manifest.positions.clone();
+    state.sources.ownerships = manifest.ownerships.clone();
     if config.checkpoint.audit {
         // One that is begun later knows nothing of what was before.
-        state.audit = Some(Audit::load(intact)?.unwrap_or_default());
+        state.sources.audit = Some(Audit::load(intact)?.unwrap_or_default());
     }
     negatives::load(config, path, &mut state)?;
     Ok(state)

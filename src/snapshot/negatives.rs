@@ -17,7 +17,7 @@ use crate::negatives::false_negatives::FalseNegativeTracker;
 use crate::negatives::live::LiveItems;
 use crate::negatives::samplers::Scene;
 use crate::state_dict::{Array, StateDict};
-use crate::trainer::state::{State, horizon};
+use crate::trainer::state::{NegativeSources, State, horizon};
 
 const BANK: &str = "bank.parquet";
 const NOISE: &str = "noise.parquet";
@@ -30,10 +30,13 @@ const PIECE: usize = 1 << 16;
 /// Writes them.
 pub(crate) fn save(draft: &mut Draft, frozen: &Frozen) -> Result<(), CheckpointError> {
     save_bank(draft, &frozen.bank)?;
-    let mut tenure = StateDict::default();
-    tenure.within("tenure", |saved| frozen.tenure.save(saved));
-    save_arrays(draft, frozen.arrays.arrays().chain(tenure.arrays()))?;
-    draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&frozen.ledger)?)?))
+    let mut lifecycles = StateDict::default();
+    lifecycles.within("lifecycle", |saved| {
+        saved.within("items", |saved| frozen.items.lifecycle.save(saved));
+        saved.within("users", |saved| frozen.users.lifecycle.save(saved));
+    });
+    save_arrays(draft, frozen.arrays.arrays().chain(lifecycles.arrays()))?;
+    draft.file(LEDGER, |file| Ok(file.write_all(&serde_json::to_vec(&frozen.false_negatives)?)?))
 }
 
 fn save_bank(draft: &mut Draft, bank: &Bank) -> Result<(), CheckpointError> {
@@ -91,7 +94,7 @@ fn save_arrays<'a>(
 pub(crate) fn load(config: &Config, path: &Path, state: &mut State) -> Result<(), CheckpointError> {
     let damaged =
         |file: &str, problem: &str| CheckpointError::Damaged { path: path.join(file), problem: problem.to_owned() };
-    let n_items = state.items.len();
+    let n_items = state.items.ids.len();
 
     let (mut entries, mut frozen) = (Vec::new(), Vec::new());
     columns::read(path, BANK, |slice| {
@@ -103,12 +106,12 @@ pub(crate) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
         }
         Ok(())
     })?;
-    if entries.iter().any(|entry| entry.item as usize >= n_items || entry.event >= state.events.used) {
+    if entries.iter().any(|entry| entry.item as usize >= n_items || entry.event >= state.progress.events.used) {
         return Err(damaged(BANK, "it refers to items or events that are not there"));
     }
-    let bank = std::mem::replace(&mut state.bank, Bank::new(0, 0, false));
-    let bank = bank.with_entries(entries, frozen, config.model.dim, state.events.used);
-    state.bank = bank.ok_or_else(|| damaged(BANK, "its vectors are not as many as its entries"))?;
+    let bank = std::mem::replace(&mut state.negatives.bank, Bank::new(0, 0, false));
+    let bank = bank.with_entries(entries, frozen, config.model.dim, state.progress.events.used);
+    state.negatives.bank = bank.ok_or_else(|| damaged(BANK, "its vectors are not as many as its entries"))?;
 
     let mut arrays: Vec<(String, Array)> = Vec::new();
     columns::read(path, NOISE, |slice| {
@@ -129,18 +132,26 @@ pub(crate) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     })?;
     let mut saved = StateDict::from_arrays(arrays);
     let refused = |error: crate::state_dict::StateDictError| damaged(NOISE, &error.to_string());
-    state.live = saved.within("live", |saved| LiveItems::restore(horizon(config), n_items, saved)).map_err(refused)?;
-    let State { frequencies, live, noise, model, .. } = state;
+    state.negatives.live =
+        saved.within("live", |saved| LiveItems::restore(horizon(config), n_items, saved)).map_err(refused)?;
+    let State { negatives: NegativeSources { frequencies, live, noise, .. }, model, .. } = state;
     let scene = Scene { frequencies, live, vectors: &*model };
     saved.within("noise", |saved| noise.restore(scene, saved)).map_err(refused)?;
     saved.within("objective", |saved| state.objectives.restore(n_items, saved)).map_err(refused)?;
     let n_users = state.users.ids.len();
-    saved.within("tenure", |saved| state.tenure.restore((n_items, n_users), saved)).map_err(refused)?;
+    let State { items, users, .. } = state;
+    let lifecycles = saved.within("lifecycle", |saved| {
+        saved.within("items", |saved| items.lifecycle.restore(n_items, saved))?;
+        saved.within("users", |saved| users.lifecycle.restore(n_users, saved))
+    });
+    lifecycles.map_err(refused)?;
 
     let text = std::fs::read(path.join(LEDGER)).map_err(|error| damaged(LEDGER, &error.to_string()))?;
     let ledger: FalseNegativeTracker =
         serde_json::from_slice(&text).map_err(|error| damaged(LEDGER, &error.to_string()))?;
-    let restored = ledger.restored(config.negatives.ledger_events, (n_items, state.users.ids.len()), state.events.used);
-    state.ledger = restored.ok_or_else(|| damaged(LEDGER, "it refers to items or users that are not there"))?;
+    let restored =
+        ledger.restored(config.negatives.ledger_events, (n_items, state.users.ids.len()), state.progress.events.used);
+    state.negatives.false_negatives =
+        restored.ok_or_else(|| damaged(LEDGER, "it refers to items or users that are not there"))?;
     Ok(())
 }

@@ -64,7 +64,7 @@ impl ReadRate {
 impl RunObserver {
     /// An observer of a pipeline that goes on from `state`.
     pub fn new(telemetry: Telemetry, state: &State) -> Self {
-        let (now, read_at_start) = (Instant::now(), state.events.read);
+        let (now, read_at_start) = (Instant::now(), state.progress.events.read);
         Self {
             telemetry,
             progress_bar: None,
@@ -124,7 +124,7 @@ impl RunObserver {
             PipelineEvent::CheckpointSkipped => {
                 telemetry.update(|status| status.run.checkpoints.skipped += 1);
                 tracing::warn!(
-                    events = trainer.state.events.read,
+                    events = trainer.state.progress.events.read,
                     "checkpoint skipped: the one before it is still being written; raise checkpoint.every_events"
                 );
             }
@@ -175,7 +175,7 @@ impl RunObserver {
 
     /// Seconds of work, and records read in them.
     pub fn progress(&self, trainer: &Trainer) -> (f64, u64) {
-        (self.began.elapsed().as_secs_f64(), trainer.state.events.read - self.read_at_start)
+        (self.began.elapsed().as_secs_f64(), trainer.state.progress.events.read - self.read_at_start)
     }
 
     /// The report of the run; `checkpoint` is the newest one's folder.
@@ -221,7 +221,7 @@ impl RunObserver {
 
 /// How far the trainer is behind the ends of its streams.
 fn lag(trainer: &Trainer, high_watermarks: Vec<(Stream, Option<u64>)>) -> Vec<StreamLag> {
-    let positions = &trainer.state.positions;
+    let positions = &trainer.state.sources.positions;
     let lag = |(stream, high): (Stream, Option<u64>)| StreamLag {
         events: high.zip(positions.next(&stream.name)).map(|(high, next)| high.saturating_sub(next)),
         stream: stream.label,

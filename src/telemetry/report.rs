@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::status::Status;
-use crate::evaluate::tally::Figures;
+use crate::evaluate::metrics::Figures;
 use crate::event::{EventCounts, Evicted, Rejections};
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::term::TermLoss;

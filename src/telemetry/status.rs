@@ -20,7 +20,7 @@ use crate::objective::term::TermLoss;
 use crate::source::transient_errors::TRANSIENT_ERRORS;
 use crate::trainer::Trainer;
 use crate::trainer::figures::TrainingFigures;
-use crate::trainer::memory_usage::Held;
+use crate::trainer::memory_usage::MemoryUsage;
 
 /// Declares [`TrainerFigures`]: each line names a group, its type, and where it is read from.
 macro_rules! trainer_figures {
@@ -46,26 +46,26 @@ macro_rules! trainer_figures {
 
 trainer_figures! {
     /// What became of the records.
-    events: EventCounts = |trainer| trainer.taken();
+    events: EventCounts = |trainer| trainer.ingested();
     /// How training stands.
     #[serde(flatten)]
     training: TrainingFigures = |trainer| trainer.figures();
     /// How each part of the objectives did in the newest step.
-    objectives: Vec<TermLoss> = |trainer| trainer.state.last_parts.clone();
+    objectives: Vec<TermLoss> = |trainer| trainer.state.progress.last_parts.clone();
     /// The bank of negatives.
-    bank: BankState = |trainer| trainer.state.bank.state(&trainer.state.model);
+    bank: BankState = |trainer| trainer.state.negatives.bank.state(&trainer.state.model);
     /// What each proposal of negatives brought to the newest batch.
     proposals: Vec<Proposal> = |trainer| trainer.proposals();
     /// Watched negatives, and how many of them were false.
     false_negatives: Vec<FalseNegativeCount> = |trainer| {
-        trainer.state.ledger.summary(trainer.state.noise.terms.iter().map(|term| term.name.as_str()))
+        trainer.state.negatives.false_negatives.summary(trainer.state.negatives.noise.terms.iter().map(|term| term.name.as_str()))
     };
     /// Rows that were evicted.
-    evicted: Evicted = |trainer| trainer.state.tenure.evicted();
+    evicted: Evicted = |trainer| trainer.state.evicted();
     /// Memory of the parts of the state.
-    state_memory: Held = |trainer| trainer.state.held();
+    state_memory: MemoryUsage = |trainer| trainer.state.memory_usage();
     /// The evaluation on the stream itself.
-    evaluation: EvalSummary = |trainer| EvalSummary::from(&trainer.state.tally);
+    evaluation: EvalSummary = |trainer| EvalSummary::from(&trainer.state.progress.evaluation);
 }
 
 /// Everything that is shown of a worker.

@@ -32,17 +32,17 @@ impl Trainer {
     /// How training stands.
     pub fn figures(&self) -> TrainingFigures {
         let state = &self.state;
-        let is_trained = state.last_loss != (0.0, 0.0);
+        let is_trained = state.progress.last_loss != (0.0, 0.0);
         TrainingFigures {
-            steps: state.steps,
-            loss: is_trained.then_some(state.last_loss.0),
-            mi_bound: state.last_parts.iter().find(|part| part.is_of_next_item()).and_then(|part| part.bound),
+            steps: state.progress.steps,
+            loss: is_trained.then_some(state.progress.last_loss.0),
+            mi_bound: state.progress.last_parts.iter().find(|part| part.is_of_next_item()).and_then(|part| part.bound),
             beta: Some(state.model.beta().into()),
             temperature: Some(state.model.inverse_temperature().recip().into()),
-            items: state.items.len() as u64,
+            items: state.items.ids.len() as u64,
             users: state.users.ids.len() as u64,
-            live_items: state.live.items().len() as u64,
-            half_life: Some(state.frequencies.half_life()),
+            live_items: state.negatives.live.items().len() as u64,
+            half_life: Some(state.negatives.frequencies.half_life()),
         }
     }
 }

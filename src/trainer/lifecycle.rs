@@ -1,11 +1,14 @@
-//! Who keeps a row, of items or of users.
+//! Row lifecycle: which items and users are given a row (admission), and which lose theirs (eviction).
 //!
-//! Who came often enough is admitted. Who had no event for a time expires, and beyond a cap those go that had none for
-//! longest: an eighth of the cap at once, so that all the renumbering that follows costs each event O(1). Time is counted
-//! in positive events of the stream, as of the ends of batches.
+//! A name is admitted at its n-th event. A row expires when it had no event for a time, and beyond a cap the rows that had
+//! none for longest are evicted: an eighth of the cap at once, so that all the remapping that follows costs each event O(1).
+//! Time is counted in positive events of the stream, as of the ends of batches.
+//!
+//! Eviction happens as a step begins, before anything of its batch is captured, so that what a checkpoint holds and what is
+//! in memory are the same at any time in between.
 
-use crate::config::Config;
-use crate::event::{Evicted, EvictedRows};
+use crate::evaluate::popularity::PopularityOrder;
+use crate::event::EvictedRows;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::admission::AdmissionCounter;
 use crate::table::ids::Ids;
@@ -13,71 +16,57 @@ use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::stable_hash;
 use crate::trainer::RowLimits;
+use crate::trainer::pending::{Arrivals, PendingBatch};
+use crate::trainer::state::State;
 
-use crate::trainer::pending::Arrivals;
+/// One part in so many of a cap is cleared at once, and of an expiry passes from sweep to sweep.
+const PARTS: usize = 8;
 
-/// This part of a cap is cleared at once, and of an expiry passes from sweep to sweep.
-const PART: usize = 8;
-
-/// That of items and that of users.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RowLifecycles {
-    /// Of items.
-    pub items: RowLifecycle,
-    /// Of users.
-    pub users: RowLifecycle,
-}
-
-/// See the module.
+/// Admission and eviction of the rows of one table: the items', or the users'.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowLifecycle {
     limits: RowLimits,
     seed: u64,
-    newcomers: AdmissionCounter,
-    /// By row: the time of its newest event. Kept only where anybody ever goes.
-    seen: Paged<u64>,
-    /// When those that expire were last looked for.
-    swept: u64,
+    admission: AdmissionCounter,
+    /// By row: the time of its newest event. Kept only where rows are ever evicted.
+    last_active: Paged<u64>,
+    /// When expired rows were last looked for.
+    last_sweep: u64,
     evicted: EvictedRows,
 }
 
-impl RowLifecycles {
-    /// Nobody yet.
-    pub fn new(config: &Config) -> Self {
-        let of = |limits: &RowLimits| RowLifecycle::new(limits, config.seed);
-        Self { items: of(&config.memory.items), users: of(&config.memory.users) }
+/// Evicts the rows of items and users that have to go before the events of `pending` find room, at time `now`. Items and
+/// users that these events name stay.
+pub(super) fn make_room(state: &mut State, pending: &PendingBatch, popularity: &mut PopularityOrder, now: u64) {
+    let incoming = pending.events.len();
+    let (n_items, n_users) = (state.items.ids.len(), state.users.ids.len());
+    if state.items.lifecycle.is_eviction_due(n_items, incoming, now) {
+        let named = pending.events.iter().filter_map(|pending| state.items.ids.get(&pending.event.item));
+        named.for_each(|item| state.items.lifecycle.touch(item, now));
+        if let Some(rows) = state.items.lifecycle.evict(n_items, incoming, now) {
+            state.keep_items(&rows);
+            *popularity = PopularityOrder::new(&state.negatives.frequencies);
+        }
     }
-
-    /// How many went.
-    pub fn evicted(&self) -> Evicted {
-        Evicted { items: self.items.evicted, users: self.users.evicted }
-    }
-
-    /// Puts down what [`Self::restore`] needs.
-    pub fn save(&self, out: &mut StateDict) {
-        out.within("items", |out| self.items.save(out));
-        out.within("users", |out| self.users.save(out));
-    }
-
-    /// Brings back what was saved, of so many items and users.
-    ///
-    /// # Errors
-    /// Where something is missing or cannot be.
-    pub fn restore(&mut self, (n_items, n_users): (usize, usize), saved: &mut StateDict) -> Result<(), StateDictError> {
-        saved.within("items", |saved| self.items.restore(n_items, saved))?;
-        saved.within("users", |saved| self.users.restore(n_users, saved))
+    if state.users.lifecycle.is_eviction_due(n_users, incoming, now) {
+        let named = pending.events.iter().filter_map(|pending| state.users.ids.get(&pending.event.user));
+        named.for_each(|user| state.users.lifecycle.touch(user, now));
+        if let Some(rows) = state.users.lifecycle.evict(n_users, incoming, now) {
+            state.keep_users(&rows);
+        }
     }
 }
 
 impl RowLifecycle {
-    fn new(limits: &RowLimits, seed: u64) -> Self {
-        let newcomers = if limits.admit_after > 1 { limits.newcomers } else { 0 };
+    /// The lifecycle of a table without rows.
+    pub fn new(limits: &RowLimits, seed: u64) -> Self {
+        let n_counters = if limits.admit_after > 1 { limits.newcomers } else { 0 };
         Self {
             limits: limits.clone(),
             seed,
-            newcomers: AdmissionCounter::new(newcomers),
-            seen: Paged::default(),
-            swept: 0,
+            admission: AdmissionCounter::new(n_counters),
+            last_active: Paged::default(),
+            last_sweep: 0,
             evicted: EvictedRows::default(),
         }
     }
@@ -92,21 +81,21 @@ impl RowLifecycle {
             return true;
         }
         let hash = self.hash(name);
-        self.newcomers.count(hash) + arrivals.add(hash) >= self.limits.admit_after
+        self.admission.count(hash) + arrivals.add(hash) >= self.limits.admit_after
     }
 
-    /// Takes in what came since the last batch.
-    pub(super) fn take_in(&mut self, arrivals: &mut Arrivals) {
+    /// Adds the arrivals since the last batch to the counts for admission, and forgets the arrivals.
+    pub(super) fn count_arrivals(&mut self, arrivals: &mut Arrivals) {
         arrivals.drain(|hash, count| {
-            let count = (self.newcomers.count(hash) + count).min(self.limits.admit_after);
-            self.newcomers.set(hash, count);
+            let count = (self.admission.count(hash) + count).min(self.limits.admit_after);
+            self.admission.set(hash, count);
         });
     }
 
-    /// `name` was given a row.
-    pub fn settle_in(&mut self, name: &str) {
+    /// Notes that `name` was given a row: were it to lose that, it would be counted anew.
+    pub fn admitted(&mut self, name: &str) {
         if self.limits.admit_after > 1 {
-            self.newcomers.forget(self.hash(name));
+            self.admission.forget(self.hash(name));
         }
     }
 
@@ -116,84 +105,96 @@ impl RowLifecycle {
         self.limits.admit_after <= 1 && !self.is_full(n_rows, incoming)
     }
 
+    /// Rows that were evicted so far.
+    pub fn evicted(&self) -> EvictedRows {
+        self.evicted
+    }
+
     fn is_full(&self, n_rows: usize, incoming: usize) -> bool {
         self.limits.cap > 0 && n_rows + incoming > self.limits.cap
     }
 
-    fn sweeps(&self, now: u64) -> bool {
+    fn is_sweep_due(&self, now: u64) -> bool {
         let RowLimits { expire_events, .. } = self.limits;
-        expire_events > 0 && now.saturating_sub(self.swept) >= (expire_events / PART as u64).max(1)
+        expire_events > 0 && now.saturating_sub(self.last_sweep) >= (expire_events / PARTS as u64).max(1)
     }
 
-    /// Row `row` had an event.
-    pub fn see(&mut self, row: u32, now: u64) {
+    /// Marks row `row` as active at time `now`.
+    pub fn touch(&mut self, row: u32, now: u64) {
         if self.limits.cap > 0 || self.limits.expire_events > 0 {
-            self.lengthen(row as usize + 1, now);
-            *self.seen.get_mut(row as usize) = now;
+            self.extend_to(row as usize + 1, now);
+            *self.last_active.get_mut(row as usize) = now;
         }
     }
 
-    fn lengthen(&mut self, n_rows: usize, now: u64) {
-        let missing = n_rows.saturating_sub(self.seen.len());
-        self.seen.extend(std::iter::repeat_n(now, missing));
+    fn extend_to(&mut self, n_rows: usize, now: u64) {
+        let missing = n_rows.saturating_sub(self.last_active.len());
+        self.last_active.extend(std::iter::repeat_n(now, missing));
     }
 
-    /// Whether to ask [`Self::evict`] who of `n_rows` has to go before there may be `incoming` more.
-    pub fn is_due(&self, n_rows: usize, incoming: usize, now: u64) -> bool {
-        self.is_full(n_rows, incoming) || self.sweeps(now)
+    /// Whether [`Self::evict`] has rows to look at, of `n_rows`, before `incoming` more may come.
+    pub fn is_eviction_due(&self, n_rows: usize, incoming: usize, now: u64) -> bool {
+        self.is_full(n_rows, incoming) || self.is_sweep_due(now)
     }
 
-    /// Who of `n_rows` has to go before there may be `incoming` more; `None` where nobody has to.
+    /// Evicts those of `n_rows` rows that are expired, or the least active ones, so that `incoming` more find room. Gives the
+    /// new numbers of the rows that stay; `None` where all do.
     pub fn evict(&mut self, n_rows: usize, incoming: usize, now: u64) -> Option<RowRemap> {
         let RowLimits { cap, expire_events, .. } = self.limits;
-        self.lengthen(n_rows, now);
+        self.extend_to(n_rows, now);
         let mut oldest = 0;
-        if self.sweeps(now) {
-            self.swept = now;
+        if self.is_sweep_due(now) {
+            self.last_sweep = now;
             oldest = now.saturating_sub(expire_events);
         }
         let mut order: Vec<(u64, u32)> =
-            self.seen.iter().copied().zip(0..).filter(|(seen, _)| *seen >= oldest).collect();
+            self.last_active.iter().copied().zip(0..).filter(|(seen, _)| *seen >= oldest).collect();
         let n_expired = n_rows - order.len();
         let mut last_to_go = None;
         if self.is_full(order.len(), incoming) {
-            let n_going = order.len() - (cap - incoming.max(cap / PART));
+            let n_going = order.len() - (cap - incoming.max(cap / PARTS));
             last_to_go = Some(*order.select_nth_unstable(n_going - 1).1);
             self.evicted.capped += n_going as u64;
         }
         self.evicted.expired += n_expired as u64;
-        let seen = &self.seen;
+        let seen = &self.last_active;
         let rows = RowRemap::of_rows(n_rows, |row| {
             let seen = seen[row as usize];
             seen >= oldest && last_to_go.is_none_or(|last| (seen, row) > last)
         });
-        self.seen.keep(&rows);
+        self.last_active.keep(&rows);
         (rows.n_kept() < n_rows).then_some(rows)
     }
 
-    fn save(&self, out: &mut StateDict) {
+    /// Writes what [`Self::restore`] needs.
+    pub fn save(&self, out: &mut StateDict) {
         let halves = |number: &u64| [*number as u32, (number >> 32) as u32];
-        let counts = [self.swept, self.evicted.expired, self.evicted.capped];
+        let counts = [self.last_sweep, self.evicted.expired, self.evicted.capped];
         out.put_whole("counts", counts.iter().flat_map(halves).collect());
-        out.put_whole("seen", self.seen.iter().flat_map(halves).collect());
-        out.put_whole("newcomers", self.newcomers.slots().iter().flat_map(halves).collect());
+        out.put_whole("last_active", self.last_active.iter().flat_map(halves).collect());
+        out.put_whole("admission", self.admission.slots().iter().flat_map(halves).collect());
     }
 
-    fn restore(&mut self, n_rows: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
+    /// Restores what [`Self::save`] wrote of a table of `n_rows` rows.
+    ///
+    /// # Errors
+    /// Where an array is missing, or does not fit the limits or the rows.
+    pub fn restore(&mut self, n_rows: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         let mut take = |name: &str| -> Result<Vec<u64>, StateDictError> {
             let halves = saved.take_whole(name)?;
             let (halves, []) = halves.as_chunks::<2>() else { return Err(saved.error(name, "ends in half a number")) };
             Ok(halves.iter().map(|[low, high]| u64::from(*low) | u64::from(*high) << 32).collect())
         };
-        let (counts, seen, newcomers) = (take("counts")?, take("seen")?, take("newcomers")?);
-        let [swept, expired, capped] = counts[..] else { return Err(saved.error("counts", "are not three")) };
-        if seen.len() > n_rows {
-            return Err(saved.error("seen", "are of more rows than there are"));
+        let (counts, last_active, admission) = (take("counts")?, take("last_active")?, take("admission")?);
+        let [last_sweep, expired, capped] = counts[..] else { return Err(saved.error("counts", "are not three")) };
+        if last_active.len() > n_rows {
+            return Err(saved.error("last_active", "are of more rows than there are"));
         }
         let size = if self.limits.admit_after > 1 { self.limits.newcomers } else { 0 };
-        let newcomers = AdmissionCounter::with_slots(size, newcomers);
-        self.newcomers = newcomers.ok_or_else(|| saved.error("newcomers", "are of a table of another size"))?;
-        (self.seen, self.swept, self.evicted) = (seen.into_iter().collect(), swept, EvictedRows { expired, capped });
+        let admission = AdmissionCounter::with_slots(size, admission);
+        self.admission = admission.ok_or_else(|| saved.error("admission", "are of a table of another size"))?;
+        self.last_active = last_active.into_iter().collect();
+        (self.last_sweep, self.evicted) = (last_sweep, EvictedRows { expired, capped });
         Ok(())
     }
 }
@@ -203,26 +204,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn tenure(admit_after: u32, expire_events: u64, cap: usize) -> RowLifecycle {
+    fn lifecycle(admit_after: u32, expire_events: u64, cap: usize) -> RowLifecycle {
         RowLifecycle::new(&RowLimits { admit_after, newcomers: 64, expire_events, cap }, 1)
     }
 
     #[test]
     fn the_nth_occurrence_is_admitted_in_whichever_batch() {
-        let (mut tenure, mut ids, mut arrivals) = (tenure(3, 0, 0), Ids::default(), Arrivals::default());
+        let (mut lifecycle, mut ids, mut arrivals) = (lifecycle(3, 0, 0), Ids::default(), Arrivals::default());
         ids.intern("known");
-        let came: Vec<bool> = ["a", "known", "b", "a"].map(|name| tenure.admits(&ids, &mut arrivals, name)).to_vec();
+        let came: Vec<bool> = ["a", "known", "b", "a"].map(|name| lifecycle.admits(&ids, &mut arrivals, name)).to_vec();
         assert_eq!(came, [false, true, false, false]);
-        tenure.take_in(&mut arrivals);
-        assert!(!tenure.admits(&ids, &mut arrivals, "b"));
+        lifecycle.count_arrivals(&mut arrivals);
+        assert!(!lifecycle.admits(&ids, &mut arrivals, "b"));
         // The third of each, and all after it, row or no row yet.
-        assert!(["a", "b", "a"].iter().all(|name| tenure.admits(&ids, &mut arrivals, name)));
-        tenure.take_in(&mut arrivals);
-        assert!(tenure.admits(&ids, &mut arrivals, "a"));
-        tenure.take_in(&mut arrivals);
+        assert!(["a", "b", "a"].iter().all(|name| lifecycle.admits(&ids, &mut arrivals, name)));
+        lifecycle.count_arrivals(&mut arrivals);
+        assert!(lifecycle.admits(&ids, &mut arrivals, "a"));
+        lifecycle.count_arrivals(&mut arrivals);
         // Who was given a row, and lost it, is counted anew.
-        tenure.settle_in("a");
-        let again = [(); 3].map(|()| tenure.admits(&ids, &mut arrivals, "a"));
+        lifecycle.admitted("a");
+        let again = [(); 3].map(|()| lifecycle.admits(&ids, &mut arrivals, "a"));
         assert_eq!(again, [false, false, true]);
     }
 
@@ -234,14 +235,14 @@ mod tests {
             expire_events in prop_oneof![Just(0u64), 1u64..150],
             cap in prop_oneof![Just(0usize), 20usize..80],
         ) {
-            let mut tenure = tenure(1, expire_events, cap);
+            let mut lifecycle = lifecycle(1, expire_events, cap);
             let (mut truth, mut now, mut gone): (Vec<(u32, u64)>, u64, usize) = (Vec::new(), 0, 0);
             for names in batches {
                 now += names.len() as u64;
                 let n_rows = truth.len();
-                if tenure.is_due(n_rows, names.len(), now) {
-                    let sweeps = tenure.sweeps(now);
-                    if let Some(rows) = tenure.evict(n_rows, names.len(), now) {
+                if lifecycle.is_eviction_due(n_rows, names.len(), now) {
+                    let sweeps = lifecycle.is_sweep_due(now);
+                    if let Some(rows) = lifecycle.evict(n_rows, names.len(), now) {
                         gone += n_rows - rows.n_kept();
                         let stays = |row: u32| rows.get(row).is_some();
                         let coldness = |row: u32| (truth[row as usize].1, row);
@@ -256,7 +257,7 @@ mod tests {
                         // An eighth of the cap goes at once, and no more.
                         prop_assert!(needless || rows.n_kept() <= cap - names.len());
                         let before = (0..n_rows as u32).filter(|row| !(sweeps && is_over(*row))).count();
-                        prop_assert!(rows.n_kept() >= before.min(cap - names.len().max(cap / PART)) || cap == 0);
+                        prop_assert!(rows.n_kept() >= before.min(cap - names.len().max(cap / PARTS)) || cap == 0);
                         rows.keep(&mut truth);
                     }
                 }
@@ -264,16 +265,16 @@ mod tests {
                     let row = truth.iter().position(|(other, _)| *other == name).unwrap_or(truth.len());
                     truth.resize(truth.len().max(row + 1), (name, 0));
                     truth[row].1 = now;
-                    tenure.see(row as u32, now);
+                    lifecycle.touch(row as u32, now);
                 }
                 prop_assert!(cap == 0 || truth.len() <= cap, "{} rows", truth.len());
-                let EvictedRows { expired, capped } = tenure.evicted;
+                let EvictedRows { expired, capped } = lifecycle.evicted;
                 prop_assert_eq!((expired + capped) as usize, gone);
                 let mut saved = StateDict::default();
-                tenure.save(&mut saved);
-                let mut again = RowLifecycle::new(&tenure.limits, 1);
+                lifecycle.save(&mut saved);
+                let mut again = RowLifecycle::new(&lifecycle.limits, 1);
                 again.restore(truth.len(), &mut saved).unwrap();
-                prop_assert_eq!(&again, &tenure);
+                prop_assert_eq!(&again, &lifecycle);
             }
         }
     }

@@ -1,51 +1,51 @@
-//! How much memory the parts of the state take, roughly: what grows with the stream, for whoever watches it.
+//! Memory usage: how much memory the parts of the state take, roughly, of what grows with the stream.
 
 use compact_str::CompactString;
 use serde::Serialize;
 
-use crate::context::repeat_memory::Remembered;
-use crate::context::users::User;
+use crate::context::repeat_memory::RememberedItem;
+use crate::context::users::UserHistory;
 use crate::metric::{Instrumented, Metric};
 use crate::table::ids::Ids;
 use crate::trainer::state::State;
 
-/// So many names and users are looked at, evenly spaced.
+/// Number of names and of users that are looked at, evenly spaced.
 const SAMPLE: usize = 256;
-/// A slot of the index of names: a row and a byte, half of them free.
+/// Bytes of the index of names for each name: a row and a byte, and half of the slots free.
 const INDEX_BYTES: usize = 10;
-/// Allocations are rounded up and have a head.
+/// Bytes that an allocation takes beyond what is asked for, by rounding and its head.
 const ALLOCATION: usize = 16;
 
-/// Bytes, roughly.
+/// Estimated memory of the state, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Held {
-    /// Rows of items, and what is counted by item. What samplers keep is not there.
+pub struct MemoryUsage {
+    /// Memory of the items' rows and counts, without what samplers keep.
     pub items: u64,
-    /// Rows of users, and their pasts.
+    /// Memory of the users' rows and histories.
     pub users: u64,
-    /// Names of both.
+    /// Memory of the names of items and users.
     pub names: u64,
 }
 
 impl State {
-    /// How much memory its parts take.
-    pub fn held(&self) -> Held {
-        let Self { items, users, model, frequencies, .. } = self;
+    /// How much memory the parts of the state take, estimated from a sample.
+    pub fn memory_usage(&self) -> MemoryUsage {
+        let Self { items, users, model, negatives, .. } = self;
         let (of_item, of_user) = model.row_bytes();
-        // Counts by half-life and in the popularity order; occurrences, time of the last event, when seen; norm.
-        let counted = 8 * (frequencies.memories().len() + 2) + 3 * 8 + 4;
-        let past = |user: &User| {
-            let User { clock: _, recent, memory, own } = user;
-            let lists = [recent.capacity() * 4, memory.capacity() * size_of::<Remembered>(), own.capacity() * 4];
-            size_of::<User>()
+        // Counts by half-life and in the popularity order; occurrences, time of the last event, last activity; norm.
+        let counted = 8 * (negatives.frequencies.memories().len() + 2) + 3 * 8 + 4;
+        let history = |user: &UserHistory| {
+            let UserHistory { clock: _, recent, memory, own } = user;
+            let lists = [recent.capacity() * 4, memory.capacity() * size_of::<RememberedItem>(), own.capacity() * 4];
+            size_of::<UserHistory>()
                 + 8
                 + lists.iter().filter(|bytes| **bytes > 0).map(|bytes| bytes + ALLOCATION).sum::<usize>()
         };
-        let n_users = users.users.len();
-        Held {
-            items: (items.len() * (of_item + counted)) as u64,
-            users: (n_users * of_user) as u64 + estimate(n_users, |row| past(users.users.get(row))),
-            names: names(items) + names(&users.ids),
+        let n_users = users.histories.len();
+        MemoryUsage {
+            items: (items.ids.len() * (of_item + counted)) as u64,
+            users: (n_users * of_user) as u64 + estimate(n_users, |row| history(users.histories.get(row as u32))),
+            names: names(&items.ids) + names(&users.ids),
         }
     }
 }
@@ -58,7 +58,7 @@ fn names(ids: &Ids) -> u64 {
     })
 }
 
-/// The sum over `n` rows, from some of them.
+/// The sum of `bytes` over `n` rows, estimated from some of them.
 fn estimate(n: usize, bytes: impl Fn(usize) -> usize) -> u64 {
     let every = n.div_ceil(SAMPLE).max(1);
     let sampled = n.div_ceil(every);
@@ -66,7 +66,7 @@ fn estimate(n: usize, bytes: impl Fn(usize) -> usize) -> u64 {
     (sum as f64 * n as f64 / sampled.max(1) as f64) as u64
 }
 
-impl Instrumented for Held {
+impl Instrumented for MemoryUsage {
     const METRICS: &'static [Metric<Self>] = &[Metric::gauge_by(
         "negstream_state_bytes",
         &["part"],
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_tells_the_sum() {
+    fn estimate_tells_the_sum_from_a_sample() {
         assert_eq!(estimate(0, |_| 5), 0);
         assert_eq!(estimate(7, |row| row), 21);
         let sum = estimate(100_000, |row| row % 100);

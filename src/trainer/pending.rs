@@ -1,4 +1,4 @@
-//! What waits for a batch, and what samplers are told of one.
+//! What was read since the last step, and what samplers are told of a batch.
 
 use compact_str::CompactString;
 use hashbrown::HashTable;
@@ -8,12 +8,16 @@ use crate::event::{EventCounts, Interaction};
 use crate::negatives::samplers::Shown;
 use crate::snapshot::audit::Stretch;
 
-/// What samplers are told of a batch, and of its queries.
+/// What samplers are told of a batch and of its queries.
 #[derive(Debug, Default)]
 pub(super) struct SamplerInput {
+    /// By query: the newest item of its context, and the item that followed.
     pub(super) pairs: Vec<(u32, u32)>,
+    /// By query: the newest item of its context.
     pub(super) last_items: Vec<u32>,
+    /// By query: its user.
     pub(super) users: Vec<u32>,
+    /// What users were shown, and what they chose, in the order of the stream.
     pub(super) shown: Vec<Shown>,
 }
 
@@ -25,17 +29,17 @@ pub(super) struct PendingEvent {
     pub(super) has_user: bool,
 }
 
-/// How often ids came, by their hashes, since they were last taken in.
+/// How often names without a row arrived since the last step, by their hashes.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     /// Hash and count; found by the hash alone.
     counts: HashTable<(u64, u32)>,
-    /// In the order in which they first came.
+    /// Hashes in the order of their first arrival.
     order: Vec<u64>,
 }
 
 impl Arrivals {
-    /// The id with this hash came; how often it did.
+    /// Counts an arrival of the name with this hash; gives its arrivals so far.
     pub(super) fn add(&mut self, hash: u64) -> u32 {
         match self.counts.find_mut(hash, |(other, _)| *other == hash) {
             Some((_, count)) => {
@@ -50,7 +54,7 @@ impl Arrivals {
         }
     }
 
-    /// Hands over hashes and counts, in the order in which they first came, and forgets them.
+    /// Hands over hashes and counts, in the order of first arrival, and forgets them.
     pub(super) fn drain(&mut self, mut take: impl FnMut(u64, u32)) {
         for hash in self.order.drain(..) {
             if let Ok(entry) = self.counts.find_entry(hash, |(other, _)| *other == hash) {
@@ -60,36 +64,44 @@ impl Arrivals {
     }
 }
 
-/// What was read since the last step.
+/// What was read since the last step, and is not part of the state yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingBatch {
     pub(super) events: Vec<PendingEvent>,
     /// The users of events that are not trained on, each with the number of `events` before it.
     pub(super) deferred: Vec<(usize, CompactString)>,
-    /// Items and users that came and have no row.
+    /// Arrivals of items without a row.
     pub(super) items: Arrivals,
-    /// See [`Self::items`].
+    /// Arrivals of users without a row.
     pub(super) users: Arrivals,
     /// What users were shown, each with the number of `events` before it.
     pub(super) shown: Vec<(usize, Interaction)>,
     pub(super) counts: EventCounts,
-    /// Of all records up to the newest that was taken.
+    /// Share of rejected records, as of the newest record that was ingested.
     pub(super) rejected_share: f64,
-    /// By index of the stream, where it moved: the next offset, and when the record before it was produced.
+    /// By index of the stream, where it moved: the next offset, and when the record before that was produced.
     pub(super) next: Vec<Option<(u64, Option<i64>)>>,
     /// What became of which offsets, by index of the stream; empty without an audit.
     pub(super) fates: Vec<(u32, Stretch)>,
 }
 
 impl PendingBatch {
+    /// Whether no batch is begun.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.shown.is_empty()
+    }
+
+    /// Forgets the events, after a step on them. Arrivals, counts and positions have become part of the state by then.
+    pub(super) fn clear(&mut self) {
+        self.events.clear();
+        self.shown.clear();
+        self.deferred.clear();
     }
 }
 
 impl SamplerInput {
-    /// Takes note of the queries of `batch`.
-    pub(super) fn note(&mut self, batch: &Batch) {
+    /// Sets what samplers are told of the queries to those of `batch`.
+    pub(super) fn set_queries(&mut self, batch: &Batch) {
         let queries = 0..batch.n_queries();
         self.last_items.clear();
         self.last_items.extend(queries.clone().map(|query| batch.context(query)[0]));

@@ -1,162 +1,352 @@
-//! Everything that a worker must have to go on as if never stopped.
+//! The state: everything that a worker must have to go on as if it had never stopped.
+//!
+//! It is in groups, each of which remaps its own rows after an eviction and knows how it is frozen:
+//!
+//! | group | what it holds |
+//! | --- | --- |
+//! | [`ItemStore`] | names, counts and row lifecycle of the items |
+//! | [`UserStore`] | names, histories and row lifecycle of the users |
+//! | [`Model`], [`Objectives`] | what is learnt |
+//! | [`NegativeSources`] | what negatives are drawn from, and how they turned out |
+//! | [`Progress`] | how far training is, and how it does |
+//! | [`SourceProgress`] | how far the streams are read |
+
+use compact_str::CompactString;
 
 use crate::config::Config;
-use crate::context::repeat_memory::Fading;
-use crate::context::users::{Retention, Users};
-use crate::evaluate::tally::EvalMetrics;
-use crate::event::{EventCounts, Interaction};
+use crate::context::repeat_memory::RepeatDecay;
+use crate::context::users::{Retention, UserHistories, UserHistory};
+use crate::evaluate::metrics::EvalMetrics;
+use crate::event::{EventCounts, Evicted, Interaction};
+use crate::kernel::Kernel;
 use crate::model::Model;
-use crate::negatives::BankVectors;
-use crate::negatives::Vectors;
 use crate::negatives::bank::Bank;
 use crate::negatives::false_negatives::FalseNegativeTracker;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
 use crate::negatives::samplers::mix::NoiseMix;
 use crate::negatives::samplers::{Scene, Shown};
+use crate::negatives::{BankVectors, Vectors};
 use crate::objective::Objectives;
 use crate::objective::term::TermLoss;
 use crate::position::{Ownerships, Positions};
 use crate::snapshot::audit::Audit;
 use crate::table::ids::Ids;
 use crate::table::paged::Paged;
-use crate::trainer::lifecycle::RowLifecycles;
+use crate::table::records::Records;
+use crate::table::row_remap::RowRemap;
+use crate::trainer::lifecycle::RowLifecycle;
 use crate::trainer::pending::PendingBatch;
 
-/// See the module. What a checkpoint holds is exactly this; `snapshot` names every field.
+/// Everything that a checkpoint holds, no more and no less.
 #[derive(Debug)]
 pub struct State {
-    /// Names of the items, by row.
-    pub items: Ids,
-    /// How often each item came, by row.
-    pub occurrences: Paged<u64>,
-    /// When it last came, milliseconds since 1970 UTC.
-    pub last_event: Paged<i64>,
-    /// Who keeps a row.
-    pub tenure: RowLifecycles,
-    /// The users and their pasts.
-    pub users: Users,
-    /// Every learned number of the score.
+    /// The items.
+    pub items: ItemStore,
+    /// The users.
+    pub users: UserStore,
+    /// Every learned parameter of the score.
     pub model: Model,
-    /// What the model is trained to do, and what is learnt for that besides.
+    /// What the model is trained to do, and what is learnt for that besides the model.
     pub objectives: Objectives,
-    /// q̂.
+    /// What negatives are drawn from.
+    pub negatives: NegativeSources,
+    /// How far training is.
+    pub progress: Progress,
+    /// How far the streams are read.
+    pub sources: SourceProgress,
+}
+
+/// The items, by row: names, counts, and which of them keep a row.
+#[derive(Debug)]
+pub struct ItemStore {
+    /// Names of the items.
+    pub ids: Ids,
+    /// Positive events of each item.
+    pub occurrences: Paged<u64>,
+    /// Time of each item's newest positive event, milliseconds since 1970 UTC.
+    pub last_event: Paged<i64>,
+    /// Admission and eviction.
+    pub lifecycle: RowLifecycle,
+}
+
+/// The users, by row: names, histories, and which of them keep a row.
+#[derive(Debug)]
+pub struct UserStore {
+    /// Names of the users.
+    pub ids: Ids,
+    /// What each user had, as far as it is remembered.
+    pub histories: UserHistories,
+    /// Admission and eviction.
+    pub lifecycle: RowLifecycle,
+}
+
+/// What negatives are drawn from, and how drawn negatives turned out.
+#[derive(Debug)]
+pub struct NegativeSources {
+    /// q̂, the decayed frequency of each item.
     pub frequencies: Frequencies,
-    /// Which items can be drawn as noise.
+    /// The items that can be drawn as noise.
     pub live: LiveItems,
-    /// The samplers.
+    /// The noise samplers.
     pub noise: NoiseMix,
     /// The newest positives.
     pub bank: Bank,
-    /// Negatives that turned out false.
-    pub ledger: FalseNegativeTracker,
-    /// What the evaluation found.
-    pub tally: EvalMetrics,
+    /// Negatives that are watched, and those that the same user chose soon after.
+    pub false_negatives: FalseNegativeTracker,
+}
+
+/// How far training is, and how well it does.
+#[derive(Debug, Clone)]
+pub struct Progress {
     /// Steps taken.
     pub steps: u64,
+    /// Events by what became of them.
+    pub events: EventCounts,
     /// Loss and bound on information of the newest step that trained, in nats.
     pub last_loss: (f64, f64),
     /// How each part of the objectives did in that step.
     pub last_parts: Vec<TermLoss>,
-    /// Events by what became of them.
-    pub events: EventCounts,
-    /// Share of the newest records that was rejected, with a memory that fades.
+    /// What test-then-train evaluation measured.
+    pub evaluation: EvalMetrics,
+    /// Share of the newest records that was rejected, an exponential moving average.
     pub rejected_share: f64,
-    /// What became of each record, where that is kept.
-    pub audit: Option<Audit>,
-    /// Where the sources stand.
+}
+
+/// How far the streams are read, and whose they are.
+#[derive(Debug, Clone)]
+pub struct SourceProgress {
+    /// For each stream, the first offset that is not part of the state.
     pub positions: Positions,
-    /// What else is known of the sources, and who the worker is.
+    /// How each stream is held, and which member of its group the worker is.
     pub ownerships: Ownerships,
+    /// What became of each record, where an audit is asked for.
+    pub audit: Option<Audit>,
+}
+
+/// A frozen copy of an [`ItemStore`].
+#[derive(Debug)]
+pub struct FrozenItems {
+    /// Names of the items, by row.
+    pub names: Records<CompactString>,
+    /// As [`ItemStore::occurrences`].
+    pub occurrences: Paged<u64>,
+    /// As [`ItemStore::last_event`].
+    pub last_event: Paged<i64>,
+    /// As [`ItemStore::lifecycle`].
+    pub lifecycle: RowLifecycle,
+}
+
+/// A frozen copy of a [`UserStore`].
+#[derive(Debug)]
+pub struct FrozenUsers {
+    /// Names of the users, by row.
+    pub names: Records<CompactString>,
+    /// History of each user, by row.
+    pub histories: Records<UserHistory>,
+    /// As [`UserStore::lifecycle`].
+    pub lifecycle: RowLifecycle,
 }
 
 impl State {
-    /// A model that has seen nothing.
-    pub fn new(config: &Config) -> Self {
+    /// The state of a model that has seen no event; it computes with `kernel`.
+    pub fn new(config: &Config, kernel: Kernel) -> Self {
         let negatives = &config.negatives;
         Self {
-            items: Ids::default(),
-            occurrences: Paged::default(),
-            last_event: Paged::default(),
-            tenure: RowLifecycles::new(config),
-            users: Users::new(retention(config)),
-            model: Model::new(config),
+            items: ItemStore {
+                ids: Ids::default(),
+                occurrences: Paged::default(),
+                last_event: Paged::default(),
+                lifecycle: RowLifecycle::new(&config.memory.items, config.seed),
+            },
+            users: UserStore {
+                ids: Ids::default(),
+                histories: UserHistories::new(retention(config)),
+                lifecycle: RowLifecycle::new(&config.memory.users, config.seed),
+            },
+            model: Model::new(config, kernel),
             objectives: Objectives::new(config),
-            frequencies: Frequencies::new(negatives.half_life.events()),
-            live: LiveItems::new(horizon(config)),
-            noise: NoiseMix::new(&negatives.noise.terms()),
-            bank: Bank::new(negatives.bank, negatives.bank_age, negatives.bank_vectors == BankVectors::Frozen),
-            ledger: FalseNegativeTracker::new(negatives.ledger_events),
-            tally: EvalMetrics::new(0),
-            steps: 0,
-            last_loss: (0.0, 0.0),
-            last_parts: Vec::new(),
-            events: EventCounts::default(),
-            rejected_share: 0.0,
-            audit: config.checkpoint.audit.then(Audit::default),
-            positions: Positions::default(),
-            ownerships: Ownerships::default(),
+            negatives: NegativeSources {
+                frequencies: Frequencies::new(negatives.half_life.events()),
+                live: LiveItems::new(horizon(config)),
+                noise: NoiseMix::new(&negatives.noise.terms()),
+                bank: Bank::new(negatives.bank, negatives.bank_age, negatives.bank_vectors == BankVectors::Frozen),
+                false_negatives: FalseNegativeTracker::new(negatives.ledger_events),
+            },
+            progress: Progress {
+                steps: 0,
+                events: EventCounts::default(),
+                last_loss: (0.0, 0.0),
+                last_parts: Vec::new(),
+                evaluation: EvalMetrics::new(0),
+                rejected_share: 0.0,
+            },
+            sources: SourceProgress {
+                positions: Positions::default(),
+                ownerships: Ownerships::default(),
+                audit: config.checkpoint.audit.then(Audit::default),
+            },
         }
     }
 
-    /// The row of item `name`; a new one where it had none.
+    /// The row of item `name`, a new one where it had none; nothing is known of a new item.
     pub fn add_item(&mut self, name: &str) -> u32 {
         self.add_item_with(name, Vec::new)
     }
 
-    /// The same; a new item's features fall into `buckets`.
+    /// The row of item `name`, a new one where it had none; the features of a new item fall into `buckets`.
     pub fn add_item_with(&mut self, name: &str, buckets: impl FnOnce() -> Vec<u32>) -> u32 {
-        let item = self.items.intern(name);
-        if item as usize == self.occurrences.len() {
-            self.model.add_item_with(name, &buckets());
-            self.occurrences.push(0);
-            self.last_event.push(0);
-            self.tenure.items.settle_in(name);
+        let Self { items: ItemStore { ids, occurrences, last_event, lifecycle }, model, .. } = self;
+        let item = ids.intern(name);
+        if item as usize == occurrences.len() {
+            model.add_item_with(name, &buckets());
+            occurrences.push(0);
+            last_event.push(0);
+            lifecycle.admitted(name);
         }
         item
     }
 
-    /// The row of user `name`; a new one where they had none.
+    /// The row of user `name`, a new one where they had none.
     pub fn add_user(&mut self, name: &str) -> u32 {
-        let n_users = self.users.ids.len();
-        let user = self.users.row(name);
-        if self.users.ids.len() > n_users {
-            self.model.add_user(name);
-            self.tenure.users.settle_in(name);
+        let Self { users: UserStore { ids, histories, lifecycle }, model, .. } = self;
+        let user = ids.intern(name);
+        if user as usize == histories.len() {
+            histories.push();
+            model.add_user(name);
+            lifecycle.admitted(name);
         }
         user
     }
 
-    /// Rows of someone and of what they were shown; a new row for the user where one can be given at once and `incoming`
-    /// others will still find room. `None` where either has none.
-    pub fn show(&mut self, shown: &Interaction, incoming: usize) -> Option<Shown> {
-        let item = self.items.get(&shown.item)?;
-        let n_users = self.users.ids.len();
-        let user = match self.users.ids.get(&shown.user) {
+    /// The rows of a user and of the item that they were shown. The user gets a new row where one can be given at once and
+    /// `incoming` other users will still find room. `None` where the user or the item has no row.
+    pub fn exposure(&mut self, shown: &Interaction, incoming: usize) -> Option<Shown> {
+        let item = self.items.ids.get(&shown.item)?;
+        let users = &self.users;
+        let user = match users.ids.get(&shown.user) {
             Some(user) => user,
-            None if self.tenure.users.has_room(n_users, incoming + 1) => self.add_user(&shown.user),
+            None if users.lifecycle.has_room(users.ids.len(), incoming + 1) => self.add_user(&shown.user),
             None => return None,
         };
         Some(Shown { user, item, chosen: false })
     }
 
-    /// Takes note of who came and has no row.
-    pub(super) fn take_in(&mut self, waiting: &mut PendingBatch) {
-        self.tenure.items.take_in(&mut waiting.items);
-        self.tenure.users.take_in(&mut waiting.users);
+    /// Counts the arrivals of items and users without a row, for their admission.
+    pub(super) fn count_arrivals(&mut self, pending: &mut PendingBatch) {
+        self.items.lifecycle.count_arrivals(&mut pending.items);
+        self.users.lifecycle.count_arrivals(&mut pending.users);
     }
 
-    /// An event of user `name` was not trained on, for want of a row for its item; whether it would have been ranked.
-    pub(super) fn defer(&mut self, name: &str, now: u64) -> bool {
+    /// Marks user `name` as active at `now` by an event that is not trained on, since its item has no row. Gives whether the
+    /// event would have been ranked.
+    pub(super) fn touch_deferred(&mut self, name: &str, now: u64) -> bool {
         let Some(user) = self.users.ids.get(name) else { return false };
-        self.tenure.users.see(user, now);
-        self.users.users.get(user as usize).is_known()
+        self.users.lifecycle.touch(user, now);
+        self.users.histories.get(user).is_known()
     }
 
-    /// What samplers see of it, and the samplers.
+    /// What samplers may look at, and the samplers.
     pub fn scene(&self) -> (Scene<'_>, &NoiseMix) {
+        let NegativeSources { frequencies, live, noise, .. } = &self.negatives;
         let vectors: &dyn Vectors = &self.model;
-        (Scene { frequencies: &self.frequencies, live: &self.live, vectors }, &self.noise)
+        (Scene { frequencies, live, vectors }, noise)
+    }
+
+    /// Rows of items and users that were evicted so far.
+    pub fn evicted(&self) -> Evicted {
+        Evicted { items: self.items.lifecycle.evicted(), users: self.users.lifecycle.evicted() }
+    }
+
+    /// Remaps item rows after eviction.
+    pub(super) fn keep_items(&mut self, rows: &RowRemap) {
+        // Named one by one, so that a new group asks whether it has rows of items, or refers to them.
+        let Self { items, users, model, objectives, negatives, progress: _, sources: _ } = self;
+        items.keep(rows);
+        users.keep_items(rows);
+        model.keep_items(rows);
+        objectives.keep_items(rows);
+        negatives.keep_items(rows);
+    }
+
+    /// Remaps user rows after eviction.
+    pub(super) fn keep_users(&mut self, rows: &RowRemap) {
+        // Named one by one, so that a new group asks whether it has rows of users, or refers to them. What objectives keep
+        // (statistics of item pairs, parameters) is of no single user.
+        let Self { items: _, users, model, objectives: _, negatives, progress: _, sources: _ } = self;
+        users.keep(rows);
+        model.keep_users(rows);
+        negatives.keep_users(rows);
+    }
+}
+
+impl ItemStore {
+    fn keep(&mut self, rows: &RowRemap) {
+        // The lifecycle chose the rows that stay, and has remapped its own.
+        let Self { ids, occurrences, last_event, lifecycle: _ } = self;
+        ids.keep(rows);
+        occurrences.keep(rows);
+        last_event.keep(rows);
+    }
+
+    /// A frozen copy; the store may change meanwhile.
+    #[must_use]
+    pub fn freeze(&mut self) -> FrozenItems {
+        let Self { ids, occurrences, last_event, lifecycle } = self;
+        FrozenItems {
+            names: ids.freeze(),
+            occurrences: occurrences.clone(),
+            last_event: last_event.clone(),
+            lifecycle: lifecycle.clone(),
+        }
+    }
+
+    /// Takes back names that frozen copies which are gone had shared: [`Ids::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.ids.thaw(budget)
+    }
+}
+
+impl UserStore {
+    fn keep_items(&mut self, rows: &RowRemap) {
+        let Self { ids: _, histories, lifecycle: _ } = self;
+        histories.keep_items(rows);
+    }
+
+    fn keep(&mut self, rows: &RowRemap) {
+        // The lifecycle chose the rows that stay, and has remapped its own.
+        let Self { ids, histories, lifecycle: _ } = self;
+        ids.keep(rows);
+        histories.keep(rows);
+    }
+
+    /// A frozen copy; the store may change meanwhile.
+    #[must_use]
+    pub fn freeze(&mut self) -> FrozenUsers {
+        let Self { ids, histories, lifecycle } = self;
+        FrozenUsers { names: ids.freeze(), histories: histories.freeze(), lifecycle: lifecycle.clone() }
+    }
+
+    /// Takes back names and histories that frozen copies which are gone had shared: [`Ids::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.ids.thaw(budget) && self.histories.thaw(budget)
+    }
+}
+
+impl NegativeSources {
+    fn keep_items(&mut self, rows: &RowRemap) {
+        let Self { frequencies, live, noise, bank, false_negatives } = self;
+        frequencies.keep(rows);
+        live.keep(rows);
+        noise.keep_items(rows);
+        bank.keep(rows);
+        false_negatives.keep_items(rows);
+    }
+
+    fn keep_users(&mut self, rows: &RowRemap) {
+        let Self { frequencies: _, live: _, noise, bank: _, false_negatives } = self;
+        noise.keep_users(rows);
+        false_negatives.keep_users(rows);
     }
 }
 
@@ -168,11 +358,11 @@ pub fn horizon(config: &Config) -> u64 {
     }
 }
 
-/// How much of the users' pasts is kept.
+/// How much of the users' histories is kept.
 pub fn retention(config: &Config) -> Retention {
     Retention {
         context: config.context.length,
-        fading: Fading::new(config.repetition.half_life, config.repetition.items),
+        decay: RepeatDecay::new(config.repetition.half_life, config.repetition.items),
         repeat: config.evaluate.repeat,
         own_items: config.evaluate.own_items,
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use negstream::checkpoint::store::Store;
 use negstream::config::{Config, layers};
 use negstream::event::{Interaction, Record};
+use negstream::kernel::Kernel;
 use negstream::pipeline::{Pipeline, PipelineEvent, StopReason};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
@@ -41,15 +42,15 @@ struct Training {
 impl Training {
     fn new(settings: &[&str], events: &[Interaction]) -> Self {
         let config = configuration(&[settings, &SMALL].concat());
-        let mut trainer = Trainer::new(&config, State::new(&config)).unwrap();
-        trainer.follow(&[Stream { name: "log".to_owned(), label: "log".to_owned() }]);
+        let mut trainer = Trainer::new(&config, State::new(&config, Kernel::detect())).unwrap();
+        trainer.set_streams(&[Stream { name: "log".to_owned(), label: "log".to_owned() }]);
         Self { config, trainer, events: events.to_vec(), taken: 0 }
     }
 
     fn take(&mut self, n_events: usize) {
         for offset in self.taken..(self.taken + n_events).min(self.events.len()) {
             let outcome = Ok(self.events[offset].clone());
-            self.trainer.take(Record { stream: 0, offset: offset as u64, outcome, broker_timestamp: None });
+            self.trainer.ingest(Record { stream: 0, offset: offset as u64, outcome, broker_timestamp: None });
         }
         self.taken += n_events;
     }
@@ -213,7 +214,7 @@ fn where_the_folder_is_gone_training_goes_on_and_the_next_checkpoint_is_written(
     });
     let fails = done.iter().filter(|did| **did == Did::Fail).count();
     assert_eq!((fails, done.last()), (2, Some(&Did::Write(100 * BATCH as u64))), "{done:?}");
-    assert_eq!(pipeline.state().events.read, 100 * BATCH as u64);
+    assert_eq!(pipeline.state().progress.events.read, 100 * BATCH as u64);
     let left: Vec<_> = std::fs::read_dir(work.place.path("checkpoints")).unwrap().map(|entry| entry.unwrap()).collect();
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".draft");
     assert!(left.iter().all(|entry| !hidden(&entry.file_name())), "{left:?}");

@@ -65,7 +65,7 @@ impl<'a> Page<'a> {
         rows: &Rows<'_>,
     ) -> Self {
         let drawn = |row: usize| Drawn {
-            item_id: state.items.name(row as u32),
+            item_id: state.items.ids.name(row as u32),
             log_q: rows.probabilities[row].ln(),
             draws: rows.draws[row],
             share: rows.draws[row] as f64 / options.draws as f64,
@@ -81,7 +81,7 @@ impl<'a> Page<'a> {
             user: options.user.as_deref(),
             draws: options.draws,
             seed: options.seed,
-            live_items: state.live.items().len(),
+            live_items: state.negatives.live.items().len(),
             figures: rows.figures(),
             most_drawn: rows.most_drawn(MOST).into_iter().map(drawn).collect(),
             bands: rows.bands(),

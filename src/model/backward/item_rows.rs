@@ -150,7 +150,7 @@ impl TouchedItems {
         let mut finite =
             mover.move_part(TableSlice { bounds: &self.chunks, items, contexts, inverse_norms, gradients });
         if let Some(features) = features {
-            finite &= of_features.move_rows(features, &self.items, rate);
+            finite &= of_features.move_rows(kernel, features, &self.items, rate);
         }
         self.features = of_features;
         finite
@@ -175,7 +175,7 @@ impl TouchedItems {
     }
 }
 
-/// TouchedItems rows of items on their way to be moved.
+/// Touched rows of items on their way to be moved.
 struct Mover<'a> {
     touched: &'a TouchedItems,
     kernel: Kernel,

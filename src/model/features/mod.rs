@@ -48,7 +48,6 @@ pub struct Features {
     of_items: Records<Box<[u32]>>,
     /// v of each item, as of its last refresh.
     vectors: Rows,
-    kernel: Kernel,
 }
 
 impl Features {
@@ -60,7 +59,6 @@ impl Features {
             places: vec![NONE; buckets],
             of_items: Records::default(),
             vectors: Rows::new(dim),
-            kernel: Kernel::detect(),
         }
     }
 
@@ -142,25 +140,25 @@ impl Features {
     }
 
     /// Writes v of `item`, whose own row is `own`, to `out`, as it is now.
-    pub fn compose(&self, item: usize, own: &[f32], out: &mut [f32]) {
-        compose(self.kernel, (&self.rows.values, self.of(item)), own, out);
+    pub fn compose(&self, kernel: Kernel, item: usize, own: &[f32], out: &mut [f32]) {
+        compose(kernel, (&self.rows.values, self.of(item)), own, out);
     }
 
     /// Makes v of `item` anew, whose own row is `own`.
-    pub fn refresh(&mut self, item: usize, own: &[f32]) -> &[f32] {
-        compose(self.kernel, (&self.rows.values, self.of_items.get(item)), own, self.vectors.row_mut(item));
+    pub fn refresh(&mut self, kernel: Kernel, item: usize, own: &[f32]) -> &[f32] {
+        compose(kernel, (&self.rows.values, self.of_items.get(item)), own, self.vectors.row_mut(item));
         self.vectors.row(item)
     }
 
     /// Makes v of all items anew, whose own rows are `own`, and of each the number that `norm` gives.
-    pub fn refresh_all(&mut self, own: &Rows, norms: &mut [f32], norm: impl Fn(&[f32]) -> f32 + Sync) {
-        let Self { rows, of_items, vectors, kernel, .. } = self;
+    pub fn refresh_all(&mut self, kernel: Kernel, own: &Rows, norms: &mut [f32], norm: impl Fn(&[f32]) -> f32 + Sync) {
+        let Self { rows, of_items, vectors, .. } = self;
         let dim = vectors.dim();
         let chunks = (vectors.chunks_to_share(), norms.par_chunks_mut(CHUNK)).into_par_iter().enumerate();
         chunks.for_each(|(chunk, (vectors, norms))| {
             for (place, out_norm) in norms.iter_mut().enumerate() {
                 let (item, out) = (chunk * CHUNK + place, vectors.row_mut(place, dim));
-                compose(*kernel, (&rows.values, of_items.get(item)), own.row(item), out);
+                compose(kernel, (&rows.values, of_items.get(item)), own.row(item), out);
                 *out_norm = norm(out);
             }
         });
@@ -175,7 +173,6 @@ impl Features {
             places: Vec::new(),
             of_items: self.of_items.freeze(),
             vectors: Rows::new(self.vectors.dim()),
-            kernel: self.kernel,
         }
     }
 
@@ -208,9 +205,9 @@ pub(crate) struct FeatureGradients {
 
 impl FeatureGradients {
     /// Moves each feature of the touched `items` once, by the sum over those that have it; whether all are still finite.
-    pub(crate) fn move_rows(&mut self, features: &mut Features, items: &[u32], rate: f32) -> bool {
+    pub(crate) fn move_rows(&mut self, kernel: Kernel, features: &mut Features, items: &[u32], rate: f32) -> bool {
         let Self { of_items, pairs, sum } = self;
-        let (kernel, dim) = (features.kernel, features.vectors.dim());
+        let dim = features.vectors.dim();
         pairs.clear();
         for (place, item) in items.iter().enumerate() {
             pairs.extend(features.of(*item as usize).iter().map(|row| (*row, place as u32)));

@@ -4,8 +4,8 @@
 use super::Features;
 use crate::config::{Config, layers};
 use crate::context::Batch;
-use crate::context::repeat_memory::Fading;
-use crate::context::users::{Retention, Users};
+use crate::context::repeat_memory::RepeatDecay;
+use crate::context::users::{Retention, UserHistories};
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::model::encoder::Encoded;
@@ -35,19 +35,20 @@ fn world(flags: &[&str]) -> (World, Model) {
     let small = ["model.dim=5", "context.length=3", "negatives.bank=0", "negatives.half_life=40", "features.buckets=9"];
     let flags: Vec<String> = small.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
     let config = layers::load(None, std::iter::empty(), &flags).unwrap();
-    let mut model = Model::new(&config);
-    let fading = Fading::new(50.0, 128);
-    let mut users = Users::new(Retention { context: 3, fading, repeat: config.evaluate.repeat, own_items: 9 });
+    let mut model = Model::new(&config, Kernel::detect());
+    let decay = RepeatDecay::new(50.0, 128);
+    let mut histories =
+        UserHistories::new(Retention { context: 3, decay, repeat: config.evaluate.repeat, own_items: 9 });
     let mut batch = Batch::default();
     batch.clear(0);
     let events = [(0, 1), (1, 2), (0, 3), (1, 1), (0, 6), (2, 4), (1, 3), (2, 1), (0, 5), (2, 0), (1, 2), (0, 1)];
     for (number, (user, item)) in events.into_iter().enumerate() {
-        let name = format!("user-{user}");
-        if users.ids.get(&name).is_none() {
-            model.add_user(&name);
+        // Users come first in the order of their rows.
+        if user as usize == histories.len() {
+            histories.push();
+            model.add_user(&format!("user-{user}"));
         }
-        let user = users.row(&name);
-        users.capture(&mut batch, user, item, number as i64 * 4000);
+        histories.capture(&mut batch, user, item, number as i64 * 4000);
         batch.kinds.push("click".into());
     }
     ITEMS.iter().enumerate().for_each(|(item, buckets)| model.add_item_with(&format!("item-{item}"), buckets));

@@ -1,8 +1,7 @@
 //! The encoder and the scores in double precision, anew from their formulas, as functions of the model's numbers.
 
 use super::world::{Numbers, World};
-use crate::context::EncoderKind;
-use crate::context::Own;
+use crate::context::{EncoderKind, OwnItem};
 use crate::model::Similarity;
 
 /// Scores at some numbers.
@@ -118,7 +117,7 @@ impl Scores<'_> {
     /// ρ.
     pub(super) fn repetition(&self, query: usize, item: u32) -> f64 {
         let own = self.world.batch.own(query).iter().find(|own| own.item == item);
-        let Some(Own { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
+        let Some(OwnItem { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
         let tables = &self.numbers["repetition"];
         let places = [0, 1 + buckets.count as usize, 21 + buckets.recency as usize, 41 + buckets.age as usize];
         places.iter().map(|place| tables[*place]).sum()

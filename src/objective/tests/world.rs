@@ -7,8 +7,8 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::config::{Config, layers};
 use crate::context::Batch;
-use crate::context::repeat_memory::Fading;
-use crate::context::users::{Retention, Users};
+use crate::context::repeat_memory::RepeatDecay;
+use crate::context::users::{Retention, UserHistories};
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::model::encoder::Encoded;
@@ -22,6 +22,7 @@ use crate::negatives::samplers::{Asking, Scene, Seen};
 use crate::objective::term::StepRequest;
 use crate::objective::{LossStats, Objectives, Scratch};
 use crate::table::adagrad::{Parameters, TrainedRows};
+use crate::table::ids::Ids;
 
 /// Seed and number of the step.
 const RANDOM: (u64, u64) = (1, 0);
@@ -66,19 +67,21 @@ impl World {
             "model.learn_temperature=true".to_owned(),
         ];
         let config = layers::load(None, std::iter::empty(), &[&small, flags].concat()).unwrap();
-        let mut model = Model::new(&config);
-        let fading = Fading::new(50.0, 128);
-        let mut users = Users::new(Retention { context, fading, repeat: config.evaluate.repeat, own_items: 99 });
-        let mut batch = Batch::default();
+        let mut model = Model::new(&config, Kernel::detect());
+        let decay = RepeatDecay::new(50.0, 128);
+        let mut histories =
+            UserHistories::new(Retention { context, decay, repeat: config.evaluate.repeat, own_items: 99 });
+        let (mut ids, mut batch) = (Ids::default(), Batch::default());
         batch.clear(0);
         let mut now = 0;
         for _ in 0..n_events {
             let name = format!("user-{}", random.random_range(0..n_users));
-            if users.ids.get(&name).is_none() {
+            let user = ids.intern(&name);
+            if user as usize == histories.len() {
+                histories.push();
                 model.add_user(&name);
             }
-            let user = users.row(&name);
-            users.capture(&mut batch, user, random.random_range(0..n_items), now);
+            histories.capture(&mut batch, user, random.random_range(0..n_items), now);
             batch.kinds.push(["view", "click", "buy"][random.random_range(0..3)].into());
             // Now and then a pause that ends a session.
             now += if random.random_range(0..8) == 0 { 4_000_000 } else { 4_000 };

@@ -1,0 +1,374 @@
+//! One step: a batch is one whole thing, in this order.
+//!
+//! 1. [`capture`]: the context of each event is captured, new items and users get their rows;
+//! 2. [`rank`]: events are ranked with the model and the frequencies as they stand;
+//! 3. [`observe`] and [`gather`]: meanwhile the frequencies decay and count the batch, samplers observe it, candidates are
+//!    gathered;
+//! 4. [`train`]: one step of the objectives on the events that have a context, against the batch's positives, the bank, and
+//!    noise;
+//! 5. [`commit`]: the batch's items enter the bank, and what was read becomes part of the state.
+//!
+//! Ranking reads the model, and phase 3 moves everything but the model: the two run side by side.
+
+use super::{Settings, Trainer};
+use crate::catalogue::Catalogue;
+use crate::config::Config;
+use crate::context::Batch;
+use crate::context::users::UserHistories;
+use crate::evaluate::popularity::PopularityOrder;
+use crate::evaluate::ranking::{ModelView, Ranked, Ranking};
+use crate::model::Model;
+use crate::model::encoder::{Encoded, LastItems};
+use crate::negatives::candidates::Candidates;
+use crate::negatives::false_negatives::Watch;
+use crate::negatives::samplers::{Asking, Scene, Seen, Shown};
+use crate::objective::term::StepRequest;
+use crate::objective::{LossStats, Scratch};
+use crate::table::rows::stable_hash;
+use crate::trainer::lifecycle::make_room;
+use crate::trainer::pending::{PendingBatch, PendingEvent, SamplerInput};
+use crate::trainer::state::{ItemStore, NegativeSources, State};
+
+/// The ranking of an item without a row.
+pub(super) const MISSED: Ranked = Ranked { model: None, popularity: None, occurrences: 0 };
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepReport {
+    /// The loss; all zero where no event had a context.
+    pub loss: LossStats,
+    /// Number of events in the batch.
+    pub events: usize,
+    /// Number of events that were ranked.
+    pub ranked: usize,
+    /// Time of the last event, milliseconds since 1970 UTC.
+    pub last_event: i64,
+}
+
+/// Buffers that are kept from step to step; none of them is part of the state.
+#[derive(Debug)]
+pub(super) struct StepBuffers {
+    batch: Batch,
+    samplers: SamplerInput,
+    request: StepRequest,
+    /// Hidden states that the queries' sequences begin with, queries × dim; empty without a recurrent encoder.
+    initial_states: Vec<f32>,
+    encoded: Encoded,
+    /// Where events are ranked by the last item alone: that item, encoded.
+    last_items: Option<LastItems>,
+    ranking: Ranking,
+    pub(super) candidates: Candidates,
+    objectives: Scratch,
+}
+
+/// Where a step stands in the stream.
+#[derive(Debug, Clone, Copy)]
+struct StepClock {
+    /// Seed of the configuration, and number of the step: what each random stream of the step starts from.
+    random: (u64, u64),
+    /// Positive events before the batch, those without a row for their item included.
+    begin: u64,
+    /// Positive events up to the end of the batch.
+    end: u64,
+    /// Number of the batch's first event among the events that are trained on.
+    first_event: u64,
+}
+
+impl StepBuffers {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            batch: Batch::default(),
+            samplers: SamplerInput::default(),
+            request: StepRequest::default(),
+            initial_states: Vec::new(),
+            encoded: Encoded::default(),
+            last_items: config.evaluate.last_item.then(LastItems::default),
+            ranking: Ranking::default(),
+            candidates: Candidates::default(),
+            objectives: Scratch::default(),
+        }
+    }
+}
+
+impl StepClock {
+    fn new(state: &State, pending: &PendingBatch, seed: u64) -> Self {
+        let mut events = state.progress.events;
+        let begin = events.positives();
+        events += pending.counts;
+        Self {
+            random: (seed, state.progress.steps),
+            begin,
+            end: events.positives(),
+            first_event: state.progress.events.used,
+        }
+    }
+
+    /// The number of the event of query `query` of `batch` among the events that are trained on.
+    fn event(&self, batch: &Batch, query: usize) -> u64 {
+        self.first_event + u64::from(batch.with_context[query])
+    }
+}
+
+impl Trainer {
+    /// Takes a step on the pending events, however few they are.
+    pub(super) fn step(&mut self) -> StepReport {
+        let Self { state, settings, pool, catalogue, streams: _, pending, popularity, buffers } = self;
+        let report = pool.install(|| step(state, settings, catalogue, pending, popularity, buffers));
+        pending.clear();
+        self.settle();
+        report
+    }
+}
+
+fn step(
+    state: &mut State,
+    settings: &Settings,
+    catalogue: &Catalogue,
+    pending: &mut PendingBatch,
+    popularity: &mut PopularityOrder,
+    buffers: &mut StepBuffers,
+) -> StepReport {
+    let clock = StepClock::new(state, pending, settings.seed);
+    make_room(state, pending, popularity, clock.end);
+    let n_known = state.items.ids.len();
+
+    let StepBuffers { batch, samplers, .. } = buffers;
+    let n_missed = capture(state, settings, catalogue, pending, clock, (batch, samplers));
+    let ranks = prepare(state, settings, popularity, clock, n_known, buffers);
+
+    let StepBuffers { batch, samplers, request, initial_states, encoded, last_items, ranking, candidates, objectives } =
+        buffers;
+    let trains = batch.n_queries() >= 2;
+    let State { items, model, negatives, .. } = &mut *state;
+    let model = &*model;
+    let by_queries = negatives.noise.depends_on_queries();
+    let (ranked, ()) = rayon::join(
+        || {
+            model.encode(model.kernel(), &request.sequences, initial_states, encoded);
+            rank(model, batch, encoded, last_items.as_mut(), ranking)
+        },
+        || {
+            observe(items, negatives, popularity, model, (batch, samplers));
+            if trains && !by_queries {
+                gather(negatives, model, clock, request, Asking::default(), candidates);
+            }
+        },
+    );
+    if trains && by_queries {
+        let queries = encoded.normalized.rows(0..batch.n_queries());
+        let queries = queries.to_slice().expect("rows that lie one behind the other");
+        let SamplerInput { last_items, users, .. } = &*samplers;
+        let asking = Asking { last_items, users, queries, stride: model.stride(), others: &[] };
+        gather(negatives, model, clock, request, asking, candidates);
+    }
+    state.progress.evaluation.add(clock.begin, &ranked);
+    (0..n_missed).for_each(|_| state.progress.evaluation.add(clock.begin, &[MISSED]));
+    watch(state, settings, clock, batch, trains.then_some(candidates));
+    let loss = match trains {
+        true => train(state, clock, batch, (request, encoded), (candidates, !ranks), objectives),
+        false => LossStats::default(),
+    };
+    commit(state, batch, loss, objectives);
+    let last_shown = pending.shown.last().map_or(0, |(_, shown)| shown.timestamp);
+    StepReport {
+        loss,
+        events: batch.len(),
+        ranked: ranked.len(),
+        last_event: batch.timestamps.last().copied().unwrap_or(last_shown),
+    }
+}
+
+/// Phase 1: the batch of the pending events, each with the context of its user, and rows for the items and users that are
+/// new. Gives how many events were missed: those that have no row for their item, but a user by whose history they would
+/// have been ranked.
+fn capture(
+    state: &mut State,
+    settings: &Settings,
+    catalogue: &Catalogue,
+    pending: &mut PendingBatch,
+    clock: StepClock,
+    (batch, samplers): (&mut Batch, &mut SamplerInput),
+) -> usize {
+    let now = clock.end;
+    batch.clear(clock.first_event);
+    samplers.shown.clear();
+    state.count_arrivals(pending);
+    let PendingBatch { events, deferred, shown, .. } = pending;
+    let deferred_before = state.progress.events.deferred;
+    let (mut deferred, mut shown) = (deferred.iter().zip(deferred_before + 1..).peekable(), shown.iter().peekable());
+    let mut n_missed = 0;
+    for place in 0..=events.len() {
+        while let Some(((_, user), number)) = deferred.next_if(|((before, _), _)| *before <= place) {
+            let is_chosen = || is_chosen(settings.seed, "deferred", number, settings.ranked_share);
+            n_missed += usize::from(state.touch_deferred(user, now) && is_chosen());
+        }
+        while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
+            let incoming = events.len() - place;
+            let exposure = state.exposure(shown, incoming);
+            samplers.shown.extend(exposure.inspect(|shown| state.users.lifecycle.touch(shown.user, now)));
+        }
+        let Some(PendingEvent { event, has_user }) = events.get(place) else { break };
+        let item = state.add_item_with(&event.item, || catalogue.of(&event.item, &event.features));
+        state.items.lifecycle.touch(item, now);
+        batch.kinds.push(event.kind.clone());
+        if !has_user {
+            UserHistories::capture_nobody(batch, item, event.timestamp);
+            continue;
+        }
+        let user = state.add_user(&event.user);
+        state.users.lifecycle.touch(user, now);
+        state.users.histories.capture(batch, user, item, event.timestamp);
+        if !settings.exposure_kinds.is_empty() {
+            samplers.shown.push(Shown { user, item, chosen: true });
+        }
+    }
+    if !state.negatives.noise.terms.is_empty() {
+        samplers.set_queries(batch);
+    }
+    n_missed
+}
+
+/// Readies what phases 2 to 4 read: what the objectives ask for, the vectors of all that is encoded or ranked, the hidden
+/// states, and the ranking's part of the state before the batch, before which `n_known` items had a row. Gives whether the
+/// batch has events to be ranked; then the vectors of all items are up to date.
+fn prepare(
+    state: &mut State,
+    settings: &Settings,
+    popularity: &PopularityOrder,
+    clock: StepClock,
+    n_known: usize,
+    buffers: &mut StepBuffers,
+) -> bool {
+    let StepBuffers { batch, request, initial_states, last_items, ranking, .. } = buffers;
+    let State { items, users, model, objectives, negatives, .. } = state;
+    objectives.ask(batch, clock.random, request);
+    let is_ranked =
+        |query: &usize| is_chosen(settings.seed, "evaluate", clock.event(batch, *query), settings.ranked_share);
+    // A ranking needs the vectors of all items; otherwise those that are used will do.
+    let ranks = (0..batch.n_queries()).any(|query| is_ranked(&query));
+    match ranks {
+        true => model.refresh_all(),
+        false => model.refresh(&request.sequences.items),
+    }
+    let kernel = model.kernel();
+    model.advance_hidden_states(kernel, batch, request.longest, initial_states);
+    let view = ModelView {
+        model,
+        frequencies: &negatives.frequencies,
+        popularity,
+        occurrences: &items.occurrences,
+        histories: &users.histories,
+        n_known,
+        repeat: settings.repeat,
+        repetition: settings.repeat && last_items.is_none(),
+    };
+    ranking.prepare(kernel, view, batch, (0..batch.n_queries()).filter(is_ranked));
+    ranks
+}
+
+/// Phase 2: the ranks of the chosen queries' items, by the encoded contexts, or (`last_items`) by their last items alone.
+fn rank(
+    model: &Model,
+    batch: &Batch,
+    encoded: &Encoded,
+    last_items: Option<&mut LastItems>,
+    ranking: &mut Ranking,
+) -> Vec<Ranked> {
+    let kernel = model.kernel();
+    match last_items {
+        Some(last_items) => ranking.rank(kernel, model, last_items.encode(kernel, model, batch)),
+        None => ranking.rank(kernel, model, encoded),
+    }
+}
+
+/// Phase 3: the frequencies decay and count the batch, and everything that negatives are drawn from observes it.
+fn observe(
+    items: &mut ItemStore,
+    negatives: &mut NegativeSources,
+    popularity: &mut PopularityOrder,
+    model: &Model,
+    (batch, samplers): (&Batch, &SamplerInput),
+) {
+    let NegativeSources { frequencies, live, noise, .. } = negatives;
+    popularity.add(frequencies, items.ids.len(), &batch.items);
+    live.observe(&batch.items);
+    let scene = Scene { frequencies, live, vectors: model };
+    noise.observe(scene, Seen { items: &batch.items, pairs: &samplers.pairs, shown: &samplers.shown });
+    for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
+        *items.occurrences.get_mut(*item as usize) += 1;
+        *items.last_event.get_mut(*item as usize) = *timestamp;
+    }
+}
+
+/// Phase 3: gathers the candidates: the positives that the objectives asked for, the bank, and draws of the samplers, which
+/// may look at `queries`.
+fn gather(
+    negatives: &mut NegativeSources,
+    model: &Model,
+    clock: StepClock,
+    request: &StepRequest,
+    queries: Asking<'_>,
+    candidates: &mut Candidates,
+) {
+    let NegativeSources { frequencies, live, noise, bank, .. } = negatives;
+    let scene = Scene { frequencies, live, vectors: model };
+    candidates.gather(request.positives.iter().copied(), bank, noise, scene, queries, clock.random);
+}
+
+/// Watches a share of the queries' negatives (`candidates`, where the batch is trained on), and finds which watched ones
+/// the batch proves false.
+fn watch(state: &mut State, settings: &Settings, clock: StepClock, batch: &Batch, candidates: Option<&mut Candidates>) {
+    let Settings { seed, watched_share, repeat, mask_recent, .. } = *settings;
+    let State { items, negatives: NegativeSources { noise, bank, false_negatives, .. }, .. } = state;
+    if let Some(candidates) = candidates.filter(|_| watched_share > 0.0) {
+        let chosen = |query: &usize| is_chosen(seed, "ledger", clock.event(batch, *query), watched_share);
+        let chosen: Vec<usize> = (0..batch.n_queries()).filter(chosen).collect();
+        let positives: Vec<Vec<u32>> =
+            chosen.iter().map(|query| batch.known_positives(*query, repeat, mask_recent)).collect();
+        let queries = chosen.iter().zip(&positives).map(|(query, settled)| Watch {
+            user: batch.user(*query),
+            event: clock.event(batch, *query),
+            settled,
+        });
+        let end = clock.first_event + batch.len() as u64;
+        false_negatives.watch(candidates, (&*bank, &*noise), &items.occurrences, end, queries);
+    }
+    false_negatives.judge(clock.first_event, &batch.users, &batch.items);
+}
+
+/// Phase 4: one step of the objectives. The vectors of the candidates are brought up to date first, unless (`outdated` is
+/// false) a ranking has done so with all vectors.
+fn train(
+    state: &mut State,
+    clock: StepClock,
+    batch: &Batch,
+    (request, encoded): (&StepRequest, &mut Encoded),
+    (candidates, outdated): (&Candidates, bool),
+    scratch: &mut Scratch,
+) -> LossStats {
+    let State { objectives, model, negatives, .. } = state;
+    if outdated {
+        model.refresh(&candidates.items);
+    }
+    let context = (model.kernel(), clock.random);
+    objectives.step(context, model, batch, (request, encoded), (candidates, &negatives.bank), scratch)
+}
+
+/// Phase 5: the batch's items enter the bank, and the step is counted.
+fn commit(state: &mut State, batch: &Batch, loss: LossStats, scratch: &Scratch) {
+    let State { users, model, negatives, progress, .. } = state;
+    negatives.bank.push(&batch.items, &*model);
+    users.histories.trim(batch);
+    progress.steps += 1;
+    if loss.queries > 0 {
+        progress.last_loss = (loss.loss, loss.information_bound);
+        progress.last_parts.clear();
+        progress.last_parts.extend_from_slice(scratch.losses());
+    }
+}
+
+/// Whether event number `event` of the stream belongs to the share that is ranked, or watched: a function of its number
+/// alone.
+pub(super) fn is_chosen(seed: u64, purpose: &str, event: u64, share: f64) -> bool {
+    share >= 1.0 || (stable_hash(seed ^ event.rotate_left(32), &[purpose]) >> 11) as f64 * (-53f64).exp2() < share
+}
