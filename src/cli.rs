@@ -33,30 +33,30 @@ pub struct Layers {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show everything at work, with nothing to set up: a synthetic log, an embedded broker, a page at a local address.
-    Demo(Demo),
+    Demo(DemoArgs),
     /// Train on a Kafka topic until told to stop.
-    Run(Run),
+    Run(RunArgs),
     /// Train on historical logs in Parquet, through the same pipeline.
-    Replay(Replay),
+    Replay(ReplayArgs),
     /// Put a Parquet log into the topic, keyed by user; all of it, each time.
-    Produce(Produce),
+    Produce(ProduceArgs),
     /// Write a synthetic log with drift, new items and known structure.
-    Synth(Synth),
+    Synth(SynthArgs),
     /// Show the items nearest to one.
-    Neighbors(Neighbors),
+    Neighbors(NeighborsArgs),
     /// Draw negatives as a checkpoint's sampler does, and hold the draws against their exact probabilities.
-    Negatives(Negatives),
+    Negatives(NegativesArgs),
     /// Show what a checkpoint holds, and verify every checksum.
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// Lay the audits of one or several workers side by side: is each record part of exactly one state?
-    Audit(Audit),
+    Audit(AuditArgs),
     /// Show the default configuration, check one, or print its schema.
-    Config(Config),
+    Config(ConfigArgs),
 }
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub struct DemoArgs {
     /// Exit at the end of the log instead of keeping the page up.
     #[arg(long)]
     pub until_done: bool,
@@ -81,7 +81,7 @@ pub struct Output {
 
 /// Options of `run`.
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunArgs {
     /// Stop at the ends that the partitions have now, write a checkpoint, and exit.
     #[arg(long)]
     pub until_end: bool,
@@ -95,7 +95,7 @@ pub struct Run {
 
 /// Options of `replay`.
 #[derive(Debug, Args)]
-pub struct Replay {
+pub struct ReplayArgs {
     /// Files, folders or patterns, in the order in which they are to be read.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
@@ -109,7 +109,7 @@ pub struct Replay {
 
 /// Options of `produce`.
 #[derive(Debug, Args)]
-pub struct Produce {
+pub struct ProduceArgs {
     /// Files, folders or patterns, in the order in which they are to be sent.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
@@ -117,7 +117,7 @@ pub struct Produce {
 
 /// Options of `synth`.
 #[derive(Debug, Args)]
-pub struct Synth {
+pub struct SynthArgs {
     /// Length of the log.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub events: u64,
@@ -148,7 +148,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Options of `neighbors`.
 #[derive(Debug, Args)]
-pub struct Neighbors {
+pub struct NeighborsArgs {
     /// A checkpoint, or a folder of them (the newest is taken).
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
@@ -165,7 +165,7 @@ pub struct Neighbors {
 
 /// Options of `negatives`.
 #[derive(Debug, Args)]
-pub struct Negatives {
+pub struct NegativesArgs {
     /// A checkpoint, or a folder of them (the newest is taken).
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
@@ -194,7 +194,7 @@ pub struct Negatives {
 
 /// Options of `inspect`.
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub struct InspectArgs {
     /// A checkpoint, or a folder of them (the newest is taken).
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
@@ -205,7 +205,7 @@ pub struct Inspect {
 
 /// Options of `audit`.
 #[derive(Debug, Args)]
-pub struct Audit {
+pub struct AuditArgs {
     /// Checkpoints, or folders of them (the newest is taken): one for each worker.
     #[arg(value_name = "CHECKPOINT", required = true)]
     pub checkpoints: Vec<PathBuf>,
@@ -216,7 +216,7 @@ pub struct Audit {
 
 /// Options of `config`.
 #[derive(Debug, Args)]
-pub struct Config {
+pub struct ConfigArgs {
     /// What about the configuration.
     #[command(subcommand)]
     pub action: ConfigAction,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{checkpoint, print};
-use crate::cli::{Audit as Options, Layers};
+use crate::cli::{AuditArgs, Layers};
 use crate::exit::UsageError;
 use crate::snapshot::audit::{Audit, Fate, Stretch};
 use crate::util::escape::escape_for_terminal;
@@ -36,7 +36,7 @@ struct Finding {
     missing_at: Vec<(u64, u64)>,
 }
 
-pub(super) fn audit(layers: &Layers, options: Options) -> anyhow::Result<()> {
+pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
     let mut streams: BTreeMap<String, Vec<Stretch>> = BTreeMap::new();
     for path in &options.checkpoints {
         let Some(audit) = Audit::load(&checkpoint(layers, path)?)? else {

@@ -9,7 +9,7 @@ use super::neighbors::{NeighborIndex, table};
 use super::{CommandContext, load_over, print};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Demo, Layers, Output};
+use crate::cli::{DemoArgs, Layers, Output};
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::kafka::Assignment;
@@ -31,7 +31,7 @@ const LINES: u64 = 15;
 /// Events before the first of them.
 const FIRST_LINE: u64 = 1_000;
 
-pub(super) fn demo(layers: &Layers, options: Demo) -> anyhow::Result<()> {
+pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
     let dir = options.dir.join("checkpoints");
     let mut config = load_over(
         layers,

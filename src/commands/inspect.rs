@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::{checkpoint, print};
-use crate::cli::{Inspect, Layers};
+use crate::cli::{InspectArgs, Layers};
 use crate::util::escape::escape_for_terminal;
 
-pub(super) fn inspect(layers: &Layers, options: Inspect) -> anyhow::Result<()> {
+pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<()> {
     let intact = checkpoint(layers, &options.checkpoint)?;
     let manifest = intact.manifest();
     if options.json {

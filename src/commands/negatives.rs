@@ -27,7 +27,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{numbers, text};
 use crate::checkpoint::manifest::MANIFEST;
-use crate::cli::{Layers, Negatives};
+use crate::cli::{Layers, NegativesArgs};
 use crate::config::layers::{self, ConfigError};
 use crate::config::{Config, NoiseTerm, SamplerKind};
 use crate::context::Batch;
@@ -79,7 +79,7 @@ struct Query {
     vectors: Encoded,
 }
 
-pub(super) fn negatives(layers: &Layers, options: Negatives) -> anyhow::Result<()> {
+pub(super) fn negatives(layers: &Layers, options: NegativesArgs) -> anyhow::Result<()> {
     options.output.as_deref().map_or(Ok(()), |path| check_file("--output", path))?;
     let intact = checkpoint(layers, &options.checkpoint)?;
     let damaged = |error: ConfigError| CheckpointError::Damaged {
@@ -173,7 +173,7 @@ fn made(kind: SamplerKind, scene: Scene<'_>) -> Box<dyn NoiseSampler> {
 }
 
 impl Query {
-    fn new(options: &Negatives, config: &Config, state: &State) -> Result<Self, UsageError> {
+    fn new(options: &NegativesArgs, config: &Config, state: &State) -> Result<Self, UsageError> {
         let context: Result<Vec<u32>, _> =
             options.context.iter().map(|name| row("item", &state.items.ids, name, &options.checkpoint)).collect();
         let mut context = context?;
@@ -244,7 +244,7 @@ fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError
 }
 
 /// What is missing.
-fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &Checkpoint) -> UsageError {
+fn nothing_to_draw(name: &str, options: &NegativesArgs, scene: Scene<'_>, intact: &Checkpoint) -> UsageError {
     let path = intact.path().display();
     let kind = name.split('-').next().unwrap_or_default();
     UsageError(match &options.user {
@@ -266,7 +266,7 @@ fn nothing_to_draw(name: &str, options: &Negatives, scene: Scene<'_>, intact: &C
 }
 
 /// How often each item was drawn.
-fn draw(sampler: &dyn NoiseSampler, scene: Scene<'_>, n_items: usize, options: &Negatives) -> Vec<u64> {
+fn draw(sampler: &dyn NoiseSampler, scene: Scene<'_>, n_items: usize, options: &NegativesArgs) -> Vec<u64> {
     let total = options.draws;
     let bar = if total >= LONG { progress_bar(total, "draws") } else { ProgressBar::hidden() };
     let mut random = Pcg64Mcg::seed_from_u64(options.seed);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{checkpoint, nearest, print};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::cli::{Layers, Neighbors};
+use crate::cli::{Layers, NeighborsArgs};
 use crate::exit::UsageError;
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::table::ids::Ids;
@@ -78,7 +78,7 @@ impl NeighborIndex {
     }
 }
 
-pub(super) fn neighbors(layers: &Layers, options: Neighbors) -> anyhow::Result<()> {
+pub(super) fn neighbors(layers: &Layers, options: NeighborsArgs) -> anyhow::Result<()> {
     let intact = checkpoint(layers, &options.checkpoint)?;
     let index = NeighborIndex::read(&intact)?;
     let Some(neighbors) = index.nearest(&options.item, options.k as usize) else {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CommandContext, print};
-use crate::cli::Produce;
+use crate::cli::ProduceArgs;
 use crate::config::Config;
 use crate::decode;
 use crate::exit::UsageError;
@@ -17,7 +17,7 @@ use crate::source::{EventSource, PollStatus};
 /// How long the last records may take to be acknowledged.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn produce(config: &Config, options: Produce) -> anyhow::Result<()> {
+pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<()> {
     let kafka = &config.kafka;
     if kafka.brokers == EMBEDDED {
         return Err(UsageError(

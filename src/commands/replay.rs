@@ -2,7 +2,7 @@
 
 use super::{CommandContext, check_output};
 use crate::catalogue::Catalogue;
-use crate::cli::Replay;
+use crate::cli::ReplayArgs;
 use crate::config::Config;
 use crate::decode;
 use crate::pipeline::{Pipeline, Restored, StopReason};
@@ -10,7 +10,7 @@ use crate::position::Positions;
 use crate::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use crate::telemetry::observer::RunObserver;
 
-pub(super) fn replay(config: &Config, options: Replay) -> anyhow::Result<()> {
+pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let context = CommandContext::set_up(config)?;
     let reading = LogOptions {

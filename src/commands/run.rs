@@ -2,7 +2,7 @@
 
 use super::{CommandContext, check_output};
 use crate::catalogue::Catalogue;
-use crate::cli::Run;
+use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::dead_letters::topic::DeadLetterTopic;
@@ -19,7 +19,7 @@ use crate::telemetry::observer::RunObserver;
 use crate::trainer::state::SourceProgress;
 use crate::util::encoding::random_id;
 
-pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
+pub(super) fn run(config: &Config, options: RunArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let context = CommandContext::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
@@ -38,7 +38,7 @@ pub(super) fn run(config: &Config, options: Run) -> anyhow::Result<()> {
 /// Trains until the end or a signal. Everything that the worker holds is let go of when this returns.
 fn train(
     config: &Config,
-    options: &Run,
+    options: &RunArgs,
     context: &CommandContext,
     catalogue: Catalogue,
     decoder: EventDecoder,

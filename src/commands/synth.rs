@@ -1,15 +1,15 @@
 //! `synth`: a synthetic log with known structure.
 
 use super::{CommandContext, print};
-use crate::cli::Synth as Options;
+use crate::cli::SynthArgs;
 use crate::config::Config;
 use crate::synth::log::write_parquet;
 use crate::synth::{Synth, SynthConfig};
 
-pub(super) fn synth(config: &Config, options: Options) -> anyhow::Result<()> {
+pub(super) fn synth(config: &Config, options: SynthArgs) -> anyhow::Result<()> {
     super::check_file("--output", &options.output)?;
     let context = CommandContext::set_up(config)?;
-    let Options { events, output, users, items, topics, lifetime, interleave } = options;
+    let SynthArgs { events, output, users, items, topics, lifetime, interleave } = options;
     let seed = config.seed;
     let mut synth =
         Synth::new(SynthConfig { seed, users, items, topics, lifetime, interleave, ..SynthConfig::default() });

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Chosen;
 use super::figures::{Band, Figures, Rows};
 use crate::checkpoint::Checkpoint;
-use crate::cli::Negatives;
+use crate::cli::NegativesArgs;
 use crate::trainer::state::State;
 use crate::util::escape::escape_for_terminal;
 
@@ -58,7 +58,7 @@ impl<'a> Page<'a> {
     /// Of these draws.
     pub(super) fn new(
         intact: &Checkpoint,
-        options: &'a Negatives,
+        options: &'a NegativesArgs,
         chosen: &'a Chosen,
         context: Vec<&'a str>,
         state: &'a State,
