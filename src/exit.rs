@@ -128,6 +128,7 @@ impl ExitCode for PipelineError {
             Self::Catalogue(error) => error.exit(),
             Self::Diverged(_) => Exit::Diverged,
             Self::TooManyRejected(_) => Exit::Source,
+            Self::Sink(_) => Exit::Usage,
             Self::Thread { .. } => Exit::Unexpected,
         }
     }

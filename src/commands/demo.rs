@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::neighbors::{NeighborIndex, table};
+use super::neighbors::table;
 use super::{CommandContext, load_over, print};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::Checkpoint;
@@ -15,6 +15,7 @@ use crate::dead_letters::DeadLetters;
 use crate::kafka::Assignment;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::producer::{EventProducer, SendError};
+use crate::neighbors::NeighborIndex;
 use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::registry;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::checkpoint_writer::SharedDeadLetters;
 use super::checkpoints::CheckpointSchedule;
+use super::publisher::Publisher;
 use super::{Pipeline, PipelineError, Restored};
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
+use crate::publish::{self, EmbeddingSink};
 use crate::signals::Stop;
 use crate::trainer::Trainer;
 
@@ -21,11 +23,22 @@ pub struct PipelineBuilder<'a> {
     catalogue: Option<Catalogue>,
     dead_letters: Option<DeadLetters>,
     stop: Stop,
+    sinks: Vec<Box<dyn EmbeddingSink>>,
+    named_sinks: Vec<(String, String)>,
 }
 
 impl<'a> PipelineBuilder<'a> {
     pub(super) fn new(config: &'a Config) -> Self {
-        Self { config, fresh: false, restored: None, catalogue: None, dead_letters: None, stop: Stop::new() }
+        Self {
+            config,
+            fresh: false,
+            restored: None,
+            catalogue: None,
+            dead_letters: None,
+            stop: Stop::new(),
+            sinks: Vec::new(),
+            named_sinks: Vec::new(),
+        }
     }
 
     /// Begins with a new model, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
@@ -63,17 +76,35 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
+    /// Publishes embeddings to `sink` at every checkpoint; may be called any number of times.
+    #[must_use]
+    pub fn sink(mut self, sink: impl EmbeddingSink + 'static) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Publishes embeddings to the sink that the registry ([`publish::SINKS`]) calls `name`, on `target`.
+    #[must_use]
+    pub fn named_sink(mut self, name: &str, target: &str) -> Self {
+        self.named_sinks.push((name.to_owned(), target.to_owned()));
+        self
+    }
+
     /// Restores the newest intact checkpoint, or begins with a new model, and starts the threads.
     ///
     /// A first checkpoint is written at once where older ones could be taken for this pipeline's state: by one that begins
     /// anew beside them, and by one that goes on from before those that another worker has overtaken. One with a file of
-    /// dead letters records where its own begin, lest a restart write them twice.
+    /// dead letters records where its own begin, lest a restart write them twice; one with sinks that goes on from a
+    /// checkpoint, so that the sinks hold its table from the start.
     ///
     /// # Errors
     /// Where the checkpoint folder is in use, no checkpoint in it is usable, or the first one cannot be written; where the
-    /// catalogue or the file of dead letters cannot be opened; where a thread cannot be started.
+    /// catalogue, the file of dead letters or a sink cannot be opened; where a thread cannot be started.
     pub fn build(self) -> Result<Pipeline, PipelineError> {
-        let Self { config, fresh, restored, catalogue, dead_letters, stop } = self;
+        let Self { config, fresh, restored, catalogue, dead_letters, stop, mut sinks, named_sinks } = self;
+        for (name, target) in named_sinks {
+            sinks.push(publish::open(&name, &target)?);
+        }
         let catalogue = catalogue.map_or_else(|| Catalogue::open(config), Ok)?;
         let restored = restored.map_or_else(|| Restored::find(config, fresh), Ok)?;
         let dead_letters = match (dead_letters, config.dead_letters.file.as_str()) {
@@ -81,9 +112,10 @@ impl<'a> PipelineBuilder<'a> {
             (None, "") => DeadLetters::None,
             (None, file) => DeadLetters::File(DeadLetterFile::open(Path::new(file), restored.dead_letters(config))?),
         };
-        let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?;
+        let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?
+            || (restored.checkpoint.is_some() && !sinks.is_empty());
         let dead_letters = SharedDeadLetters::new(dead_letters);
-        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters)?;
+        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks))?;
         let read_at_start = restored.state.progress.events.read;
         let trainer = Trainer::new(config, restored.state)
             .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?

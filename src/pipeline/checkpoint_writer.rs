@@ -3,12 +3,14 @@
 //! The trainer stands still for as long as it takes to freeze the state ([`crate::snapshot::frozen`]), and hands that over.
 //! A checkpoint is published only after the dead letters that lie before it are durable, which the saver waits for too.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::publisher::{Publisher, TableChanges};
 use super::{OBSERVE_EVERY, SaveError, WrittenCheckpoint};
 use crate::checkpoint::manifest::DeadLetterMark;
 use crate::checkpoint::store::{Pinned, PublishedCheckpoint, Store};
@@ -62,6 +64,8 @@ impl SharedDeadLetters {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) frozen: Frozen,
+    /// Changes since the checkpoint before.
+    pub(super) changes: TableChanges,
     pub(super) dead_letters: Option<DeadLetterMark>,
     /// What outlasts `checkpoint.keep`.
     pub(super) pinned: Pinned,
@@ -92,21 +96,31 @@ pub(super) struct CheckpointWriter {
 
 impl CheckpointWriter {
     /// Starts the thread, which keeps `store` until the saver is gone.
-    pub(super) fn start(config: &Config, store: Store, letters: &SharedDeadLetters) -> std::io::Result<Self> {
+    pub(super) fn start(
+        config: &Config,
+        store: Store,
+        letters: &SharedDeadLetters,
+        mut publisher: Publisher,
+    ) -> std::io::Result<Self> {
         let (jobs, to_do) = bounded::<Job>(1);
         let (done, outcomes) = bounded(1);
         let (config, letters) = (config.clone(), Arc::clone(&letters.letters));
         let thread = std::thread::Builder::new().name("saver".to_owned()).spawn(move || {
-            for Job { frozen, dead_letters, pinned, pause } in to_do {
+            for Job { frozen, changes, dead_letters, pinned, pause } in to_do {
                 let begin = Instant::now();
                 let (positions, claimed) = (frozen.positions().clone(), frozen.claimed());
                 let (events, passed) = (frozen.events().read, frozen.events().passed());
                 let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
+                let took = begin.elapsed();
+                match &written {
+                    Ok(published) => publisher.publish(&frozen, &changes, number(&published.path)),
+                    Err(_) => publisher.miss(),
+                }
                 // The state has its tables back before it hears of it.
                 drop(frozen);
                 let written = written.map(|published| {
                     let PublishedCheckpoint { path, bytes } = published;
-                    WrittenCheckpoint { path, bytes, events, took: begin.elapsed(), pause }
+                    WrittenCheckpoint { path, bytes, events, took, pause }
                 });
                 if done.send(Outcome { written, positions, claimed, passed }).is_err() {
                     break;
@@ -167,6 +181,12 @@ impl Drop for CheckpointWriter {
             let _ = thread.join();
         }
     }
+}
+
+/// The number of the checkpoint in `folder`, which is named by it.
+fn number(folder: &Path) -> u64 {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.parse().ok()).expect("a checkpoint is named by its number")
 }
 
 fn write(

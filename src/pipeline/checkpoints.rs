@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
 use super::pins::CheckpointPins;
+use super::publisher::{Publisher, TableChanges};
 use super::{Observer, PipelineError, PipelineEvent, Restored, SaveError, WrittenCheckpoint};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::DeadLetterMark;
@@ -51,10 +52,11 @@ impl CheckpointSchedule {
         config: &Config,
         restored: &Restored,
         dead_letters: &SharedDeadLetters,
+        publisher: Publisher,
     ) -> Result<Self, PipelineError> {
         let Restored { checkpoint, state, store, .. } = restored;
         let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path());
-        let writer = CheckpointWriter::start(config, store.clone(), dead_letters)
+        let writer = CheckpointWriter::start(config, store.clone(), dead_letters, publisher)
             .map_err(|source| PipelineError::Thread { purpose: "checkpoint", source })?;
         let mut schedule = Self {
             every_events: config.checkpoint.every_events,
@@ -175,7 +177,8 @@ impl CheckpointSchedule {
         let mark = |bytes| DeadLetterMark { file: self.dead_letter_file.clone(), bytes };
         let dead_letters = self.dead_letter_mark.map(mark);
         let pause = begin.elapsed();
-        self.writer.begin(Job { frozen, dead_letters, pinned: self.pins.pinned(self.keep), pause });
+        let changes = TableChanges::Unknown;
+        self.writer.begin(Job { frozen, changes, dead_letters, pinned: self.pins.pinned(self.keep), pause });
     }
 
     /// Makes up to `n_rows` shared rows the state's own again; whether none is shared any more.

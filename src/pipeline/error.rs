@@ -5,6 +5,7 @@ use std::io;
 use crate::catalogue::CatalogueError;
 use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
+use crate::publish::SinkError;
 use crate::source::SourceError;
 
 /// An error that keeps a pipeline from being built, or ends its run early.
@@ -29,6 +30,9 @@ pub enum PipelineError {
     /// Too large a share of the newest records was rejected.
     #[error(transparent)]
     TooManyRejected(#[from] TooManyRejected),
+    /// A sink could not be opened by its name.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// The operating system did not start a thread.
     #[error("cannot start the {purpose} thread")]
     Thread {

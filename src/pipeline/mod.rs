@@ -11,6 +11,7 @@
 //! | `checkpoints` | when a checkpoint is due, and what is durable |
 //! | `checkpoint_writer` | nothing: it writes, on a thread of its own |
 //! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
+//! | `publisher` | which rows a sink is sent, once a checkpoint is durable |
 //! | `control` | what follows from a change of the streams |
 
 mod builder;
@@ -21,6 +22,7 @@ mod error;
 mod events;
 mod exit_path;
 mod pins;
+mod publisher;
 mod restore;
 #[cfg(test)]
 mod tests;

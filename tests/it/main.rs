@@ -13,6 +13,7 @@ mod kafka_source;
 mod kafka_trouble;
 mod negatives;
 mod objectives;
+mod publish;
 mod python;
 mod quality;
 mod recovery;

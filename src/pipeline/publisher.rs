@@ -1,0 +1,100 @@
+//! Brings sinks up to the table of a checkpoint once the checkpoint is durable.
+
+use crate::publish::{EmbeddingSink, ItemRow, SinkError, Update, UpdateKind, Version};
+use crate::snapshot::frozen::Frozen;
+
+/// Rows that a sink is given at a time.
+const ROWS_PER_CALL: usize = 4_096;
+
+/// Changes of the table of items from one checkpoint to the next.
+#[derive(Debug)]
+pub(super) enum TableChanges {
+    /// Any row may have changed.
+    Unknown,
+}
+
+/// The sinks of a pipeline, and how far each of them is.
+#[derive(Debug, Default)]
+pub(super) struct Publisher {
+    sinks: Vec<SinkProgress>,
+}
+
+#[derive(Debug)]
+struct SinkProgress {
+    sink: Box<dyn EmbeddingSink>,
+    /// The newest version that the sink has committed in this process; `None` where a full update is to come next.
+    committed: Option<Version>,
+}
+
+impl Publisher {
+    /// A publisher to `sinks`, each of which is to get a full update first.
+    pub(super) fn new(sinks: Vec<Box<dyn EmbeddingSink>>) -> Self {
+        Self { sinks: sinks.into_iter().map(|sink| SinkProgress { sink, committed: None }).collect() }
+    }
+
+    /// Brings each sink up to `frozen`, the state of checkpoint number `checkpoint`; `changes` are those since the checkpoint
+    /// before it. A sink that fails is logged, and gets a full update next time.
+    pub(super) fn publish(&mut self, frozen: &Frozen, changes: &TableChanges, checkpoint: u64) {
+        for SinkProgress { sink, committed } in &mut self.sinks {
+            let update = next_update(*committed, changes, checkpoint, frozen);
+            if *committed == Some(update.version) {
+                // No step since: no embedding has changed.
+                continue;
+            }
+            *committed = match send(sink.as_mut(), &update, frozen, changes) {
+                Ok(()) => Some(update.version),
+                Err(error) => {
+                    tracing::error!(%error, sink = sink.name(), "publishing failed, all rows follow the next checkpoint");
+                    None
+                }
+            };
+        }
+    }
+
+    /// A checkpoint failed: sinks did not hear of the changes in it.
+    pub(super) fn miss(&mut self) {
+        self.sinks.iter_mut().for_each(|progress| progress.committed = None);
+    }
+}
+
+fn next_update(committed: Option<Version>, changes: &TableChanges, checkpoint: u64, frozen: &Frozen) -> Update {
+    let (step, dim) = (frozen.progress.steps, frozen.model.dim());
+    match (committed, changes) {
+        (_, TableChanges::Unknown) => {
+            Update { kind: UpdateKind::Full, version: Version { epoch: checkpoint, step }, dim }
+        }
+    }
+}
+
+fn send(
+    sink: &mut dyn EmbeddingSink,
+    update: &Update,
+    frozen: &Frozen,
+    changes: &TableChanges,
+) -> Result<(), SinkError> {
+    sink.begin(update)?;
+    match (update.kind, changes) {
+        (_, TableChanges::Unknown) => upsert(sink, frozen, 0..frozen.items.names.len())?,
+    }
+    sink.commit()
+}
+
+fn upsert(sink: &mut dyn EmbeddingSink, frozen: &Frozen, rows: impl Iterator<Item = usize>) -> Result<(), SinkError> {
+    let Frozen { items, model, frequencies, .. } = frozen;
+    let dim = model.dim();
+    let mut embeddings = vec![0.0; ROWS_PER_CALL * dim];
+    let mut rows = rows.peekable();
+    while rows.peek().is_some() {
+        let slice: Vec<usize> = rows.by_ref().take(ROWS_PER_CALL).collect();
+        for (row, out) in slice.iter().zip(embeddings.chunks_exact_mut(dim)) {
+            model.served(*row, out);
+        }
+        let row = |(row, embedding): (&usize, _)| ItemRow {
+            item_id: items.names.get(*row).as_str(),
+            embedding,
+            log_frequency: frequencies.log_frequency(*row as u32),
+        };
+        sink.upsert(&slice.iter().zip(embeddings.chunks_exact(dim)).map(row).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
