@@ -40,7 +40,7 @@ use negstream::snapshot;
 use negstream::source::kafka::{ResumeState, TopicConnection, Until};
 use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use negstream::synth::log::write_parquet;
-use negstream::synth::{Synth, SynthConfig};
+use negstream::synth::{EventGenerator, SynthConfig};
 use negstream::trainer::state::State;
 use serde_json::json;
 
@@ -142,10 +142,16 @@ fn configuration(dir: &Path, more: &[&str]) -> anyhow::Result<Config> {
     Ok(layers::load(None, std::iter::empty(), &flags)?)
 }
 
-fn synth(scale: &Scale) -> Synth {
+fn synth(scale: &Scale) -> EventGenerator {
     // Items live through the whole log: there are as many as the scale says.
     let lifetime = scale.events * 20;
-    Synth::new(SynthConfig { users: scale.users, items: scale.items, topics: 100, lifetime, ..SynthConfig::default() })
+    EventGenerator::new(SynthConfig {
+        users: scale.users,
+        items: scale.items,
+        topics: 100,
+        lifetime,
+        ..SynthConfig::default()
+    })
 }
 
 /// The log of this scale, made where it is not there yet.

@@ -14,23 +14,23 @@ use crate::metric::{Instrumented, Metric};
 /// One interaction, decoded and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interaction {
-    /// Who acted. Never empty.
+    /// The user who acted. Never empty.
     pub user: CompactString,
-    /// What was acted upon. Never empty.
+    /// The item that was acted upon. Never empty.
     pub item: CompactString,
     /// The type of the event (`click`, `purchase`, …); empty where the record named none.
     pub kind: CompactString,
-    /// When, in milliseconds since 1970-01-01 UTC.
+    /// Time of the event, in milliseconds since 1970-01-01 UTC.
     pub timestamp: i64,
-    /// The session or basket it belongs to.
+    /// Session or basket that the event belongs to.
     pub session: Option<CompactString>,
-    /// Its worth (rating, price, …); always finite.
+    /// Value of the event (rating, price, …); always finite.
     pub value: Option<f64>,
     /// Free-form features of the item or of the event.
     pub features: Vec<CompactString>,
 }
 
-/// Why a record was not taken. Closed, since it labels a metric.
+/// The reason of a rejection. The set is closed, since it labels a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Not of the format, not UTF-8, or not an object.
@@ -70,12 +70,12 @@ impl Reason {
         Self::NullValue,
     ];
 
-    /// Whether a record is kept as a dead letter for it.
+    /// Whether records rejected for this reason become dead letters.
     pub fn is_fault(self) -> bool {
         self != Self::NullValue
     }
 
-    /// The name used in metrics, dead letters and reports.
+    /// Name of the reason in metrics, dead letters and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unparsable => "unparsable",
@@ -92,7 +92,7 @@ impl Reason {
     }
 }
 
-/// A record that was not taken: the reason, and the bytes as they came, for the dead letters.
+/// A rejected record: the reason, and the bytes as they came, for the dead letters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
     /// The class of the fault.
@@ -105,16 +105,16 @@ pub struct Rejection {
     pub payload: Vec<u8>,
 }
 
-/// What became of one record of a source.
+/// One record of a source, decoded or rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Index of the stream (partition, file) in the source's list of streams.
     pub stream: u32,
-    /// Where in that stream: the Kafka offset, or the row of the file.
+    /// Place in that stream: the Kafka offset, or the row of the file.
     pub offset: u64,
-    /// When it was produced, as the broker says (milliseconds since 1970); `None` for the rows of files.
+    /// Time at which the record was produced, as the broker says (milliseconds since 1970); `None` for the rows of files.
     pub broker_timestamp: Option<i64>,
-    /// The interaction, or why there is none.
+    /// The interaction, or the reason why there is none.
     pub outcome: Result<Interaction, Rejection>,
 }
 
@@ -123,7 +123,7 @@ pub struct Record {
 pub struct EventLimits {
     /// Longest identifier, in bytes.
     pub max_id_bytes: usize,
-    /// First millisecond that is no longer believable.
+    /// First millisecond, since 1970, that is too late for an event.
     pub end_of_time: i64,
 }
 
@@ -172,21 +172,21 @@ pub struct Rejections([u64; Reason::ALL.len()]);
 impl Rejections {
     /// Counts `records` more.
     pub fn add(&mut self, reason: Reason, records: u64) {
-        self.0[place(reason)] += records;
+        self.0[index(reason)] += records;
     }
 
-    /// Those rejected for `reason`.
+    /// Number of records rejected for `reason`.
     pub fn of(&self, reason: Reason) -> u64 {
-        self.0[place(reason)]
+        self.0[index(reason)]
     }
 
-    /// All of them.
+    /// Number of records rejected for any reason.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
-fn place(reason: Reason) -> usize {
+fn index(reason: Reason) -> usize {
     Reason::ALL.iter().position(|known| *known == reason).expect("the list of reasons is complete")
 }
 
@@ -238,38 +238,38 @@ pub struct EventCounts {
     pub deferred: u64,
     /// Records that were not taken, by reason.
     pub rejected: Rejections,
-    /// Offsets that were gone before they were read (`kafka.expired = "skip"`); not among those read.
+    /// Offsets that were gone before they were read (`kafka.on_data_loss = "skip"`); not among those read.
     #[serde(default)]
     pub lost: u64,
 }
 
 impl EventCounts {
-    /// Records that lie behind, read or lost: where two states of a stream differ, this does.
+    /// Number of records that were read or lost. Two states of one stream that differ also differ in this number.
     pub fn passed(&self) -> u64 {
         self.read + self.lost
     }
 
-    /// Events of a type that counts as positive, whether trained on or not: what the stream's own time is counted in.
+    /// Number of events of a positive type, whether trained on or not: the unit of the stream's own time.
     pub fn positives(&self) -> u64 {
         self.used + self.deferred
     }
 }
 
-/// Rows that went, of items or of users, since the very first start.
+/// Evicted rows, of items or of users, since the very first start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvictedRows {
-    /// For want of events.
+    /// Rows that had no event for too long.
     pub expired: u64,
-    /// To make room.
+    /// Rows that made room for others.
     pub capped: u64,
 }
 
-/// Rows that went, since the very first start: these numbers are part of the checkpoint.
+/// Evicted rows, since the very first start: these numbers are part of the checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evicted {
-    /// Of items.
+    /// Evicted rows of items.
     pub items: EvictedRows,
-    /// Of users.
+    /// Evicted rows of users.
     pub users: EvictedRows,
 }
 
@@ -293,7 +293,7 @@ impl Instrumented for EventCounts {
         ),
         Metric::counter(
             "negstream_events_lost_total",
-            "Records that were gone before they were read (kafka.expired).",
+            "Records that were gone before they were read (kafka.on_data_loss).",
             |events, samples| samples.put(events.lost),
         ),
         Metric::counter_by(

@@ -15,33 +15,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Whether the process was asked to stop. A cheap handle; clones share the flag.
+/// A request to stop, made by a signal or by [`Stop::request`]. Clones are cheap and share the request.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// A flag that no signal sets, for tests and for stopping without one.
+    /// A request that no signal makes: for tests, and for pipelines that are stopped by their owner.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Was it asked to stop?
+    /// Whether a stop was requested.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The flag itself, for what knows of no signals.
+    /// The shared flag, for code that knows of no signals.
     pub fn flag(&self) -> &AtomicBool {
         &self.0
     }
 
-    /// Asks it to stop, as the first signal does.
+    /// Requests a stop, as the first signal does.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Listens to both signals from now on. Call it once, before anything that has to be finished in good order begins.
+/// Installs handlers of both signals. Call this once, before any work begins that has to be finished in good order.
 ///
 /// # Errors
 /// Where the operating system refuses.
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_signal_sets_the_flag_and_the_second_ends_the_process() {
+    fn first_signal_sets_the_flag_and_the_second_ends_the_process() {
         let this = std::env::current_exe().expect("the test knows itself");
         for (case, status) in [("interrupted", 130), ("terminated", 143), ("interrupted_then_terminated", 143)] {
             let name = format!("signals::tests::{case}");

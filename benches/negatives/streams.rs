@@ -8,7 +8,7 @@ use negstream::event::Interaction;
 use negstream::position::Positions;
 use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use negstream::source::{EventSource, PollStatus};
-use negstream::synth::{Synth, SynthConfig};
+use negstream::synth::{EventGenerator, SynthConfig};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -19,8 +19,9 @@ const EXCHANGE_EVERY: usize = 8;
 
 /// The shipped defaults, without the evaluation and the ledger, which change nothing in the model.
 pub fn configuration(half_life: &str) -> anyhow::Result<Config> {
-    let flags = ["evaluate.share=0.0", "negatives.ledger_share=0.0", &format!("negatives.half_life={half_life}")]
-        .map(str::to_owned);
+    let flags =
+        ["evaluate.share=0.0", "negatives.false_negative_share=0.0", &format!("negatives.half_life={half_life}")]
+            .map(str::to_owned);
     Ok(layers::load(None, std::iter::empty(), &flags)?)
 }
 
@@ -39,7 +40,7 @@ pub fn real(path: &Path, config: &Config) -> anyhow::Result<Vec<Interaction>> {
 
 /// The generator's log, with its defaults.
 pub fn synthetic(events: usize) -> Vec<Interaction> {
-    let mut synth = Synth::new(SynthConfig::default());
+    let mut synth = EventGenerator::new(SynthConfig::default());
     (0..events).map(|_| synth.next_event()).collect()
 }
 

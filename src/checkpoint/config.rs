@@ -20,10 +20,10 @@ config_section! {
         /// for dead by the next one.
         lease_ms: u64 = 15_000 => [within(100..=86_400_000)];
         /// Longest wait for an object store to begin an answer, in milliseconds; then the request is repeated.
-        answer_ms: u64 = 30_000 => [within(100..=3_600_000)];
+        request_timeout_ms: u64 = 30_000 => [within(100..=3_600_000)];
         /// Options of the object store (region, endpoint, …), over those of the environment (`AWS_REGION`,
         /// `AWS_ENDPOINT_URL`, …).
-        store: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options)];
+        storage_options: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options)];
     }
 }
 

@@ -19,7 +19,7 @@ use crate::neighbors::NeighborIndex;
 use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::registry;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
-use crate::synth::{Synth, SynthConfig};
+use crate::synth::{EventGenerator, SynthConfig};
 use crate::telemetry::LifecycleEvent;
 use crate::telemetry::http::HttpError;
 use crate::telemetry::observer::RunObserver;
@@ -164,7 +164,7 @@ struct Producer {
 impl Producer {
     fn start(config: &Config, brokers: &str, events: u64) -> anyhow::Result<Self> {
         let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let mut synth = Synth::new(SynthConfig { seed: config.seed, ..SynthConfig::default() });
+        let mut synth = EventGenerator::new(SynthConfig { seed: config.seed, ..SynthConfig::default() });
         let encoder = registry::encoder(&config.source, &config.kafka.topic)?;
         let mut producer = EventProducer::open(&config.kafka, brokers, encoder)?;
         let (progress, stopped) = (Arc::clone(&taken), Arc::clone(&stop));

@@ -109,8 +109,8 @@ fn train(
 
 /// Names the worker in its group: as configured, as it was named before, or by a name that is unique.
 fn name_worker(name: &mut String, kafka: &KafkaConfig) {
-    if !kafka.member.is_empty() {
-        name.clone_from(&kafka.member);
+    if !kafka.group_instance_id.is_empty() {
+        name.clone_from(&kafka.group_instance_id);
     } else if name.is_empty() {
         *name = format!("negstream-{}", random_id());
     }

@@ -4,7 +4,7 @@ use super::{CommandContext, print};
 use crate::cli::SynthArgs;
 use crate::config::Config;
 use crate::synth::log::write_parquet;
-use crate::synth::{Synth, SynthConfig};
+use crate::synth::{EventGenerator, SynthConfig};
 
 pub(super) fn synth(config: &Config, options: SynthArgs) -> anyhow::Result<()> {
     super::check_file("--output", &options.output)?;
@@ -12,7 +12,7 @@ pub(super) fn synth(config: &Config, options: SynthArgs) -> anyhow::Result<()> {
     let SynthArgs { events, output, users, items, topics, lifetime, interleave } = options;
     let seed = config.seed;
     let mut synth =
-        Synth::new(SynthConfig { seed, users, items, topics, lifetime, interleave, ..SynthConfig::default() });
+        EventGenerator::new(SynthConfig { seed, users, items, topics, lifetime, interleave, ..SynthConfig::default() });
     let bar = context.bar(events, "events");
     let stop = context.stop.clone();
     write_parquet(&mut synth, events, &output, |written| {

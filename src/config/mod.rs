@@ -20,7 +20,7 @@ pub use crate::context::{ContextConfig, EncoderKind, RepetitionConfig};
 pub use crate::dead_letters::DeadLettersConfig;
 pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
-pub use crate::kafka::{Assignment, ExpiredRecords, KafkaConfig, StartPosition};
+pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
 pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Similarity};
 pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
 pub use crate::telemetry::{HttpConfig, LogConfig, LogFormat};
@@ -185,7 +185,7 @@ mod tests {
         let mut config = Config::default();
         config.source.registry.password = "hunter2".to_owned();
         config.kafka.properties.insert("sasl.password".to_owned(), "hunter2".to_owned());
-        config.checkpoint.store.insert("aws_secret_access_key".to_owned(), "hunter2".to_owned());
+        config.checkpoint.storage_options.insert("aws_secret_access_key".to_owned(), "hunter2".to_owned());
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -6,7 +6,7 @@ use crate::util::config_section::{REDACTED, config_choice, config_section};
 
 config_choice! {
     /// Where a topic is read from when no position in it is known.
-    pub enum StartPosition {
+    pub enum StartingOffsets {
         /// From the oldest record that is there.
         Earliest = "earliest",
         /// From now on.
@@ -26,7 +26,7 @@ config_choice! {
 
 config_choice! {
     /// What becomes of records that retention deleted before they were read.
-    pub enum ExpiredRecords {
+    pub enum OnDataLoss {
         /// The worker stops.
         Fail = "fail",
         /// They are counted as lost, and passed over.
@@ -46,13 +46,13 @@ config_section! {
         /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
         /// reads every partition, and commits offsets to the group for lag monitors alone.
         assignment: Assignment = Assignment::Group;
-        /// This worker's lasting name in the group (static membership), different for each: restarted within
-        /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: a name of its own making.
-        member: String = String::new();
+        /// This worker's name in the group across restarts (static membership), different for each worker: restarted within
+        /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: the worker names itself.
+        group_instance_id: String = String::new();
         /// Records deleted by retention before they were read: `fail`, or `skip` (counted as lost).
-        expired: ExpiredRecords = ExpiredRecords::Fail;
+        on_data_loss: OnDataLoss = OnDataLoss::Fail;
         /// Where to begin on the very first start: `earliest` or `latest`.
-        start: StartPosition = StartPosition::Earliest;
+        starting_offsets: StartingOffsets = StartingOffsets::Earliest;
         /// Topic for rejected records; empty: none.
         dead_letter_topic: String = String::new();
         /// Partitions of a topic that has to be created.

@@ -17,7 +17,7 @@ pub mod embedded;
 pub(crate) mod outbox;
 pub mod producer;
 
-pub use config::{Assignment, ExpiredRecords, KafkaConfig, StartPosition};
+pub use config::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ const OWN_PROPERTIES: [(&str, &str); 16] = [
     ("enable.idempotence", "without it records could be sent twice or out of order"),
     ("enable.partition.eof", "the end of a partition has to be seen"),
     ("group.id", "it is kafka.group"),
-    ("group.instance.id", "it is kafka.member"),
+    ("group.instance.id", "it is kafka.group_instance_id"),
     ("group.protocol", "rebalances are those of the classic protocol"),
     ("log.queue", "log lines are routed by negstream"),
     ("metadata.broker.list", "it is kafka.brokers"),
@@ -178,8 +178,8 @@ pub(crate) fn consumer_properties(config: &KafkaConfig, brokers: &str) -> Result
     match config.assignment {
         Assignment::Group => {
             client.set("partition.assignment.strategy", "cooperative-sticky");
-            if !config.member.is_empty() {
-                client.set("group.instance.id", &config.member);
+            if !config.group_instance_id.is_empty() {
+                client.set("group.instance.id", &config.group_instance_id);
             }
         }
         // A trainer that takes its time loses nothing.

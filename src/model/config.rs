@@ -33,12 +33,12 @@ config_section! {
         learn_temperature: bool = false => [state];
         /// How alike a query and an item are: `cosine` or `dot`.
         similarity: Similarity = Similarity::Cosine => [state];
-        /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_start`.
+        /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_init`.
         learn_popularity: bool = true => [state];
         /// Where β begins.
-        popularity_start: f64 = 0.3 => [state, finite];
+        popularity_init: f64 = 0.3 => [state, finite];
         /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²). A quarter of it for the rows of items
         /// that have features.
-        start_scale: f64 = 0.4 => [state, above_zero];
+        init_scale: f64 = 0.4 => [state, above_zero];
     }
 }

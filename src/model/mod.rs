@@ -112,7 +112,7 @@ impl Model {
                 .then(|| Parameters::new(gru::start(dim, stable_hash(config.seed, &["unit"])))),
             hidden_states: Rows::new(dim),
             transforms: (0..steps.unwrap_or(0)).map(|_| identity()).collect(),
-            popularity: Parameters::new(vec![config.model.popularity_start as f32]),
+            popularity: Parameters::new(vec![config.model.popularity_init as f32]),
             temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
             normaliser: Parameters::new(vec![0.0]),
             repetition: Repetition::default(),
@@ -120,7 +120,7 @@ impl Model {
             similarity: config.model.similarity,
             kernel,
             seed: config.seed,
-            start_scale: config.model.start_scale as f32,
+            start_scale: config.model.init_scale as f32,
         }
     }
 

@@ -26,7 +26,7 @@ config_section! {
         /// `fresh`: the bank's vectors are read live and trained. `frozen`: they stay as they were when they came in.
         bank_vectors: BankVectors = BankVectors::Fresh => [state];
         /// Entries leave the bank when they are more than so many events old; 0: at any age.
-        bank_age: u64 = 0 => [state];
+        bank_max_age: u64 = 0 => [state];
         /// Half-life of an item's frequency, in events; `inf` counts for ever; `auto`: the stream chooses.
         half_life: HalfLife = HalfLife::Auto => [state];
         /// An item can be drawn as noise for so many events after its last one; 0: for ever.
@@ -38,9 +38,9 @@ config_section! {
         /// So many of a query's newest items are never its negatives. (Where `evaluate.repeat` is off, no own item is.)
         mask_recent: usize = 0 => [state];
         /// Share of the queries whose negatives are watched: were they chosen by the same user soon after?
-        ledger_share: f64 = 0.02 => [state, within(0.0..=1.0)];
+        false_negative_share: f64 = 0.02 => [state, within(0.0..=1.0)];
         /// How many events the negatives of those queries are watched for.
-        ledger_events: u64 = 2000 => [state, at_most(1 << 16)];
+        false_negative_window: u64 = 2000 => [state, at_most(1 << 16)];
     }
 }
 

@@ -11,7 +11,7 @@ use crate::dead_letters::{DeadLetterError, DeadLetterFile, DeadLetters};
 use crate::event::Reason;
 use crate::position::Positions;
 use crate::source::{CommitTracker, PollStatus};
-use crate::synth::{Synth, SynthConfig};
+use crate::synth::{EventGenerator, SynthConfig};
 
 /// Events in a batch.
 const BATCH: u64 = 32;
@@ -51,7 +51,7 @@ fn event(offset: u64, outcome: Result<crate::event::Interaction, Rejection>) -> 
 }
 
 fn records() -> Vec<Record> {
-    let mut synth = Synth::new(SynthConfig { users: 20, items: 30, ..SynthConfig::default() });
+    let mut synth = EventGenerator::new(SynthConfig { users: 20, items: 30, ..SynthConfig::default() });
     (0..EVENTS).map(|offset| event(offset, Ok(synth.next_event()))).collect()
 }
 

@@ -149,8 +149,11 @@ pub(crate) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     let text = std::fs::read(path.join(LEDGER)).map_err(|error| damaged(LEDGER, &error.to_string()))?;
     let ledger: FalseNegativeTracker =
         serde_json::from_slice(&text).map_err(|error| damaged(LEDGER, &error.to_string()))?;
-    let restored =
-        ledger.restored(config.negatives.ledger_events, (n_items, state.users.ids.len()), state.progress.events.used);
+    let restored = ledger.restored(
+        config.negatives.false_negative_window,
+        (n_items, state.users.ids.len()),
+        state.progress.events.used,
+    );
     state.negatives.false_negatives =
         restored.ok_or_else(|| damaged(LEDGER, "it refers to items or users that are not there"))?;
     Ok(())

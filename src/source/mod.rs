@@ -231,7 +231,9 @@ pub enum SourceError {
         why: String,
     },
     /// The group has another worker of the same name.
-    #[error("fenced: another worker of the group calls itself '{member}' (kafka.member); each needs a name of its own")]
+    #[error(
+        "fenced: another worker of the group calls itself '{member}' (kafka.group_instance_id); each needs a name of its own"
+    )]
     SameName {
         /// The name.
         member: String,

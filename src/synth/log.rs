@@ -1,4 +1,4 @@
-//! Writes a synthetic log as Parquet, in the schema of logs. Streamed: no more than one row group is in memory. The
+//! Writer of a synthetic log as Parquet, in the schema of logs. Streamed: no more than one row group is in memory. The
 //! file appears whole or not at all: it is written beside its place and renamed at the end.
 //!
 //! It deliberately does not read logs (that is the source's), nor write columns that a synthetic event does not have.
@@ -15,7 +15,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use super::Synth;
+use super::EventGenerator;
 use crate::event::Interaction;
 
 /// Rows of a row group.
@@ -23,10 +23,10 @@ const ROW_GROUP: usize = 131_072;
 /// Rows handed to the writer at a time.
 const BATCH: u64 = 8_192;
 
-/// Why a log was not written.
+/// Errors of writing a log.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The file system said no.
+    /// The file system refused.
     #[error("cannot write {}: {source}", path.display())]
     File {
         /// The file.
@@ -34,7 +34,7 @@ pub enum WriteError {
         /// Why.
         source: std::io::Error,
     },
-    /// The Parquet writer said no; a full disk is told this way too.
+    /// The Parquet writer failed, for instance because the disk is full.
     #[error("cannot write {}: {source}", path.display())]
     Parquet {
         /// The file.
@@ -44,7 +44,7 @@ pub enum WriteError {
     },
 }
 
-/// The columns of a synthetic log.
+/// The Arrow schema of a synthetic log.
 pub fn schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
@@ -62,21 +62,21 @@ pub fn schema() -> SchemaRef {
 /// # Errors
 /// Where the file cannot be written; then nothing is at `path` that was not there before.
 pub fn write_parquet(
-    synth: &mut Synth,
+    synth: &mut EventGenerator,
     events: u64,
     path: &Path,
     mut progress: impl FnMut(u64),
 ) -> Result<(), WriteError> {
     let file_error = |source| WriteError::File { path: path.to_owned(), source };
     let parquet_error = |source| WriteError::Parquet { path: path.to_owned(), source };
-    let unfinished = Unfinished::create(path).map_err(file_error)?;
+    let unfinished = UnfinishedFile::create(path).map_err(file_error)?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_created_by(concat!("negstream ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
     let mut writer = ArrowWriter::try_new(&unfinished.file, schema(), Some(properties)).map_err(parquet_error)?;
-    let mut columns = Columns::default();
+    let mut columns = LogColumns::default();
     let mut written = 0;
     while written < events {
         let rows = BATCH.min(events - written);
@@ -92,7 +92,7 @@ pub fn write_parquet(
 }
 
 #[derive(Default)]
-struct Columns {
+struct LogColumns {
     users: StringBuilder,
     items: StringBuilder,
     kinds: StringBuilder,
@@ -100,7 +100,7 @@ struct Columns {
     sessions: StringBuilder,
 }
 
-impl Columns {
+impl LogColumns {
     fn push(&mut self, event: &Interaction) {
         self.users.append_value(&event.user);
         self.items.append_value(&event.item);
@@ -122,13 +122,13 @@ impl Columns {
 }
 
 /// A file beside its final place, removed again unless it is kept.
-struct Unfinished {
+struct UnfinishedFile {
     file: File,
     path: PathBuf,
     kept: bool,
 }
 
-impl Unfinished {
+impl UnfinishedFile {
     fn create(path: &Path) -> std::io::Result<Self> {
         let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?;
         let mut hidden = std::ffi::OsString::from(".");
@@ -148,7 +148,7 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         if !self.kept {
             // Nothing is lost if it cannot be removed: it is hidden and says that it is unfinished.

@@ -1,6 +1,6 @@
 //! A synthetic log with known structure, for the demo, for tests and for trying settings out.
 //!
-//! [`Synth`] is an endless iterator of [`Interaction`]s; [`log::write_parquet`] writes the first N of them to a
+//! [`EventGenerator`] is an endless iterator of [`Interaction`]s; [`log::write_parquet`] writes the first N of them to a
 //! log. What is in it, so that one knows what a model ought to find:
 //!
 //! | structure | how it shows |
@@ -35,7 +35,7 @@ use rand_distr::{Distribution, Exp1};
 use rand_pcg::Pcg64Mcg;
 
 use crate::event::Interaction;
-use world::{Item, World};
+use world::{SyntheticItem, World};
 
 /// 2026-01-01T00:00:00Z, so that the same seed gives the same times.
 const START: i64 = 1_767_225_600_000;
@@ -46,10 +46,10 @@ const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
 /// How often an item the user had lately is drawn anew before it is taken all the same.
 const REDRAWS: usize = 8;
 
-/// The size and the habits of the synthetic world.
+/// Size and habits of the synthetic world.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SynthConfig {
-    /// Seed of everything.
+    /// Seed of all draws.
     pub seed: u64,
     /// How many users there are; at least 2.
     pub users: usize,
@@ -112,31 +112,31 @@ impl Default for SynthConfig {
     }
 }
 
-/// A session that is going on.
+/// An ongoing session of one user.
 #[derive(Debug, Clone, Copy)]
-struct Session {
+struct OngoingSession {
     user: u32,
     topic: u32,
     number: u64,
 }
 
-/// The endless log. See the module for what is in it.
+/// An endless generator of interactions; the head of this module lists the structure of its events.
 #[derive(Debug)]
-pub struct Synth {
+pub struct EventGenerator {
     config: SynthConfig,
     random: Pcg64Mcg,
     world: World,
-    sessions: Vec<Session>,
+    sessions: Vec<OngoingSession>,
     sessions_begun: u64,
     clock: f64,
     text: String,
 }
 
-impl Synth {
+impl EventGenerator {
     /// A world at its first moment. Numbers that would make it impossible (no users, a share above one) are moved to
     /// the nearest possible ones.
     pub fn new(config: SynthConfig) -> Self {
-        let config = possible(config);
+        let config = clamped(config);
         // One stream of random numbers: the events are a function of the seed alone.
         let mut random = Pcg64Mcg::new(0x5eed_0000_0000_0000_u128 ^ u128::from(config.seed).wrapping_mul(SPREAD));
         let world = World::new(&config, &mut random);
@@ -146,7 +146,7 @@ impl Synth {
         let mut synth =
             Self { config, random, world, sessions: Vec::new(), sessions_begun: 0, clock, text: String::new() };
         for _ in 0..at_a_time {
-            let session = synth.begin();
+            let session = synth.begin_session();
             synth.sessions.push(session);
         }
         synth
@@ -158,21 +158,21 @@ impl Synth {
         self.pass_time();
         let place = self.random.random_range(0..self.sessions.len());
         let session = self.sessions[place];
-        let item = self.choose(session);
+        let item = self.choose_item(session);
         self.world.remember(session.user, item);
         let purchase = self.random.random::<f64>() < self.config.purchases;
         let event = Interaction {
-            user: self.written(format_args!("u{:06}", session.user)),
+            user: self.formatted(format_args!("u{:06}", session.user)),
             item: self.item_name(item),
             kind: CompactString::const_new(if purchase { "purchase" } else { "click" }),
             timestamp: self.clock as i64,
-            session: Some(self.written(format_args!("s{:09}", session.number))),
+            session: Some(self.formatted(format_args!("s{:09}", session.number))),
             value: None,
             features: Vec::new(),
         };
         // The length of a session is geometric: nothing has to be remembered about it.
         if self.random.random::<f64>() * self.config.session_events < 1.0 {
-            self.sessions[place] = self.begin();
+            self.sessions[place] = self.begin_session();
         }
         event
     }
@@ -186,42 +186,42 @@ impl Synth {
         self.clock += gap * mean / liveliness;
     }
 
-    fn begin(&mut self) -> Session {
-        let user = self.world.some_user(&mut self.random);
+    fn begin_session(&mut self) -> OngoingSession {
+        let user = self.world.draw_user(&mut self.random);
         if self.random.random::<f64>() < self.config.taste_changes {
             self.world.change_taste(user, &mut self.random);
         }
         let topic = if self.random.random::<f64>() < self.config.explorations {
-            self.world.some_topic(&mut self.random)
+            self.world.draw_topic(&mut self.random)
         } else {
-            self.world.favourite(user, &mut self.random)
+            self.world.draw_favourite(user, &mut self.random)
         };
         self.sessions_begun += 1;
-        Session { user, topic, number: self.sessions_begun }
+        OngoingSession { user, topic, number: self.sessions_begun }
     }
 
-    fn choose(&mut self, session: Session) -> Item {
+    fn choose_item(&mut self, session: OngoingSession) -> SyntheticItem {
         let habit = self.random.random::<f64>();
         if habit < self.config.repeats
-            && let Some(item) = self.world.recent(session.user, &mut self.random)
+            && let Some(item) = self.world.draw_recent(session.user, &mut self.random)
         {
             return item;
         }
         let topic = if habit < self.config.repeats + self.config.noise {
             self.random.random_range(0..self.world.topics() as u32)
         } else if self.interleaves(session.user) {
-            self.world.any_favourite(session.user, &mut self.random)
+            self.world.draw_favourite_evenly(session.user, &mut self.random)
         } else if self.random.random::<f64>() < self.config.excursions {
-            self.world.favourite(session.user, &mut self.random)
+            self.world.draw_favourite(session.user, &mut self.random)
         } else {
             session.topic
         };
-        let mut item = self.world.item_of(topic, &mut self.random);
+        let mut item = self.world.draw_item(topic, &mut self.random);
         for _ in 0..REDRAWS {
-            if !self.world.had(session.user, item) {
+            if !self.world.remembers(session.user, item) {
                 break;
             }
-            item = self.world.item_of(topic, &mut self.random);
+            item = self.world.draw_item(topic, &mut self.random);
         }
         item
     }
@@ -233,24 +233,24 @@ impl Synth {
         (f64::from(user) * GOLDEN_RATIO).fract() < self.config.interleave
     }
 
-    fn item_name(&mut self, item: Item) -> CompactString {
+    fn item_name(&mut self, item: SyntheticItem) -> CompactString {
         self.text.clear();
         self.text.push_str(self.world.name(item.topic));
-        self.written_on(format_args!("-{:04}", item.number))
+        self.append_formatted(format_args!("-{:04}", item.number))
     }
 
-    fn written(&mut self, words: std::fmt::Arguments<'_>) -> CompactString {
+    fn formatted(&mut self, words: std::fmt::Arguments<'_>) -> CompactString {
         self.text.clear();
-        self.written_on(words)
+        self.append_formatted(words)
     }
 
-    fn written_on(&mut self, words: std::fmt::Arguments<'_>) -> CompactString {
+    fn append_formatted(&mut self, words: std::fmt::Arguments<'_>) -> CompactString {
         self.text.write_fmt(words).expect("a string takes whatever is written to it");
         CompactString::new(&self.text)
     }
 }
 
-impl Iterator for Synth {
+impl Iterator for EventGenerator {
     type Item = Interaction;
 
     /// Never `None`.
@@ -263,7 +263,7 @@ impl Iterator for Synth {
 const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 /// Moves impossible numbers to the nearest possible ones.
-fn possible(config: SynthConfig) -> SynthConfig {
+fn clamped(config: SynthConfig) -> SynthConfig {
     let share = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
     let at_least = |value: f64, least: f64| if value.is_finite() { value.max(least) } else { least };
     let topics = config.topics.clamp(2, 10_000);

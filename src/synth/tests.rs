@@ -14,24 +14,26 @@ fn topic(item: &str) -> &str {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_events_and_another_seed_others() {
-    let events = |seed| Synth::new(SynthConfig { seed, ..SynthConfig::default() }).take(20_000).collect::<Vec<_>>();
+fn generator_is_a_function_of_its_seed() {
+    let events =
+        |seed| EventGenerator::new(SynthConfig { seed, ..SynthConfig::default() }).take(20_000).collect::<Vec<_>>();
     assert_eq!(events(7), events(7));
     assert_ne!(events(7), events(8));
 }
 
 #[test]
-fn times_never_go_back_and_gaps_are_human() {
-    let times: Vec<i64> = Synth::new(SynthConfig::default()).take(100_000).map(|event| event.timestamp).collect();
+fn timestamps_never_go_back_and_gaps_are_human() {
+    let times: Vec<i64> =
+        EventGenerator::new(SynthConfig::default()).take(100_000).map(|event| event.timestamp).collect();
     assert!(times.is_sorted());
     let days = (times[times.len() - 1] - times[0]) as f64 / DAY;
     assert!((0.3..3.0).contains(&days), "{days} days");
 }
 
 #[test]
-fn a_session_mostly_stays_in_one_topic_of_one_user() {
+fn session_mostly_stays_in_one_topic_of_one_user() {
     let mut sessions: HashMap<CompactString, Vec<Interaction>> = HashMap::new();
-    for event in Synth::new(SynthConfig::default()).take(60_000) {
+    for event in EventGenerator::new(SynthConfig::default()).take(60_000) {
         let session = event.session.clone().expect("every event has a session");
         sessions.entry(session).or_default().push(event);
     }
@@ -53,7 +55,7 @@ fn a_session_mostly_stays_in_one_topic_of_one_user() {
 fn togetherness(interleave: f64) -> f64 {
     let mut last: HashMap<CompactString, CompactString> = HashMap::new();
     let (mut alike, mut all) = (0u32, 0u32);
-    for event in Synth::new(SynthConfig { interleave, ..SynthConfig::default() }).take(100_000) {
+    for event in EventGenerator::new(SynthConfig { interleave, ..SynthConfig::default() }).take(100_000) {
         let session = event.session.expect("every event has a session");
         if let Some(before) = last.insert(session, event.item.clone()) {
             alike += u32::from(topic(&before) == topic(&event.item));
@@ -64,7 +66,7 @@ fn togetherness(interleave: f64) -> f64 {
 }
 
 #[test]
-fn interests_interleave_if_asked() {
+fn interleave_mixes_topics_within_sessions() {
     let [none, half, most, all] = [0.0, 0.5, 0.9, 1.0].map(togetherness);
     eprintln!("neighbouring events of one topic: {none:.3}, {half:.3}, {most:.3}, {all:.3}");
     // Of three favourites the same one by a third, or another that is the same topic.
@@ -73,8 +75,8 @@ fn interests_interleave_if_asked() {
 }
 
 #[test]
-fn who_interleaves_has_three_interests_which_tell_nothing_of_one_another() {
-    let mut synth = Synth::new(SynthConfig { interleave: 0.5, ..SynthConfig::default() });
+fn interleaving_users_have_three_independent_favourites() {
+    let mut synth = EventGenerator::new(SynthConfig { interleave: 0.5, ..SynthConfig::default() });
     let users: Vec<u32> = (0..5_000).filter(|user| synth.interleaves(*user)).collect();
     assert!((2_490..2_510).contains(&users.len()));
     // As many among the busy, which are the first.
@@ -82,7 +84,8 @@ fn who_interleaves_has_three_interests_which_tell_nothing_of_one_another() {
     let mut together: HashMap<(u32, u32), f64> = HashMap::new();
     let (mut popularity, mut pairs) = (HashMap::<u32, f64>::new(), 0.0);
     for user in &users {
-        let mut favourites: Vec<u32> = (0..60).map(|_| synth.world.any_favourite(*user, &mut synth.random)).collect();
+        let mut favourites: Vec<u32> =
+            (0..60).map(|_| synth.world.draw_favourite_evenly(*user, &mut synth.random)).collect();
         let mut counts: HashMap<u32, usize> = HashMap::new();
         favourites.iter().for_each(|topic| *counts.entry(*topic).or_default() += 1);
         assert!(counts.values().all(|count| *count > 4), "each of the three alike: {counts:?}");
@@ -105,8 +108,8 @@ fn who_interleaves_has_three_interests_which_tell_nothing_of_one_another() {
 }
 
 #[test]
-fn new_items_keep_arriving_and_the_top_changes() {
-    let events: Vec<_> = Synth::new(SynthConfig::default()).take(300_000).collect();
+fn items_keep_arriving_and_the_top_changes() {
+    let events: Vec<_> = EventGenerator::new(SynthConfig::default()).take(300_000).collect();
     let tenths: Vec<&[Interaction]> = events.chunks(30_000).collect();
     let mut seen = HashSet::new();
     for (number, tenth) in tenths.iter().enumerate() {
@@ -127,7 +130,7 @@ fn new_items_keep_arriving_and_the_top_changes() {
 }
 
 #[test]
-fn impossible_numbers_are_moved_to_possible_ones() {
+fn config_values_out_of_range_are_clamped() {
     let config = SynthConfig {
         users: 0,
         items: 0,
@@ -139,18 +142,19 @@ fn impossible_numbers_are_moved_to_possible_ones() {
         start: -5,
         ..SynthConfig::default()
     };
-    let events: Vec<_> = Synth::new(config).take(5_000).collect();
+    let events: Vec<_> = EventGenerator::new(config).take(5_000).collect();
     assert!(events.iter().all(|event| event.timestamp >= 0 && !event.item.is_empty()));
     assert!(events.iter().map(|event| topic(&event.item)).collect::<HashSet<_>>().len() > 1);
 }
 
 #[test]
-fn a_written_log_reads_back_as_it_was_made() {
+fn log_reads_back_as_it_was_generated() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("log.parquet");
     let config = SynthConfig { users: 200, items: 300, topics: 10, ..SynthConfig::default() };
     let mut told = Vec::new();
-    write_parquet(&mut Synth::new(config.clone()), 150_000, &path, |written| told.push(written)).expect("written");
+    write_parquet(&mut EventGenerator::new(config.clone()), 150_000, &path, |written| told.push(written))
+        .expect("written");
     assert_eq!(told.last(), Some(&150_000));
     let names: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
     assert_eq!(names.len(), 1, "nothing else is left behind");
@@ -159,7 +163,7 @@ fn a_written_log_reads_back_as_it_was_made() {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("the log is Parquet");
     assert_eq!(builder.schema().fields(), log::schema().fields());
     assert_eq!(builder.metadata().num_row_groups(), 2);
-    let mut expected = Synth::new(config);
+    let mut expected = EventGenerator::new(config);
     let mut rows = 0;
     for batch in builder.build().expect("readable") {
         let batch = batch.expect("readable");
@@ -179,22 +183,24 @@ fn a_written_log_reads_back_as_it_was_made() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_leaves_nothing_behind() {
+fn log_write_failure_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("no-such-folder").join("log.parquet");
-    let error = write_parquet(&mut Synth::new(SynthConfig::default()), 10, &path, |_| ()).expect_err("no folder");
+    let error =
+        write_parquet(&mut EventGenerator::new(SynthConfig::default()), 10, &path, |_| ()).expect_err("no folder");
     assert!(error.to_string().starts_with("cannot write "), "{error}");
     // A folder in the file's place: the rename fails after everything was written.
     let taken = folder.path().join("taken.parquet");
     std::fs::create_dir(&taken).expect("creatable");
-    write_parquet(&mut Synth::new(SynthConfig::default()), 10, &taken, |_| ()).expect_err("a folder is in the way");
+    write_parquet(&mut EventGenerator::new(SynthConfig::default()), 10, &taken, |_| ())
+        .expect_err("a folder is in the way");
     assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
 }
 
 /// The hit rates among the twenty best of decayed popularity and of a recommender that knows everything about items
 /// but of the user only the topic of the newest event, own items left out of both rankings.
 fn difficulty(config: SynthConfig, events: usize) -> (f64, f64) {
-    let mut synth = Synth::new(config);
+    let mut synth = EventGenerator::new(config);
     let mut popularity: HashMap<CompactString, (f64, usize)> = HashMap::new();
     let mut had: HashMap<CompactString, (HashSet<CompactString>, u32)> = HashMap::new();
     let decay = |age: usize| (-(age as f64) * std::f64::consts::LN_2 / 5_000.0).exp();
@@ -228,7 +234,7 @@ fn difficulty(config: SynthConfig, events: usize) -> (f64, f64) {
 }
 
 #[test]
-fn topics_are_worth_knowing() {
+fn topic_knowledge_beats_popularity() {
     let (popularity, topic) = difficulty(SynthConfig::default(), 200_000);
     eprintln!("hit rate at 20: popularity {popularity:.3}, topic {topic:.3}");
     assert!((0.10..0.20).contains(&popularity), "decayed popularity: {popularity}");
@@ -244,7 +250,7 @@ fn synth_speed() {
     ];
     for config in configs {
         let began = std::time::Instant::now();
-        let mut synth = Synth::new(config);
+        let mut synth = EventGenerator::new(config);
         let built = began.elapsed();
         let began = std::time::Instant::now();
         for _ in 0..3_000_000 {

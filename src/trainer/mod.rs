@@ -89,7 +89,7 @@ impl Settings {
             exposure_kinds: config.negatives.exposure_kinds.clone(),
             repeat: config.evaluate.repeat,
             ranked_share: config.evaluate.share,
-            watched_share: config.negatives.ledger_share,
+            watched_share: config.negatives.false_negative_share,
             mask_recent: config.negatives.mask_recent,
             rejections_window: config.dead_letters.window,
         }

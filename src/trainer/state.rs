@@ -170,8 +170,8 @@ impl State {
                 frequencies: Frequencies::new(negatives.half_life.events()),
                 live: LiveItems::new(horizon(config)),
                 noise: NoiseMix::new(&negatives.noise.terms()),
-                bank: Bank::new(negatives.bank, negatives.bank_age, negatives.bank_vectors == BankVectors::Frozen),
-                false_negatives: FalseNegativeTracker::new(negatives.ledger_events),
+                bank: Bank::new(negatives.bank, negatives.bank_max_age, negatives.bank_vectors == BankVectors::Frozen),
+                false_negatives: FalseNegativeTracker::new(negatives.false_negative_window),
             },
             progress: Progress {
                 steps: 0,

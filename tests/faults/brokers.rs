@@ -61,7 +61,7 @@ fn a_broker_that_is_away_for_a_minute_is_waited_for() {
 #[test]
 fn records_that_expired_up_to_the_position_and_beyond_leave_a_worker_that_can_go_on() {
     let Some(broker) = Broker::shared() else { return };
-    let mut group = Group::new(&broker, "emptied", 1).with(&[EVERY, "kafka.expired=skip"]);
+    let mut group = Group::new(&broker, "emptied", 1).with(&[EVERY, "kafka.on_data_loss=skip"]);
     let (brokers, topic) = (group.kafka().brokers.clone(), group.kafka().topic.clone());
     group.produce(1_000);
     group.read_to_end(&[("a", false)]);
@@ -91,11 +91,11 @@ fn records_that_expired_unread_stop_the_worker_or_are_counted_as_lost() {
     delete_before(&group.kafka().brokers, &group.kafka().topic, 1_500);
     let before = group.place.newest("a");
     let said = run(&mut group.command("a", &["--until-end"])).ended(3);
-    said.names(&["position 1000 of expired/0 is not there: it holds 1500..2000", "kafka.expired"]);
+    said.names(&["position 1000 of expired/0 is not there: it holds 1500..2000", "kafka.on_data_loss"]);
     assert_eq!(group.place.newest("a"), before, "nothing was written");
 
     let mut command = group.command("a", &["--until-end", "--json"]);
-    set(&mut command, &["kafka.expired=skip"]);
+    set(&mut command, &["kafka.on_data_loss=skip"]);
     let report = run(&mut command).ended(0).names(&["counted as lost"]).json();
     assert_eq!((events(&report, "read"), events(&report, "lost")), (1_500, 500));
     let learnt = group.learnt(&["a"]);
@@ -145,7 +145,7 @@ fn a_topic_that_is_deleted_ends_the_worker_which_saves_what_it_has() {
 fn partitions_that_are_added_are_read_from_their_beginning() {
     let Some(broker) = Broker::shared() else { return };
     for (topic, assignment) in [("grown-group", "group"), ("grown-all", "all")] {
-        let settings = [EVERY, &format!("kafka.assignment={assignment}"), "kafka.start=latest", SOON];
+        let settings = [EVERY, &format!("kafka.assignment={assignment}"), "kafka.starting_offsets=latest", SOON];
         let mut group = Group::new(&broker, topic, 2).with(&settings);
         let worker = group.start("a", false);
         // Only what comes after the start is asked for, and yet nothing of the new partitions may be left out.

@@ -162,7 +162,7 @@ impl Group {
     pub fn start(&self, worker: &str, member: bool) -> Background {
         let mut command = self.command(worker, &[]);
         if member {
-            set(&mut command, &[&format!("kafka.member={worker}")]);
+            set(&mut command, &[&format!("kafka.group_instance_id={worker}")]);
         }
         let log = std::fs::File::options().create(true).append(true).open(self.place.path(&format!("{worker}.log")));
         Background::start_logging(&mut command, log.expect("a writable folder"))
@@ -312,7 +312,7 @@ impl Group {
         for (worker, member) in workers {
             let mut command = self.command(worker, &["--until-end", "--json"]);
             if *member {
-                set(&mut command, &[&format!("kafka.member={worker}")]);
+                set(&mut command, &[&format!("kafka.group_instance_id={worker}")]);
             }
             // One that finds itself overtaken is started again, as by a supervisor.
             let lives = (0..5).map(|_| run(&mut command)).find(|said| said.code != Some(6));

@@ -36,7 +36,7 @@ fn killed(topic: &str, kills: u32, events: u32, seed: u64) {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    let said = run(&mut group.command("a", &["--until-end", "--json", "--set", "kafka.member=a"])).ended(0);
+    let said = run(&mut group.command("a", &["--until-end", "--json", "--set", "kafka.group_instance_id=a"])).ended(0);
     println!("measured: {events} events, killed {done} times in {lives} lives");
     assert!(group.place.items("a") == whole.place.items("whole"), "items.parquet differs after {done} kills");
     for key in ["events", "steps", "items", "users", "loss", "beta", "evaluation"] {

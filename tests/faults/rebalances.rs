@@ -179,7 +179,7 @@ fn two_workers_of_one_name_are_told_apart() {
     group.wait_for_committed(600);
     // The same name, by mistake, from another folder.
     let mut command = group.command("b", &[]);
-    command.args(["--set", "kafka.member=a"]);
+    command.args(["--set", "kafka.group_instance_id=a"]);
     let second = Background::start(&mut command);
     let ended = first.end();
     assert_eq!(ended.code, Some(6), "{}", group.said("a"));

@@ -142,7 +142,7 @@ fn soak(topic: &str, duration: Duration, seed: u64) -> Option<Vec<u64>> {
     let group = Group::configured(&broker, topic, 12, |config| config.partitions = 12).with(&SESSION).with(&SETTINGS);
     negstream::kafka::admin::ensure_topic(group.kafka(), broker.bootstrap(), "soak.dead").unwrap();
     let mut command = group.command("a", &[]);
-    set(&mut command, &["kafka.member=a", "kafka.properties={\"session.timeout.ms\"=\"30000\"}"]);
+    set(&mut command, &["kafka.group_instance_id=a", "kafka.properties={\"session.timeout.ms\"=\"30000\"}"]);
     let log = std::fs::File::create(group.place.path("a.log")).unwrap();
     let mut a = Background::start_logging(&mut command, log);
     let process = a.id();

@@ -18,7 +18,7 @@ const SETTINGS: [&str; 6] = [
     "negatives.bank=256",
     "evaluate.share=0",
     "checkpoint.lease_ms=1000",
-    "checkpoint.answer_ms=700",
+    "checkpoint.request_timeout_ms=700",
 ];
 
 /// A log, and what the model is after it.
@@ -82,8 +82,9 @@ fn a_replay_into_a_store_is_killed_resumed_and_ends_like_a_local_one() {
     // Commands that look at a checkpoint take the URL too.
     let of_one = format!("{URL}/{newest:010}");
     for url in [URL, &of_one] {
-        let inspect =
-            |command: &mut Command| run(scene.s3.known_to(command.args(["--set", "checkpoint.answer_ms=700"])));
+        let inspect = |command: &mut Command| {
+            run(scene.s3.known_to(command.args(["--set", "checkpoint.request_timeout_ms=700"])))
+        };
         let mut command = support::negstream();
         let said = inspect(command.args(["inspect", url, "--json"])).ended(0).json();
         assert_eq!((said["path"].as_str(), said["intact"].as_bool()), (Some(of_one.as_str()), Some(true)));
@@ -185,7 +186,7 @@ fn a_damaged_object_is_named_and_the_checkpoint_before_used() {
 fn of_two_workers_one_works() {
     let scene = Scene::new(4_000);
     let mut command = scene.replay();
-    set(&mut command, &["checkpoint.answer_ms=600000"]);
+    set(&mut command, &["checkpoint.request_timeout_ms=600000"]);
     scene.s3.trouble_after(1, Method::PUT, "manifest.json", 1, RegistryError::Stall);
     let first = Background::start(&mut command);
     scene.s3.wait_for_silence(&Method::PUT, "manifest.json", 1);
@@ -263,9 +264,12 @@ fn a_place_that_cannot_be_is_refused_before_anything_is_touched() {
     replay("gs://bucket/a", &[]).ended(2).names(&["gs://", "s3://"]);
     let said = replay("s3://key:very-secret@bucket/a", &[]).ended(2).names(&["AWS_ACCESS_KEY_ID"]);
     assert!(!said.err.contains("very-secret"));
-    replay("s3://bucket/a", &["checkpoint.store.regoin=x"]).ended(2).names(&["no option 'regoin'"]);
+    replay("s3://bucket/a", &["checkpoint.storage_options.regoin=x"]).ended(2).names(&["no option 'regoin'"]);
     let mut check = place.negstream_in("s3://bucket/a", &["config", "check"]);
-    set(&mut check, &["checkpoint.store.secret_access_key=very-secret", "checkpoint.store.region=eu-test-1"]);
+    set(
+        &mut check,
+        &["checkpoint.storage_options.secret_access_key=very-secret", "checkpoint.storage_options.region=eu-test-1"],
+    );
     let said = run(&mut check).ended(0);
     assert!(said.out.contains("eu-test-1") && !said.out.contains("very-secret"), "{}", said.out);
     assert!(!Path::new("s3:").exists());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use negstream::config::{Assignment, Format, KafkaConfig, StartPosition};
+use negstream::config::{Assignment, Format, KafkaConfig, StartingOffsets};
 use negstream::dead_letters::DeadLetters;
 use negstream::dead_letters::topic::DeadLetterTopic;
 use negstream::decode::{EventDecoder, EventEncoder};
@@ -246,7 +246,7 @@ fn committed(config: &KafkaConfig, partition: i32) -> Offset {
 
 fn begins_as_configured(cluster: &Cluster) {
     let mut config = cluster.topic("latest", 2);
-    config.start = StartPosition::Latest;
+    config.starting_offsets = StartingOffsets::Latest;
     produce(&config, 0..100);
     let mut source = open(&config, &Positions::default(), Until::Stopped).unwrap();
     let starts = source.starts().clone();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use negstream::event::Interaction;
-use negstream::synth::{Synth, SynthConfig};
+use negstream::synth::{EventGenerator, SynthConfig};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
@@ -343,7 +343,7 @@ pub fn checkpoint_events(line: &str) -> Option<u64> {
 /// The first `n` events of a synthetic stream.
 pub fn events(n: usize, seed: u64) -> Vec<Interaction> {
     let config = SynthConfig { seed, users: 200, items: 300, ..SynthConfig::default() };
-    let mut synth = Synth::new(config);
+    let mut synth = EventGenerator::new(config);
     (0..n).map(|_| synth.next_event()).collect()
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use compact_str::CompactString;
 
 use super::evidence::Evidence;
-use crate::synth::{Synth, SynthConfig};
+use crate::synth::{EventGenerator, SynthConfig};
 
 /// A longer pause ends a session, in milliseconds.
 const GAP: i64 = 30 * 60 * 1_000;
@@ -24,7 +24,7 @@ impl Log {
         let (mut rows, mut topics) = (HashMap::new(), Vec::new());
         let mut users: HashMap<CompactString, (i64, Vec<u32>)> = HashMap::new();
         let (mut batches, mut batch) = (Vec::new(), Vec::new());
-        for (number, event) in (1..).zip(Synth::new(config).take(events)) {
+        for (number, event) in (1..).zip(EventGenerator::new(config).take(events)) {
             let topic = event.item.split_once('-').expect("an item's name is topic-number").0;
             let next = topics.len() as u32;
             let row = *rows.entry(event.item.clone()).or_insert(next);

@@ -123,7 +123,9 @@ impl TopicConnection {
         let Self { consumer, config, brokers, marks, .. } = self;
         let member = match config.assignment {
             Assignment::All => None,
-            Assignment::Group => Some(Member::new(known.ownerships.worker.clone(), !config.member.is_empty())),
+            Assignment::Group => {
+                Some(Member::new(known.ownerships.worker.clone(), !config.group_instance_id.is_empty()))
+            }
         };
         let entries = match member {
             None => startup::starts(&config, known.positions, &marks)?,

@@ -3,8 +3,8 @@
 //! | question | answer |
 //! | --- | --- |
 //! | who reads a partition | the workers of `kafka.group` share them, each partition is one worker's (`member`); with `kafka.assignment = "all"` this one reads every one |
-//! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`claims`); where the topic was never read, at `kafka.start`; a new partition of a known topic begins at its oldest record |
-//! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.expired` allows it, and then counted |
+//! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`claims`); where the topic was never read, at `kafka.starting_offsets`; a new partition of a known topic begins at its oldest record |
+//! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.on_data_loss` allows it, and then counted |
 //! | a topic that was created anew | the record before the position was produced at another time: [`SourceError::Recreated`] |
 //! | brokers away | waited for, and logged every few seconds |
 //! | records that arrive damaged | the end: librdkafka would skip them |
@@ -217,7 +217,7 @@ impl KafkaSource {
         let said = consumer.context().reports.words_for(code).unwrap_or_else(|| words(error));
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         if code == RDKafkaErrorCode::FencedInstanceId || (fatal && consumer.context().reports.is_fenced()) {
-            return Err(SourceError::SameName { member: self.config.member.clone() });
+            return Err(SourceError::SameName { member: self.config.group_instance_id.clone() });
         }
         match if fatal { Verdict::Final } else { verdict(code) } {
             Verdict::OutOfRange => self.out_of_range(consumer, &said),
@@ -248,7 +248,7 @@ impl KafkaSource {
             }
             let Ok((low, high)) = consumer.fetch_watermarks(&self.config.topic, partition.id, ASKING) else { continue };
             let marks = Marks::new(partition.id, low, high);
-            let entry = startup::entry(&partition.stream.label, partition.next, marks, self.config.expired)?;
+            let entry = startup::entry(&partition.stream.label, partition.next, marks, self.config.on_data_loss)?;
             // Only the record before the position, which was to be looked at, may be gone.
             let unverified = partition.verify.is_some() && marks.low >= partition.next;
             if entry.lost.is_none() && !unverified {

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Client;
 use crate::kafka::admin::partitions_of;
-use crate::kafka::{ExpiredRecords, KafkaConfig, StartPosition};
+use crate::kafka::{KafkaConfig, OnDataLoss, StartingOffsets};
 use crate::kafka::{LogThrottle, is_refusal, words};
 use crate::position::Positions;
 use crate::source::SourceError;
@@ -60,8 +60,8 @@ pub(super) fn starts(config: &KafkaConfig, positions: &Positions, marks: &[Marks
     let topic = &config.topic;
     let known = all_there(topic, positions, marks)?;
     let begin = |marks: &Marks| match positions.next(&stream_name(topic, marks.id)) {
-        Some(position) => entry(&format!("{topic}/{}", marks.id), position, *marks, config.expired),
-        None => Ok(Entry { offset: first(config.start, known, *marks), lost: None }),
+        Some(position) => entry(&format!("{topic}/{}", marks.id), position, *marks, config.on_data_loss),
+        None => Ok(Entry { offset: first(config.starting_offsets, known, *marks), lost: None }),
     };
     marks.iter().map(begin).collect()
 }
@@ -84,21 +84,19 @@ pub(super) fn all_there(topic: &str, positions: &Positions, marks: &[Marks]) -> 
 }
 
 /// Where a partition begins of which nothing was ever read; `known`: but something of others of its topic.
-pub(super) fn first(start: StartPosition, known: bool, marks: Marks) -> u64 {
+pub(super) fn first(start: StartingOffsets, known: bool, marks: Marks) -> u64 {
     match start {
-        StartPosition::Latest if !known => marks.high,
-        StartPosition::Earliest | StartPosition::Latest => marks.low,
+        StartingOffsets::Latest if !known => marks.high,
+        StartingOffsets::Earliest | StartingOffsets::Latest => marks.low,
     }
 }
 
 /// Where to go on in a partition that was read up to `position`.
-pub(super) fn entry(label: &str, position: u64, marks: Marks, expired: ExpiredRecords) -> Result<Entry, SourceError> {
-    match expired {
+pub(super) fn entry(label: &str, position: u64, marks: Marks, on_data_loss: OnDataLoss) -> Result<Entry, SourceError> {
+    match on_data_loss {
         _ if marks.contains(position) => Ok(Entry { offset: position, lost: None }),
-        ExpiredRecords::Skip if position < marks.low => {
-            Ok(Entry { offset: marks.low, lost: Some(position..marks.low) })
-        }
-        ExpiredRecords::Skip | ExpiredRecords::Fail => Err(lost(label, position, marks)),
+        OnDataLoss::Skip if position < marks.low => Ok(Entry { offset: marks.low, lost: Some(position..marks.low) }),
+        OnDataLoss::Skip | OnDataLoss::Fail => Err(lost(label, position, marks)),
     }
 }
 
@@ -106,7 +104,7 @@ pub(super) fn entry(label: &str, position: u64, marks: Marks, expired: ExpiredRe
 pub(super) fn lost(stream: &str, position: u64, marks: Marks) -> SourceError {
     let advice = if position < marks.low {
         "records were deleted before they were read (retention): bring them back, pass over them with \
-         kafka.expired = \"skip\" (they are then counted as lost), or begin anew with an empty checkpoint.dir; a longer \
+         kafka.on_data_loss = \"skip\" (they are then counted as lost), or begin anew with an empty checkpoint.dir; a longer \
          retention.ms keeps it from happening again"
     } else {
         "the topic was created anew or lost its newest records: bring them back, or begin anew with an empty \

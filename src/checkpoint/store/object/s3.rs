@@ -1,6 +1,6 @@
 //! Amazon S3, and every store that speaks its protocol with conditional puts: MinIO, Ceph, R2, Google's XML interface.
 //!
-//! Options come from the environment (`AWS_…`, as every S3 program reads them), under `checkpoint.store`.
+//! Options come from the environment (`AWS_…`, as every S3 program reads them), under `checkpoint.storage_options`.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -42,12 +42,12 @@ pub(super) fn connect(bucket: &str, prefix: &str, config: &CheckpointConfig) -> 
     let refuse = |problem: String| CheckpointError::InvalidLocation { dir: dir.clone(), problem };
     // Removing one by one is what every such store can do.
     let mut builder = AmazonS3Builder::from_env().with_disable_bulk_delete(true);
-    for (name, value) in &config.store {
+    for (name, value) in &config.storage_options {
         let key = AmazonS3ConfigKey::from_str(name);
-        let key = key.map_err(|_| refuse(format!("checkpoint.store has no option '{name}'")))?;
+        let key = key.map_err(|_| refuse(format!("checkpoint.storage_options has no option '{name}'")))?;
         builder = builder.with_config(key, value);
     }
-    let timeout = Duration::from_millis(config.answer_ms);
+    let timeout = Duration::from_millis(config.request_timeout_ms);
     let option = |key| builder.get_config_value(&key);
     let endpoint = option(AmazonS3ConfigKey::S3Endpoint).or_else(|| option(AmazonS3ConfigKey::Endpoint));
     let tls = !endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));

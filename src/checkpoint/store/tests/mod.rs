@@ -64,7 +64,7 @@ fn folder(dir: &Path) -> CheckpointConfig {
         keep: 3,
         audit: false,
         lease_ms: 1000,
-        answer_ms: 1000,
-        store: BTreeMap::new(),
+        request_timeout_ms: 1000,
+        storage_options: BTreeMap::new(),
     }
 }

@@ -195,11 +195,11 @@ impl KafkaSource {
                 Begin::At { offset, claim, new } => (offset, claim, new),
                 Begin::Fresh { claim } => {
                     let known = began_with.map_or(known, |of| partition.id as u32 >= of);
-                    (startup::first(self.config.start, known, marks), claim, true)
+                    (startup::first(self.config.starting_offsets, known, marks), claim, true)
                 }
             };
             // Claimed is what lies before a gap too: whoever reads on counts what was lost there.
-            let entry = startup::entry(label, from, marks, self.config.expired)?;
+            let entry = startup::entry(label, from, marks, self.config.on_data_loss)?;
             let of = began_with.unwrap_or(self.partitions.len() as u32);
             let history = if new { history.claimed(&me, claim, from, of) } else { history.clone() };
             if new {
