@@ -1,15 +1,16 @@
 //! The section `checkpoint`: where checkpoints are, how often one is written, and how many are kept.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::util::config_section::{REDACTED, config_section};
+use crate::util::cargo_feature::CargoFeature;
+use crate::util::config_section::{REDACTED, Refusal, config_section};
 
 config_section! {
     /// Where checkpoints are, how often one is written, and how many are kept.
     pub struct CheckpointConfig {
         /// Where checkpoints appear: a folder, or `s3://bucket/prefix`; see docs/checkpoints.md.
-        dir: PathBuf = "checkpoints".into() => [not_empty];
+        dir: PathBuf = "checkpoints".into() => [not_empty, check(|dir, _| validate_dir(dir))];
         /// Events read between checkpoints.
         every_events: u64 = 100_000 => [at_least(1)];
         /// How many of the newest checkpoints are kept.
@@ -25,6 +26,11 @@ config_section! {
         /// `AWS_ENDPOINT_URL`, …).
         storage_options: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options)];
     }
+}
+
+fn validate_dir(dir: &Path) -> Result<(), Refusal> {
+    CargoFeature::S3.require_if(dir.to_str().is_some_and(|dir| dir.starts_with("s3://")))?;
+    Ok(())
 }
 
 fn redact_options(options: &mut BTreeMap<String, String>) {

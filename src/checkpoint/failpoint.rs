@@ -1,5 +1,8 @@
 //! Places where the fault suite may make a worker die, stop, or be refused by its disk.
 //!
+//! This module is there with the feature `failpoints` alone, which neither the default nor `full` has: a released program
+//! never looks at the variable.
+//!
 //! `NEGSTREAM_FAILPOINT=STEP[@N]=ACTION` acts at the N-th time (the first, if not said) that a step of a checkpoint is
 //! reached; the actions are `kill` (SIGKILL), `stop` (SIGSTOP, until somebody sends SIGCONT), `enospc` and `eio` (what
 //! the disk would say). The environment is read once, and a worker that was not told pays for a comparison per step.
@@ -31,7 +34,7 @@ const ENOSPC: i32 = 28;
 #[derive(Debug)]
 struct Point {
     step: String,
-    /// Times that it is passed before it acts.
+    /// Visits of the step that are let pass before the action.
     left: AtomicU64,
     action: Action,
 }
@@ -42,7 +45,7 @@ enum Action {
     Refuse(i32),
 }
 
-/// `None` where it means nothing.
+/// Reads `STEP[@N]=ACTION`; `None` where the text is malformed.
 fn parse(text: &str) -> Option<Point> {
     let (place, action) = text.rsplit_once('=')?;
     let (step, time) = place.split_once('@').unwrap_or((place, "1"));
@@ -57,23 +60,23 @@ fn parse(text: &str) -> Option<Point> {
     Some(Point { step: step.to_owned(), left, action })
 }
 
-fn told() -> Option<&'static Point> {
-    static TOLD: OnceLock<Option<Point>> = OnceLock::new();
+fn configured() -> Option<&'static Point> {
+    static CONFIGURED: OnceLock<Option<Point>> = OnceLock::new();
     let read = || {
         let text = std::env::var(VARIABLE).ok()?;
         let point = parse(&text);
         tracing::warn!(failpoint = %text, understood = point.is_some(), "{VARIABLE} is set: this worker is to fail");
         point
     };
-    TOLD.get_or_init(read).as_ref()
+    CONFIGURED.get_or_init(read).as_ref()
 }
 
-/// A worker is at `step` of a checkpoint.
+/// Marks that a worker is at `step` of a checkpoint.
 ///
 /// # Errors
-/// Where it was told to be refused here.
+/// The error of the disk that the variable asks for at this step.
 pub(super) fn reach(step: &str) -> io::Result<()> {
-    let Some(point) = told().filter(|point| point.step == step) else { return Ok(()) };
+    let Some(point) = configured().filter(|point| point.step == step) else { return Ok(()) };
     let passed = point.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
     match (passed, point.action) {
         (Ok(_), _) => Ok(()),
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told() {
+    fn failpoint_parses_step_visit_and_action() {
         let point = parse("commit@3=kill").unwrap();
         assert_eq!(
             (point.step.as_str(), point.left.into_inner(), point.action),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{Refusal, config_choice, config_section, redact_text, require};
 
 config_choice! {
@@ -20,7 +21,7 @@ config_section! {
     /// How the records of a topic and the rows of a log are read.
     pub struct SourceConfig {
         /// How the records of a topic are encoded: `json`, `avro` or `protobuf`; see docs/formats.md.
-        format: Format = Format::Json;
+        format: Format = Format::Json => [check(|format, _| validate_format(*format))];
         /// File with the schema of Avro (.avsc) or Protobuf (.proto) records; empty: negstream's own, in schemas/. Records
         /// in a registry's wire format are read by the schemas that they name; then this file is what `produce` registers
         /// and writes by.
@@ -91,6 +92,12 @@ fn validate_url(url: &str) -> Result<(), Refusal> {
     let is_address = url.is_empty()
         || host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']) && host.chars().all(harmless));
     require(is_address, "must be http://host:port, or empty; user and password have keys of their own")?;
-    let unsupported = url.starts_with("https:") && !cfg!(feature = "tls");
-    require(!unsupported, "https needs a program that was built with the feature 'tls'")
+    CargoFeature::Registry.require_if(!url.is_empty())?;
+    CargoFeature::Tls.require_if(url.starts_with("https:"))?;
+    Ok(())
+}
+
+fn validate_format(format: Format) -> Result<(), Refusal> {
+    CargoFeature::Protobuf.require_if(format == Format::Protobuf)?;
+    Ok(())
 }

@@ -22,6 +22,7 @@ mod encoder;
 mod fields;
 mod framing;
 pub mod json;
+#[cfg_attr(not(feature = "protobuf"), expect(dead_code, reason = "without its parser there is no schema to read by"))]
 mod protobuf;
 mod schema;
 

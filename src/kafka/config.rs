@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::util::config_section::{REDACTED, config_choice, config_section};
+use crate::util::cargo_feature::CargoFeature;
+use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section};
 
 config_choice! {
     /// Where a topic is read from when no position in it is known.
@@ -58,7 +59,23 @@ config_section! {
         /// Partitions of a topic that has to be created.
         partitions: i32 = 1 => [at_least(1)];
         /// Further librdkafka properties, passed on as they are.
-        properties: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_properties)];
+        properties: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_properties), check(|properties, _| validate_properties(properties))];
+    }
+}
+
+fn validate_properties(properties: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    for (property, value) in properties {
+        CargoFeature::Tls.require_if(needs_tls(property, value)).map_err(|message| Refusal::of(property, message))?;
+    }
+    Ok(())
+}
+
+/// Whether librdkafka refuses a property, or its value, where it was built without OpenSSL.
+fn needs_tls(property: &str, value: &str) -> bool {
+    match property {
+        "security.protocol" => ["ssl", "sasl_ssl"].iter().any(|secured| value.eq_ignore_ascii_case(secured)),
+        "sasl.mechanism" | "sasl.mechanisms" => value.to_ascii_uppercase().starts_with("SCRAM-"),
+        _ => property.starts_with("ssl."),
     }
 }
 

@@ -4,14 +4,20 @@
 //! A registry that is away, slow or out of order is waited for, however long, and a line in the log says so now and then:
 //! no record is given up for its sake. Only what the registry says for certain (there is no such schema) is an answer.
 
+#[cfg(feature = "registry")]
 mod client;
+#[cfg(feature = "registry")]
 mod http;
 
 use std::path::PathBuf;
 
-use crate::decode::SourceConfig;
-use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText};
+#[cfg(not(feature = "registry"))]
+use crate::decode::SchemaId;
+use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText, SourceConfig};
+#[cfg(feature = "registry")]
 pub use client::Registry;
+#[cfg(feature = "registry")]
+use client::register;
 
 /// What can be wrong with schemas before anything is read or written.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +50,7 @@ pub enum RegistrySetupError {
 /// # Errors
 /// A schema that cannot be read, or that no interaction can be read by.
 pub fn decoder(source: &SourceConfig) -> Result<EventDecoder, RegistrySetupError> {
-    let registry = (!source.registry.url.is_empty()).then(|| Box::new(Registry::new(source)) as Box<_>);
+    let registry = if source.registry.url.is_empty() { None } else { Some(schemas_of(source)?) };
     Ok(EventDecoder::new(source, &schema(source)?, registry)?)
 }
 
@@ -59,8 +65,32 @@ pub fn encoder(source: &SourceConfig, topic: &str) -> Result<EventEncoder, Regis
     }
     // Looked at before anybody else sees it.
     EventEncoder::new(source, &schema, None)?;
-    let id = client::register(source, &format!("{topic}-value"), &schema.text)?;
+    let id = register(source, &format!("{topic}-value"), &schema.text)?;
     Ok(EventEncoder::new(source, &schema, Some(id))?)
+}
+
+/// The schemas of the registry that `source` names.
+#[cfg(feature = "registry")]
+#[expect(clippy::unnecessary_wraps, reason = "without the feature `registry` there is nobody to ask")]
+fn schemas_of(source: &SourceConfig) -> Result<Box<dyn Schemas>, RegistrySetupError> {
+    Ok(Box::new(Registry::new(source)))
+}
+
+#[cfg(not(feature = "registry"))]
+fn schemas_of(source: &SourceConfig) -> Result<Box<dyn Schemas>, RegistrySetupError> {
+    Err(not_built_in(source))
+}
+
+#[cfg(not(feature = "registry"))]
+fn register(source: &SourceConfig, _: &str, _: &str) -> Result<SchemaId, RegistrySetupError> {
+    Err(not_built_in(source))
+}
+
+/// The error for a configuration that was made in a program rather than loaded, which would have refused it.
+#[cfg(not(feature = "registry"))]
+fn not_built_in(source: &SourceConfig) -> RegistrySetupError {
+    let problem = crate::util::cargo_feature::CargoFeature::Registry.missing();
+    SchemaError { origin: source.registry.url.clone(), problem }.into()
 }
 
 /// The schema of the configuration.

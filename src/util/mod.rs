@@ -1,6 +1,7 @@
-//! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, and the declaration
-//! of configuration sections.
+//! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
+//! configuration sections, and what this program was built with.
 
+pub mod cargo_feature;
 pub mod catch_panic;
 pub mod config_section;
 pub mod encoding;

@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod bad_input;
+mod cargo_features;
 mod checkpoints;
 mod cli;
 mod demo;

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::backend::Backend;
 use super::local::LocalBackend;
-use super::{number_in, object};
+use super::number_in;
+#[cfg(feature = "s3")]
+use super::object;
 use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::CheckpointError;
+#[cfg(not(feature = "s3"))]
+use crate::util::cargo_feature::CargoFeature;
 
 /// The backend at `dir`: a path, `file:///…` or `s3://BUCKET/PREFIX`. Nothing is asked or created yet.
 ///
@@ -14,7 +18,10 @@ use crate::checkpoint::CheckpointError;
 /// [`CheckpointError::InvalidLocation`] where `dir` or an option in `config` cannot be.
 pub(super) fn backend_at(dir: &Path, config: &CheckpointConfig) -> Result<Box<dyn Backend>, CheckpointError> {
     match split_url(dir) {
+        #[cfg(feature = "s3")]
         Some(("s3", rest)) => object::open(rest, config),
+        #[cfg(not(feature = "s3"))]
+        Some(("s3", _)) => Err(invalid_url(dir, &CargoFeature::S3.missing())),
         _ => match local_path(dir)? {
             Some(dir) => Ok(Box::new(LocalBackend { dir })),
             None => Err(invalid_url(dir, "this scheme is not known; a path, file:// or s3:// are")),

@@ -9,6 +9,7 @@ mod disk;
 mod draft;
 mod local;
 mod location;
+#[cfg(feature = "s3")]
 mod object;
 mod restore;
 mod retention;

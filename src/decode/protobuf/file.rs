@@ -1,35 +1,33 @@
-//! A .proto file as it is written: messages and enums with their fields, all else passed over.
+//! A .proto file: its messages and enums with their fields, as far as reading records needs them.
 //!
-//! It is read, not judged: what `protoc` would refuse (numbers that come twice, names that are nowhere) may pass.
+//! The grammar is the crate `protox-parse`'s, behind the feature `protobuf`. A file is parsed, not compiled: what only
+//! `protoc` would refuse (numbers that come twice, names that are nowhere) may pass. That crate knows no editions; a file
+//! of `edition = "2023"` is read as `proto3` in which every field tells an absent value from its default.
 
-use super::tokens::{Token, Tokens};
-use crate::decode::cursor::MAX_DEPTH;
-
-/// Highest number of a field.
-const MAX_NUMBER: u64 = (1 << 29) - 1;
+use super::schema::Kind;
 
 /// A .proto file.
 #[derive(Debug, Default)]
-pub(super) struct File {
+pub(super) struct ProtoFile {
     pub(super) package: String,
     /// Whether a field without a label tells nothing from its default (`proto3`).
     pub(super) implicit: bool,
-    pub(super) messages: Vec<Message>,
-    pub(super) enums: Vec<Enum>,
+    pub(super) messages: Vec<MessageDeclaration>,
+    pub(super) enums: Vec<EnumDeclaration>,
 }
 
-/// A message.
+/// A message as it is declared.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(super) struct MessageDeclaration {
     pub(super) name: String,
-    pub(super) fields: Vec<FieldLine>,
-    pub(super) messages: Vec<Message>,
-    pub(super) enums: Vec<Enum>,
+    pub(super) fields: Vec<FieldDeclaration>,
+    pub(super) messages: Vec<MessageDeclaration>,
+    pub(super) enums: Vec<EnumDeclaration>,
 }
 
-/// An enum: the names of its values.
+/// An enum as it is declared: numbers and names of its values.
 #[derive(Debug, Default)]
-pub(super) struct Enum {
+pub(super) struct EnumDeclaration {
     pub(super) name: String,
     pub(super) values: Vec<(i64, String)>,
 }
@@ -41,150 +39,158 @@ pub(super) enum Label {
     Optional,
     Required,
     Repeated,
-    /// One of several that exclude each other.
+    /// One of several fields that exclude each other.
     OneOf,
 }
 
-/// The line of a field.
+/// The type of a field as it is declared.
 #[derive(Debug)]
-pub(super) struct FieldLine {
+pub(super) enum DeclaredType {
+    /// One of the language's own types.
+    Scalar(Kind),
+    /// `map<K, V>`.
+    Map,
+    /// A group of `proto2`.
+    Group,
+    /// A message or an enum, by its name as written.
+    Named(String),
+}
+
+/// A field as it is declared.
+#[derive(Debug)]
+pub(super) struct FieldDeclaration {
     pub(super) label: Label,
-    /// Name of the type as written; `map` for a map, `group` for a group.
-    pub(super) of: String,
+    pub(super) of: DeclaredType,
     pub(super) name: String,
     pub(super) number: u64,
 }
 
-impl File {
+impl ProtoFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the line; or that this program has no parser.
+    #[cfg(not(feature = "protobuf"))]
+    pub(super) fn parse(_text: &str) -> Result<Self, String> {
+        Err(crate::util::cargo_feature::CargoFeature::Protobuf.missing())
+    }
+
     /// Reads a file.
     ///
     /// # Errors
     /// What is wrong with it, with the line.
+    #[cfg(feature = "protobuf")]
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let mut tokens = Tokens::of(text)?;
-        let mut file = Self::default();
-        while let Some(token) = tokens.peek() {
-            match token {
-                Token::Name("syntax") => {
-                    tokens.any()?;
-                    tokens.sign('=')?;
-                    file.implicit = tokens.any()? == Token::Text("proto3");
-                    tokens.sign(';')?;
-                }
-                Token::Name("package") => {
-                    tokens.any()?;
-                    file.package = tokens.path()?;
-                    tokens.sign(';')?;
-                }
-                Token::Name("message") => {
-                    tokens.any()?;
-                    file.messages.push(message(&mut tokens, 0)?);
-                }
-                Token::Name("enum") => {
-                    tokens.any()?;
-                    file.enums.push(enumeration(&mut tokens)?);
-                }
-                Token::Name("import" | "option" | "service" | "extend" | "edition") | Token::Sign(';') => {
-                    tokens.pass_statement()?;
-                }
-                _ => return Err(tokens.wrong("a statement of a .proto file")),
-            }
-        }
-        Ok(file)
+        parser::parse(text)
     }
 }
 
-/// A message, after its keyword.
-fn message(tokens: &mut Tokens<'_>, depth: usize) -> Result<Message, String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("messages are nested deeper than {MAX_DEPTH}"));
-    }
-    let mut message = Message { name: tokens.name()?.to_owned(), ..Message::default() };
-    tokens.sign('{')?;
-    body(tokens, &mut message, Label::None, depth)?;
-    Ok(message)
-}
+#[cfg(feature = "protobuf")]
+mod parser {
+    //! From the parser's descriptors to declarations.
 
-/// What stands in the braces of a message, of a group, or of a `oneof`, to the closing one.
-fn body(tokens: &mut Tokens<'_>, message: &mut Message, label: Label, depth: usize) -> Result<(), String> {
-    while !tokens.passes(Token::Sign('}')) {
-        match tokens.peek() {
-            Some(Token::Name("message")) => {
-                tokens.any()?;
-                let inner = self::message(tokens, depth + 1)?;
-                message.messages.push(inner);
+    use std::borrow::Cow;
+
+    use prost_types::field_descriptor_proto::{Label as Cardinality, Type};
+    use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto};
+    use protox_parse::ParseError;
+
+    use super::{DeclaredType, EnumDeclaration, FieldDeclaration, Kind, Label, MessageDeclaration, ProtoFile};
+
+    /// Longest message of the parser that is passed on, in characters: it may quote a word of any length.
+    const LONGEST_MESSAGE: usize = 200;
+
+    pub(super) fn parse(text: &str) -> Result<ProtoFile, String> {
+        let (text, edition) = as_proto3(text);
+        let file = protox_parse::parse("", &text).map_err(|error| message(&error, &text))?;
+        Ok(ProtoFile {
+            package: file.package.unwrap_or_default(),
+            implicit: file.syntax.as_deref() == Some("proto3") && !edition,
+            messages: file.message_type.into_iter().map(declaration).collect(),
+            enums: file.enum_type.into_iter().map(enumeration).collect(),
+        })
+    }
+
+    /// The file with `syntax = "proto3"` in place of its edition, on the same line, and whether it has one.
+    fn as_proto3(text: &str) -> (Cow<'_, str>, bool) {
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let statement = line.trim_start().strip_prefix("edition").map(str::trim_start);
+            if statement.is_some_and(|rest| rest.starts_with('=')) {
+                let end = line.find(';').map_or(line.len(), |end| end + 1);
+                return (format!("{}syntax = \"proto3\";{}", &text[..start], &text[start + end..]).into(), true);
             }
-            Some(Token::Name("enum")) => {
-                tokens.any()?;
-                message.enums.push(enumeration(tokens)?);
-            }
-            Some(Token::Name("oneof")) if label == Label::None => {
-                tokens.any()?;
-                tokens.name()?;
-                tokens.sign('{')?;
-                body(tokens, message, Label::OneOf, depth)?;
-            }
-            Some(Token::Name("option" | "reserved" | "extensions" | "extend") | Token::Sign(';')) => {
-                tokens.pass_statement()?;
-            }
-            _ => field(tokens, message, label, depth)?,
+            start += line.len();
+        }
+        (text.into(), false)
+    }
+
+    /// What is wrong with a file: the first of the parser's errors, with its line, made fit for one line of a log.
+    fn message(error: &ParseError, text: &str) -> String {
+        let harmless = |c: char| if c.is_control() { ' ' } else { c };
+        let problem: String = error.to_string().chars().map(harmless).take(LONGEST_MESSAGE).collect();
+        match error.span().and_then(|span| text.get(..span.start)) {
+            Some(before) => format!("line {}: {problem}", before.matches('\n').count() + 1),
+            None => problem,
         }
     }
-    Ok(())
-}
 
-fn field(tokens: &mut Tokens<'_>, message: &mut Message, label: Label, depth: usize) -> Result<(), String> {
-    let label = match tokens.peek() {
-        Some(Token::Name("optional")) => Label::Optional,
-        Some(Token::Name("required")) => Label::Required,
-        Some(Token::Name("repeated")) => Label::Repeated,
-        _ => label,
-    };
-    if matches!(label, Label::Optional | Label::Required | Label::Repeated) {
-        tokens.any()?;
-    }
-    let of = tokens.path()?;
-    if of == "map" && tokens.passes(Token::Sign('<')) {
-        tokens.path()?;
-        tokens.sign(',')?;
-        tokens.path()?;
-        tokens.sign('>')?;
-    }
-    let name = tokens.name()?.to_owned();
-    tokens.sign('=')?;
-    let number = u64::try_from(tokens.number()?).ok().filter(|number| (1..=MAX_NUMBER).contains(number));
-    let number = number.ok_or_else(|| format!("field {name:?} has a number outside 1..={MAX_NUMBER}"))?;
-    tokens.pass_options()?;
-    if of == "group" {
-        if depth >= MAX_DEPTH {
-            return Err(format!("messages are nested deeper than {MAX_DEPTH}"));
-        }
-        // Its fields are those of a message of their own, which nobody asks for.
-        tokens.sign('{')?;
-        body(tokens, &mut Message::default(), Label::None, depth + 1)?;
-    } else {
-        tokens.sign(';')?;
-    }
-    message.fields.push(FieldLine { label, of, name, number });
-    Ok(())
-}
-
-/// An enum, after its keyword.
-fn enumeration(tokens: &mut Tokens<'_>) -> Result<Enum, String> {
-    let mut read = Enum { name: tokens.name()?.to_owned(), values: Vec::new() };
-    tokens.sign('{')?;
-    while !tokens.passes(Token::Sign('}')) {
-        match tokens.peek() {
-            Some(Token::Name("option" | "reserved") | Token::Sign(';')) => tokens.pass_statement()?,
-            _ => {
-                let name = tokens.name()?.to_owned();
-                tokens.sign('=')?;
-                let number = tokens.number()?;
-                tokens.pass_options()?;
-                tokens.sign(';')?;
-                read.values.push((number, name));
-            }
+    fn declaration(message: DescriptorProto) -> MessageDeclaration {
+        // A map is a list of messages of a type of its own, which the parser adds and nobody named; so it does for a group.
+        let is_entry = |inner: &DescriptorProto| inner.options.as_ref().is_some_and(|options| options.map_entry());
+        let (entries, mut messages): (Vec<_>, Vec<_>) = message.nested_type.into_iter().partition(is_entry);
+        let is_group = |line: &&FieldDescriptorProto| line.r#type == Some(Type::Group.into());
+        let groups: Vec<_> = message.field.iter().filter(is_group).collect();
+        messages.retain(|inner| groups.iter().all(|group| group.type_name != inner.name));
+        drop(groups);
+        let fields = message.field.into_iter().map(|line| field(line, &entries)).collect();
+        MessageDeclaration {
+            name: message.name.unwrap_or_default(),
+            fields,
+            messages: messages.into_iter().map(declaration).collect(),
+            enums: message.enum_type.into_iter().map(enumeration).collect(),
         }
     }
-    Ok(read)
+
+    fn enumeration(of: EnumDescriptorProto) -> EnumDeclaration {
+        let values =
+            of.value.into_iter().map(|value| (value.number().into(), value.name.unwrap_or_default())).collect();
+        EnumDeclaration { name: of.name.unwrap_or_default(), values }
+    }
+
+    fn field(line: FieldDescriptorProto, entries: &[DescriptorProto]) -> FieldDeclaration {
+        let is_map = line.type_name.is_some() && entries.iter().any(|entry| entry.name == line.type_name);
+        let label = match line.label.and_then(|label| Cardinality::try_from(label).ok()) {
+            _ if line.oneof_index.is_some() && line.proto3_optional != Some(true) => Label::OneOf,
+            Some(Cardinality::Required) => Label::Required,
+            Some(Cardinality::Repeated) => Label::Repeated,
+            // The parser says optional of a proto3 field that has no label as well.
+            Some(Cardinality::Optional) | None if line.proto3_optional == Some(true) => Label::Optional,
+            Some(Cardinality::Optional) | None => Label::None,
+        };
+        let of = match line.r#type.and_then(|of| Type::try_from(of).ok()) {
+            _ if is_map => DeclaredType::Map,
+            Some(Type::Double) => DeclaredType::Scalar(Kind::Double),
+            Some(Type::Float) => DeclaredType::Scalar(Kind::Float),
+            Some(Type::Int32) => DeclaredType::Scalar(Kind::Int32),
+            Some(Type::Int64) => DeclaredType::Scalar(Kind::Int64),
+            Some(Type::Uint32 | Type::Uint64) => DeclaredType::Scalar(Kind::Unsigned),
+            Some(Type::Sint32 | Type::Sint64) => DeclaredType::Scalar(Kind::Signed),
+            Some(Type::Fixed32) => DeclaredType::Scalar(Kind::Fixed32),
+            Some(Type::Fixed64) => DeclaredType::Scalar(Kind::Fixed64),
+            Some(Type::Sfixed32) => DeclaredType::Scalar(Kind::SignedFixed32),
+            Some(Type::Sfixed64) => DeclaredType::Scalar(Kind::SignedFixed64),
+            Some(Type::Bool) => DeclaredType::Scalar(Kind::Boolean),
+            Some(Type::String) => DeclaredType::Scalar(Kind::Text),
+            Some(Type::Bytes) => DeclaredType::Scalar(Kind::Bytes),
+            Some(Type::Group) => DeclaredType::Group,
+            Some(Type::Message | Type::Enum) | None => DeclaredType::Named(line.type_name().to_owned()),
+        };
+        FieldDeclaration {
+            label,
+            of,
+            name: line.name().to_owned(),
+            number: u64::try_from(line.number()).unwrap_or_default(),
+        }
+    }
 }

@@ -18,7 +18,6 @@
 mod encode;
 mod file;
 mod schema;
-mod tokens;
 
 use std::borrow::Cow;
 
@@ -232,5 +231,5 @@ fn skip(cursor: &mut Cursor<'_>, number: u64, wire: u64, depth: usize) -> Result
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "protobuf"))]
 mod tests;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::file::{self, Enum, File, Label};
+use super::file::{DeclaredType, EnumDeclaration, FieldDeclaration, Label, MessageDeclaration, ProtoFile};
 use crate::decode::FieldNames;
 use crate::decode::fields::Field;
 
@@ -100,9 +100,9 @@ impl Schema {
     pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
         let mut known = Known::default();
         for reference in references {
-            known.learn(&File::parse(reference)?);
+            known.learn(&ProtoFile::parse(reference)?);
         }
-        let file = File::parse(text)?;
+        let file = ProtoFile::parse(text)?;
         known.learn(&file);
         let mut schema = Self { messages: Vec::new(), top: Vec::new(), enums: Vec::new() };
         let context = Context { known: &known, names, implicit: file.implicit };
@@ -141,7 +141,7 @@ impl Schema {
         None
     }
 
-    fn add(&mut self, message: &file::Message, space: &str, context: &Context<'_>) -> usize {
+    fn add(&mut self, message: &MessageDeclaration, space: &str, context: &Context<'_>) -> usize {
         let name = join(space, &message.name);
         let mut fields: Vec<Wanted> = message.fields.iter().filter_map(|line| context.wanted(line, &name)).collect();
         fields.sort_by_key(|field| field.number);
@@ -167,11 +167,11 @@ struct Known {
 }
 
 impl Known {
-    fn learn(&mut self, file: &File) {
+    fn learn(&mut self, file: &ProtoFile) {
         self.scope(&file.package, &file.messages, &file.enums);
     }
 
-    fn scope(&mut self, space: &str, messages: &[file::Message], enums: &[Enum]) {
+    fn scope(&mut self, space: &str, messages: &[MessageDeclaration], enums: &[EnumDeclaration]) {
         for of in enums {
             self.enums.insert(join(space, &of.name), self.values.len());
             // Of names for the same number the first one counts.
@@ -216,40 +216,22 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn wanted(&self, line: &file::FieldLine, space: &str) -> Option<Wanted> {
+    fn wanted(&self, line: &FieldDeclaration, space: &str) -> Option<Wanted> {
         let field = Field::of(&line.name, self.names)?;
-        let kind = match line.of.as_str() {
-            "map" | "group" => Kind::Message,
-            of => scalar(of).or_else(|| self.known.find(of, space)).unwrap_or(Kind::Unknown),
+        let kind = match &line.of {
+            DeclaredType::Map | DeclaredType::Group => Kind::Message,
+            DeclaredType::Scalar(kind) => *kind,
+            DeclaredType::Named(name) => self.known.find(name, space).unwrap_or(Kind::Unknown),
         };
         let message = matches!(kind, Kind::Message | Kind::Timestamp | Kind::Wrapped(_) | Kind::Unknown);
         let implicit = self.implicit && line.label == Label::None && !message;
-        let repeated = line.label == Label::Repeated || line.of == "map";
+        let repeated = line.label == Label::Repeated || matches!(line.of, DeclaredType::Map);
         Some(Wanted { number: line.number, field, kind, repeated, implicit })
     }
 }
 
 fn join(space: &str, name: &str) -> String {
     if space.is_empty() { name.to_owned() } else { format!("{space}.{name}") }
-}
-
-fn scalar(name: &str) -> Option<Kind> {
-    Some(match name {
-        "double" => Kind::Double,
-        "float" => Kind::Float,
-        "int32" => Kind::Int32,
-        "int64" => Kind::Int64,
-        "uint32" | "uint64" => Kind::Unsigned,
-        "sint32" | "sint64" => Kind::Signed,
-        "fixed32" => Kind::Fixed32,
-        "fixed64" => Kind::Fixed64,
-        "sfixed32" => Kind::SignedFixed32,
-        "sfixed64" => Kind::SignedFixed64,
-        "bool" => Kind::Boolean,
-        "string" => Kind::Text,
-        "bytes" => Kind::Bytes,
-        _ => return None,
-    })
 }
 
 fn well_known(name: &str) -> Option<Kind> {

@@ -2,6 +2,7 @@
 
 mod faulty;
 mod local;
+#[cfg(feature = "s3")]
 mod object_store;
 mod power_cut;
 

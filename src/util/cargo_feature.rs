@@ -1,0 +1,53 @@
+//! Cargo features that a user can ask for, and the error where one was left out of this build.
+//!
+//! The sections of the configuration refuse such values before anything is touched, so that nobody learns in the middle of
+//! a run what the program lacks. README.md has the table of all features.
+
+/// A feature of this crate that a value of the configuration can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CargoFeature {
+    /// Records in Protobuf.
+    Protobuf,
+    /// A schema registry.
+    Registry,
+    /// Checkpoints in an object store.
+    S3,
+    /// TLS and SCRAM to brokers, https to a schema registry.
+    Tls,
+}
+
+impl CargoFeature {
+    /// Name of the feature in Cargo.toml.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Protobuf => "protobuf",
+            Self::Registry => "registry",
+            Self::S3 => "s3",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// Whether this program was built with the feature.
+    pub fn is_built_in(self) -> bool {
+        match self {
+            Self::Protobuf => cfg!(feature = "protobuf"),
+            Self::Registry => cfg!(feature = "registry"),
+            Self::S3 => cfg!(feature = "s3"),
+            Self::Tls => cfg!(feature = "tls"),
+        }
+    }
+
+    /// The message for a user who asks for what was not built in.
+    pub fn missing(self) -> String {
+        let name = self.name();
+        format!("needs the feature '{name}', which this program was built without (cargo build --release --features {name})")
+    }
+
+    /// Accepts `asked` where the feature was built in, or is not asked for.
+    ///
+    /// # Errors
+    /// The message that names the feature.
+    pub fn require_if(self, asked: bool) -> Result<(), String> {
+        if asked && !self.is_built_in() { Err(self.missing()) } else { Ok(()) }
+    }
+}
