@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 #[cfg(not(feature = "registry"))]
 use crate::decode::SchemaId;
-use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText, SourceConfig};
+use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText, Schemas, SourceConfig};
 #[cfg(feature = "registry")]
 pub use client::Registry;
 #[cfg(feature = "registry")]

@@ -40,7 +40,9 @@ impl CargoFeature {
     /// The message for a user who asks for what was not built in.
     pub fn missing(self) -> String {
         let name = self.name();
-        format!("needs the feature '{name}', which this program was built without (cargo build --release --features {name})")
+        format!(
+            "needs the feature '{name}', which this program was built without (cargo build --release --features {name})"
+        )
     }
 
     /// Accepts `asked` where the feature was built in, or is not asked for.

@@ -39,7 +39,7 @@ fn settings_that_need_a_missing_feature_are_refused_by_its_name() {
 #[cfg(not(feature = "s3"))]
 fn addresses_of_object_stores_are_refused_by_name_of_the_feature() {
     let place = Place::new();
-    for command in [&["inspect", "s3://bucket/prefix"][..], &["neighbors", "7", "--checkpoint", "s3://bucket/prefix"]] {
+    for command in [&["inspect", "s3://bucket/prefix"][..], &["neighbors", "s3://bucket/prefix", "7"]] {
         run(negstream().current_dir(place.path("")).args(command)).ended(2).names(&["'s3'", "--features"]);
     }
 }
