@@ -19,7 +19,9 @@ mod python;
 mod quality;
 mod recovery;
 mod replay;
+#[cfg(feature = "full")]
 mod schemas;
+#[cfg(feature = "full")]
 mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;

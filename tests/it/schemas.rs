@@ -243,7 +243,7 @@ fn schemas_of_files() {
     for (file, format, words) in [
         ("nowhere.avsc", "avro", "cannot read 'source.schema' "),
         ("own.proto", "avro", "own.proto: it is not JSON: "),
-        ("none.proto", "protobuf", "none.proto: line 1: expected a name, found '{'"),
+        ("none.proto", "protobuf", "none.proto: line 1: expected an identifier, but found '{'"),
     ] {
         let error = registry::decoder(&at(file, format)).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

@@ -69,7 +69,9 @@ fn what_is_not_sent_is_absent_or_its_default() {
         }
     );
     for explicit in [
-        implicit.replace("proto3", "proto2").replace("string u", "optional string u"),
+        ["string user_id", "int32 item_id", "int64 timestamp", "K event_type", "string session_id", "double value"]
+            .iter()
+            .fold(implicit.replace("proto3", "proto2"), |text, line| text.replace(line, &format!("optional {line}"))),
         implicit.replace("string user_id", "optional string user_id"),
         implicit.replace("string user_id = 1;", "oneof who { string user_id = 1; }"),
     ] {
@@ -171,21 +173,31 @@ fn deep_nesting_does_not_overflow() {
 }
 
 #[test]
-fn files_that_are_none() {
+fn edition_is_read_as_fields_with_presence() {
+    let text =
+        "// A comment.\nedition = \"2023\";\npackage a.b;\nmessage M { string user_id = 1; int64 timestamp = 3; }";
+    assert_eq!(first(text, b"").unwrap_err(), (Reason::MissingField, "user_id: missing".to_owned()));
+    let problem = Schema::parse(&text.replace("timestamp", ""), &[], &names()).unwrap_err();
+    assert!(problem.starts_with("line 4: "), "{problem}");
+}
+
+#[test]
+fn malformed_files_are_refused_with_the_line() {
     for (text, problem) in [
         ("", "it describes no message"),
         ("syntax = \"proto3\";", "it describes no message"),
-        ("message", "expected a name, but it ends"),
-        ("message M {", "expected a name, but it ends"),
-        ("message M {\n string = 1; }", "line 2: expected a name, found '='"),
-        ("message M { string a = 0; }", "field \"a\" has a number outside 1..=536870911"),
-        ("message M { string a = x; }", "line 1: expected a number, found \"x\""),
-        ("message M { string a = 99999999999999999999; }", "line 1: expected a whole number"),
-        ("message M { string a = 1 }", "line 1: expected ';', found '}'"),
-        ("massage M {}", "line 1: expected a statement of a .proto file, found \"massage\""),
-        ("/* ", "line 1: a comment has no end"),
-        ("\n\"abc\ndef\"", "line 2: a text has no end"),
-        ("option x = { ", "it ends too early"),
+        ("message", "expected an identifier, but reached end of file"),
+        ("message M {", "expected a message field, "),
+        ("message M {\n string = 1; }", "line 2: expected an identifier, but found '='"),
+        ("message M {\n string a = 1; }", "line 2: fields must have a label with proto2 syntax"),
+        ("message M { optional string a = 0; }", "line 1: message numbers must be between 1 and 536870911"),
+        ("message M { optional string a = x; }", "line 1: expected an integer, but found 'x'"),
+        ("message M { optional string a = 99999999999999999999; }", "line 1: integer is too large"),
+        ("message M { optional string a = 1 }", "line 1: expected ';' or '[', but found '}'"),
+        ("massage M {}", "line 1: expected 'enum', "),
+        ("/* ", "expected comment terminator, but reached end of file"),
+        ("\n\"abc\ndef\"", "line 2: unterminated string"),
+        ("option x = { ", "expected '}', but reached end of file"),
     ] {
         let found = Schema::parse(text, &[], &names()).unwrap_err();
         assert!(found.starts_with(problem), "{text}: {found}");
