@@ -28,7 +28,6 @@ use negstream::checkpoint::Checkpoint;
 use negstream::checkpoint::store::Store;
 use negstream::config::{Assignment, CheckpointConfig, Config, KafkaConfig, layers};
 use negstream::dead_letters::DeadLetters;
-use negstream::decode;
 use negstream::kafka::embedded::EmbeddedBroker;
 use negstream::kafka::producer::EventProducer;
 use negstream::kernel::Kernel;
@@ -38,7 +37,7 @@ use negstream::registry;
 use negstream::signals::Stop;
 use negstream::snapshot;
 use negstream::source::kafka::{ResumeState, TopicConnection, Until};
-use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::parquet::{LogOptions, ParquetLogs};
 use negstream::synth::log::write_parquet;
 use negstream::synth::{EventGenerator, SynthConfig};
 use negstream::trainer::state::State;
@@ -172,12 +171,7 @@ fn bare(config: &Config) -> PipelineBuilder<'_> {
 
 fn replay(scale: &Scale, config: &Config, print: bool) -> anyhow::Result<Pipeline> {
     let logs = [log(scale)?.display().to_string()];
-    let options = LogOptions {
-        fields: config.source.fields.clone(),
-        limits: decode::limits(&config.source),
-        columns: LogColumns::Model,
-    };
-    let source = ParquetLogs::open(&logs, options, &Positions::default())?;
+    let source = ParquetLogs::open(&logs, LogOptions::new(&config.source, false), &Positions::default())?;
     let mut pipeline = bare(config).build()?;
     let begin = Instant::now();
     let (mut stepping, mut trained, mut columns, mut steps) = (Duration::ZERO, Duration::ZERO, 0, 0);

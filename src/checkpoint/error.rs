@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// What can go wrong with checkpoints.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckpointError {
     /// The operating system refused an operation on a file or folder.
     #[error("checkpoint {}: cannot {action}: {source}", path.display())]

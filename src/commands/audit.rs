@@ -11,15 +11,15 @@ use crate::exit::UsageError;
 use crate::snapshot::audit::{Audit, Fate, Stretch};
 use crate::util::escape::escape_for_terminal;
 
-/// How many gaps and repetitions of a stream are listed.
+/// Most gaps, and most repetitions, that are listed of a stream.
 const LISTED: usize = 20;
 
-/// What the audits of all workers say of one stream together.
+/// The audits of all workers for one stream, merged.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Finding {
-    /// The first offset that anybody has.
+struct StreamAudit {
+    /// First offset in any state.
     from: u64,
-    /// One past the last.
+    /// One past the last offset in any state.
     until: u64,
     trained: u64,
     deferred: u64,
@@ -28,7 +28,7 @@ struct Finding {
     lost: u64,
     /// Offsets that are in more than one state, or in one more than once.
     twice: u64,
-    /// Offsets in between that are in none. Those of transactions' markers are no records.
+    /// Offsets in between that are in no state. Offsets of transaction markers are no records, and are missing too.
     missing: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     twice_at: Vec<(u64, u64)>,
@@ -47,61 +47,61 @@ pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
             streams.entry(stream).or_default().extend(stretches);
         }
     }
-    let findings: BTreeMap<String, Finding> =
-        streams.into_iter().map(|(stream, stretches)| (stream, weigh(stretches))).collect();
+    let audits: BTreeMap<String, StreamAudit> =
+        streams.into_iter().map(|(stream, stretches)| (stream, merge_stretches(stretches))).collect();
     if options.json {
-        print(&format!("{}\n", serde_json::to_string(&findings)?));
+        print(&format!("{}\n", serde_json::to_string(&audits)?));
     } else {
-        print(&text(&findings)?);
+        print(&text(&audits)?);
     }
-    let twice: u64 = findings.values().map(|finding| finding.twice).sum();
-    let missing: u64 = findings.values().map(|finding| finding.missing).sum();
+    let twice: u64 = audits.values().map(|audit| audit.twice).sum();
+    let missing: u64 = audits.values().map(|audit| audit.missing).sum();
     anyhow::ensure!(twice + missing == 0, "{twice} records are there twice, {missing} are missing");
     Ok(())
 }
 
-/// Lays stretches side by side.
-fn weigh(mut stretches: Vec<Stretch>) -> Finding {
+/// Merges the stretches of one stream from all audits.
+fn merge_stretches(mut stretches: Vec<Stretch>) -> StreamAudit {
     stretches.sort_unstable_by_key(|stretch| (stretch.from, stretch.until));
     let from = stretches.first().map_or(0, |first| first.from);
-    let mut finding = Finding { from, until: from, ..Finding::default() };
+    let mut audit = StreamAudit { from, until: from, ..StreamAudit::default() };
     for Stretch { from, until, fate } in stretches {
         let records = until - from;
         match fate {
-            Fate::Trained => finding.trained += records,
-            Fate::Deferred => finding.deferred += records,
-            Fate::Skipped => finding.skipped += records,
-            Fate::Rejected => finding.rejected += records,
-            Fate::Lost => finding.lost += records,
+            Fate::Trained => audit.trained += records,
+            Fate::Deferred => audit.deferred += records,
+            Fate::Skipped => audit.skipped += records,
+            Fate::Rejected => audit.rejected += records,
+            Fate::Lost => audit.lost += records,
         }
-        if from > finding.until {
-            finding.missing += from - finding.until;
-            finding.missing_at.push((finding.until, from));
-        } else if from < finding.until {
-            let end = until.min(finding.until);
-            finding.twice += end - from;
-            finding.twice_at.push((from, end));
+        if from > audit.until {
+            audit.missing += from - audit.until;
+            audit.missing_at.push((audit.until, from));
+        } else if from < audit.until {
+            let end = until.min(audit.until);
+            audit.twice += end - from;
+            audit.twice_at.push((from, end));
         }
-        finding.until = finding.until.max(until);
+        audit.until = audit.until.max(until);
     }
-    finding.missing_at.truncate(LISTED);
-    finding.twice_at.truncate(LISTED);
-    finding
+    audit.missing_at.truncate(LISTED);
+    audit.twice_at.truncate(LISTED);
+    audit
 }
 
-fn text(findings: &BTreeMap<String, Finding>) -> Result<String, std::fmt::Error> {
+fn text(audits: &BTreeMap<String, StreamAudit>) -> Result<String, std::fmt::Error> {
     let mut text = format!(
         "{:<32} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8}\n",
         "stream", "from", "until", "trained", "deferred", "skipped", "rejected", "lost", "twice", "missing"
     );
-    for (stream, finding) in findings {
-        let Finding { from, until, trained, deferred, skipped, rejected, lost, twice, missing, .. } = finding;
+    for (stream, audit) in audits {
+        let StreamAudit { from, until, trained, deferred, skipped, rejected, lost, twice, missing, .. } = audit;
         writeln!(
             text,
             "{:<32} {from:>10} {until:>10} {trained:>10} {deferred:>9} {skipped:>9} {rejected:>9} {lost:>7} {twice:>7} {missing:>8}",
             escape_for_terminal(stream)
         )?;
-        for (name, places) in [("twice", &finding.twice_at), ("missing", &finding.missing_at)] {
+        for (name, places) in [("twice", &audit.twice_at), ("missing", &audit.missing_at)] {
             for (from, until) in places {
                 writeln!(text, "    {name}: {from}..{until}")?;
             }
@@ -115,18 +115,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_and_repetitions_are_found() {
+    fn merge_stretches_finds_gaps_and_repetitions() {
         let stretch = |from, until, fate| Stretch { from, until, fate };
-        let finding = weigh(vec![
+        let audit = merge_stretches(vec![
             stretch(12, 15, Fate::Trained),
             stretch(0, 5, Fate::Trained),
             stretch(5, 6, Fate::Rejected),
             stretch(3, 8, Fate::Trained),
             stretch(8, 10, Fate::Lost),
         ]);
-        assert_eq!((finding.from, finding.until), (0, 15));
-        assert_eq!((finding.trained, finding.rejected, finding.lost), (13, 1, 2));
-        assert_eq!((finding.twice, finding.twice_at), (3, vec![(3, 5), (5, 6)]));
-        assert_eq!((finding.missing, finding.missing_at), (2, vec![(10, 12)]));
+        assert_eq!((audit.from, audit.until), (0, 15));
+        assert_eq!((audit.trained, audit.rejected, audit.lost), (13, 1, 2));
+        assert_eq!((audit.twice, audit.twice_at), (3, vec![(3, 5), (5, 6)]));
+        assert_eq!((audit.missing, audit.missing_at), (2, vec![(10, 12)]));
     }
 }

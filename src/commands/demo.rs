@@ -27,9 +27,9 @@ use crate::trainer::Trainer;
 
 /// The embedded broker keeps about 5 MiB of a partition, some 40,000 events: the producer must not run further ahead.
 const LEAD: u64 = 15_000;
-/// Lines of figures that are printed on the way, besides those of the beginning.
+/// Lines of figures that are printed on the way, besides the lines of the beginning.
 const LINES: u64 = 15;
-/// Events before the first of them.
+/// Events before the first line of figures.
 const FIRST_LINE: u64 = 1_000;
 
 pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
@@ -131,7 +131,7 @@ fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
     )
 }
 
-/// Neighbours of the most frequent items of a few topics; the synthetic names tell the topic.
+/// Prints neighbours of the most frequent items of a few topics; a synthetic name tells its topic.
 fn show_neighbors(config: &Config) -> anyhow::Result<()> {
     let intact = Checkpoint::open_with(&config.checkpoint.dir, &config.checkpoint)?;
     let index = NeighborIndex::read(&intact)?;
@@ -154,7 +154,7 @@ fn show_neighbors(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The thread that sends the synthetic log, paced by what was taken.
+/// The thread that sends the synthetic log, paced by what the trainer has read.
 struct Producer {
     taken: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,

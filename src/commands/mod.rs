@@ -25,10 +25,10 @@ use crate::config::{Config, layers};
 use context::CommandContext;
 use output::{check_file, check_output, nearest, print, progress_bar, write_whole_by};
 
-/// Does what the command line says.
+/// Runs the command of a command line.
 ///
 /// # Errors
-/// Whatever stopped it; [`crate::exit::code`] tells which exit code that is.
+/// The error that stopped the command; [`crate::exit::code`] gives its exit code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, layers } = cli;
     match command {
@@ -52,7 +52,7 @@ fn load(layers: &Layers) -> anyhow::Result<Config> {
 
 /// The configuration from all its layers, over defaults of a command's own.
 fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
-    // Names of other programs' variables may be anything; ours are text.
+    // Environment variables of other programs need not be Unicode; those of this program are.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = layers::load_with_defaults(defaults, layers.config.as_deref(), environment, &layers.set)?;

@@ -29,7 +29,7 @@ pub(super) fn check_output(output: &Output) -> anyhow::Result<()> {
     output.report.as_deref().map_or(Ok(()), |path| check_file("--report", path))
 }
 
-/// Whether a file can be made at `path`, as far as can be told without making it.
+/// Checks whether a file can be made at `path`, as far as can be told without making it.
 pub(super) fn check_file(flag: &str, path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() && !path.is_dir() {
@@ -38,7 +38,7 @@ pub(super) fn check_file(flag: &str, path: &Path) -> anyhow::Result<()> {
     Err(UsageError(format!("{flag} {}: no such folder, or a folder itself", path.display())).into())
 }
 
-/// Prints to standard output; whoever reads it may have heard enough.
+/// Prints to standard output; a reader that has closed it is no error.
 pub(super) fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -4,20 +4,15 @@ use super::{CommandContext, check_output};
 use crate::catalogue::Catalogue;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
-use crate::decode;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
-use crate::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use crate::source::parquet::{LogOptions, ParquetLogs};
 use crate::telemetry::observer::RunObserver;
 
 pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let context = CommandContext::set_up(config)?;
-    let reading = LogOptions {
-        fields: config.source.fields.clone(),
-        limits: decode::limits(&config.source),
-        columns: if config.features.buckets > 0 { LogColumns::ModelWithFeatures } else { LogColumns::Model },
-    };
+    let reading = LogOptions::new(&config.source, config.features.buckets > 0);
     let catalogue = Catalogue::open(config)?;
     // Every log is opened before the checkpoint folder is touched.
     ParquetLogs::open(&options.logs, reading.clone(), &Positions::default())?;

@@ -13,6 +13,7 @@ pub const ENVIRONMENT_PREFIX: &str = "NEGSTREAM__";
 
 /// Errors of a configuration. All are found before anything else is touched.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file is not there or cannot be read.
     #[error("cannot read configuration {}: {source}", path.display())]
@@ -54,6 +55,17 @@ pub enum ConfigError {
 
 fn hint(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|key| format!(", did you mean '{key}'?")).unwrap_or_default()
+}
+
+impl Config {
+    /// The default configuration with `settings` (`KEY=VALUE`, as `--set` takes them) over it.
+    ///
+    /// # Errors
+    /// The first setting that is refused.
+    pub fn with_settings<S: AsRef<str>>(settings: &[S]) -> Result<Self, ConfigError> {
+        let flags: Vec<String> = settings.iter().map(|setting| setting.as_ref().to_owned()).collect();
+        load(None, std::iter::empty(), &flags)
+    }
 }
 
 /// Loads the configuration: default under `file` under `environment` under `flags` (`KEY=VALUE`).

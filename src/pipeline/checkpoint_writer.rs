@@ -1,7 +1,7 @@
 //! Checkpoints are written on a thread of their own, one at a time, while training goes on.
 //!
-//! The trainer stands still for as long as it takes to freeze the state ([`crate::snapshot::frozen`]), and hands that over.
-//! A checkpoint is published only after the dead letters that lie before it are durable, which the saver waits for too.
+//! Training stands still for as long as it takes to freeze the state ([`crate::snapshot::frozen`]), which is handed over.
+//! A checkpoint is published only after the dead letters that lie before its positions are durable; the writer waits for them.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,40 +21,40 @@ use crate::position::Positions;
 use crate::snapshot;
 use crate::snapshot::frozen::Frozen;
 
-/// How long the saver waits until it looks again after dead letters.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+/// The time between two looks at whether the dead letters are durable.
+const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Dead letters, written by the trainer and made durable by the saver.
+/// Dead letters, offered by the training loop and made durable by the checkpoint writer.
 #[derive(Debug)]
 pub(super) struct SharedDeadLetters {
     letters: Arc<Mutex<DeadLetters>>,
-    kept: bool,
+    are_kept: bool,
     length: Option<u64>,
 }
 
 impl SharedDeadLetters {
     pub(super) fn new(letters: DeadLetters) -> Self {
-        let (kept, length) = (!matches!(letters, DeadLetters::None), letters.length());
-        Self { letters: Arc::new(Mutex::new(letters)), kept, length }
+        let (are_kept, length) = (!matches!(letters, DeadLetters::None), letters.length());
+        Self { letters: Arc::new(Mutex::new(letters)), are_kept, length }
     }
 
-    /// Whether they are kept anywhere.
+    /// Whether dead letters are kept anywhere.
     pub(super) fn are_kept(&self) -> bool {
-        self.kept
+        self.are_kept
     }
 
-    /// Keeps a record that was not taken; see [`DeadLetters::offer`].
+    /// Offers a rejected record, as [`DeadLetters::offer`] does; `false` where there is no room for it yet.
     pub(super) fn offer(&mut self, stream: &str, offset: u64, rejection: &Rejection) -> Result<bool, DeadLetterError> {
-        if !self.kept {
+        if !self.are_kept {
             return Ok(true);
         }
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = letters.offer(stream, offset, rejection)?;
+        let is_accepted = letters.offer(stream, offset, rejection)?;
         self.length = letters.length();
-        Ok(taken)
+        Ok(is_accepted)
     }
 
-    /// See [`DeadLetters::length`].
+    /// Length of the file of dead letters; `None` where they go elsewhere.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
     }
@@ -64,28 +64,28 @@ impl SharedDeadLetters {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) frozen: Frozen,
-    /// Changes since the checkpoint before.
+    /// Changes of the table of items since the checkpoint before.
     pub(super) changes: TableChanges,
     pub(super) dead_letters: Option<DeadLetterMark>,
-    /// What outlasts `checkpoint.keep`.
+    /// Checkpoints that outlast `checkpoint.keep`.
     pub(super) pinned: Pinned,
-    /// How long the trainer stood still for it.
+    /// The time that training stood still for the checkpoint.
     pub(super) pause: Duration,
 }
 
-/// What became of a checkpoint.
+/// The outcome of writing a checkpoint.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) written: Result<WrittenCheckpoint, SaveError>,
-    /// Where the sources stood in it.
+    /// Positions of the sources in the checkpoint.
     pub(super) positions: Positions,
-    /// The same, of what it holds as the member of a group.
+    /// Positions restricted to streams that are owned through a group claim.
     pub(super) claimed: Positions,
-    /// Records that lie behind it.
+    /// Records that had been passed when the state was frozen.
     pub(super) passed: u64,
 }
 
-/// See the module.
+/// The thread that writes checkpoints, one at a time.
 #[derive(Debug)]
 pub(super) struct CheckpointWriter {
     jobs: Option<Sender<Job>>,
@@ -95,18 +95,18 @@ pub(super) struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Starts the thread, which keeps `store` until the saver is gone.
+    /// Starts the thread, which holds `store` until the writer is dropped.
     pub(super) fn start(
         config: &Config,
         store: Store,
         letters: &SharedDeadLetters,
         mut publisher: Publisher,
     ) -> std::io::Result<Self> {
-        let (jobs, to_do) = bounded::<Job>(1);
-        let (done, outcomes) = bounded(1);
+        let (jobs, queue) = bounded::<Job>(1);
+        let (results, outcomes) = bounded(1);
         let (config, letters) = (config.clone(), Arc::clone(&letters.letters));
-        let thread = std::thread::Builder::new().name("saver".to_owned()).spawn(move || {
-            for Job { frozen, changes, dead_letters, pinned, pause } in to_do {
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+            for Job { frozen, changes, dead_letters, pinned, pause } in queue {
                 let begin = Instant::now();
                 let (positions, claimed) = (frozen.positions().clone(), frozen.claimed());
                 let (events, passed) = (frozen.events().read, frozen.events().passed());
@@ -116,13 +116,13 @@ impl CheckpointWriter {
                     Ok(published) => publisher.publish(&frozen, &changes, number(&published.path)),
                     Err(_) => publisher.miss(),
                 }
-                // The state has its tables back before it hears of it.
+                // Nothing is shared with the state any more by the time that the outcome is known.
                 drop(frozen);
                 let written = written.map(|published| {
                     let PublishedCheckpoint { path, bytes } = published;
                     WrittenCheckpoint { path, bytes, events, took, pause }
                 });
-                if done.send(Outcome { written, positions, claimed, passed }).is_err() {
+                if results.send(Outcome { written, positions, claimed, passed }).is_err() {
                     break;
                 }
             }
@@ -143,23 +143,24 @@ impl CheckpointWriter {
         assert!(!self.is_busy, "checkpoints do not overlap");
         self.is_busy = true;
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        assert!(sent, "the saver has panicked");
+        assert!(sent, "the checkpoint thread has panicked");
     }
 
-    /// What became of the checkpoint that was being written, once that is known.
+    /// The outcome of the checkpoint that was being written, once it is known.
     pub(super) fn finished(&mut self) -> Option<Outcome> {
         if !self.is_busy {
             return None;
         }
         let outcome = match self.outcomes.try_recv() {
             Err(crossbeam_channel::TryRecvError::Empty) => return None,
-            outcome => outcome.expect("the saver has panicked"),
+            outcome => outcome.expect("the checkpoint thread has panicked"),
         };
         self.is_busy = false;
         Some(outcome)
     }
 
-    /// The same, waited for; `meanwhile` is called now and then. `None` where no checkpoint is being written.
+    /// Waits for the outcome of the checkpoint that is being written, and calls `meanwhile` now and then; `None` where no
+    /// checkpoint is being written.
     pub(super) fn wait(&mut self, mut meanwhile: impl FnMut()) -> Option<Outcome> {
         if !std::mem::take(&mut self.is_busy) {
             return None;
@@ -167,7 +168,7 @@ impl CheckpointWriter {
         loop {
             match self.outcomes.recv_timeout(OBSERVE_EVERY) {
                 Err(RecvTimeoutError::Timeout) => meanwhile(),
-                outcome => return Some(outcome.expect("the saver has panicked")),
+                outcome => return Some(outcome.expect("the checkpoint thread has panicked")),
             }
         }
     }
@@ -175,7 +176,7 @@ impl CheckpointWriter {
 
 impl Drop for CheckpointWriter {
     fn drop(&mut self) {
-        // What is being written is finished; the folder is let go of.
+        // The checkpoint in progress is finished before the store is released.
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -197,14 +198,14 @@ fn write(
     mark: Option<DeadLetterMark>,
     pinned: &Pinned,
 ) -> Result<PublishedCheckpoint, SaveError> {
-    // Not held while it waits: the trainer may have a further letter meanwhile.
+    // The lock is not held while this waits: the training loop may have a further letter meanwhile.
     let settle = || letters.lock().unwrap_or_else(PoisonError::into_inner).settle();
     while !settle()? {
-        std::thread::sleep(BETWEEN_LOOKS);
+        std::thread::sleep(SETTLE_POLL_INTERVAL);
     }
     let published = snapshot::save(config, frozen, mark, store.draft()?)?;
     if let Err(error) = store.prune(config.checkpoint.keep, pinned) {
-        // The new one is durable all the same; the next one tries again.
+        // The new checkpoint is durable all the same; the next one tries again.
         tracing::warn!(%error, "old checkpoints stay");
     }
     Ok(published)

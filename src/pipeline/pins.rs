@@ -1,9 +1,9 @@
-//! Which checkpoints a group may yet send the worker back to.
+//! Pins on checkpoints that a consumer group may yet send the worker back to.
 //!
-//! Where another worker takes a partition over, it begins at what the group has taken note of. A checkpoint that holds
-//! more than that is not this worker's any more, and the newest that holds no more has to be there: it outlasts
-//! `checkpoint.keep`, however far the group lags behind. Which one that is, is known to be one of three at most
-//! ([`crate::source::CommitTracker`]).
+//! A worker that takes a partition over begins at the committed offset. From then on a checkpoint that holds more of the
+//! partition is not this worker's any more, and the newest one that holds no more has to be there: it outlasts
+//! `checkpoint.keep`, however far the commits lag behind. At any moment it is one of three at most, as
+//! [`crate::source::CommitTracker`] explains.
 
 use std::path::{Path, PathBuf};
 
@@ -11,39 +11,40 @@ use crate::checkpoint::store::Pinned;
 use crate::position::Positions;
 use crate::source::{CommitTracker, RestorePoints};
 
-/// See the module.
+/// The checkpoints of this process, and which of them are pinned.
 #[derive(Debug, Default)]
 pub(super) struct CheckpointPins {
-    /// Present where the source wants to know what is durable.
+    /// Commits of the source; `None` where the source commits nothing.
     commits: Option<CommitTracker>,
-    /// Whether the source is known.
+    /// Whether the source is known, so that `commits` means something.
     is_tracking: bool,
-    /// The checkpoint that this worker went on from, until the group knows of one since: it may know of any before it.
+    /// The checkpoint that was restored, until the group has confirmed a newer one. Until then any older one may be what the
+    /// group has committed.
     restored: Option<PathBuf>,
-    /// Checkpoints that the group may send back to, and the newest ones, oldest first, with what they hold by claims.
+    /// Checkpoints that are pinned, and the newest ones, oldest first, with their positions in claimed streams.
     written: Vec<(PathBuf, Positions)>,
 }
 
 impl CheckpointPins {
-    /// After a restart, from the checkpoint `restored`.
+    /// The pins after a start from the checkpoint `restored`.
     pub(super) fn new(restored: Option<&Path>) -> Self {
         Self { restored: restored.map(Path::to_owned), ..Self::default() }
     }
 
-    /// From now on the source is told by `commits`.
+    /// Follows the commits of the source from now on.
     pub(super) fn track_commits(&mut self, commits: Option<CommitTracker>) {
         (self.commits, self.is_tracking) = (commits, true);
     }
 
-    /// Notes a checkpoint; `claimed` is where it stands in what a group shares out.
+    /// Adds a durable checkpoint; `claimed` are its positions in streams owned through a group claim.
     pub(super) fn add(&mut self, path: &Path, claimed: Positions) {
         self.written.push((path.to_owned(), claimed));
     }
 
-    /// What has to outlast `checkpoint.keep`, of which `keep` are the newest.
+    /// The checkpoints that have to outlast retention, which keeps the `keep` newest ones.
     pub(super) fn pinned(&mut self, keep: usize) -> Pinned {
         let Some(commits) = &self.commits else {
-            // Before it is known whether a group may send it back, it may.
+            // Before the source is known, a group may send the worker back to the restored checkpoint, or an older one.
             let up_to = self.restored.clone().filter(|_| !self.is_tracking);
             return Pinned { checkpoints: Vec::new(), up_to };
         };
@@ -57,7 +58,7 @@ impl CheckpointPins {
             checkpoints: back.iter().map(|index| self.written[*index].0.clone()).collect(),
             up_to: self.restored.clone(),
         };
-        // Whatever goes by then can be forgotten here as well.
+        // Retention removes the rest, so it is forgotten here as well.
         let newest = self.written.len().saturating_sub(keep);
         let mut index = 0..;
         self.written.retain(|_| index.next().is_some_and(|index| index >= newest || back.contains(&index)));

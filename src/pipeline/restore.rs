@@ -1,4 +1,4 @@
-//! What a worker goes on from: the newest checkpoint that is intact and its own, or nothing.
+//! Restoring: a pipeline goes on from the newest checkpoint that is intact and its own, or begins with a new model.
 
 use std::cell::Cell;
 
@@ -11,32 +11,32 @@ use crate::snapshot;
 use crate::source::SourceError;
 use crate::trainer::state::State;
 
-/// What a worker goes on from.
+/// The state that a pipeline goes on from, and the store that it holds from now on.
 #[derive(Debug)]
 pub struct Restored {
-    /// The checkpoint; `None` for a new model.
+    /// The checkpoint that was read; `None` for a new model.
     pub checkpoint: Option<Checkpoint>,
     /// The state.
     pub state: State,
     pub(super) store: Store,
-    /// Whether newer checkpoints are another worker's by now.
+    /// Whether checkpoints newer than this one belong to another worker by now.
     pub(super) overtaken: bool,
 }
 
 impl Restored {
-    /// Takes hold of the checkpoint folder and reads the newest intact checkpoint in it; `fresh` begins anew.
+    /// Locks the checkpoint store and reads the newest intact checkpoint in it; `fresh` begins with a new model.
     ///
     /// # Errors
-    /// Where the folder is in use, no checkpoint is intact, or it was made with another configuration.
+    /// Where the store is in use, no checkpoint is intact, or the newest was made with another configuration.
     pub fn find(config: &Config, fresh: bool) -> Result<Self, CheckpointError> {
         Self::find_own(config, fresh, |_, _| Ok(()))
     }
 
-    /// The same, of the checkpoints whose every stream is still the worker's own, as `check` finds, which is told whether a
-    /// newer one is damaged.
+    /// [`Self::find`] among the checkpoints that `check` accepts: those whose streams are all still this worker's. `check` is
+    /// given a manifest, and whether a newer checkpoint was passed over because it is damaged.
     ///
     /// # Errors
-    /// The same; also where there is no such checkpoint.
+    /// Those of [`Self::find`], and where `check` accepts no checkpoint.
     pub fn find_own(
         config: &Config,
         fresh: bool,
@@ -77,14 +77,14 @@ impl Restored {
         Ok(Self { checkpoint: Some(intact), state, store, overtaken })
     }
 
-    /// How much of the dead-letter file of `config` belongs to the state; `None` where the state knows of no such file.
+    /// Length of the dead-letter file of `config` that belongs to the state; `None` where the checkpoint names no such file.
     pub fn dead_letters(&self, config: &Config) -> Option<u64> {
         let mark = self.checkpoint.as_ref()?.manifest().dead_letters.as_ref()?;
         (mark.file == config.dead_letters.file).then_some(mark.bytes)
     }
 }
 
-/// The state in a checkpoint that was made with a configuration like `config`.
+/// Reads the state of a checkpoint that was made with a configuration that agrees with `config`.
 fn restore(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
     let differences = differences(&intact.manifest().configuration, &config.state_relevant());
     if differences.is_empty() {

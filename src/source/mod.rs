@@ -138,6 +138,7 @@ pub trait LagProbe: std::fmt::Debug + Send + Sync {
 
 /// A fault of a source that waiting cannot mend.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// A path or pattern that names no file.
     #[error("no such log: {pattern}")]

@@ -19,8 +19,8 @@ use parquet::arrow::arrow_reader::{
 use sha2::{Digest, Sha256};
 
 use super::{CommitTracker, EventSource, PollStatus, SourceError};
-use crate::decode::FieldNames;
 use crate::decode::arrow_rows::{Rows, check_schema};
+use crate::decode::{FieldNames, SourceConfig};
 use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
 use crate::util::catch_panic::contained;
@@ -51,6 +51,14 @@ pub struct LogOptions {
     pub limits: EventLimits,
     /// Which columns are read.
     pub columns: LogColumns,
+}
+
+impl LogOptions {
+    /// The options for logs as `source` says, with the columns that a model needs; those of features `with_features`.
+    pub fn new(source: &SourceConfig, with_features: bool) -> Self {
+        let columns = if with_features { LogColumns::ModelWithFeatures } else { LogColumns::Model };
+        Self { fields: source.fields.clone(), limits: crate::decode::limits(source), columns }
+    }
 }
 
 /// An opened log file.

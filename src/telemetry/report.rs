@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
-use super::status::Status;
+use super::process::ProcessMemory;
+use super::status::{Status, TrainerFigures};
 use crate::evaluate::metrics::Figures;
 use crate::event::{EventCounts, Evicted, Rejections};
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::term::TermLoss;
+use crate::pipeline::Pipeline;
 
 /// The report of a run, as `--report` and `--json` give it.
 #[derive(Debug, Clone, Serialize)]
@@ -46,14 +48,20 @@ pub struct Report {
 /// Records by what became of them.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportedEvents {
-    read: u64,
-    used: u64,
-    ignored: u64,
-    deferred: u64,
-    rejected: u64,
-    rejected_by_reason: Rejections,
+    /// All records that were read.
+    pub read: u64,
+    /// Events that were trained on.
+    pub used: u64,
+    /// Events of kinds that are not trained on.
+    pub ignored: u64,
+    /// Events whose item has no row yet.
+    pub deferred: u64,
+    /// Records that are no events.
+    pub rejected: u64,
+    /// Rejected records by reason.
+    pub rejected_by_reason: Rejections,
     /// Records that were gone before they were read; not part of `read`.
-    lost: u64,
+    pub lost: u64,
 }
 
 /// The half-life of frequencies, in events, and how many watched negatives were false.
@@ -86,6 +94,15 @@ pub struct ReportedEvaluation {
 }
 
 impl Report {
+    /// The report of a pipeline since it was built.
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let mut status = Status::default();
+        status.update(TrainerFigures::of(pipeline.trainer()));
+        status.run.memory = ProcessMemory::now();
+        let (seconds, read) = pipeline.progress();
+        Self::new(&status, seconds, read, pipeline.checkpoint_path().map(|path| path.display().to_string()))
+    }
+
     /// The report of a worker with this status, which read `read` records in `seconds`; `checkpoint` is the folder of its
     /// newest checkpoint.
     pub fn new(status: &Status, seconds: f64, read: u64, checkpoint: Option<String>) -> Self {

@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::support::{self, Background, Place, negstream, read, run, set, tree, write_log};
 
-/// Ends with wrong usage (2), names these words, and touches nothing.
+/// Asserts that a command line is refused (exit status 2), that the message names `words`, and that no file is touched.
 #[track_caller]
-fn wrong(place: &Place, arguments: &[&str], words: &[&str]) {
+fn assert_wrong_usage(place: &Place, arguments: &[&str], words: &[&str]) {
     let before = tree(&place.path(""));
     let said = run(negstream().current_dir(place.path("")).args(arguments)).ended(2).names(words);
     assert!(said.out.is_empty(), "{}", said.out);
     assert!(tree(&place.path("")) == before, "wrong usage touches nothing");
 }
 
-/// A place with a log and a model of it.
-fn trained() -> Place {
+/// A place with a log and a model trained on it.
+fn trained_place() -> Place {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(3_000, 12));
     place.replay("log.parquet", &[]);
@@ -24,35 +24,51 @@ fn trained() -> Place {
 }
 
 #[test]
-fn wrong_usage_is_told_before_anything_is_touched() {
+fn command_line_refuses_wrong_usage_before_anything_is_touched() {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(300, 12));
     std::fs::write(place.path("worker.toml"), "[train]\nbatc = 7\n").unwrap();
     std::fs::write(place.path("broken.toml"), "[train]\nbatch = = 7\n").unwrap();
-    wrong(&place, &[], &["Usage: negstream", "replay"]);
-    wrong(&place, &["reply", "log.parquet"], &["reply", "replay"]);
-    wrong(&place, &["replay"], &["<LOG.parquet>"]);
-    wrong(&place, &["replay", "log.parquet", "--frsh"], &["--frsh", "--fresh"]);
-    wrong(
+    assert_wrong_usage(&place, &[], &["Usage: negstream", "replay"]);
+    assert_wrong_usage(&place, &["reply", "log.parquet"], &["reply", "replay"]);
+    assert_wrong_usage(&place, &["replay"], &["<LOG.parquet>"]);
+    assert_wrong_usage(&place, &["replay", "log.parquet", "--frsh"], &["--frsh", "--fresh"]);
+    assert_wrong_usage(
         &place,
         &["replay", "log.parquet", "--set", "train.batc=7"],
         &["'train.batc'", "did you mean 'train.batch'?"],
     );
-    wrong(&place, &["replay", "log.parquet", "--set", "train.batch=many"], &["train.batch", "invalid type"]);
-    wrong(&place, &["replay", "log.parquet", "--set", "model.dim=0"], &["'model.dim'", "must lie in 1..=4096"]);
-    wrong(&place, &["replay", "log.parquet", "--set", "seed"], &["seed", "expected KEY=VALUE"]);
-    wrong(&place, &["-c", "worker.toml", "replay", "log.parquet"], &["worker.toml", "'train.batc'", "'train.batch'"]);
-    wrong(&place, &["-c", "broken.toml", "replay", "log.parquet"], &["broken.toml", "line 2, column 9"]);
-    wrong(&place, &["-c", "none.toml", "replay", "log.parquet"], &["cannot read configuration none.toml"]);
-    wrong(&place, &["synth", "--events", "0", "-o", "new.parquet"], &["--events"]);
+    assert_wrong_usage(
+        &place,
+        &["replay", "log.parquet", "--set", "train.batch=many"],
+        &["train.batch", "invalid type"],
+    );
+    assert_wrong_usage(
+        &place,
+        &["replay", "log.parquet", "--set", "model.dim=0"],
+        &["'model.dim'", "must lie in 1..=4096"],
+    );
+    assert_wrong_usage(&place, &["replay", "log.parquet", "--set", "seed"], &["seed", "expected KEY=VALUE"]);
+    assert_wrong_usage(
+        &place,
+        &["-c", "worker.toml", "replay", "log.parquet"],
+        &["worker.toml", "'train.batc'", "'train.batch'"],
+    );
+    assert_wrong_usage(&place, &["-c", "broken.toml", "replay", "log.parquet"], &["broken.toml", "line 2, column 9"]);
+    assert_wrong_usage(&place, &["-c", "none.toml", "replay", "log.parquet"], &["cannot read configuration none.toml"]);
+    assert_wrong_usage(&place, &["synth", "--events", "0", "-o", "new.parquet"], &["--events"]);
     for share in ["1.5", "-0.1", "NaN", "some"] {
         let interleave = format!("--interleave={share}");
-        wrong(&place, &["synth", "--events", "9", &interleave, "-o", "new.parquet"], &["--interleave", share]);
+        assert_wrong_usage(
+            &place,
+            &["synth", "--events", "9", &interleave, "-o", "new.parquet"],
+            &["--interleave", share],
+        );
     }
-    wrong(&place, &["produce", "log.parquet"], &["embedded broker", "kafka.brokers="]);
-    wrong(&place, &["neighbors", "checkpoints", "item", "-k", "0"], &["-k"]);
+    assert_wrong_usage(&place, &["produce", "log.parquet"], &["embedded broker", "kafka.brokers="]);
+    assert_wrong_usage(&place, &["neighbors", "checkpoints", "item", "-k", "0"], &["-k"]);
     let kafka = "kafka.properties.enable.auto.commit=true";
-    wrong(&place, &["run", "--set", kafka], &["'kafka.properties.enable.auto.commit' cannot be set"]);
+    assert_wrong_usage(&place, &["run", "--set", kafka], &["'kafka.properties.enable.auto.commit' cannot be set"]);
 
     let mut command = place.negstream(&["replay", "log.parquet"]);
     command.env("NEGSTREAM__TRAIN__BATHC", "7");
@@ -61,7 +77,7 @@ fn wrong_usage_is_told_before_anything_is_touched() {
 }
 
 #[test]
-fn help_lists_the_commands_and_the_exit_statuses() {
+fn help_lists_commands_and_exit_statuses() {
     let said = run(negstream().arg("--help")).ended(0);
     for word in
         ["demo", "run", "replay", "produce", "synth", "neighbors", "negatives", "inspect", "config", "Exit status:"]
@@ -73,7 +89,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn commands_name_the_file_or_checkpoint_that_is_missing() {
     let place = Place::new();
     run(&mut place.negstream(&["replay", "nothing.parquet"])).ended(3).names(&["no such log: nothing.parquet"]);
     run(&mut place.negstream(&["replay", "no/*.parquet"])).ended(3).names(&["no such log: no/*.parquet"]);
@@ -93,7 +109,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn the_default_configuration_goes_round() {
+fn config_check_accepts_its_own_output() {
     let place = Place::new();
     let config =
         |arguments: &[&str]| run(negstream().current_dir(place.path("")).arg("config").args(arguments)).ended(0).out;
@@ -120,7 +136,7 @@ fn flags_win_over_environment_over_file_over_default() {
 }
 
 #[test]
-fn secrets_are_never_shown() {
+fn config_never_shows_secrets() {
     const SECRET: &str = "31337";
     let place = Place::new();
     let with = |setting: &str| format!("kafka.properties.{setting}");
@@ -152,7 +168,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn the_schema_in_the_tree_is_the_one_that_is_printed() {
+fn config_schema_prints_the_schema_in_the_tree() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/config.schema.json");
     let printed = run(negstream().args(["config", "schema"])).ended(0);
     assert_eq!(printed.json()["type"], "object");
@@ -161,8 +177,8 @@ fn the_schema_in_the_tree_is_the_one_that_is_printed() {
 }
 
 #[test]
-fn what_programs_read_is_json() {
-    let place = trained();
+fn json_flags_print_json() {
+    let place = trained_place();
     let report: Value = {
         let mut command = place.negstream(&["replay", "log.parquet", "--fresh", "--json", "--report", "report.json"]);
         let said = run(&mut command).ended(0);
@@ -189,8 +205,8 @@ fn what_programs_read_is_json() {
 }
 
 #[test]
-fn for_people_there_is_text() {
-    let place = trained();
+fn inspect_and_neighbors_print_text_for_people() {
+    let place = trained_place();
     let said = run(&mut place.negstream(&["inspect", "checkpoints"])).ended(0);
     for word in ["intact", "3000 read", "items.parquet", "sha256"] {
         assert!(said.out.contains(word), "{word}: {}", said.out);
@@ -201,8 +217,8 @@ fn for_people_there_is_text() {
 }
 
 #[test]
-fn an_unknown_item_names_the_nearest() {
-    let place = trained();
+fn neighbors_of_an_unknown_item_names_the_nearest() {
+    let place = trained_place();
     let item = support::events(1, 12)[0].item.to_string();
     let mistyped = format!("{item}x");
     let said = run(&mut place.negstream(&["neighbors", "checkpoints", &mistyped])).ended(2);
@@ -210,7 +226,7 @@ fn an_unknown_item_names_the_nearest() {
 }
 
 #[test]
-fn an_address_in_use_is_told() {
+fn run_names_an_address_that_is_in_use() {
     let place = Place::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -222,7 +238,7 @@ fn an_address_in_use_is_told() {
 }
 
 #[test]
-fn a_second_worker_on_the_same_checkpoints_is_refused() {
+fn second_worker_on_the_same_checkpoints_is_refused() {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(300, 12));
     let mut first = Background::start(&mut place.negstream(&["run"]));
@@ -238,7 +254,7 @@ fn a_second_worker_on_the_same_checkpoints_is_refused() {
 }
 
 #[test]
-fn a_synthetic_log_is_a_function_of_its_options() {
+fn synthetic_log_is_a_function_of_its_options() {
     let place = Place::new();
     let synth = |output: &str, options: &[&str]| {
         let arguments = [&["synth", "--events", "2000", "-o", output], options].concat();

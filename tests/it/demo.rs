@@ -3,7 +3,7 @@
 use crate::support::{Place, negstream, run};
 
 #[test]
-fn it_shows_everything_at_work_and_leaves_what_a_replay_would() {
+fn demo_ends_above_popularity_with_the_checkpoint_of_a_replay() {
     const EVENTS: &str = "40000";
     let place = Place::new();
     // The usual address may be taken, by another demo for instance: any other shows the page as well.

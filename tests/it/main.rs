@@ -6,6 +6,7 @@ mod checkpoints;
 mod cli;
 mod demo;
 mod evaluator;
+mod examples;
 mod features;
 mod files;
 mod kafka_harness;

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use negstream::checkpoint::Checkpoint;
-use negstream::config::{Config, layers};
-use negstream::pipeline::{Pipeline, StopReason};
-use negstream::publish::MemorySink;
-use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::parquet::{LogOptions, ParquetLogs};
+use negstream::{Checkpoint, Config, MemorySink, Pipeline, StopReason};
 
 use crate::support::{Place, events, write_described_log};
 
 /// Every setting with which tables are trained, evicted from, and published.
 const SETTINGS: [&[&str]; 4] = [
     &[],
-    &["memory.items.cap=64", "memory.users.cap=50"],
+    &["memory.items.cap=64", "memory.users.cap=64"],
     &["memory.items.expire_events=300", "memory.items.admit_after=2", "model.similarity=dot"],
     &["features.buckets=256", "memory.items.cap=100"],
 ];
@@ -37,9 +34,8 @@ impl Publishing {
         let place = Place::new();
         let dir = format!("checkpoint.dir={}", place.path("checkpoints").display());
         let small = ["train.batch=32", "model.dim=16", "negatives.bank=64", "threads=1", "checkpoint.every_events=300"];
-        let flags: Vec<String> =
-            small.iter().chain(settings).chain([&dir.as_str()]).map(|flag| (*flag).to_owned()).collect();
-        let config = layers::load(None, std::iter::empty(), &flags).unwrap();
+        let settings: Vec<&str> = small.iter().chain(settings).copied().chain([dir.as_str()]).collect();
+        let config = Config::with_settings(&settings).unwrap();
         Self { place, config, sink: MemorySink::new() }
     }
 
@@ -48,11 +44,7 @@ impl Publishing {
         let log = self.place.path(&format!("{}.parquet", range.start));
         write_described_log(&log, &events(range.end, 77)[range]);
         let mut pipeline = Pipeline::builder(&self.config).sink(self.sink.clone()).build().unwrap();
-        let options = LogOptions {
-            fields: self.config.source.fields.clone(),
-            limits: negstream::decode::limits(&self.config.source),
-            columns: LogColumns::ModelWithFeatures,
-        };
+        let options = LogOptions::new(&self.config.source, true);
         let logs = ParquetLogs::open(&[log.display().to_string()], options, pipeline.positions()).unwrap();
         assert_eq!(pipeline.run(logs).unwrap(), StopReason::End);
     }
@@ -104,7 +96,7 @@ fn sink_epoch_grows_with_every_restart() {
 fn sink_that_refused_an_update_is_made_whole_by_the_next() {
     let publishing = Publishing::new(&["memory.items.cap=64"]);
     publishing.train(0..1_000);
-    publishing.sink.refuse_commits(2);
+    publishing.sink.refuse_commits(1);
     publishing.train(1_000..3_000);
     assert!(publishing.in_sink() == publishing.in_checkpoint(), "the sink differs from the checkpoint");
 }
