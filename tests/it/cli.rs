@@ -168,12 +168,12 @@ fn config_never_shows_secrets() {
 }
 
 #[test]
-fn config_schema_prints_the_schema_in_the_tree() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/config.schema.json");
-    let printed = run(negstream().args(["config", "schema"])).ended(0);
-    assert_eq!(printed.json()["type"], "object");
-    let ours = String::from_utf8(read(&path)).unwrap();
-    assert!(printed.out == ours, "write it anew: negstream config schema > schemas/config.schema.json");
+fn config_prints_the_schema_and_the_default_in_the_tree() {
+    for (what, path) in [("schema", "schemas/config.schema.json"), ("default", "config/default.toml")] {
+        let written = read(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+        let printed = run(negstream().args(["config", what])).ended(0).out;
+        assert!(printed.as_bytes() == written, "write it anew: negstream config {what} > {path}");
+    }
 }
 
 #[test]

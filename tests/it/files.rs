@@ -1,4 +1,4 @@
-//! Holds the files beside the code to the code: what `deploy/` names exists, and the schemas of an event agree.
+//! Files beside the code, compared with the code: metrics and keys that `deploy/` names exist, and the schemas of an event agree.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ fn every_metric_that_deploy_names_exists() {
 }
 
 #[test]
-fn every_configuration_key_that_deploy_sets_exists() {
+fn deploy_sets_existing_configuration_keys() {
     let keys: toml::Table = read("config/default.toml").parse().expect("the default is TOML");
     for path in deploy_files() {
         let text = std::fs::read_to_string(&path).expect("deploy/ holds text");
@@ -127,7 +127,7 @@ fn arrow() -> Fields {
 }
 
 #[test]
-fn the_schemas_agree_on_fields_and_which_may_be_left_out() {
+fn event_schemas_agree_on_fields_and_optionality() {
     let expected = [
         ("user_id", false),
         ("item_id", false),
@@ -145,7 +145,7 @@ fn the_schemas_agree_on_fields_and_which_may_be_left_out() {
 }
 
 #[test]
-fn a_synthetic_log_has_columns_of_the_arrow_schema() {
+fn synthetic_log_has_columns_of_the_arrow_schema() {
     let schema = json("schemas/log.arrow.json");
     let known = schema["fields"].as_array().expect("fields");
     for field in log::schema().fields() {
