@@ -16,6 +16,7 @@ pub mod template;
 use serde_json::{Map, Value as Json};
 
 pub use crate::checkpoint::CheckpointConfig;
+use crate::context::PositiveRules;
 pub use crate::context::{ContextConfig, EncoderKind, RepetitionConfig};
 pub use crate::dead_letters::DeadLettersConfig;
 pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
@@ -111,6 +112,11 @@ impl Config {
             return refuse("objective", message);
         }
         Ok(())
+    }
+
+    /// Which of a user's earlier items are never negatives, by `evaluate.repeat` and `negatives.mask_recent`.
+    pub fn positive_rules(&self) -> PositiveRules {
+        PositiveRules { repeat: self.evaluate.repeat, mask_recent: self.negatives.mask_recent }
     }
 
     /// The part of the configuration that a checkpoint's state depends on: two runs that agree on it can go on from each

@@ -19,6 +19,22 @@ use compact_str::CompactString;
 
 use repeat_memory::Buckets;
 
+/// Which of a user's earlier items are positives of the user's next query too, and so never negatives of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositiveRules {
+    /// Items may recur: the user's earlier items are likely negatives, to which ρ applies. Otherwise none is a negative.
+    pub repeat: bool,
+    /// Number of the newest items of the context that are never negatives, even where items may recur.
+    pub mask_recent: usize,
+}
+
+impl PositiveRules {
+    /// The items of `context` (newest first) that are too recent to be negatives.
+    pub fn recent(self, context: &[u32]) -> &[u32] {
+        &context[..self.mask_recent.min(context.len())]
+    }
+}
+
 /// Stands in place of a row for a user without one.
 pub const NOBODY: u32 = u32::MAX;
 
@@ -112,11 +128,11 @@ impl Batch {
 
     /// The items that are no negatives of query `query`, sorted: its positive; and its user's own items where these leave the
     /// ranking (`repeat` is false), else the newest `recent` items of its context.
-    pub fn known_positives(&self, query: usize, repeat: bool, recent: usize) -> Vec<u32> {
+    pub fn known_positives(&self, query: usize, rules: PositiveRules) -> Vec<u32> {
         let context = self.context(query);
         let mut positives = vec![self.positive(query)];
-        match repeat {
-            true => positives.extend(&context[..recent.min(context.len())]),
+        match rules.repeat {
+            true => positives.extend(rules.recent(context)),
             false => positives.extend(self.own(query).iter().map(|own| own.item)),
         }
         positives.sort_unstable();

@@ -82,7 +82,7 @@ impl InfoMax {
                 for (query, item) in self.items.iter().enumerate() {
                     pairs.positive(candidates, *item, true);
                     let mut own: Vec<u32> = batch.context(query).to_vec();
-                    if !scene.repeat {
+                    if !scene.positive_rules.repeat {
                         own.extend(batch.own(query).iter().map(|own| own.item));
                     }
                     own.sort_unstable();

@@ -135,7 +135,8 @@ impl Back {
         self.likely.clear();
         for query in 0..n {
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                let term = if scene.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
+                let term =
+                    if scene.positive_rules.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
                 self.likely.push((own.item, query as u32, term, place));
             }
         }
@@ -153,13 +154,13 @@ impl Back {
             for query in 0..n {
                 let own = likely.next_if(|(_, other, ..)| *other == query as u32);
                 let context = batch.context(query);
-                let recent = || context[..scene.mask_recent.min(context.len())].contains(&item);
+                let recent = || scene.positive_rules.recent(context).contains(&item);
                 let masked = query != row && (batch.positive(query) == item || recent());
                 let (term, place) = match own {
                     _ if masked => (f32::NEG_INFINITY, NOT_OWN),
                     // What the user had before is no candidate of its own query then, and so none of others'.
-                    Some((_, _, term, _)) if !scene.repeat && query != row => (*term, NOT_OWN),
-                    Some((_, _, term, place)) if scene.repeat => (*term, *place),
+                    Some((_, _, term, _)) if !scene.positive_rules.repeat && query != row => (*term, NOT_OWN),
+                    Some((_, _, term, place)) if scene.positive_rules.repeat => (*term, *place),
                     _ if query == row => (0.0, NOT_OWN),
                     _ => continue,
                 };

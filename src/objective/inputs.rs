@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::context::Batch;
+use crate::context::{Batch, PositiveRules};
 use crate::kernel::Kernel;
 use crate::kernel::contrast::Pairs;
 use crate::kernel::rows::{prefetch, scale};
@@ -58,12 +58,10 @@ impl Columns {
 /// How the pairs of queries and columns are treated.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PairRules {
-    /// Items may recur: own items are no more than likely negatives. Otherwise they are masked.
-    pub(super) repeat: bool,
+    /// Which of a user's earlier items are masked.
+    pub(super) positives: PositiveRules,
     /// Own items carry ρ.
     pub(super) repetition: bool,
-    /// So many of a query's newest items are never its negatives.
-    pub(super) mask_recent: usize,
     /// The positive counts once and without a correction: it is there with certainty. Otherwise it is left as a candidate
     /// like all others.
     pub(super) certain: bool,
@@ -92,18 +90,18 @@ impl PairTerms {
         rules: PairRules,
     ) {
         self.clear();
-        let PairRules { repeat, repetition, mask_recent, certain } = rules;
+        let PairRules { positives, repetition, certain } = rules;
         for query in queries {
             let positive = batch.positive(query);
             let at_positive = self.positive(candidates, positive, certain);
             let context = batch.context(query);
-            let recent = &context[..mask_recent.min(context.len())];
+            let recent = positives.recent(context);
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
                 let found = [candidates.column(own.item), candidates.frozen_column(own.item)];
                 if found == [None, None] {
                     continue;
                 }
-                let masked = !repeat || recent.contains(&own.item);
+                let masked = !positives.repeat || recent.contains(&own.item);
                 if own.item != positive {
                     if !masked && !repetition {
                         continue;
@@ -112,7 +110,7 @@ impl PairTerms {
                     for column in found.into_iter().flatten() {
                         self.push(column, term, if masked { NOT_OWN } else { place });
                     }
-                } else if repeat && repetition {
+                } else if positives.repeat && repetition {
                     let term = model.repetition.term(own.buckets);
                     self.terms[at_positive] += term;
                     self.own[at_positive] = place;

@@ -37,7 +37,7 @@ mod views;
 mod tests;
 
 use crate::config::{Config, ObjectiveKind};
-use crate::context::Batch;
+use crate::context::{Batch, PositiveRules};
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::model::backward::{BackwardPass, UpdateRules};
@@ -80,10 +80,8 @@ pub struct Objectives {
 /// What holds for all of them.
 #[derive(Debug, Clone, Copy)]
 struct Options {
-    /// Items may recur: learn ρ instead of masking own items.
-    repeat: bool,
-    /// So many of a query's newest items are never its negatives.
-    mask_recent: usize,
+    /// Which of a user's earlier items are never negatives.
+    positive_rules: PositiveRules,
     /// Items of the longest context.
     context: usize,
     update: UpdateRules,
@@ -120,8 +118,7 @@ impl Objectives {
         Self {
             parts: config.objective.terms().iter().map(part).collect(),
             options: Options {
-                repeat: config.evaluate.repeat,
-                mask_recent: config.negatives.mask_recent,
+                positive_rules: config.positive_rules(),
                 context: config.context.length,
                 update: UpdateRules {
                     learning_rate: config.train.learning_rate as f32,
@@ -168,8 +165,7 @@ impl Objectives {
             encoded,
             candidates,
             columns,
-            repeat: options.repeat,
-            mask_recent: options.mask_recent,
+            positive_rules: options.positive_rules,
             random,
             rate: options.update.learning_rate,
         };

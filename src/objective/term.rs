@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::{Columns, PairRules, PairTerms};
 use crate::config::ObjectiveKind;
-use crate::context::Batch;
+use crate::context::{Batch, PositiveRules};
 use crate::kernel::Kernel;
 use crate::metric::{Instrumented, Metric};
 use crate::model::Model;
@@ -63,10 +63,8 @@ pub(super) struct Scene<'a> {
     pub(super) encoded: &'a Encoded,
     pub(super) candidates: &'a Candidates,
     pub(super) columns: &'a Columns,
-    /// Items may recur.
-    pub(super) repeat: bool,
-    /// So many of a query's newest items are never its negatives.
-    pub(super) mask_recent: usize,
+    /// Which of a user's earlier items are never negatives.
+    pub(super) positive_rules: PositiveRules,
     /// Seed, and number of the step.
     pub(super) random: (u64, u64),
     /// Step size, for what a term moves itself.
@@ -149,7 +147,7 @@ impl StepAccumulator {
 impl Scene<'_> {
     /// The rules for the pairs of a loss that sums over candidates.
     pub(super) fn rules(&self) -> PairRules {
-        PairRules { repeat: self.repeat, repetition: self.repeat, mask_recent: self.mask_recent, certain: true }
+        PairRules { positives: self.positive_rules, repetition: self.positive_rules.repeat, certain: true }
     }
 }
 

@@ -26,6 +26,7 @@ pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
+use crate::context::PositiveRules;
 use crate::evaluate::popularity::PopularityOrder;
 use crate::event::EventCounts;
 use crate::negatives::proposals::{Proposal, proposals};
@@ -67,14 +68,12 @@ struct Settings {
     positive_kinds: Vec<String>,
     /// Types of the events that say what a user was shown.
     exposure_kinds: Vec<String>,
-    /// Whether items may recur in a user's history.
-    repeat: bool,
+    /// Which of a user's earlier items are never negatives.
+    positive_rules: PositiveRules,
     /// Share of the events that are ranked.
     ranked_share: f64,
     /// Share of the events whose negatives are watched.
     watched_share: f64,
-    /// Number of a query's newest items that are never its negatives.
-    mask_recent: usize,
     /// Memory of the rejected share, in records.
     rejections_window: u64,
 }
@@ -87,10 +86,9 @@ impl Settings {
             batch_span_ms: config.train.batch_span_ms,
             positive_kinds: config.positives.kinds.clone(),
             exposure_kinds: config.negatives.exposure_kinds.clone(),
-            repeat: config.evaluate.repeat,
+            positive_rules: config.positive_rules(),
             ranked_share: config.evaluate.share,
             watched_share: config.negatives.false_negative_share,
-            mask_recent: config.negatives.mask_recent,
             rejections_window: config.dead_letters.window,
         }
     }

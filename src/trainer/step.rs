@@ -259,8 +259,8 @@ fn prepare(
         occurrences: &items.occurrences,
         histories: &users.histories,
         n_known,
-        repeat: settings.repeat,
-        repetition: settings.repeat && last_items.is_none(),
+        repeat: settings.positive_rules.repeat,
+        repetition: settings.positive_rules.repeat && last_items.is_none(),
     };
     ranking.prepare(kernel, view, batch, (0..batch.n_queries()).filter(is_ranked));
     ranks
@@ -318,13 +318,13 @@ fn gather(
 /// Watches a share of the queries' negatives (`candidates`, where the batch is trained on), and finds which watched ones
 /// the batch proves false.
 fn watch(state: &mut State, settings: &Settings, clock: StepClock, batch: &Batch, candidates: Option<&mut Candidates>) {
-    let Settings { seed, watched_share, repeat, mask_recent, .. } = *settings;
+    let Settings { seed, watched_share, positive_rules, .. } = *settings;
     let State { items, negatives: NegativeSources { noise, bank, false_negatives, .. }, .. } = state;
     if let Some(candidates) = candidates.filter(|_| watched_share > 0.0) {
         let chosen = |query: &usize| is_chosen(seed, "ledger", clock.event(batch, *query), watched_share);
         let chosen: Vec<usize> = (0..batch.n_queries()).filter(chosen).collect();
         let positives: Vec<Vec<u32>> =
-            chosen.iter().map(|query| batch.known_positives(*query, repeat, mask_recent)).collect();
+            chosen.iter().map(|query| batch.known_positives(*query, positive_rules)).collect();
         let queries = chosen.iter().zip(&positives).map(|(query, settled)| Watch {
             user: batch.user(*query),
             event: clock.event(batch, *query),
