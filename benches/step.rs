@@ -26,8 +26,8 @@ use negstream::negatives::candidates::Candidates;
 use negstream::negatives::frequency::Frequencies;
 use negstream::negatives::live::LiveItems;
 use negstream::negatives::samplers::mix::NoiseMix;
-use negstream::negatives::samplers::{Asking, Scene};
-use negstream::objective::term::StepRequest;
+use negstream::negatives::samplers::{QueryContext, StreamView};
+use negstream::objective::step::StepRequest;
 use negstream::objective::{Objectives, Scratch};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -194,12 +194,19 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
             batch.own_starts.push(0);
             batch.all_own.push(0);
         }
-        objectives.ask(&batch, (0, 0), &mut asked);
+        objectives.prepare(&batch, (0, 0), &mut asked);
         rayon::join(
             || model.encode(kernel, &asked.sequences, &[], &mut encoded),
             || {
-                let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
-                candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), (0, 0));
+                let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
+                candidates.gather(
+                    asked.positives.iter().copied(),
+                    &bank,
+                    &mut noise,
+                    scene,
+                    QueryContext::default(),
+                    (0, 0),
+                );
             },
         );
         let on = (&asked, &mut encoded);

@@ -24,7 +24,7 @@ mod streams;
 use std::path::{Path, PathBuf};
 
 use negstream::config::NoiseTerm;
-use negstream::negatives::samplers::{NoiseSampler, mix};
+use negstream::negatives::samplers::NoiseSampler;
 
 use report::Report;
 
@@ -43,7 +43,7 @@ impl Kind {
     /// A new one.
     pub fn sampler(&self) -> Box<dyn NoiseSampler> {
         let term: NoiseTerm = toml::from_str(self.toml).expect("a valid term");
-        mix::sampler(&term).expect("it is not 'none'")
+        term.build()
     }
 }
 

@@ -12,7 +12,7 @@ use negstream::context::Batch;
 use negstream::event::{Interaction, Record};
 use negstream::kernel::Kernel;
 use negstream::model::encoder::{Encoded, Sequences};
-use negstream::negatives::samplers::{Asking, NoiseSampler, Scene, Seen, Shown};
+use negstream::negatives::samplers::{BatchObservation, NoiseSampler, QueryContext, Shown, StreamView};
 use negstream::position::Stream;
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
@@ -132,7 +132,7 @@ impl Replay {
         self.latest.drain(..self.latest.len().saturating_sub(LATEST));
         self.others.clear();
         self.others.extend(self.latest.iter().map(|example| example.positive));
-        let seen = Seen { items: &items, pairs: &pairs, shown: &shown };
+        let seen = BatchObservation { items: &items, pairs: &pairs, shown: &shown };
         let scene = scene(&self.trainer.state);
         self.samplers.iter_mut().for_each(|(_, sampler)| sampler.observe(scene, seen));
     }
@@ -183,12 +183,12 @@ impl Replay {
         let queries = asked.queries.normalized.view().to_slice().expect("standard layout");
         let (last_items, users, others) = (&asked.last_items, &asked.users, &self.others);
         let stride = self.trainer.state.model.stride();
-        let asking = Asking { last_items, users, queries, stride, others };
-        self.samplers[index].1.ask(scene(&self.trainer.state), asking);
+        let asking = QueryContext { last_items, users, queries, stride, others };
+        self.samplers[index].1.set_queries(scene(&self.trainer.state), asking);
     }
 }
 
 /// What samplers see of `state`.
-pub fn scene(state: &State) -> Scene<'_> {
-    Scene { frequencies: &state.negatives.frequencies, live: &state.negatives.live, vectors: &state.model }
+pub fn scene(state: &State) -> StreamView<'_> {
+    StreamView { frequencies: &state.negatives.frequencies, live: &state.negatives.live, vectors: &state.model }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use negstream::negatives::Vectors;
 use negstream::negatives::frequency::Frequencies;
 use negstream::negatives::live::LiveItems;
-use negstream::negatives::samplers::{Asking, NoiseSampler, Scene, Seen, Shown};
+use negstream::negatives::samplers::{BatchObservation, NoiseSampler, QueryContext, Shown, StreamView};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::json;
@@ -149,9 +149,9 @@ impl<'a> World<'a> {
         self.live.observe(&self.items);
     }
 
-    fn seen(&self) -> (Scene<'_>, Seen<'_>) {
-        let scene = Scene { frequencies: &self.frequencies, live: &self.live, vectors: self.vectors };
-        (scene, Seen { items: &self.items, pairs: &self.pairs, shown: &self.shown })
+    fn seen(&self) -> (StreamView<'_>, BatchObservation<'_>) {
+        let scene = StreamView { frequencies: &self.frequencies, live: &self.live, vectors: self.vectors };
+        (scene, BatchObservation { items: &self.items, pairs: &self.pairs, shown: &self.shown })
     }
 
     /// Plays the whole stream, for `observer` to see each batch.
@@ -249,7 +249,7 @@ fn sampler(kind: &Kind, half_life: Option<f64>, scale: Scale, vectors: &Planted,
     let (scene, _) = world.seen();
     let ask = |n: usize, sampler: &mut Box<dyn NoiseSampler>| {
         let (last_items, users, queries) = (&last_items[..n], &users[..n], &queries[..n * DIM]);
-        sampler.ask(scene, Asking { last_items, users, queries, stride: DIM, others: &others });
+        sampler.set_queries(scene, QueryContext { last_items, users, queries, stride: DIM, others: &others });
     };
     let (alone, together) = match sampler.depends_on_queries() {
         true => (Some(best(|| ask(1, &mut sampler))), Some(best(|| ask(BATCH, &mut sampler)))),

@@ -28,34 +28,23 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{numbers, text};
 use crate::checkpoint::manifest::MANIFEST;
 use crate::cli::{Layers, NegativesArgs};
+use crate::config::Config;
 use crate::config::layers::{self, ConfigError};
-use crate::config::{Config, NoiseTerm, SamplerKind};
 use crate::context::Batch;
 use crate::exit::UsageError;
 use crate::kernel::Kernel;
 use crate::model::encoder::{Encoded, Sequences};
-use crate::negatives::samplers::mix::sampler;
-use crate::negatives::samplers::{Asking, NoiseSampler, Scene, Seen};
+use crate::negatives::samplers::registry::{Needs, NoiseTerm, Origin, SAMPLERS, SamplerEntry};
+use crate::negatives::samplers::unigram::UnigramOptions;
+use crate::negatives::samplers::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::snapshot;
 use crate::table::ids::Ids;
 use crate::trainer::state::State;
+use crate::util::component::Component;
 use crate::util::escape::escape_for_terminal;
 
-/// Those that follow from counts and vectors, which every checkpoint has.
-const MADE: [SamplerKind; 5] =
-    [SamplerKind::Uniform, SamplerKind::Unigram, SamplerKind::LogUniform, SamplerKind::Adaptive, SamplerKind::Hard];
-/// Those that must have watched the stream, each with a configuration of it.
-const WATCHING: [(SamplerKind, &str); 4] = [
-    (SamplerKind::Interval, "negatives.noise=[{sampler=\"interval\"}]"),
-    (SamplerKind::Cooccurrence, "negatives.noise=[{sampler=\"cooccurrence\"}]"),
-    (SamplerKind::Exposure, "negatives.noise=[{sampler=\"exposure\"}], with negatives.exposure_kinds"),
-    (
-        SamplerKind::Mixture,
-        "negatives.noise=[{sampler=\"mixture\", parts=[{sampler=\"unigram\"}, {sampler=\"uniform\"}]}]",
-    ),
-];
-/// Rounds in which the clusters of `adaptive` settle, where they have to be made.
-const ROUNDS: usize = 4;
+/// The sampler that is drawn from where none is named and none was at work.
+const FALLBACK: &str = UnigramOptions::NAME;
 /// Draws at a time.
 const PIECE: u64 = 65_536;
 /// From so many draws on it takes long enough for a bar.
@@ -137,38 +126,40 @@ fn flatten(prefix: &str, table: &Map<String, Value>, settings: &mut Vec<String>)
 /// The sampler of that name, or the first at work.
 fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError> {
     let terms = &state.negatives.noise.terms;
-    let first = || terms.first().map_or(SamplerKind::Unigram.name(), |term| &term.name);
+    let first = || terms.first().map_or(FALLBACK, |term| &term.name);
     let name = wanted.unwrap_or_else(first).to_owned();
     let at_work: Vec<String> = terms.iter().map(|term| term.name.clone()).collect();
     if let Some(place) = at_work.iter().position(|term| *term == name) {
         let term = state.negatives.noise.terms.swap_remove(place);
         return Ok(Chosen { name, at_work: Some(term.draws), sampler: term.sampler });
     }
-    if let Some(kind) = MADE.into_iter().find(|kind| kind.name() == name) {
-        let sampler = made(kind, state.scene().0);
-        return Ok(Chosen { name, at_work: None, sampler });
-    }
     let were = if at_work.is_empty() { "no sampler".to_owned() } else { at_work.join(", ") };
-    if let Some((_, setting)) = WATCHING.iter().find(|(kind, _)| kind.name() == name) {
-        return Err(UsageError(format!(
+    match SamplerEntry::find(&name).map(|entry| (entry, entry.origin)) {
+        Some((entry, Origin::State(rounds))) => {
+            let sampler = from_state(entry, rounds, state.scene().0);
+            Ok(Chosen { name, at_work: None, sampler })
+        }
+        Some((_, Origin::Stream(setting))) => Err(UsageError(format!(
             "'{name}' has to watch the stream from its beginning, and was not at work in this checkpoint; at work: \
              {were}. Train with {setting}"
-        )));
+        ))),
+        None => {
+            let known = at_work.iter().map(String::as_str).chain(SAMPLERS.iter().map(|entry| entry.name));
+            let like = nearest(known, &name).unwrap_or_default();
+            Err(UsageError(format!(
+                "no sampler '{}'; the nearest name is '{like}'; at work: {were}",
+                escape_for_terminal(&name)
+            )))
+        }
     }
-    let kinds = MADE.into_iter().chain(WATCHING.map(|(kind, _)| kind));
-    let known: Vec<&str> = at_work.iter().map(String::as_str).chain(kinds.map(|kind| kind.name())).collect();
-    let like = nearest(known.into_iter(), &name).unwrap_or_default();
-    Err(UsageError(format!(
-        "no sampler '{}'; the nearest name is '{like}'; at work: {were}",
-        escape_for_terminal(&name)
-    )))
 }
 
-/// A sampler with default options that begins with what is there.
-fn made(kind: SamplerKind, scene: Scene<'_>) -> Box<dyn NoiseSampler> {
-    let mut sampler = sampler(&NoiseTerm::new(kind)).expect("it is not 'none'");
-    let rounds = if kind == SamplerKind::Adaptive { ROUNDS } else { 1 };
-    (0..rounds).for_each(|_| sampler.observe(scene, Seen { items: scene.live.items(), ..Seen::default() }));
+/// A sampler with default options that observes what the checkpoint holds until it has settled.
+fn from_state(entry: &'static SamplerEntry, rounds: u32, scene: StreamView<'_>) -> Box<dyn NoiseSampler> {
+    let mut sampler = NoiseTerm::new(entry).build();
+    (0..rounds).for_each(|_| {
+        sampler.observe(scene, BatchObservation { items: scene.live.items(), ..BatchObservation::default() })
+    });
     sampler
 }
 
@@ -213,12 +204,12 @@ impl Query {
     }
 
     /// Asks for it; where nothing is known of it, for nobody.
-    fn ask(&self, sampler: &mut dyn NoiseSampler, scene: Scene<'_>, state: &State) {
+    fn ask(&self, sampler: &mut dyn NoiseSampler, scene: StreamView<'_>, state: &State) {
         let banked: Vec<u32> = state.negatives.bank.entries().iter().map(|entry| entry.item).collect();
         let vectors = if self.context.is_empty() { &[] } else { self.vectors.normalized.row(0) };
-        sampler.ask(
+        sampler.set_queries(
             scene,
-            Asking {
+            QueryContext {
                 last_items: &self.context[..self.context.len().min(1)],
                 users: self.user.as_slice(),
                 queries: vectors,
@@ -243,22 +234,23 @@ fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError
     })
 }
 
-/// What is missing.
-fn nothing_to_draw(name: &str, options: &NegativesArgs, scene: Scene<'_>, intact: &Checkpoint) -> UsageError {
+/// The error that says what a sampler lacks that has nothing to draw from.
+fn nothing_to_draw(name: &str, options: &NegativesArgs, scene: StreamView<'_>, intact: &Checkpoint) -> UsageError {
     let path = intact.path().display();
     let kind = name.split('-').next().unwrap_or_default();
-    UsageError(match &options.user {
+    let needs = SamplerEntry::find(kind).map_or(Needs::Stream, |entry| entry.needs);
+    UsageError(match (needs, &options.user) {
         _ if scene.live.items().is_empty() => format!("there is no live item in {path}"),
-        None if kind == "exposure" => {
+        (Needs::Exposures, None) => {
             format!("'{name}' draws what a user was shown and did not choose: give --user USER")
         }
-        Some(user) if kind == "exposure" => {
+        (Needs::Exposures, Some(user)) => {
             format!(
                 "'{name}' has nothing to draw from: no item is remembered that user '{}' was shown and did not choose",
                 escape_for_terminal(user)
             )
         }
-        _ if kind == "hard" && options.context.is_empty() => {
+        (Needs::Query, _) if options.context.is_empty() => {
             format!("'{name}' draws what the model scores highest for a query: give --context ITEM …")
         }
         _ => format!("'{name}' has nothing to draw from in {path}: give --context ITEM … or --user USER, or others"),
@@ -266,7 +258,7 @@ fn nothing_to_draw(name: &str, options: &NegativesArgs, scene: Scene<'_>, intact
 }
 
 /// How often each item was drawn.
-fn draw(sampler: &dyn NoiseSampler, scene: Scene<'_>, n_items: usize, options: &NegativesArgs) -> Vec<u64> {
+fn draw(sampler: &dyn NoiseSampler, scene: StreamView<'_>, n_items: usize, options: &NegativesArgs) -> Vec<u64> {
     let total = options.draws;
     let bar = if total >= LONG { progress_bar(total, "draws") } else { ProgressBar::hidden() };
     let mut random = Pcg64Mcg::seed_from_u64(options.seed);

@@ -7,9 +7,6 @@
 //! ([`Config::validate`]) and the layers ([`layers`]). A key that is not declared does not exist.
 
 pub mod layers;
-pub mod negatives;
-pub mod objective;
-mod options;
 pub mod schema;
 pub mod template;
 
@@ -23,12 +20,12 @@ pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
 pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
 pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Similarity};
+pub use crate::negatives::samplers::registry::{Noise, NoiseTerm};
 pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
+pub use crate::objective::registry::{ObjectiveChoice, ObjectiveTerm};
 pub use crate::telemetry::{HttpConfig, LogConfig, LogFormat};
 pub use crate::trainer::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require};
-pub use negatives::{Noise, NoiseTerm, SamplerKind};
-pub use objective::{Acceptance, Objective, ObjectiveKind, ObjectiveTerm, PriorKind, View};
 
 config_section! {
     /// The whole configuration.
@@ -39,7 +36,7 @@ config_section! {
         threads: usize = 0 => [at_most(1024)];
         /// What the model is trained to do: a name (infonce, nce, cpc, infomax, views, i2i), or a list of tables
         /// `{ kind = "infonce", weight = 1.0, … }`; see docs/objectives.md.
-        objective: Objective = Objective::Name(ObjectiveKind::InfoNce) => [state];
+        objective: ObjectiveChoice = ObjectiveChoice::default() => [state];
         /// How the records of a topic and the rows of a log are read.
         source: SourceConfig = SourceConfig::default();
         /// Which events count as positive.
@@ -105,12 +102,7 @@ impl Config {
             require(limits.cap == 0 || limits.cap >= least, &message).map_err(|refusal| refusal.below(key))?;
         }
         negatives.validate_exposure_kinds(&positives.kinds).map_err(|refusal| refusal.below("negatives"))?;
-        let terms = objective.terms();
-        let mut windows = terms.iter().filter(|term| term.kind == ObjectiveKind::I2i).map(ObjectiveTerm::window);
-        if windows.any(|window| window > repetition.items) {
-            let message = "'window' of 'i2i' must be at most repetition.items: what is remembered of a user";
-            return refuse("objective", message);
-        }
+        objective.validate_memory(repetition.items).map_err(|message| Refusal::of("objective", message))?;
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub use config::{ModelConfig, OptimizerKind, Similarity};
 
 use std::borrow::Cow;
 
-use crate::config::{Config, ObjectiveKind};
+use crate::config::Config;
 use crate::context::EncoderKind;
 use crate::kernel::rows::inverse_norm;
 use crate::kernel::{Kernel, LANES};
@@ -32,6 +32,23 @@ use crate::table::rows::{Rows, stable_hash, start};
 pub use features::FeaturesConfig;
 use features::{Features, OWN_START};
 use repetition::Repetition;
+
+/// The parameters that objectives need of a model besides those that every model has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModelRequirements {
+    /// Whether each item has a learned bias b_c.
+    pub item_biases: bool,
+    /// The number of learned transforms W_k of the query, each dim × dim.
+    pub transforms: usize,
+}
+
+impl ModelRequirements {
+    /// What satisfies both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self { item_biases: self.item_biases || other.item_biases, transforms: self.transforms.max(other.transforms) }
+    }
+}
 
 /// Every learned parameter of the score. Parameters that only an objective needs are that objective's.
 #[derive(Debug, Clone)]
@@ -98,20 +115,19 @@ impl Model {
             OptimizerKind::RowwiseAdagrad => Optimizer::RowwiseAdagrad,
         };
         let rows = |wanted: bool, dim: usize| wanted.then(|| TrainedRows::new(dim, optimizer));
-        let objectives = config.objective.terms();
+        let ModelRequirements { item_biases, transforms } = config.objective.requirements();
         let identity = || Parameters::new((0..dim * dim).map(|place| f32::from(place % (dim + 1) == 0)).collect());
-        let steps = objectives.iter().filter(|term| term.kind == ObjectiveKind::Cpc).map(|term| term.steps()).max();
         Self {
             items: TrainedRows::new(dim, optimizer),
             features: (config.features.buckets > 0).then(|| Features::new(dim, optimizer, config.features.buckets)),
             contexts: rows(config.context.context_rows, dim),
             users: rows(config.context.user_row, dim),
-            biases: rows(objectives.iter().any(|term| term.kind == ObjectiveKind::Nce), 1),
+            biases: rows(item_biases, 1),
             position_weights: Parameters::new((0..config.context.length).map(|k| k as f32 * 0.8f32.ln()).collect()),
             gru: (config.context.encoder == EncoderKind::Gru)
                 .then(|| Parameters::new(gru::start(dim, stable_hash(config.seed, &["unit"])))),
             hidden_states: Rows::new(dim),
-            transforms: (0..steps.unwrap_or(0)).map(|_| identity()).collect(),
+            transforms: (0..transforms).map(|_| identity()).collect(),
             popularity: Parameters::new(vec![config.model.popularity_init as f32]),
             temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
             normaliser: Parameters::new(vec![0.0]),

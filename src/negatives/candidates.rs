@@ -5,7 +5,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::bank::Bank;
 use super::samplers::mix::NoiseMix;
-use super::samplers::{Asking, Scene};
+use super::samplers::{QueryContext, StreamView};
 use crate::table::generation_map::Marks;
 use crate::table::rows::{GOLDEN, split_mix};
 
@@ -44,11 +44,11 @@ impl Candidates {
         positives: impl ExactSizeIterator<Item = u32>,
         bank: &Bank,
         noise: &mut NoiseMix,
-        scene: Scene<'_>,
-        asking: Asking<'_>,
+        view: StreamView<'_>,
+        asking: QueryContext<'_>,
         (seed, step): (u64, u64),
     ) {
-        let n_items = scene.frequencies.len();
+        let n_items = view.frequencies.len();
         self.live.begin(n_items);
         // Without frozen vectors nobody asks for it.
         self.cold.begin(if bank.is_frozen() { n_items } else { 0 });
@@ -67,12 +67,12 @@ impl Candidates {
             if bank.is_frozen() {
                 self.others.extend(bank.entries().iter().map(|entry| entry.item));
             }
-            noise.ask(scene, Asking { others: &self.others, ..asking });
+            noise.set_queries(view, QueryContext { others: &self.others, ..asking });
         }
         let before_noise: usize = self.from_stream.iter().sum();
         for (index, term) in noise.terms.iter_mut().enumerate() {
             let mut random = Pcg64Mcg::seed_from_u64(mix(seed, step, index as u64));
-            term.draw(scene, before_noise, &mut random);
+            term.draw(view, before_noise, &mut random);
             let known = self.items.len();
             term.collisions = term.drawn.len();
             term.drawn.iter().for_each(|item| self.add(*item));
@@ -82,7 +82,7 @@ impl Candidates {
         if bank.is_frozen() {
             self.add_frozen(bank);
         }
-        self.correct(noise, scene);
+        self.correct(noise, view);
     }
 
     /// Newest first, so that of an item that is there several times the newest vector stands for all.
@@ -100,9 +100,9 @@ impl Candidates {
         }
     }
 
-    fn correct(&mut self, noise: &NoiseMix, scene: Scene<'_>) {
+    fn correct(&mut self, noise: &NoiseMix, view: StreamView<'_>) {
         self.log_frequency.clear();
-        self.log_frequency.extend(self.items.iter().map(|item| scene.frequencies.log_frequency(*item)));
+        self.log_frequency.extend(self.items.iter().map(|item| view.frequencies.log_frequency(*item)));
         self.log_expected.clear();
         let from_stream: usize = self.from_stream.iter().sum();
         if noise.terms.is_empty() {
@@ -111,7 +111,7 @@ impl Candidates {
             return;
         }
         for (item, log_frequency) in self.items.iter().zip(&self.log_frequency) {
-            let expected = from_stream as f64 * f64::from(*log_frequency).exp() + noise.expected(scene, *item);
+            let expected = from_stream as f64 * f64::from(*log_frequency).exp() + noise.expected(view, *item);
             self.log_expected.push(expected.ln() as f32);
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
-use crate::config::{Noise, SamplerKind};
+use super::samplers::registry::{Noise, NoiseTerm};
 use crate::util::config_section::{ConfigValue, Refusal, Shape, config_choice, config_section, value_shape};
 
 config_choice! {
@@ -32,7 +32,7 @@ config_section! {
         /// An item can be drawn as noise for so many events after its last one; 0: for ever.
         live_events: u64 = 0 => [state, at_most(1 << 28)];
         /// Noise: a sampler's name, or a list of tables `{ sampler = "unigram", draws = 256, … }`; see docs/negatives.md.
-        noise: Noise = Noise::Name(SamplerKind::None) => [state];
+        noise: Noise = Noise::None => [state];
         /// Event types that tell what a user was shown; for the sampler `exposure`.
         exposure_kinds: Vec<String> = Vec::new() => [state];
         /// So many of a query's newest items are never its negatives. (Where `evaluate.repeat` is off, no own item is.)
@@ -51,9 +51,7 @@ impl NegativesConfig {
     /// The sampler `exposure` has no such kinds, or nothing needs those that are named, or one is also a positive.
     pub fn validate_exposure_kinds(&self, positive_kinds: &[String]) -> Result<(), Refusal> {
         let refuse = |message: String| Err(Refusal::of("exposure_kinds", message));
-        let terms = self.noise.terms();
-        let mut parts = terms.iter().chain(terms.iter().flat_map(|term| &term.parts));
-        let needed = parts.any(|term| term.sampler == SamplerKind::Exposure);
+        let needed = self.noise.terms().iter().any(NoiseTerm::needs_exposures);
         match self.exposure_kinds.iter().find(|kind| positive_kinds.contains(kind)) {
             _ if needed && self.exposure_kinds.is_empty() => {
                 refuse("must name the event types that tell what was shown: 'exposure' needs them".to_owned())

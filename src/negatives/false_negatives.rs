@@ -306,7 +306,7 @@ impl Instrumented for [FalseNegativeCount] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::negatives::samplers::Asking;
+    use crate::negatives::samplers::QueryContext;
     use crate::negatives::samplers::tests::Stream;
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         stream.add(&[10, 11, 12, 13, 10]);
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
         let positives = [10, 11, 12, 13, 10].into_iter();
-        candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
+        candidates.gather(positives, &bank, &mut noise, stream.view(), QueryContext::default(), (1, 0));
         let mut occurrences: Paged<u64> = std::iter::repeat_n(5, 20).collect();
         *occurrences.get_mut(12) = 50;
         let mut ledger = FalseNegativeTracker::new(100);
@@ -341,7 +341,7 @@ mod tests {
         stream.add(&[10, 11, 12, 13, 10]);
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
         let positives = [10, 11, 12, 13, 10].into_iter();
-        candidates.gather(positives, &bank, &mut noise, stream.scene(), Asking::default(), (1, 0));
+        candidates.gather(positives, &bank, &mut noise, stream.view(), QueryContext::default(), (1, 0));
         let mut ledger = FalseNegativeTracker::new(100);
         let watch = |user| Watch { user, event: 7, settled: &[10] };
         let occurrences: Paged<u64> = std::iter::repeat_n(0, 20).collect();

@@ -1,6 +1,6 @@
 //! \[4\] Negatives: what a query is scored against, and the one correction for how it got there.
 //!
-//! Candidates come from several proposals: the batch's own positives, the bank of the newest positives, and samplers
+//! Candidates come from several proposals: the batch's own positives, the bank of the newest positives, and noise
 //! samplers. Whichever of them drew item `j`, its correction is `log E_j`, with `E_j = Σ_m n_m·q_m(j)` the number of
 //! times that all proposals together are expected to bring it.
 

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::candidates::Candidates;
 use super::false_negatives::STREAM;
-use super::samplers::Scene;
-use super::samplers::mix::{NoiseMix, Term};
+use super::samplers::StreamView;
+use super::samplers::mix::{NoiseMix, NoiseSource};
 use crate::metric::{Instrumented, Metric};
 
 /// One proposal's part in the newest batch.
@@ -24,10 +24,10 @@ pub struct Proposal {
 }
 
 /// Of the newest batch, whose candidates these are.
-pub fn proposals(candidates: &Candidates, noise: &NoiseMix, scene: Scene<'_>) -> Vec<Proposal> {
+pub fn proposals(candidates: &Candidates, noise: &NoiseMix, view: StreamView<'_>) -> Vec<Proposal> {
     // Where items die, the data are those of the living.
-    let live_share = || scene.live.items().iter().map(|item| scene.frequencies.share(*item)).sum::<f64>().ln();
-    let log_live = if scene.live.items().len() == scene.frequencies.len() { 0.0 } else { live_share() };
+    let live_share = || view.live.items().iter().map(|item| view.frequencies.share(*item)).sum::<f64>().ln();
+    let log_live = if view.live.items().len() == view.frequencies.len() { 0.0 } else { live_share() };
     let share = |draws: usize| draws as f64 / candidates.n_draws.max(1) as f64;
     let of_stream = STREAM.iter().zip(candidates.from_stream).map(|(name, draws)| Proposal {
         name: (*name).to_owned(),
@@ -37,19 +37,19 @@ pub fn proposals(candidates: &Candidates, noise: &NoiseMix, scene: Scene<'_>) ->
         collisions: None,
     });
     let of_noise = noise.terms.iter().map(|term| {
-        let (entropy, divergence) = moments(term, scene, log_live).unzip();
+        let (entropy, divergence) = moments(term, view, log_live).unzip();
         let collisions = (!term.drawn.is_empty()).then(|| term.collisions as f64 / term.drawn.len() as f64);
         Proposal { name: term.name.clone(), share: share(term.drawn.len()), entropy, divergence, collisions }
     });
     of_stream.chain(of_noise).collect()
 }
 
-fn moments(term: &Term, scene: Scene<'_>, log_live: f64) -> Option<(f64, f64)> {
+fn moments(term: &NoiseSource, view: StreamView<'_>, log_live: f64) -> Option<(f64, f64)> {
     let (mut surprise, mut ratio, mut n) = (0.0, 0.0, 0);
     for item in &term.drawn {
-        let log_q = term.sampler.probability(scene, *item).ln();
+        let log_q = term.sampler.probability(view, *item).ln();
         // What has faded beyond what a double holds is as rare as it can tell.
-        let log_p = scene.frequencies.share(*item).max(f64::MIN_POSITIVE).ln() - log_live;
+        let log_p = view.frequencies.share(*item).max(f64::MIN_POSITIVE).ln() - log_live;
         if log_q.is_finite() {
             surprise -= log_q;
             ratio += log_q - log_p;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::inputs::PairTerms;
-use super::term::{Scene, StepAccumulator};
+use super::step::{StepAccumulator, StepContext};
 use crate::kernel::activations::softplus;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
@@ -11,9 +11,9 @@ use crate::kernel::rows::unnormalise;
 use crate::negatives::candidates::Candidates;
 
 /// InfoNCE, with the gradients of b_c where there are any (which the fused kernel does not give).
-pub(super) fn tell_apart(scene: &Scene<'_>, problem: &Problem<'_>, gradients: &mut Gradients) {
-    let kernel = scene.kernel;
-    match scene.model.biases {
+pub(super) fn tell_apart(step: &StepContext<'_>, problem: &Problem<'_>, gradients: &mut Gradients) {
+    let kernel = step.kernel;
+    match step.model.biases {
         None => info_nce(kernel, problem, gradients),
         Some(_) => any(problem, &Softmax { kernel, positives: problem.positives }, gradients),
     }
@@ -37,13 +37,13 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
     /// Solves it by `solve`, and adds the gradients; gives the mean loss and, where asked, the information bound.
     pub(super) fn run(
         self,
-        scene: &Scene<'_>,
-        found: &mut StepAccumulator,
+        step: &StepContext<'_>,
+        accumulator: &mut StepAccumulator,
         bounded: bool,
         solve: impl FnOnce(&Problem<'_>, &mut Gradients),
     ) -> (f64, Option<f64>) {
-        let Scene { model, batch, encoded, candidates, columns, .. } = *scene;
-        let mut pairs = std::mem::take(&mut found.pairs);
+        let StepContext { model, batch, encoded, candidates, columns, .. } = *step;
+        let mut pairs = std::mem::take(&mut accumulator.pairs);
         (self.pairs)(&mut pairs);
         let n_queries = self.rows.len();
         let problem = Problem {
@@ -58,27 +58,27 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
             scale: self.weight as f32 / n_queries as f32,
             weights: self.weights,
         };
-        let mut gradients = found.gradients.contrast_buffer();
+        let mut gradients = accumulator.gradients.contrast_buffer();
         solve(&problem, &mut gradients);
-        found.gradients.add_repetition(batch, &pairs.own, &gradients.pairs);
-        found.gradients.add_scalars(&gradients);
+        accumulator.gradients.add_repetition(batch, &pairs.own, &gradients.pairs);
+        accumulator.gradients.add_scalars(&gradients);
         let loss = gradients.loss / n_queries as f64;
         let bound = bounded.then(|| information_bound(candidates, &pairs.positives, &gradients.losses));
-        found.gradients.add_sequences(self.rows.start, &mut gradients.queries);
+        accumulator.gradients.add_sequences(self.rows.start, &mut gradients.queries);
         if !gradients.columns.is_empty() && model.biases.is_some() {
-            found.gradients.biases.resize(gradients.columns.len(), 0.0);
-            found.gradients.biases.iter_mut().zip(&gradients.columns).for_each(|(sum, number)| *sum += number);
+            accumulator.gradients.biases.resize(gradients.columns.len(), 0.0);
+            accumulator.gradients.biases.iter_mut().zip(&gradients.columns).for_each(|(sum, number)| *sum += number);
         }
-        found.gradients.add_contrast(gradients);
-        found.pairs = pairs;
+        accumulator.gradients.add_contrast(gradients);
+        accumulator.pairs = pairs;
         (loss, bound)
     }
 }
 
 impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
     /// InfoNCE: [`Self::run`] with [`tell_apart`], and the bound.
-    pub(super) fn tell_apart(self, scene: &Scene<'_>, found: &mut StepAccumulator) -> (f64, Option<f64>) {
-        self.run(scene, found, true, |problem, gradients| tell_apart(scene, problem, gradients))
+    pub(super) fn tell_apart(self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) -> (f64, Option<f64>) {
+        self.run(step, accumulator, true, |problem, gradients| tell_apart(step, problem, gradients))
     }
 }
 
@@ -117,9 +117,14 @@ pub(super) struct SequenceContrast<Same> {
 impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
     /// InfoNCE from the rows to the others; adds the gradients of both. Gives the mean loss, and the bound
     /// `mean log(candidates) − loss` on the information that one has of the other.
-    pub(super) fn run(&self, scene: &Scene<'_>, found: &mut StepAccumulator, scratch: &mut RowsScratch) -> (f64, f64) {
+    pub(super) fn run(
+        &self,
+        step: &StepContext<'_>,
+        accumulator: &mut StepAccumulator,
+        scratch: &mut RowsScratch,
+    ) -> (f64, f64) {
         let Self { first, other, n, ref same, weight } = *self;
-        let Scene { kernel, model, encoded, .. } = *scene;
+        let StepContext { kernel, model, encoded, .. } = *step;
         let RowsScratch { gradients, starts, columns, terms, positives, zeros, of_others } = scratch;
         for numbers in [&mut *starts, columns, positives] {
             numbers.clear();
@@ -155,9 +160,9 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
             weights: &[],
         };
         info_nce(kernel, &problem, gradients);
-        found.gradients.add_scalars(gradients);
-        found.gradients.add_sequences(first, &mut gradients.queries);
-        add_candidates(scene, found, gradients, other, of_others);
+        accumulator.gradients.add_scalars(gradients);
+        accumulator.gradients.add_sequences(first, &mut gradients.queries);
+        add_candidates(step, accumulator, gradients, other, of_others);
         let loss = gradients.loss / n as f64;
         (loss, log_candidates / n as f64 - loss)
     }
@@ -165,13 +170,13 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
 
 /// Adds the gradients of candidates that are the sequences from `first` on, as those of their raw vectors.
 pub(super) fn add_candidates(
-    scene: &Scene<'_>,
-    found: &mut StepAccumulator,
+    step: &StepContext<'_>,
+    accumulator: &mut StepAccumulator,
     gradients: &Gradients,
     first: usize,
     raw: &mut Aligned<f32>,
 ) {
-    let Scene { kernel, model, encoded, .. } = *scene;
+    let StepContext { kernel, model, encoded, .. } = *step;
     let stride = model.stride();
     raw.resize(gradients.n_candidates() * stride, 0.0);
     for (row, sum) in raw.chunks_exact_mut(stride).enumerate() {
@@ -180,7 +185,7 @@ pub(super) fn add_candidates(
             unnormalise(kernel, encoded.normalized.row(first + row), encoded.inverse_norms[first + row], sum);
         }
     }
-    found.gradients.add_sequences(first, raw);
+    accumulator.gradients.add_sequences(first, raw);
 }
 
 /// Buffers of [`SequenceContrast`].

@@ -10,44 +10,63 @@
 
 use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};
-use super::term::{Scene, StepAccumulator, StepRequest, Term};
-use crate::config::{ObjectiveKind, ObjectiveTerm};
+use super::registry::{ObjectiveOptions, ObjectiveSetting};
+use super::step::{Objective, StepAccumulator, StepContext, StepRequest};
 use crate::context::Batch;
+use crate::model::ModelRequirements;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
-/// See the module.
+config_section! {
+    /// The options of `cpc`.
+    pub struct CpcOptions {
+        /// K: how many steps ahead is predicted, each with a matrix of its own.
+        steps: usize = 3 => [within(1..=32)];
+    }
+}
+
+impl Component for CpcOptions {
+    const NAME: &'static str = "cpc";
+    const SUMMARY: &'static str = "Contrastive predictive coding: the item k steps ahead, for each of several k.";
+}
+
+impl ObjectiveOptions for CpcOptions {
+    fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
+        Box::new(Cpc { weight, steps: self.steps, further: vec![(0, Vec::new()); self.steps - 1] })
+    }
+
+    fn requirements(&self) -> ModelRequirements {
+        ModelRequirements { transforms: self.steps, ..ModelRequirements::default() }
+    }
+}
+
+/// CPC at work.
 #[derive(Debug)]
 pub(super) struct Cpc {
     weight: f64,
     steps: usize,
-    /// For k = 2…K: the first of its sequences, and the query that each belongs to.
+    /// For k = 2…K: the first sequence of that k, and the query that each of its sequences belongs to.
     further: Vec<(usize, Vec<usize>)>,
 }
 
-impl Cpc {
-    pub(super) fn new(term: &ObjectiveTerm) -> Self {
-        let steps = term.steps();
-        Self { weight: term.weight(), steps, further: vec![(0, Vec::new()); steps - 1] }
-    }
-}
-
-impl Term for Cpc {
-    fn ask(&mut self, batch: &Batch, _random: (u64, u64), asked: &mut StepRequest) {
+impl Objective for Cpc {
+    fn prepare(&mut self, batch: &Batch, _random: (u64, u64), request: &mut StepRequest) {
         for (place, (first, queries)) in self.further.iter_mut().enumerate() {
             let back = place + 1;
-            *first = asked.sequences.len();
+            *first = request.sequences.len();
             queries.clear();
             queries.extend((0..batch.n_queries()).filter(|query| batch.context(*query).len() > back));
             for query in &*queries {
                 let context = batch.context(*query)[back..].iter().copied();
-                asked.sequences.push(context, Some(*query), back as u32);
+                request.sequences.push(context, Some(*query), back as u32);
             }
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
-        let Scene { model, batch, candidates, .. } = *scene;
+    fn step(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
+        let StepContext { model, batch, candidates, .. } = *step;
         let weight = self.weight / self.steps as f64;
-        let rules = scene.rules();
+        let rules = step.rules();
         let all: Vec<usize> = (0..batch.n_queries()).collect();
         // ρ is what happens next, not what happens later.
         let later = PairRules { repetition: false, ..rules };
@@ -66,8 +85,11 @@ impl Term for Cpc {
                 weight,
                 merged: true,
             };
-            let (loss, bound) = contrast.tell_apart(scene, found);
-            found.lost(ObjectiveKind::Cpc, &(place + 1).to_string(), weight, loss, bound);
+            let (loss, bound) = contrast.tell_apart(step, accumulator);
+            accumulator.add_loss(CpcOptions::NAME, &(place + 1).to_string(), weight, loss, bound);
+            if place == 0 {
+                accumulator.mark_next_item();
+            }
         }
     }
 }

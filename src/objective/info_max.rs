@@ -13,16 +13,81 @@ use rand::RngExt;
 
 use super::contrast::{ItemContrast, RowsScratch, SequenceContrast};
 use super::inputs::PairTerms;
-use super::prior::{self, Prior};
-use super::term::{Scene, StepAccumulator, StepRequest, Term, generator};
-use crate::config::{ObjectiveKind, ObjectiveTerm, PriorKind};
+use super::prior::{self, Prior, PriorDistribution};
+use super::registry::{ObjectiveOptions, ObjectiveSetting};
+use super::step::{Objective, StepAccumulator, StepContext, StepRequest, generator};
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::unnormalise;
 use crate::table::adagrad::Parameters;
 use crate::table::rows::stable_hash;
+use crate::util::component::Component;
+use crate::util::config_section::{Refusal, config_choice, config_section, require};
 
-/// See the module.
+config_choice! {
+    /// The distribution that codes are told apart from.
+    pub enum PriorKind {
+        /// Uniform on the unit sphere.
+        Sphere = "sphere",
+        /// N(0, I/dim).
+        Gaussian = "gaussian",
+        /// A mixture of Gaussians that is itself estimated on the stream.
+        GaussianMixture = "gaussian_mixture",
+    }
+}
+
+config_section! {
+    /// The options of `infomax`.
+    pub struct InfoMaxOptions {
+        /// The distribution that codes are told apart from.
+        prior_kind: PriorKind = PriorKind::Sphere;
+        /// What telling whole sequences apart counts.
+        global: f64 = 0.03 => [within(0.0..=1e6)];
+        /// What telling the sequence's items apart counts.
+        local: f64 = 0.1 => [within(0.0..=1e6)];
+        /// What matching the prior counts.
+        prior: f64 = 0.01 => [within(0.0..=1e6), check(something_is_left)];
+        /// Components of the mixture.
+        components: usize = 8 => [within(1..=1024)];
+    }
+}
+
+impl Component for InfoMaxOptions {
+    const NAME: &'static str = "infomax";
+    const SUMMARY: &'static str =
+        "Deep InfoMax on sequences: summaries against whole sequences, against their items, and against a prior.";
+}
+
+impl ObjectiveOptions for InfoMaxOptions {
+    fn build(&self, weight: f64, setting: ObjectiveSetting) -> Box<dyn Objective> {
+        let prior_distribution = match self.prior_kind {
+            PriorKind::Sphere => PriorDistribution::Sphere,
+            PriorKind::Gaussian => PriorDistribution::Gaussian,
+            PriorKind::GaussianMixture => PriorDistribution::GaussianMixture { components: self.components },
+        };
+        let seed = stable_hash(setting.seed, &["prior"]);
+        Box::new(InfoMax {
+            global: weight * self.global,
+            local: weight * self.local,
+            prior: weight * self.prior,
+            on_sphere: self.prior_kind == PriorKind::Sphere,
+            matched: Prior::new(prior_distribution, setting.dim, prior::Settings::default(), seed),
+            whole: 0,
+            items: Vec::new(),
+            codes: Vec::new(),
+            code_gradients: Vec::new(),
+            row_gradients: Aligned::default(),
+            scratch: RowsScratch::default(),
+        })
+    }
+}
+
+/// At least one of the three parts must count.
+fn something_is_left(prior: &f64, options: &InfoMaxOptions) -> Result<(), Refusal> {
+    require(options.global + options.local + prior > 0.0, "must not be 0 where 'global' and 'local' are 0 too")
+}
+
+/// Deep InfoMax at work.
 #[derive(Debug)]
 pub(super) struct InfoMax {
     global: f64,
@@ -30,9 +95,9 @@ pub(super) struct InfoMax {
     prior: f64,
     on_sphere: bool,
     matched: Prior,
-    /// The first of the whole sequences.
+    /// The place of the first whole sequence.
     whole: usize,
-    /// By query: the item of its context that is looked for.
+    /// For each query, the item of its context that is looked for.
     items: Vec<u32>,
     codes: Vec<f32>,
     code_gradients: Vec<f32>,
@@ -41,40 +106,18 @@ pub(super) struct InfoMax {
 }
 
 impl InfoMax {
-    pub(super) fn new(term: &ObjectiveTerm, dim: usize, seed: u64) -> Self {
-        let kind = match term.prior_kind() {
-            PriorKind::Sphere => prior::PriorKind::Sphere,
-            PriorKind::Gaussian => prior::PriorKind::Gaussian,
-            PriorKind::GaussianMixture => prior::PriorKind::GaussianMixture { components: term.components() },
-        };
-        let settings = prior::Settings::default();
-        Self {
-            global: term.weight() * term.global(),
-            local: term.weight() * term.local(),
-            prior: term.weight() * term.prior(),
-            on_sphere: term.prior_kind() == PriorKind::Sphere,
-            matched: Prior::new(kind, dim, settings, stable_hash(seed, &["prior"])),
-            whole: 0,
-            items: Vec::new(),
-            codes: Vec::new(),
-            code_gradients: Vec::new(),
-            row_gradients: Aligned::default(),
-            scratch: RowsScratch::default(),
-        }
-    }
-
-    fn tell_sequences_apart(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
-        let batch = scene.batch;
+    fn tell_sequences_apart(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
+        let batch = step.batch;
         // A user's sequences within a batch are nearly the same: they are no strangers.
         let same = |row: usize, other: usize| batch.user(row) == batch.user(other);
         let contrast =
             SequenceContrast { first: 0, other: self.whole, n: batch.n_queries(), same, weight: self.global };
-        let (loss, bound) = contrast.run(scene, found, &mut self.scratch);
-        found.lost(ObjectiveKind::InfoMax, "global", self.global, loss, Some(bound));
+        let (loss, bound) = contrast.run(step, accumulator, &mut self.scratch);
+        accumulator.add_loss(InfoMaxOptions::NAME, "global", self.global, loss, Some(bound));
     }
 
-    fn tell_items_apart(&self, scene: &Scene<'_>, found: &mut StepAccumulator) {
-        let Scene { batch, candidates, .. } = *scene;
+    fn tell_items_apart(&self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
+        let StepContext { batch, candidates, .. } = *step;
         let contrast = ItemContrast {
             rows: 0..batch.n_queries(),
             pairs: |pairs: &mut PairTerms| {
@@ -82,7 +125,7 @@ impl InfoMax {
                 for (query, item) in self.items.iter().enumerate() {
                     pairs.positive(candidates, *item, true);
                     let mut own: Vec<u32> = batch.context(query).to_vec();
-                    if !scene.positive_rules.repeat {
+                    if !step.positive_rules.repeat {
                         own.extend(batch.own(query).iter().map(|own| own.item));
                     }
                     own.sort_unstable();
@@ -97,19 +140,19 @@ impl InfoMax {
             weight: self.local,
             merged: true,
         };
-        let (loss, bound) = contrast.tell_apart(scene, found);
-        found.lost(ObjectiveKind::InfoMax, "local", self.local, loss, bound);
+        let (loss, bound) = contrast.tell_apart(step, accumulator);
+        accumulator.add_loss(InfoMaxOptions::NAME, "local", self.local, loss, bound);
     }
 
-    fn match_prior(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
-        let Scene { kernel, model, batch, encoded, .. } = *scene;
+    fn match_prior(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
+        let StepContext { kernel, model, batch, encoded, .. } = *step;
         let (n, dim, stride) = (batch.n_queries(), model.dim(), model.stride());
         self.codes.clear();
         for query in 0..n {
             let norm = if self.on_sphere { 1.0 } else { encoded.inverse_norms[query].recip() };
             self.codes.extend(encoded.normalized.row(query)[..dim].iter().map(|number| number * norm));
         }
-        let stats = self.matched.step(kernel, &self.codes, scene.random, scene.rate, &mut self.code_gradients);
+        let stats = self.matched.step(kernel, &self.codes, step.random, step.rate, &mut self.code_gradients);
         self.row_gradients.resize(n * stride, 0.0);
         let rows = self.row_gradients.chunks_exact_mut(stride).zip(self.code_gradients.chunks_exact(dim));
         for (query, (row, gradient)) in rows.enumerate() {
@@ -119,22 +162,22 @@ impl InfoMax {
                 unnormalise(kernel, encoded.normalized.row(query), encoded.inverse_norms[query], row);
             }
         }
-        found.gradients.add_sequences(0, &mut self.row_gradients);
-        found.lost(ObjectiveKind::InfoMax, "prior", self.prior, stats.generator_loss, None);
-        found.lost(ObjectiveKind::InfoMax, "discriminator", 0.0, stats.discriminator_loss, None);
+        accumulator.gradients.add_sequences(0, &mut self.row_gradients);
+        accumulator.add_loss(InfoMaxOptions::NAME, "prior", self.prior, stats.generator_loss, None);
+        accumulator.add_loss(InfoMaxOptions::NAME, "discriminator", 0.0, stats.discriminator_loss, None);
     }
 }
 
-impl Term for InfoMax {
-    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut StepRequest) {
-        self.whole = asked.sequences.len();
+impl Objective for InfoMax {
+    fn prepare(&mut self, batch: &Batch, random: (u64, u64), request: &mut StepRequest) {
+        self.whole = request.sequences.len();
         if self.global > 0.0 {
             for query in 0..batch.n_queries() {
                 // As long as a context may be: the oldest item makes room for the newest.
                 let context = batch.context(query);
-                let room = context.len().min(asked.longest - 1);
+                let room = context.len().min(request.longest - 1);
                 let whole = [batch.positive(query)].into_iter().chain(context[..room].iter().copied());
-                asked.sequences.push(whole, Some(query), 0);
+                request.sequences.push(whole, Some(query), 0);
             }
         }
         self.items.clear();
@@ -144,19 +187,19 @@ impl Term for InfoMax {
                 let context = batch.context(query);
                 self.items.push(context[random.random_range(0..context.len())]);
             }
-            asked.positives.extend(&self.items);
+            request.positives.extend(&self.items);
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
+    fn step(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
         if self.global > 0.0 {
-            self.tell_sequences_apart(scene, found);
+            self.tell_sequences_apart(step, accumulator);
         }
         if self.local > 0.0 {
-            self.tell_items_apart(scene, found);
+            self.tell_items_apart(step, accumulator);
         }
         if self.prior > 0.0 {
-            self.match_prior(scene, found);
+            self.match_prior(step, accumulator);
         }
     }
 

@@ -16,10 +16,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
 use super::contrast::{ItemContrast, add_candidates, tell_apart};
 use super::inputs::PairTerms;
-use super::term::{Scene, StepAccumulator, Term};
-use crate::config::{ObjectiveKind, ObjectiveTerm};
+use super::registry::{ObjectiveOptions, ObjectiveSetting};
+use super::step::{Objective, StepAccumulator, StepContext};
 use crate::kernel::Kernel;
 use crate::kernel::activations::{exponentials, largest};
 use crate::kernel::aligned::Aligned;
@@ -27,8 +30,63 @@ use crate::kernel::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce}
 use crate::kernel::rows::add_scaled;
 use crate::model::backward::NOT_OWN;
 use crate::model::encoder::Padded;
+use crate::util::component::Component;
+use crate::util::config_section::{ConfigValue, Refusal, Shape, config_section, value_shape};
 
-/// See the module.
+config_section! {
+    /// The options of `infonce`.
+    pub struct InfoNceOptions {
+        /// What events of a type count; those that are not named count 1.
+        event_weights: EventWeights = EventWeights::default();
+        /// Also tell, for each item, which query of the batch led to it.
+        symmetric: bool = false;
+        /// τ⁺: the share of negatives that are taken to be positives in truth.
+        debias: f64 = 0.0 => [within(0.0..=0.5)];
+        /// β: negatives count by exp(β·score), so that hard ones count more.
+        hardness: f64 = 0.0 => [within(0.0..=10.0)];
+    }
+}
+
+impl Component for InfoNceOptions {
+    const NAME: &'static str = "infonce";
+    const SUMMARY: &'static str = "InfoNCE with one correction over the whole candidate set.";
+}
+
+impl ObjectiveOptions for InfoNceOptions {
+    fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
+        Box::new(InfoNce {
+            weight,
+            symmetric: self.symmetric,
+            debias: self.debias,
+            hardness: self.hardness,
+            event_weights: self.event_weights.0.clone(),
+            weights: Vec::new(),
+            reverse: ReverseDirection::default(),
+        })
+    }
+}
+
+/// What events count, by their type.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventWeights(pub BTreeMap<String, f64>);
+
+impl ConfigValue for EventWeights {
+    fn shape() -> Shape {
+        value_shape(
+            json!({ "type": "object", "additionalProperties": { "type": "number", "minimum": 0, "maximum": 1e6 } }),
+        )
+    }
+
+    fn validate(&self) -> Result<(), Refusal> {
+        match self.0.iter().find(|(_, weight)| !(0.0..=1e6).contains(*weight)) {
+            Some((kind, _)) => Err(format!("must be between 0 and 1e6, which '{kind}' is not").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// InfoNCE at work: its options, and buffers.
 #[derive(Debug)]
 pub(super) struct InfoNce {
     weight: f64,
@@ -36,28 +94,14 @@ pub(super) struct InfoNce {
     debias: f64,
     hardness: f64,
     event_weights: BTreeMap<String, f64>,
-    /// By query.
+    /// The weight of each query; empty where all count alike.
     weights: Vec<f32>,
-    back: Back,
+    reverse: ReverseDirection,
 }
 
-impl InfoNce {
-    pub(super) fn new(term: &ObjectiveTerm) -> Self {
-        Self {
-            weight: term.weight(),
-            symmetric: term.symmetric(),
-            debias: term.debias(),
-            hardness: term.hardness(),
-            event_weights: term.event_weights.clone(),
-            weights: Vec::new(),
-            back: Back::default(),
-        }
-    }
-}
-
-impl Term for InfoNce {
-    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
-        let Scene { kernel, model, batch, candidates, columns, .. } = *scene;
+impl Objective for InfoNce {
+    fn step(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
+        let StepContext { kernel, model, batch, candidates, columns, .. } = *step;
         let n_queries = batch.n_queries();
         self.weights.clear();
         if !self.event_weights.is_empty() {
@@ -65,7 +109,7 @@ impl Term for InfoNce {
                 |event: &u32| self.event_weights.get(batch.kinds[*event as usize].as_str()).copied().unwrap_or(1.0);
             self.weights.extend(batch.with_context.iter().map(|event| of(event) as f32));
         }
-        let rules = scene.rules();
+        let rules = step.rules();
         // Both directions together count what one of them would.
         let weight = if self.symmetric { self.weight / 2.0 } else { self.weight };
         let contrast = ItemContrast {
@@ -76,9 +120,9 @@ impl Term for InfoNce {
             merged: true,
         };
         let plain = self.debias == 0.0 && self.hardness == 0.0;
-        let (loss, bound) = contrast.run(scene, found, plain, |problem, gradients| {
+        let (loss, bound) = contrast.run(step, accumulator, plain, |problem, gradients| {
             if plain {
-                return tell_apart(scene, problem, gradients);
+                return tell_apart(step, problem, gradients);
             }
             let draws = candidates.multiplicity.iter().zip(&candidates.log_expected);
             let log_measure: Vec<f32> = draws.map(|(m, e)| (*m as f32).ln() - e).collect();
@@ -96,10 +140,11 @@ impl Term for InfoNce {
             };
             any(problem, &loss, gradients);
         });
-        found.lost(ObjectiveKind::InfoNce, "", weight, loss, bound);
+        accumulator.add_loss(InfoNceOptions::NAME, "", weight, loss, bound);
+        accumulator.mark_next_item();
         if self.symmetric {
-            let loss = self.back.run(scene, found, &self.weights, weight);
-            found.lost(ObjectiveKind::InfoNce, "item to query", weight, loss, None);
+            let loss = self.reverse.run(step, accumulator, &self.weights, weight);
+            accumulator.add_loss(InfoNceOptions::NAME, "item to query", weight, loss, None);
         }
     }
 }
@@ -108,7 +153,7 @@ impl Term for InfoNce {
 /// same for all queries (popularity, correction) plays no part. Queries that led to the same item are masked, and those of
 /// which the item is no negative.
 #[derive(Debug, Default)]
-struct Back {
+struct ReverseDirection {
     gradients: Gradients,
     items: Padded,
     of_queries: Aligned<f32>,
@@ -122,9 +167,9 @@ struct Back {
     likely: Vec<(u32, u32, f32, u32)>,
 }
 
-impl Back {
-    fn run(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator, weights: &[f32], weight: f64) -> f64 {
-        let Scene { kernel, model, batch, encoded, candidates, columns, .. } = *scene;
+impl ReverseDirection {
+    fn run(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator, weights: &[f32], weight: f64) -> f64 {
+        let StepContext { kernel, model, batch, encoded, candidates, columns, .. } = *step;
         let (n, stride) = (batch.n_queries(), model.stride());
         let column_of = |query: usize| candidates.column(batch.positive(query)).expect("every positive is a candidate");
         self.items.resize_to(n, stride);
@@ -136,7 +181,7 @@ impl Back {
         for query in 0..n {
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
                 let term =
-                    if scene.positive_rules.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
+                    if step.positive_rules.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
                 self.likely.push((own.item, query as u32, term, place));
             }
         }
@@ -154,13 +199,13 @@ impl Back {
             for query in 0..n {
                 let own = likely.next_if(|(_, other, ..)| *other == query as u32);
                 let context = batch.context(query);
-                let recent = || scene.positive_rules.recent(context).contains(&item);
+                let recent = || step.positive_rules.recent(context).contains(&item);
                 let masked = query != row && (batch.positive(query) == item || recent());
                 let (term, place) = match own {
                     _ if masked => (f32::NEG_INFINITY, NOT_OWN),
                     // What the user had before is no candidate of its own query then, and so none of others'.
-                    Some((_, _, term, _)) if !scene.positive_rules.repeat && query != row => (*term, NOT_OWN),
-                    Some((_, _, term, place)) if scene.positive_rules.repeat => (*term, *place),
+                    Some((_, _, term, _)) if !step.positive_rules.repeat && query != row => (*term, NOT_OWN),
+                    Some((_, _, term, place)) if step.positive_rules.repeat => (*term, *place),
                     _ if query == row => (0.0, NOT_OWN),
                     _ => continue,
                 };
@@ -185,14 +230,14 @@ impl Back {
             weights,
         };
         info_nce(kernel, &problem, &mut self.gradients);
-        let more = found.gradients.extra_candidates_mut(candidates.items.len());
+        let more = accumulator.gradients.extra_candidates_mut(candidates.items.len());
         for query in 0..n {
             let gradient = &self.gradients.queries[query * stride..][..stride];
             add_scaled(kernel, more.row_mut(column_of(query) as usize), gradient, 1.0);
         }
-        add_candidates(scene, found, &self.gradients, 0, &mut self.of_queries);
-        found.gradients.add_repetition(batch, &self.own, &self.gradients.pairs);
-        found.gradients.inverse_temperature += self.gradients.inverse_temperature;
+        add_candidates(step, accumulator, &self.gradients, 0, &mut self.of_queries);
+        accumulator.gradients.add_repetition(batch, &self.own, &self.gradients.pairs);
+        accumulator.gradients.inverse_temperature += self.gradients.inverse_temperature;
         self.gradients.loss / n as f64
     }
 }

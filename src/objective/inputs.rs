@@ -97,8 +97,8 @@ impl PairTerms {
             let context = batch.context(query);
             let recent = positives.recent(context);
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                let found = [candidates.column(own.item), candidates.frozen_column(own.item)];
-                if found == [None, None] {
+                let accumulator = [candidates.column(own.item), candidates.frozen_column(own.item)];
+                if accumulator == [None, None] {
                     continue;
                 }
                 let masked = !positives.repeat || recent.contains(&own.item);
@@ -107,7 +107,7 @@ impl PairTerms {
                         continue;
                     }
                     let term = if masked { f32::NEG_INFINITY } else { model.repetition.term(own.buckets) };
-                    for column in found.into_iter().flatten() {
+                    for column in accumulator.into_iter().flatten() {
                         self.push(column, term, if masked { NOT_OWN } else { place });
                     }
                 } else if positives.repeat && repetition {

@@ -30,13 +30,14 @@ mod info_nce;
 mod inputs;
 mod nce;
 mod prior;
-pub mod term;
+pub mod registry;
+pub mod step;
 mod views;
 
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Config, ObjectiveKind};
+use crate::config::Config;
 use crate::context::{Batch, PositiveRules};
 use crate::kernel::Kernel;
 use crate::model::Model;
@@ -47,7 +48,8 @@ use crate::negatives::candidates::Candidates;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::adagrad::Parameters;
 use crate::table::row_remap::RowRemap;
-use term::{Scene, StepAccumulator, StepRequest, Term, TermLoss};
+use registry::ObjectiveSetting;
+use step::{Objective, ObjectiveLoss, StepAccumulator, StepContext, StepRequest};
 
 /// What a step reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,7 +75,7 @@ impl Default for LossStats {
 /// The objectives at work, with what they learn and keep besides the model.
 #[derive(Debug)]
 pub struct Objectives {
-    parts: Vec<Box<dyn Term>>,
+    parts: Vec<Box<dyn Objective>>,
     options: Options,
 }
 
@@ -97,7 +99,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// How each part of each objective did in the newest step.
-    pub fn losses(&self) -> &[TermLoss] {
+    pub fn losses(&self) -> &[ObjectiveLoss] {
         self.found.losses()
     }
 }
@@ -105,18 +107,9 @@ impl Scratch {
 impl Objectives {
     /// As configured, having learnt nothing.
     pub fn new(config: &Config) -> Self {
-        let part = |term: &crate::config::ObjectiveTerm| -> Box<dyn Term> {
-            match term.kind {
-                ObjectiveKind::InfoNce => Box::new(info_nce::InfoNce::new(term)),
-                ObjectiveKind::Nce => Box::new(nce::Nce::new(term)),
-                ObjectiveKind::Cpc => Box::new(cpc::Cpc::new(term)),
-                ObjectiveKind::InfoMax => Box::new(info_max::InfoMax::new(term, config.model.dim, config.seed)),
-                ObjectiveKind::Views => Box::new(views::Views::new(term)),
-                ObjectiveKind::I2i => Box::new(i2i::I2i::new(term)),
-            }
-        };
+        let setting = ObjectiveSetting { dim: config.model.dim, seed: config.seed };
         Self {
-            parts: config.objective.terms().iter().map(part).collect(),
+            parts: config.objective.terms().iter().map(|term| term.build(setting)).collect(),
             options: Options {
                 positive_rules: config.positive_rules(),
                 context: config.context.length,
@@ -131,12 +124,12 @@ impl Objectives {
     }
 
     /// What a step on `batch`, number `random.1`, needs: the batch's contexts and positives, and what objectives ask for.
-    pub fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut StepRequest) {
-        asked.sequences.begin(batch);
-        asked.positives.clear();
-        asked.longest = self.options.context;
-        asked.positives.extend(batch.with_context.iter().map(|event| batch.items[*event as usize]));
-        self.parts.iter_mut().for_each(|part| part.ask(batch, random, asked));
+    pub fn prepare(&mut self, batch: &Batch, random: (u64, u64), request: &mut StepRequest) {
+        request.sequences.begin(batch);
+        request.positives.clear();
+        request.longest = self.options.context;
+        request.positives.extend(batch.with_context.iter().map(|event| batch.items[*event as usize]));
+        self.parts.iter_mut().for_each(|part| part.prepare(batch, random, request));
     }
 
     /// Takes one step on the queries of `batch`, of which there must be at least two: `asked` was asked for with `random`
@@ -158,7 +151,7 @@ impl Objectives {
             || backward.find_touched(model, (sequences, encoded), candidates),
         );
         found.begin(sequences.len(), model.stride());
-        let scene = Scene {
+        let step = StepContext {
             kernel,
             model,
             batch,
@@ -169,8 +162,8 @@ impl Objectives {
             random,
             rate: options.update.learning_rate,
         };
-        self.parts.iter_mut().for_each(|part| part.step(&scene, found));
-        let of_next = found.losses().iter().find(|part| part.is_of_next_item());
+        self.parts.iter_mut().for_each(|part| part.step(&step, found));
+        let of_next = found.losses().iter().find(|part| part.of_next_item);
         let bound = of_next.and_then(|part| part.bound).unwrap_or(0.0);
         let loss = found.loss;
         let finite = backward.apply(

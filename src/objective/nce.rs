@@ -15,35 +15,52 @@
 
 use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};
-use super::term::{Scene, StepAccumulator, Term};
-use crate::config::{ObjectiveKind, ObjectiveTerm};
+use super::registry::{ObjectiveOptions, ObjectiveSetting};
+use super::step::{Objective, StepAccumulator, StepContext};
 use crate::kernel::Kernel;
 use crate::kernel::activations::{exponentials, largest, logistic};
 use crate::kernel::contrast::{RowLoss, any};
+use crate::model::ModelRequirements;
 use crate::table::adagrad::START;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Nce {
-    weight: f64,
-    /// By column: how many draws of noise it stands for.
-    counts: Vec<f32>,
+config_section! {
+    /// The options of `nce`, which has none of its own.
+    pub struct NceOptions {}
 }
 
-impl Nce {
-    pub(super) fn new(term: &ObjectiveTerm) -> Self {
-        Self { weight: term.weight(), counts: Vec::new() }
+impl Component for NceOptions {
+    const NAME: &'static str = "nce";
+    const SUMMARY: &'static str = "Noise-contrastive estimation: real or noise?";
+}
+
+impl ObjectiveOptions for NceOptions {
+    fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
+        Box::new(Nce { weight, counts: Vec::new() })
+    }
+
+    fn requirements(&self) -> ModelRequirements {
+        ModelRequirements { item_biases: true, ..ModelRequirements::default() }
     }
 }
 
-impl Term for Nce {
-    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
-        let Scene { kernel, model, batch, candidates, .. } = *scene;
+/// NCE at work.
+#[derive(Debug)]
+pub(super) struct Nce {
+    weight: f64,
+    /// The number of noise draws that each column stands for.
+    counts: Vec<f32>,
+}
+
+impl Objective for Nce {
+    fn step(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
+        let StepContext { kernel, model, batch, candidates, .. } = *step;
         self.counts.clear();
         self.counts.extend(candidates.multiplicity.iter().map(|draws| *draws as f32));
         let counts = &self.counts;
         // Noise may well be the positive: that is what it is told from.
-        let rules = PairRules { certain: false, ..scene.rules() };
+        let rules = PairRules { certain: false, ..step.rules() };
         let n_queries = batch.n_queries();
         let contrast = ItemContrast {
             rows: 0..n_queries,
@@ -55,7 +72,7 @@ impl Term for Nce {
         // b is part of every Δ.
         let (mut normaliser, mut of_normaliser) = (model.normaliser.values[0], 0.0);
         let first = model.normaliser.sums[0] == START;
-        let (loss, _) = contrast.run(scene, found, false, |problem, gradients| {
+        let (loss, _) = contrast.run(step, accumulator, false, |problem, gradients| {
             if first {
                 any(problem, &LogSum { kernel, counts }, gradients);
                 normaliser = -(gradients.loss / n_queries as f64) as f32;
@@ -63,9 +80,9 @@ impl Term for Nce {
             any(problem, &RealOrNoise { kernel, counts, normaliser, positives: problem.positives }, gradients);
             of_normaliser = gradients.columns.iter().map(|gradient| f64::from(*gradient)).sum();
         });
-        found.gradients.normaliser += of_normaliser;
-        found.gradients.first_normaliser = first.then_some(normaliser);
-        found.lost(ObjectiveKind::Nce, "", self.weight, loss, None);
+        accumulator.gradients.normaliser += of_normaliser;
+        accumulator.gradients.first_normaliser = first.then_some(normaliser);
+        accumulator.add_loss(NceOptions::NAME, "", self.weight, loss, None);
     }
 }
 

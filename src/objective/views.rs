@@ -8,36 +8,79 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
+use serde_json::json;
 
 use super::contrast::{RowsScratch, SequenceContrast};
-use super::term::{Scene, StepAccumulator, StepRequest, Term, generator};
-use crate::config::{ObjectiveKind, ObjectiveTerm, View};
+use super::registry::{ObjectiveOptions, ObjectiveSetting};
+use super::step::{Objective, StepAccumulator, StepContext, StepRequest, generator};
 use crate::context::Batch;
+use crate::util::component::Component;
+use crate::util::config_section::{ConfigValue, Refusal, Shape, config_choice, config_section, require, value_shape};
 
-/// See the module.
+config_choice! {
+    /// A way to make a view of a sequence.
+    pub enum View {
+        /// A stretch of the sequence.
+        Crop = "crop",
+        /// The sequence with items left out here and there.
+        Mask = "mask",
+        /// The sequence with a stretch shuffled.
+        Reorder = "reorder",
+    }
+}
+
+impl ConfigValue for Vec<View> {
+    fn shape() -> Shape {
+        let names: Vec<&str> = [View::Crop, View::Mask, View::Reorder].map(View::name).to_vec();
+        value_shape(json!({ "type": "array", "minItems": 1, "items": { "enum": names } }))
+    }
+
+    fn validate(&self) -> Result<(), Refusal> {
+        require(!self.is_empty(), "must name at least one way")
+    }
+}
+
+config_section! {
+    /// The options of `views`.
+    pub struct ViewsOptions {
+        /// The ways in which views are made; each view in one of them.
+        views: Vec<View> = vec![View::Crop, View::Mask, View::Reorder];
+        /// Share of a sequence that a view keeps (`crop`, `mask`), or leaves in order (`reorder`).
+        keep: f64 = 0.6 => [within(0.0..=1.0)];
+    }
+}
+
+impl Component for ViewsOptions {
+    const NAME: &'static str = "views";
+    const SUMMARY: &'static str = "Two views of the same sequence belong together.";
+}
+
+impl ObjectiveOptions for ViewsOptions {
+    fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
+        Box::new(Views {
+            weight,
+            ways: self.views.clone(),
+            keep: self.keep,
+            users: Vec::new(),
+            first: 0,
+            scratch: RowsScratch::default(),
+        })
+    }
+}
+
+/// The objective `views` at work.
 #[derive(Debug)]
 pub(super) struct Views {
     weight: f64,
     ways: Vec<View>,
     keep: f64,
-    /// The user of each sequence that there are two views of.
+    /// The user of each sequence of which two views were made.
     users: Vec<u32>,
     first: usize,
     scratch: RowsScratch,
 }
 
 impl Views {
-    pub(super) fn new(term: &ObjectiveTerm) -> Self {
-        Self {
-            weight: term.weight(),
-            ways: term.views(),
-            keep: term.keep(),
-            users: Vec::new(),
-            first: 0,
-            scratch: RowsScratch::default(),
-        }
-    }
-
     fn view(&self, items: &[u32], random: &mut Pcg64Mcg) -> Vec<u32> {
         let kept = ((items.len() as f64 * self.keep).round() as usize).clamp(1, items.len());
         match self.ways[random.random_range(0..self.ways.len())] {
@@ -61,22 +104,22 @@ impl Views {
     }
 }
 
-impl Term for Views {
-    fn ask(&mut self, batch: &Batch, random: (u64, u64), asked: &mut StepRequest) {
+impl Objective for Views {
+    fn prepare(&mut self, batch: &Batch, random: (u64, u64), request: &mut StepRequest) {
         let mut random = generator(random, "views");
         let long: Vec<usize> = (0..batch.n_queries()).filter(|query| batch.context(*query).len() > 1).collect();
         self.users.clear();
         self.users.extend(long.iter().map(|query| batch.user(*query)));
-        self.first = asked.sequences.len();
+        self.first = request.sequences.len();
         for _ in 0..2 {
             for query in &long {
                 let view = self.view(batch.context(*query), &mut random);
-                asked.sequences.push(view, None, 0);
+                request.sequences.push(view, None, 0);
             }
         }
     }
 
-    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator) {
+    fn step(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator) {
         let n = self.users.len();
         if n < 2 {
             return;
@@ -85,10 +128,10 @@ impl Term for Views {
         // A user's contexts within a batch are nearly the same: they are no strangers.
         let same = |row: usize, other: usize| users[row] == users[other];
         let (first, other, weight) = (self.first, self.first + n, self.weight / 2.0);
-        let forth = SequenceContrast { first, other, n, same, weight }.run(scene, found, &mut self.scratch);
+        let forth = SequenceContrast { first, other, n, same, weight }.run(step, accumulator, &mut self.scratch);
         let back =
-            SequenceContrast { first: other, other: first, n, same, weight }.run(scene, found, &mut self.scratch);
+            SequenceContrast { first: other, other: first, n, same, weight }.run(step, accumulator, &mut self.scratch);
         let (loss, bound) = (f64::midpoint(forth.0, back.0), f64::midpoint(forth.1, back.1));
-        found.lost(ObjectiveKind::Views, "", self.weight, loss, Some(bound));
+        accumulator.add_loss(ViewsOptions::NAME, "", self.weight, loss, Some(bound));
     }
 }

@@ -39,7 +39,7 @@ use crate::evaluate::metrics::EvalMetrics;
 use crate::kernel::Kernel;
 use crate::model::{Model, Similarity};
 use crate::negatives::frequency::{Fading, Frequencies};
-use crate::objective::term::TermLoss;
+use crate::objective::step::ObjectiveLoss;
 use crate::table::adagrad::{Parameters, TrainedRows};
 use crate::table::paged::Paged;
 use crate::trainer::features;
@@ -60,7 +60,7 @@ struct Worker {
     frequency_evidence: Vec<f64>,
     last_loss: (f64, f64),
     #[serde(default)]
-    last_parts: Vec<TermLoss>,
+    last_parts: Vec<ObjectiveLoss>,
     #[serde(default)]
     rejected_share: f64,
     evaluation: EvalMetrics,

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::negatives::bank::{Bank, Entry};
 use crate::negatives::false_negatives::FalseNegativeTracker;
 use crate::negatives::live::LiveItems;
-use crate::negatives::samplers::Scene;
+use crate::negatives::samplers::StreamView;
 use crate::state_dict::{Array, StateDict};
 use crate::trainer::state::{NegativeSources, State, horizon};
 
@@ -135,7 +135,7 @@ pub(crate) fn load(config: &Config, path: &Path, state: &mut State) -> Result<()
     state.negatives.live =
         saved.within("live", |saved| LiveItems::restore(horizon(config), n_items, saved)).map_err(refused)?;
     let State { negatives: NegativeSources { frequencies, live, noise, .. }, model, .. } = state;
-    let scene = Scene { frequencies, live, vectors: &*model };
+    let scene = StreamView { frequencies, live, vectors: &*model };
     saved.within("noise", |saved| noise.restore(scene, saved)).map_err(refused)?;
     saved.within("objective", |saved| state.objectives.restore(n_items, saved)).map_err(refused)?;
     let n_users = state.users.ids.len();

@@ -7,7 +7,7 @@ use super::status::{Status, TrainerFigures};
 use crate::evaluate::metrics::Figures;
 use crate::event::{EventCounts, Evicted, Rejections};
 use crate::negatives::false_negatives::FalseNegativeCount;
-use crate::objective::term::TermLoss;
+use crate::objective::step::ObjectiveLoss;
 use crate::pipeline::Pipeline;
 
 /// The report of a run, as `--report` and `--json` give it.
@@ -34,7 +34,7 @@ pub struct Report {
     /// Lower bound on the mutual information of context and next item in the newest step, in nats.
     pub mi_bound: Option<f64>,
     /// Loss and bound of each part of the objectives in the newest step.
-    pub objectives: Vec<TermLoss>,
+    pub objectives: Vec<ObjectiveLoss>,
     /// β, the share of popularity that is preference.
     pub beta: f64,
     /// Folder of the newest checkpoint, where there is one.
@@ -181,7 +181,7 @@ impl Report {
         if let Some(loss) = loss {
             put("last step", format!("loss {loss:.3}{}, popularity β {beta:.3}", at_least(mi_bound)));
         }
-        for TermLoss { objective, part, loss, bound, acceptance } in &self.objectives {
+        for ObjectiveLoss { objective, part, loss, bound, acceptance, of_next_item: _ } in &self.objectives {
             if self.objectives.len() > 1 {
                 let accepted = acceptance.map_or(String::new(), |share| format!(", pairs count {share:.3} on average"));
                 put(&format!("  {objective} {part}"), format!("loss {loss:.3}{}{accepted}", at_least(bound)));

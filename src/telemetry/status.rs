@@ -16,7 +16,7 @@ use crate::metric::{Instrumented, Metric, MetricFamily};
 use crate::negatives::bank::BankState;
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::negatives::proposals::Proposal;
-use crate::objective::term::TermLoss;
+use crate::objective::step::ObjectiveLoss;
 use crate::source::transient_errors::TRANSIENT_ERRORS;
 use crate::trainer::Trainer;
 use crate::trainer::figures::TrainingFigures;
@@ -51,7 +51,7 @@ trainer_figures! {
     #[serde(flatten)]
     training: TrainingFigures = |trainer| trainer.figures();
     /// How each part of the objectives did in the newest step.
-    objectives: Vec<TermLoss> = |trainer| trainer.state.progress.last_parts.clone();
+    objectives: Vec<ObjectiveLoss> = |trainer| trainer.state.progress.last_parts.clone();
     /// The bank of negatives.
     bank: BankState = |trainer| trainer.state.negatives.bank.state(&trainer.state.model);
     /// What each proposal of negatives brought to the newest batch.

@@ -36,7 +36,7 @@ impl Trainer {
         TrainingFigures {
             steps: state.progress.steps,
             loss: is_trained.then_some(state.progress.last_loss.0),
-            mi_bound: state.progress.last_parts.iter().find(|part| part.is_of_next_item()).and_then(|part| part.bound),
+            mi_bound: state.progress.last_parts.iter().find(|part| part.of_next_item).and_then(|part| part.bound),
             beta: Some(state.model.beta().into()),
             temperature: Some(state.model.inverse_temperature().recip().into()),
             items: state.items.ids.len() as u64,

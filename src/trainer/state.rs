@@ -25,10 +25,10 @@ use crate::negatives::false_negatives::FalseNegativeTracker;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
 use crate::negatives::samplers::mix::NoiseMix;
-use crate::negatives::samplers::{Scene, Shown};
+use crate::negatives::samplers::{Shown, StreamView};
 use crate::negatives::{BankVectors, Vectors};
 use crate::objective::Objectives;
-use crate::objective::term::TermLoss;
+use crate::objective::step::ObjectiveLoss;
 use crate::position::{Ownerships, Positions};
 use crate::snapshot::audit::Audit;
 use crate::table::ids::Ids;
@@ -106,7 +106,7 @@ pub struct Progress {
     /// Loss and bound on information of the newest step that trained, in nats.
     pub last_loss: (f64, f64),
     /// How each part of the objectives did in that step.
-    pub last_parts: Vec<TermLoss>,
+    pub last_parts: Vec<ObjectiveLoss>,
     /// What test-then-train evaluation measured.
     pub evaluation: EvalMetrics,
     /// Share of the newest records that was rejected, an exponential moving average.
@@ -247,10 +247,10 @@ impl State {
     }
 
     /// What samplers may look at, and the samplers.
-    pub fn scene(&self) -> (Scene<'_>, &NoiseMix) {
+    pub fn scene(&self) -> (StreamView<'_>, &NoiseMix) {
         let NegativeSources { frequencies, live, noise, .. } = &self.negatives;
         let vectors: &dyn Vectors = &self.model;
-        (Scene { frequencies, live, vectors }, noise)
+        (StreamView { frequencies, live, vectors }, noise)
     }
 
     /// Rows of items and users that were evicted so far.

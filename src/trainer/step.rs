@@ -21,8 +21,8 @@ use crate::model::Model;
 use crate::model::encoder::{Encoded, LastItems};
 use crate::negatives::candidates::Candidates;
 use crate::negatives::false_negatives::Watch;
-use crate::negatives::samplers::{Asking, Scene, Seen, Shown};
-use crate::objective::term::StepRequest;
+use crate::negatives::samplers::{BatchObservation, QueryContext, Shown, StreamView};
+use crate::objective::step::StepRequest;
 use crate::objective::{LossStats, Scratch};
 use crate::table::rows::stable_hash;
 use crate::trainer::lifecycle::make_room;
@@ -150,7 +150,7 @@ fn step(
         || {
             observe(items, negatives, popularity, model, (batch, samplers));
             if trains && !by_queries {
-                gather(negatives, model, clock, request, Asking::default(), candidates);
+                gather(negatives, model, clock, request, QueryContext::default(), candidates);
             }
         },
     );
@@ -158,7 +158,7 @@ fn step(
         let queries = encoded.normalized.rows(0..batch.n_queries());
         let queries = queries.to_slice().expect("rows that lie one behind the other");
         let SamplerInput { last_items, users, .. } = &*samplers;
-        let asking = Asking { last_items, users, queries, stride: model.stride(), others: &[] };
+        let asking = QueryContext { last_items, users, queries, stride: model.stride(), others: &[] };
         gather(negatives, model, clock, request, asking, candidates);
     }
     state.progress.evaluation.add(clock.begin, &ranked);
@@ -241,7 +241,7 @@ fn prepare(
 ) -> bool {
     let StepBuffers { batch, request, initial_states, last_items, ranking, .. } = buffers;
     let State { items, users, model, objectives, negatives, .. } = state;
-    objectives.ask(batch, clock.random, request);
+    objectives.prepare(batch, clock.random, request);
     let is_ranked =
         |query: &usize| is_chosen(settings.seed, "evaluate", clock.event(batch, *query), settings.ranked_share);
     // A ranking needs the vectors of all items; otherwise those that are used will do.
@@ -292,8 +292,8 @@ fn observe(
     let NegativeSources { frequencies, live, noise, .. } = negatives;
     popularity.add(frequencies, items.ids.len(), &batch.items);
     live.observe(&batch.items);
-    let scene = Scene { frequencies, live, vectors: model };
-    noise.observe(scene, Seen { items: &batch.items, pairs: &samplers.pairs, shown: &samplers.shown });
+    let scene = StreamView { frequencies, live, vectors: model };
+    noise.observe(scene, BatchObservation { items: &batch.items, pairs: &samplers.pairs, shown: &samplers.shown });
     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
         *items.occurrences.get_mut(*item as usize) += 1;
         *items.last_event.get_mut(*item as usize) = *timestamp;
@@ -307,11 +307,11 @@ fn gather(
     model: &Model,
     clock: StepClock,
     request: &StepRequest,
-    queries: Asking<'_>,
+    queries: QueryContext<'_>,
     candidates: &mut Candidates,
 ) {
     let NegativeSources { frequencies, live, noise, bank, .. } = negatives;
-    let scene = Scene { frequencies, live, vectors: model };
+    let scene = StreamView { frequencies, live, vectors: model };
     candidates.gather(request.positives.iter().copied(), bank, noise, scene, queries, clock.random);
 }
 

@@ -325,14 +325,14 @@ macro_rules! config_section {
         }
 
         const _: () = {
-            use $crate::util::config_section::{ConfigValue, KeyRules, Refusal, Shape};
+            use $crate::util::config_section::{ConfigValue, Refusal, Shape};
 
             #[doc(hidden)]
             struct Rules;
 
             impl Rules {
-                $(fn $key() -> KeyRules<$type, $Section> {
-                    KeyRules::<$type, $Section>::new()$($(.$rule($($($argument),*)?))*)?
+                $(fn $key() -> $crate::util::config_section::KeyRules<$type, $Section> {
+                    $crate::util::config_section::KeyRules::<$type, $Section>::new()$($(.$rule($($($argument),*)?))*)?
                 })*
             }
 
@@ -344,6 +344,7 @@ macro_rules! config_section {
 
             impl ConfigValue for $Section {
                 fn shape() -> Shape {
+                    let _: Rules = Rules;
                     Shape::Section(vec![$(Rules::$key().entry(stringify!($key), &[$($doc),*]),)*])
                 }
 
@@ -393,7 +394,7 @@ macro_rules! config_choice {
 
         impl $crate::util::config_section::ConfigValue for $Choice {
             fn shape() -> $crate::util::config_section::Shape {
-                let choices = [$(($name, [$($doc),*].map(str::trim).join(" "))),*];
+                let choices = [$((Self::$variant.name(), [$($doc),*].map(str::trim).join(" "))),*];
                 let choices = choices.map(|(name, doc)| serde_json::json!({ "const": name, "description": doc }));
                 $crate::util::config_section::value_shape(serde_json::json!({ "oneOf": choices }))
             }

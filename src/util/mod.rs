@@ -3,6 +3,7 @@
 
 pub mod cargo_feature;
 pub mod catch_panic;
+pub mod component;
 pub mod config_section;
 pub mod encoding;
 pub mod escape;

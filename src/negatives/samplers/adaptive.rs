@@ -22,11 +22,14 @@ use rand_pcg::Pcg64Mcg;
 
 use super::centres::{Centres, dot};
 use super::classes::{Classes, Places};
+use super::registry::{Origin, SamplerOptions};
 use super::unigram::UNIFORM;
-use super::{Asking, NoiseSampler, Scene, Seen};
+use super::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::negatives::Vectors;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
 /// The usual number of clusters.
 pub const CLUSTERS: usize = 64;
@@ -38,6 +41,30 @@ const DISTINCT: f32 = 1e-4;
 const EVENTS_PER_VISIT: usize = 8;
 /// The cluster of who is in none.
 const NONE: u32 = u32::MAX;
+
+config_section! {
+    /// The options of `adaptive`.
+    pub struct AdaptiveOptions {
+        /// Clusters of items.
+        clusters: usize = 64 => [within(1..=4096)];
+        /// The power of the decayed frequency within clusters.
+        power: f64 = 1.0 => [within(0.0..=4.0)];
+    }
+}
+
+impl Component for AdaptiveOptions {
+    const NAME: &'static str = "adaptive";
+    const SUMMARY: &'static str = "The model itself, in two stages; one draw in twenty uniform.";
+}
+
+impl SamplerOptions for AdaptiveOptions {
+    const ORIGIN: Origin = Origin::State(4);
+    const TESTED: &'static [&'static str] = &["clusters = 6\npower = 0.5"];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(Adaptive::new(self.clusters, self.power))
+    }
+}
 
 /// Draws what the model scores high, about as often as the model would.
 #[derive(Debug, Default)]
@@ -89,7 +116,7 @@ impl Adaptive {
         let old = self.cluster_of(item);
         let weight = weight.or_else(|| Some(self.clusters[old?].weight(&self.places, item))).unwrap_or_default();
         if weight < f64::MIN_POSITIVE {
-            // Who was last seen so long ago that nothing is left of the count.
+            // Who was last observed so long ago that nothing is left of the count.
             self.put(item, None, 0.0);
             return None;
         }
@@ -144,10 +171,10 @@ impl Adaptive {
 }
 
 impl NoiseSampler for Adaptive {
-    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
-        let baseline = scene.frequencies.baseline();
+    fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
+        let baseline = view.frequencies.baseline();
         if self.clusters.is_empty() {
-            self.centres = Centres::new(scene.vectors.dim());
+            self.centres = Centres::new(view.vectors.dim());
         }
         if let Some(factor) = baseline.rescaled() {
             self.clusters.iter_mut().for_each(|cluster| cluster.scale(&mut self.places, factor.powf(self.power)));
@@ -156,10 +183,10 @@ impl NoiseSampler for Adaptive {
                 *cluster = if self.places.contains(item as u32) { *cluster } else { NONE };
             }
         }
-        scene.live.died().iter().for_each(|item| self.put(*item, None, 0.0));
+        view.live.died().iter().for_each(|item| self.put(*item, None, 0.0));
         let mut farthest: Option<(f32, u32)> = None;
         // An item that comes and dies within one batch is not drawn.
-        let living = seen.items.iter().copied().filter(|item| scene.live.contains(*item));
+        let living = observed.items.iter().copied().filter(|item| view.live.contains(*item));
         for (place, item) in living.enumerate() {
             let weight = baseline.relative()[item as usize].powf(self.power);
             if let Some(cluster) = self.cluster_of(item)
@@ -168,17 +195,17 @@ impl NoiseSampler for Adaptive {
                 self.put(item, Some(cluster), weight);
                 continue;
             }
-            if let Some(distance) = self.visit(scene.vectors, item, Some(weight))
+            if let Some(distance) = self.visit(view.vectors, item, Some(weight))
                 && farthest.is_none_or(|(most, _)| distance > most)
             {
                 farthest = Some((distance, item));
             }
         }
         // Those without events have moved too: by what they have in common with others, and by the centres' moving.
-        let live = scene.live.items();
-        for _ in 0..seen.items.len().div_ceil(EVENTS_PER_VISIT).min(live.len()) {
+        let live = view.live.items();
+        for _ in 0..observed.items.len().div_ceil(EVENTS_PER_VISIT).min(live.len()) {
             self.cursor = if self.cursor < live.len() { self.cursor } else { 0 };
-            self.visit(scene.vectors, live[self.cursor], None);
+            self.visit(view.vectors, live[self.cursor], None);
             self.cursor += 1;
         }
         // A cluster that all have left starts anew from whom the others fit least; one with each batch.
@@ -187,7 +214,7 @@ impl NoiseSampler for Adaptive {
             && let Some(old) = self.cluster_of(item).filter(|old| self.clusters[*old].len() > 1)
         {
             let weight = self.clusters[old].weight(&self.places, item);
-            self.look_at(scene.vectors, item);
+            self.look_at(view.vectors, item);
             self.centres.open(empty, &self.vector);
             self.put(item, Some(empty), weight);
         }
@@ -195,8 +222,8 @@ impl NoiseSampler for Adaptive {
         self.share_by_weight();
     }
 
-    fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
-        let (dim, inverse_temperature) = (scene.vectors.dim(), f64::from(scene.vectors.inverse_temperature()));
+    fn set_queries(&mut self, view: StreamView<'_>, asking: QueryContext<'_>) {
+        let (dim, inverse_temperature) = (view.vectors.dim(), f64::from(view.vectors.inverse_temperature()));
         let logs: Vec<f64> = self.clusters.iter().map(|cluster| cluster.total().ln()).collect();
         let mut scores = vec![0.0; logs.len()];
         self.shares.fill(0.0);
@@ -223,14 +250,14 @@ impl NoiseSampler for Adaptive {
         true
     }
 
-    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+    fn is_empty(&self, _view: StreamView<'_>) -> bool {
         self.clusters.iter().all(|cluster| cluster.is_empty())
     }
 
-    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+    fn draw(&self, view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
         // Beyond it, and only by rounding, there is nothing to draw from.
         let Some(last) = self.shares.iter().rposition(|share| *share > 0.0) else { return };
-        let (all, live) = (self.ends[last], scene.live.items());
+        let (all, live) = (self.ends[last], view.live.items());
         out.extend((0..draws).map(|_| {
             if random.random::<f64>() < UNIFORM {
                 return live[random.random_range(0..live.len())];
@@ -241,8 +268,8 @@ impl NoiseSampler for Adaptive {
         }));
     }
 
-    fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
-        if !scene.live.contains(item) || self.is_empty(scene) {
+    fn probability(&self, view: StreamView<'_>, item: u32) -> f64 {
+        if !view.live.contains(item) || self.is_empty(view) {
             return 0.0;
         }
         let in_cluster = |cluster: usize| {
@@ -250,7 +277,7 @@ impl NoiseSampler for Adaptive {
             self.shares[cluster] * (classes.weight(&self.places, item) / classes.total().max(f64::MIN_POSITIVE))
         };
         let by_score = self.cluster_of(item).map_or(0.0, in_cluster);
-        UNIFORM / scene.live.items().len() as f64 + (1.0 - UNIFORM) * by_score
+        UNIFORM / view.live.items().len() as f64 + (1.0 - UNIFORM) * by_score
     }
 
     fn keep_items(&mut self, items: &RowRemap) {
@@ -272,10 +299,10 @@ impl NoiseSampler for Adaptive {
         }
     }
 
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
-        let n_items = scene.frequencies.len();
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+        let n_items = view.frequencies.len();
         let mut new = Self::new(self.most, self.power);
-        new.centres = Centres::restore(scene.vectors.dim(), self.most, saved)?;
+        new.centres = Centres::restore(view.vectors.dim(), self.most, saved)?;
         let cursor = saved.take_whole("cursor")?;
         new.shares = saved.take_real("shares")?;
         if new.shares.len() != new.centres.len() || cursor.len() != 1 {
@@ -285,7 +312,7 @@ impl NoiseSampler for Adaptive {
         new.cluster_of.resize(n_items, NONE);
         for index in 0..new.shares.len() {
             let name = index.to_string();
-            let part = |saved: &mut StateDict| Classes::small().restored(&mut new.places, scene.live, saved);
+            let part = |saved: &mut StateDict| Classes::small().restored(&mut new.places, view.live, saved);
             let classes = saved.within(&name, part)?;
             classes.iter().for_each(|(item, _)| new.cluster_of[item as usize] = index as u32);
             let share = new.shares[index];
@@ -294,7 +321,7 @@ impl NoiseSampler for Adaptive {
             }
             new.clusters.push(classes);
         }
-        let (sum, empty) = (new.shares.iter().sum::<f64>(), new.is_empty(scene));
+        let (sum, empty) = (new.shares.iter().sum::<f64>(), new.is_empty(view));
         let whole = if empty { sum == 0.0 } else { (sum - 1.0).abs() < 1e-9 };
         if !whole {
             return Err(saved.error("shares", "do not add up"));
@@ -306,7 +333,7 @@ impl NoiseSampler for Adaptive {
 }
 
 /// No more than `most` of the queries, by equal steps.
-pub(super) fn evenly_spaced(asking: Asking<'_>, dim: usize, most: usize) -> impl Iterator<Item = &[f32]> {
+pub(super) fn evenly_spaced(asking: QueryContext<'_>, dim: usize, most: usize) -> impl Iterator<Item = &[f32]> {
     let n = asking.queries.len().checked_div(asking.stride).unwrap_or_default();
     let taken = n.min(most);
     (0..taken).filter_map(move |index| asking.queries.get(index * n / taken * asking.stride..)?.get(..dim))
@@ -379,17 +406,17 @@ mod tests {
             Self { frequencies, live: LiveItems::new(horizon), vectors: Planted::default(), random, sampler }
         }
 
-        fn parts(&mut self) -> (Scene<'_>, &mut Adaptive) {
+        fn parts(&mut self) -> (StreamView<'_>, &mut Adaptive) {
             let Self { frequencies, live, vectors, sampler, .. } = self;
-            (Scene { frequencies, live, vectors }, sampler)
+            (StreamView { frequencies, live, vectors }, sampler)
         }
 
         fn observe(&mut self, items: &[u32]) {
             self.frequencies.grow(items.iter().max().map_or(0, |most| *most as usize + 1));
             self.frequencies.add(items);
             self.live.observe(items);
-            let (scene, sampler) = self.parts();
-            sampler.observe(scene, Seen { items, ..Seen::default() });
+            let (view, sampler) = self.parts();
+            sampler.observe(view, BatchObservation { items, ..BatchObservation::default() });
         }
 
         /// Zipf over 200 items from `first` on.
@@ -406,8 +433,8 @@ mod tests {
         }
 
         fn ask(&mut self, queries: &[f32]) {
-            let (scene, sampler) = self.parts();
-            sampler.ask(scene, Asking { queries, stride: DIM, ..Asking::default() });
+            let (view, sampler) = self.parts();
+            sampler.set_queries(view, QueryContext { queries, stride: DIM, ..QueryContext::default() });
         }
 
         /// The items' vectors, one after another.
@@ -419,14 +446,14 @@ mod tests {
         }
 
         fn probabilities(&mut self) -> Vec<f64> {
-            let (scene, sampler) = self.parts();
-            (0..scene.frequencies.len() as u32 + 3).map(|item| sampler.probability(scene, item)).collect()
+            let (view, sampler) = self.parts();
+            (0..view.frequencies.len() as u32 + 3).map(|item| sampler.probability(view, item)).collect()
         }
 
         fn draws(&mut self, draws: usize) -> Vec<u32> {
             let mut out = Vec::new();
-            let (scene, sampler) = self.parts();
-            sampler.draw(scene, draws, &mut Pcg64Mcg::seed_from_u64(8), &mut out);
+            let (view, sampler) = self.parts();
+            sampler.draw(view, draws, &mut Pcg64Mcg::seed_from_u64(8), &mut out);
             out
         }
 
@@ -443,8 +470,8 @@ mod tests {
             self.check();
             let drawable = self.probabilities().iter().filter(|probability| **probability > 1e-5).count();
             assert!(drawable > 20, "{drawable}");
-            let (scene, sampler) = self.parts();
-            draws_fit(scene, sampler, scene.frequencies.len() as u32);
+            let (view, sampler) = self.parts();
+            draws_fit(view, sampler, view.frequencies.len() as u32);
         }
 
         fn saved(&self) -> StateDict {
@@ -455,8 +482,8 @@ mod tests {
 
         fn restore(&mut self, saved: &mut StateDict) -> Result<(), StateDictError> {
             let mut new = Adaptive::new(self.sampler.most, self.sampler.power);
-            let (scene, sampler) = self.parts();
-            new.restore(scene, saved).map(|()| *sampler = new)
+            let (view, sampler) = self.parts();
+            new.restore(view, saved).map(|()| *sampler = new)
         }
     }
 
@@ -536,22 +563,22 @@ mod tests {
         assert!(of_group > 0.9, "{of_group}");
 
         let mut unigram = Unigram::new(0.75);
-        let (scene, _) = world.parts();
-        unigram.observe(scene, Seen { items: scene.live.items(), ..Seen::default() });
+        let (view, _) = world.parts();
+        unigram.observe(view, BatchObservation { items: view.live.items(), ..BatchObservation::default() });
         let mut vector = [0.0; DIM];
-        let scores = scene.live.items().iter().map(|item| {
-            scene.vectors.vector(*item, &mut vector);
-            let score = dot(&query, &vector) * scene.vectors.inverse_temperature();
-            f64::from(score + scene.vectors.beta() * scene.frequencies.log_frequency(*item)).exp()
+        let scores = view.live.items().iter().map(|item| {
+            view.vectors.vector(*item, &mut vector);
+            let score = dot(&query, &vector) * view.vectors.inverse_temperature();
+            f64::from(score + view.vectors.beta() * view.frequencies.log_frequency(*item)).exp()
         });
         let scores: Vec<f64> = scores.collect();
         let sum: f64 = scores.iter().sum();
         let divergence = |probability: &dyn Fn(u32) -> f64| -> f64 {
-            let terms = scene.live.items().iter().zip(&scores);
+            let terms = view.live.items().iter().zip(&scores);
             terms.map(|(item, score)| score / sum * (score / sum / probability(*item)).ln()).sum()
         };
         let ours = divergence(&|item| probabilities[item as usize]);
-        let theirs = divergence(&|item| unigram.probability(scene, item));
+        let theirs = divergence(&|item| unigram.probability(view, item));
         assert!(4.0 * ours < theirs, "{ours} {theirs}");
     }
 

@@ -21,15 +21,18 @@
 //! * Dead followers are left out of T_a and N_a, as if they had never come. Dead items have no followers themselves.
 //!
 //! All queries of a batch share their candidates, so what is drawn from is the mean of q(· | a) over their last items.
-//! Asking adds that up by item, over the followers alone, and the unigram's share is one number besides.
+//! QueryContext adds that up by item, over the followers alone, and the unigram's share is one number besides.
 
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
+use super::registry::{Origin, SamplerOptions};
 use super::unigram::Unigram;
-use super::{Asking, NoiseSampler, Scene, Seen};
+use super::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
 /// A follower with a count below this is forgotten, for it would go on counting as one in T_a.
 const FAINT: f32 = 1.0 / 16.0;
@@ -49,7 +52,7 @@ struct Followers {
 
 /// What asking prepares; not part of the state.
 #[derive(Debug, Default)]
-struct Asked {
+struct QueryMixture {
     /// By item: mean probability as a follower.
     mean: Vec<f64>,
     /// The followers, query after query, and running sums of their parts of the mean.
@@ -59,6 +62,30 @@ struct Asked {
     back_off: f64,
     /// For sorting the queries' last items.
     last_items: Vec<u32>,
+}
+
+config_section! {
+    /// The options of `cooccurrence`.
+    pub struct CooccurrenceOptions {
+        /// Followers kept of each item.
+        followers: usize = 32 => [within(1..=1024)];
+        /// Half-life of a follower's count, in events.
+        half_life: f64 = 20_000.0 => [within(1.0..=1e12)];
+    }
+}
+
+impl Component for CooccurrenceOptions {
+    const NAME: &'static str = "cooccurrence";
+    const SUMMARY: &'static str = "What follows the query's last item.";
+}
+
+impl SamplerOptions for CooccurrenceOptions {
+    const ORIGIN: Origin = Origin::Stream("negatives.noise=[{sampler=\"cooccurrence\"}]");
+    const TESTED: &'static [&'static str] = &["followers = 4"];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(Cooccurrence::new(self.followers, self.half_life))
+    }
 }
 
 /// Draws by what followed the query's last item so far.
@@ -71,7 +98,7 @@ pub struct Cooccurrence {
     now: f64,
     /// By item.
     items: Vec<Followers>,
-    asked: Asked,
+    asked: QueryMixture,
 }
 
 impl Followers {
@@ -92,13 +119,13 @@ impl Followers {
     }
 
     /// Counts `item` once more.
-    fn add(&mut self, item: u32, most: usize, scene: Scene<'_>) {
+    fn add(&mut self, item: u32, most: usize, view: StreamView<'_>) {
         if let Some((_, count)) = self.counts.iter_mut().find(|(follower, _)| *follower == item) {
             *count += 1.0;
             return;
         }
         if self.counts.len() >= most {
-            self.counts.retain(|(follower, _)| scene.live.contains(*follower));
+            self.counts.retain(|(follower, _)| view.live.contains(*follower));
         }
         if self.counts.len() >= most {
             // Of several that are as light, the first: the one that has been there for longest, mostly.
@@ -114,7 +141,7 @@ fn decay(events: f64, half_life: f64) -> f64 {
     (-events / half_life).exp2()
 }
 
-impl Asked {
+impl QueryMixture {
     /// Back to the unigram alone.
     fn clear(&mut self) {
         self.followers.iter().for_each(|item| self.mean[*item as usize] = 0.0);
@@ -133,18 +160,18 @@ impl Cooccurrence {
             unigram: Unigram::new(1.0),
             now: 0.0,
             items: Vec::new(),
-            asked: Asked { back_off: 1.0, ..Asked::default() },
+            asked: QueryMixture { back_off: 1.0, ..QueryMixture::default() },
         }
     }
 
     /// The part of one last item `item` in the mean, `share`.
-    fn ask_for(&mut self, scene: Scene<'_>, item: u32, share: f64) {
+    fn ask_for(&mut self, view: StreamView<'_>, item: u32, share: f64) {
         let Some(Followers { counts, lost, at }) = self.items.get(item as usize) else {
             self.asked.back_off += share;
             return;
         };
         let first = self.asked.followers.len();
-        let live = counts.iter().filter(|(follower, _)| scene.live.contains(*follower));
+        let live = counts.iter().filter(|(follower, _)| view.live.contains(*follower));
         let mut total = 0.0;
         for (follower, count) in live {
             total += f64::from(*count);
@@ -169,18 +196,18 @@ impl Cooccurrence {
 }
 
 impl NoiseSampler for Cooccurrence {
-    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
+    fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
         self.asked.clear();
-        self.unigram.observe(scene, seen);
-        self.now += seen.items.len() as f64;
-        for item in scene.live.died() {
+        self.unigram.observe(view, observed);
+        self.now += observed.items.len() as f64;
+        for item in view.live.died() {
             if let Some(followers) = self.items.get_mut(*item as usize) {
                 *followers = Followers::default();
             }
         }
-        for (before, item) in seen.pairs {
+        for (before, item) in observed.pairs {
             // Whoever comes back after a long time may have a last item that is dead.
-            if !scene.live.contains(*before) || !scene.live.contains(*item) {
+            if !view.live.contains(*before) || !view.live.contains(*item) {
                 continue;
             }
             if *before as usize >= self.items.len() {
@@ -188,25 +215,25 @@ impl NoiseSampler for Cooccurrence {
             }
             let followers = &mut self.items[*before as usize];
             followers.decay(self.now, self.half_life);
-            followers.add(*item, self.most, scene);
+            followers.add(*item, self.most, view);
         }
     }
 
-    fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
+    fn set_queries(&mut self, view: StreamView<'_>, asking: QueryContext<'_>) {
         self.asked.clear();
         if asking.last_items.is_empty() {
             return;
         }
         self.asked.back_off = 0.0;
-        if self.asked.mean.len() < scene.frequencies.len() {
-            self.asked.mean.resize(scene.frequencies.len(), 0.0);
+        if self.asked.mean.len() < view.frequencies.len() {
+            self.asked.mean.resize(view.frequencies.len(), 0.0);
         }
         let mut last_items = std::mem::take(&mut self.asked.last_items);
         last_items.clear();
         last_items.extend_from_slice(asking.last_items);
         last_items.sort_unstable();
         for alike in last_items.chunk_by(|a, b| a == b) {
-            self.ask_for(scene, alike[0], alike.len() as f64 / last_items.len() as f64);
+            self.ask_for(view, alike[0], alike.len() as f64 / last_items.len() as f64);
         }
         self.asked.last_items = last_items;
     }
@@ -215,16 +242,16 @@ impl NoiseSampler for Cooccurrence {
         true
     }
 
-    fn is_empty(&self, scene: Scene<'_>) -> bool {
-        self.unigram.is_empty(scene)
+    fn is_empty(&self, view: StreamView<'_>) -> bool {
+        self.unigram.is_empty(view)
     }
 
-    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
-        if self.is_empty(scene) {
+    fn draw(&self, view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+        if self.is_empty(view) {
             return;
         }
         // To pick a query, and then one of its followers or the unigram, is to pick a point of their common line.
-        let Asked { followers, sums, .. } = &self.asked;
+        let QueryMixture { followers, sums, .. } = &self.asked;
         let known = sums.last().copied().unwrap_or(0.0);
         let (start, mut back_offs) = (out.len(), 0);
         out.extend((0..draws).map(|_| {
@@ -238,14 +265,14 @@ impl NoiseSampler for Cooccurrence {
         }));
         // All at once, as the unigram prepares itself for each call.
         let mut drawn = Vec::with_capacity(back_offs);
-        self.unigram.draw(scene, back_offs, random, &mut drawn);
+        self.unigram.draw(view, back_offs, random, &mut drawn);
         let free = out[start..].iter_mut().filter(|item| **item == BACK_OFF);
         free.zip(drawn).for_each(|(item, drawn)| *item = drawn);
     }
 
-    fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
+    fn probability(&self, view: StreamView<'_>, item: u32) -> f64 {
         let known = self.asked.mean.get(item as usize).copied().unwrap_or(0.0);
-        known + self.asked.back_off * self.unigram.probability(scene, item)
+        known + self.asked.back_off * self.unigram.probability(view, item)
     }
 
     fn keep_items(&mut self, items: &RowRemap) {
@@ -267,8 +294,8 @@ impl NoiseSampler for Cooccurrence {
         out.within("unigram", |out| self.unigram.save(out));
     }
 
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
-        let n_items = scene.frequencies.len();
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+        let n_items = view.frequencies.len();
         let [now] = saved.take_real("now")?[..] else { return Err(saved.error("now", "is not one number")) };
         if !(now >= 0.0 && now.is_finite() && now.fract() == 0.0) {
             return Err(saved.error("now", "is not a number of events"));
@@ -305,7 +332,7 @@ impl NoiseSampler for Cooccurrence {
             }
             items.push(Followers { counts, lost, at });
         }
-        saved.within("unigram", |saved| self.unigram.restore(scene, saved))?;
+        saved.within("unigram", |saved| self.unigram.restore(view, saved))?;
         self.asked.clear();
         (self.now, self.items) = (now, items);
         Ok(())
@@ -326,11 +353,11 @@ mod tests {
 
     fn step(world: &mut Stream, sampler: &mut Cooccurrence, items: &[u32], pairs: &[(u32, u32)]) {
         world.add(items);
-        sampler.observe(world.scene(), Seen { items, pairs, ..Seen::default() });
+        sampler.observe(world.view(), BatchObservation { items, pairs, ..BatchObservation::default() });
     }
 
     fn ask(world: &Stream, sampler: &mut Cooccurrence, last_items: &[u32]) {
-        sampler.ask(world.scene(), Asking { last_items, ..Asking::default() });
+        sampler.set_queries(world.view(), QueryContext { last_items, ..QueryContext::default() });
     }
 
     /// Each event follows the one before it.
@@ -359,12 +386,12 @@ mod tests {
             let some: Vec<u32> = (0..60).map(|k| newest + k % 40).chain([3, 1_999, 5_000, u32::MAX]).collect();
             for last_items in [&some[..], &[newest], &[], &[1_999]] {
                 ask(&world, &mut sampler, last_items);
-                sums_to_one(world.scene(), &sampler, 2_000);
-                draws_fit(world.scene(), &sampler, 2_000);
-                assert_eq!(sampler.probability(world.scene(), 1_999), 0.0);
+                sums_to_one(world.view(), &sampler, 2_000);
+                draws_fit(world.view(), &sampler, 2_000);
+                assert_eq!(sampler.probability(world.view(), 1_999), 0.0);
                 if last_items.is_empty() || last_items == [1_999] {
                     let alike = |item| {
-                        sampler.probability(world.scene(), item) == sampler.unigram.probability(world.scene(), item)
+                        sampler.probability(world.view(), item) == sampler.unigram.probability(world.view(), item)
                     };
                     assert!((0..2_000).all(alike));
                 }
@@ -380,12 +407,12 @@ mod tests {
         let mut mean = vec![0.0; 2_000];
         for last in last_items {
             ask(&world, &mut sampler, &[last]);
-            let scene = world.scene();
-            mean.iter_mut().zip(0..).for_each(|(sum, item)| *sum += sampler.probability(scene, item) / 6.0);
+            let view = world.view();
+            mean.iter_mut().zip(0..).for_each(|(sum, item)| *sum += sampler.probability(view, item) / 6.0);
         }
         ask(&world, &mut sampler, &last_items);
         for (mean, item) in mean.iter().zip(0..) {
-            assert!((mean - sampler.probability(world.scene(), item)).abs() < 1e-12);
+            assert!((mean - sampler.probability(world.view(), item)).abs() < 1e-12);
         }
     }
 
@@ -396,7 +423,7 @@ mod tests {
         ask(&world, &mut sampler, &[0]);
         // T = 2, N = 4, and the unigram is even.
         for (item, expected) in [(1, 3.0 / 6.0 + 2.0 / 60.0), (2, 1.0 / 6.0 + 2.0 / 60.0), (3, 2.0 / 60.0)] {
-            assert!((sampler.probability(world.scene(), item) - expected).abs() < 1e-12);
+            assert!((sampler.probability(world.view(), item) - expected).abs() < 1e-12);
         }
     }
 
@@ -422,7 +449,7 @@ mod tests {
             ask(&world, &mut sampler, &[*last]);
             let mut truth = vec![0.0; 200];
             (0..4).for_each(|branch| truth[next(*last, branch) as usize] += chances[branch as usize]);
-            let apart = |(item, truth): (usize, &f64)| (sampler.probability(world.scene(), item as u32) - truth).abs();
+            let apart = |(item, truth): (usize, &f64)| (sampler.probability(world.view(), item as u32) - truth).abs();
             let apart: f64 = truth.iter().enumerate().map(apart).sum();
             worst = f64::max(worst, apart / 2.0);
             mean += apart / 2.0 / world.live.items().len() as f64;
@@ -470,7 +497,7 @@ mod tests {
         let mut saved = StateDict::default();
         sampler.save(&mut saved);
         let mut again = Cooccurrence::new(followers, half_life);
-        again.restore(world.scene(), &mut saved).unwrap();
+        again.restore(world.view(), &mut saved).unwrap();
         assert_eq!(saved.arrays().count(), 0);
         again
     }
@@ -486,16 +513,19 @@ mod tests {
             let draw = |sampler: &mut Cooccurrence| {
                 ask(&world, sampler, &items);
                 let mut draws = Vec::new();
-                sampler.draw(world.scene(), 1_000, &mut Pcg64Mcg::seed_from_u64(5), &mut draws);
+                sampler.draw(world.view(), 1_000, &mut Pcg64Mcg::seed_from_u64(5), &mut draws);
                 draws
             };
             assert_eq!(draw(&mut sampler), draw(&mut other));
             for item in 0..2_000 {
-                let [a, b] = [&sampler, &other].map(|sampler| sampler.probability(world.scene(), item));
+                let [a, b] = [&sampler, &other].map(|sampler| sampler.probability(world.view(), item));
                 assert_eq!(a.to_bits(), b.to_bits());
             }
             step(&mut world, &mut sampler, &items, &pairs(&items));
-            other.observe(world.scene(), Seen { items: &items, pairs: &pairs(&items), ..Seen::default() });
+            other.observe(
+                world.view(),
+                BatchObservation { items: &items, pairs: &pairs(&items), ..BatchObservation::default() },
+            );
         }
     }
 
@@ -512,12 +542,12 @@ mod tests {
                 step(&mut world, &mut sampler, items, &pairs(items));
                 ask(&world, &mut sampler, &last_items);
                 let mut draws = Vec::new();
-                sampler.draw(world.scene(), 20, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
+                sampler.draw(world.view(), 20, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));
-                prop_assert_eq!(sampler.is_empty(world.scene()), world.live.items().is_empty());
+                prop_assert_eq!(sampler.is_empty(world.view()), world.live.items().is_empty());
                 prop_assert_eq!(draws.len(), if world.live.items().is_empty() { 0 } else { 20 });
                 if !draws.is_empty() {
-                    sums_to_one(world.scene(), &sampler, 45);
+                    sums_to_one(world.view(), &sampler, 45);
                 }
                 again(&world, &sampler, followers, half_life);
             }
@@ -548,12 +578,12 @@ mod tests {
                 }
             }
             let mut other = Cooccurrence::new(4, 500.0);
-            let result = other.restore(world.scene(), &mut StateDict::from_arrays(arrays));
+            let result = other.restore(world.view(), &mut StateDict::from_arrays(arrays));
             prop_assert!(!cut || result.is_err());
             if result.is_ok() {
                 ask(&world, &mut other, world.live.items());
                 let mut draws = Vec::new();
-                other.draw(world.scene(), 100, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
+                other.draw(world.view(), 100, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));
             }
         }

@@ -7,9 +7,36 @@
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
-use super::{Asking, NoiseSampler, Scene, Seen};
+use super::registry::{Needs, Origin, SamplerOptions};
+use super::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
+
+config_section! {
+    /// The options of `exposure`.
+    pub struct ExposureOptions {
+        /// Items remembered per user.
+        remembered: usize = 32 => [within(1..=4096)];
+    }
+}
+
+impl Component for ExposureOptions {
+    const NAME: &'static str = "exposure";
+    const SUMMARY: &'static str = "What the user was shown and did not choose.";
+}
+
+impl SamplerOptions for ExposureOptions {
+    const FULL_SUPPORT: bool = false;
+    const NEEDS: Needs = Needs::Exposures;
+    const ORIGIN: Origin = Origin::Stream("negatives.noise=[{sampler=\"exposure\"}], with negatives.exposure_kinds");
+    const TESTED: &'static [&'static str] = &["remembered = 3"];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(Exposure::new(self.remembered))
+    }
+}
 
 /// Draws from what was shown.
 #[derive(Debug)]
@@ -39,8 +66,8 @@ impl Exposure {
 }
 
 impl NoiseSampler for Exposure {
-    fn observe(&mut self, _scene: Scene<'_>, seen: Seen<'_>) {
-        for event in seen.shown {
+    fn observe(&mut self, _view: StreamView<'_>, observed: BatchObservation<'_>) {
+        for event in observed.shown {
             let user = event.user as usize;
             if user >= self.shown.len() {
                 if event.chosen {
@@ -59,12 +86,12 @@ impl NoiseSampler for Exposure {
         }
     }
 
-    fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
+    fn set_queries(&mut self, view: StreamView<'_>, asking: QueryContext<'_>) {
         self.forget_who_asked();
         let Self { shown, items, starts, probabilities, .. } = self;
         for user in asking.users {
             let of_user = shown.get(*user as usize).map_or(&[][..], Vec::as_slice);
-            items.extend(of_user.iter().filter(|item| scene.live.contains(**item)));
+            items.extend(of_user.iter().filter(|item| view.live.contains(**item)));
             if items.len() as u32 > starts[starts.len() - 1] {
                 starts.push(items.len() as u32);
             }
@@ -88,11 +115,11 @@ impl NoiseSampler for Exposure {
         true
     }
 
-    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+    fn is_empty(&self, _view: StreamView<'_>) -> bool {
         self.items.is_empty()
     }
 
-    fn draw(&self, _scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+    fn draw(&self, _view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
         if self.items.is_empty() {
             return;
         }
@@ -102,7 +129,7 @@ impl NoiseSampler for Exposure {
         }));
     }
 
-    fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
+    fn probability(&self, _view: StreamView<'_>, item: u32) -> f64 {
         let place = self.probabilities.binary_search_by_key(&item, |(item, _)| *item);
         place.map_or(0.0, |place| self.probabilities[place].1)
     }
@@ -122,7 +149,7 @@ impl NoiseSampler for Exposure {
         out.put_whole("items", self.shown.concat());
     }
 
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         let (lengths, items) = (saved.take_whole("lengths")?, saved.take_whole("items")?);
         if lengths.iter().any(|length| *length as usize > self.capacity) {
             return Err(saved.error("lengths", "are beyond what is remembered"));
@@ -130,7 +157,7 @@ impl NoiseSampler for Exposure {
         if lengths.iter().map(|length| u64::from(*length)).sum::<u64>() != items.len() as u64 {
             return Err(saved.error("lengths", "do not add up"));
         }
-        if items.iter().any(|item| *item as usize >= scene.frequencies.len()) {
+        if items.iter().any(|item| *item as usize >= view.frequencies.len()) {
             return Err(saved.error("items", "names an item that is not there"));
         }
         let mut rest = &items[..];

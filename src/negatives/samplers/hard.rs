@@ -20,14 +20,49 @@ use rand_pcg::Pcg64Mcg;
 
 use super::adaptive::evenly_spaced;
 use super::centres::dot;
-use super::{Asking, NoiseSampler, Scene, Seen};
+use super::registry::{Needs, Origin, SamplerOptions};
+use super::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
 /// The usual number of probes.
 pub const PROBES: usize = 32;
 
-/// Draws the top-scored of the other candidates. What is drawn from lives from [`NoiseSampler::ask`] until the next
+config_section! {
+    /// The options of `hard`.
+    pub struct HardOptions {
+        /// The largest share of a batch's candidates that the sampler may bring.
+        cap: f64 = 0.2 => [within(0.0..=1.0)];
+        /// Items in the set.
+        size: usize = 256 => [within(1..=65_536)];
+        /// Queries that look for them.
+        probes: usize = 32 => [within(1..=4096)];
+    }
+}
+
+impl Component for HardOptions {
+    const NAME: &'static str = "hard";
+    const SUMMARY: &'static str = "The top-scored of the batch and the bank.";
+}
+
+impl SamplerOptions for HardOptions {
+    const FULL_SUPPORT: bool = false;
+    const NEEDS: Needs = Needs::Query;
+    const ORIGIN: Origin = Origin::State(1);
+    const TESTED: &'static [&'static str] = &["size = 20\nprobes = 5"];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(Hard::new(self.size, self.probes))
+    }
+
+    fn cap(&self) -> f64 {
+        self.cap
+    }
+}
+
+/// Draws the top-scored of the other candidates. What is drawn from lives from [`NoiseSampler::set_queries`] until the next
 /// batch; there is nothing to save.
 #[derive(Debug)]
 pub struct Hard {
@@ -63,21 +98,21 @@ impl Hard {
 }
 
 impl NoiseSampler for Hard {
-    fn observe(&mut self, _scene: Scene<'_>, _seen: Seen<'_>) {
+    fn observe(&mut self, _view: StreamView<'_>, _observed: BatchObservation<'_>) {
         // Some of them may have died.
         self.set.clear();
     }
 
-    fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
+    fn set_queries(&mut self, view: StreamView<'_>, asking: QueryContext<'_>) {
         self.set.clear();
-        let dim = scene.vectors.dim();
+        let dim = view.vectors.dim();
         // One item each at least.
         let n_probes = evenly_spaced(asking, dim, self.probes.min(self.size)).count();
         if n_probes == 0 {
             return;
         }
         self.items.clear();
-        self.items.extend(asking.others.iter().filter(|item| scene.live.contains(**item)));
+        self.items.extend(asking.others.iter().filter(|item| view.live.contains(**item)));
         self.items.sort_unstable();
         self.items.dedup();
         let best = (self.size / n_probes).min(self.items.len());
@@ -86,10 +121,10 @@ impl NoiseSampler for Hard {
         }
         self.vectors.resize(self.items.len() * dim, 0.0);
         self.biases.clear();
-        let (beta, inverse_temperature) = (scene.vectors.beta(), scene.vectors.inverse_temperature());
+        let (beta, inverse_temperature) = (view.vectors.beta(), view.vectors.inverse_temperature());
         for (index, item) in self.items.iter().enumerate() {
-            scene.vectors.vector(*item, &mut self.vectors[index * dim..][..dim]);
-            self.biases.push(beta * scene.frequencies.log_frequency(*item));
+            view.vectors.vector(*item, &mut self.vectors[index * dim..][..dim]);
+            self.biases.push(beta * view.frequencies.log_frequency(*item));
         }
         self.chosen.clear();
         self.chosen.resize(self.items.len(), false);
@@ -111,17 +146,17 @@ impl NoiseSampler for Hard {
         true
     }
 
-    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+    fn is_empty(&self, _view: StreamView<'_>) -> bool {
         self.set.is_empty()
     }
 
-    fn draw(&self, _scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+    fn draw(&self, _view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
         if !self.set.is_empty() {
             out.extend((0..draws).map(|_| self.set[random.random_range(0..self.set.len())]));
         }
     }
 
-    fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
+    fn probability(&self, _view: StreamView<'_>, item: u32) -> f64 {
         if self.set.binary_search(&item).is_ok() { (self.set.len() as f64).recip() } else { 0.0 }
     }
 
@@ -131,7 +166,7 @@ impl NoiseSampler for Hard {
 
     fn save(&self, _out: &mut StateDict) {}
 
-    fn restore(&mut self, _scene: Scene<'_>, _saved: &mut StateDict) -> Result<(), StateDictError> {
+    fn restore(&mut self, _view: StreamView<'_>, _saved: &mut StateDict) -> Result<(), StateDictError> {
         self.set.clear();
         Ok(())
     }
@@ -187,16 +222,16 @@ mod tests {
             Self { frequencies, live: LiveItems::new(horizon), random, sampler }
         }
 
-        fn scene(&self) -> Scene<'_> {
-            Scene { frequencies: &self.frequencies, live: &self.live, vectors: &Planted }
+        fn view(&self) -> StreamView<'_> {
+            StreamView { frequencies: &self.frequencies, live: &self.live, vectors: &Planted }
         }
 
         fn observe(&mut self, items: &[u32]) {
             self.frequencies.grow(items.iter().max().map_or(0, |most| *most as usize + 1));
             self.frequencies.add(items);
             self.live.observe(items);
-            let scene = Scene { frequencies: &self.frequencies, live: &self.live, vectors: &Planted };
-            self.sampler.observe(scene, Seen { items, ..Seen::default() });
+            let view = StreamView { frequencies: &self.frequencies, live: &self.live, vectors: &Planted };
+            self.sampler.observe(view, BatchObservation { items, ..BatchObservation::default() });
         }
 
         /// Zipf over 200 items that move on by `drift` from batch to batch. The items of the last 20 batches.
@@ -214,19 +249,19 @@ mod tests {
         }
 
         fn ask(&mut self, queries: &[f32], others: &[u32]) {
-            let scene = Scene { frequencies: &self.frequencies, live: &self.live, vectors: &Planted };
-            self.sampler.ask(scene, Asking { queries, stride: DIM, others, ..Asking::default() });
+            let view = StreamView { frequencies: &self.frequencies, live: &self.live, vectors: &Planted };
+            self.sampler.set_queries(view, QueryContext { queries, stride: DIM, others, ..QueryContext::default() });
         }
 
         fn draws(&self, draws: usize) -> Vec<u32> {
             let mut out = Vec::new();
-            self.sampler.draw(self.scene(), draws, &mut Pcg64Mcg::seed_from_u64(8), &mut out);
+            self.sampler.draw(self.view(), draws, &mut Pcg64Mcg::seed_from_u64(8), &mut out);
             out
         }
 
         fn probabilities(&self) -> Vec<f64> {
             let items = 0..self.frequencies.len() as u32 + 3;
-            items.map(|item| self.sampler.probability(self.scene(), item)).collect()
+            items.map(|item| self.sampler.probability(self.view(), item)).collect()
         }
 
         fn check(&self) {
@@ -234,7 +269,7 @@ mod tests {
             for (item, probability) in probabilities.iter().enumerate() {
                 assert!(*probability >= 0.0 && (self.live.contains(item as u32) || *probability == 0.0));
             }
-            let expected = if self.sampler.is_empty(self.scene()) { 0.0 } else { 1.0 };
+            let expected = if self.sampler.is_empty(self.view()) { 0.0 } else { 1.0 };
             assert!((probabilities.iter().sum::<f64>() - expected).abs() < 1e-9);
         }
     }
@@ -274,8 +309,8 @@ mod tests {
             let mut saved = StateDict::default();
             world.sampler.save(&mut saved);
             let mut again = Hard::new(64, 8);
-            again.restore(world.scene(), &mut saved).unwrap();
-            assert!(again.is_empty(world.scene()));
+            again.restore(world.view(), &mut saved).unwrap();
+            assert!(again.is_empty(world.view()));
             world.sampler = again;
             world.ask(&queries, &others);
             assert_eq!(before, (world.probabilities(), world.draws(100)));
@@ -298,7 +333,7 @@ mod tests {
                 let mut ranked: Vec<u32> = alive.collect();
                 ranked.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
                 ranked.dedup();
-                assert!(ranked[..10].iter().all(|item| world.sampler.probability(world.scene(), *item) > 0.0));
+                assert!(ranked[..10].iter().all(|item| world.sampler.probability(world.view(), *item) > 0.0));
             }
             assert!(world.sampler.set.len() <= 40 && world.sampler.set.is_sorted());
         }
@@ -312,9 +347,9 @@ mod tests {
         world.ask(&[0.0; DIM], &[9, 8, 7, 5, 9, 2]);
         assert_eq!(world.sampler.set, [2, 5, 7]);
         world.ask(&[], &[9, 8]);
-        assert!(world.sampler.is_empty(world.scene()));
+        assert!(world.sampler.is_empty(world.view()));
         world.ask(&[0.0; DIM], &[]);
-        assert!(world.sampler.is_empty(world.scene()));
+        assert!(world.sampler.is_empty(world.view()));
     }
 
     proptest! {

@@ -22,10 +22,13 @@
 use rand_pcg::Pcg64Mcg;
 
 use super::classes::{Classes, Places};
-use super::{NoiseSampler, Scene, Seen};
+use super::registry::{Origin, SamplerOptions};
+use super::{BatchObservation, NoiseSampler, StreamView};
 use crate::negatives::sketch::{Keys, Rows};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::{Refusal, config_section, require};
 
 /// Live items that are looked at again for each event, besides its own: n of them in n events, as often as the
 /// average item comes by itself.
@@ -39,6 +42,37 @@ struct Bucket {
     /// B; 0 as long as nothing came.
     gap: f32,
     visits: u32,
+}
+
+config_section! {
+    /// The options of `interval`.
+    pub struct IntervalOptions {
+        /// Buckets of each row of the sketch.
+        width: usize = 1 << 16 => [within(16..=1 << 26), check(fits)];
+        /// Rows of the sketch.
+        rows: usize = 2 => [within(1..=8)];
+        /// What the newest gap counts in the mean.
+        rate: f64 = 0.05 => [within(1e-6..=1.0)];
+    }
+}
+
+impl Component for IntervalOptions {
+    const NAME: &'static str = "interval";
+    const SUMMARY: &'static str = "By the mean gap between an item's events, in a sketch.";
+}
+
+impl SamplerOptions for IntervalOptions {
+    const ORIGIN: Origin = Origin::Stream("negatives.noise=[{sampler=\"interval\"}]");
+    const TESTED: &'static [&'static str] = &["width = 512", "width = 16\nrows = 3"];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(Interval::new(self.width, self.rows, self.rate))
+    }
+}
+
+/// The whole sketch has at most 2²⁶ buckets.
+fn fits(width: &usize, options: &IntervalOptions) -> Result<(), Refusal> {
+    require(width * options.rows <= 1 << 26, "times 'rows' must be at most 67108864")
 }
 
 /// Draws by the inverse of the mean gap.
@@ -99,16 +133,16 @@ impl Interval {
 }
 
 impl NoiseSampler for Interval {
-    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
-        let live = scene.live.items();
+    fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
+        let live = view.live.items();
         let first = live.len().max(1) as f64;
-        seen.items.iter().for_each(|item| self.visit(*item, first));
-        scene.live.died().iter().for_each(|item| self.classes.set(&mut self.places, *item, 0.0));
+        observed.items.iter().for_each(|item| self.visit(*item, first));
+        view.live.died().iter().for_each(|item| self.classes.set(&mut self.places, *item, 0.0));
         let mut looks = std::mem::take(&mut self.looks);
         looks.clear();
         // An item that comes and dies within one batch is not drawn either.
-        looks.extend(seen.items.iter().filter(|item| scene.live.contains(**item)).map(|item| (*item, 0.0)));
-        for _ in 0..(LOOKS_PER_EVENT * seen.items.len()).min(live.len()) {
+        looks.extend(observed.items.iter().filter(|item| view.live.contains(**item)).map(|item| (*item, 0.0)));
+        for _ in 0..(LOOKS_PER_EVENT * observed.items.len()).min(live.len()) {
             // Others may have gone since.
             if self.cursor >= live.len() {
                 self.cursor = 0;
@@ -124,17 +158,17 @@ impl NoiseSampler for Interval {
         self.classes.settle();
     }
 
-    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+    fn is_empty(&self, _view: StreamView<'_>) -> bool {
         self.classes.is_empty()
     }
 
-    fn draw(&self, _scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+    fn draw(&self, _view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
         if !self.classes.is_empty() {
             out.extend((0..draws).map(|_| self.classes.draw(random)));
         }
     }
 
-    fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
+    fn probability(&self, _view: StreamView<'_>, item: u32) -> f64 {
         if self.classes.is_empty() { 0.0 } else { self.classes.weight(&self.places, item) / self.classes.total() }
     }
 
@@ -155,7 +189,7 @@ impl NoiseSampler for Interval {
         out.within("classes", |out| self.classes.save(out));
     }
 
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         let [now] = saved.take_real("now")?[..] else { return Err(saved.error("now", "is not one number")) };
         let [cursor] = saved.take_whole("cursor")?[..] else { return Err(saved.error("cursor", "is not one number")) };
         if !(now >= 0.0 && now.is_finite() && now.fract() == 0.0) {
@@ -175,9 +209,9 @@ impl NoiseSampler for Interval {
         if !buckets.iter().all(good) {
             return Err(saved.error("gaps", "are not of a stream"));
         }
-        let keys = Keys::restore(scene.frequencies.len(), saved)?;
+        let keys = Keys::restore(view.frequencies.len(), saved)?;
         let mut places = Places::default();
-        let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, scene.live, saved))?;
+        let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, view.live, saved))?;
         (self.now, self.cursor, self.buckets) = (now, cursor as usize, buckets);
         (self.classes, self.places, self.keys) = (classes, places, keys);
         Ok(())
@@ -198,7 +232,7 @@ mod tests {
 
     fn step(world: &mut Stream, sampler: &mut Interval, items: &[u32]) {
         world.add(items);
-        sampler.observe(world.scene(), Seen { items, ..Seen::default() });
+        sampler.observe(world.view(), BatchObservation { items, ..BatchObservation::default() });
     }
 
     /// After `batches` batches of 50; `drift` of the most frequent items give way to new ones in every tenth batch.
@@ -214,10 +248,10 @@ mod tests {
         for (horizon, drift) in [(u64::MAX, 0), (u64::MAX, 7), (1_000, 7)] {
             let mut sampler = Interval::new(1 << 10, 4, 0.02);
             let world = run(&mut sampler, horizon, 1_000, drift);
-            sums_to_one(world.scene(), &sampler, 2_000);
-            draws_fit(world.scene(), &sampler, 2_000);
-            assert_eq!(sampler.probability(world.scene(), 1_999), 0.0);
-            assert!(world.live.items().iter().all(|item| sampler.probability(world.scene(), *item) > 0.0));
+            sums_to_one(world.view(), &sampler, 2_000);
+            draws_fit(world.view(), &sampler, 2_000);
+            assert_eq!(sampler.probability(world.view(), 1_999), 0.0);
+            assert!(world.live.items().iter().all(|item| sampler.probability(world.view(), *item) > 0.0));
         }
     }
 
@@ -226,7 +260,7 @@ mod tests {
         let mut sampler = Interval::new(1 << 10, 4, 0.01);
         let world = run(&mut sampler, u64::MAX, 4_000, 0);
         let truth = |item: u32| (f64::from(item + 2) / f64::from(item + 1)).ln() / 201f64.ln();
-        let apart: f64 = (0..200).map(|item| (sampler.probability(world.scene(), item) - truth(item)).abs()).sum();
+        let apart: f64 = (0..200).map(|item| (sampler.probability(world.view(), item) - truth(item)).abs()).sum();
         assert!(apart / 2.0 < 0.12, "total variation {}", apart / 2.0);
     }
 
@@ -265,7 +299,7 @@ mod tests {
         (0..400).for_each(|_| step(&mut world, &mut sampler, &batch(0)));
         // An average item: one in a hundred and one.
         step(&mut world, &mut sampler, &[500]);
-        assert!((sampler.probability(world.scene(), 500) * 101.0 - 1.0).abs() < 0.25);
+        assert!((sampler.probability(world.view(), 500) * 101.0 - 1.0).abs() < 0.25);
         (0..400).for_each(|_| step(&mut world, &mut sampler, &batch(1)));
         // Looked at within the last 101 events, and one batch.
         for gone in [0, 500] {
@@ -287,7 +321,7 @@ mod tests {
         let mut saved = StateDict::default();
         sampler.save(&mut saved);
         let mut again = Interval::new(width, rows, rate);
-        again.restore(world.scene(), &mut saved).unwrap();
+        again.restore(world.view(), &mut saved).unwrap();
         assert_eq!(saved.arrays().count(), 0);
         again
     }
@@ -302,17 +336,17 @@ mod tests {
         for _ in 0..20 {
             let draw = |sampler: &Interval| {
                 let mut draws = Vec::new();
-                sampler.draw(world.scene(), 1_000, &mut Pcg64Mcg::seed_from_u64(5), &mut draws);
+                sampler.draw(world.view(), 1_000, &mut Pcg64Mcg::seed_from_u64(5), &mut draws);
                 draws
             };
             assert_eq!(draw(&sampler), draw(&other));
             for item in 0..2_000 {
-                let [a, b] = [&sampler, &other].map(|sampler| sampler.probability(world.scene(), item));
+                let [a, b] = [&sampler, &other].map(|sampler| sampler.probability(world.view(), item));
                 assert_eq!(a.to_bits(), b.to_bits());
             }
             let items = zipf(&mut random, 550, 50);
             step(&mut world, &mut sampler, &items);
-            other.observe(world.scene(), Seen { items: &items, ..Seen::default() });
+            other.observe(world.view(), BatchObservation { items: &items, ..BatchObservation::default() });
         }
     }
 
@@ -345,12 +379,12 @@ mod tests {
             for items in &batches {
                 step(&mut world, &mut sampler, items);
                 let mut draws = Vec::new();
-                sampler.draw(world.scene(), 20, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
+                sampler.draw(world.view(), 20, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));
-                prop_assert_eq!(sampler.is_empty(world.scene()), world.live.items().is_empty());
+                prop_assert_eq!(sampler.is_empty(world.view()), world.live.items().is_empty());
                 prop_assert_eq!(draws.len(), if world.live.items().is_empty() { 0 } else { 20 });
                 if !draws.is_empty() {
-                    sums_to_one(world.scene(), &sampler, 45);
+                    sums_to_one(world.view(), &sampler, 45);
                 }
                 again(&world, &sampler, (width, rows, rate));
             }
@@ -381,11 +415,11 @@ mod tests {
                 }
             }
             let mut other = Interval::new(64, 2, 0.02);
-            let result = other.restore(world.scene(), &mut StateDict::from_arrays(arrays));
+            let result = other.restore(world.view(), &mut StateDict::from_arrays(arrays));
             prop_assert!(!cut || result.is_err());
             if result.is_ok() {
                 let mut draws = Vec::new();
-                other.draw(world.scene(), 100, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
+                other.draw(world.view(), 100, &mut Pcg64Mcg::seed_from_u64(6), &mut draws);
                 prop_assert!(draws.iter().all(|item| world.live.contains(*item)));
             }
         }

@@ -7,9 +7,31 @@ use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 use super::classes::{Classes, Guide, Places};
-use super::{NoiseSampler, Scene, Seen};
+use super::registry::{Origin, SamplerOptions};
+use super::{BatchObservation, NoiseSampler, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
+
+config_section! {
+    /// The options of `log_uniform`, which has none of its own.
+    pub struct LogUniformOptions {}
+}
+
+impl Component for LogUniformOptions {
+    const NAME: &'static str = "log_uniform";
+    const SUMMARY: &'static str = "By popularity rank.";
+}
+
+impl SamplerOptions for LogUniformOptions {
+    const ORIGIN: Origin = Origin::State(1);
+    const TESTED: &'static [&'static str] = &[""];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(LogUniform::default())
+    }
+}
 
 /// Draws by rank.
 #[derive(Debug)]
@@ -42,25 +64,25 @@ impl LogUniform {
 }
 
 impl NoiseSampler for LogUniform {
-    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
-        let counts = scene.frequencies.baseline();
+    fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
+        let counts = view.frequencies.baseline();
         if let Some(factor) = counts.rescaled() {
             self.classes.scale(&mut self.places, factor);
         }
-        self.classes.approach(&self.places, seen.items.iter().copied());
-        for item in seen.items.iter().filter(|item| scene.live.contains(**item)) {
+        self.classes.approach(&self.places, observed.items.iter().copied());
+        for item in observed.items.iter().filter(|item| view.live.contains(**item)) {
             self.classes.set(&mut self.places, *item, counts.relative()[*item as usize]);
         }
-        scene.live.died().iter().for_each(|item| self.classes.set(&mut self.places, *item, 0.0));
+        view.live.died().iter().for_each(|item| self.classes.set(&mut self.places, *item, 0.0));
         self.settle();
     }
 
-    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+    fn is_empty(&self, _view: StreamView<'_>) -> bool {
         self.classes.is_empty()
     }
 
-    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
-        if self.is_empty(scene) {
+    fn draw(&self, view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+        if self.is_empty(view) {
             return;
         }
         let (n, all) = (self.classes.len() as u32, ((self.classes.len() + 1) as f64).ln());
@@ -74,7 +96,7 @@ impl NoiseSampler for LogUniform {
         }));
     }
 
-    fn probability(&self, _scene: Scene<'_>, item: u32) -> f64 {
+    fn probability(&self, _view: StreamView<'_>, item: u32) -> f64 {
         let Some(rank) = self.classes.rank(&self.places, item) else { return 0.0 };
         (f64::from(rank) + 1.0).recip().ln_1p() / ((self.classes.len() + 1) as f64).ln()
     }
@@ -89,9 +111,9 @@ impl NoiseSampler for LogUniform {
         self.classes.save(out);
     }
 
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         self.places = Places::default();
-        self.classes = Classes::fine().restored(&mut self.places, scene.live, saved)?;
+        self.classes = Classes::fine().restored(&mut self.places, view.live, saved)?;
         self.settle();
         Ok(())
     }

@@ -2,23 +2,14 @@
 
 use rand_pcg::Pcg64Mcg;
 
-use super::adaptive::Adaptive;
-use super::cooccurrence::Cooccurrence;
-use super::exposure::Exposure;
-use super::hard::Hard;
-use super::interval::Interval;
-use super::log_uniform::LogUniform;
-use super::mixture::Mixture;
-use super::uniform::Uniform;
-use super::unigram::Unigram;
-use super::{Asking, NoiseSampler, Scene, Seen};
-use crate::config::{NoiseTerm, SamplerKind};
+use super::registry::NoiseTerm;
+use super::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
 
 /// One sampler at work.
 #[derive(Debug)]
-pub struct Term {
+pub struct NoiseSource {
     /// Its name, unique among the terms.
     pub name: String,
     /// Draws per batch.
@@ -33,12 +24,12 @@ pub struct Term {
     pub collisions: usize,
 }
 
-impl Term {
+impl NoiseSource {
     /// Draws for a batch that has `others` candidates already.
-    pub fn draw(&mut self, scene: Scene<'_>, others: usize, random: &mut Pcg64Mcg) {
+    pub fn draw(&mut self, view: StreamView<'_>, others: usize, random: &mut Pcg64Mcg) {
         self.drawn.clear();
         let most = if self.cap < 1.0 { (self.cap / (1.0 - self.cap) * others as f64) as usize } else { usize::MAX };
-        self.sampler.draw(scene, self.draws.min(most), random, &mut self.drawn);
+        self.sampler.draw(view, self.draws.min(most), random, &mut self.drawn);
     }
 }
 
@@ -46,26 +37,7 @@ impl Term {
 #[derive(Debug)]
 pub struct NoiseMix {
     /// In the order of the configuration.
-    pub terms: Vec<Term>,
-}
-
-/// The sampler that `term` describes.
-pub fn sampler(term: &NoiseTerm) -> Option<Box<dyn NoiseSampler>> {
-    Some(match term.sampler {
-        SamplerKind::None => return None,
-        SamplerKind::Uniform => Box::new(Uniform),
-        SamplerKind::Unigram => Box::new(Unigram::new(term.power())),
-        SamplerKind::LogUniform => Box::new(LogUniform::default()),
-        SamplerKind::Interval => Box::new(Interval::new(term.width(), term.rows(), term.rate())),
-        SamplerKind::Cooccurrence => Box::new(Cooccurrence::new(term.followers(), term.half_life())),
-        SamplerKind::Adaptive => Box::new(Adaptive::new(term.clusters(), term.power())),
-        SamplerKind::Hard => Box::new(Hard::new(term.size(), term.probes())),
-        SamplerKind::Exposure => Box::new(Exposure::new(term.remembered())),
-        SamplerKind::Mixture => {
-            let part = |part: &NoiseTerm| Some((part.weight(), sampler(part)?));
-            Box::new(Mixture::new(term.parts.iter().filter_map(part).collect()))
-        }
-    })
+    pub terms: Vec<NoiseSource>,
 }
 
 impl NoiseMix {
@@ -73,23 +45,27 @@ impl NoiseMix {
     pub fn new(terms: &[NoiseTerm]) -> Self {
         let mut mix = Self { terms: Vec::new() };
         for term in terms {
-            let Some(sampler) = sampler(term) else { continue };
-            let kind = term.sampler.name();
-            let like = |other: &&Term| other.name.split('-').next() == Some(kind);
+            let kind = term.sampler.name;
+            let like = |other: &&NoiseSource| other.name.split('-').next() == Some(kind);
             let name = match mix.terms.iter().filter(like).count() {
                 0 => kind.to_owned(),
                 n => format!("{kind}-{}", n + 1),
             };
-            // Others have none.
-            let cap = if term.sampler == SamplerKind::Hard { term.cap() } else { 1.0 };
-            mix.terms.push(Term { name, draws: term.draws(), cap, sampler, drawn: Vec::new(), collisions: 0 });
+            mix.terms.push(NoiseSource {
+                name,
+                draws: term.draws(),
+                cap: term.cap(),
+                sampler: term.build(),
+                drawn: Vec::new(),
+                collisions: 0,
+            });
         }
         mix
     }
 
     /// Takes note of a batch.
-    pub fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
-        self.terms.iter_mut().for_each(|term| term.sampler.observe(scene, seen));
+    pub fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
+        self.terms.iter_mut().for_each(|term| term.sampler.observe(view, observed));
     }
 
     /// Whether any of them has to know who asks.
@@ -98,8 +74,8 @@ impl NoiseMix {
     }
 
     /// Takes note of whom negatives are drawn for.
-    pub fn ask(&mut self, scene: Scene<'_>, asking: Asking<'_>) {
-        self.terms.iter_mut().for_each(|term| term.sampler.ask(scene, asking));
+    pub fn set_queries(&mut self, view: StreamView<'_>, asking: QueryContext<'_>) {
+        self.terms.iter_mut().for_each(|term| term.sampler.set_queries(view, asking));
     }
 
     /// Keeps the items that stay; what was drawn is forgotten.
@@ -119,10 +95,10 @@ impl NoiseMix {
     }
 
     /// How many times the newest batch's draws were expected to bring `item`.
-    pub fn expected(&self, scene: Scene<'_>, item: u32) -> f64 {
-        let expected = |term: &Term| match term.drawn.len() {
+    pub fn expected(&self, view: StreamView<'_>, item: u32) -> f64 {
+        let expected = |term: &NoiseSource| match term.drawn.len() {
             0 => 0.0,
-            draws => draws as f64 * term.sampler.probability(scene, item),
+            draws => draws as f64 * term.sampler.probability(view, item),
         };
         self.terms.iter().map(expected).sum()
     }
@@ -138,9 +114,9 @@ impl NoiseMix {
     ///
     /// # Errors
     /// Where something is missing or cannot be.
-    pub fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+    pub fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         for term in &mut self.terms {
-            saved.within(&term.name, |saved| term.sampler.restore(scene, saved))?;
+            saved.within(&term.name, |saved| term.sampler.restore(view, saved))?;
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! All queries of a batch share their candidates. Where a sampler's distribution depends on the query, what is drawn
 //! from, and corrected for, is its mean over the batch's queries: `q(j) = (1/B) Σ_i q(j | query i)`.
 //!
-//! A sampler is one file with a [`NoiseSampler`]; [`mix`] knows it by its name in the configuration.
+//! A sampler is one file, with its options and its [`NoiseSampler`], and one line in the [`registry`]; [`mix`] holds those
+//! that are at work.
 
 pub mod adaptive;
 mod centres;
@@ -15,6 +16,7 @@ pub mod interval;
 pub mod log_uniform;
 pub mod mix;
 pub mod mixture;
+pub mod registry;
 #[cfg(test)]
 pub(super) mod tests;
 pub mod uniform;
@@ -30,7 +32,7 @@ use crate::table::row_remap::RowRemap;
 
 /// What the stream looks like after a batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Scene<'a> {
+pub struct StreamView<'a> {
     /// q̂, the batch included.
     pub frequencies: &'a Frequencies,
     /// The items that may be drawn, and who came and went with the batch.
@@ -39,9 +41,9 @@ pub struct Scene<'a> {
     pub vectors: &'a dyn Vectors,
 }
 
-/// What happened in a batch, besides what [`Scene`] says.
+/// What happened in a batch, besides what [`StreamView`] says.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Seen<'a> {
+pub struct BatchObservation<'a> {
     /// The items, in the order of the events.
     pub items: &'a [u32],
     /// (item before, item) of each event whose user has a past, in their order.
@@ -63,7 +65,7 @@ pub struct Shown {
 
 /// The queries that negatives are wanted for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Asking<'a> {
+pub struct QueryContext<'a> {
     /// By query: the newest item of its context.
     pub last_items: &'a [u32],
     /// By query: row of its user.
@@ -78,14 +80,14 @@ pub struct Asking<'a> {
 
 /// A distribution over the live items that negatives are drawn from, with exactly known probabilities.
 ///
-/// In each batch [`Self::observe`] is called once, then [`Self::ask`], then any number of draws. What is drawn depends
+/// In each batch [`Self::observe`] is called once, then [`Self::set_queries`], then any number of draws. What is drawn depends
 /// on the calls before it and on the generator alone. A sampler that was saved and restored draws the same.
 pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
     /// Takes note of a batch.
-    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>);
+    fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>);
 
     /// Takes note of whom negatives are drawn for: from now on [`Self::draw`] and [`Self::probability`] speak of them.
-    fn ask(&mut self, _scene: Scene<'_>, _asking: Asking<'_>) {}
+    fn set_queries(&mut self, _view: StreamView<'_>, _asking: QueryContext<'_>) {}
 
     /// Whether it has to be asked: its distribution depends on the queries.
     fn depends_on_queries(&self) -> bool {
@@ -93,15 +95,15 @@ pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
     }
 
     /// Whether there is nothing to draw from.
-    fn is_empty(&self, scene: Scene<'_>) -> bool;
+    fn is_empty(&self, view: StreamView<'_>) -> bool;
 
     /// Appends `draws` independent draws to `out`; nothing where it [is empty](Self::is_empty).
-    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>);
+    fn draw(&self, view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>);
 
     /// The probability that one draw is `item`; 0 for what cannot be drawn.
-    fn probability(&self, scene: Scene<'_>, item: u32) -> f64;
+    fn probability(&self, view: StreamView<'_>, item: u32) -> f64;
 
-    /// Keeps the items that stay. What was asked for is forgotten: [`Self::ask`] again before the next draw.
+    /// Keeps the items that stay. What was asked for is forgotten: [`Self::set_queries`] again before the next draw.
     fn keep_items(&mut self, items: &RowRemap);
 
     /// Keeps the users that stay.
@@ -114,5 +116,5 @@ pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Where something is missing or cannot be.
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError>;
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError>;
 }

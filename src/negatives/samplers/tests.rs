@@ -4,9 +4,8 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::mix::sampler;
-use super::{Asking, NoiseSampler, Scene, Seen, Shown};
-use crate::config::{NoiseTerm, SamplerKind};
+use super::registry::{NoiseTerm, SAMPLERS};
+use super::{BatchObservation, NoiseSampler, QueryContext, Shown, StreamView};
 use crate::negatives::Vectors;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
@@ -58,8 +57,8 @@ impl Stream {
         self.live.observe(items);
     }
 
-    pub(in crate::negatives) fn scene(&self) -> Scene<'_> {
-        Scene { frequencies: &self.frequencies, live: &self.live, vectors: &Planted }
+    pub(in crate::negatives) fn view(&self) -> StreamView<'_> {
+        StreamView { frequencies: &self.frequencies, live: &self.live, vectors: &Planted }
     }
 }
 
@@ -70,28 +69,28 @@ pub(in crate::negatives) fn zipf(random: &mut Pcg64Mcg, from: u32, n: usize) -> 
 }
 
 /// Probabilities of the items below `n_items`: they sum to 1, and are 0 for who does not live.
-pub(in crate::negatives) fn sums_to_one(scene: Scene<'_>, sampler: &dyn NoiseSampler, n_items: u32) {
+pub(in crate::negatives) fn sums_to_one(view: StreamView<'_>, sampler: &dyn NoiseSampler, n_items: u32) {
     let mut sum = 0.0;
     for item in 0..n_items {
-        let probability = sampler.probability(scene, item);
+        let probability = sampler.probability(view, item);
         assert!(probability >= 0.0);
-        assert!(probability == 0.0 || scene.live.contains(item), "item {item} is dead or was never seen");
+        assert!(probability == 0.0 || view.live.contains(item), "item {item} is dead or was never observed");
         sum += probability;
     }
     assert!((sum - 1.0).abs() < 1e-9, "probabilities sum to {sum}");
 }
 
 /// A million draws against the stated probabilities of the items below `n_items`, by Pearson's chi-square.
-pub(in crate::negatives) fn draws_fit(scene: Scene<'_>, sampler: &dyn NoiseSampler, n_items: u32) {
+pub(in crate::negatives) fn draws_fit(view: StreamView<'_>, sampler: &dyn NoiseSampler, n_items: u32) {
     let mut drawn = Vec::new();
-    sampler.draw(scene, 1_000_000, &mut Pcg64Mcg::seed_from_u64(7), &mut drawn);
+    sampler.draw(view, 1_000_000, &mut Pcg64Mcg::seed_from_u64(7), &mut drawn);
     assert_eq!(drawn.len(), 1_000_000);
     let mut counts = vec![0.0; n_items as usize];
     drawn.iter().for_each(|item| counts[*item as usize] += 1.0);
     // Cells that are expected less than five times are put together, or Pearson's statistic is not chi-square's.
     let (mut statistic, mut cells, mut rare) = (0.0, 0, (0.0, 0.0));
     for (item, count) in counts.into_iter().enumerate() {
-        let expected = sampler.probability(scene, item as u32) * 1e6;
+        let expected = sampler.probability(view, item as u32) * 1e6;
         assert!(expected > 0.0 || count == 0.0, "item {item} was drawn and cannot be");
         if expected < 5.0 {
             rare = (rare.0 + expected, rare.1 + count);
@@ -174,12 +173,12 @@ impl Story {
         // Nobody's first item is item 0.
         pairs.retain(|(before, _)| *before > 0);
         self.stream.add(&items);
-        let seen = Seen { items: &items, pairs: &pairs, shown: &shown };
-        samplers.iter_mut().for_each(|sampler| sampler.observe(self.stream.scene(), seen));
+        let observed = BatchObservation { items: &items, pairs: &pairs, shown: &shown };
+        samplers.iter_mut().for_each(|sampler| sampler.observe(self.stream.view(), observed));
     }
 
     fn ask(&self, samplers: &mut [Box<dyn NoiseSampler>]) {
-        let scene = self.stream.scene();
+        let view = self.stream.view();
         let last_items: Vec<u32> = self.last.iter().copied().filter(|item| *item > 0).collect();
         let users: Vec<u32> = (0..last_items.len() as u32).collect();
         let mut queries = vec![0.0; last_items.len() * 16];
@@ -187,37 +186,18 @@ impl Story {
             .iter()
             .zip(queries.chunks_exact_mut(16))
             .for_each(|(item, query)| Planted.vector(*item, &mut query[..8]));
-        let others: Vec<u32> = scene.live.items().iter().copied().filter(|item| item % 3 == 0).collect();
-        let asking = Asking { last_items: &last_items, users: &users, queries: &queries, stride: 16, others: &others };
-        samplers.iter_mut().for_each(|sampler| sampler.ask(scene, asking));
+        let others: Vec<u32> = view.live.items().iter().copied().filter(|item| item % 3 == 0).collect();
+        let asking =
+            QueryContext { last_items: &last_items, users: &users, queries: &queries, stride: 16, others: &others };
+        samplers.iter_mut().for_each(|sampler| sampler.set_queries(view, asking));
     }
 }
 
-/// One of each kind, and of what their options change.
+/// Every sampler of the registry, with each of the options that it names for tests.
 fn all() -> Vec<NoiseTerm> {
-    let parse = |text: &str| -> NoiseTerm { toml::from_str(text).expect("a valid term") };
-    [
-        "sampler = 'uniform'",
-        "sampler = 'unigram'",
-        "sampler = 'unigram'\npower = 0.75",
-        "sampler = 'unigram'\npower = 0.0",
-        "sampler = 'log_uniform'",
-        "sampler = 'interval'\nwidth = 512",
-        "sampler = 'interval'\nwidth = 16\nrows = 3",
-        "sampler = 'cooccurrence'\nfollowers = 4",
-        "sampler = 'adaptive'\nclusters = 6\npower = 0.5",
-        "sampler = 'hard'\nsize = 20\nprobes = 5",
-        "sampler = 'exposure'\nremembered = 3",
-        "sampler = 'mixture'\nparts = [{ sampler = 'uniform' }, { sampler = 'unigram', weight = 3.0 }, { sampler = 'exposure' }]",
-        "sampler = 'mixture'\nparts = [{ sampler = 'adaptive', weight = 0.5, clusters = 3 }, { sampler = 'cooccurrence' }]",
-    ]
-    .map(parse)
-    .to_vec()
-}
-
-/// Whether every live item can be drawn.
-fn has_full_support(kind: SamplerKind) -> bool {
-    !matches!(kind, SamplerKind::Hard | SamplerKind::Exposure)
+    let term =
+        |name: &str, options: &str| toml::from_str(&format!("sampler = '{name}'\n{options}")).expect("a valid term");
+    SAMPLERS.iter().flat_map(|entry| entry.tested.iter().map(|options| term(entry.name, options))).collect()
 }
 
 #[test]
@@ -227,20 +207,20 @@ fn draws_follow_the_stated_probabilities() {
     {
         for term in all() {
             let name = format!("{term:?}, drifts: {drifts}, half-life {half_life:?}");
-            let mut samplers = [sampler(&term).expect("it is not 'none'")];
+            let mut samplers = [term.build()];
             let mut story = Story::new(drifts, horizon, half_life);
             (0..80).for_each(|_| story.batch(&mut samplers));
             story.ask(&mut samplers);
             let [sampler] = &samplers;
-            let scene = story.stream.scene();
-            assert!(!drifts || scene.live.items().len() < 200, "{name}: nobody died");
+            let view = story.stream.view();
+            assert!(!drifts || view.live.items().len() < 200, "{name}: nobody died");
 
             println!("{name}");
-            sums_to_one(scene, &**sampler, N_ITEMS + 10);
-            let covered = scene.live.items().iter().all(|item| sampler.probability(scene, *item) > 0.0);
-            assert!(covered || !has_full_support(term.sampler), "{name}: some live item cannot be drawn");
+            sums_to_one(view, &**sampler, N_ITEMS + 10);
+            let covered = view.live.items().iter().all(|item| sampler.probability(view, *item) > 0.0);
+            assert!(covered || !term.sampler.full_support, "{name}: some live item cannot be drawn");
 
-            draws_fit(scene, &**sampler, N_ITEMS);
+            draws_fit(view, &**sampler, N_ITEMS);
         }
     }
 }
@@ -250,7 +230,7 @@ fn draws_follow_the_stated_probabilities_when_rows_have_gone() {
     for (drifts, horizon, half_life) in [(false, u64::MAX, None), (true, 900, Some(200.0))] {
         for term in all() {
             println!("{term:?}, drifts: {drifts}");
-            let mut samplers = [sampler(&term).expect("it is not 'none'")];
+            let mut samplers = [term.build()];
             let mut story = Story::new(drifts, horizon, half_life);
             (0..40).for_each(|_| story.batch(&mut samplers));
             for part in 0..3 {
@@ -259,16 +239,16 @@ fn draws_follow_the_stated_probabilities_when_rows_have_gone() {
                 for batches in [0, 10] {
                     (0..batches).for_each(|_| story.batch(&mut samplers));
                     story.ask(&mut samplers);
-                    let ([sampler], scene) = (&samplers, story.stream.scene());
-                    if sampler.is_empty(scene) {
-                        assert!(!has_full_support(term.sampler) && batches == 0);
+                    let ([sampler], view) = (&samplers, story.stream.view());
+                    if sampler.is_empty(view) {
+                        assert!(!term.sampler.full_support && batches == 0);
                         continue;
                     }
-                    sums_to_one(scene, &**sampler, story.n_rows + 10);
-                    let covered = scene.live.items().iter().all(|item| sampler.probability(scene, *item) > 0.0);
-                    assert!(covered || !has_full_support(term.sampler), "some live item cannot be drawn");
+                    sums_to_one(view, &**sampler, story.n_rows + 10);
+                    let covered = view.live.items().iter().all(|item| sampler.probability(view, *item) > 0.0);
+                    assert!(covered || !term.sampler.full_support, "some live item cannot be drawn");
                     if part == 2 {
-                        draws_fit(scene, &**sampler, story.n_rows);
+                        draws_fit(view, &**sampler, story.n_rows);
                     }
                 }
             }
@@ -279,7 +259,7 @@ fn draws_follow_the_stated_probabilities_when_rows_have_gone() {
 #[test]
 fn a_restored_sampler_draws_the_same() {
     for term in all() {
-        let mut samplers = [sampler(&term).unwrap(), sampler(&term).unwrap()];
+        let mut samplers = [term.build(), term.build()];
         let mut story = Story::new(true, 700, None);
         for round in 0..60 {
             story.batch(&mut samplers);
@@ -289,17 +269,17 @@ fn a_restored_sampler_draws_the_same() {
             if round % 7 == 3 || round % 26 == 5 {
                 let mut saved = StateDict::default();
                 samplers[1].save(&mut saved);
-                samplers[1] = sampler(&term).unwrap();
+                samplers[1] = term.build();
                 samplers[1]
-                    .restore(story.stream.scene(), &mut saved)
+                    .restore(story.stream.view(), &mut saved)
                     .unwrap_or_else(|error| panic!("{term:?}: {error}"));
             }
             story.ask(&mut samplers);
-            let scene = story.stream.scene();
+            let view = story.stream.view();
             let draws = samplers.each_ref().map(|sampler| {
                 let mut drawn = Vec::new();
-                sampler.draw(scene, 200, &mut Pcg64Mcg::seed_from_u64(round), &mut drawn);
-                let probabilities: Vec<f64> = drawn.iter().map(|item| sampler.probability(scene, *item)).collect();
+                sampler.draw(view, 200, &mut Pcg64Mcg::seed_from_u64(round), &mut drawn);
+                let probabilities: Vec<f64> = drawn.iter().map(|item| sampler.probability(view, *item)).collect();
                 (drawn, probabilities)
             });
             assert!(draws[0] == draws[1], "{term:?}: another draw after round {round}");
@@ -310,22 +290,19 @@ fn a_restored_sampler_draws_the_same() {
 /// A hit that dies leaves far less weight than it had: what is left must still be what is drawn from.
 #[test]
 fn a_heavy_item_that_dies_leaves_exact_probabilities() {
-    for term in all() {
-        let term = match term.sampler {
-            SamplerKind::Unigram => NoiseTerm { power: Some(4.0), ..term },
-            _ => term,
-        };
-        let mut samplers = [sampler(&term).unwrap()];
+    let steepest = toml::from_str("sampler = 'unigram'\npower = 4.0").expect("a valid term");
+    for term in all().into_iter().chain([steepest]) {
+        let mut samplers = [term.build()];
         let mut stream = Stream::new(100, 400, Some(f64::INFINITY));
         let mut batch = |stream: &mut Stream, items: &[u32]| {
             stream.add(items);
-            samplers[0].observe(stream.scene(), Seen { items, ..Seen::default() });
-            let scene = stream.scene();
-            let sum: f64 = scene.live.items().iter().map(|item| samplers[0].probability(scene, *item)).sum();
-            assert!(samplers[0].is_empty(scene) || (sum - 1.0).abs() < 1e-9, "{term:?}: {sum}");
+            samplers[0].observe(stream.view(), BatchObservation { items, ..BatchObservation::default() });
+            let view = stream.view();
+            let sum: f64 = view.live.items().iter().map(|item| samplers[0].probability(view, *item)).sum();
+            assert!(samplers[0].is_empty(view) || (sum - 1.0).abs() < 1e-9, "{term:?}: {sum}");
             let mut saved = StateDict::default();
             samplers[0].save(&mut saved);
-            sampler(&term).unwrap().restore(scene, &mut saved).unwrap_or_else(|error| panic!("{term:?}: {error}"));
+            term.build().restore(view, &mut saved).unwrap_or_else(|error| panic!("{term:?}: {error}"));
         };
         (0..400).for_each(|_| batch(&mut stream, &[7; 100]));
         (0..60).for_each(|round| batch(&mut stream, &[20 + round % 30; 10]));

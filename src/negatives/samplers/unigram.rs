@@ -11,9 +11,12 @@ use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 use super::classes::{Classes, Places};
-use super::{NoiseSampler, Scene, Seen};
+use super::registry::{Origin, SamplerOptions};
+use super::{BatchObservation, NoiseSampler, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
 /// Share of the draws that are uniform over the live items.
 pub const UNIFORM: f64 = 0.05;
@@ -21,6 +24,28 @@ pub const UNIFORM: f64 = 0.05;
 const WAKE: f64 = 1e-3;
 /// …until it has less than this.
 const SLEEP: f64 = 1e-9;
+
+config_section! {
+    /// The options of `unigram`.
+    pub struct UnigramOptions {
+        /// The power of the decayed frequency.
+        power: f64 = 1.0 => [within(0.0..=4.0)];
+    }
+}
+
+impl Component for UnigramOptions {
+    const NAME: &'static str = "unigram";
+    const SUMMARY: &'static str = "In proportion to a power of the decayed frequency; one draw in twenty uniform.";
+}
+
+impl SamplerOptions for UnigramOptions {
+    const ORIGIN: Origin = Origin::State(1);
+    const TESTED: &'static [&'static str] = &["", "power = 0.75", "power = 0.0"];
+
+    fn build(&self) -> Box<dyn NoiseSampler> {
+        Box::new(Unigram::new(self.power))
+    }
+}
 
 /// Draws by frequency.
 #[derive(Debug)]
@@ -45,8 +70,8 @@ impl Unigram {
     }
 
     /// The parts that are drawn from, with their shares, and the sum of these.
-    fn awake<'a>(&'a self, scene: Scene<'a>) -> (f64, impl Iterator<Item = (&'a Part, f64)>) {
-        let shares = scene.frequencies.shares().iter().copied();
+    fn awake<'a>(&'a self, view: StreamView<'a>) -> (f64, impl Iterator<Item = (&'a Part, f64)>) {
+        let shares = view.frequencies.shares().iter().copied();
         let awake = self.parts.iter().zip(shares).filter(|(part, share)| part.awake && *share > 0.0);
         (awake.clone().map(|(_, share)| share).sum(), awake)
     }
@@ -57,11 +82,11 @@ impl Unigram {
 }
 
 impl NoiseSampler for Unigram {
-    fn observe(&mut self, scene: Scene<'_>, seen: Seen<'_>) {
-        let fadings = scene.frequencies.fadings();
+    fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
+        let fadings = view.frequencies.fadings();
         let mut parts = std::mem::take(&mut self.parts);
         parts.resize_with(fadings.len(), Part::default);
-        for ((part, fading), share) in parts.iter_mut().zip(fadings).zip(scene.frequencies.shares()) {
+        for ((part, fading), share) in parts.iter_mut().zip(fadings).zip(view.frequencies.shares()) {
             let Part { awake, classes, places } = part;
             let relative = fading.relative();
             if *awake && *share < SLEEP {
@@ -70,18 +95,18 @@ impl NoiseSampler for Unigram {
                 if let Some(factor) = fading.rescaled() {
                     classes.scale(places, factor.powf(self.power));
                 }
-                classes.approach(places, seen.items.iter().copied());
-                for item in seen.items {
+                classes.approach(places, observed.items.iter().copied());
+                for item in observed.items {
                     // An item that comes and dies within one batch is not drawn either.
-                    if scene.live.contains(*item) {
+                    if view.live.contains(*item) {
                         classes.set(places, *item, self.weight(relative[*item as usize]));
                     }
                 }
-                scene.live.died().iter().for_each(|item| classes.set(places, *item, 0.0));
+                view.live.died().iter().for_each(|item| classes.set(places, *item, 0.0));
                 classes.settle();
             } else if *share >= WAKE {
                 *awake = true;
-                let items = scene.live.items().iter();
+                let items = view.live.items().iter();
                 items.for_each(|item| classes.set(places, *item, self.weight(relative[*item as usize])));
                 classes.settle();
             }
@@ -89,17 +114,17 @@ impl NoiseSampler for Unigram {
         self.parts = parts;
     }
 
-    fn is_empty(&self, _scene: Scene<'_>) -> bool {
+    fn is_empty(&self, _view: StreamView<'_>) -> bool {
         self.parts.iter().all(|part| part.classes.is_empty())
     }
 
-    fn draw(&self, scene: Scene<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
-        if self.is_empty(scene) {
+    fn draw(&self, view: StreamView<'_>, draws: usize, random: &mut Pcg64Mcg, out: &mut Vec<u32>) {
+        if self.is_empty(view) {
             return;
         }
-        let live = scene.live.items();
+        let live = view.live.items();
         let (mut ends, mut sum) = (Vec::with_capacity(self.parts.len()), 0.0);
-        for (part, share) in self.awake(scene).1 {
+        for (part, share) in self.awake(view).1 {
             sum += share;
             ends.push((sum, &part.classes));
         }
@@ -113,16 +138,16 @@ impl NoiseSampler for Unigram {
         }));
     }
 
-    fn probability(&self, scene: Scene<'_>, item: u32) -> f64 {
-        if !scene.live.contains(item) || self.is_empty(scene) {
+    fn probability(&self, view: StreamView<'_>, item: u32) -> f64 {
+        if !view.live.contains(item) || self.is_empty(view) {
             return 0.0;
         }
-        let (sum, awake) = self.awake(scene);
+        let (sum, awake) = self.awake(view);
         let of = |(Part { classes, places, .. }, share): (&Part, f64)| {
             share * classes.weight(places, item) / classes.total()
         };
         let by_count = awake.map(of).sum::<f64>() / sum;
-        UNIFORM / scene.live.items().len() as f64 + (1.0 - UNIFORM) * by_count
+        UNIFORM / view.live.items().len() as f64 + (1.0 - UNIFORM) * by_count
     }
 
     fn keep_items(&mut self, items: &RowRemap) {
@@ -140,23 +165,23 @@ impl NoiseSampler for Unigram {
         }
     }
 
-    fn restore(&mut self, scene: Scene<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
+    fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         let awake = saved.take_whole("awake")?;
-        if awake.len() != scene.frequencies.fadings().len() && !(awake.is_empty() && scene.live.items().is_empty()) {
+        if awake.len() != view.frequencies.fadings().len() && !(awake.is_empty() && view.live.items().is_empty()) {
             return Err(saved.error("awake", "are not as many as half-lives"));
         }
-        let anybody = !scene.live.items().is_empty();
+        let anybody = !view.live.items().is_empty();
         self.parts.clear();
         for (index, awake) in awake.into_iter().enumerate() {
             let mut places = Places::default();
-            let part = |saved: &mut StateDict| Classes::default().restored(&mut places, scene.live, saved);
+            let part = |saved: &mut StateDict| Classes::default().restored(&mut places, view.live, saved);
             let classes = saved.within(&index.to_string(), part)?;
             if awake > 1 || awake == 0 && !classes.is_empty() || awake == 1 && classes.is_empty() && anybody {
                 return Err(saved.error("awake", "is not as the weights are"));
             }
             self.parts.push(Part { awake: awake == 1, classes, places });
         }
-        if !scene.live.items().is_empty() && self.is_empty(scene) {
+        if !view.live.items().is_empty() && self.is_empty(view) {
             return Err(saved.error("awake", "is none of them"));
         }
         Ok(())

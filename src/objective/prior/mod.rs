@@ -25,7 +25,7 @@ mod tests;
 
 /// What the codes should be distributed like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PriorKind {
+pub enum PriorDistribution {
     /// Uniformly on the sphere of radius 1.
     Sphere,
     /// N(0, I/dim), so that norms are about 1.
@@ -72,7 +72,7 @@ pub struct PriorStats {
 /// A prior, and all that is learnt to match it.
 #[derive(Debug, Clone)]
 pub struct Prior {
-    kind: PriorKind,
+    kind: PriorDistribution,
     dim: usize,
     settings: Settings,
     discriminator: Discriminator,
@@ -83,10 +83,10 @@ pub struct Prior {
 
 impl Prior {
     /// For codes of `dim` numbers. What it starts with depends on the arguments alone.
-    pub fn new(kind: PriorKind, dim: usize, settings: Settings, seed: u64) -> Self {
+    pub fn new(kind: PriorDistribution, dim: usize, settings: Settings, seed: u64) -> Self {
         let mixture = match kind {
-            PriorKind::Sphere | PriorKind::Gaussian => None,
-            PriorKind::GaussianMixture { components } => Some(Mixture::new(components, dim)),
+            PriorDistribution::Sphere | PriorDistribution::Gaussian => None,
+            PriorDistribution::GaussianMixture { components } => Some(Mixture::new(components, dim)),
         };
         let discriminator = Discriminator::new(dim, settings.hidden, settings.gradient_penalty, seed);
         Self { kind, dim, settings, discriminator, mixture, rows: Vec::new() }
@@ -153,7 +153,7 @@ impl Prior {
 
 /// Appends `n` samples to `out`.
 fn draw(
-    kind: PriorKind,
+    kind: PriorDistribution,
     dim: usize,
     mixture: &mut Option<Mixture>,
     n: usize,
@@ -170,7 +170,7 @@ fn draw(
             let normal: f32 = StandardNormal.sample(random);
             normal * deviation
         }));
-        if kind == PriorKind::Sphere {
+        if kind == PriorDistribution::Sphere {
             // The direction of a normal vector is uniform (Muller 1959).
             let norm = out[begin..].iter().map(|number| number * number).sum::<f32>().sqrt();
             out[begin..].iter_mut().for_each(|number| *number /= norm.max(f32::MIN_POSITIVE));

@@ -79,7 +79,7 @@ fn two_modes(dim: usize, n: usize, random: &mut Pcg64Mcg) -> Vec<f32> {
 #[test]
 fn free_codes_are_brought_to_the_sphere_and_to_the_gaussian() {
     let (dim, n, kernel) = (8, 256, Kernel::detect());
-    for kind in [PriorKind::Sphere, PriorKind::Gaussian] {
+    for kind in [PriorDistribution::Sphere, PriorDistribution::Gaussian] {
         let mut prior = Prior::new(kind, dim, Settings::default(), SEED);
         let mut codes = Parameters::new(line(dim, n, &mut generator(SEED, 0)));
         let (mut samples, mut gradients) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ fn free_codes_are_brought_to_the_sphere_and_to_the_gaussian() {
 #[test]
 fn an_affine_map_learns_to_make_the_gaussian() {
     let (dim, n, kernel) = (8, 256, Kernel::detect());
-    let mut prior = Prior::new(PriorKind::Gaussian, dim, Settings::default(), SEED);
+    let mut prior = Prior::new(PriorDistribution::Gaussian, dim, Settings::default(), SEED);
     let mut random = generator(SEED, 2);
     // dim × dim and, last, what is added: squashed to a line, shifted.
     let mut map = Parameters::new(line(dim, dim + 1, &mut random));
@@ -141,7 +141,7 @@ fn an_affine_map_learns_to_make_the_gaussian() {
 fn a_mixture_follows_the_modes_that_were_planted() {
     let (dim, n, kernel) = (6, 256, Kernel::detect());
     let tests = [1, 2].map(|components| {
-        let mut prior = Prior::new(PriorKind::GaussianMixture { components }, dim, Settings::default(), SEED);
+        let mut prior = Prior::new(PriorDistribution::GaussianMixture { components }, dim, Settings::default(), SEED);
         let mut random = generator(SEED, 3);
         let (mut samples, mut gradients) = (Vec::new(), Vec::new());
         // It begins with modes elsewhere, and follows.
@@ -166,7 +166,7 @@ fn a_mixture_follows_the_modes_that_were_planted() {
 fn a_mixture_leaves_modes_apart_that_a_gaussian_merges() {
     let (dim, n, kernel) = (6, 256, Kernel::detect());
     // Share of codes that are nearer to the middle than to either mode.
-    let middle = [PriorKind::Gaussian, PriorKind::GaussianMixture { components: 2 }].map(|kind| {
+    let middle = [PriorDistribution::Gaussian, PriorDistribution::GaussianMixture { components: 2 }].map(|kind| {
         let mut prior = Prior::new(kind, dim, Settings::default(), SEED);
         let mut codes = Parameters::new(two_modes(dim, n, &mut generator(SEED, 4)));
         let mut gradients = Vec::new();
@@ -183,7 +183,9 @@ fn a_mixture_leaves_modes_apart_that_a_gaussian_merges() {
 #[test]
 fn restored_numbers_go_on_to_the_byte() {
     let (dim, n, kernel) = (5, 40, Kernel::detect());
-    for kind in [PriorKind::Sphere, PriorKind::Gaussian, PriorKind::GaussianMixture { components: 3 }] {
+    for kind in
+        [PriorDistribution::Sphere, PriorDistribution::Gaussian, PriorDistribution::GaussianMixture { components: 3 }]
+    {
         for saved_after in [0, 4] {
             let mut random = generator(SEED, 5);
             let batches: Vec<Vec<f32>> = (0..8).map(|_| two_modes(dim, n, &mut random)).collect();
@@ -222,14 +224,14 @@ fn restored_numbers_go_on_to_the_byte() {
 fn samples_are_those_of_the_prior() {
     let (dim, n) = (64, 4000);
     let mut samples = Vec::new();
-    for kind in [PriorKind::Sphere, PriorKind::Gaussian] {
+    for kind in [PriorDistribution::Sphere, PriorDistribution::Gaussian] {
         let mut prior = Prior::new(kind, dim, Settings::default(), SEED);
         prior.draw(n, (SEED, 0), &mut samples);
         let squares: Vec<f32> = samples.chunks_exact(dim).map(|row| row.iter().map(|x| x * x).sum()).collect();
         let mean = squares.iter().sum::<f32>() / n as f32;
         let variance = squares.iter().map(|square| (square - mean).powi(2)).sum::<f32>() / n as f32;
         // Of a sum of squares of dim numbers N(0, 1/dim): 2/dim.
-        let truth = if kind == PriorKind::Sphere { 0.0 } else { 2.0 / dim as f32 };
+        let truth = if kind == PriorDistribution::Sphere { 0.0 } else { 2.0 / dim as f32 };
         assert!((mean - 1.0).abs() < 0.01 && (variance - truth).abs() < 0.1 * truth + 1e-6, "{mean}, {variance}");
         for k in 0..dim {
             let mean: f32 = samples.iter().skip(k).step_by(dim).sum::<f32>() / n as f32;
@@ -247,7 +249,7 @@ fn samples_are_those_of_the_prior() {
 
 #[test]
 fn a_batch_without_codes_changes_nothing() {
-    let mut prior = Prior::new(PriorKind::GaussianMixture { components: 2 }, 3, Settings::default(), SEED);
+    let mut prior = Prior::new(PriorDistribution::GaussianMixture { components: 2 }, 3, Settings::default(), SEED);
     let before: Vec<Parameters> = prior.parameters_mut().into_iter().map(|(_, numbers)| numbers.clone()).collect();
     let mut gradients = vec![1.0];
     assert_eq!(prior.step(Kernel::detect(), &[], (SEED, 0), 0.1, &mut gradients), PriorStats::default());

@@ -6,8 +6,14 @@ use std::cell::Cell;
 
 use super::scores::{Scores, product};
 use super::world::{Numbers, World};
-use crate::config::{Acceptance, ObjectiveKind, ObjectiveTerm};
+use crate::objective::cpc::CpcOptions;
 use crate::objective::i2i::evidence::Evidence;
+use crate::objective::i2i::{Acceptance, I2iOptions};
+use crate::objective::info_max::InfoMaxOptions;
+use crate::objective::info_nce::InfoNceOptions;
+use crate::objective::nce::NceOptions;
+use crate::objective::registry::ObjectiveTerm;
+use crate::objective::views::ViewsOptions;
 
 /// The loss as a function of the model's numbers.
 pub(super) struct Truth<'a> {
@@ -34,15 +40,7 @@ impl<'a> Truth<'a> {
         let (mut sequences, mut positives) = (self.world.batch.n_queries(), self.world.batch.n_queries());
         let mut loss = 0.0;
         for term in self.world.config.objective.terms() {
-            loss += term.weight()
-                * match term.kind {
-                    ObjectiveKind::InfoNce => at.info_nce(&term),
-                    ObjectiveKind::Nce => at.nce(),
-                    ObjectiveKind::Cpc => at.cpc(&term, &mut sequences),
-                    ObjectiveKind::InfoMax => at.info_max(&term, &mut sequences, &mut positives),
-                    ObjectiveKind::Views => at.views(&mut sequences),
-                    ObjectiveKind::I2i => at.i2i(&term, &mut sequences),
-                };
+            loss += term.weight() * at.loss(&term, &mut sequences, &mut positives);
         }
         let asked = &self.world.asked;
         assert_eq!((sequences, positives), (asked.sequences.len(), asked.positives.len()), "no more was asked for");
@@ -70,6 +68,25 @@ struct Negative {
 }
 
 impl At<'_> {
+    /// The loss of one objective.
+    fn loss(&self, term: &ObjectiveTerm, sequences: &mut usize, positives: &mut usize) -> f64 {
+        if let Some(options) = term.options::<InfoNceOptions>() {
+            self.info_nce(&options)
+        } else if term.options::<NceOptions>().is_some() {
+            self.nce()
+        } else if let Some(options) = term.options::<CpcOptions>() {
+            self.cpc(&options, sequences)
+        } else if let Some(options) = term.options::<InfoMaxOptions>() {
+            self.info_max(&options, sequences, positives)
+        } else if term.options::<ViewsOptions>().is_some() {
+            self.views(sequences)
+        } else if let Some(options) = term.options::<I2iOptions>() {
+            self.i2i(&options, sequences)
+        } else {
+            panic!("{:?} has no reference: write its loss in double precision here", term.kind)
+        }
+    }
+
     /// Whether an item is no negative of a query, being its user's own.
     fn masked(&self, query: usize, item: u32) -> bool {
         let World { batch, config, .. } = self.world;
@@ -128,19 +145,19 @@ impl At<'_> {
         (own.exp() + corrected.max(least)).ln() - own
     }
 
-    fn info_nce(&self, term: &ObjectiveTerm) -> f64 {
+    fn info_nce(&self, options: &InfoNceOptions) -> f64 {
         let batch = &self.world.batch;
         let queries = self.scores.queries();
         let n = queries.len();
-        let plain = term.debias() == 0.0 && term.hardness() == 0.0;
+        let plain = options.debias == 0.0 && options.hardness == 0.0;
         let weight = |query: usize| {
             let kind = &batch.kinds[batch.with_context[query] as usize];
-            if self.weighed { term.event_weights.get(kind.as_str()).copied().unwrap_or(1.0) } else { 1.0 }
+            if self.weighed { options.event_weights.0.get(kind.as_str()).copied().unwrap_or(1.0) } else { 1.0 }
         };
         let forth = |query: usize| {
             let (rho, masked) = (|item| self.scores.repetition(query, item), |item| self.masked(query, item));
             let contrast = self.contrast(&queries[query], batch.positive(query), rho, masked);
-            if plain { self.softmax(contrast) } else { self.reweighted(contrast, term.debias(), term.hardness()) }
+            if plain { self.softmax(contrast) } else { self.reweighted(contrast, options.debias, options.hardness) }
         };
         let back = |query: usize| {
             let item = batch.positive(query);
@@ -152,7 +169,7 @@ impl At<'_> {
             rivals.map(|other| score(other).exp()).sum::<f64>().ln() - score(query)
         };
         let mean = |of: &dyn Fn(usize) -> f64| mean((0..n).map(|query| weight(query) * of(query)));
-        if term.symmetric() { (mean(&forth) + mean(&back)) / 2.0 } else { mean(&forth) }
+        if options.symmetric { (mean(&forth) + mean(&back)) / 2.0 } else { mean(&forth) }
     }
 
     fn nce(&self) -> f64 {
@@ -190,10 +207,10 @@ impl At<'_> {
         }
     }
 
-    fn cpc(&self, term: &ObjectiveTerm, next: &mut usize) -> f64 {
+    fn cpc(&self, options: &CpcOptions, next: &mut usize) -> f64 {
         let batch = &self.world.batch;
         let mut sum = 0.0;
-        for back in 0..term.steps() {
+        for back in 0..options.steps {
             let queries: Vec<usize> =
                 (0..batch.n_queries()).filter(|query| batch.context(*query).len() > back).collect();
             let earlier = |query: &usize| batch.context(*query)[back..].to_vec();
@@ -209,7 +226,7 @@ impl At<'_> {
                 self.softmax(self.contrast(&vector, batch.positive(*query), rho, |item| self.masked(*query, item)))
             }));
         }
-        sum / term.steps() as f64
+        sum / options.steps as f64
     }
 
     /// Rows of one kind each to its own of the other kind, but for strangers that are none.
@@ -221,12 +238,12 @@ impl At<'_> {
         }))
     }
 
-    fn info_max(&self, term: &ObjectiveTerm, next: &mut usize, next_positive: &mut usize) -> f64 {
+    fn info_max(&self, options: &InfoMaxOptions, next: &mut usize, next_positive: &mut usize) -> f64 {
         let World { batch, config, asked, .. } = self.world;
         let queries = self.scores.queries();
         let n = queries.len();
         let mut sum = 0.0;
-        if term.global() > 0.0 {
+        if options.global > 0.0 {
             let whole = |query: usize| {
                 let mut items = vec![batch.positive(query)];
                 items.extend(batch.context(query).iter().take(config.context.length - 1));
@@ -235,12 +252,12 @@ impl At<'_> {
             let wholes: Vec<Vec<u32>> = (0..n).map(whole).collect();
             self.expect(next, &wholes);
             let others: Vec<_> = (0..n).map(|query| self.scores.encode(&wholes[query], Some(query), 0)).collect();
-            sum += term.global() * self.rows(&queries, &others, |query| batch.user(query));
+            sum += options.global * self.rows(&queries, &others, |query| batch.user(query));
         }
-        if term.local() > 0.0 {
+        if options.local > 0.0 {
             let items = &asked.positives[*next_positive..][..n];
             *next_positive += n;
-            sum += term.local()
+            sum += options.local
                 * mean(queries.iter().zip(items).enumerate().map(|(query, (vector, item))| {
                     let context = batch.context(query);
                     assert!(context.contains(item));
@@ -269,7 +286,7 @@ impl At<'_> {
         if long.len() < 2 { 0.0 } else { (self.rows(&these, &those, user) + self.rows(&those, &these, user)) / 2.0 }
     }
 
-    fn i2i(&self, term: &ObjectiveTerm, next: &mut usize) -> f64 {
+    fn i2i(&self, options: &I2iOptions, next: &mut usize) -> f64 {
         let batch = &self.world.batch;
         let mut pairs = Vec::new();
         for query in 0..batch.n_queries() {
@@ -277,11 +294,11 @@ impl At<'_> {
             // The user's events before, newest first, until a pause; each item once.
             let (mut later, mut seen) = (batch.timestamps[event], vec![batch.positive(query)]);
             for before in (0..event).rev().filter(|before| batch.users[*before] == batch.user(query)) {
-                if later - batch.timestamps[before] > (term.gap_minutes() * 60_000.0) as i64 {
+                if later - batch.timestamps[before] > (options.gap_minutes * 60_000.0) as i64 {
                     break;
                 }
                 later = batch.timestamps[before];
-                if !seen.contains(&batch.items[before]) && seen.len() <= term.window() {
+                if !seen.contains(&batch.items[before]) && seen.len() <= options.window {
                     seen.push(batch.items[before]);
                 }
             }
@@ -292,11 +309,11 @@ impl At<'_> {
             return 0.0;
         }
         // Of the step before, on the same batch.
-        let mut evidence = Evidence::new(term.half_life(), term.width(), 4);
+        let mut evidence = Evidence::new(options.half_life, options.width, 4);
         evidence.observe(&pairs, self.truth.start["item"].len() / self.world.config.model.dim);
         // What a pair counts is a constant to the gradient.
         let here = Scores { numbers: &self.truth.start, ..self.scores };
-        let weight = |before: u32, item: u32| match term.acceptance() {
+        let weight = |before: u32, item: u32| match options.acceptance {
             _ if !self.weighed => 1.0,
             Acceptance::Raw => 1.0,
             Acceptance::Lift => f64::from(evidence.acceptance(before, item)),

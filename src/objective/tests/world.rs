@@ -18,8 +18,8 @@ use crate::negatives::candidates::Candidates;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
 use crate::negatives::samplers::mix::NoiseMix;
-use crate::negatives::samplers::{Asking, Scene, Seen};
-use crate::objective::term::StepRequest;
+use crate::negatives::samplers::{BatchObservation, QueryContext, StreamView};
+use crate::objective::step::StepRequest;
 use crate::objective::{LossStats, Objectives, Scratch};
 use crate::table::adagrad::{Parameters, TrainedRows};
 use crate::table::ids::Ids;
@@ -99,14 +99,14 @@ impl World {
         disturb(&mut model, &mut random);
         let mut objectives = Objectives::new(&config);
         let mut asked = StepRequest::default();
-        objectives.ask(&batch, RANDOM, &mut asked);
+        objectives.prepare(&batch, RANDOM, &mut asked);
         let mut initial_states = Vec::new();
         model.advance_hidden_states(Kernel::detect(), &batch, asked.longest, &mut initial_states);
-        let scene = Scene { frequencies: &frequencies, live: &live, vectors: &model };
+        let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
         let mut noise = NoiseMix::new(&config.negatives.noise.terms());
-        noise.observe(scene, Seen { items: &batch.items, ..Seen::default() });
+        noise.observe(scene, BatchObservation { items: &batch.items, ..BatchObservation::default() });
         let mut candidates = Candidates::default();
-        candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, Asking::default(), RANDOM);
+        candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, QueryContext::default(), RANDOM);
         Self { config, model, batch, asked, candidates, bank, initial_states, objectives }
     }
 
@@ -120,7 +120,7 @@ impl World {
             for (_, _, sums) in parts(&mut moved) {
                 sums.into_iter().for_each(|sum| *sum = 0.0);
             }
-            self.objectives.ask(&self.batch, RANDOM, &mut self.asked);
+            self.objectives.prepare(&self.batch, RANDOM, &mut self.asked);
             moved.encode(Kernel::detect(), &self.asked.sequences, &self.initial_states, &mut encoded);
             let on = (&self.asked, &mut encoded);
             let (batch, candidates) = (&self.batch, (&self.candidates, &self.bank));

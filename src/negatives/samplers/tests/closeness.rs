@@ -8,17 +8,18 @@ fn a_mixture_is_the_mixture() {
     let text: Vec<String> =
         parts.iter().map(|(name, weight)| format!("{{ sampler = '{name}', weight = {weight} }}")).collect();
     let term: NoiseTerm = toml::from_str(&format!("sampler = 'mixture'\nparts = [{}]", text.join(", "))).unwrap();
-    let mut samplers: Vec<_> = term.parts.iter().chain([&term]).map(|part| sampler(part).unwrap()).collect();
+    let mut samplers: Vec<_> = term.parts().iter().chain([&term]).map(NoiseTerm::build).collect();
     let mut story = Story::new(true, 900, None);
     for _ in 0..30 {
         story.batch(&mut samplers);
     }
-    let scene = story.stream.scene();
-    for item in scene.live.items() {
-        let weighted = term.parts.iter().zip(&samplers);
+    let view = story.stream.view();
+    for item in view.live.items() {
+        let parts = term.parts();
+        let weighted = parts.iter().zip(&samplers);
         let expected: f64 =
-            weighted.map(|(part, sampler)| part.weight() / 4.5 * sampler.probability(scene, *item)).sum();
-        assert!((samplers[3].probability(scene, *item).ln() - expected.ln()).abs() < 1e-12);
+            weighted.map(|(part, sampler)| part.weight() / 4.5 * sampler.probability(view, *item)).sum();
+        assert!((samplers[3].probability(view, *item).ln() - expected.ln()).abs() < 1e-12);
     }
 }
 
@@ -26,17 +27,17 @@ fn a_mixture_is_the_mixture() {
 fn unigrams_are_close_to_the_data_and_interval_follows() {
     let mut story = Story::new(false, u64::MAX, None);
     let terms = ["sampler = 'unigram'", "sampler = 'interval'"].map(|text| toml::from_str::<NoiseTerm>(text).unwrap());
-    let mut samplers = terms.each_ref().map(|term| sampler(term).unwrap());
+    let mut samplers = terms.each_ref().map(|term: &NoiseTerm| term.build());
     for _ in 0..400 {
         story.batch(&mut samplers);
     }
-    let scene = story.stream.scene();
+    let view = story.stream.view();
     let ranks = f64::from(N_ITEMS / 3);
     for (sampler, bound) in samplers.iter().zip([0.02, 0.1]) {
         let kl: f64 = (1..N_ITEMS / 3)
             .map(|item| {
                 let truth = f64::from(item + 1).log(ranks) - f64::from(item).log(ranks);
-                truth * (truth / sampler.probability(scene, item)).ln()
+                truth * (truth / sampler.probability(view, item)).ln()
             })
             .sum();
         assert!((0.0..bound).contains(&kl), "{sampler:?}: KL(data, q) = {kl}");
@@ -54,7 +55,7 @@ proptest! {
         half_life in prop_oneof![Just(None), (1.0f64..50.0).prop_map(Some), Just(Some(f64::INFINITY))],
         asks in proptest::bool::ANY,
     ) {
-        let mut samplers: Vec<_> = all().iter().map(|term| sampler(term).unwrap()).collect();
+        let mut samplers: Vec<_> = all().iter().map(|term: &NoiseTerm| term.build()).collect();
         let mut stream = Stream::new(0, horizon, half_life);
         for (round, items) in batches.iter().enumerate() {
             let n_items = items.iter().max().map_or(0, |item| *item as usize + 1);
@@ -63,21 +64,21 @@ proptest! {
             let pairs: Vec<_> = items.windows(2).map(|pair| (pair[0], pair[1])).collect();
             let shown: Vec<_> =
                 items.iter().map(|item| Shown { user: item % 5, item: *item, chosen: item % 3 == 0 }).collect();
-            let scene = stream.scene();
+            let view = stream.view();
             for sampler in &mut samplers {
-                sampler.observe(scene, Seen { items, pairs: &pairs, shown: &shown });
+                sampler.observe(view, BatchObservation { items, pairs: &pairs, shown: &shown });
                 if asks {
                     let users: Vec<u32> = items.iter().map(|item| item % 7).collect();
                     let queries = vec![0.1; items.len() * 8];
-                    let asking = Asking { last_items: items, users: &users, queries: &queries, stride: 8, others: items };
-                    sampler.ask(scene, asking);
+                    let asking = QueryContext { last_items: items, users: &users, queries: &queries, stride: 8, others: items };
+                    sampler.set_queries(view, asking);
                 }
                 let mut drawn = Vec::new();
-                sampler.draw(scene, 40, &mut Pcg64Mcg::seed_from_u64(round as u64), &mut drawn);
-                prop_assert_eq!(drawn.len(), if sampler.is_empty(scene) { 0 } else { 40 });
+                sampler.draw(view, 40, &mut Pcg64Mcg::seed_from_u64(round as u64), &mut drawn);
+                prop_assert_eq!(drawn.len(), if sampler.is_empty(view) { 0 } else { 40 });
                 for item in drawn {
-                    prop_assert!(scene.live.contains(item));
-                    prop_assert!(sampler.probability(scene, item) > 0.0);
+                    prop_assert!(view.live.contains(item));
+                    prop_assert!(sampler.probability(view, item) > 0.0);
                 }
             }
         }

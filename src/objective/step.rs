@@ -1,11 +1,10 @@
-//! What objectives have in common: what they see of a step, and what they add to it.
+//! A step as objectives see it: what they request before it, what they read in it, and where they add gradients and losses.
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::{Columns, PairRules, PairTerms};
-use crate::config::ObjectiveKind;
 use crate::context::{Batch, PositiveRules};
 use crate::kernel::Kernel;
 use crate::metric::{Instrumented, Metric};
@@ -18,45 +17,45 @@ use crate::table::adagrad::Parameters;
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::stable_hash;
 
-/// One objective. A new one is one file: this trait, and a line in [`super::Objectives::new`].
-pub(super) trait Term: std::fmt::Debug + Send + Sync {
-    /// Asks for what it needs besides the batch's contexts: sequences to be encoded, items to be candidates.
-    fn ask(&mut self, _batch: &Batch, _random: (u64, u64), _asked: &mut StepRequest) {}
+/// One objective at work. A new one is one file, with this trait and its options, and a line in [`super::registry`].
+pub(super) trait Objective: std::fmt::Debug + Send + Sync {
+    /// Requests what the objective needs besides the batch's contexts: sequences to be encoded, items to be candidates.
+    fn prepare(&mut self, _batch: &Batch, _random: (u64, u64), _request: &mut StepRequest) {}
 
-    /// Adds its gradients and its losses.
-    fn step(&mut self, scene: &Scene<'_>, found: &mut StepAccumulator);
+    /// Adds the objective's gradients and losses.
+    fn step(&mut self, step: &StepContext<'_>, accumulator: &mut StepAccumulator);
 
-    /// Its own learned parameters, by name: the one list for saving and restoring.
+    /// The objective's own learned parameters, by name: the one list for saving and restoring.
     fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         Vec::new()
     }
 
-    /// Keeps the items that stay, in what it keeps by item.
+    /// Remaps what the objective keeps by item after an eviction.
     fn keep_items(&mut self, _items: &RowRemap) {}
 
-    /// Writes down what else it keeps.
+    /// Writes the objective's other state.
     fn save(&self, _saved: &mut StateDict) {}
 
-    /// Reads that back, where there are `n_items` items.
+    /// Reads back what [`Self::save`] wrote, where there are `n_items` items.
     fn restore(&mut self, _n_items: usize, _saved: &mut StateDict) -> Result<(), StateDictError> {
         Ok(())
     }
 }
 
-/// What objectives ask for before a step.
+/// What objectives request before a step.
 #[derive(Debug, Default)]
 pub struct StepRequest {
-    /// What is encoded: the contexts of the batch's queries first.
+    /// The sequences to be encoded: the contexts of the batch's queries first.
     pub sequences: Sequences,
-    /// What the candidates must hold as draws of the stream: the batch's positives first.
+    /// The items that the candidates must hold as draws of the stream: the batch's positives first.
     pub positives: Vec<u32>,
-    /// Items of the longest sequence there may be.
+    /// The largest number of items that a sequence may have.
     pub longest: usize,
 }
 
-/// What a step is taken on.
+/// What a step is taken on: the batch, its encoded queries and its candidates, under the model as it stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scene<'a> {
+pub(super) struct StepContext<'a> {
     pub(super) kernel: Kernel,
     pub(super) model: &'a Model,
     pub(super) batch: &'a Batch,
@@ -67,23 +66,26 @@ pub(super) struct Scene<'a> {
     pub(super) positive_rules: PositiveRules,
     /// Seed, and number of the step.
     pub(super) random: (u64, u64),
-    /// Step size, for what a term moves itself.
+    /// The step size, for parameters that an objective moves itself.
     pub(super) rate: f32,
 }
 
-/// How one part of an objective did in a step.
+/// The loss of one part of an objective in a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TermLoss {
+pub struct ObjectiveLoss {
     /// The objective's name.
     pub objective: String,
-    /// Which part of it: `1` for one step ahead, `local`, …; empty where it has but one.
+    /// The part: `1` for one step ahead, `local`, …; empty where the objective has but one.
     pub part: String,
-    /// Mean loss, in nats.
+    /// The mean loss, in nats.
     pub loss: f64,
-    /// What the loss says of the mutual information of what was contrasted: a lower bound, in nats.
+    /// A lower bound on the mutual information of what was contrasted, in nats, where the loss gives one.
     pub bound: Option<f64>,
-    /// What its pairs counted on average, where they do not all count alike.
+    /// The mean weight of the pairs, where they do not all count alike.
     pub acceptance: Option<f64>,
+    /// Whether the part tells the item that comes next from others, so that its bound is that of the model.
+    #[serde(default)]
+    pub of_next_item: bool,
 }
 
 /// The generator of `purpose` in the step of `random` (seed, number of the step), which belongs to these alone.
@@ -91,22 +93,14 @@ pub(super) fn generator((seed, step): (u64, u64), purpose: &str) -> Pcg64Mcg {
     Pcg64Mcg::seed_from_u64(stable_hash(seed ^ step.rotate_left(32), &[purpose]))
 }
 
-impl TermLoss {
-    /// Whether it tells the item that comes next from others, which is what the information bound of a step is of.
-    pub fn is_of_next_item(&self) -> bool {
-        self.objective == ObjectiveKind::InfoNce.name()
-            || (self.objective == ObjectiveKind::Cpc.name() && self.part == "1")
-    }
-}
-
-/// What the objectives have added up in one step: gradients of the model, and losses.
+/// The sum of what the objectives found in one step: gradients of the model, and losses.
 #[derive(Debug, Default)]
 pub(super) struct StepAccumulator {
     /// The gradients of everything that the model shares among objectives.
     pub(super) gradients: GradientAccumulator,
     /// The weighted sum of the losses.
     pub(super) loss: f64,
-    losses: Vec<TermLoss>,
+    losses: Vec<ObjectiveLoss>,
     /// A buffer for the terms of single pairs.
     pub(super) pairs: PairTerms,
 }
@@ -119,39 +113,47 @@ impl StepAccumulator {
         self.losses.clear();
     }
 
-    /// Takes down a loss that counts `weight`.
-    pub(super) fn lost(&mut self, kind: ObjectiveKind, part: &str, weight: f64, loss: f64, bound: Option<f64>) {
+    /// Adds the loss of `part` of `objective`, which counts `weight` in the sum.
+    pub(super) fn add_loss(&mut self, objective: &str, part: &str, weight: f64, loss: f64, bound: Option<f64>) {
         self.loss += weight * loss;
-        self.losses.push(TermLoss {
-            objective: kind.name().to_owned(),
+        self.losses.push(ObjectiveLoss {
+            objective: objective.to_owned(),
             part: part.to_owned(),
             loss,
             bound,
             acceptance: None,
+            of_next_item: false,
         });
     }
 
-    /// Takes down what the pairs of the loss before counted on average.
-    pub(super) fn accepted(&mut self, acceptance: f64) {
+    /// Marks the loss that was added last as one that tells the next item from others.
+    pub(super) fn mark_next_item(&mut self) {
+        if let Some(last) = self.losses.last_mut() {
+            last.of_next_item = true;
+        }
+    }
+
+    /// Notes the mean weight of the pairs of the loss that was added last.
+    pub(super) fn note_acceptance(&mut self, acceptance: f64) {
         if let Some(last) = self.losses.last_mut() {
             last.acceptance = Some(acceptance);
         }
     }
 
-    /// What was taken down.
-    pub(super) fn losses(&self) -> &[TermLoss] {
+    /// The losses of all parts, in the order in which they were added.
+    pub(super) fn losses(&self) -> &[ObjectiveLoss] {
         &self.losses
     }
 }
 
-impl Scene<'_> {
+impl StepContext<'_> {
     /// The rules for the pairs of a loss that sums over candidates.
     pub(super) fn rules(&self) -> PairRules {
         PairRules { positives: self.positive_rules, repetition: self.positive_rules.repeat, certain: true }
     }
 }
 
-impl Instrumented for [TermLoss] {
+impl Instrumented for [ObjectiveLoss] {
     // Names of parts come from a closed list, and the numbers of the configuration's steps.
     const METRICS: &'static [Metric<Self>] = &[
         Metric::gauge_by(

@@ -1,0 +1,315 @@
+//! The registry of objectives, and the part of the configuration that chooses among them.
+//!
+//! A new objective is one file, with its options (an [`ObjectiveOptions`]) and its [`Objective`], and one line in
+//! [`OBJECTIVES`]. Parsing, validation, the JSON Schema, the tables of docs/objectives.md and the generic tests go over this
+//! list; what an objective needs of the model it says itself ([`ObjectiveOptions::requirements`]).
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::{Table, Value};
+
+use super::step::Objective;
+use super::{cpc, i2i, info_max, info_nce, nce, views};
+use crate::model::ModelRequirements;
+use crate::util::component::{self, Component};
+use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require, value_shape};
+
+/// All objectives, in the order in which they are documented.
+pub static OBJECTIVES: [ObjectiveEntry; 6] = [
+    ObjectiveEntry::of::<info_nce::InfoNceOptions>(),
+    ObjectiveEntry::of::<nce::NceOptions>(),
+    ObjectiveEntry::of::<cpc::CpcOptions>(),
+    ObjectiveEntry::of::<info_max::InfoMaxOptions>(),
+    ObjectiveEntry::of::<views::ViewsOptions>(),
+    ObjectiveEntry::of::<i2i::I2iOptions>(),
+];
+
+/// The options of an objective, and what has to be known of it without an instance.
+pub(super) trait ObjectiveOptions: Component {
+    /// The objective with these options, before the first step, as `weight` of the sum of objectives.
+    fn build(&self, weight: f64, setting: ObjectiveSetting) -> Box<dyn Objective>;
+
+    /// The parameters of the model that the objective learns besides those that every model has.
+    fn requirements(&self) -> ModelRequirements {
+        ModelRequirements::default()
+    }
+
+    /// Checks the options where so many items are remembered of each user.
+    ///
+    /// # Errors
+    /// A sentence that names the option that asks for more.
+    fn validate_memory(&self, _remembered_items: usize) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What an objective is built for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ObjectiveSetting {
+    /// Dimensions of an embedding.
+    pub(super) dim: usize,
+    /// The seed of the run.
+    pub(super) seed: u64,
+}
+
+/// What the registry knows of an objective.
+pub struct ObjectiveEntry {
+    /// The name in the configuration.
+    pub name: &'static str,
+    /// The documentation: one sentence.
+    pub summary: &'static str,
+    keys: fn() -> Vec<KeyEntry>,
+    rows: fn() -> Vec<String>,
+    build: fn(&Table, f64, ObjectiveSetting) -> Result<Box<dyn Objective>, String>,
+    requirements: fn(&Table) -> Result<ModelRequirements, String>,
+    validate_memory: fn(&Table, usize) -> Result<(), String>,
+}
+
+impl ObjectiveEntry {
+    /// The entry of the objective with options `O`.
+    const fn of<O: ObjectiveOptions>() -> Self {
+        Self {
+            name: O::NAME,
+            summary: O::SUMMARY,
+            keys: component::keys::<O>,
+            rows: component::option_rows::<O>,
+            build: |given, weight, setting| Ok(component::options::<O>(O::NAME, given)?.build(weight, setting)),
+            requirements: |given| Ok(component::options::<O>(O::NAME, given)?.requirements()),
+            validate_memory: |given, items| component::options::<O>(O::NAME, given)?.validate_memory(items),
+        }
+    }
+
+    /// The objective called `name`.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        OBJECTIVES.iter().find(|entry| entry.name == name)
+    }
+
+    /// The rows of the objective's options in a documentation table.
+    pub fn option_rows(&self) -> Vec<String> {
+        (self.rows)()
+    }
+}
+
+impl PartialEq for ObjectiveEntry {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl std::fmt::Debug for ObjectiveEntry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+config_section! {
+    /// The options that every objective has.
+    pub struct SumOptions {
+        /// The objective's share of the sum.
+        weight: f64 = 1.0 => [within(1e-6..=1e6)];
+    }
+}
+
+/// An objective as configured: `{ kind = "cpc", weight = 0.5, steps = 2 }`. Its options were checked when it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectiveTerm {
+    /// The objective.
+    pub kind: &'static ObjectiveEntry,
+    /// The common options that were given.
+    common: Table,
+    /// The objective's own options that were given.
+    given: Table,
+}
+
+impl ObjectiveTerm {
+    /// The objective with its default options.
+    pub fn new(kind: &'static ObjectiveEntry) -> Self {
+        Self { kind, common: Table::new(), given: Table::new() }
+    }
+
+    fn read(mut table: Table) -> Result<Self, String> {
+        let name = component::take_name("kind", &mut table)?;
+        let kind = ObjectiveEntry::find(&name).ok_or_else(|| unknown_objective(&name))?;
+        let common = component::take_declared::<SumOptions>(&mut table);
+        component::options::<SumOptions>(kind.name, &common)?;
+        (kind.requirements)(&table)?;
+        Ok(Self { kind, common, given: table })
+    }
+
+    /// The objective's share of the sum.
+    pub fn weight(&self) -> f64 {
+        component::options::<SumOptions>(self.kind.name, &self.common).unwrap_or_default().weight
+    }
+
+    /// The options, if this is the objective that has them.
+    #[cfg(test)]
+    pub(super) fn options<O: ObjectiveOptions>(&self) -> Option<O> {
+        (self.kind.name == O::NAME).then(|| component::options(O::NAME, &self.given).expect("they were checked"))
+    }
+
+    /// The objective, before the first step.
+    pub(super) fn build(&self, setting: ObjectiveSetting) -> Box<dyn Objective> {
+        (self.kind.build)(&self.given, self.weight(), setting).expect("the options were checked when they were read")
+    }
+
+    fn requirements(&self) -> ModelRequirements {
+        (self.kind.requirements)(&self.given).expect("the options were checked when they were read")
+    }
+}
+
+fn unknown_objective(name: &str) -> String {
+    component::unknown_name("objective", name, &OBJECTIVES.each_ref().map(|entry| entry.name))
+}
+
+impl Serialize for ObjectiveTerm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", self.kind.name)?;
+        for (option, value) in self.common.iter().chain(&self.given) {
+            map.serialize_entry(option, value)?;
+        }
+        map.end()
+    }
+}
+
+/// The key `objective`: an objective's name, or a list of objectives with their options, whose losses are added up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ObjectiveChoice {
+    /// One objective with its defaults.
+    Name(&'static ObjectiveEntry),
+    /// Objectives with their options.
+    List(Vec<ObjectiveTerm>),
+}
+
+impl ObjectiveChoice {
+    /// The objectives to add up.
+    pub fn terms(&self) -> Vec<ObjectiveTerm> {
+        match self {
+            Self::Name(kind) => vec![ObjectiveTerm::new(kind)],
+            Self::List(terms) => terms.clone(),
+        }
+    }
+
+    /// What the objectives together need of the model.
+    pub fn requirements(&self) -> ModelRequirements {
+        self.terms()
+            .iter()
+            .map(ObjectiveTerm::requirements)
+            .fold(ModelRequirements::default(), ModelRequirements::union)
+    }
+
+    /// Checks the objectives where so many items are remembered of each user.
+    ///
+    /// # Errors
+    /// A sentence that names the objective and the option that ask for more.
+    pub fn validate_memory(&self, remembered_items: usize) -> Result<(), String> {
+        self.terms().iter().try_for_each(|term| (term.kind.validate_memory)(&term.given, remembered_items))
+    }
+}
+
+impl Default for ObjectiveChoice {
+    fn default() -> Self {
+        Self::Name(&OBJECTIVES[0])
+    }
+}
+
+impl ConfigValue for ObjectiveChoice {
+    fn shape() -> Shape {
+        let names: Vec<(&str, &str)> = OBJECTIVES.iter().map(|entry| (entry.name, entry.summary)).collect();
+        let table = |entry: &ObjectiveEntry| {
+            let options = [component::keys::<SumOptions>(), (entry.keys)()].concat();
+            component::table_schema("kind", (entry.name, entry.summary), &options)
+        };
+        value_shape(component::name_or_list_schema(&names, OBJECTIVES.iter().map(table).collect()))
+    }
+
+    fn validate(&self) -> Result<(), Refusal> {
+        let terms = self.terms();
+        require(!terms.is_empty(), "names no objective")?;
+        let twice = |place: usize| terms[..place].iter().any(|before| before.kind == terms[place].kind);
+        match (0..terms.len()).find(|place| twice(*place)) {
+            Some(place) => Err(format!("'{}' is there twice", terms[place].kind.name).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Serialize for ObjectiveChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Name(kind) => serializer.serialize_str(kind.name),
+            Self::List(terms) => terms.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectiveChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        match Value::deserialize(deserializer)? {
+            Value::String(name) => {
+                let found = ObjectiveEntry::find(&name).map(Self::Name);
+                found.ok_or_else(|| D::Error::custom(unknown_objective(&name)))
+            }
+            Value::Array(tables) => {
+                let term = |value: Value| match value {
+                    Value::Table(table) => ObjectiveTerm::read(table),
+                    other => Err(format!("expected a table, found {}", other.type_str())),
+                };
+                let terms = tables.into_iter().map(term).collect::<Result<_, _>>();
+                terms.map(Self::List).map_err(D::Error::custom)
+            }
+            other => Err(D::Error::custom(format!("expected a name or a list of tables, found {}", other.type_str()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(objective: &str) -> Result<ObjectiveChoice, String> {
+        let table: Table = format!("objective = {objective}").parse().expect("TOML");
+        table["objective"].clone().try_into().map_err(|error: toml::de::Error| error.message().trim().to_owned())
+    }
+
+    #[test]
+    fn objectives_are_written_as_they_were_read() {
+        for objective in [
+            "'nce'",
+            "[{ kind = 'infonce', weight = 0.5, event_weights = { buy = 3.0 } }, { kind = 'views', views = ['mask'] }]",
+            "[{ kind = 'infomax', prior_kind = 'gaussian_mixture', components = 3 }, { kind = 'i2i', acceptance = 'raw' }]",
+        ] {
+            let choice = read(objective).unwrap();
+            let json = serde_json::to_value(&choice).unwrap();
+            assert_eq!(serde_json::from_value::<ObjectiveChoice>(json).unwrap(), choice, "{objective}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_option_and_objective() {
+        for (objective, message) in [
+            ("'infonec'", "unknown objective 'infonec', did you mean 'infonce'?"),
+            ("[]", "names no objective"),
+            ("[{ kind = 'nce' }, { kind = 'nce' }]", "'nce' is there twice"),
+            ("[{ kind = 'nce', steps = 2 }]", "'steps' is not an option of 'nce'"),
+            ("[{ kind = 'cpc', steps = 0 }]", "'steps' of 'cpc' must lie in 1..=32"),
+            ("[{ kind = 'cpc', weight = 0.0 }]", "'weight' of 'cpc' must lie in"),
+            ("[{ kind = 'infonce', event_weights = { buy = -1.0 } }]", "must be between 0 and 1e6, which 'buy' is not"),
+            ("[{ kind = 'views', views = [] }]", "'views' of 'views' must name"),
+            ("[{ kind = 'infomax', global = 0.0, local = 0.0, prior = 0.0 }]", "'infomax'"),
+        ] {
+            let refused = read(objective).and_then(|choice| choice.validate().map_err(|refusal| refusal.message));
+            let said = refused.expect_err(objective);
+            assert!(said.contains(message), "{objective}: {said}");
+        }
+    }
+
+    #[test]
+    fn requirements_are_the_union_of_those_of_all_objectives() {
+        let of = |objective: &str| read(objective).unwrap().requirements();
+        assert_eq!(of("'infonce'"), ModelRequirements::default());
+        let expected = ModelRequirements { item_biases: true, transforms: 2 };
+        assert_eq!(of("[{ kind = 'nce' }, { kind = 'cpc', steps = 2 }]"), expected);
+    }
+}

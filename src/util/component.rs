@@ -1,0 +1,133 @@
+//! Components that the configuration chooses by name, each with options of its own: noise samplers and objectives.
+//!
+//! A component declares its options with [`config_section!`](super::config_section) in its own file, and a registry lists
+//! it in one line. What a configuration gives for the component, `{ sampler = "unigram", power = 0.75 }`, is kept as a table
+//! of what was given: [`options`] turns that table into the declared struct, with defaults for what was left out.
+
+use serde_json::{Map, Value as Json, json};
+use toml::{Table, Value};
+
+use super::config_section::{ConfigValue, KeyEntry, Shape};
+
+/// The options of a component, and the words by which people know it.
+pub trait Component: ConfigValue + Default + 'static {
+    /// The component's name in the configuration.
+    const NAME: &'static str;
+    /// The component's documentation: one sentence.
+    const SUMMARY: &'static str;
+}
+
+/// The options that `C` declares.
+///
+/// # Panics
+/// If `C` was not declared as a section.
+pub fn keys<C: ConfigValue>() -> Vec<KeyEntry> {
+    match C::shape() {
+        Shape::Section(keys) => keys,
+        Shape::Value(_) | Shape::OpenTable => panic!("the options of a component are a section"),
+    }
+}
+
+/// The options of the component `name` from those that were given; what was left out has its default.
+///
+/// # Errors
+/// A sentence that names the option and the component: the option is unknown, of another type, or out of bounds.
+pub fn options<C: ConfigValue + Default>(name: &str, given: &Table) -> Result<C, String> {
+    let mut table = Table::try_from(C::default()).expect("defaults can be written as TOML");
+    let declared = keys::<C>();
+    for (option, value) in given {
+        if !declared.iter().any(|key| key.name == option) {
+            return Err(unknown_option(name, option, &declared));
+        }
+        table.insert(option.clone(), value.clone());
+    }
+    let options: C =
+        table.try_into().map_err(|error: toml::de::Error| format!("'{name}': {}", error.message().trim()))?;
+    options.validate().map_err(|refusal| match refusal.key.as_str() {
+        "" => refusal.message,
+        key => format!("'{key}' of '{name}' {}", refusal.message),
+    })?;
+    Ok(options)
+}
+
+fn unknown_option(name: &str, option: &str, declared: &[KeyEntry]) -> String {
+    let likeness = |key: &&KeyEntry| strsim::jaro_winkler(key.name, option);
+    let nearest = declared.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let hint = nearest.filter(|key| likeness(key) > 0.8).map(|key| format!(", did you mean '{}'?", key.name));
+    format!("'{option}' is not an option of '{name}'{}", hint.unwrap_or_default())
+}
+
+/// A sentence for a name that no component has.
+pub fn unknown_name(kind: &str, name: &str, known: &[&str]) -> String {
+    let likeness = |other: &&&str| strsim::jaro_winkler(other, name);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).copied().unwrap_or_default();
+    format!("unknown {kind} '{name}', did you mean '{nearest}'? There are {}", known.join(", "))
+}
+
+/// The part of `given` that `C` declares, taken out of it.
+pub fn take_declared<C: ConfigValue>(given: &mut Table) -> Table {
+    keys::<C>().iter().filter_map(|key| Some((key.name.to_owned(), given.remove(key.name)?))).collect()
+}
+
+/// The text that `table` has under `tag`, taken out of it.
+///
+/// # Errors
+/// The table has no text under `tag`.
+pub fn take_name(tag: &str, table: &mut Table) -> Result<String, String> {
+    match table.remove(tag) {
+        Some(Value::String(name)) => Ok(name),
+        Some(other) => Err(format!("'{tag}' must be a name, not a {}", other.type_str())),
+        None => Err(format!("missing '{tag}': which one is it?")),
+    }
+}
+
+/// The JSON Schema of a component's table: its name under `tag`, and its options.
+pub fn table_schema(tag: &str, (name, summary): (&str, &str), options: &[KeyEntry]) -> Json {
+    let mut properties = Map::from_iter([(tag.to_owned(), json!({ "const": name }))]);
+    for key in options {
+        if let Shape::Value(schema) = &key.shape {
+            let mut schema = schema.clone();
+            schema.insert("description".to_owned(), json!(key.description.join(" ")));
+            properties.insert(key.name.to_owned(), Json::Object(schema));
+        }
+    }
+    json!({
+        "type": "object",
+        "description": summary,
+        "properties": properties,
+        "required": [tag],
+        "additionalProperties": false,
+    })
+}
+
+/// The JSON Schema of a key that holds a component's name, or a list of tables that follow `tables`.
+pub fn name_or_list_schema(names: &[(&str, &str)], tables: Vec<Json>) -> Json {
+    let names: Vec<Json> =
+        names.iter().map(|(name, summary)| json!({ "const": name, "description": summary })).collect();
+    json!({ "anyOf": [{ "oneOf": names }, { "type": "array", "items": { "anyOf": tables } }] })
+}
+
+/// A row of a documentation table for each option: name, default, bounds, and what it means.
+pub fn option_rows<C: Component>() -> Vec<String> {
+    let defaults = Table::try_from(C::default()).expect("defaults can be written as TOML");
+    let row = |key: KeyEntry| {
+        let bound = |name: &str| match &key.shape {
+            Shape::Value(schema) => schema.get(name).map(number),
+            Shape::Section(_) | Shape::OpenTable => None,
+        };
+        let bounds = match (bound("minimum"), bound("maximum")) {
+            (Some(least), Some(most)) => format!("{least} … {most}"),
+            _ => String::new(),
+        };
+        let default = defaults.get(key.name).map(ToString::to_string).unwrap_or_default();
+        format!("| `{}` | `{}` | `{default}` | {bounds} | {} |", C::NAME, key.name, key.description.join(" "))
+    };
+    keys::<C>().into_iter().map(row).collect()
+}
+
+fn number(bound: &Json) -> String {
+    match bound.as_f64() {
+        Some(bound) if bound.abs() >= 1e7 || bound != 0.0 && bound.abs() < 1e-3 => format!("{bound:e}"),
+        _ => bound.to_string(),
+    }
+}
