@@ -6,7 +6,7 @@ use negstream::negatives::Vectors;
 use negstream::negatives::frequency::Frequencies;
 use negstream::negatives::live::LiveItems;
 use negstream::negatives::samplers::unigram::Unigram;
-use negstream::negatives::samplers::{NoiseSampler, Scene, Seen};
+use negstream::negatives::samplers::{BatchObservation, NoiseSampler, StreamView};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
@@ -41,12 +41,12 @@ fn main() {
         frequencies.grow(5);
         frequencies.add(&batch);
         live.observe(&batch);
-        let scene = Scene { frequencies: &frequencies, live: &live, vectors: &NoVectors };
-        sampler.observe(scene, Seen { items: &batch, ..Seen::default() });
+        let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &NoVectors };
+        sampler.observe(scene, BatchObservation { items: &batch, ..BatchObservation::default() });
     }
 
     // Draws are a function of the generator alone: the same seed draws the same.
-    let scene = Scene { frequencies: &frequencies, live: &live, vectors: &NoVectors };
+    let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &NoVectors };
     let (mut random, mut drawn) = (Pcg64Mcg::seed_from_u64(1), Vec::new());
     sampler.draw(scene, 10_000, &mut random, &mut drawn);
     println!("item   log q   share of the draws");
