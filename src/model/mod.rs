@@ -27,6 +27,7 @@ use crate::kernel::rows::inverse_norm;
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::Vectors;
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
+use crate::table::changes::{ChangeMark, RowChanges};
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::{Rows, stable_hash, start};
 pub use features::FeaturesConfig;
@@ -347,6 +348,42 @@ impl Model {
             && features.as_mut().is_none_or(|features| features.thaw(budget))
             && [contexts, users, biases].into_iter().flatten().all(|table| table.thaw(budget))
             && hidden_states.thaw(budget)
+    }
+
+    /// Starts to track which items' vectors change; all of them count as changed at first.
+    pub fn track_changes(&mut self) {
+        self.items.track_changes();
+        if let Some(features) = &mut self.features {
+            features.rows.track_changes();
+        }
+    }
+
+    /// Sets a mark: changes from here on are changes since it. `None` where changes are not tracked.
+    pub fn mark_changes(&mut self) -> Option<ChangeMark> {
+        // Both tables are marked together, so that a mark means the same moment in both.
+        if let Some(changes) = self.features.as_mut().and_then(|features| features.rows.changes_mut()) {
+            changes.mark();
+        }
+        self.items.changes_mut().map(RowChanges::mark)
+    }
+
+    /// The rows of the items whose vector may have changed since `mark`, ascending; `None` where changes are not tracked.
+    pub fn changed_since(&self, mark: ChangeMark) -> Option<Vec<u32>> {
+        let items = self.items.changes()?;
+        let of_features = self.features.as_ref().and_then(|features| Some((features, features.rows.changes()?)));
+        let is_changed = |item: &u32| {
+            let item = *item as usize;
+            items.is_changed(item, mark)
+                || of_features.is_some_and(|(features, changes)| {
+                    features.of(item).iter().any(|row| changes.is_changed(*row as usize, mark))
+                })
+        };
+        Some((0..self.items.values.len() as u32).filter(is_changed).collect())
+    }
+
+    /// The interval between marks in which changes fall now; `None` where changes are not tracked.
+    pub fn change_interval(&self) -> Option<ChangeMark> {
+        self.items.changes().map(RowChanges::interval)
     }
 
     fn refresh_item(&mut self, item: usize) {

@@ -2,8 +2,9 @@
 //!
 //! Only what has a gradient moves, so a step touches only the rows of its batch.
 
+use super::changes::{RowChanges, SharedChanges};
 use super::row_remap::RowRemap;
-use super::rows::{RowChunk, Rows};
+use super::rows::{CHUNK, RowChunk, Rows};
 use crate::kernel::Kernel;
 use crate::kernel::rows::{adagrad, rowwise_adagrad};
 
@@ -27,6 +28,8 @@ pub struct TrainedRows {
     /// Adagrad's sums: as wide as the rows, or one for each.
     pub sums: Rows,
     optimizer: Optimizer,
+    /// When each row changed last, where somebody wants to know.
+    changes: Option<RowChanges>,
 }
 
 impl TrainedRows {
@@ -36,30 +39,56 @@ impl TrainedRows {
             Optimizer::Adagrad => dim,
             Optimizer::RowwiseAdagrad => 1,
         };
-        Self { values: Rows::new(dim), sums: Rows::new(sums), optimizer }
+        Self { values: Rows::new(dim), sums: Rows::new(sums), optimizer, changes: None }
     }
 
     /// Adds a row that starts as `fill` makes it.
     pub fn push(&mut self, fill: impl FnOnce(&mut [f32])) {
         self.values.push(fill);
         self.sums.push(|row| row.fill(START));
+        if let Some(changes) = &mut self.changes {
+            changes.push();
+        }
     }
 
-    /// Keeps the rows that stay.
+    /// Remaps rows after eviction.
     pub fn keep(&mut self, rows: &RowRemap) {
-        self.values.keep(rows);
-        self.sums.keep(rows);
+        let Self { values, sums, optimizer: _, changes } = self;
+        values.keep(rows);
+        sums.keep(rows);
+        if let Some(changes) = changes {
+            changes.keep(rows);
+        }
+    }
+
+    /// Starts to track which rows change; all of them count as changed at first.
+    pub fn track_changes(&mut self) {
+        self.changes = Some(RowChanges::new(self.values.len()));
+    }
+
+    /// The changes of the rows, where they are tracked.
+    pub fn changes(&self) -> Option<&RowChanges> {
+        self.changes.as_ref()
+    }
+
+    /// The changes of the rows, where they are tracked, to be marked.
+    pub fn changes_mut(&mut self) -> Option<&mut RowChanges> {
+        self.changes.as_mut()
     }
 
     /// Moves row `row` against `gradient`; gives 1/norm of the moved row, NaN where it is not finite.
     pub fn step(&mut self, kernel: Kernel, row: usize, gradient: &[f32], rate: f32) -> f32 {
+        if let Some(changes) = &mut self.changes {
+            changes.touch(row);
+        }
         step(kernel, self.optimizer, self.values.row_mut(row), self.sums.row_mut(row), gradient, rate)
     }
 
-    /// The rows as they are, whatever becomes of these: [`super::chunks`].
+    /// A frozen copy of the rows, whose changes are not tracked: [`super::chunks`].
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        Self { values: self.values.freeze(), sums: self.sums.freeze(), optimizer: self.optimizer }
+        let Self { values, sums, optimizer, changes: _ } = self;
+        Self { values: values.freeze(), sums: sums.freeze(), optimizer: *optimizer, changes: None }
     }
 
     /// As [`super::chunks::Chunks::thaw`].
@@ -71,7 +100,8 @@ impl TrainedRows {
     pub fn share(&mut self) -> Share<'_> {
         let (dim, sums_dim, optimizer) = (self.values.dim(), self.sums.dim(), self.optimizer);
         let (values, sums) = (self.values.chunks_to_share(), self.sums.chunks_to_share());
-        Share { values, sums, dim, sums_dim, optimizer }
+        let changes = self.changes.as_mut().map(RowChanges::share);
+        Share { values, sums, dim, sums_dim, optimizer, changes }
     }
 }
 
@@ -83,16 +113,18 @@ pub struct Share<'a> {
     dim: usize,
     sums_dim: usize,
     optimizer: Optimizer,
+    changes: Option<SharedChanges<'a>>,
 }
 
 impl Share<'_> {
     /// The first `n_chunks` chunks, and the others.
     pub fn split_at(self, n_chunks: usize) -> (Self, Self) {
-        let Self { values, sums, dim, sums_dim, optimizer } = self;
+        let Self { values, sums, dim, sums_dim, optimizer, changes } = self;
+        let (changes, more_changes) = changes.map(|changes| changes.split_at(n_chunks * CHUNK)).unzip();
         let ((values, more_values), (sums, more_sums)) = (values.split_at_mut(n_chunks), sums.split_at_mut(n_chunks));
         (
-            Self { values, sums, dim, sums_dim, optimizer },
-            Self { values: more_values, sums: more_sums, dim, sums_dim, optimizer },
+            Self { values, sums, dim, sums_dim, optimizer, changes },
+            Self { values: more_values, sums: more_sums, dim, sums_dim, optimizer, changes: more_changes },
         )
     }
 
@@ -103,6 +135,9 @@ impl Share<'_> {
 
     /// As [`TrainedRows::step`], of row `row` of chunk `chunk`.
     pub fn step(&mut self, kernel: Kernel, (chunk, row): (usize, usize), gradient: &[f32], rate: f32) -> f32 {
+        if let Some(changes) = &mut self.changes {
+            changes.touch(chunk * CHUNK + row);
+        }
         let values = self.values[chunk].row_mut(row, self.dim);
         let sums = self.sums[chunk].row_mut(row, self.sums_dim);
         step(kernel, self.optimizer, values, sums, gradient, rate)

@@ -110,6 +110,11 @@ impl RowLifecycle {
         self.evicted
     }
 
+    /// By row: the time of its newest event; empty where rows are never evicted.
+    pub fn last_active(&self) -> &Paged<u64> {
+        &self.last_active
+    }
+
     fn is_full(&self, n_rows: usize, incoming: usize) -> bool {
         self.limits.cap > 0 && n_rows + incoming > self.limits.cap
     }

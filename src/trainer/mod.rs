@@ -6,12 +6,14 @@
 //! | `pending` | what was read since the last step |
 //! | `step` | one step on a batch, in five phases |
 //! | `lifecycle` | which items and users are given a row, and which lose theirs |
+//! | `changes` | which embeddings changed since a mark |
 //! | `state` | everything that a checkpoint holds, in groups |
 //! | `memory_usage` | how much memory the state takes |
 //!
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+pub mod changes;
 mod config;
 pub(crate) mod features;
 pub mod figures;
@@ -21,6 +23,8 @@ pub mod memory_usage;
 mod pending;
 pub mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 

@@ -31,10 +31,12 @@ use crate::objective::Objectives;
 use crate::objective::step::ObjectiveLoss;
 use crate::position::{Ownerships, Positions};
 use crate::snapshot::audit::Audit;
+use crate::table::changes::ChangeMark;
 use crate::table::ids::Ids;
 use crate::table::paged::Paged;
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
+use crate::trainer::changes::EvictedNames;
 use crate::trainer::lifecycle::RowLifecycle;
 use crate::trainer::pending::PendingBatch;
 
@@ -68,6 +70,10 @@ pub struct ItemStore {
     pub last_event: Paged<i64>,
     /// Admission and eviction.
     pub lifecycle: RowLifecycle,
+    /// Names of evicted items, where the changes of embeddings are tracked; no part of a checkpoint.
+    pub(super) evicted_names: Option<EvictedNames>,
+    /// Up to where [`State::drain_changes`] has given changes; no part of a checkpoint.
+    pub(super) drained: ChangeMark,
 }
 
 /// The users, by row: names, histories, and which of them keep a row.
@@ -158,6 +164,8 @@ impl State {
                 occurrences: Paged::default(),
                 last_event: Paged::default(),
                 lifecycle: RowLifecycle::new(&config.memory.items, config.seed),
+                evicted_names: None,
+                drained: ChangeMark::START,
             },
             users: UserStore {
                 ids: Ids::default(),
@@ -196,7 +204,7 @@ impl State {
 
     /// The row of item `name`, a new one where it had none; the features of a new item fall into `buckets`.
     pub fn add_item_with(&mut self, name: &str, buckets: impl FnOnce() -> Vec<u32>) -> u32 {
-        let Self { items: ItemStore { ids, occurrences, last_event, lifecycle }, model, .. } = self;
+        let Self { items: ItemStore { ids, occurrences, last_event, lifecycle, .. }, model, .. } = self;
         let item = ids.intern(name);
         if item as usize == occurrences.len() {
             model.add_item_with(name, &buckets());
@@ -262,7 +270,7 @@ impl State {
     pub(super) fn keep_items(&mut self, rows: &RowRemap) {
         // Named one by one, so that a new group asks whether it has rows of items, or refers to them.
         let Self { items, users, model, objectives, negatives, progress: _, sources: _ } = self;
-        items.keep(rows);
+        items.keep(rows, model.change_interval());
         users.keep_items(rows);
         model.keep_items(rows);
         objectives.keep_items(rows);
@@ -281,9 +289,13 @@ impl State {
 }
 
 impl ItemStore {
-    fn keep(&mut self, rows: &RowRemap) {
+    /// Remaps rows after eviction; `interval` is that of the model's changes, where they are tracked.
+    fn keep(&mut self, rows: &RowRemap, interval: Option<ChangeMark>) {
         // The lifecycle chose the rows that stay, and has remapped its own.
-        let Self { ids, occurrences, last_event, lifecycle: _ } = self;
+        let Self { ids, occurrences, last_event, lifecycle: _, evicted_names, drained: _ } = self;
+        if let (Some(evicted), Some(interval)) = (evicted_names, interval) {
+            evicted.add(interval, ids, rows);
+        }
         ids.keep(rows);
         occurrences.keep(rows);
         last_event.keep(rows);
@@ -292,7 +304,7 @@ impl ItemStore {
     /// A frozen copy; the store may change meanwhile.
     #[must_use]
     pub fn freeze(&mut self) -> FrozenItems {
-        let Self { ids, occurrences, last_event, lifecycle } = self;
+        let Self { ids, occurrences, last_event, lifecycle, evicted_names: _, drained: _ } = self;
         FrozenItems {
             names: ids.freeze(),
             occurrences: occurrences.clone(),
