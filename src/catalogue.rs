@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::decode::arrow_rows::identifier;
 use crate::table::ids::Ids;
 use crate::table::rows::stable_hash;
-use crate::util::catch_panic::contained;
+use crate::util::catch_panic::catch_panic;
 
 /// The column that the features of events count as.
 const OF_EVENTS: &str = "features";
@@ -96,7 +96,7 @@ impl Catalogue {
         let file = File::open(path).map_err(|error| unreadable(&error))?;
         // The writer's Arrow types are storage details: the Parquet types are few and always the same.
         let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = contained(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
+        let metadata = catch_panic(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
         let metadata = metadata.map_err(|error| unreadable(&error))?;
         let id = &config.source.fields.item_id;
         let names = columns(path, metadata.schema(), id, &config.features.columns)?;
@@ -104,9 +104,9 @@ impl Catalogue {
         let roots = roots.filter(|(_, field)| field.name() == id || names.contains(field.name()));
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.map(|(root, _)| root));
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone()).with_projection(mask);
-        let reader = contained(|| reader.build()).map_err(|words| unreadable(&words))?;
+        let reader = catch_panic(|| reader.build()).map_err(|words| unreadable(&words))?;
         let mut reader = reader.map_err(|error| unreadable(&error))?;
-        while let Some(batch) = contained(|| reader.next()).map_err(|words| unreadable(&words))? {
+        while let Some(batch) = catch_panic(|| reader.next()).map_err(|words| unreadable(&words))? {
             let batch = batch.map_err(|error| unreadable(&error))?;
             let column = |name: &str| batch.column_by_name(name).expect("it was asked for");
             let ids = column(id);

@@ -10,15 +10,15 @@ use crate::exit;
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = exit::TABLE, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// Where the configuration comes from.
+    /// The layers of the configuration.
     #[command(flatten)]
     pub layers: Layers,
 }
 
-/// Where the configuration comes from: flags over environment (`NEGSTREAM__KAFKA__BROKERS`) over file over default.
+/// The layers of the configuration: flags over environment (`NEGSTREAM__KAFKA__BROKERS`) over file over default.
 #[derive(Debug, Clone, Args)]
 pub struct Layers {
     /// Configuration file (TOML); without one the embedded default serves.
@@ -29,7 +29,7 @@ pub struct Layers {
     pub set: Vec<String>,
 }
 
-/// The commands.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show everything at work, with nothing to set up: a synthetic log, an embedded broker, a page at a local address.
@@ -68,7 +68,7 @@ pub struct DemoArgs {
     pub dir: PathBuf,
 }
 
-/// What a run leaves behind for others to read.
+/// The report of a run, for others to read.
 #[derive(Debug, Args)]
 pub struct Output {
     /// Write the report to a file, as JSON.
@@ -88,7 +88,7 @@ pub struct RunArgs {
     /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
     #[arg(long)]
     pub fresh: bool,
-    /// What it leaves behind.
+    /// The report.
     #[command(flatten)]
     pub output: Output,
 }
@@ -102,7 +102,7 @@ pub struct ReplayArgs {
     /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
     #[arg(long)]
     pub fresh: bool,
-    /// What it leaves behind.
+    /// The report.
     #[command(flatten)]
     pub output: Output,
 }
@@ -155,7 +155,7 @@ pub struct NeighborsArgs {
     /// The item.
     #[arg(value_name = "ITEM", allow_hyphen_values = true)]
     pub item: String,
-    /// How many neighbours.
+    /// Number of neighbours.
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub k: u32,
     /// Print as JSON.
@@ -172,13 +172,13 @@ pub struct NegativesArgs {
     /// A sampler at work in the checkpoint (the first, where none is named), or one that counts and vectors suffice for.
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,
-    /// What the user who asks had before, newest last; may be given any number of times.
+    /// Items of the context of the query, newest last; may be given any number of times.
     #[arg(long, value_name = "ITEM", num_args = 1..)]
     pub context: Vec<String>,
-    /// The user who asks: for `exposure`, and for models with a row for each user.
+    /// The user of the query: for `exposure`, and for models with a row for each user.
     #[arg(long, value_name = "USER", allow_hyphen_values = true)]
     pub user: Option<String>,
-    /// How many draws.
+    /// Number of draws.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub draws: u64,
     /// Seed of the draws.
@@ -217,12 +217,12 @@ pub struct AuditArgs {
 /// Options of `config`.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// What about the configuration.
+    /// The action.
     #[command(subcommand)]
     pub action: ConfigAction,
 }
 
-/// What `config` can do.
+/// The actions of `config`.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigAction {
     /// Print the default, every key with its meaning: a template.

@@ -23,7 +23,7 @@ use crate::decode::arrow_rows::{Rows, check_schema};
 use crate::decode::{FieldNames, SourceConfig};
 use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
-use crate::util::catch_panic::contained;
+use crate::util::catch_panic::catch_panic;
 use crate::util::encoding::hexadecimal;
 
 /// Rows handed over at a time.
@@ -107,7 +107,7 @@ impl ParquetLogs {
             // are few and always the same.
             let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let metadata =
-                contained(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
+                catch_panic(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
             let metadata = metadata.map_err(|error| unreadable(&error))?;
             check_schema(metadata.schema(), &options.fields).map_err(|(column, problem)| SourceError::Column {
                 path: path.clone(),
@@ -142,7 +142,7 @@ impl ParquetLogs {
                 count += log.rows;
             } else if log.metadata.schema().field_with_name(name).is_ok() {
                 let mut reader = log.read(0, &[name])?;
-                while let Some(batch) = contained(|| reader.next()).map_err(|words| log.unreadable(&words))? {
+                while let Some(batch) = catch_panic(|| reader.next()).map_err(|words| log.unreadable(&words))? {
                     let batch = batch.map_err(|error| log.unreadable(&error))?;
                     let kinds_there = batch.column(0).as_string::<i32>();
                     count += kinds_there.iter().flatten().filter(|kind| kinds.iter().any(|known| known == kind)).count()
@@ -186,7 +186,9 @@ impl Log {
             .with_projection(mask)
             .with_batch_size(BLOCK)
             .with_offset(first_row as usize);
-        contained(|| reader.build()).map_err(|words| self.unreadable(&words))?.map_err(|error| self.unreadable(&error))
+        catch_panic(|| reader.build())
+            .map_err(|words| self.unreadable(&words))?
+            .map_err(|error| self.unreadable(&error))
     }
 }
 
@@ -202,7 +204,7 @@ impl EventSource for ParquetLogs {
                 Some(reader) => reader,
                 None => log.read(log.next, &self.columns())?,
             };
-            let next = contained(|| reader.next());
+            let next = catch_panic(|| reader.next());
             let next = next.map_err(|words| log.unreadable(&format!("after row {}: {words}", log.next)))?;
             let Some(batch) = next else {
                 self.current += 1;

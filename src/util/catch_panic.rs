@@ -1,36 +1,36 @@
 //! Panics of libraries that read files, as errors.
 //!
-//! A damaged file is the operator's to know of, with its name, and no defect of this program; yet some readers panic over
-//! one. What they leave behind has to be thrown away by the caller. Nothing of our own is run in here.
+//! A damaged file is news for the operator, with its name, and no defect of this program; yet some readers panic over one. The
+//! caller has to throw away what the reader leaves behind. No code of this crate runs in here.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+    static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does `work`; a panic in it becomes its words, and is not printed.
+/// Does `work`; a panic in it becomes an error with the panic's message, and is not printed.
 ///
 /// # Errors
-/// What the panic said.
-pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// Where `work` panics.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {
-            if !CONTAINED.get() {
+            if !IS_CATCHING.get() {
                 before(panic);
             }
         }));
     });
-    let outer = CONTAINED.replace(true);
+    let outer = IS_CATCHING.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
-    CONTAINED.set(outer);
+    IS_CATCHING.set(outer);
     outcome.map_err(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        format!("damaged: the reader gives up ({})", words.unwrap_or("without a word"))
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!("damaged: the reader gives up ({})", message.unwrap_or("without a message"))
     })
 }
 
@@ -39,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panics_become_words() {
-        assert_eq!(contained(|| 7), Ok(7));
+    fn catch_panic_returns_the_message_of_a_panic() {
+        assert_eq!(catch_panic(|| 7), Ok(7));
         let nothing: &[u8] = std::hint::black_box(&[]);
-        let said = contained(|| nothing[3]).unwrap_err();
+        let said = catch_panic(|| nothing[3]).unwrap_err();
         assert_eq!(said, "damaged: the reader gives up (index out of bounds: the len is 0 but the index is 3)");
     }
 }

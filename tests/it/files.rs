@@ -55,6 +55,31 @@ fn every_metric_that_deploy_names_exists() {
     assert!(named.len() > 20, "alerts and dashboard name only {named:?}");
 }
 
+/// Compares the table of docs/metrics.md with the registry; with `UPDATE_GENERATED` set, writes it instead.
+#[test]
+fn metrics_table_in_docs_lists_the_registry() {
+    const PATH: &str = "docs/metrics.md";
+    const BEGIN: &str = "<!-- metrics -->\n";
+    let text = read(PATH);
+    let (head, rest) = text.split_once(BEGIN).expect("where the table begins");
+    let (table, tail) = rest.split_once("<!-- end -->").expect("where it ends");
+    let mut expected = "| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    for metric in catalogue() {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, help) = (metric.name, metric.kind.name(), metric.help);
+        expected.push_str(&format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", ")));
+    }
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::write(root().join(PATH), format!("{head}{BEGIN}{expected}<!-- end -->{tail}"))
+            .expect("it can be written");
+        return;
+    }
+    assert_eq!(
+        table, expected,
+        "{PATH} is not what the metrics declare: UPDATE_GENERATED=1 cargo test --test it metrics_table"
+    );
+}
+
 #[test]
 fn deploy_sets_existing_configuration_keys() {
     let keys: toml::Table = read("config/default.toml").parse().expect("the default is TOML");

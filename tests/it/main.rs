@@ -1,5 +1,6 @@
 //! One binary for all integration tests.
 
+mod alerts;
 mod bad_input;
 mod cargo_features;
 mod checkpoints;
@@ -15,6 +16,7 @@ mod kafka_source;
 mod kafka_trouble;
 mod negatives;
 mod objectives;
+mod promql;
 mod publish;
 mod python;
 mod quality;
