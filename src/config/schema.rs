@@ -8,17 +8,13 @@ use crate::util::config_section::{KeyEntry, Shape};
 /// The JSON Schema of the configuration. Every key may be left out, and no other key may be there.
 pub fn schema() -> Json {
     let defaults = serde_json::to_value(template::defaults()).expect("the default configuration is JSON");
-    let mut definitions = Map::new();
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "negstream's configuration",
     });
-    let whole = section(&Config::keys(), &defaults, &mut definitions);
+    let whole = section(&Config::keys(), &defaults);
     if let Some(schema) = schema.as_object_mut() {
         schema.extend(whole);
-        if !definitions.is_empty() {
-            schema.insert("$defs".to_owned(), Json::Object(definitions));
-        }
     }
     schema
 }
@@ -28,23 +24,16 @@ pub fn to_text() -> String {
     format!("{:#}\n", schema())
 }
 
-fn section(keys: &[KeyEntry], defaults: &Json, definitions: &mut Map<String, Json>) -> Map<String, Json> {
+fn section(keys: &[KeyEntry], defaults: &Json) -> Map<String, Json> {
     let properties = keys.iter().map(|key| {
         let mut schema = Map::new();
         schema.insert("description".to_owned(), Json::from(key.description.join(" ")));
         match &key.shape {
             Shape::Value(value) => {
-                let mut value = value.clone();
-                // References within a value's schema are from the root of the document.
-                if let Some(Json::Object(inner)) = value.remove("$defs") {
-                    definitions.extend(inner);
-                }
-                value.remove("title");
-                value.remove("description");
-                schema.extend(value);
+                schema.extend(value.clone());
                 schema.insert("default".to_owned(), defaults[key.name].clone());
             }
-            Shape::Section(inner) => schema.extend(section(inner, &defaults[key.name], definitions)),
+            Shape::Section(inner) => schema.extend(section(inner, &defaults[key.name])),
             Shape::OpenTable => {
                 schema.insert("type".to_owned(), json!("object"));
                 schema.insert("additionalProperties".to_owned(), json!({ "type": "string" }));

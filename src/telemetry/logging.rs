@@ -244,7 +244,8 @@ mod tests {
                 lines.lock().expect("no test panics here").push(String::from_utf8(line.to_vec()).expect("text"));
             })
         };
-        let config = LogConfig { format, level: level.to_owned() };
+        let mut config = LogConfig::default();
+        (config.format, config.level) = (format, level.to_owned());
         let subscriber = subscriber(&config, LineWriter { colours, ..writer }).expect("a level");
         tracing::subscriber::with_default(subscriber, log);
         let lines = lines.lock().expect("no test panics here");
@@ -312,7 +313,7 @@ mod tests {
 
     #[test]
     fn unknown_level_is_named_with_the_known_levels() {
-        let config = LogConfig { format: LogFormat::Text, level: "loud".to_owned() };
+        let config = LogConfig { level: "loud".to_owned(), ..LogConfig::default() };
         let error = subscriber(&config, LineWriter::new(|_| ())).err().expect("no level").to_string();
         assert_eq!(error, "log.level is 'loud', not one of error, warn, info, debug, trace");
     }

@@ -327,8 +327,7 @@ macro_rules! config_section {
         const _: () = {
             use $crate::util::config_section::{ConfigValue, Refusal, Shape};
 
-            #[doc(hidden)]
-            struct Rules;
+            enum Rules {}
 
             impl Rules {
                 $(fn $key() -> $crate::util::config_section::KeyRules<$type, $Section> {
@@ -344,7 +343,6 @@ macro_rules! config_section {
 
             impl ConfigValue for $Section {
                 fn shape() -> Shape {
-                    let _: Rules = Rules;
                     Shape::Section(vec![$(Rules::$key().entry(stringify!($key), &[$($doc),*]),)*])
                 }
 

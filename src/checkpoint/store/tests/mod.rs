@@ -6,7 +6,6 @@ mod local;
 mod object_store;
 mod power_cut;
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -62,10 +61,8 @@ fn folder(dir: &Path) -> CheckpointConfig {
     CheckpointConfig {
         dir: dir.to_owned(),
         every_events: 1,
-        keep: 3,
-        audit: false,
         lease_ms: 1000,
         request_timeout_ms: 1000,
-        storage_options: BTreeMap::new(),
+        ..CheckpointConfig::default()
     }
 }
