@@ -327,13 +327,9 @@ macro_rules! config_section {
         const _: () = {
             use $crate::util::config_section::{ConfigValue, Refusal, Shape};
 
-            enum Rules {}
-
-            impl Rules {
-                $(fn $key() -> $crate::util::config_section::KeyRules<$type, $Section> {
-                    $crate::util::config_section::KeyRules::<$type, $Section>::new()$($(.$rule($($($argument),*)?))*)?
-                })*
-            }
+            $(fn $key() -> $crate::util::config_section::KeyRules<$type, $Section> {
+                $crate::util::config_section::KeyRules::<$type, $Section>::new()$($(.$rule($($($argument),*)?))*)?
+            })*
 
             impl Default for $Section {
                 fn default() -> Self {
@@ -343,16 +339,16 @@ macro_rules! config_section {
 
             impl ConfigValue for $Section {
                 fn shape() -> Shape {
-                    Shape::Section(vec![$(Rules::$key().entry(stringify!($key), &[$($doc),*]),)*])
+                    Shape::Section(vec![$($key().entry(stringify!($key), &[$($doc),*]),)*])
                 }
 
                 fn validate(&self) -> Result<(), Refusal> {
-                    $(Rules::$key().validate(stringify!($key), &self.$key, self)?;)*
+                    $($key().validate(stringify!($key), &self.$key, self)?;)*
                     Ok(())
                 }
 
                 fn redact(&mut self) {
-                    $(Rules::$key().redact(&mut self.$key);)*
+                    $($key().redact(&mut self.$key);)*
                 }
             }
 
