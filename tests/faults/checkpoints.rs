@@ -10,8 +10,8 @@ use crate::support::{self, Place, Said, left_out, read, run, set, tree, write_lo
 /// A small model: how good it is does not matter here.
 const SETTINGS: [&str; 4] = ["checkpoint.every_events=800", "model.dim=16", "negatives.bank=256", "evaluate.share=0"];
 const VARIABLE: &str = "NEGSTREAM_FAILPOINT";
-/// Every step of a checkpoint, and which time it is reached: in the second one, since there always is a first that is due
-/// and a last (one that is due while another is written is skipped).
+/// Every step of a checkpoint, and the time at which it fails: in the second checkpoint, since there always is a first that
+/// is due and a last (a checkpoint that is due while another is written is skipped).
 const STEPS: [(&str, u64); 8] = [
     ("draft", 2),
     ("file", 12),
@@ -23,13 +23,13 @@ const STEPS: [(&str, u64); 8] = [
     ("prune", 1),
 ];
 
-/// A log, and what the model is after it.
-struct Scene {
+/// A log, and the items of an undisturbed run over it.
+struct DiskScenario {
     place: Place,
     items: Vec<u8>,
 }
 
-impl Scene {
+impl DiskScenario {
     fn new(events: usize) -> Self {
         let place = Place::new();
         write_log(&place.path("log.parquet"), &support::events(events, 6));
@@ -51,54 +51,54 @@ impl Scene {
     }
 }
 
-/// Every checkpoint that can be seen is intact.
-fn all_intact(scene: &Scene, checkpoints: &str) {
-    for path in scene.place.checkpoints(checkpoints) {
+/// Every checkpoint that is seen is intact.
+fn all_intact(scenario: &DiskScenario, checkpoints: &str) {
+    for path in scenario.place.checkpoints(checkpoints) {
         run(support::negstream().arg("inspect").arg(path)).ended(0);
     }
 }
 
 #[test]
-fn killed_at_each_step_of_a_checkpoint() {
-    let scene = Scene::new(4_000);
+fn worker_killed_at_each_checkpoint_step_recovers() {
+    let scenario = DiskScenario::new(4_000);
     for (step, time) in STEPS {
-        let mut command = scene.replay(step);
+        let mut command = scenario.replay(step);
         set(&mut command, &["checkpoint.keep=1"]);
         let said = run(command.env(VARIABLE, format!("{step}@{time}=kill")));
         assert_eq!(said.code, None, "it was to die at {step}: {}", said.err);
-        all_intact(&scene, step);
-        scene.ends_alike(step);
+        all_intact(&scenario, step);
+        scenario.ends_alike(step);
         let hidden = |path: &PathBuf| path.to_string_lossy().starts_with(".draft");
-        assert!(!tree(&scene.place.path(step)).keys().any(hidden), "something of {step} stays");
+        assert!(!tree(&scenario.place.path(step)).keys().any(hidden), "something of {step} stays");
     }
 }
 
 #[test]
-fn killed_while_it_restores() {
-    let scene = Scene::new(4_000);
-    run(scene.replay("a").env(VARIABLE, "published@1=kill"));
-    let before = tree(&scene.place.path("a"));
+fn restore_killed_midway_changes_nothing() {
+    let scenario = DiskScenario::new(4_000);
+    run(scenario.replay("a").env(VARIABLE, "published@1=kill"));
+    let before = tree(&scenario.place.path("a"));
     for _ in 0..2 {
-        assert_eq!(run(scene.replay("a").env(VARIABLE, "restore=kill")).code, None);
-        assert!(tree(&scene.place.path("a")) == before, "to restore is to read");
+        assert_eq!(run(scenario.replay("a").env(VARIABLE, "restore=kill")).code, None);
+        assert!(tree(&scenario.place.path("a")) == before, "to restore is to read");
     }
-    scene.ends_alike("a");
+    scenario.ends_alike("a");
 }
 
 #[test]
-fn a_full_or_broken_disk_costs_a_checkpoint_and_not_the_run() {
-    let scene = Scene::new(4_000);
+fn disk_errors_cost_a_checkpoint_but_not_the_run() {
+    let scenario = DiskScenario::new(4_000);
     for (action, words) in [("enospc", "No space left"), ("eio", "Input/output error")] {
         for (step, time) in [("draft", 1), ("file", 2), ("flushed", 2), ("manifest", 1), ("commit", 1)] {
             let name = format!("{action}-{step}");
-            let said = run(scene.replay(&name).env(VARIABLE, format!("{step}@{time}={action}")));
+            let said = run(scenario.replay(&name).env(VARIABLE, format!("{step}@{time}={action}")));
             // It goes on refusing: from then on there is no checkpoint, and the last one has to be written.
             let said = said.ended(4).names(&["checkpoint failed, training goes on", words]);
             assert!(!said.err.contains("panicked"), "{}", said.err);
-            all_intact(&scene, &name);
+            all_intact(&scenario, &name);
             let hidden = |path: &PathBuf| path.to_string_lossy().starts_with(".draft");
-            assert!(!tree(&scene.place.path(&name)).keys().any(hidden), "the draft stays");
-            scene.ends_alike(&name);
+            assert!(!tree(&scenario.place.path(&name)).keys().any(hidden), "the draft stays");
+            scenario.ends_alike(&name);
         }
     }
 }
@@ -131,71 +131,71 @@ impl Drop for Mount {
 }
 
 #[test]
-fn a_disk_that_fills_up_and_has_room_again() {
-    let scene = Scene::new(4_000);
-    let Some(mount) = Mount::new(scene.place.path("disk"), "64m") else { return };
-    run(scene.replay("disk/a").env(VARIABLE, "published@1=kill"));
+fn checkpoints_resume_once_a_full_disk_has_room() {
+    let scenario = DiskScenario::new(4_000);
+    let Some(mount) = Mount::new(scenario.place.path("disk"), "64m") else { return };
+    run(scenario.replay("disk/a").env(VARIABLE, "published@1=kill"));
     let before = tree(&mount.0.join("a"));
     // Somebody else takes nearly all of the room.
     let used: usize = before.values().map(Vec::len).sum();
     let filler = mount.0.join("filler");
     std::fs::write(&filler, vec![0; (64 << 20) - used - (100 << 10)]).expect("there is room yet");
     let said =
-        run(&mut scene.replay("disk/a")).ended(4).names(&["checkpoint failed, training goes on", "No space left"]);
+        run(&mut scenario.replay("disk/a")).ended(4).names(&["checkpoint failed, training goes on", "No space left"]);
     assert!(said.err.contains("disk/a"), "{}", said.err);
     let after = tree(&mount.0.join("a"));
     let names = |tree: &BTreeMap<PathBuf, Vec<u8>>| tree.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&after), names(&before), "what was there stays, and nothing else does\n{}", said.err);
     assert!(after == before, "nothing of it is changed");
     std::fs::remove_file(&filler).expect("it can be removed");
-    scene.ends_alike("disk/a");
+    scenario.ends_alike("disk/a");
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_refused_and_left_alone() {
-    let scene = Scene::new(2_000);
-    let Some(mount) = Mount::new(scene.place.path("disk"), "64m") else { return };
-    run(scene.replay("disk/a").env(VARIABLE, "published@1=kill"));
+fn read_only_checkpoint_folder_is_refused_and_left_alone() {
+    let scenario = DiskScenario::new(2_000);
+    let Some(mount) = Mount::new(scenario.place.path("disk"), "64m") else { return };
+    run(scenario.replay("disk/a").env(VARIABLE, "published@1=kill"));
     mount.remount("ro");
     let before = tree(&mount.0);
-    run(&mut scene.replay("disk/a")).ended(4).names(&["disk/a", "Read-only file system"]);
+    run(&mut scenario.replay("disk/a")).ended(4).names(&["disk/a", "Read-only file system"]);
     assert!(tree(&mount.0) == before);
     // To look needs no right to write.
     run(support::negstream().arg("inspect").arg(mount.0.join("a"))).ended(0);
     mount.remount("rw");
-    scene.ends_alike("disk/a");
+    scenario.ends_alike("disk/a");
 }
 
 #[test]
-fn a_torn_or_empty_manifest_is_passed_over() {
-    let scene = Scene::new(4_000);
-    scene.ends_alike("sound");
+fn restore_falls_back_past_torn_or_empty_manifest() {
+    let scenario = DiskScenario::new(4_000);
+    scenario.ends_alike("sound");
     for (name, length) in [("empty", 0), ("torn", 100)] {
-        support::copy(&scene.place.path("sound"), &scene.place.path(name));
-        let path = scene.place.newest(name).join("manifest.json");
+        support::copy(&scenario.place.path("sound"), &scenario.place.path(name));
+        let path = scenario.place.newest(name).join("manifest.json");
         let text = read(&path);
         std::fs::write(&path, &text[..length]).expect("a writable file");
-        scene.ends_alike(name).names(&["checkpoint passed over", "manifest.json is damaged"]);
+        scenario.ends_alike(name).names(&["checkpoint passed over", "manifest.json is damaged"]);
     }
 }
 
 #[test]
-fn a_fresh_run_never_falls_back_to_the_one_before_it() {
-    let scene = Scene::new(4_000);
-    scene.ends_alike("a");
-    let old = scene.place.newest("a");
+fn fresh_run_never_falls_back_to_the_previous_run() {
+    let scenario = DiskScenario::new(4_000);
+    scenario.ends_alike("a");
+    let old = scenario.place.newest("a");
     // It dies as soon as it has said that it begins anew.
-    run(scene.replay("a").arg("--fresh").env(VARIABLE, "published=kill"));
-    let first = scene.place.newest("a");
+    run(scenario.replay("a").arg("--fresh").env(VARIABLE, "published=kill"));
+    let first = scenario.place.newest("a");
     assert_ne!(first, old);
     let worker = first.join("worker.json");
     let sound = read(&worker);
     std::fs::write(&worker, b"{}").expect("a writable file");
-    let before = tree(&scene.place.path("a"));
+    let before = tree(&scenario.place.path("a"));
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
-    let said = run(&mut scene.replay("a")).ended(4);
+    let said = run(&mut scenario.replay("a")).ended(4);
     said.names(&["belong to another run", "worker.json", &name(&first), &name(&old)]);
-    assert!(tree(&scene.place.path("a")) == before, "the folder was changed");
+    assert!(tree(&scenario.place.path("a")) == before, "the folder was changed");
     std::fs::write(&worker, sound).expect("a writable file");
-    scene.ends_alike("a");
+    scenario.ends_alike("a");
 }

@@ -46,18 +46,18 @@ fn killed(topic: &str, kills: u32, events: u32, seed: u64) {
 }
 
 #[test]
-fn killed_twelve_times_it_ends_byte_for_byte_the_same() {
+fn worker_killed_twelve_times_ends_identical() {
     killed("killed", 12, 12_000, 1);
 }
 
 #[test]
 #[ignore = "long: two hundred kills"]
-fn killed_two_hundred_times_it_ends_byte_for_byte_the_same() {
+fn worker_killed_two_hundred_times_ends_identical() {
     killed("long-killed", 200, 150_000, 2);
 }
 
 #[test]
-fn terminated_under_load_it_saves_what_it_has_and_ends_in_time() {
+fn sigterm_under_load_saves_everything_and_ends_in_time() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "terminated", 3).with(&["checkpoint.every_events=1000000"]);
     group.produce(20_000);
@@ -76,7 +76,7 @@ fn terminated_under_load_it_saves_what_it_has_and_ends_in_time() {
 }
 
 #[test]
-fn it_ends_in_time_where_the_brokers_are_gone() {
+fn sigterm_without_brokers_ends_in_time() {
     let Some(broker) = Broker::start() else { return };
     let mut group = Group::new(&broker, "gone", 2).with(&["checkpoint.every_events=300"]);
     group.produce(2_000);
@@ -95,7 +95,7 @@ fn it_ends_in_time_where_the_brokers_are_gone() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_and_nothing_is_lost() {
+fn second_signal_ends_the_worker_at_once_without_loss() {
     let Some(broker) = Broker::start() else { return };
     let mut group = Group::new(&broker, "impatient", 2).with(&["checkpoint.every_events=300"]);
     group.produce(3_000);

@@ -13,9 +13,9 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::{Notify, oneshot};
 
-/// How it misbehaves.
+/// How the server misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegistryError {
+pub enum S3Fault {
     /// 503, and nothing happened.
     Unavailable,
     /// 500, and nothing happened.
@@ -28,37 +28,37 @@ pub enum RegistryError {
     Stall,
 }
 
-/// When it does.
+/// Which requests a fault befalls.
 #[derive(Debug, Clone)]
-struct Rule {
+struct FaultRule {
     method: Method,
-    /// What the key has in it.
+    /// A part of the key.
     part: &'static str,
-    /// So many are spared at first.
-    spared: usize,
+    /// Requests that are answered before the fault begins.
+    skip: usize,
     times: usize,
-    trouble: RegistryError,
+    fault: S3Fault,
 }
 
 #[derive(Debug, Default)]
-struct Content {
+struct BucketContent {
     objects: BTreeMap<String, (Bytes, u64)>,
     uploads: BTreeMap<String, BTreeMap<u32, Bytes>>,
-    /// Of versions and uploads.
+    /// The newest number of a version or upload.
     counter: u64,
-    rules: Vec<Rule>,
+    rules: Vec<FaultRule>,
     release: Arc<Notify>,
-    /// Method and key of each request, and what was answered; 0: nothing.
+    /// Method, key and status of each request; status 0 stands for no answer.
     requests: Vec<(Method, String, u16)>,
 }
 
-type Shared = Arc<Mutex<Content>>;
+type SharedBucket = Arc<Mutex<BucketContent>>;
 
-/// A server with one bucket; gone when dropped.
+/// A server with one bucket. It ends when this is dropped.
 #[derive(Debug)]
 pub struct S3 {
     address: SocketAddr,
-    content: Shared,
+    content: SharedBucket,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -68,7 +68,7 @@ pub const BUCKET: &str = "models";
 
 impl S3 {
     pub fn start() -> Self {
-        let content = Shared::default();
+        let content = SharedBucket::default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
@@ -85,11 +85,11 @@ impl S3 {
         Self { address, content, stop: Some(stop), thread: Some(thread) }
     }
 
-    fn content(&self) -> MutexGuard<'_, Content> {
+    fn content(&self) -> MutexGuard<'_, BucketContent> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a program where it is, and by whose name to ask.
+    /// Tells a program the server's address and credentials.
     pub fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("AWS_") {
@@ -104,24 +104,17 @@ impl S3 {
             .env("AWS_SECRET_ACCESS_KEY", "tester-secret")
     }
 
-    /// The next `times` requests with this method and a key that has `part` in it end in `trouble`.
-    pub fn trouble(&self, method: Method, part: &'static str, times: usize, trouble: RegistryError) {
-        self.trouble_after(0, method, part, times, trouble);
+    /// The next `times` requests with this method and a key that has `part` in it end in `fault`.
+    pub fn fail(&self, method: Method, part: &'static str, times: usize, fault: S3Fault) {
+        self.fail_after(0, method, part, times, fault);
     }
 
-    /// The same, once `spared` of them were answered.
-    pub fn trouble_after(
-        &self,
-        spared: usize,
-        method: Method,
-        part: &'static str,
-        times: usize,
-        trouble: RegistryError,
-    ) {
-        self.content().rules.push(Rule { method, part, spared, times, trouble });
+    /// Does as [`Self::fail`], once `skip` of these requests were answered.
+    pub fn fail_after(&self, skip: usize, method: Method, part: &'static str, times: usize, fault: S3Fault) {
+        self.content().rules.push(FaultRule { method, part, skip, times, fault });
     }
 
-    /// Answers what is stalled.
+    /// Answers the stalled requests.
     pub fn release(&self) {
         let release = self.content().release.clone();
         release.notify_waiters();
@@ -180,7 +173,7 @@ impl S3 {
         serde_json::from_slice(&self.object(&key).unwrap_or_else(|| panic!("no {key}"))).expect("a manifest is JSON")
     }
 
-    /// Where a file of the newest checkpoint is.
+    /// The key of a file of the newest checkpoint.
     pub fn key_of(&self, prefix: &str, name: &str) -> String {
         let newest = *self.checkpoints(prefix).last().expect("there is a checkpoint");
         let manifest = self.manifest(prefix, newest);
@@ -204,7 +197,7 @@ impl Drop for S3 {
     }
 }
 
-async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+async fn answer(State(shared): State<SharedBucket>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let path = head.uri.path().trim_start_matches('/');
@@ -212,30 +205,30 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let query: BTreeMap<String, String> = head.uri.query().map(parse).unwrap_or_default();
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
 
-    let trouble = {
+    let fault = {
         let mut content = lock();
-        let fits = |rule: &&mut Rule| rule.times > 0 && rule.method == head.method && key.contains(rule.part);
+        let fits = |rule: &&mut FaultRule| rule.times > 0 && rule.method == head.method && key.contains(rule.part);
         content.rules.iter_mut().find(fits).and_then(|rule| {
-            if rule.spared > 0 {
-                rule.spared -= 1;
+            if rule.skip > 0 {
+                rule.skip -= 1;
                 return None;
             }
             rule.times -= 1;
-            Some(rule.trouble)
+            Some(rule.fault)
         })
     };
     let said = |status: u16| lock().requests.push((head.method.clone(), key.clone(), status));
-    let refusal = match trouble {
+    let refusal = match fault {
         None => None,
-        Some(RegistryError::Unavailable) => Some(StatusCode::SERVICE_UNAVAILABLE),
-        Some(RegistryError::Broken) => Some(StatusCode::INTERNAL_SERVER_ERROR),
-        Some(RegistryError::Conflict) => Some(StatusCode::CONFLICT),
-        Some(RegistryError::Silence) => {
+        Some(S3Fault::Unavailable) => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Some(S3Fault::Broken) => Some(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(S3Fault::Conflict) => Some(StatusCode::CONFLICT),
+        Some(S3Fault::Silence) => {
             lock().take(&head.method, &key, &query, &head.headers, body);
             said(0);
             return std::future::pending().await;
         }
-        Some(RegistryError::Stall) => {
+        Some(S3Fault::Stall) => {
             let release = lock().release.clone();
             let mut released = std::pin::pin!(release.notified());
             released.as_mut().enable();
@@ -257,7 +250,7 @@ fn parse(query: &str) -> BTreeMap<String, String> {
     query.split('&').map(|part| part.split_once('=').unwrap_or((part, ""))).map(|(k, v)| (k.into(), plain(v))).collect()
 }
 
-impl Content {
+impl BucketContent {
     fn take(
         &mut self,
         method: &Method,
@@ -338,7 +331,7 @@ impl Content {
         ([(header::ETAG, format!("\"{version}\""))], "").into_response()
     }
 
-    /// Two keys at a time, so that whoever lists has to go on.
+    /// Lists two keys at a time, so that a client has to ask for the next page.
     fn list(&self, query: &BTreeMap<String, String>) -> Response {
         let prefix = query.get("prefix").map_or("", String::as_str);
         let after = query.get("continuation-token").map_or("", String::as_str);

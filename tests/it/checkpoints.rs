@@ -81,7 +81,7 @@ fn same(left: &BTreeMap<PathBuf, Vec<u8>>, right: &BTreeMap<PathBuf, Vec<u8>>, w
 }
 
 #[test]
-fn what_is_written_later_is_what_was_frozen_with_every_setting() {
+fn snapshot_written_later_equals_the_state_when_frozen() {
     let mut random = Pcg64Mcg::seed_from_u64(31);
     let mut all = events(40 * BATCH, 31);
     for event in &mut all {
@@ -125,7 +125,7 @@ struct Work {
     log: Vec<String>,
 }
 
-/// What the worker did about checkpoints, in order.
+/// What the worker did about a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Did {
     Begin,
@@ -172,7 +172,7 @@ impl Work {
 }
 
 #[test]
-fn checkpoints_that_are_due_too_soon_are_skipped_and_change_nothing() {
+fn checkpoints_due_too_soon_are_skipped_without_effect() {
     let work = Work::new(300 * BATCH);
     let (_, done) = work.run("eager", &["evaluate.share=0", "checkpoint.every_events=32"], |_, _| {});
     work.run("lazy", &["evaluate.share=0", "checkpoint.every_events=1000000"], |_, _| {});
@@ -193,7 +193,7 @@ fn checkpoints_that_are_due_too_soon_are_skipped_and_change_nothing() {
 }
 
 #[test]
-fn where_the_folder_is_gone_training_goes_on_and_the_next_checkpoint_is_written() {
+fn training_continues_while_checkpoint_folder_is_gone() {
     let work = Work::new(100 * BATCH);
     let aside = |folder: &Path| folder.with_extension("aside");
     let mut failures = 0;

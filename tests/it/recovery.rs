@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::support::{self, Background, Place, checkpoint_events, run, set, tree, write_log};
 
-/// What of a report does not depend on how often the worker was interrupted.
-pub fn lasting(report: &Value) -> Value {
+/// A report without the keys that depend on how often and how long the worker ran.
+pub fn without_run_details(report: &Value) -> Value {
     let mut report = report.clone();
     for key in ["seconds", "events_per_second", "peak_bytes", "checkpoint"] {
         assert!(report.as_object_mut().expect("an object").remove(key).is_some(), "{key} is not reported");
@@ -19,17 +19,17 @@ pub fn lasting(report: &Value) -> Value {
     report
 }
 
-/// When a worker is killed.
+/// The moment at which a worker is killed.
 #[derive(Debug)]
 enum Moment {
-    /// So long after a checkpoint was announced: at once is between two, later may be anywhere.
+    /// This long after a checkpoint was announced: zero is between two checkpoints, more may be anywhere.
     After(Duration),
-    /// So long after the draft of the next checkpoint appeared on the disk.
+    /// This long after the draft of the next checkpoint appeared on the disk.
     During(Duration),
 }
 
-/// Kills `worker` at `moment`, once it announced a checkpoint of `events` events (0: from its start). True where it was at
-/// work.
+/// Kills `worker` at `moment`, once it announced a checkpoint of `events` events (0: from its start). Gives whether it was
+/// still running.
 fn kill_at(mut worker: Background, events: u64, moment: &Moment, checkpoints: &Path) -> bool {
     if events > 0 {
         worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events));
@@ -54,7 +54,7 @@ fn kill_at(mut worker: Background, events: u64, moment: &Moment, checkpoints: &P
 }
 
 #[test]
-fn killed_at_twenty_moments_of_a_replay() {
+fn replay_killed_twenty_times_ends_identical() {
     const EVERY: u64 = 3_000;
     let Some(log) = support::data("ml-100k") else { return };
     let _alone = support::alone();
@@ -84,11 +84,11 @@ fn killed_at_twenty_moments_of_a_replay() {
     }
     let report = run(&mut command()).ended(0).json();
     assert!(place.items("checkpoints") == place.items("whole"), "items.parquet differs");
-    assert_eq!(lasting(&report), lasting(&whole));
+    assert_eq!(without_run_details(&report), without_run_details(&whole));
 }
 
 #[test]
-fn a_stopped_worker_goes_on_as_if_never_stopped() {
+fn replay_stopped_by_signal_ends_identical() {
     let place = Place::new();
     let log = place.path("log.parquet");
     write_log(&log, &support::events(150_000, 3));
@@ -111,21 +111,21 @@ fn a_stopped_worker_goes_on_as_if_never_stopped() {
         assert_eq!(place.manifest("checkpoints")["events"]["read"].as_u64().unwrap() % 256, 0);
     }
     let report = run(&mut command()).ended(0).json();
-    assert_eq!(lasting(&report), lasting(&whole));
+    assert_eq!(without_run_details(&report), without_run_details(&whole));
     assert!(place.items("checkpoints") == place.items("whole"), "items.parquet differs");
 }
 
 /// Logs read to their ends, with a checkpoint at each, of which tests damage some.
-struct Damaged {
+struct DamagedCheckpoints {
     place: Place,
     bytes: Vec<u8>,
     report: Value,
 }
 
-/// Whole batches each, so that no end cuts one short.
+/// Logs of whole batches, so that no end cuts a batch short.
 const LOGS: [&str; 4] = ["1.parquet", "2.parquet", "3.parquet", "4.parquet"];
 
-impl Damaged {
+impl DamagedCheckpoints {
     fn new() -> Self {
         let place = Place::new();
         for (log, events) in LOGS.iter().zip(support::events(12 * 256 * LOGS.len(), 4).chunks(12 * 256)) {
@@ -135,7 +135,7 @@ impl Damaged {
         (1..LOGS.len()).for_each(|n_logs| drop(replay(n_logs)));
         let report = replay(LOGS.len());
         assert_eq!(place.checkpoints("sound").len(), 3, "checkpoint.keep");
-        Self { bytes: place.items("sound"), report: lasting(&report), place }
+        Self { bytes: place.items("sound"), report: without_run_details(&report), place }
     }
 
     /// A copy of the checkpoints, named `name`, whose newest `damage` is done to.
@@ -168,8 +168,8 @@ fn delete(path: &Path) {
 }
 
 #[test]
-fn whatever_file_is_damaged_the_checkpoint_before_is_used() {
-    let damaged = Damaged::new();
+fn restore_falls_back_past_damaged_checkpoint() {
+    let damaged = DamagedCheckpoints::new();
     let files: Vec<_> = tree(&damaged.place.newest("sound")).into_keys().collect();
     assert!(files.len() >= 7 && files.contains(&"manifest.json".into()), "{files:?}");
     for (how, damage) in [("flipped", flip as fn(&Path)), ("truncated", truncate), ("deleted", delete)] {
@@ -179,15 +179,15 @@ fn whatever_file_is_damaged_the_checkpoint_before_is_used() {
             let victim = format!("0000000004/{}", file.display());
             let said = damaged.resume(&name).ended(0).names(&[&victim, "is damaged", "0000000003"]);
             assert!(damaged.place.items(&name) == damaged.bytes, "{name}: items.parquet differs");
-            assert_eq!(lasting(&said.json()), damaged.report, "{name}");
+            assert_eq!(without_run_details(&said.json()), damaged.report, "{name}");
             assert!(damaged.place.newest(&name).ends_with("0000000005"), "{name}: the damaged one was written over");
         }
     }
 }
 
 #[test]
-fn inspect_finds_the_damage_too() {
-    let damaged = Damaged::new();
+fn inspect_reports_damage() {
+    let damaged = DamagedCheckpoints::new();
     damaged.copy("flipped", |newest| flip(&newest.join("bank.parquet")));
     let inspect = |path: &str| run(support::negstream().current_dir(damaged.place.path("")).args(["inspect", path]));
     inspect("flipped").ended(4).names(&["0000000004/bank.parquet", "checksum"]);
@@ -195,8 +195,8 @@ fn inspect_finds_the_damage_too() {
 }
 
 #[test]
-fn where_all_are_damaged_nothing_is_trained() {
-    let damaged = Damaged::new();
+fn restore_refuses_when_every_checkpoint_is_damaged() {
+    let damaged = DamagedCheckpoints::new();
     damaged.copy("all", |_| {});
     for checkpoint in damaged.place.checkpoints("all") {
         flip(&checkpoint.join("item_state.parquet"));
@@ -205,7 +205,7 @@ fn where_all_are_damaged_nothing_is_trained() {
     damaged.resume("all").ended(4).names(&["none of the 3 checkpoints", "0000000004/item_state.parquet"]);
     assert!(tree(&damaged.place.path("all")) == before, "the folder was changed");
 
-    // What the message leaves open: to begin anew, which keeps to the numbers that follow.
+    // The way out is to begin anew, which goes on with the numbers that follow.
     let mut command = damaged.place.negstream_in("all", &["replay", "--fresh"]);
     command.args(LOGS);
     run(&mut command).ended(0);
@@ -213,8 +213,8 @@ fn where_all_are_damaged_nothing_is_trained() {
 }
 
 #[test]
-fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
-    let damaged = Damaged::new();
+fn restore_refuses_checkpoint_of_another_format() {
+    let damaged = DamagedCheckpoints::new();
     damaged.copy("newer", |newest| {
         let path = newest.join("manifest.json");
         let mut manifest: Value = serde_json::from_slice(&support::read(&path)).unwrap();
@@ -229,8 +229,8 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn an_altered_version_number_is_damage() {
-    let damaged = Damaged::new();
+fn altered_format_version_is_damage() {
+    let damaged = DamagedCheckpoints::new();
     damaged.copy("altered", |newest| {
         let path = newest.join("manifest.json");
         let text = String::from_utf8(support::read(&path)).unwrap();
@@ -242,8 +242,8 @@ fn an_altered_version_number_is_damage() {
 }
 
 #[test]
-fn a_model_that_diverges_stops_and_saves_nothing() {
-    let damaged = Damaged::new();
+fn diverged_model_stops_and_saves_nothing() {
+    let damaged = DamagedCheckpoints::new();
     damaged.copy("sound", |_| {});
     let mut command = damaged.place.negstream_in("wild", &["replay", LOGS[0]]);
     set(&mut command, &["train.learning_rate=1e37"]);
@@ -252,8 +252,8 @@ fn a_model_that_diverges_stops_and_saves_nothing() {
 }
 
 #[test]
-fn what_a_dead_worker_left_unfinished_is_swept_away() {
-    let damaged = Damaged::new();
+fn drafts_of_dead_workers_are_removed() {
+    let damaged = DamagedCheckpoints::new();
     damaged.copy("swept", |_| {});
     for name in [".draft-0000000005", ".draft-old-0000000001"] {
         let draft = damaged.place.path("swept").join(name);

@@ -11,7 +11,7 @@ use arrow_array::{
 };
 use negstream::event::Interaction;
 
-use crate::recovery::lasting;
+use crate::recovery::without_run_details;
 use crate::support::{
     self, Background, Place, checkpoint_events, events, read, run, set, text, times, tree, write_columns,
     write_described_log, write_log,
@@ -76,7 +76,7 @@ fn logs_are_read_in_the_order_in_which_they_are_named() {
     ];
     for (checkpoints, logs) in cases {
         let report = place.replay_in(checkpoints, logs, &[]);
-        assert_eq!(lasting(&report), lasting(&expected), "{checkpoints}");
+        assert_eq!(without_run_details(&report), without_run_details(&expected), "{checkpoints}");
         assert!(place.items(checkpoints) == place.items("whole"), "{checkpoints}: items.parquet differs");
     }
     place.replay_in("backwards", &[names[2], names[1], names[0]], &[]);
@@ -141,7 +141,7 @@ fn a_log_that_was_read_is_not_read_again() {
     let first = place.replay("log.parquet", &[]);
     let before = tree(&place.path("checkpoints"));
     let again = place.replay("log.parquet", &[]);
-    assert_eq!(lasting(&again), lasting(&first));
+    assert_eq!(without_run_details(&again), without_run_details(&first));
     assert!(tree(&place.path("checkpoints")) == before, "nothing new, no new checkpoint");
     // It is known by its content, not by its name.
     std::fs::rename(place.path("log.parquet"), place.path("moved.parquet")).unwrap();
@@ -394,7 +394,7 @@ fn killed_with_many_settings_at_once_it_ends_the_same() {
             assert!(worker.kill(), "it had ended before");
         }
         let report = run(&mut command()).ended(0).json();
-        assert_eq!(lasting(&report), lasting(&expected), "{settings:?}");
+        assert_eq!(without_run_details(&report), without_run_details(&expected), "{settings:?}");
         assert!(state(&place, &killed) == state(&place, &whole), "{settings:?}: the state differs");
     }
 }
@@ -406,7 +406,7 @@ fn the_number_of_threads_changes_nothing() {
     let one = place.replay_in("one", &["log.parquet"], &["threads=1"]);
     for threads in ["2", "3"] {
         let other = place.replay_in(threads, &["log.parquet"], &[&format!("threads={threads}")]);
-        assert_eq!(lasting(&other), lasting(&one));
+        assert_eq!(without_run_details(&other), without_run_details(&one));
         assert!(state(&place, threads) == state(&place, "one"), "{threads} threads");
     }
     // And once more, to tell apart what threads do from what chance does.

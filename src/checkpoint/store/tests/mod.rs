@@ -1,7 +1,10 @@
 //! Stores as a whole: what is durable when the power goes, and what an object store holds after any sequence of faults.
 
+mod contract;
+#[cfg(feature = "s3")]
 mod faulty;
 mod local;
+mod memory;
 #[cfg(feature = "s3")]
 mod object_store;
 mod power_cut;
@@ -10,16 +13,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Store;
-use crate::checkpoint::CheckpointConfig;
-use crate::checkpoint::manifest::{FORMAT, Manifest, Provenance};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::manifest::{FORMAT, FileEntry, Manifest, Provenance};
+use crate::checkpoint::{Checkpoint, CheckpointConfig, CheckpointError};
 
 /// A checkpoint of a state that is one number.
 fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
     let mut draft = store.draft()?;
     draft.file("items.parquet", |file| Ok(file.write_all(format!("items {state}").as_bytes())?))?;
     draft.file("worker.json", |file| Ok(file.write_all(format!("{state}").as_bytes())?))?;
-    let published = draft.publish(|files| Manifest {
+    Ok(draft.publish(|files| manifest_of(state, files))?.path)
+}
+
+/// A manifest of that state.
+fn manifest_of(state: u64, files: Vec<FileEntry>) -> Manifest {
+    Manifest {
         format: FORMAT,
         negstream: String::new(),
         configuration_digest: String::new(),
@@ -39,8 +46,7 @@ fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
         dead_letters: None,
         provenance: Provenance::default(),
         files,
-    })?;
-    Ok(published.path)
+    }
 }
 
 /// The state in a checkpoint, read from its files.

@@ -25,7 +25,7 @@ const RETRY: RetryPolicy = RetryPolicy { attempts: 4, pause: Duration::ZERO, tim
 /// So long that it is never renewed by itself: then the requests come in a known order.
 const LEASE: Duration = Duration::from_secs(3600);
 
-fn backend(store: Arc<dyn ObjectStore>, lease: Duration) -> Box<ObjectBackend> {
+pub(super) fn backend(store: Arc<dyn ObjectStore>, lease: Duration) -> Box<ObjectBackend> {
     let client = BucketClient::new(store, PREFIX, "memory://bucket/some/prefix".into(), RETRY).unwrap();
     Box::new(ObjectBackend::new(client, lease))
 }
