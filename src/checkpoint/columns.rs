@@ -1,4 +1,4 @@
-//! Columns of state in Parquet files: written in slices, so that a table is never in memory twice, and read back.
+//! Columns of a checkpoint's Parquet files. They are written and read in slices, so that a table is never in memory twice.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,24 +18,24 @@ use parquet::schema::types::ColumnPath;
 use super::CheckpointError;
 use super::store::Draft;
 
-/// Rows written at a time.
-const SLICE: usize = 16_384;
+/// Rows that are written or read at a time.
+const SLICE_ROWS: usize = 16_384;
 /// The name of a list's inner field, as the Parquet format recommends.
 const ELEMENT: &str = "element";
 
 /// How a file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// For others to read: vectors byte-stream-split, everything compressed.
+    /// For other programs: vectors byte-stream-split, everything compressed by zstd.
     Published,
-    /// For ourselves: as fast as it can be written and read.
+    /// For negstream alone: uncompressed, since it is written and read fastest.
     Internal,
 }
 
-/// Writes `rows` rows of a file, whose columns `slice(begin..end)` makes.
+/// Writes the file `name` of `draft` with `rows` rows: `slice(begin..end)` makes the columns of some of them.
 ///
 /// # Errors
-/// What the disk says.
+/// What the disk or the object store say.
 pub fn write(
     draft: &mut Draft,
     name: &str,
@@ -48,7 +48,7 @@ pub fn write(
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by("negstream".to_owned())
-        .set_max_row_group_row_count(Some(SLICE * 8));
+        .set_max_row_group_row_count(Some(SLICE_ROWS * 8));
     if layout == Layout::Published {
         properties = properties.set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a known level")));
         for field in &fields {
@@ -61,8 +61,8 @@ pub fn write(
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     draft.file(name, |file| {
         let mut writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties.build()))?;
-        for begin in (0..rows).step_by(SLICE) {
-            let columns = slice(begin..(begin + SLICE).min(rows));
+        for begin in (0..rows).step_by(SLICE_ROWS) {
+            let columns = slice(begin..(begin + SLICE_ROWS).min(rows));
             writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
         }
         writer.close()?;
@@ -77,19 +77,19 @@ pub fn write(
 pub fn read(
     folder: &Path,
     name: &str,
-    mut slice: impl FnMut(&Slice) -> Result<(), CheckpointError>,
+    mut slice: impl FnMut(&ColumnSlice) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    Slices::open(folder, name)?.try_for_each(|read| slice(&read?))
+    ColumnSlices::open(folder, name)?.try_for_each(|read| slice(&read?))
 }
 
 /// The slices of a file, in order.
 #[derive(Debug)]
-pub struct Slices {
+pub struct ColumnSlices {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
 }
 
-impl Slices {
+impl ColumnSlices {
     /// Opens the file `name` of the checkpoint whose files are in `folder`.
     ///
     /// # Errors
@@ -99,35 +99,35 @@ impl Slices {
         let file = File::open(&path).map_err(CheckpointError::io(&path, "open"))?;
         let damaged = |error| CheckpointError::damaged(&path, error);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-        let reader = builder.with_batch_size(SLICE).build().map_err(damaged)?;
+        let reader = builder.with_batch_size(SLICE_ROWS).build().map_err(damaged)?;
         Ok(Self { path, reader })
     }
 }
 
-impl Iterator for Slices {
-    type Item = Result<Slice, CheckpointError>;
+impl Iterator for ColumnSlices {
+    type Item = Result<ColumnSlice, CheckpointError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.reader.next()?;
         let batch = batch.map_err(|error| CheckpointError::damaged(&self.path, error));
-        Some(batch.map(|batch| Slice { path: self.path.clone(), batch }))
+        Some(batch.map(|batch| ColumnSlice { path: self.path.clone(), batch }))
     }
 }
 
-/// Some rows of a file.
+/// Some neighbouring rows of a file.
 #[derive(Debug)]
-pub struct Slice {
+pub struct ColumnSlice {
     path: PathBuf,
     batch: RecordBatch,
 }
 
-impl Slice {
-    /// How many rows.
+impl ColumnSlice {
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.batch.num_rows()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -147,23 +147,23 @@ impl Slice {
         CheckpointError::damaged(&self.path, format!("column '{name}' has another type than it must"))
     }
 
-    /// A column of text.
+    /// The column `name` of text.
     ///
     /// # Errors
     /// Where it is missing or of another type.
-    pub fn text(&self, name: &str) -> Result<&StringArray, CheckpointError> {
+    pub fn strings(&self, name: &str) -> Result<&StringArray, CheckpointError> {
         self.column(name)?.as_string_opt().ok_or_else(|| self.wrong(name))
     }
 
-    /// A column of numbers.
+    /// The column `name` of numbers.
     ///
     /// # Errors
     /// Where it is missing or of another type.
-    pub fn numbers<T: ArrowPrimitiveType>(&self, name: &str) -> Result<&[T::Native], CheckpointError> {
+    pub fn primitives<T: ArrowPrimitiveType>(&self, name: &str) -> Result<&[T::Native], CheckpointError> {
         Ok(self.column(name)?.as_primitive_opt::<T>().ok_or_else(|| self.wrong(name))?.values())
     }
 
-    /// A column of vectors, one behind the other.
+    /// The column `name` of vectors of `dim` numbers: the numbers of all rows, one row behind the other.
     ///
     /// # Errors
     /// Where it is missing, or the vectors are not `dim` long.
@@ -175,50 +175,52 @@ impl Slice {
         Ok(list.values().as_primitive_opt::<Float32Type>().ok_or_else(|| self.wrong(name))?.values())
     }
 
-    /// A column of lists: their ends and what they hold, one behind the other.
+    /// The column `name` of lists.
     ///
     /// # Errors
     /// Where it is missing or of another type.
-    pub fn lists<T: ArrowPrimitiveType>(&self, name: &str) -> Result<Lists<'_, T>, CheckpointError> {
+    pub fn lists<T: ArrowPrimitiveType>(&self, name: &str) -> Result<ListColumn<'_, T>, CheckpointError> {
         let list = self.column(name)?.as_list_opt::<i32>().ok_or_else(|| self.wrong(name))?;
         let values = list.values().as_primitive_opt::<T>().ok_or_else(|| self.wrong(name))?.values();
-        Ok(Lists { offsets: list.value_offsets(), values })
+        Ok(ListColumn { offsets: list.value_offsets(), values })
     }
 }
 
-/// A column of lists.
+/// A column of lists, as it was read.
 #[derive(Debug, Clone, Copy)]
-pub struct Lists<'a, T: ArrowPrimitiveType> {
+pub struct ListColumn<'a, T: ArrowPrimitiveType> {
     offsets: &'a [i32],
     values: &'a [T::Native],
 }
 
-impl<'a, T: ArrowPrimitiveType> Lists<'a, T> {
+impl<'a, T: ArrowPrimitiveType> ListColumn<'a, T> {
     /// The list of row `row`.
     pub fn row(&self, row: usize) -> &'a [T::Native] {
         &self.values[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
 }
 
-/// A column of vectors of `dim` numbers.
+/// The field of a column `name` of vectors of `dim` numbers.
 pub fn vector_field(name: &str, dim: usize) -> Field {
     let element = Arc::new(Field::new(ELEMENT, DataType::Float32, false));
     Field::new(name, DataType::FixedSizeList(element, dim as i32), false)
 }
 
-/// A column of vectors, from their numbers one behind the other.
-pub fn vectors(numbers: Vec<f32>, dim: usize) -> ArrayRef {
+/// A column of vectors of `dim` numbers, from the numbers of all rows, one row behind the other.
+pub fn vector_column(numbers: Vec<f32>, dim: usize) -> ArrayRef {
     let element = Arc::new(Field::new(ELEMENT, DataType::Float32, false));
     Arc::new(FixedSizeListArray::new(element, dim as i32, Arc::new(Float32Array::from(numbers)), None))
 }
 
-/// A column of lists.
+/// The field of a column `name` of lists.
 pub fn list_field<T: ArrowPrimitiveType>(name: &str) -> Field {
     Field::new(name, DataType::List(Arc::new(Field::new(ELEMENT, T::DATA_TYPE, false))), false)
 }
 
-/// A column of lists, made row by row.
-pub fn lists<T: ArrowPrimitiveType, I: IntoIterator<Item = T::Native>>(rows: impl Iterator<Item = I>) -> ArrayRef {
+/// A column of lists, from the values of each row.
+pub fn list_column<T: ArrowPrimitiveType, I: IntoIterator<Item = T::Native>>(
+    rows: impl Iterator<Item = I>,
+) -> ArrayRef {
     let (mut values, mut lengths) = (Vec::new(), Vec::new());
     for row in rows {
         let before = values.len();
@@ -231,11 +233,11 @@ pub fn lists<T: ArrowPrimitiveType, I: IntoIterator<Item = T::Native>>(rows: imp
 }
 
 /// A column of numbers.
-pub fn numbers<T: ArrowPrimitiveType>(values: impl IntoIterator<Item = T::Native>) -> ArrayRef {
+pub fn primitive_column<T: ArrowPrimitiveType>(values: impl IntoIterator<Item = T::Native>) -> ArrayRef {
     Arc::new(PrimitiveArray::<T>::from_iter_values(values))
 }
 
 /// A column of text.
-pub fn text<'a>(values: impl IntoIterator<Item = &'a str>) -> ArrayRef {
+pub fn string_column<'a>(values: impl IntoIterator<Item = &'a str>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }

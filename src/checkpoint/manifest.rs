@@ -8,7 +8,7 @@ use crate::position::{Ownerships, Positions};
 use crate::util::encoding::sha256;
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 
@@ -30,13 +30,10 @@ pub struct FileEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The run: all checkpoints that stem from the same beginning. Empty in those of versions that did not tell.
-    #[serde(default)]
     pub lineage: String,
     /// The term of office of the worker that wrote it, in an object store; 0 on a disk.
-    #[serde(default)]
     pub epoch: u64,
     /// Of this manifest alone: by it a writer knows its own again.
-    #[serde(default)]
     pub id: String,
 }
 
@@ -71,7 +68,6 @@ pub struct Manifest {
     /// Number of users.
     pub users: u64,
     /// Rows that went.
-    #[serde(default)]
     pub evicted: Evicted,
     /// Dimensions of an embedding.
     pub dim: usize,
@@ -84,12 +80,10 @@ pub struct Manifest {
     /// For every stream ever read, the first offset that is not part of the state.
     pub positions: Positions,
     /// How the streams are held, and who the worker is in its group.
-    #[serde(default)]
     pub ownerships: Ownerships,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run it belongs to, and who wrote it.
-    #[serde(default)]
     pub provenance: Provenance,
     /// The other files.
     pub files: Vec<FileEntry>,

@@ -125,7 +125,7 @@ impl Checkpoint {
         &self,
     ) -> Result<impl Iterator<Item = Result<ItemEmbedding, CheckpointError>> + use<>, CheckpointError> {
         let dim = self.manifest.dim;
-        let slices = columns::Slices::open(&self.folder, ITEMS)?;
+        let slices = columns::ColumnSlices::open(&self.folder, ITEMS)?;
         Ok(slices.flat_map(move |slice| match slice.and_then(|slice| embeddings(&slice, dim)) {
             Ok(items) => items.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
@@ -139,8 +139,8 @@ impl Checkpoint {
     pub fn item_batches(
         &self,
     ) -> Result<impl Iterator<Item = Result<RecordBatch, CheckpointError>> + use<>, CheckpointError> {
-        let slices = columns::Slices::open(&self.folder, ITEMS)?;
-        Ok(slices.map(|slice| slice.map(columns::Slice::into_batch)))
+        let slices = columns::ColumnSlices::open(&self.folder, ITEMS)?;
+        Ok(slices.map(|slice| slice.map(columns::ColumnSlice::into_batch)))
     }
 
     /// `error` with the path by which people know the file, where it names a downloaded copy.
@@ -155,12 +155,12 @@ impl Checkpoint {
     }
 }
 
-fn embeddings(slice: &columns::Slice, dim: usize) -> Result<Vec<ItemEmbedding>, CheckpointError> {
-    let ids = slice.text("item_id")?;
+fn embeddings(slice: &columns::ColumnSlice, dim: usize) -> Result<Vec<ItemEmbedding>, CheckpointError> {
+    let ids = slice.strings("item_id")?;
     let vectors = slice.vectors("embedding", dim)?;
-    let log_frequencies = slice.numbers::<Float32Type>("log_frequency")?;
-    let counts = slice.numbers::<UInt64Type>("count")?;
-    let times = slice.numbers::<TimestampMillisecondType>("last_event")?;
+    let log_frequencies = slice.primitives::<Float32Type>("log_frequency")?;
+    let counts = slice.primitives::<UInt64Type>("count")?;
+    let times = slice.primitives::<TimestampMillisecondType>("last_event")?;
     let item = |(row, vector): (usize, &[f32])| ItemEmbedding {
         id: ids.value(row).to_owned(),
         embedding: vector.to_vec(),

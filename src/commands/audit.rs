@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::{checkpoint, print};
 use crate::cli::{AuditArgs, Layers};
 use crate::exit::UsageError;
-use crate::snapshot::audit::{Audit, Fate, Stretch};
+use crate::snapshot;
+use crate::trainer::audit::{OffsetRange, RecordFate};
 use crate::util::escape::escape_for_terminal;
 
 /// Most gaps, and most repetitions, that are listed of a stream.
@@ -37,18 +38,18 @@ struct StreamAudit {
 }
 
 pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
-    let mut streams: BTreeMap<String, Vec<Stretch>> = BTreeMap::new();
+    let mut streams: BTreeMap<String, Vec<OffsetRange>> = BTreeMap::new();
     for path in &options.checkpoints {
-        let Some(audit) = Audit::load(&checkpoint(layers, path)?)? else {
+        let Some(audit) = snapshot::audit::read(&checkpoint(layers, path)?)? else {
             let path = path.display();
             return Err(UsageError(format!("{path} holds no audit: it is kept where checkpoint.audit is on")).into());
         };
-        for (stream, stretches) in audit.streams {
-            streams.entry(stream).or_default().extend(stretches);
+        for (stream, ranges) in audit.streams {
+            streams.entry(stream).or_default().extend(ranges);
         }
     }
     let audits: BTreeMap<String, StreamAudit> =
-        streams.into_iter().map(|(stream, stretches)| (stream, merge_stretches(stretches))).collect();
+        streams.into_iter().map(|(stream, ranges)| (stream, merge_ranges(ranges))).collect();
     if options.json {
         print(&format!("{}\n", serde_json::to_string(&audits)?));
     } else {
@@ -60,19 +61,19 @@ pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Merges the stretches of one stream from all audits.
-fn merge_stretches(mut stretches: Vec<Stretch>) -> StreamAudit {
-    stretches.sort_unstable_by_key(|stretch| (stretch.from, stretch.until));
-    let from = stretches.first().map_or(0, |first| first.from);
+/// Merges the ranges of one stream from all audits.
+fn merge_ranges(mut ranges: Vec<OffsetRange>) -> StreamAudit {
+    ranges.sort_unstable_by_key(|range| (range.from, range.until));
+    let from = ranges.first().map_or(0, |first| first.from);
     let mut audit = StreamAudit { from, until: from, ..StreamAudit::default() };
-    for Stretch { from, until, fate } in stretches {
+    for OffsetRange { from, until, fate } in ranges {
         let records = until - from;
         match fate {
-            Fate::Trained => audit.trained += records,
-            Fate::Deferred => audit.deferred += records,
-            Fate::Skipped => audit.skipped += records,
-            Fate::Rejected => audit.rejected += records,
-            Fate::Lost => audit.lost += records,
+            RecordFate::Trained => audit.trained += records,
+            RecordFate::Deferred => audit.deferred += records,
+            RecordFate::Skipped => audit.skipped += records,
+            RecordFate::Rejected => audit.rejected += records,
+            RecordFate::Lost => audit.lost += records,
         }
         if from > audit.until {
             audit.missing += from - audit.until;
@@ -115,14 +116,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merge_stretches_finds_gaps_and_repetitions() {
-        let stretch = |from, until, fate| Stretch { from, until, fate };
-        let audit = merge_stretches(vec![
-            stretch(12, 15, Fate::Trained),
-            stretch(0, 5, Fate::Trained),
-            stretch(5, 6, Fate::Rejected),
-            stretch(3, 8, Fate::Trained),
-            stretch(8, 10, Fate::Lost),
+    fn merge_ranges_finds_gaps_and_repetitions() {
+        let range = |from, until, fate| OffsetRange { from, until, fate };
+        let audit = merge_ranges(vec![
+            range(12, 15, RecordFate::Trained),
+            range(0, 5, RecordFate::Trained),
+            range(5, 6, RecordFate::Rejected),
+            range(3, 8, RecordFate::Trained),
+            range(8, 10, RecordFate::Lost),
         ]);
         assert_eq!((audit.from, audit.until), (0, 15));
         assert_eq!((audit.trained, audit.rejected, audit.lost), (13, 1, 2));

@@ -25,7 +25,7 @@ use self::page::Page;
 use super::{check_file, checkpoint, nearest, print, progress_bar, write_whole_by};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::columns::{numbers, text};
+use crate::checkpoint::columns::{primitive_column, string_column};
 use crate::checkpoint::manifest::MANIFEST;
 use crate::cli::{Layers, NegativesArgs};
 use crate::config::Config;
@@ -290,9 +290,9 @@ fn write(file: &mut std::fs::File, items: &Ids, rows: &Rows<'_>) -> anyhow::Resu
     let mut writer = ArrowWriter::try_new(&*file, Arc::clone(&schema), Some(properties))?;
     for slice in rows.drawable().collect::<Vec<_>>().chunks(SLICE) {
         let columns = vec![
-            text(slice.iter().map(|row| items.name(*row as u32))),
-            numbers::<Float64Type>(slice.iter().map(|row| rows.probabilities[*row].ln())),
-            numbers::<UInt64Type>(slice.iter().map(|row| rows.draws[*row])),
+            string_column(slice.iter().map(|row| items.name(*row as u32))),
+            primitive_column::<Float64Type>(slice.iter().map(|row| rows.probabilities[*row].ln())),
+            primitive_column::<UInt64Type>(slice.iter().map(|row| rows.draws[*row])),
         ];
         writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
     }

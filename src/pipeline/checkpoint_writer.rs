@@ -1,6 +1,6 @@
 //! Checkpoints are written on a thread of their own, one at a time, while training goes on.
 //!
-//! Training stands still for as long as it takes to freeze the state ([`crate::snapshot::frozen`]), which is handed over.
+//! Training stands still for as long as it takes to freeze the state ([`crate::trainer::state_snapshot`]), which is handed over.
 //! A checkpoint is published only after the dead letters that lie before its positions are durable; the writer waits for them.
 
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
 use crate::position::Positions;
 use crate::snapshot;
-use crate::snapshot::frozen::Frozen;
+use crate::trainer::state_snapshot::StateSnapshot;
 
 /// The time between two looks at whether the dead letters are durable.
 const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -63,7 +63,7 @@ impl SharedDeadLetters {
 /// A checkpoint to be written.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) frozen: Frozen,
+    pub(super) frozen: StateSnapshot,
     /// Changes of the table of items since the checkpoint before.
     pub(super) changes: TableChanges,
     pub(super) dead_letters: Option<DeadLetterMark>,
@@ -108,7 +108,7 @@ impl CheckpointWriter {
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
             for Job { frozen, changes, dead_letters, pinned, pause } in queue {
                 let begin = Instant::now();
-                let (positions, claimed) = (frozen.positions().clone(), frozen.claimed());
+                let (positions, claimed) = (frozen.positions().clone(), frozen.claimed_positions());
                 let (events, passed) = (frozen.events().read, frozen.events().passed());
                 let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
                 let took = begin.elapsed();
@@ -194,7 +194,7 @@ fn write(
     config: &Config,
     store: &Store,
     letters: &Mutex<DeadLetters>,
-    frozen: &Frozen,
+    frozen: &StateSnapshot,
     mark: Option<DeadLetterMark>,
     pinned: &Pinned,
 ) -> Result<PublishedCheckpoint, SaveError> {

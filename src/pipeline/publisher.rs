@@ -1,7 +1,7 @@
 //! Brings sinks up to the table of a checkpoint once the checkpoint is durable.
 
 use crate::publish::{EmbeddingSink, ItemRow, SinkError, Update, UpdateKind, Version};
-use crate::snapshot::frozen::Frozen;
+use crate::trainer::state_snapshot::StateSnapshot;
 
 /// Rows that a sink is given at a time.
 const ROWS_PER_CALL: usize = 4_096;
@@ -34,7 +34,7 @@ impl Publisher {
 
     /// Brings each sink up to `frozen`, the state of checkpoint number `checkpoint`; `changes` are those since the checkpoint
     /// before it. A sink that fails is logged, and gets a full update next time.
-    pub(super) fn publish(&mut self, frozen: &Frozen, changes: &TableChanges, checkpoint: u64) {
+    pub(super) fn publish(&mut self, frozen: &StateSnapshot, changes: &TableChanges, checkpoint: u64) {
         for SinkProgress { sink, committed } in &mut self.sinks {
             let update = next_update(*committed, changes, checkpoint, frozen);
             if *committed == Some(update.version) {
@@ -57,7 +57,7 @@ impl Publisher {
     }
 }
 
-fn next_update(committed: Option<Version>, changes: &TableChanges, checkpoint: u64, frozen: &Frozen) -> Update {
+fn next_update(committed: Option<Version>, changes: &TableChanges, checkpoint: u64, frozen: &StateSnapshot) -> Update {
     let (step, dim) = (frozen.progress.steps, frozen.model.dim());
     match (committed, changes) {
         (_, TableChanges::Unknown) => {
@@ -69,7 +69,7 @@ fn next_update(committed: Option<Version>, changes: &TableChanges, checkpoint: u
 fn send(
     sink: &mut dyn EmbeddingSink,
     update: &Update,
-    frozen: &Frozen,
+    frozen: &StateSnapshot,
     changes: &TableChanges,
 ) -> Result<(), SinkError> {
     sink.begin(update)?;
@@ -79,8 +79,12 @@ fn send(
     sink.commit()
 }
 
-fn upsert(sink: &mut dyn EmbeddingSink, frozen: &Frozen, rows: impl Iterator<Item = usize>) -> Result<(), SinkError> {
-    let Frozen { items, model, frequencies, .. } = frozen;
+fn upsert(
+    sink: &mut dyn EmbeddingSink,
+    frozen: &StateSnapshot,
+    rows: impl Iterator<Item = usize>,
+) -> Result<(), SinkError> {
+    let StateSnapshot { items, model, frequencies, .. } = frozen;
     let dim = model.dim();
     let mut embeddings = vec![0.0; ROWS_PER_CALL * dim];
     let mut rows = rows.peekable();

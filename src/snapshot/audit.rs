@@ -1,131 +1,63 @@
-//! The audit: which records became part of the state, and what became of each, by stream and offset.
-//!
-//! Kept where `checkpoint.audit` asks for it; `negstream audit` lays the audits of one or several workers side by side
-//! and says whether each record was applied exactly once. Neighbouring offsets of one fate are one stretch, so that it
-//! stays short where little is rejected; it is not bounded.
-
-use std::collections::BTreeMap;
+//! `audit.parquet`: which records became part of the state, and what became of each, where `checkpoint.audit` asks for it.
 
 use arrow_array::types::UInt64Type;
 use arrow_schema::{DataType, Field};
 
-use crate::checkpoint::columns::{self, Layout, numbers, text};
+use super::damaged;
+use crate::checkpoint::columns::{self, Layout, primitive_column, string_column};
 use crate::checkpoint::store::Draft;
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::trainer::audit::{OffsetRange, RecordAudit, RecordFate};
 
-/// The file of a checkpoint that holds it.
-pub const AUDIT: &str = "audit.parquet";
+const AUDIT: &str = "audit.parquet";
 
-/// What became of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// It was trained on.
-    Trained,
-    /// Its item has no row yet.
-    Deferred,
-    /// Its type does not count as positive, or it has no value.
-    Skipped,
-    /// It was rejected.
-    Rejected,
-    /// It was gone before it was read.
-    Lost,
+/// Writes a row for each range of offsets: its `stream`, the records' `fate`, and the offsets `from` (the first) `until` (one
+/// past the last).
+pub(super) fn write(draft: &mut Draft, audit: &RecordAudit) -> Result<(), CheckpointError> {
+    let all = audit.streams.iter().flat_map(|(stream, ranges)| ranges.iter().map(move |range| (stream, range)));
+    let rows: Vec<(&String, &OffsetRange)> = all.collect();
+    let fields = vec![
+        Field::new("stream", DataType::Utf8, false),
+        Field::new("fate", DataType::Utf8, false),
+        Field::new("from", DataType::UInt64, false),
+        Field::new("until", DataType::UInt64, false),
+    ];
+    columns::write(draft, AUDIT, fields, rows.len(), Layout::Published, |range| {
+        let rows = &rows[range];
+        vec![
+            string_column(rows.iter().map(|(stream, _)| stream.as_str())),
+            string_column(rows.iter().map(|(_, range)| range.fate.name())),
+            primitive_column::<UInt64Type>(rows.iter().map(|(_, range)| range.from)),
+            primitive_column::<UInt64Type>(rows.iter().map(|(_, range)| range.until)),
+        ]
+    })
 }
 
-impl Fate {
-    /// Every fate.
-    pub const ALL: [Self; 5] = [Self::Trained, Self::Deferred, Self::Skipped, Self::Rejected, Self::Lost];
-
-    /// As it is written down.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Trained => "trained",
-            Self::Deferred => "deferred",
-            Self::Skipped => "skipped",
-            Self::Rejected => "rejected",
-            Self::Lost => "lost",
-        }
+/// Reads the audit of `checkpoint`; `None` where it has none.
+///
+/// # Errors
+/// [`CheckpointError::Damaged`] where the file does not hold what it must.
+pub fn read(checkpoint: &Checkpoint) -> Result<Option<RecordAudit>, CheckpointError> {
+    if !checkpoint.manifest().files.iter().any(|file| file.name == AUDIT) {
+        return Ok(None);
     }
-}
-
-/// Offsets `from..until` of one fate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
-    /// The first.
-    pub from: u64,
-    /// One past the last.
-    pub until: u64,
-    /// What became of them.
-    pub fate: Fate,
-}
-
-/// See the module.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Audit {
-    /// By the stream's name, in the order in which they were applied.
-    pub streams: BTreeMap<String, Vec<Stretch>>,
-}
-
-impl Audit {
-    /// Notes what became of offsets.
-    pub fn note(&mut self, stream: &str, stretch: Stretch) {
-        if !self.streams.contains_key(stream) {
-            self.streams.insert(stream.to_owned(), Vec::new());
-        }
-        let stretches = self.streams.get_mut(stream).expect("it is there now");
-        match stretches.last_mut() {
-            Some(last) if last.fate == stretch.fate && last.until == stretch.from => last.until = stretch.until,
-            _ => stretches.push(stretch),
-        }
-    }
-
-    /// Writes it.
-    pub(crate) fn save(&self, draft: &mut Draft) -> Result<(), CheckpointError> {
-        let all = self.streams.iter().flat_map(|(stream, stretches)| stretches.iter().map(move |one| (stream, one)));
-        let rows: Vec<(&String, &Stretch)> = all.collect();
-        let fields = vec![
-            Field::new("stream", DataType::Utf8, false),
-            Field::new("fate", DataType::Utf8, false),
-            Field::new("from", DataType::UInt64, false),
-            Field::new("until", DataType::UInt64, false),
-        ];
-        columns::write(draft, AUDIT, fields, rows.len(), Layout::Published, |range| {
-            let rows = &rows[range];
-            vec![
-                text(rows.iter().map(|(stream, _)| stream.as_str())),
-                text(rows.iter().map(|(_, stretch)| stretch.fate.name())),
-                numbers::<UInt64Type>(rows.iter().map(|(_, stretch)| stretch.from)),
-                numbers::<UInt64Type>(rows.iter().map(|(_, stretch)| stretch.until)),
-            ]
-        })
-    }
-
-    /// Reads it from a checkpoint; `None` where that has none.
-    ///
-    /// # Errors
-    /// Where it does not hold what it must.
-    pub fn load(intact: &Checkpoint) -> Result<Option<Self>, CheckpointError> {
-        if !intact.manifest().files.iter().any(|file| file.name == AUDIT) {
-            return Ok(None);
-        }
-        let mut audit = Self::default();
-        let mut sound = true;
-        columns::read(intact.folder(), AUDIT, |slice| {
-            let (streams, fates) = (slice.text("stream")?, slice.text("fate")?);
-            let (from, until) = (slice.numbers::<UInt64Type>("from")?, slice.numbers::<UInt64Type>("until")?);
-            for row in 0..slice.len() {
-                match Fate::ALL.into_iter().find(|fate| fate.name() == fates.value(row)) {
-                    Some(fate) if from[row] < until[row] => {
-                        audit.note(streams.value(row), Stretch { from: from[row], until: until[row], fate });
-                    }
-                    _ => sound = false,
+    let mut audit = RecordAudit::default();
+    let mut is_sound = true;
+    columns::read(checkpoint.folder(), AUDIT, |slice| {
+        let (streams, fates) = (slice.strings("stream")?, slice.strings("fate")?);
+        let (from, until) = (slice.primitives::<UInt64Type>("from")?, slice.primitives::<UInt64Type>("until")?);
+        for row in 0..slice.len() {
+            match RecordFate::ALL.into_iter().find(|fate| fate.name() == fates.value(row)) {
+                Some(fate) if from[row] < until[row] => {
+                    audit.record(streams.value(row), OffsetRange { from: from[row], until: until[row], fate });
                 }
+                _ => is_sound = false,
             }
-            Ok(())
-        })?;
-        if sound {
-            return Ok(Some(audit));
         }
-        let problem = "it holds a fate that is not known, or no offsets".to_owned();
-        Err(CheckpointError::Damaged { path: intact.path().join(AUDIT), problem })
+        Ok(())
+    })?;
+    if is_sound {
+        return Ok(Some(audit));
     }
+    Err(damaged(checkpoint.path(), AUDIT, "it holds a fate that is not known, or a range without offsets"))
 }

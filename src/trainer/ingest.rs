@@ -4,7 +4,7 @@ use super::step::{MISSED, StepReport, is_chosen};
 use super::{Settings, Trainer};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::position::Stream;
-use crate::snapshot::audit::{Fate, Stretch};
+use crate::trainer::audit::{OffsetRange, RecordFate};
 use crate::trainer::pending::{PendingBatch, PendingEvent};
 use crate::trainer::state::{SourceProgress, State};
 
@@ -29,7 +29,7 @@ impl Trainer {
     pub fn skip_lost(&mut self, stream: u32, offsets: std::ops::Range<u64>) {
         self.pending.counts.lost += offsets.end - offsets.start;
         if self.state.sources.audit.is_some() {
-            let stretch = Stretch { from: offsets.start, until: offsets.end, fate: Fate::Lost };
+            let stretch = OffsetRange { from: offsets.start, until: offsets.end, fate: RecordFate::Lost };
             self.pending.fates.push((stream, stretch));
         }
         self.pending.next[stream as usize] = Some((offsets.end, None));
@@ -73,17 +73,17 @@ impl Trainer {
         let fate = match event {
             None => {
                 self.pending.counts.ignored += 1;
-                Fate::Skipped
+                RecordFate::Skipped
             }
             Some(Ok(event)) => self.admit(event),
             Some(Err(reason)) => {
                 self.pending.counts.rejected.add(reason, 1);
-                if reason.is_fault() { Fate::Rejected } else { Fate::Skipped }
+                if reason.is_fault() { RecordFate::Rejected } else { RecordFate::Skipped }
             }
         };
         self.pending.next[record.stream as usize] = Some((record.offset + 1, record.broker_timestamp));
         if self.state.sources.audit.is_some() {
-            let stretch = Stretch { from: record.offset, until: record.offset + 1, fate };
+            let stretch = OffsetRange { from: record.offset, until: record.offset + 1, fate };
             self.pending.fates.push((record.stream, stretch));
         }
         let PendingBatch { events, shown, deferred, .. } = &self.pending;
@@ -100,18 +100,18 @@ impl Trainer {
 
     /// Adds an event to the pending batch, where its item has a row or may be given one. Its user need not have a row: what
     /// the item gains by the event can be learnt all the same.
-    fn admit(&mut self, event: Interaction) -> Fate {
+    fn admit(&mut self, event: Interaction) -> RecordFate {
         let Self { state: State { items, users, .. }, pending, .. } = self;
         let has_item = items.lifecycle.admits(&items.ids, &mut pending.items, &event.item);
         let has_user = users.lifecycle.admits(&users.ids, &mut pending.users, &event.user);
         if has_item {
             pending.counts.used += 1;
             pending.events.push(PendingEvent { event, has_user });
-            Fate::Trained
+            RecordFate::Trained
         } else {
             pending.counts.deferred += 1;
             pending.deferred.push((pending.events.len(), event.user));
-            Fate::Deferred
+            RecordFate::Deferred
         }
     }
 
@@ -155,7 +155,7 @@ impl Trainer {
         state.progress.rejected_share = pending.rejected_share;
         if let Some(audit) = &mut state.sources.audit {
             for (stream, stretch) in pending.fates.drain(..) {
-                audit.note(&streams[stream as usize].name, stretch);
+                audit.record(&streams[stream as usize].name, stretch);
             }
         }
     }

@@ -13,15 +13,16 @@
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
+pub mod audit;
 pub mod changes;
 mod config;
-pub(crate) mod features;
 pub mod figures;
 mod ingest;
 pub mod lifecycle;
 pub mod memory_usage;
 mod pending;
 pub mod state;
+pub mod state_snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -35,9 +36,9 @@ use crate::evaluate::popularity::PopularityOrder;
 use crate::event::EventCounts;
 use crate::negatives::proposals::{Proposal, proposals};
 use crate::position::Stream;
-use crate::snapshot::frozen::Frozen;
 use pending::PendingBatch;
 use state::State;
+use state_snapshot::StateSnapshot;
 use step::StepBuffers;
 pub use step::StepReport;
 
@@ -135,7 +136,7 @@ impl Trainer {
     }
 
     /// A frozen copy of the state; training may go on meanwhile.
-    pub fn freeze(&mut self) -> Frozen {
+    pub fn freeze(&mut self) -> StateSnapshot {
         let Self { pool, state, .. } = self;
         pool.install(|| state.freeze())
     }

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use crate::context::Batch;
 use crate::event::{EventCounts, Interaction};
 use crate::negatives::samplers::Shown;
-use crate::snapshot::audit::Stretch;
+use crate::trainer::audit::OffsetRange;
 
 /// What samplers are told of a batch and of its queries.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ pub(super) struct PendingBatch {
     /// By index of the stream, where it moved: the next offset, and when the record before that was produced.
     pub(super) next: Vec<Option<(u64, Option<i64>)>>,
     /// What became of which offsets, by index of the stream; empty without an audit.
-    pub(super) fates: Vec<(u32, Stretch)>,
+    pub(super) fates: Vec<(u32, OffsetRange)>,
 }
 
 impl PendingBatch {

@@ -30,12 +30,12 @@ use crate::negatives::{BankVectors, Vectors};
 use crate::objective::Objectives;
 use crate::objective::step::ObjectiveLoss;
 use crate::position::{Ownerships, Positions};
-use crate::snapshot::audit::Audit;
 use crate::table::changes::ChangeMark;
 use crate::table::ids::Ids;
 use crate::table::paged::Paged;
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
+use crate::trainer::audit::RecordAudit;
 use crate::trainer::changes::EvictedNames;
 use crate::trainer::lifecycle::RowLifecycle;
 use crate::trainer::pending::PendingBatch;
@@ -127,7 +127,7 @@ pub struct SourceProgress {
     /// How each stream is held, and which member of its group the worker is.
     pub ownerships: Ownerships,
     /// What became of each record, where an audit is asked for.
-    pub audit: Option<Audit>,
+    pub audit: Option<RecordAudit>,
 }
 
 /// A frozen copy of an [`ItemStore`].
@@ -192,7 +192,7 @@ impl State {
             sources: SourceProgress {
                 positions: Positions::default(),
                 ownerships: Ownerships::default(),
-                audit: config.checkpoint.audit.then(Audit::default),
+                audit: config.checkpoint.audit.then(RecordAudit::default),
             },
         }
     }

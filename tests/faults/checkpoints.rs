@@ -188,14 +188,14 @@ fn fresh_run_never_falls_back_to_the_previous_run() {
     run(scenario.replay("a").arg("--fresh").env(VARIABLE, "published=kill"));
     let first = scenario.place.newest("a");
     assert_ne!(first, old);
-    let worker = first.join("worker.json");
-    let sound = read(&worker);
-    std::fs::write(&worker, b"{}").expect("a writable file");
+    let progress = first.join("progress.json");
+    let sound = read(&progress);
+    std::fs::write(&progress, b"{}").expect("a writable file");
     let before = tree(&scenario.place.path("a"));
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
     let said = run(&mut scenario.replay("a")).ended(4);
-    said.names(&["belong to another run", "worker.json", &name(&first), &name(&old)]);
+    said.names(&["belong to another run", "progress.json", &name(&first), &name(&old)]);
     assert!(tree(&scenario.place.path("a")) == before, "the folder was changed");
-    std::fs::write(&worker, sound).expect("a writable file");
+    std::fs::write(&progress, sound).expect("a writable file");
     scenario.ends_alike("a");
 }

@@ -127,7 +127,7 @@ fn object_store_errors_stalls_and_lost_answers_are_survived() {
         // 15: what was put is there, but nobody said so; a manifest, the lease, data.
         (Method::PUT, "manifest.json", 2, S3Fault::Silence),
         (Method::PUT, "lease.json", 1, S3Fault::Silence),
-        (Method::PUT, "worker.json", 1, S3Fault::Silence),
+        (Method::PUT, "progress.json", 1, S3Fault::Silence),
         // 16: 409 is no lost race.
         (Method::PUT, "manifest.json", 2, S3Fault::Conflict),
         (Method::PUT, "lease.json", 1, S3Fault::Conflict),
@@ -149,14 +149,14 @@ fn object_store_outage_costs_one_checkpoint_only() {
     let scenario = StoreScenario::new(4_000);
     // As often as one file is asked for before its checkpoint counts as failed: the second one does, after that of a
     // model that knows nothing yet.
-    scenario.s3.fail_after(1, Method::PUT, "noise.parquet", 15, S3Fault::Unavailable);
+    scenario.s3.fail_after(1, Method::PUT, "samplers.parquet", 15, S3Fault::Unavailable);
     let said = run(&mut scenario.replay()).ended(0).names(&[
         "checkpoint failed, training goes on",
-        "noise.parquet",
+        "samplers.parquet",
         "cannot put",
     ]);
     assert!(!said.err.contains("tester-secret"), "{}", said.err);
-    assert_eq!(scenario.s3.count(&Method::PUT, "noise.parquet", 503), 15);
+    assert_eq!(scenario.s3.count(&Method::PUT, "samplers.parquet", 503), 15);
     scenario.ends_like_the_local_run();
 }
 

@@ -11,10 +11,10 @@ use negstream::kernel::Kernel;
 use negstream::pipeline::{Pipeline, PipelineEvent, StopReason};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
-use negstream::snapshot::frozen::Frozen;
 use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
+use negstream::trainer::state_snapshot::StateSnapshot;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
@@ -56,7 +56,7 @@ impl Training {
     }
 
     /// What a checkpoint of `frozen` holds, file by file.
-    fn written(&self, frozen: &Frozen) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn written(&self, frozen: &StateSnapshot) -> BTreeMap<PathBuf, Vec<u8>> {
         let folder = tempfile::tempdir().unwrap();
         let mut config = self.config.checkpoint.clone();
         config.dir = folder.path().to_owned();
@@ -92,7 +92,7 @@ fn snapshot_written_later_equals_the_state_when_frozen() {
         let mut training = Training::new(settings, &all);
         let mut undisturbed = Training::new(settings, &all);
         // Frozen states that are still to be written, each with what was written of it at once.
-        let mut waiting: Vec<(Frozen, BTreeMap<PathBuf, Vec<u8>>)> = Vec::new();
+        let mut waiting: Vec<(StateSnapshot, BTreeMap<PathBuf, Vec<u8>>)> = Vec::new();
         for _ in 0..10 {
             let n_events = random.random_range(1..3 * BATCH);
             training.take(n_events);

@@ -215,17 +215,20 @@ fn restore_refuses_when_every_checkpoint_is_damaged() {
 #[test]
 fn restore_refuses_checkpoint_of_another_format() {
     let damaged = DamagedCheckpoints::new();
-    damaged.copy("newer", |newest| {
-        let path = newest.join("manifest.json");
-        let mut manifest: Value = serde_json::from_slice(&support::read(&path)).unwrap();
-        manifest.as_object_mut().unwrap().shift_remove("manifest_sha256").expect("a checksum of its own");
-        assert_eq!(std::mem::replace(&mut manifest["format"], 2.into()), 1);
-        manifest["manifest_sha256"] = negstream::util::encoding::sha256(manifest.to_string().as_bytes()).into();
-        std::fs::write(path, manifest.to_string()).unwrap();
-    });
-    let before = tree(&damaged.place.path("newer"));
-    damaged.resume("newer").ended(4).names(&["0000000004", "format 2", "reads format 1 alone"]);
-    assert!(tree(&damaged.place.path("newer")) == before, "the folder was changed");
+    for (name, format) in [("older", 1), ("newer", 3)] {
+        damaged.copy(name, |newest| {
+            let path = newest.join("manifest.json");
+            let mut manifest: Value = serde_json::from_slice(&support::read(&path)).unwrap();
+            manifest.as_object_mut().unwrap().shift_remove("manifest_sha256").expect("a checksum of its own");
+            assert_eq!(std::mem::replace(&mut manifest["format"], format.into()), 2);
+            manifest["manifest_sha256"] = negstream::util::encoding::sha256(manifest.to_string().as_bytes()).into();
+            std::fs::write(path, manifest.to_string()).unwrap();
+        });
+        let before = tree(&damaged.place.path(name));
+        let format = format!("format {format}");
+        damaged.resume(name).ended(4).names(&["0000000004", &format, "reads format 2 alone"]);
+        assert!(tree(&damaged.place.path(name)) == before, "the folder was changed");
+    }
 }
 
 #[test]
@@ -234,8 +237,8 @@ fn altered_format_version_is_damage() {
     damaged.copy("altered", |newest| {
         let path = newest.join("manifest.json");
         let text = String::from_utf8(support::read(&path)).unwrap();
-        assert!(text.contains("\"format\": 1,"));
-        std::fs::write(path, text.replace("\"format\": 1,", "\"format\": 2,")).unwrap();
+        assert!(text.contains("\"format\": 2,"));
+        std::fs::write(path, text.replace("\"format\": 2,", "\"format\": 1,")).unwrap();
     });
     damaged.resume("altered").ended(0).names(&["0000000004/manifest.json is damaged"]);
     assert!(damaged.place.items("altered") == damaged.bytes, "items.parquet differs");

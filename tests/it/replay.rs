@@ -301,7 +301,7 @@ pub const SETTINGS: [&[&str]; 43] = [
 /// checkpoints there were, and which run they are of, does not belong to it.
 fn state(place: &Place, checkpoints: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&place.newest(checkpoints));
-    files.retain(|name, _| !["manifest.json", "worker.json", "lineage"].iter().any(|other| name.ends_with(other)));
+    files.retain(|name, _| !["manifest.json", "progress.json", "lineage"].iter().any(|other| name.ends_with(other)));
     let features = usize::from(files.keys().any(|name| name.ends_with("features.parquet")));
     assert_eq!(files.len(), 7 + features, "{:?}", files.keys());
     files
@@ -411,5 +411,5 @@ fn the_number_of_threads_changes_nothing() {
     }
     // And once more, to tell apart what threads do from what chance does.
     place.replay_in("again", &["log.parquet"], &["threads=1"]);
-    assert!(read(&place.newest("again").join("worker.json")) == read(&place.newest("one").join("worker.json")));
+    assert!(read(&place.newest("again").join("progress.json")) == read(&place.newest("one").join("progress.json")));
 }

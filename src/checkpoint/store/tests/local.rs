@@ -66,7 +66,7 @@ fn restore_does_not_fall_back_to_another_run() {
     flip(&dir.path().join("0000000004/items.parquet"));
     let (found, passed) = newest(&store).unwrap();
     assert_eq!((found, passed.len()), (Some(101), 1), "within the run it is fallen back");
-    for damaged in ["0000000003/worker.json", "0000000003/manifest.json"] {
+    for damaged in ["0000000003/state.json", "0000000003/manifest.json"] {
         flip(&dir.path().join(damaged));
         let error = newest(&store).unwrap_err();
         assert!(matches!(error, CheckpointError::OtherRun { .. }), "{damaged}: {error}");
@@ -90,7 +90,7 @@ fn restore_falls_back_within_a_resumed_run() {
         publish(&store, expected.unwrap_or(0) + 1).unwrap();
     }
     flip(&dir.path().join("0000000003/manifest.json"));
-    flip(&dir.path().join("0000000002/worker.json"));
+    flip(&dir.path().join("0000000002/state.json"));
     let store = Store::open(&folder(dir.path())).unwrap();
     assert_eq!(newest(&store).unwrap().0, Some(1));
 }

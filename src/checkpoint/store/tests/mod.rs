@@ -20,7 +20,7 @@ use crate::checkpoint::{Checkpoint, CheckpointConfig, CheckpointError};
 fn publish(store: &Store, state: u64) -> Result<PathBuf, CheckpointError> {
     let mut draft = store.draft()?;
     draft.file("items.parquet", |file| Ok(file.write_all(format!("items {state}").as_bytes())?))?;
-    draft.file("worker.json", |file| Ok(file.write_all(format!("{state}").as_bytes())?))?;
+    draft.file("state.json", |file| Ok(file.write_all(format!("{state}").as_bytes())?))?;
     Ok(draft.publish(|files| manifest_of(state, files))?.path)
 }
 
@@ -51,7 +51,7 @@ fn manifest_of(state: u64, files: Vec<FileEntry>) -> Manifest {
 
 /// The state in a checkpoint, read from its files.
 fn state(checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
-    let text = std::fs::read_to_string(checkpoint.folder().join("worker.json")).unwrap();
+    let text = std::fs::read_to_string(checkpoint.folder().join("state.json")).unwrap();
     assert_eq!(text, checkpoint.manifest().step.to_string(), "files and manifest are of the same state");
     Ok(checkpoint.manifest().step)
 }

@@ -313,7 +313,7 @@ fn retention_does_not_count_restarts() {
         assert_eq!(newest(&store).unwrap().0, Some(3));
         store.prune(3, &Pinned::default()).unwrap();
     }
-    let files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
+    let files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/state.json")).collect();
     assert_eq!(files.len(), 3, "three states are kept: {files:?}");
     // The newest is damaged: all of its manifests refer to that file, and the state before is used.
     let newest_file = Path::from(files.last().unwrap().as_str());
@@ -336,7 +336,7 @@ fn pinned_checkpoint_stays_whole_however_old() {
     publish_many(&mut paths, &Pinned::default());
     let pinned = Pinned { checkpoints: vec![paths[3].clone()], up_to: None };
     publish_many(&mut paths, &pinned);
-    let mut files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/worker.json")).collect();
+    let mut files: Vec<String> = keys(&memory).into_iter().filter(|key| key.ends_with("/state.json")).collect();
     assert_eq!(files.len(), 2, "the newest and the one spared: {files:?}");
     // The newest is damaged: the one that was spared is whole.
     let newest_file = Path::from(files.pop().unwrap());

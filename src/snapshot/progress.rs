@@ -1,0 +1,70 @@
+//! `progress.json`: how training does, and the scales of the decayed counts. How far it is (steps, event counts) is in the
+//! manifest.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::damaged;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::store::Draft;
+use crate::config::Config;
+use crate::evaluate::metrics::EvalMetrics;
+use crate::negatives::frequency::{Fading, Frequencies};
+use crate::objective::step::ObjectiveLoss;
+use crate::table::paged::Paged;
+use crate::trainer::state::Progress;
+
+const PROGRESS: &str = "progress.json";
+
+/// The content of the file.
+#[derive(Serialize, Deserialize)]
+struct ProgressFile {
+    /// By half-life: weight of an event, and total.
+    frequency_scales: Vec<[f64; 2]>,
+    /// By half-life: the evidence that decides between them.
+    frequency_evidence: Vec<f64>,
+    /// Loss and bound on information of the newest step that trained, in nats.
+    last_loss: (f64, f64),
+    /// How each part of the objectives did in that step.
+    last_parts: Vec<ObjectiveLoss>,
+    /// Share of the newest records that was rejected, an exponential moving average.
+    rejected_share: f64,
+    /// What test-then-train evaluation measured.
+    evaluation: EvalMetrics,
+}
+
+/// Writes `progress`, apart from what is in the manifest, and the scales of `frequencies`.
+pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Frequencies) -> Result<(), CheckpointError> {
+    let Progress { steps: _, events: _, last_loss, last_parts, evaluation, rejected_share } = progress;
+    let content = ProgressFile {
+        frequency_scales: frequencies.memories().iter().map(Fading::scale_parts).collect(),
+        frequency_evidence: frequencies.evidence().to_vec(),
+        last_loss: *last_loss,
+        last_parts: last_parts.clone(),
+        rejected_share: *rejected_share,
+        evaluation: evaluation.clone(),
+    };
+    draft.file(PROGRESS, |file| Ok(file.write_all(serde_json::to_string(&content)?.as_bytes())?))
+}
+
+/// Reads what [`write`] has written into `progress`, and returns the frequencies of the decayed `counts`.
+pub(super) fn read(
+    folder: &Path,
+    config: &Config,
+    counts: Vec<Paged<f64>>,
+    progress: &mut Progress,
+) -> Result<Frequencies, CheckpointError> {
+    let damaged = |problem: &str| damaged(folder, PROGRESS, problem);
+    let text = std::fs::read(folder.join(PROGRESS)).map_err(|error| damaged(&error.to_string()))?;
+    let content: ProgressFile = serde_json::from_slice(&text).map_err(|error| damaged(&error.to_string()))?;
+    // Named one by one, so that a field which is not restored does not compile.
+    let ProgressFile { frequency_scales, frequency_evidence, last_loss, last_parts, rejected_share, evaluation } =
+        content;
+    let half_life = config.negatives.half_life.events();
+    let frequencies = Frequencies::from_parts(half_life, &frequency_scales, counts, &frequency_evidence);
+    let Progress { steps, events, .. } = *progress;
+    *progress = Progress { steps, events, last_loss, last_parts, evaluation, rejected_share };
+    frequencies.ok_or_else(|| damaged("it does not have a scale for each half-life"))
+}
