@@ -16,7 +16,7 @@ pub enum CheckpointError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A file is not what the manifest says, or cannot be what it should be.
+    /// The content of a file is not what the manifest says, or makes no sense.
     #[error("checkpoint file {} is damaged: {problem}", path.display())]
     Damaged {
         /// The file.
@@ -24,12 +24,12 @@ pub enum CheckpointError {
         /// What is wrong.
         problem: String,
     },
-    /// There are checkpoints, but none can be used.
+    /// There are checkpoints, but none is intact.
     #[error("none of the {} checkpoints in {} is intact and this worker's own; the newest: {newest}", count, dir.display())]
     NoneIntact {
         /// The folder of checkpoints.
         dir: PathBuf,
-        /// How many there are.
+        /// Number of checkpoints.
         count: usize,
         /// What is wrong with the newest.
         newest: Box<CheckpointError>,
@@ -37,7 +37,7 @@ pub enum CheckpointError {
     /// The path does not exist, or no checkpoint is in it.
     #[error("no checkpoint at {}", path.display())]
     Missing {
-        /// Where one was looked for.
+        /// The path that was given.
         path: PathBuf,
     },
     /// The checkpoint was written by a version of negstream with another format.
@@ -45,7 +45,7 @@ pub enum CheckpointError {
     OtherFormat {
         /// The checkpoint.
         path: PathBuf,
-        /// Its format version.
+        /// The format version of the checkpoint.
         found: u64,
         /// The format version that can be read.
         known: u32,
@@ -57,9 +57,9 @@ pub enum CheckpointError {
         path.display(), older.display()
     )]
     OtherRun {
-        /// The oldest of the damaged ones.
+        /// The oldest of the damaged checkpoints.
         path: PathBuf,
-        /// The newest that is of another run.
+        /// The newest checkpoint of another run.
         older: PathBuf,
         /// What is wrong with the newest.
         newest: Box<CheckpointError>,
@@ -75,7 +75,7 @@ pub enum CheckpointError {
     Fenced {
         /// The folder.
         dir: PathBuf,
-        /// The epoch that began with the other worker.
+        /// The epoch of the other worker's lease.
         epoch: u64,
     },
     /// The file system supports no locks.
@@ -97,13 +97,13 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What was tried.
         action: &'static str,
-        /// The last answer.
+        /// The error of the last attempt.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// `checkpoint.dir`, or an option of its object store, is not valid.
     #[error("checkpoint folder {}: {problem}", dir.display())]
     InvalidLocation {
-        /// As given.
+        /// The location as it was configured, without what may be a secret.
         dir: PathBuf,
         /// What is wrong with it.
         problem: String,
@@ -111,7 +111,7 @@ pub enum CheckpointError {
     /// Somebody else committed a checkpoint under the number that this one was to get.
     #[error("checkpoint {} exists already: another worker writes here", path.display())]
     NumberTaken {
-        /// The folder that was to be made.
+        /// The address under which the checkpoint was to appear.
         path: PathBuf,
     },
     /// The checkpoint holds partitions that another worker of the group reads by now.
@@ -119,7 +119,7 @@ pub enum CheckpointError {
     Overtaken {
         /// The checkpoint.
         path: PathBuf,
-        /// Where and by whom.
+        /// The partition and the other worker.
         cause: String,
     },
     /// The checkpoint was made with a configuration whose state this one cannot go on from.
@@ -130,7 +130,7 @@ pub enum CheckpointError {
     OtherConfiguration {
         /// The checkpoint.
         path: PathBuf,
-        /// Keys with both values.
+        /// The keys that differ, with both values.
         differences: String,
     },
 }

@@ -5,7 +5,7 @@
 //!
 //! `NEGSTREAM_FAILPOINT=STEP[@N]=ACTION` acts at the N-th time (the first, if not said) that a step of a checkpoint is
 //! reached; the actions are `kill` (SIGKILL), `stop` (SIGSTOP, until somebody sends SIGCONT), `enospc` and `eio` (what
-//! the disk would say). The environment is read once, and a worker that was not told pays for a comparison per step.
+//! the disk would say). The environment is read once, and without the variable a step costs one comparison.
 //!
 //! | step | what was done by then |
 //! | --- | --- |
@@ -32,7 +32,7 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 #[derive(Debug)]
-struct Point {
+struct Failpoint {
     step: String,
     /// Visits of the step that are let pass before the action.
     left: AtomicU64,
@@ -46,7 +46,7 @@ enum Action {
 }
 
 /// Reads `STEP[@N]=ACTION`; `None` where the text is malformed.
-fn parse(text: &str) -> Option<Point> {
+fn parse(text: &str) -> Option<Failpoint> {
     let (place, action) = text.rsplit_once('=')?;
     let (step, time) = place.split_once('@').unwrap_or((place, "1"));
     let action = match action {
@@ -57,11 +57,11 @@ fn parse(text: &str) -> Option<Point> {
         _ => return None,
     };
     let left = AtomicU64::new(time.parse::<u64>().ok()?.checked_sub(1)?);
-    Some(Point { step: step.to_owned(), left, action })
+    Some(Failpoint { step: step.to_owned(), left, action })
 }
 
-fn configured() -> Option<&'static Point> {
-    static CONFIGURED: OnceLock<Option<Point>> = OnceLock::new();
+fn configured() -> Option<&'static Failpoint> {
+    static CONFIGURED: OnceLock<Option<Failpoint>> = OnceLock::new();
     let read = || {
         let text = std::env::var(VARIABLE).ok()?;
         let point = parse(&text);

@@ -15,51 +15,52 @@ pub const MANIFEST: &str = "manifest.json";
 /// One file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Its name in the folder.
+    /// The file's name in the checkpoint's folder.
     pub name: String,
-    /// Its size.
+    /// The file's size, in bytes.
     pub bytes: u64,
-    /// SHA-256 of its bytes, in hexadecimal (`sha256sum` shows the same).
+    /// SHA-256 of the content, in hexadecimal as `sha256sum` prints it.
     pub sha256: String,
-    /// Where it is below the folder of all checkpoints, in an object store; on a disk it is beside the manifest.
+    /// Key of the file below the place of all checkpoints, in an object store; `None` on a disk, where it is beside the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
-/// Which run a checkpoint belongs to, and who wrote it. Filled in as it is published.
+/// Which run a checkpoint belongs to, and which worker wrote it. [`super::store::Draft::publish`] fills it in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The run: all checkpoints that stem from the same beginning. Empty in those of versions that did not tell.
+    /// The run: a name that all checkpoints which stem from the same beginning share.
     pub lineage: String,
-    /// The term of office of the worker that wrote it, in an object store; 0 on a disk.
+    /// The epoch of the lease under which it was written, in an object store; 0 on a disk.
     pub epoch: u64,
-    /// Of this manifest alone: by it a writer knows its own again.
+    /// A random name of this manifest alone, by which its writer recognises it after a lost answer.
     pub id: String,
 }
 
-/// How far a file of dead letters belongs to the state.
+/// How much of the file of dead letters belongs to the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterMark {
-    /// As configured.
+    /// The configured path, `dead_letters.file`.
     pub file: String,
-    /// Its length.
+    /// Length of the part that belongs to the state, in bytes.
     pub bytes: u64,
 }
 
-/// What a checkpoint is.
+/// The manifest of a checkpoint: what the model is, where the sources stood, and the list of files. It is written last, so that
+/// a checkpoint with a manifest is whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the format.
+    /// Version of the checkpoint format: [`FORMAT`].
     pub format: u32,
     /// Version of negstream that wrote it.
     pub negstream: String,
     /// SHA-256 of `configuration`.
     pub configuration_digest: String,
-    /// The part of the configuration that the state depends on.
+    /// The part of the configuration that the state depends on: `Config::state_relevant`.
     pub configuration: Map<String, Value>,
-    /// The seed.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// Steps taken.
+    /// Optimizer steps taken.
     pub step: u64,
     /// Events by what became of them.
     pub events: EventCounts,
@@ -67,7 +68,7 @@ pub struct Manifest {
     pub items: u64,
     /// Number of users.
     pub users: u64,
-    /// Rows that went.
+    /// Rows of items and users that were evicted.
     pub evicted: Evicted,
     /// Dimensions of an embedding.
     pub dim: usize,
@@ -79,22 +80,22 @@ pub struct Manifest {
     pub temperature: f32,
     /// For every stream ever read, the first offset that is not part of the state.
     pub positions: Positions,
-    /// How the streams are held, and who the worker is in its group.
+    /// How each stream is owned, and which member of its group the worker is.
     pub ownerships: Ownerships,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
-    /// Which run it belongs to, and who wrote it.
+    /// Which run the checkpoint belongs to, and which worker wrote it.
     pub provenance: Provenance,
-    /// The other files.
+    /// The other files of the checkpoint.
     pub files: Vec<FileEntry>,
 }
 
 /// What can be wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestFault {
-    /// It is not as it was written.
+    /// The text is not as it was written.
     Damaged(String),
-    /// It is of another format than this version reads. (Every format keeps the checksum as it is.)
+    /// The manifest is of this other format. (Every format keeps the checksum as it is.)
     OtherFormat(u64),
 }
 
@@ -102,7 +103,7 @@ pub enum ManifestFault {
 const CHECKSUM: &str = "manifest_sha256";
 
 impl Manifest {
-    /// As the file's text: JSON, with a checksum of everything else as its last key.
+    /// The file's text: JSON, with a checksum of everything else as its last key.
     pub fn to_text(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a manifest is JSON");
         value[CHECKSUM] = Value::from(sha256(value.to_string().as_bytes()));
@@ -112,7 +113,7 @@ impl Manifest {
     /// Reads the file's text.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`ManifestFault`], the checksum being compared before anything else.
     pub fn from_text(text: &[u8]) -> Result<Self, ManifestFault> {
         let damaged = |error: serde_json::Error| ManifestFault::Damaged(error.to_string());
         let mut value: Value = serde_json::from_slice(text).map_err(damaged)?;
