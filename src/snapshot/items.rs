@@ -60,8 +60,8 @@ pub(super) fn write(
 
 /// Reads names, counts and times of the `n_items` items into `items`, which is empty.
 pub(super) fn read(folder: &Path, n_items: u64, items: &mut ItemStore) -> Result<(), CheckpointError> {
-    // The lifecycle is in `samplers.parquet`.
-    let ItemStore { ids, occurrences, last_event, lifecycle: _ } = items;
+    // The lifecycle is in `samplers.parquet`; the tracking of changes, which is private, is no part of a checkpoint.
+    let ItemStore { ids, occurrences, last_event, lifecycle: _, .. } = items;
     columns::read(folder, ITEMS, |slice| {
         let names = slice.strings("item_id")?;
         (0..slice.len()).for_each(|row| {
