@@ -96,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn counts_fade_and_add_up() {
+    fn repeat_memory_decays_and_adds_counts() {
         let decay = RepeatDecay::new(50.0, 4);
         let mut memory = Vec::new();
         decay.remember(&mut memory, 7, 1, 1_000);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recent_goes_first() {
+    fn repeat_memory_drops_the_least_recent() {
         let decay = RepeatDecay::new(50.0, 2);
         let mut memory = Vec::new();
         for (clock, item) in [1, 2, 1, 3].into_iter().enumerate() {
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bits_agree_with_logarithms(x in 1e-9f64..1e9) {
+        fn floor_log2_agrees_with_logarithms(x in 1e-9f64..1e9) {
             let truth = (2.0 * x.log2()).floor() as i64;
             let near = (2.0 * x.log2()).fract().abs();
             prop_assume!(near > 1e-9 && near < 1.0 - 1e-9);
@@ -132,7 +132,7 @@ mod tests {
         }
 
         #[test]
-        fn never_more_than_capacity_and_always_distinct(items in proptest::collection::vec(0u32..20, 0..200)) {
+        fn repeat_memory_is_bounded_and_distinct(items in proptest::collection::vec(0u32..20, 0..200)) {
             let decay = RepeatDecay::new(5.0, 8);
             let mut memory = Vec::new();
             for (clock, item) in items.iter().enumerate() {

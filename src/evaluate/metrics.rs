@@ -19,9 +19,9 @@ const WARM: u64 = 5;
 /// Half-life of the recent figures, in ranked events.
 const RECENT_HALF_LIFE: f64 = 2_000.0;
 
-/// Sums for one ranker.
+/// RankSums for one ranker.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums {
+pub struct RankSums {
     hits: u64,
     gain: f64,
     reciprocal: f64,
@@ -32,7 +32,7 @@ pub struct Sums {
     bands: BTreeMap<u64, (u64, u64)>,
 }
 
-/// Everything that the evaluation has found so far.
+/// The metrics of test-then-train evaluation so far, for the model and for decayed popularity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalMetrics {
     /// Number of the first event, counting positives from 0, whose batch counts.
@@ -42,13 +42,13 @@ pub struct EvalMetrics {
     /// Counted events.
     pub events: u64,
     recent_weight: f64,
-    model: Sums,
-    popularity: Sums,
+    model: RankSums,
+    popularity: RankSums,
 }
 
-/// Figures of one ranker.
+/// RankingMetrics of one ranker.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct RankingMetrics {
     /// Share of the events whose item was among the first 20.
     #[serde(rename = "hr@20")]
     pub hit_rate: f64,
@@ -69,9 +69,9 @@ pub struct Figures {
     pub cold_hit_rate: f64,
 }
 
-/// Figures of one ranker over the newest events, counted or not.
+/// RankingMetrics of one ranker over the newest events, counted or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Recent {
+pub struct RecentMetrics {
     /// Hit rate.
     #[serde(rename = "hr@20")]
     pub hit_rate: f64,
@@ -91,8 +91,8 @@ impl EvalMetrics {
             ranked: 0,
             events: 0,
             recent_weight: 0.0,
-            model: Sums::default(),
-            popularity: Sums::default(),
+            model: RankSums::default(),
+            popularity: RankSums::default(),
         }
     }
 
@@ -110,12 +110,12 @@ impl EvalMetrics {
     }
 
     /// The model's figures; `None` before anything was counted.
-    pub fn model(&self) -> Option<Figures> {
+    pub fn model(&self) -> Option<RankingMetrics> {
         self.model.figures(self.events)
     }
 
-    /// Decayed popularity's figures.
-    pub fn popularity(&self) -> Option<Figures> {
+    /// The figures of decayed popularity; `None` before anything was counted.
+    pub fn popularity(&self) -> Option<RankingMetrics> {
         self.popularity.figures(self.events)
     }
 
@@ -125,12 +125,12 @@ impl EvalMetrics {
     }
 
     /// The model's figures over the newest events; `None` before anything was ranked.
-    pub fn recent_model(&self) -> Option<Recent> {
+    pub fn recent_model(&self) -> Option<RecentMetrics> {
         self.model.recent(self.recent_weight)
     }
 
-    /// Decayed popularity's.
-    pub fn recent_popularity(&self) -> Option<Recent> {
+    /// The figures of decayed popularity over the newest events; `None` before anything was ranked.
+    pub fn recent_popularity(&self) -> Option<RecentMetrics> {
         self.popularity.recent(self.recent_weight)
     }
 
@@ -140,7 +140,7 @@ impl EvalMetrics {
     }
 }
 
-impl Sums {
+impl RankSums {
     fn add(&mut self, rank: Option<f64>, occurrences: u64, counts: bool, keep: f64) {
         let rank = rank.filter(|rank| *rank < K as f64);
         let gain = rank.map_or(0.0, |rank| (rank + 2.0).log2().recip());
@@ -159,15 +159,15 @@ impl Sums {
         band.1 += u64::from(rank.is_some());
     }
 
-    fn recent(&self, weight: f64) -> Option<Recent> {
-        (weight > 0.0).then(|| Recent {
+    fn recent(&self, weight: f64) -> Option<RecentMetrics> {
+        (weight > 0.0).then(|| RecentMetrics {
             hit_rate: self.recent_hits / weight,
             ndcg: self.recent_gain / weight,
             mrr: self.recent_reciprocal / weight,
         })
     }
 
-    fn figures(&self, events: u64) -> Option<Figures> {
+    fn figures(&self, events: u64) -> Option<RankingMetrics> {
         if events == 0 {
             return None;
         }
@@ -177,7 +177,7 @@ impl Sums {
             if events == 0 { 0.0 } else { hits as f64 / events as f64 }
         };
         let (low, high) = (self.quantile(events, 1.0 / 3.0), self.quantile(events, 2.0 / 3.0));
-        Some(Figures {
+        Some(RankingMetrics {
             hit_rate: self.hits as f64 / n,
             ndcg: self.gain / n,
             mrr: self.reciprocal / n,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_by_hand() {
+    fn metrics_match_figures_by_hand() {
         let mut tally = EvalMetrics::new(10);
         tally.add(0, &[event(0.0, 5)]);
         tally.add(10, &[event(0.0, 1), event(19.5, 2), event(20.0, 3)]);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn cold_are_fewer_than_five() {
+    fn cold_hit_rate_counts_items_seen_fewer_than_five_times() {
         let mut tally = EvalMetrics::new(0);
         let unknown = Ranked { model: None, popularity: None, occurrences: 0 };
         tally.add(0, &[unknown, event(3.0, 4), event(30.0, 1), event(0.0, 5), event(0.0, 900), event(2.0, 1)]);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_has_no_figures() {
+    fn metrics_of_nothing_counted_are_none() {
         assert_eq!(EvalMetrics::new(0).model(), None);
         assert_eq!(EvalMetrics::new(0).recent_model(), None);
     }

@@ -13,7 +13,7 @@ pub struct PopularityOrder {
 }
 
 impl PopularityOrder {
-    /// Of `frequencies` as they are.
+    /// The order of `frequencies` as they are.
     pub fn new(frequencies: &Frequencies) -> Self {
         let mut sorted = frequencies.baseline().relative().iter().copied().collect::<Vec<_>>();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keeps_up_with_the_frequencies(
+        fn popularity_order_keeps_up_with_frequencies(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..40, 1..30), 1..30),
             half_life in prop_oneof![Just(f64::INFINITY), 1.0f64..200.0],
         ) {

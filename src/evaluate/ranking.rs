@@ -6,7 +6,7 @@ use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::ranking::{Counts, Items, PackedQueries, count_above, score_items};
+use crate::kernel::ranking::{ItemTile, PackedQueries, RankCounts, count_above, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 use crate::model::encoder::Encoded;
@@ -146,14 +146,14 @@ impl Ranking {
             .collect();
         // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
         let vectors = model.vectors();
-        let none = || vec![Counts::default(); tiles.len()];
+        let none = || vec![RankCounts::default(); tiles.len()];
         let with_scratch = || (none(), Aligned::default());
         let counts = (0..n_known.div_ceil(CHUNK))
             .into_par_iter()
             .fold(with_scratch, |(mut counts, mut scratch), chunk| {
                 let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, &mut scratch));
                 let n_items = (rows.len() / dim).min(n_known - first);
-                let items = Items {
+                let items = ItemTile {
                     rows: &rows[..n_items * dim],
                     scale: &scale[first..first + n_items],
                     bias: &bias[first..first + n_items],

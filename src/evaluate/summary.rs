@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::metrics::{EvalMetrics, Figures, Recent};
+use super::metrics::{EvalMetrics, RankingMetrics, RecentMetrics};
 use crate::metric::{Instrumented, Metric, Samples};
 
 /// The results of the evaluation on the stream itself; `None` where nothing was ranked yet.
@@ -15,13 +15,13 @@ pub struct EvalSummary {
     /// How many events the figures over the newest events amount to.
     pub recent_events: u64,
     /// The model, over all counted events.
-    pub model: Option<Figures>,
+    pub model: Option<RankingMetrics>,
     /// Decayed popularity, the baseline, over the same events.
-    pub popularity: Option<Figures>,
+    pub popularity: Option<RankingMetrics>,
     /// The model, over the newest events.
-    pub model_recent: Option<Recent>,
+    pub model_recent: Option<RecentMetrics>,
     /// Decayed popularity, over the newest events.
-    pub popularity_recent: Option<Recent>,
+    pub popularity_recent: Option<RecentMetrics>,
 }
 
 impl From<&EvalMetrics> for EvalSummary {
@@ -40,7 +40,7 @@ impl From<&EvalMetrics> for EvalSummary {
 
 impl EvalSummary {
     /// Adds a sample for each ranking and window.
-    fn put_rankings(&self, samples: &mut Samples, whole: fn(Figures) -> f64, recent: fn(Recent) -> f64) {
+    fn put_rankings(&self, samples: &mut Samples, whole: fn(RankingMetrics) -> f64, recent: fn(RecentMetrics) -> f64) {
         samples.put_for(["model", "all"], self.model.map(whole));
         samples.put_for(["model", "recent"], self.model_recent.map(recent));
         samples.put_for(["popularity", "all"], self.popularity.map(whole));

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_agree_with_double_precision() {
+    fn adagrad_variants_agree_with_double_precision() {
         let numbers: Vec<f32> = (0..77).map(|k| (k as f32 * 0.7).sin() * 30.0).chain([f32::NEG_INFINITY]).collect();
         let counts: Vec<f32> = (0..78).map(|k| (k % 4) as f32).collect();
         for kernel in Kernel::available() {

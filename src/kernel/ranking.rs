@@ -21,7 +21,7 @@ impl PackedQueries {
 
 /// What is counted for each lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct RankCounts {
     /// Items that score above the target.
     pub above: [u32; LANES],
     /// Items that score the same.
@@ -30,7 +30,7 @@ pub struct Counts {
 
 /// A run of items as they lie in the table.
 #[derive(Debug, Clone, Copy)]
-pub struct Items<'a> {
+pub struct ItemTile<'a> {
     /// n × dim.
     pub rows: &'a [f32],
     /// n: factor of the dot product.
@@ -40,7 +40,13 @@ pub struct Items<'a> {
 }
 
 /// Adds to `counts` how the items of `items` compare with the `targets`.
-pub fn count_above(kernel: Kernel, queries: &PackedQueries, items: Items<'_>, targets: &Lanes, counts: &mut Counts) {
+pub fn count_above(
+    kernel: Kernel,
+    queries: &PackedQueries,
+    items: ItemTile<'_>,
+    targets: &Lanes,
+    counts: &mut RankCounts,
+) {
     run_count(kernel.isa, &queries.0, items, targets, counts);
 }
 
@@ -67,14 +73,14 @@ pub fn score_items<'a>(
     }
 }
 
-for_each_isa!(run_count = count(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts));
+for_each_isa!(run_count = count(packed: &[Lanes], items: ItemTile<'_>, targets: &Lanes, counts: &mut RankCounts));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
 /// Compares scores with the targets as they come.
 struct Comparison<'a, const FMA: bool> {
-    items: Items<'a>,
+    items: ItemTile<'a>,
     targets: &'a Lanes,
-    counts: Counts,
+    counts: RankCounts,
 }
 
 impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
@@ -90,7 +96,12 @@ impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
 }
 
 #[inline(always)]
-fn count<const FMA: bool, const ROWS: usize>(packed: &[Lanes], items: Items<'_>, targets: &Lanes, counts: &mut Counts) {
+fn count<const FMA: bool, const ROWS: usize>(
+    packed: &[Lanes],
+    items: ItemTile<'_>,
+    targets: &Lanes,
+    counts: &mut RankCounts,
+) {
     let mut comparison = Comparison::<FMA> { items, targets, counts: *counts };
     for_rows::<FMA, ROWS>(packed, items.rows, packed.len(), &mut comparison);
     *counts = comparison.counts;

@@ -1,4 +1,4 @@
-//! The same mathematics in double precision, written for reading: the oracle of tests and benchmarks.
+//! The reference: the losses in double precision, written for reading; the oracle of tests and benchmarks.
 
 use ndarray::{Array1, Array2};
 

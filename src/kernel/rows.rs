@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_are_told() {
+    fn adagrad_reports_rows_that_are_not_finite() {
         for kernel in Kernel::available() {
             for bad in [f32::NAN, f32::INFINITY, 1e30] {
                 let (mut values, mut sums) = ([0.0, bad], [1.0; 2]);

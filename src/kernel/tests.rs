@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
-use super::ranking::{Counts, Items, PackedQueries, count_above, score_items};
+use super::ranking::{ItemTile, PackedQueries, RankCounts, count_above, score_items};
 use super::reference::{self, Truth};
 use super::{Kernel, LANES};
 
@@ -164,8 +164,8 @@ proptest! {
                 targets[lane] = scores[0];
                 all.push(scores);
             }
-            let mut counts = Counts::default();
-            count_above(kernel, &packed, Items { rows: &rows, scale: &scale, bias: &bias }, &targets, &mut counts);
+            let mut counts = RankCounts::default();
+            count_above(kernel, &packed, ItemTile { rows: &rows, scale: &scale, bias: &bias }, &targets, &mut counts);
             for lane in 0..LANES {
                 let above = all[lane].iter().filter(|score| **score > targets[lane]).count() as u32;
                 let equal = all[lane].iter().filter(|score| **score == targets[lane]).count() as u32;
@@ -212,7 +212,7 @@ fn the_reference_agrees_with_finite_differences() {
 
 /// The largest logit so far goes from none (all masked) to finite, and up again later, with rivals in every chunk.
 #[test]
-fn queries_whose_first_candidates_are_all_masked() {
+fn contrast_handles_queries_whose_first_candidates_are_masked() {
     let mut case = Case::new(70, 190, 20, 1.0, 0.0, 4);
     (case.starts, case.columns, case.terms) = (vec![0], Vec::new(), Vec::new());
     for query in 0..70 {
@@ -230,7 +230,7 @@ fn queries_whose_first_candidates_are_all_masked() {
 }
 
 #[test]
-fn nothing_of_one_batch_reaches_the_next() {
+fn contrast_buffers_carry_nothing_to_the_next_batch() {
     // Larger and smaller ones in turn, so that every buffer has been longer before.
     let shapes = [(200, 150, 40), (3, 7, 8), (70, 199, 64), (33, 49, 17), (1, 1, 1), (130, 20, 40)];
     for kernel in Kernel::available() {

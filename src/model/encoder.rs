@@ -27,7 +27,7 @@ const SMALLEST_WEIGHT_SUM: f32 = 1e-3;
 pub struct Sequences {
     /// One behind the other; sequence `s` is `starts[s]..starts[s + 1]`.
     pub items: Vec<u32>,
-    /// See [`Self::items`].
+    /// Bounds of the sequences in [`Self::items`], one more than sequences.
     pub starts: Vec<u32>,
     /// The user whose row is added, or [`NOBODY`].
     pub users: Vec<u32>,
@@ -51,7 +51,7 @@ impl Sequences {
         steps.resize(batch.n_queries(), 0);
     }
 
-    /// Begins anew, with none.
+    /// Begins anew, without sequences.
     pub fn begin_empty(&mut self) {
         let Self { items, starts, users, origins, steps } = self;
         for numbers in [items, &mut *starts, users, origins, steps] {
@@ -69,12 +69,12 @@ impl Sequences {
         self.steps.push(step);
     }
 
-    /// How many there are.
+    /// Number of sequences.
     pub fn len(&self) -> usize {
         self.users.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
@@ -84,21 +84,21 @@ impl Sequences {
         &self.items[self.range(sequence)]
     }
 
-    /// See the field.
+    /// The query whose history sequence `sequence` continues from, or [`NOBODY`].
     pub(crate) fn origin(&self, sequence: usize) -> u32 {
         self.origins[sequence]
     }
 
-    /// Its places in [`Self::items`].
+    /// The places of sequence `sequence` in [`Self::items`].
     pub fn range(&self, sequence: usize) -> std::ops::Range<usize> {
         self.starts[sequence] as usize..self.starts[sequence + 1] as usize
     }
 }
 
-/// What sequences were encoded to.
+/// Sequences as the encoder leaves them: queries, and what the backward pass needs of the forward one.
 #[derive(Debug, Default)]
 pub struct Encoded {
-    /// As scored, sequences × stride.
+    /// The queries as they are scored, sequences × stride: of norm 1 where the similarity is the cosine.
     pub normalized: Padded,
     /// 1/norm of each before it was divided by it (1 where the similarity is the dot product).
     pub inverse_norms: Vec<f32>,
@@ -112,7 +112,7 @@ pub struct Encoded {
 }
 
 impl Model {
-    /// Encodes `sequences`; `initial_states` is what [`Self::carry`] made of the batch.
+    /// Encodes `sequences`; `initial_states` is what [`Self::advance_hidden_states`] made of the batch.
     pub fn encode(&self, kernel: Kernel, sequences: &Sequences, initial_states: &[f32], encoded: &mut Encoded) {
         let (n, dim, stride) = (sequences.len(), self.dim(), self.stride());
         encoded.position_weights.clear();
@@ -222,7 +222,7 @@ impl Model {
     }
 }
 
-/// The last item of each context, encoded alone: what an item-to-item list goes by.
+/// The newest item of each context, encoded alone: what an item-to-item list goes by.
 #[derive(Debug, Default)]
 pub struct LastItems {
     sequences: Sequences,
@@ -230,7 +230,7 @@ pub struct LastItems {
 }
 
 impl LastItems {
-    /// Encodes those of the queries of `batch`.
+    /// Encodes the newest item of each query's context.
     pub fn encode(&mut self, kernel: Kernel, model: &Model, batch: &Batch) -> &Encoded {
         let Self { sequences, encoded } = self;
         sequences.begin_empty();

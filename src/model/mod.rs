@@ -405,7 +405,7 @@ impl Model {
         }
     }
 
-    /// The same of all items.
+    /// Brings the vectors of all items up to date where they have features.
     pub fn refresh_all(&mut self) {
         let cosine = self.is_cosine();
         if let Some(features) = &mut self.features {

@@ -6,7 +6,7 @@
 
 use super::Model;
 use super::encoder::{Encoded, Padded, Sequences};
-use super::gru::{Runs, Sequences as Inputs, advance};
+use super::gru::{GruInputs, Runs, advance};
 use crate::context::{Batch, NOBODY};
 use crate::kernel::Kernel;
 
@@ -71,7 +71,7 @@ impl Model {
             }
         }
         let runs = runs.get_or_insert_with(|| Runs::new(dim));
-        runs.forward(weights, Inputs { starts: &sequences.starts, inputs, initial });
+        runs.forward(weights, GruInputs { starts: &sequences.starts, inputs, initial });
         for sequence in 0..sequences.len() {
             let last = sequences.range(sequence).end - 1;
             let row = rows.row_mut(sequence);

@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 use super::bank::Bank;
 use super::samplers::mix::NoiseMix;
 use super::samplers::{QueryContext, StreamView};
-use crate::table::generation_map::Marks;
+use crate::table::generation_map::GenerationMap;
 use crate::table::rows::{GOLDEN, split_mix};
 
 /// The columns of a batch: first those of items whose vectors are read live, then those of frozen vectors.
@@ -30,9 +30,9 @@ pub struct Candidates {
     /// Draws of the stream: the batch's positives, the bank.
     pub from_stream: [usize; 2],
     /// Its live column, by item.
-    live: Marks,
+    live: GenerationMap,
     /// Its frozen column, by item.
-    cold: Marks,
+    cold: GenerationMap,
     others: Vec<u32>,
 }
 

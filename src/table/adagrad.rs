@@ -91,7 +91,7 @@ impl TrainedRows {
         Self { values: values.freeze(), sums: sums.freeze(), optimizer: *optimizer, changes: None }
     }
 
-    /// As [`super::chunks::Chunks::thaw`].
+    /// Takes back rows that frozen copies which are gone had shared: [`super::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.values.thaw(budget) && self.sums.thaw(budget)
     }
@@ -133,7 +133,7 @@ impl Share<'_> {
         self.values[chunk].row(row, self.dim)
     }
 
-    /// As [`TrainedRows::step`], of row `row` of chunk `chunk`.
+    /// Moves row `row` of chunk `chunk` against `gradient`, as [`TrainedRows::step`] does.
     pub fn step(&mut self, kernel: Kernel, (chunk, row): (usize, usize), gradient: &[f32], rate: f32) -> f32 {
         if let Some(changes) = &mut self.changes {
             changes.touch(chunk * CHUNK + row);

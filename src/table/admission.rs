@@ -14,7 +14,7 @@ const COUNT_BITS: u32 = 8;
 /// The highest count there is.
 pub const MOST: u32 = (1 << COUNT_BITS) - 1;
 
-/// See the module. Ids are told apart by 56 bits of their hash.
+/// Counts the events of names without a row, in bounded memory. Names are told apart by 56 bits of their hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmissionCounter {
     /// Hash and count; 0 where there is none. Bucket after bucket.
@@ -27,7 +27,7 @@ impl AdmissionCounter {
         Self { slots: vec![0; n.next_multiple_of(WAYS)] }
     }
 
-    /// As [`Self::slots`] gave it; `None` where it is of another size.
+    /// Restores a counter from the slots that [`Self::slots`] gave; `None` where the size is another.
     pub fn with_slots(n: usize, slots: Vec<u64>) -> Option<Self> {
         (slots.len() == n.next_multiple_of(WAYS)).then_some(Self { slots })
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn few_are_counted_exactly_and_many_push_out_the_oldest() {
+    fn admission_counter_is_exact_for_few_and_drops_the_oldest_of_many() {
         let mut newcomers = AdmissionCounter::new(1 << 12);
         for round in 1..=3 {
             assert!((0..500).all(|number| come(&mut newcomers, hash(number)) == round));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_room_nobody_is_known() {
+    fn admission_counter_without_slots_knows_no_name() {
         let mut newcomers = AdmissionCounter::new(0);
         newcomers.set(9, 3);
         newcomers.forget(9);
@@ -118,7 +118,7 @@ mod tests {
     proptest! {
         /// One bucket against a list of the newest.
         #[test]
-        fn a_bucket_is_a_list_of_the_newest(steps in proptest::collection::vec((0u32..14, any::<bool>()), 0..200)) {
+        fn admission_bucket_lists_the_newest(steps in proptest::collection::vec((0u32..14, any::<bool>()), 0..200)) {
             let (mut newcomers, mut truth) = (AdmissionCounter::new(1), Vec::<(u32, u32)>::new());
             for (number, comes) in steps {
                 let before = truth.iter().position(|(other, _)| *other == number).map(|place| truth.remove(place).1);

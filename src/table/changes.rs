@@ -123,7 +123,7 @@ mod tests {
     proptest! {
         /// Against the list of changes since each mark.
         #[test]
-        fn changes_since_every_mark_are_those_that_came_after_it(operations in proptest::collection::vec(operation(), 0..80)) {
+        fn changes_since_a_mark_match_a_list_of_changes(operations in proptest::collection::vec(operation(), 0..80)) {
             let mut changes = RowChanges::new(3);
             // By mark: whether each row changed since.
             let mut truth: Vec<(ChangeMark, Vec<bool>)> = vec![(ChangeMark::START, vec![true; 3])];

@@ -48,7 +48,7 @@ pub enum Chunk<B> {
     Parted(Box<Parted<B>>),
 }
 
-/// See [`Chunk::Parted`].
+/// A shared block, of which some rows have moved on: see [`Chunk::Parted`].
 #[derive(Debug, Clone)]
 pub struct Parted<B> {
     frozen: Arc<B>,
@@ -218,7 +218,7 @@ impl<B: Block> Chunks<B> {
         &self.chunks
     }
 
-    /// The same, to be changed by threads that share them out.
+    /// The chunks in order, to be changed by threads that share them out.
     pub fn chunks_mut(&mut self) -> &mut [Chunk<B>] {
         &mut self.chunks
     }
@@ -340,7 +340,7 @@ mod tests {
     proptest! {
         /// Whatever is written, frozen tables stay as they were, and tables are what they would be without any.
         #[test]
-        fn what_is_frozen_stays_as_it_was(n_first in 0..3 * CHUNK, acts in acts()) {
+        fn frozen_chunks_stay_as_they_were(n_first in 0..3 * CHUNK, acts in acts()) {
             let (mut records, mut rows) = (Records::default(), Rows::new(3));
             let (mut plain_records, mut plain_rows) = (Vec::new(), Vec::new());
             let mut frozen = Vec::new();
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thaw_goes_as_far_as_it_may() {
+    fn thaw_stops_at_its_budget() {
         let mut rows = Rows::new(1);
         (0..4 * CHUNK).for_each(|number| rows.push(|row| row.fill(number as f32)));
         let frozen = rows.freeze();

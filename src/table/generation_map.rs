@@ -2,12 +2,12 @@
 
 /// By row: the batch in which it was marked last, and its number there.
 #[derive(Debug, Default)]
-pub struct Marks {
+pub struct GenerationMap {
     rows: Vec<(u32, u32)>,
     batch: u32,
 }
 
-impl Marks {
+impl GenerationMap {
     /// Forgets all numbers; rows are below `n_rows` from now on.
     pub fn begin(&mut self, n_rows: usize) {
         if self.batch == u32::MAX {
@@ -40,8 +40,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_hold_for_one_batch() {
-        let mut marks = Marks::default();
+    fn generation_map_forgets_with_each_batch() {
+        let mut marks = GenerationMap::default();
         marks.begin(2);
         assert_eq!((marks.get(0), marks.get(5)), (None, None));
         marks.set(0, 7);

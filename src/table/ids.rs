@@ -19,12 +19,12 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// How many there are.
+    /// Number of names.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no names.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -59,7 +59,7 @@ impl Ids {
         row
     }
 
-    /// Keeps the names of the rows that stay.
+    /// Remaps names after eviction; evicted names are forgotten.
     pub fn keep(&mut self, rows: &RowRemap) {
         self.index.retain(|row| {
             let new = rows.get(*row);
@@ -74,13 +74,13 @@ impl Ids {
         self.names.iter().map(CompactString::as_str)
     }
 
-    /// The names as they are, whatever becomes of these: [`super::chunks`].
+    /// A frozen copy of the names: [`super::chunks`].
     #[must_use]
     pub fn freeze(&mut self) -> Records<CompactString> {
         self.names.freeze()
     }
 
-    /// As [`super::chunks::Chunks::thaw`].
+    /// Takes back names that frozen copies which are gone had shared: [`super::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.names.thaw(budget)
     }
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_that_stay_are_found_and_others_are_new(
+        fn ids_find_kept_names_and_forget_evicted_ones(
             rounds in proptest::collection::vec(
                 (proptest::collection::vec("[a-e]{0,4}", 0..60), proptest::collection::vec(any::<bool>(), 600)), 0..8),
         ) {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_growth() {
+    fn ids_survive_growth() {
         let mut ids = Ids::default();
         for number in 0..10_000 {
             assert_eq!(ids.intern(&format!("item-{number}")), number);

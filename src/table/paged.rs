@@ -11,7 +11,7 @@ use super::row_remap::RowRemap;
 /// Numbers in a page; whole chunks of a table.
 pub const PAGE: usize = 512;
 
-/// See the module.
+/// A growing array of plain numbers whose pages are shared with its copies until they are written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paged<T> {
     len: usize,
@@ -25,12 +25,12 @@ impl<T> Default for Paged<T> {
 }
 
 impl<T: Copy + Default> Paged<T> {
-    /// How many numbers there are.
+    /// Number of numbers.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no numbers.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -61,7 +61,7 @@ impl<T: Copy + Default> Paged<T> {
         &mut Arc::make_mut(&mut self.pages[place / PAGE])[place % PAGE]
     }
 
-    /// Keeps the numbers of the rows that stay.
+    /// Remaps numbers after eviction of rows.
     pub fn keep(&mut self, rows: &RowRemap) {
         for (old, new) in rows.kept().filter(|(old, new)| old != new) {
             *self.get_mut(new) = self[old];
@@ -140,7 +140,7 @@ mod tests {
     proptest! {
         /// A copy stays as it was, and the array is what a plain one would be.
         #[test]
-        fn copies_stay_as_they_were(
+        fn paged_copies_stay_as_they_were(
             n_first in 0..3 * PAGE,
             writes in proptest::collection::vec((any::<usize>(), any::<u32>()), 1..50),
             n_more in 0..2 * PAGE,

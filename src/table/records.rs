@@ -3,7 +3,7 @@
 use super::chunks::{Block, CHUNK, Chunks};
 use super::row_remap::RowRemap;
 
-/// See the module.
+/// A growing table of records that can be frozen.
 #[derive(Debug, Clone)]
 pub struct Records<T>(Chunks<Vec<T>>);
 
@@ -52,17 +52,17 @@ impl<T: Clone + Default> Default for Records<T> {
 }
 
 impl<T: Clone + Default> Records<T> {
-    /// How many there are.
+    /// Number of records.
     pub fn len(&self) -> usize {
         self.0.n_rows()
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds one.
+    /// Adds a record behind the last one.
     pub fn push(&mut self, record: T) {
         self.0.push(|| Vec::with_capacity(CHUNK), |records| records.push(record));
     }
@@ -85,23 +85,23 @@ impl<T: Clone + Default> Records<T> {
         self.0.row_mut(row)
     }
 
-    /// All of them, in order.
+    /// All records, in the order of their rows.
     pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         (0..self.len()).map(|row| self.get(row))
     }
 
-    /// Keeps those that stay.
+    /// Remaps records after eviction.
     pub fn keep(&mut self, rows: &RowRemap) {
         self.0.keep(rows, || Vec::with_capacity(CHUNK));
     }
 
-    /// As they are, whatever becomes of these: [`super::chunks`].
+    /// A frozen copy of the records: [`super::chunks`].
     #[must_use]
     pub fn freeze(&mut self) -> Self {
         Self(self.0.freeze())
     }
 
-    /// As [`Chunks::thaw`].
+    /// Takes back records that frozen copies which are gone had shared: [`Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.0.thaw(budget)
     }

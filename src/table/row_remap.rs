@@ -6,7 +6,7 @@
 /// The number of a row that is gone.
 const GONE: u32 = u32::MAX;
 
-/// See the module.
+/// The new numbers of the rows that stay after an eviction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowRemap {
     /// By old number.
@@ -15,7 +15,7 @@ pub struct RowRemap {
 }
 
 impl RowRemap {
-    /// Of `n_rows` rows, of which those stay that `stays` says so of.
+    /// The remap of `n_rows` rows of which the rows stay for which `stays` is true.
     pub fn of_rows(n_rows: usize, mut stays: impl FnMut(u32) -> bool) -> Self {
         let mut n_kept = 0;
         let number = |row: u32| {
@@ -62,7 +62,7 @@ impl RowRemap {
         self.renumber_by(rows, |row| row);
     }
 
-    /// The same of entries that each refer to a row.
+    /// Remaps entries that each refer to a row; entries of evicted rows leave the list.
     pub fn renumber_by<T>(&self, entries: &mut Vec<T>, row: impl Fn(&mut T) -> &mut u32) {
         entries.retain_mut(|entry| {
             let row = row(entry);
@@ -79,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn those_that_stay_move_up() {
+    fn remap_moves_kept_rows_up() {
         let rows = RowRemap::of_rows(6, |row| ![0, 3].contains(&row));
         assert_eq!((rows.n_rows(), rows.n_kept()), (6, 4));
         assert_eq!(
@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_follow_their_rows(stays in proptest::collection::vec(any::<bool>(), 0..200), list in proptest::collection::vec(0u32..200, 0..50)) {
+        fn remapped_values_follow_their_rows(stays in proptest::collection::vec(any::<bool>(), 0..200), list in proptest::collection::vec(0u32..200, 0..50)) {
             let rows = RowRemap::of_rows(stays.len(), |row| stays[row as usize]);
             let names: Vec<usize> = (0..stays.len()).map(|row| row * 10).collect();
             let mut kept = names.clone();

@@ -12,7 +12,7 @@ use crate::kernel::aligned::Aligned;
 /// [`CHUNK`] neighbouring rows.
 pub type RowChunk = Chunk<Aligned<f32>>;
 
-/// n × dim numbers.
+/// A growing table of rows of `dim` numbers each.
 #[derive(Debug, Clone)]
 pub struct Rows(Chunks<Aligned<f32>>);
 
@@ -65,12 +65,12 @@ impl Rows {
         self.0.width()
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.0.n_rows()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -135,19 +135,19 @@ impl Rows {
         rows.flatten().collect()
     }
 
-    /// Keeps the rows that stay.
+    /// Remaps rows after eviction.
     pub fn keep(&mut self, rows: &RowRemap) {
         let dim = self.dim();
         self.0.keep(rows, || Aligned::with_capacity(CHUNK * dim));
     }
 
-    /// The rows as they are, whatever becomes of these: [`super::chunks`].
+    /// A frozen copy of the rows: [`super::chunks`].
     #[must_use]
     pub fn freeze(&mut self) -> Self {
         Self(self.0.freeze())
     }
 
-    /// As [`Chunks::thaw`].
+    /// Takes back rows that frozen copies which are gone had shared: [`Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.0.thaw(budget)
     }
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_that_stay_are_as_they_were(stays in proptest::collection::vec(any::<bool>(), 0..1_100), more in 0usize..300) {
+        fn kept_rows_are_as_they_were(stays in proptest::collection::vec(any::<bool>(), 0..1_100), more in 0usize..300) {
             let mut rows = Rows::new(2);
             (0..stays.len()).for_each(|number| rows.push(|row| row.fill(number as f32)));
             let renumbering = RowRemap::of_rows(stays.len(), |row| stays[row as usize]);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::process::ProcessMemory;
 use super::status::{Status, TrainerFigures};
-use crate::evaluate::metrics::Figures;
+use crate::evaluate::metrics::RankingMetrics;
 use crate::event::{EventCounts, Evicted, Rejections};
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::step::ObjectiveLoss;
@@ -72,7 +72,7 @@ pub struct ReportedNegatives {
     watched: Vec<FalseNegativeCount>,
 }
 
-/// Figures of the model, and of decayed popularity on the same events.
+/// RankingMetrics of the model, and of decayed popularity on the same events.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportedEvaluation {
     events: u64,
@@ -90,7 +90,7 @@ pub struct ReportedEvaluation {
     cold_hit_rate: Option<f64>,
     /// Events whose items came fewer than 5 times before: what `cold_hr@20` is over.
     cold_events: u64,
-    popularity: Option<Figures>,
+    popularity: Option<RankingMetrics>,
 }
 
 impl Report {
@@ -211,7 +211,7 @@ impl Report {
             };
             put("  model", figures(hit_rate, ndcg, mrr, [tail, head, cold]));
             if let Some(popularity) = evaluation.popularity {
-                let Figures { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate, cold_hit_rate } = popularity;
+                let RankingMetrics { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate, cold_hit_rate } = popularity;
                 put("  popularity", figures(hit_rate, ndcg, mrr, [tail_hit_rate, head_hit_rate, cold_hit_rate]));
             }
         }

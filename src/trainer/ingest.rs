@@ -1,7 +1,7 @@
 //! Ingestion: which records are trained on, and when records and their positions become part of the state.
 
 use super::step::{MISSED, StepReport, is_chosen};
-use super::{Settings, Trainer};
+use super::{Trainer, TrainerSettings};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::position::Stream;
 use crate::trainer::audit::{OffsetRange, RecordFate};
@@ -117,7 +117,7 @@ impl Trainer {
 
     /// Makes a record part of the state at once, where no batch is begun that it would have to wait for.
     fn apply_without_batch(&mut self, stream: usize) {
-        let Self { state, pending, settings: Settings { seed, ranked_share, .. }, .. } = self;
+        let Self { state, pending, settings: TrainerSettings { seed, ranked_share, .. }, .. } = self;
         state.progress.events += std::mem::take(&mut pending.counts);
         state.count_arrivals(pending);
         let (now, number) = (state.progress.events.positives(), state.progress.events.deferred);

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nth_occurrence_is_admitted_in_whichever_batch() {
+    fn admission_happens_at_the_nth_occurrence_in_any_batch() {
         let (mut lifecycle, mut ids, mut arrivals) = (lifecycle(3, 0, 0), Ids::default(), Arrivals::default());
         ids.intern("known");
         let came: Vec<bool> = ["a", "known", "b", "a"].map(|name| lifecycle.admits(&ids, &mut arrivals, name)).to_vec();
@@ -235,7 +235,7 @@ mod tests {
     proptest! {
         /// Against a list of who has a row and when they were last seen.
         #[test]
-        fn the_coldest_go_and_the_cap_holds(
+        fn eviction_takes_the_coldest_rows_and_holds_the_cap(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..200, 1..10), 1..60),
             expire_events in prop_oneof![Just(0u64), 1u64..150],
             cap in prop_oneof![Just(0usize), 20usize..80],

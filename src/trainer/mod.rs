@@ -50,7 +50,7 @@ pub use step::StepReport;
 pub struct Trainer {
     /// Everything that a checkpoint holds.
     pub state: State,
-    settings: Settings,
+    settings: TrainerSettings,
     /// The threads that a step computes on.
     pool: rayon::ThreadPool,
     catalogue: Catalogue,
@@ -63,7 +63,7 @@ pub struct Trainer {
 
 /// The configuration, as far as the trainer itself goes by it.
 #[derive(Debug, Clone)]
-struct Settings {
+struct TrainerSettings {
     seed: u64,
     /// Events of a full batch.
     batch_size: usize,
@@ -83,7 +83,7 @@ struct Settings {
     rejections_window: u64,
 }
 
-impl Settings {
+impl TrainerSettings {
     fn new(config: &Config) -> Self {
         Self {
             seed: config.seed,
@@ -113,7 +113,7 @@ impl Trainer {
         let rejected_share = state.progress.rejected_share;
         Ok(Self {
             state,
-            settings: Settings::new(config),
+            settings: TrainerSettings::new(config),
             pool,
             catalogue: Catalogue::empty(config),
             streams: Vec::new(),

@@ -10,7 +10,7 @@
 //!
 //! Ranking reads the model, and phase 3 moves everything but the model: the two run side by side.
 
-use super::{Settings, Trainer};
+use super::{Trainer, TrainerSettings};
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::context::Batch;
@@ -122,7 +122,7 @@ impl Trainer {
 
 fn step(
     state: &mut State,
-    settings: &Settings,
+    settings: &TrainerSettings,
     catalogue: &Catalogue,
     pending: &mut PendingBatch,
     popularity: &mut PopularityOrder,
@@ -183,7 +183,7 @@ fn step(
 /// have been ranked.
 fn capture(
     state: &mut State,
-    settings: &Settings,
+    settings: &TrainerSettings,
     catalogue: &Catalogue,
     pending: &mut PendingBatch,
     clock: StepClock,
@@ -233,7 +233,7 @@ fn capture(
 /// batch has events to be ranked; then the vectors of all items are up to date.
 fn prepare(
     state: &mut State,
-    settings: &Settings,
+    settings: &TrainerSettings,
     popularity: &PopularityOrder,
     clock: StepClock,
     n_known: usize,
@@ -317,8 +317,14 @@ fn gather(
 
 /// Watches a share of the queries' negatives (`candidates`, where the batch is trained on), and finds which watched ones
 /// the batch proves false.
-fn watch(state: &mut State, settings: &Settings, clock: StepClock, batch: &Batch, candidates: Option<&mut Candidates>) {
-    let Settings { seed, watched_share, positive_rules, .. } = *settings;
+fn watch(
+    state: &mut State,
+    settings: &TrainerSettings,
+    clock: StepClock,
+    batch: &Batch,
+    candidates: Option<&mut Candidates>,
+) {
+    let TrainerSettings { seed, watched_share, positive_rules, .. } = *settings;
     let State { items, negatives: NegativeSources { noise, bank, false_negatives, .. }, .. } = state;
     if let Some(candidates) = candidates.filter(|_| watched_share > 0.0) {
         let chosen = |query: &usize| is_chosen(seed, "ledger", clock.event(batch, *query), watched_share);

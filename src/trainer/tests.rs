@@ -106,7 +106,7 @@ fn served(state: &State) -> BTreeMap<String, Vec<u32>> {
 }
 
 #[test]
-fn changes_are_those_that_a_comparison_of_all_embeddings_finds() {
+fn changes_match_a_comparison_of_all_embeddings() {
     for features in ["features.buckets=0", "features.buckets=64"] {
         let flags =
             [features, "memory.items.cap=120", "evaluate.share=0", "negatives.bank=16", "model.start_scale=0.4"];

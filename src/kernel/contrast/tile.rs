@@ -128,13 +128,13 @@ for_each_isa!(run_tile = tile(
 ));
 
 /// Turns products into logits.
-struct Columns<'a, const FMA: bool> {
+struct TileColumns<'a, const FMA: bool> {
     bias: &'a [f32],
     inverse_temperature: f32,
     logits: &'a mut [Lanes],
 }
 
-impl<const FMA: bool> Consumer for Columns<'_, FMA> {
+impl<const FMA: bool> Consumer for TileColumns<'_, FMA> {
     #[inline(always)]
     fn take(&mut self, row: usize, products: &Lanes) {
         let (bias, logits) = (self.bias[row], &mut self.logits[row]);
@@ -145,7 +145,7 @@ impl<const FMA: bool> Consumer for Columns<'_, FMA> {
 }
 
 /// What a tile finds for each of its queries.
-struct Found {
+struct TileSums {
     largest: [Lanes; BLOCKS],
     sums: [Lanes; BLOCKS],
     slopes: [Lanes; BLOCKS],
@@ -192,13 +192,13 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
     queries: &std::ops::Range<usize>,
     n_blocks: usize,
     group: &mut Workspace,
-) -> Found {
+) -> TileSums {
     let stride = problem.queries.ncols();
     let candidates = problem.candidates.as_slice().expect("standard layout");
     let tile_pair = problem.pairs.starts[queries.start] as usize;
     group.sums.clear();
     group.sums.resize(n_blocks * LANES * stride, 0.0);
-    let mut found = Found {
+    let mut found = TileSums {
         largest: [[f32::NEG_INFINITY; LANES]; BLOCKS],
         sums: [[0.0; LANES]; BLOCKS],
         slopes: [[0.0; LANES]; BLOCKS],
@@ -212,7 +212,7 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
         prefetch_to_write(&mut group.weights.as_flattened_mut()[soon]);
         let weights = &mut group.weights[first * BLOCKS..][..n_rows * n_blocks];
         for (block, logits) in weights.chunks_exact_mut(n_rows).enumerate() {
-            let mut columns = Columns::<FMA> {
+            let mut columns = TileColumns::<FMA> {
                 bias: &problem.bias[first..first + n_rows],
                 inverse_temperature: problem.inverse_temperature,
                 logits,
@@ -314,7 +314,7 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
     problem: &Problem<'_>,
     queries: &std::ops::Range<usize>,
     n_blocks: usize,
-    found: &Found,
+    found: &TileSums,
     factors: &[Lanes; BLOCKS],
     group: &mut Workspace,
 ) {

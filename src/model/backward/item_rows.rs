@@ -16,7 +16,7 @@ use crate::model::encoder::{Encoded, Padded, Sequences};
 use crate::model::features::{FeatureGradients, Features};
 use crate::negatives::candidates::Candidates;
 use crate::table::adagrad::{Share, TrainedRows};
-use crate::table::generation_map::Marks;
+use crate::table::generation_map::GenerationMap;
 use crate::table::rows::{CHUNK, Rows};
 
 /// The column of an item that is not a candidate.
@@ -61,7 +61,7 @@ pub(super) struct TouchedItems {
     /// By chunk of the table: its items are `chunks[c]..chunks[c + 1]`.
     chunks: Vec<u32>,
     /// By item: its place in `items`.
-    places: Marks,
+    places: GenerationMap,
     /// By use, in the order of the sequences: (vector + context row)·gradient of the sequence, as bits; each is written
     /// by the one thread that has the item.
     products: Vec<AtomicU32>,

@@ -35,7 +35,7 @@ pub(crate) const OWN_START: f32 = 0.25;
 /// A bucket that has no row.
 const NONE: u32 = u32::MAX;
 
-/// See the module.
+/// The features of the items, and the items' vectors that are made with them.
 #[derive(Debug, Clone)]
 pub struct Features {
     /// Rows of the buckets that have one, in the order in which they came; a row starts at 0.
@@ -129,7 +129,7 @@ impl Features {
         self.of_items.get(item)
     }
 
-    /// Items that it knows of.
+    /// Number of items.
     pub fn n_items(&self) -> usize {
         self.vectors.len()
     }
@@ -176,13 +176,13 @@ impl Features {
         }
     }
 
-    /// As [`crate::table::chunks::Chunks::thaw`].
+    /// Takes back rows that frozen copies which are gone had shared: [`crate::table::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.rows.thaw(budget) && self.of_items.thaw(budget)
     }
 }
 
-/// s.
+/// The factor s of an item with `n_features` features.
 fn share(n_features: usize) -> f32 {
     LENGTH / (n_features as f32).sqrt()
 }
@@ -196,7 +196,7 @@ fn compose(kernel: Kernel, (rows, of_item): (&Rows, &[u32]), own: &[f32], out: &
 /// Gradients of items on their way to the features that they share. Buffers are kept from step to step.
 #[derive(Debug, Default)]
 pub(crate) struct FeatureGradients {
-    /// Of v of each touched item, one behind the other.
+    /// Gradients of v of each touched item, touched items × dim.
     pub(crate) of_items: Vec<f32>,
     /// (row of a feature, place of a touched item that has it), in order.
     pairs: Vec<(u32, u32)>,

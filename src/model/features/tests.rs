@@ -153,7 +153,7 @@ fn loss(world: &World, model: &Model, Tables([items, features, contexts]): &Tabl
 }
 
 #[test]
-fn a_step_follows_the_gradient_of_the_loss() {
+fn step_with_features_follows_the_gradient_of_the_loss() {
     let (world, before) = world(&[]);
     let mut after = before.clone();
     let candidates = take_step(&world, &mut after);
@@ -184,7 +184,7 @@ fn a_step_follows_the_gradient_of_the_loss() {
 }
 
 #[test]
-fn features_get_what_the_vectors_of_their_items_get() {
+fn feature_gradients_sum_those_of_their_items_vectors() {
     let every = r#"objective=[{kind="infonce"},{kind="nce"},{kind="cpc",steps=2},{kind="infomax"},{kind="views"},{kind="i2i"}]"#;
     let settings: [&[&str]; 6] = [
         &[],
@@ -228,7 +228,7 @@ fn features_get_what_the_vectors_of_their_items_get() {
 }
 
 #[test]
-fn a_refresh_of_one_and_of_all_and_what_is_served_are_the_same() {
+fn refresh_of_one_refresh_of_all_and_served_vector_agree() {
     for similarity in ["cosine", "dot"] {
         let (world, mut model) = world(&[&format!("model.similarity={similarity}"), "model.temperature=1"]);
         take_step(&world, &mut model);
@@ -248,7 +248,7 @@ fn a_refresh_of_one_and_of_all_and_what_is_served_are_the_same() {
 }
 
 #[test]
-fn features_are_few_and_each_counts_once() {
+fn features_of_an_item_are_bounded_and_distinct() {
     let mut features = Features::new(2, Optimizer::Adagrad, 100);
     features.push(&[7, 3, 7, 3, 9]);
     features.push(&(0..100).collect::<Vec<u32>>());
@@ -266,7 +266,7 @@ fn features_are_few_and_each_counts_once() {
 }
 
 #[test]
-fn items_that_stay_keep_their_features() {
+fn features_follow_their_items_through_eviction() {
     let mut features = Features::new(4, Optimizer::Adagrad, 50);
     let of: Vec<Vec<u32>> = (0..40u32).map(|item| (0..item % 5).map(|k| (item * 7 + k * 11) % 50).collect()).collect();
     of.iter().for_each(|buckets| features.push(buckets));

@@ -37,7 +37,7 @@ mod cell;
 #[cfg(test)]
 mod tests;
 
-/// Sequences that are worked on together: enough for the matrix products of a step, few enough to share out a batch.
+/// GruInputs that are worked on together: enough for the matrix products of a step, few enough to share out a batch.
 pub const GROUP: usize = 32;
 /// What the update gate begins with: the state is kept for some places before anything is learnt (as the bias of 1 for
 /// forget gates: Gers et al. 2000, Jozefowicz et al. 2015).
@@ -96,7 +96,7 @@ fn orthogonal(dim: usize, random: &mut Pcg64Mcg) -> Vec<f64> {
 
 /// A batch of sequences of any lengths.
 #[derive(Debug, Clone, Copy)]
-pub struct Sequences<'a> {
+pub struct GruInputs<'a> {
     /// Sequence s has the places `starts[s]..starts[s + 1]`; the first start is 0.
     pub starts: &'a [u32],
     /// n_places × dim, each sequence's oldest first.
@@ -126,9 +126,9 @@ impl Runs {
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn forward(&mut self, weights: &[f32], sequences: Sequences<'_>) {
+    pub fn forward(&mut self, weights: &[f32], sequences: GruInputs<'_>) {
         let Self { dim, starts, states, groups, fresh } = self;
-        let Sequences { starts: new_starts, inputs, initial } = sequences;
+        let GruInputs { starts: new_starts, inputs, initial } = sequences;
         let n_places = new_starts.last().map_or(0, |end| *end as usize);
         let n_sequences = new_starts.len().saturating_sub(1);
         assert_eq!(weights.len(), length(*dim));
@@ -141,7 +141,7 @@ impl Runs {
         if groups.len() < n_groups {
             groups.resize_with(n_groups, Group::default);
         }
-        let weights = Weights::new(*dim, weights);
+        let weights = GruWeights::new(*dim, weights);
         by_group(starts, *dim, &mut groups[..n_groups], states).into_par_iter().for_each(
             |(start, group, starts, states)| {
                 let inputs = &inputs[starts[0] as usize * weights.dim..][..states.len()];
@@ -175,7 +175,7 @@ impl Runs {
         assert_eq!((weights.len(), weight_gradients.len()), (length(*dim), length(*dim)));
         assert_eq!((state_gradients.len(), input_gradients.len()), (states.len(), states.len()));
         let groups = &mut groups[..starts.len().saturating_sub(1).div_ceil(GROUP)];
-        let weights = Weights::new(*dim, weights);
+        let weights = GruWeights::new(*dim, weights);
         by_group(starts, *dim, groups, input_gradients).into_par_iter().for_each(
             |(_, group, starts, input_gradients)| {
                 let state_gradients = &state_gradients[starts[0] as usize * weights.dim..][..input_gradients.len()];
@@ -212,7 +212,7 @@ fn by_group<'a>(
 }
 
 /// The numbers of [`length`], as matrices.
-struct Weights<'a> {
+struct GruWeights<'a> {
     dim: usize,
     /// dim × 3·dim.
     of_input: ArrayView2<'a, f32>,
@@ -222,7 +222,7 @@ struct Weights<'a> {
     biases: &'a [f32],
 }
 
-impl<'a> Weights<'a> {
+impl<'a> GruWeights<'a> {
     fn new(dim: usize, numbers: &'a [f32]) -> Self {
         let (of_input, rest) = numbers.split_at(3 * dim * dim);
         let (of_state, biases) = rest.split_at(3 * dim * dim);
@@ -274,7 +274,14 @@ impl Group {
     }
 
     /// `starts` as in the batch; all else is the group's alone.
-    fn forward(&mut self, weights: &Weights<'_>, starts: &[u32], inputs: &[f32], initial: &[f32], states: &mut [f32]) {
+    fn forward(
+        &mut self,
+        weights: &GruWeights<'_>,
+        starts: &[u32],
+        inputs: &[f32],
+        initial: &[f32],
+        states: &mut [f32],
+    ) {
         self.lay_out(starts);
         let Self { order, steps, inputs: rows, before, gates, .. } = self;
         let dim = weights.dim;
@@ -313,7 +320,7 @@ impl Group {
         }
     }
 
-    fn backward(&mut self, weights: &Weights<'_>, starts: &[u32], of_states: &[f32], of_inputs: &mut [f32]) {
+    fn backward(&mut self, weights: &GruWeights<'_>, starts: &[u32], of_states: &[f32], of_inputs: &mut [f32]) {
         let Self { order, steps, inputs, before, gates, carried, weight_gradients } = self;
         let dim = weights.dim;
         let place = |sequence: usize, step: usize| (starts[sequence] - starts[0]) as usize + step;

@@ -34,8 +34,8 @@ impl Case {
         Self { dim, starts, weights, inputs, initial, state_gradients }
     }
 
-    fn sequences(&self) -> Sequences<'_> {
-        Sequences { starts: &self.starts, inputs: &self.inputs, initial: &self.initial }
+    fn sequences(&self) -> GruInputs<'_> {
+        GruInputs { starts: &self.starts, inputs: &self.inputs, initial: &self.initial }
     }
 
     /// States, gradients of the weights, gradients of the inputs.
@@ -136,7 +136,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     #[test]
-    fn gradients_are_those_of_finite_differences(
+    fn gru_gradients_match_finite_differences(
         dim in 1usize..12,
         lengths in proptest::collection::vec(0u32..7, 0..80),
         seed in any::<u64>(),
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn advance_is_forward(dim in 1usize..40, n_places in 0u32..30, seed in any::<u64>()) {
+    fn advance_equals_forward(dim in 1usize..40, n_places in 0u32..30, seed in any::<u64>()) {
         let case = Case::new(dim, &[n_places], seed);
         let mut runs = Runs::new(dim);
         runs.forward(&case.weights, case.sequences());
@@ -162,7 +162,7 @@ proptest! {
 }
 
 #[test]
-fn every_single_gradient_is_that_of_finite_differences() {
+fn gru_gradients_match_finite_differences_one_by_one() {
     for (dim, lengths) in [(1, &[1][..]), (2, &[5, 1, 3]), (3, &[0, 4, 4, 1, 2]), (4, &[9, 2])] {
         Case::new(dim, lengths, 11).check(400, 3);
     }
@@ -171,7 +171,7 @@ fn every_single_gradient_is_that_of_finite_differences() {
 }
 
 #[test]
-fn same_bytes_with_any_number_of_threads() {
+fn gru_gives_equal_bytes_with_any_number_of_threads() {
     let lengths: Vec<u32> = (0..150).map(|sequence| sequence * 7 % 23).collect();
     let case = Case::new(33, &lengths, 5);
     let results: Vec<_> = [1, 2, 3]
@@ -190,7 +190,7 @@ fn same_bytes_with_any_number_of_threads() {
 }
 
 #[test]
-fn buffers_of_an_earlier_batch_leave_no_trace() {
+fn gru_buffers_of_an_earlier_batch_leave_no_trace() {
     let (large, small) = (Case::new(7, &[9; 100], 1), Case::new(7, &[0, 3, 1], 2));
     let mut runs = Runs::new(7);
     large.run(&mut runs);
@@ -201,7 +201,7 @@ fn buffers_of_an_earlier_batch_leave_no_trace() {
 }
 
 #[test]
-fn a_cut_ends_the_gradient() {
+fn gradient_ends_at_a_cut() {
     let dim = 6;
     let whole = Case::new(dim, &[8], 9);
     let (states, _, of_inputs) = whole.run(&mut Runs::new(dim));
@@ -221,7 +221,7 @@ fn a_cut_ends_the_gradient() {
 }
 
 #[test]
-fn the_start_depends_on_the_seed_alone() {
+fn starting_weights_depend_on_the_seed_alone() {
     let dim = 24;
     let weights = start(dim, 4);
     assert_eq!(weights.len(), length(dim));
