@@ -137,17 +137,8 @@ impl ExitCode for PipelineError {
 impl ExitCode for SourceError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Fenced { .. } | Self::Unsure { .. } | Self::SameName { .. } => Exit::Fenced,
-            Self::NotFound { .. }
-            | Self::Unreadable { .. }
-            | Self::Column { .. }
-            | Self::PositionLost { .. }
-            | Self::Recreated { .. }
-            | Self::Kafka { .. }
-            | Self::Estranged { .. }
-            | Self::Stopped { .. }
-            | Self::Panicked
-            | Self::Other(_) => Exit::Source,
+            _ if self.is_fenced() => Exit::Fenced,
+            Self::Parquet(_) | Self::Kafka(_) | Self::Panicked | Self::Other(_) => Exit::Source,
             Self::Thread { .. } => Exit::Unexpected,
         }
     }

@@ -12,8 +12,8 @@ use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::{Assignment, KafkaConfig};
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::registry;
-use crate::source::SourceError;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
+use crate::source::{KafkaSourceError, SourceError};
 use crate::telemetry::LifecycleEvent;
 use crate::telemetry::observer::RunObserver;
 use crate::trainer::state::SourceProgress;
@@ -62,7 +62,7 @@ fn train(
     };
     let brokers = kafka.brokers.clone();
     let connection = match TopicConnection::open(&kafka, &brokers, context.stop.flag()) {
-        Err(error @ SourceError::Stopped { .. }) => {
+        Err(error @ SourceError::Kafka(KafkaSourceError::Stopped { .. })) => {
             // As told, and nothing was begun.
             tracing::info!("{error}");
             return Ok(());

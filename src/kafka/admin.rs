@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
-use super::{ClientCallbacks, ClientError, admin_properties, create};
+use super::{ClientCallbacks, ClientError, ClientFailure, admin_properties, create};
 use crate::kafka::KafkaConfig;
 
 /// How long a broker may take to answer.
@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether a topic had to be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topic {
-    /// It is new.
+pub enum TopicCreation {
+    /// The topic is new.
     Created,
-    /// It was there.
+    /// The topic was there before.
     Existed,
 }
 
@@ -29,30 +29,25 @@ pub enum Topic {
 ///
 /// # Errors
 /// If the broker cannot be reached or refuses.
-pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Topic, ClientError> {
+pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<TopicCreation, ClientError> {
     let doing = || format!("topic '{topic}' cannot be created");
     let client = admin_properties(config, brokers)?;
     if partitions(config, brokers, topic)?.is_some() {
-        return Ok(Topic::Existed);
+        return Ok(TopicCreation::Existed);
     }
     let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
     let wanted = NewTopic::new(topic, config.partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| ClientError::Failed {
-        brokers: brokers.to_owned(),
-        doing: doing(),
-        cause: error.to_string(),
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| ClientError::failed(brokers, doing(), error))?;
     let results = runtime
         .block_on(admin.create_topics([&wanted], &options))
-        .map_err(|error| ClientError::failed(brokers, doing(), &error))?;
+        .map_err(|error| ClientError::failed(brokers, doing(), ClientFailure::from(error)))?;
     match results.into_iter().next() {
         // It was not there a moment ago: a request whose answer was late was sent twice.
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Topic::Created),
-        Some(Err((_, code))) => {
-            Err(ClientError::Failed { brokers: brokers.to_owned(), doing: doing(), cause: code.to_string() })
-        }
-        Some(Ok(_)) | None => Ok(Topic::Created),
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(TopicCreation::Created),
+        Some(Err((_, code))) => Err(ClientError::failed(brokers, doing(), code)),
+        Some(Ok(_)) | None => Ok(TopicCreation::Created),
     }
 }
 
@@ -75,17 +70,13 @@ pub fn partitions(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Op
         // Why the brokers refuse us is told on the side, to whoever asks for it.
         let _ = consumer.poll(Duration::from_millis(100));
         if let Some(cause) = consumer.context().refusal() {
-            return Err(ClientError::Failed { brokers: brokers.to_owned(), doing: doing(), cause });
+            return Err(ClientError::failed(brokers, doing(), cause));
         }
         if Instant::now() >= deadline {
-            return Err(ClientError::failed(brokers, doing(), &error));
+            return Err(ClientError::failed(brokers, doing(), ClientFailure::from(error)));
         }
     };
-    partitions_of(&metadata, topic).map_err(|code| ClientError::Failed {
-        brokers: brokers.to_owned(),
-        doing: doing(),
-        cause: code.to_string(),
-    })
+    partitions_of(&metadata, topic).map_err(|code| ClientError::failed(brokers, doing(), code))
 }
 
 /// The partitions of `topic` in `metadata`, ascending; `None` where there is no such topic.

@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use super::ClientError;
+use super::{ClientError, ClientFailure};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 type Request = Box<dyn FnOnce(&Cluster) + Send>;
@@ -48,11 +48,10 @@ impl EmbeddedBroker {
                     request(&cluster);
                 }
             })
-            .expect("the operating system starts a thread");
-        let bootstrap = outcome
-            .recv()
-            .expect("the broker's thread answers")
-            .map_err(|error| ClientError::failed(super::EMBEDDED, "the broker does not start", &error))?;
+            .map_err(|error| ClientError::failed(super::EMBEDDED, "the broker's thread does not start", error))?;
+        let bootstrap = outcome.recv().expect("the broker's thread answers").map_err(|error| {
+            ClientError::failed(super::EMBEDDED, "the broker does not start", ClientFailure::from(error))
+        })?;
         let broker = Self { bootstrap, requests: Some(requests), thread: Some(thread) };
         broker.create_topic(topic, partitions)?;
         Ok(broker)
@@ -69,8 +68,13 @@ impl EmbeddedBroker {
     /// If there is one of that name, or the name or number is not valid.
     pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), ClientError> {
         let name = topic.to_owned();
-        self.ask(move |cluster| cluster.create_topic(&name, partitions, 1))
-            .map_err(|error| ClientError::failed(super::EMBEDDED, format!("topic '{topic}' cannot be created"), &error))
+        self.ask(move |cluster| cluster.create_topic(&name, partitions, 1)).map_err(|error| {
+            ClientError::failed(
+                super::EMBEDDED,
+                format!("topic '{topic}' cannot be created"),
+                ClientFailure::from(error),
+            )
+        })
     }
 
     /// Takes the broker away without forgetting its records, as a test of patience.
@@ -78,8 +82,9 @@ impl EmbeddedBroker {
     /// # Errors
     /// If the cluster refuses.
     pub fn go_down(&self) -> Result<(), ClientError> {
-        self.ask(|cluster| cluster.broker_down(1))
-            .map_err(|error| ClientError::failed(super::EMBEDDED, "the broker does not go down", &error))
+        self.ask(|cluster| cluster.broker_down(1)).map_err(|error| {
+            ClientError::failed(super::EMBEDDED, "the broker does not go down", ClientFailure::from(error))
+        })
     }
 
     /// Brings the broker back.
@@ -87,8 +92,9 @@ impl EmbeddedBroker {
     /// # Errors
     /// If the cluster refuses.
     pub fn come_up(&self) -> Result<(), ClientError> {
-        self.ask(|cluster| cluster.broker_up(1))
-            .map_err(|error| ClientError::failed(super::EMBEDDED, "the broker does not come up", &error))
+        self.ask(|cluster| cluster.broker_up(1)).map_err(|error| {
+            ClientError::failed(super::EMBEDDED, "the broker does not come up", ClientFailure::from(error))
+        })
     }
 
     fn ask<T: Send + 'static>(&self, request: impl FnOnce(&Cluster) -> T + Send + 'static) -> T {

@@ -82,7 +82,7 @@ pub enum ClientError {
         topic: String,
     },
     /// Records that the brokers did not take.
-    #[error("kafka ({brokers}): {count} records for topic '{topic}' were not delivered; the first: {first}")]
+    #[error("kafka ({brokers}): {count} records for topic '{topic}' were not delivered; the first: {source}")]
     Undelivered {
         /// The brokers as configured.
         brokers: String,
@@ -90,26 +90,67 @@ pub enum ClientError {
         topic: String,
         /// How many.
         count: u64,
-        /// What Kafka said about the first of them.
-        first: String,
+        /// The error of the first of them.
+        source: ClientFailure,
     },
-    /// Anything else that Kafka said.
-    #[error("kafka ({brokers}): {doing}: {cause}")]
+    /// Any other failure of a client.
+    #[error("kafka ({brokers}): {doing}: {source}")]
     Failed {
         /// The brokers as configured.
         brokers: String,
         /// What was being done.
         doing: String,
-        /// Kafka's own words.
-        cause: String,
+        /// The cause, in Kafka's own words.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl ClientError {
-    pub(crate) fn failed(brokers: &str, doing: impl Into<String>, cause: &KafkaError) -> Self {
-        Self::Failed { brokers: brokers.to_owned(), doing: doing.into(), cause: words(cause) }
+    pub(crate) fn failed(
+        brokers: &str,
+        doing: impl Into<String>,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { brokers: brokers.to_owned(), doing: doing.into(), source: cause.into() }
     }
 }
+
+/// An error of librdkafka, told in Kafka's own words. It has no source that is shown beside it: that one repeats the values
+/// of properties.
+#[derive(Debug, Clone)]
+pub struct ClientFailure {
+    error: KafkaError,
+    /// The reason that librdkafka gave beside the error.
+    reason: Option<String>,
+}
+
+impl ClientFailure {
+    pub(crate) fn with_reason(error: KafkaError, reason: Option<String>) -> Self {
+        Self { error, reason }
+    }
+
+    /// The error as the client gave it.
+    pub fn error(&self) -> &KafkaError {
+        &self.error
+    }
+}
+
+impl From<KafkaError> for ClientFailure {
+    fn from(error: KafkaError) -> Self {
+        Self { error, reason: None }
+    }
+}
+
+impl std::fmt::Display for ClientFailure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.reason {
+            Some(reason) => formatter.write_str(reason),
+            None => formatter.write_str(&describe(&self.error)),
+        }
+    }
+}
+
+impl std::error::Error for ClientFailure {}
 
 /// Checks `kafka.properties` without touching a broker: names and values that are known, none that is negstream's own.
 ///
@@ -211,12 +252,13 @@ pub(crate) fn admin_properties(config: &KafkaConfig, brokers: &str) -> Result<Cl
 /// Creates a client; what fails here is its configuration.
 pub(crate) fn create<T>(brokers: &str, created: KafkaResult<T>) -> Result<T, ClientError> {
     created.map_err(|error| {
-        bad_property(&error).unwrap_or_else(|| ClientError::failed(brokers, "the client cannot be set up", &error))
+        bad_property(&error)
+            .unwrap_or_else(|| ClientError::failed(brokers, "the client cannot be set up", ClientFailure::from(error)))
     })
 }
 
-/// Kafka's own words for an error, without those of the wrapper.
-pub(crate) fn words(error: &KafkaError) -> String {
+/// Kafka's own words for an error, without those of the wrapper, and without the value of any property.
+pub(crate) fn describe(error: &KafkaError) -> String {
     match error.rdkafka_error_code() {
         Some(code) => code.to_string(),
         None => match error {
@@ -269,8 +311,8 @@ pub(crate) struct ClientCallbacks {
 }
 
 impl ClientCallbacks {
-    /// The words that came with the newest error, if it was this one.
-    pub(crate) fn words_for(&self, code: RDKafkaErrorCode) -> Option<String> {
+    /// The reason that came with the newest error, if it had this code.
+    pub(crate) fn reason_of(&self, code: RDKafkaErrorCode) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         last.as_ref().filter(|(known, _)| *known == code).map(|(_, reason)| reason.clone())
     }
@@ -282,7 +324,7 @@ impl ClientCallbacks {
 
     /// Whether the group has another member of this one's lasting name.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.words_for(RDKafkaErrorCode::FencedInstanceId).is_some()
+        self.reason_of(RDKafkaErrorCode::FencedInstanceId).is_some()
     }
 }
 

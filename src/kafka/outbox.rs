@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::{ClientCallbacks, ClientError, LogThrottle, create, words};
+use super::{ClientCallbacks, ClientError, ClientFailure, LogThrottle, create};
 
 /// Records between two looks at what was delivered.
 const SENDS_PER_LOOK: u32 = 256;
@@ -63,7 +63,7 @@ impl Outbox {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => record = again,
-                Err((error, _)) => return Err(self.not_sent(&error)),
+                Err((error, _)) => return Err(self.not_sent(error)),
             }
             self.producer.poll(Duration::from_millis(100));
             self.check()?;
@@ -86,7 +86,7 @@ impl Outbox {
         match self.producer.send::<[u8], [u8]>(record) {
             Ok(()) => Ok(true),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
-            Err((error, _)) => Err(self.not_sent(&error)),
+            Err((error, _)) => Err(self.not_sent(error)),
         }
     }
 
@@ -108,7 +108,7 @@ impl Outbox {
                 Err(error) => {
                     self.check()?;
                     if left.is_zero() {
-                        return Err(self.given_up(&words(&error)));
+                        return Err(self.given_up(ClientFailure::from(error)));
                     }
                 }
             }
@@ -128,28 +128,30 @@ impl Outbox {
 
     fn check(&self) -> Result<(), ClientError> {
         let deliveries = self.producer.context();
-        let count = deliveries.failed.load(Ordering::Relaxed);
+        let count = deliveries.n_failed.load(Ordering::Acquire);
         if count == 0 {
             // Brokers that took records before may only have a bad moment: those are waited for.
-            let refusal = deliveries.reports.refusal().filter(|_| !deliveries.some.load(Ordering::Relaxed));
+            let refusal = deliveries.reports.refusal().filter(|_| !deliveries.is_any_delivered.load(Ordering::Relaxed));
             return refusal.map_or(Ok(()), |cause| {
                 let doing = format!("nothing can be sent to topic '{}'", self.topic);
-                Err(ClientError::Failed { brokers: self.brokers.clone(), doing, cause })
+                Err(ClientError::failed(&self.brokers, doing, cause))
             });
         }
-        let first = lock(&deliveries.first).clone();
+        let first = lock(&deliveries.first_failure).clone();
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
-        Err(ClientError::Undelivered { brokers, topic, count, first: first.unwrap_or_default() })
+        let source = ClientFailure::from(first.expect("the first failure is noted before it is counted"));
+        Err(ClientError::Undelivered { brokers, topic, count, source })
     }
 
-    fn not_sent(&self, error: &KafkaError) -> ClientError {
-        ClientError::failed(&self.brokers, format!("a record for topic '{}' cannot be sent", self.topic), error)
+    fn not_sent(&self, error: KafkaError) -> ClientError {
+        let doing = format!("a record for topic '{}' cannot be sent", self.topic);
+        ClientError::failed(&self.brokers, doing, ClientFailure::from(error))
     }
 
     /// The error for records that nobody waits for any longer.
-    pub(crate) fn given_up(&self, cause: &str) -> ClientError {
+    pub(crate) fn given_up(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         let doing = format!("{} records for topic '{}' are not delivered", self.in_flight(), self.topic);
-        ClientError::Failed { brokers: self.brokers.clone(), doing, cause: cause.to_owned() }
+        ClientError::failed(&self.brokers, doing, cause)
     }
 
     pub(crate) fn remind(&self, reminder: &mut LogThrottle, what: &str) {
@@ -165,13 +167,14 @@ impl std::fmt::Debug for Outbox {
     }
 }
 
-/// What became of the records.
+/// An account of the deliveries.
 #[derive(Debug, Default)]
 struct Deliveries {
-    /// Whether any record arrived.
-    some: AtomicBool,
-    failed: AtomicU64,
-    first: Mutex<Option<String>>,
+    /// Whether any record was delivered.
+    is_any_delivered: AtomicBool,
+    n_failed: AtomicU64,
+    /// Set before the first failure is counted.
+    first_failure: Mutex<Option<KafkaError>>,
     keep_too_large: bool,
     too_large: Mutex<Vec<OwnedMessage>>,
     reports: ClientCallbacks,
@@ -192,13 +195,14 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let Err((error, message)) = result else {
-            self.some.store(true, Ordering::Relaxed);
+            self.is_any_delivered.store(true, Ordering::Relaxed);
             return;
         };
         if self.keep_too_large && error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
             lock(&self.too_large).push(message.detach());
-        } else if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-            *lock(&self.first) = Some(words(error));
+        } else {
+            lock(&self.first_failure).get_or_insert_with(|| error.clone());
+            self.n_failed.fetch_add(1, Ordering::Release);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::config::layers;
 use crate::dead_letters::{DeadLetterError, DeadLetterFile, DeadLetters};
 use crate::event::Reason;
 use crate::position::Positions;
-use crate::source::{CommitTracker, PollStatus};
+use crate::source::{CommitTracker, KafkaSourceError, PollStatus};
 use crate::synth::{EventGenerator, SynthConfig};
 
 /// Events in a batch.
@@ -119,11 +119,11 @@ fn leave_by(exit: ExitPath) -> Left {
 }
 
 fn source_failure() -> SourceError {
-    SourceError::Kafka { brokers: "broker".to_owned(), cause: "gone".to_owned() }
+    KafkaSourceError::Refused { brokers: "broker".to_owned(), problem: "gone".to_owned() }.into()
 }
 
 fn fenced() -> SourceError {
-    SourceError::Fenced { stream: "script".to_owned(), from: 1, position: 2 }
+    KafkaSourceError::Fenced { stream: "script".to_owned(), from: 1, position: 2 }.into()
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn stop_that_was_requested_before_the_run_trains_nothing() {
 fn source_failure_saves_what_was_trained() {
     let left = run(&[], records(), Err(source_failure()));
     left.expect(Some(3 * BATCH));
-    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Kafka { .. }))), "{left:?}");
+    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Kafka(KafkaSourceError::Refused { .. })))), "{left:?}");
 }
 
 #[test]
@@ -193,12 +193,12 @@ fn too_many_rejections_train_the_batch_in_progress_and_save() {
 fn fenced_pipeline_saves_nothing() {
     let left = run(&[], records(), Err(fenced()));
     left.expect(None);
-    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Fenced { .. }))), "{left:?}");
+    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Kafka(KafkaSourceError::Fenced { .. })))), "{left:?}");
     for error in [
-        SourceError::Unsure { stream: "script".to_owned(), why: "" },
-        SourceError::SameName { member: "worker".to_owned() },
+        KafkaSourceError::OwnershipUnknown { stream: "script".to_owned(), why: "" },
+        KafkaSourceError::DuplicateMember { member: "worker".to_owned() },
     ] {
-        assert_eq!(ExitPath::from(error).policy().1, FinalCheckpoint::Forbidden);
+        assert_eq!(ExitPath::from(SourceError::from(error)).policy().1, FinalCheckpoint::Forbidden);
     }
 }
 

@@ -26,12 +26,13 @@ mod runner;
 pub mod transient_errors;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::task::Poll;
 
 use crate::event::Record;
 use crate::position::{OwnershipRecord, Positions, Stream};
 pub use commit_tracker::{CommitTracker, RestorePoints};
+pub use kafka::KafkaSourceError;
+pub use parquet::ParquetLogError;
 pub use runner::{SourceHandle, SourceMessage, spawn};
 
 /// The outcome of a call of [`EventSource::poll`], besides the records that it appended.
@@ -140,112 +141,13 @@ pub trait LagProbe: std::fmt::Debug + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// A path or pattern that names no file.
-    #[error("no such log: {pattern}")]
-    NotFound {
-        /// As the user gave it.
-        pattern: String,
-    },
-    /// A file that cannot be opened or read, or is not Parquet.
-    #[error("cannot read {}: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why, with the place in the file where it is known.
-        cause: String,
-    },
-    /// A column that is missing or of the wrong type.
-    #[error("{}: column '{column}' {problem}", path.display())]
-    Column {
-        /// The file.
-        path: PathBuf,
-        /// The column's name in the file.
-        column: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A position that the source does not hold any more (or not yet).
-    #[error("position {position} of {stream} is not there: it holds {low}..{high}; {advice}")]
-    PositionLost {
-        /// The stream's label.
-        stream: String,
-        /// The offset that was asked for.
-        position: u64,
-        /// The oldest offset that is there.
-        low: u64,
-        /// One past the newest offset.
-        high: u64,
-        /// What the operator can do.
-        advice: String,
-    },
-    /// Another record stands where one was read before.
-    #[error(
-        "the record at offset {offset} of {stream} is not the one that was read there: the topic was created anew; begin anew \
-         too, with an empty checkpoint.dir"
-    )]
-    Recreated {
-        /// The stream's label.
-        stream: String,
-        /// The offset.
-        offset: u64,
-    },
-    /// Kafka said no, and waiting will not help.
-    #[error("kafka ({brokers}): {cause}")]
-    Kafka {
-        /// The brokers as configured.
-        brokers: String,
-        /// Kafka's own words, with the topic.
-        cause: String,
-    },
-    /// Another worker of the group reads what was this one's.
-    #[error(
-        "fenced: {stream} is read by another worker of the group from offset {from} on, and this one had read up to {position} \
-         without telling the group; started again, it goes on from the newest checkpoint that fits"
-    )]
-    Fenced {
-        /// The stream's label.
-        stream: String,
-        /// Where the other began.
-        from: u64,
-        /// Where this one stands.
-        position: u64,
-    },
-    /// Whether the state is still this worker's is not known, and cannot become known any more.
-    #[error(
-        "fenced: whether {stream} is still this worker's is not known: {why}; start it again: it goes on from a checkpoint that \
-         is its own"
-    )]
-    Unsure {
-        /// The stream's label.
-        stream: String,
-        /// Why it cannot become known.
-        why: &'static str,
-    },
-    /// The state does not fit what the group knows of a stream.
-    #[error("the state holds {stream} up to {position}, which does not fit the group's history: {why}")]
-    Estranged {
-        /// The stream's label.
-        stream: String,
-        /// Where the state stands.
-        position: u64,
-        /// What does not fit, and what the operator can do.
-        why: String,
-    },
-    /// The group has another worker of the same name.
-    #[error(
-        "fenced: another worker of the group calls itself '{member}' (kafka.group_instance_id); each needs a name of its own"
-    )]
-    SameName {
-        /// The name.
-        member: String,
-    },
-    /// Told to stop before there was anything to read.
-    #[error("stopped while waiting for the brokers ({brokers})")]
-    Stopped {
-        /// The brokers as configured.
-        brokers: String,
-    },
-    /// A thread of the source that cannot be started.
+    /// A log that cannot be read.
+    #[error(transparent)]
+    Parquet(#[from] ParquetLogError),
+    /// A fault of the Kafka source.
+    #[error(transparent)]
+    Kafka(#[from] KafkaSourceError),
+    /// A thread that the operating system did not start.
     #[error("cannot start the thread '{name}': {source}")]
     Thread {
         /// The thread's name.
@@ -264,6 +166,9 @@ pub enum SourceError {
 impl SourceError {
     /// Whether another worker owns what this one has read, or may own it: then the state must not be saved.
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Fenced { .. } | Self::Unsure { .. } | Self::SameName { .. })
+        match self {
+            Self::Kafka(error) => error.is_fenced(),
+            Self::Parquet(_) | Self::Thread { .. } | Self::Panicked | Self::Other(_) => false,
+        }
     }
 }

@@ -63,7 +63,7 @@ impl LogOptions {
 
 /// An opened log file.
 #[derive(Debug, Clone)]
-struct Log {
+struct LogFile {
     path: PathBuf,
     metadata: ArrowReaderMetadata,
     rows: u64,
@@ -71,11 +71,49 @@ struct Log {
     next: u64,
 }
 
-/// See the module.
+/// The cause of an error: what the file system, the reader of Parquet or a panic in it says.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A log that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ParquetLogError {
+    /// A path or pattern that names no file.
+    #[error("no such log: {pattern}")]
+    NotFound {
+        /// The pattern as the user gave it.
+        pattern: String,
+    },
+    /// A file that cannot be opened or read, or is not Parquet.
+    #[error("cannot read {}: {}{source}", path.display(), place(*after_row))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Number of rows that were read before the damaged place, where that is known.
+        after_row: Option<u64>,
+        /// Why the file cannot be read.
+        source: Cause,
+    },
+    /// A column that is missing or of the wrong type.
+    #[error("{}: column '{column}' {problem}", path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column's name in the file.
+        column: String,
+        /// What is wrong with the column.
+        problem: String,
+    },
+}
+
+fn place(after_row: Option<u64>) -> String {
+    after_row.map_or(String::new(), |row| format!("after row {row}: "))
+}
+
+/// Historical logs, read one after the other; each file is a stream.
 #[derive(Debug)]
 pub struct ParquetLogs {
     options: Arc<LogOptions>,
-    logs: Vec<Log>,
+    logs: Vec<LogFile>,
     streams: Vec<Stream>,
     current: usize,
     reader: Option<ParquetRecordBatchReader>,
@@ -86,19 +124,16 @@ impl ParquetLogs {
     ///
     /// # Errors
     /// The first pattern that names nothing, or file that cannot be read or lacks a column.
-    pub fn open(patterns: &[String], options: LogOptions, positions: &Positions) -> Result<Self, SourceError> {
-        let mut logs: Vec<Log> = Vec::new();
+    pub fn open(patterns: &[String], options: LogOptions, positions: &Positions) -> Result<Self, ParquetLogError> {
+        let mut logs: Vec<LogFile> = Vec::new();
         let mut streams: Vec<Stream> = Vec::new();
         for path in expand(patterns)? {
-            let unreadable = |cause: &dyn std::fmt::Display| SourceError::Unreadable {
-                path: path.clone(),
-                cause: cause.to_string(),
-            };
-            let mut file = File::open(&path).map_err(|error| unreadable(&error))?;
-            if file.metadata().map_err(|error| unreadable(&error))?.len() == 0 {
-                return Err(unreadable(&"the file is empty (0 bytes), not Parquet"));
+            let unreadable = |cause| unreadable(&path, cause);
+            let mut file = File::open(&path).map_err(|error| unreadable(error.into()))?;
+            if file.metadata().map_err(|error| unreadable(error.into()))?.len() == 0 {
+                return Err(unreadable("the file is empty (0 bytes), not Parquet".into()));
             }
-            let name = format!("parquet/{}", fingerprint(&mut file).map_err(|error| unreadable(&error))?);
+            let name = format!("parquet/{}", fingerprint(&mut file).map_err(|error| unreadable(error.into()))?);
             if streams.iter().any(|stream| stream.name == name) {
                 tracing::warn!(path = %path.display(), "log named twice, read once");
                 continue;
@@ -107,9 +142,9 @@ impl ParquetLogs {
             // are few and always the same.
             let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let metadata =
-                catch_panic(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
-            let metadata = metadata.map_err(|error| unreadable(&error))?;
-            check_schema(metadata.schema(), &options.fields).map_err(|(column, problem)| SourceError::Column {
+                catch_panic(|| ArrowReaderMetadata::load(&file, reading)).map_err(|panic| unreadable(panic.into()))?;
+            let metadata = metadata.map_err(|error| unreadable(error.into()))?;
+            check_schema(metadata.schema(), &options.fields).map_err(|(column, problem)| ParquetLogError::Column {
                 path: path.clone(),
                 column,
                 problem,
@@ -117,10 +152,10 @@ impl ParquetLogs {
             let rows = metadata.metadata().file_metadata().num_rows().max(0) as u64;
             let next = positions.next(&name).unwrap_or(0);
             if next > rows {
-                return Err(unreadable(&format!("it has {rows} rows, but {next} were read from it before")));
+                return Err(unreadable(format!("it has {rows} rows, but {next} were read from it before").into()));
             }
             streams.push(Stream { name, label: path.display().to_string() });
-            logs.push(Log { path, metadata, rows, next });
+            logs.push(LogFile { path, metadata, rows, next });
         }
         Ok(Self { options: Arc::new(options), logs, streams, current: 0, reader: None })
     }
@@ -134,7 +169,7 @@ impl ParquetLogs {
     ///
     /// # Errors
     /// Where a file cannot be read.
-    pub fn count_kinds(&self, kinds: &[String]) -> Result<u64, SourceError> {
+    pub fn count_kinds(&self, kinds: &[String]) -> Result<u64, ParquetLogError> {
         let name = &self.options.fields.event_type;
         let mut count = 0;
         for log in &self.logs {
@@ -142,8 +177,10 @@ impl ParquetLogs {
                 count += log.rows;
             } else if log.metadata.schema().field_with_name(name).is_ok() {
                 let mut reader = log.read(0, &[name])?;
-                while let Some(batch) = catch_panic(|| reader.next()).map_err(|words| log.unreadable(&words))? {
-                    let batch = batch.map_err(|error| log.unreadable(&error))?;
+                while let Some(batch) =
+                    catch_panic(|| reader.next()).map_err(|panic| unreadable(&log.path, panic.into()))?
+                {
+                    let batch = batch.map_err(|error| unreadable(&log.path, error.into()))?;
                     let kinds_there = batch.column(0).as_string::<i32>();
                     count += kinds_there.iter().flatten().filter(|kind| kinds.iter().any(|known| known == kind)).count()
                         as u64;
@@ -165,13 +202,13 @@ impl ParquetLogs {
     }
 }
 
-impl Log {
-    fn unreadable(&self, cause: &dyn std::fmt::Display) -> SourceError {
-        SourceError::Unreadable { path: self.path.clone(), cause: cause.to_string() }
+impl LogFile {
+    fn unreadable_after_row(&self, source: Cause) -> ParquetLogError {
+        ParquetLogError::Unreadable { path: self.path.clone(), after_row: Some(self.next), source }
     }
 
-    fn read(&self, first_row: u64, columns: &[&String]) -> Result<ParquetRecordBatchReader, SourceError> {
-        let file = File::open(&self.path).map_err(|error| self.unreadable(&error))?;
+    fn read(&self, first_row: u64, columns: &[&String]) -> Result<ParquetRecordBatchReader, ParquetLogError> {
+        let file = File::open(&self.path).map_err(|error| unreadable(&self.path, error.into()))?;
         let schema = self.metadata.parquet_schema();
         let wanted = self
             .metadata
@@ -187,8 +224,8 @@ impl Log {
             .with_batch_size(BLOCK)
             .with_offset(first_row as usize);
         catch_panic(|| reader.build())
-            .map_err(|words| self.unreadable(&words))?
-            .map_err(|error| self.unreadable(&error))
+            .map_err(|panic| unreadable(&self.path, panic.into()))?
+            .map_err(|error| unreadable(&self.path, error.into()))
     }
 }
 
@@ -205,12 +242,12 @@ impl EventSource for ParquetLogs {
                 None => log.read(log.next, &self.columns())?,
             };
             let next = catch_panic(|| reader.next());
-            let next = next.map_err(|words| log.unreadable(&format!("after row {}: {words}", log.next)))?;
+            let next = next.map_err(|panic| log.unreadable_after_row(panic.into()))?;
             let Some(batch) = next else {
                 self.current += 1;
                 continue;
             };
-            let batch = batch.map_err(|error| log.unreadable(&format!("after row {}: {error}", log.next)))?;
+            let batch = batch.map_err(|error| log.unreadable_after_row(error.into()))?;
             self.reader = Some(reader);
             let stream = self.current as u32;
             let log = &mut self.logs[self.current];
@@ -238,12 +275,16 @@ impl EventSource for ParquetLogs {
     fn keep_alive(&mut self) {}
 }
 
+fn unreadable(path: &Path, source: Cause) -> ParquetLogError {
+    ParquetLogError::Unreadable { path: path.to_owned(), after_row: None, source }
+}
+
 /// The files that `patterns` name: a file itself, a folder's `*.parquet` at any depth, or what a pattern matches.
-fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, SourceError> {
+fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, ParquetLogError> {
     let mut files = Vec::new();
     for pattern in patterns {
         let path = Path::new(pattern);
-        let not_found = || SourceError::NotFound { pattern: pattern.clone() };
+        let not_found = || ParquetLogError::NotFound { pattern: pattern.clone() };
         let before = files.len();
         if path.is_file() {
             files.push(path.to_owned());
@@ -256,10 +297,7 @@ fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, SourceError> {
             let matches = glob::glob(&pattern).map_err(|_| not_found())?;
             for found in matches {
                 // A folder that cannot be looked into is no reason to leave its files out in silence.
-                let found = found.map_err(|error| SourceError::Unreadable {
-                    path: error.path().to_owned(),
-                    cause: error.error().to_string(),
-                })?;
+                let found = found.map_err(|error| unreadable(error.path(), error.error().to_string().into()))?;
                 if found.is_file() {
                     files.push(found);
                 }

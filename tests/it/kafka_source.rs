@@ -15,7 +15,7 @@ use negstream::kafka::{ClientError, admin};
 use negstream::position::{Ownerships, Positions};
 use negstream::signals::Stop;
 use negstream::source::kafka::{KafkaSource, ResumeState, TopicConnection, Until};
-use negstream::source::{EventSource, PollStatus, SourceError, SourceMessage, spawn};
+use negstream::source::{EventSource, KafkaSourceError, PollStatus, SourceError, SourceMessage, spawn};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -59,7 +59,10 @@ impl Cluster {
             Self::Real(_) => {
                 // Where the broker was slow the client asked twice, and the second answer is that it is there.
                 admin::ensure_topic(&config, &config.brokers, topic).unwrap();
-                assert_eq!(admin::ensure_topic(&config, &config.brokers, topic).unwrap(), admin::Topic::Existed);
+                assert_eq!(
+                    admin::ensure_topic(&config, &config.brokers, topic).unwrap(),
+                    admin::TopicCreation::Existed
+                );
             }
         }
         let found = admin::partitions(&config, &config.brokers, topic).unwrap();
@@ -271,7 +274,10 @@ fn a_position_beyond_the_end_is_lost(cluster: &Cluster) {
     let mut positions = Positions::default();
     positions.advance("kafka/beyond/0", 11);
     let error = open(&config, &positions, Until::Stopped).err().unwrap();
-    assert!(matches!(error, SourceError::PositionLost { position: 11, low: 0, high: 10, .. }), "{error}");
+    assert!(
+        matches!(error, SourceError::Kafka(KafkaSourceError::PositionLost { position: 11, low: 0, high: 10, .. })),
+        "{error}"
+    );
     assert!(error.to_string().contains("position 11 of beyond/0 is not there: it holds 0..10; "), "{error}");
 }
 

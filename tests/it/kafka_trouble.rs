@@ -11,7 +11,7 @@ use negstream::kafka::ClientError;
 use negstream::position::{Ownerships, Positions};
 use negstream::signals::Stop;
 use negstream::source::kafka::{KafkaSource, ResumeState, TopicConnection, Until};
-use negstream::source::{EventSource, PollStatus, SourceError};
+use negstream::source::{EventSource, KafkaSourceError, PollStatus, SourceError};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
@@ -155,7 +155,10 @@ fn records_deleted_before_they_were_read_are_an_error_at_open() {
     let mut positions = Positions::default();
     positions.advance("kafka/deleted/0", 49);
     let error = open(&config, &positions, Until::Stopped).err().unwrap();
-    assert!(matches!(error, SourceError::PositionLost { position: 49, low: 50, high: 100, .. }), "{error}");
+    assert!(
+        matches!(error, SourceError::Kafka(KafkaSourceError::PositionLost { position: 49, low: 50, high: 100, .. })),
+        "{error}"
+    );
 
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
     assert_eq!(items(&read_to_end(&mut source)), expected_items(50..100));
@@ -186,7 +189,9 @@ fn records_deleted_while_running_are_an_error_too() {
     let (records, _) = read_until(&mut source, |records| !records.is_empty()).unwrap();
     delete_before(&config.brokers, &config.topic, i64::from(number));
     let error = read_until(&mut source, |_| false).unwrap_err();
-    let SourceError::PositionLost { stream, position, low, high, .. } = &error else { panic!("{error}") };
+    let SourceError::Kafka(KafkaSourceError::PositionLost { stream, position, low, high, .. }) = &error else {
+        panic!("{error}")
+    };
     assert_eq!((stream.as_str(), *low, *high), ("deleted-meanwhile/0", 20_000, 20_000));
     assert!((records.len() as u64..20_000).contains(position), "{error}");
 }

@@ -1,26 +1,153 @@
-//! What an error of the consumer means.
+//! Errors of the Kafka source, and what an error of its client means for it.
 
 use rdkafka::error::RDKafkaErrorCode;
 
-/// What to do about an error of the consumer.
+use crate::kafka::{ClientError, ClientFailure};
+
+/// A fault of the Kafka source that waiting cannot mend.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaSourceError {
+    /// A position that the partition does not hold any more (or not yet).
+    #[error("position {position} of {stream} is not there: it holds {low}..{high}; {advice}")]
+    PositionLost {
+        /// The stream's label.
+        stream: String,
+        /// The offset that was to be read next.
+        position: u64,
+        /// The oldest offset of the partition.
+        low: u64,
+        /// One past the newest offset of the partition.
+        high: u64,
+        /// What the operator can do.
+        advice: &'static str,
+    },
+    /// Another record stands where one was read before.
+    #[error(
+        "the record at offset {offset} of {stream} is not the one that was read there: the topic was created anew; begin anew \
+         too, with an empty checkpoint.dir"
+    )]
+    Recreated {
+        /// The stream's label.
+        stream: String,
+        /// The offset.
+        offset: u64,
+    },
+    /// A client that cannot be set up.
+    #[error(transparent)]
+    Setup(#[from] ClientError),
+    /// The topic, or this worker's way of reading it, is not acceptable.
+    #[error("kafka ({brokers}): {problem}")]
+    Refused {
+        /// The brokers as configured.
+        brokers: String,
+        /// What is not acceptable, and what the operator can do.
+        problem: String,
+    },
+    /// An error of the client that waiting will not mend.
+    #[error("kafka ({brokers}): {doing}: {source}")]
+    Client {
+        /// The brokers as configured.
+        brokers: String,
+        /// What the client was to do, or the topic.
+        doing: String,
+        /// The client's error.
+        source: ClientFailure,
+    },
+    /// Another worker of the group reads what was this one's.
+    #[error(
+        "fenced: {stream} is read by another worker of the group from offset {from} on, and this one had read up to {position} \
+         without telling the group; started again, it goes on from the newest checkpoint that fits"
+    )]
+    Fenced {
+        /// The stream's label.
+        stream: String,
+        /// The offset at which the other worker began.
+        from: u64,
+        /// The position in this worker's state.
+        position: u64,
+    },
+    /// Whether the state is still this worker's is not known, and cannot become known any more.
+    #[error(
+        "fenced: whether {stream} is still this worker's is not known: {why}; start it again: it goes on from a checkpoint that \
+         is its own"
+    )]
+    OwnershipUnknown {
+        /// The stream's label.
+        stream: String,
+        /// Why the ownership cannot become known.
+        why: &'static str,
+    },
+    /// The state does not fit the group's history of a stream.
+    #[error("the state holds {stream} up to {position}, which does not fit the group's history: {why}")]
+    HistoryMismatch {
+        /// The stream's label.
+        stream: String,
+        /// The position in the state.
+        position: u64,
+        /// What does not fit, and what the operator can do.
+        why: String,
+    },
+    /// The group has another worker of the same name.
+    #[error("fenced: another worker of the group calls itself '{member}' (kafka.group_instance_id); each needs a name of its own")]
+    DuplicateMember {
+        /// The name.
+        member: String,
+    },
+    /// Told to stop before there was anything to read.
+    #[error("stopped while waiting for the brokers ({brokers})")]
+    Stopped {
+        /// The brokers as configured.
+        brokers: String,
+    },
+    /// A thread of the source that the operating system did not start.
+    #[error("cannot start the thread '{name}': {source}")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl KafkaSourceError {
+    /// Whether another worker owns what this one has read, or may own it: then the state must not be saved.
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Fenced { .. } | Self::OwnershipUnknown { .. } | Self::DuplicateMember { .. } => true,
+            Self::PositionLost { .. }
+            | Self::Recreated { .. }
+            | Self::Setup(_)
+            | Self::Refused { .. }
+            | Self::Client { .. }
+            | Self::HistoryMismatch { .. }
+            | Self::Stopped { .. }
+            | Self::Thread { .. } => false,
+        }
+    }
+}
+
+/// The class of an error of the consumer: what the source does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ErrorClass {
+    /// A position is not there: find out which, and end or skip.
     OutOfRange,
+    /// End: waiting mends nothing, or going on would lose records.
     Final,
+    /// Wait until it passes.
     Transient,
 }
 
-/// What to do about an error.
-pub(super) fn verdict(code: RDKafkaErrorCode) -> Verdict {
+/// The class of the error with this code.
+pub(super) fn classify(code: RDKafkaErrorCode) -> ErrorClass {
     use RDKafkaErrorCode as Code;
     match code {
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => Verdict::OutOfRange,
-        // The topic is gone, or closed to us.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => ErrorClass::OutOfRange,
+        // The topic is gone, or closed to this worker.
         Code::UnknownTopic
         | Code::UnknownPartition
         | Code::UnknownTopicOrPartition
         | Code::UnknownTopicId
-        | Code::TopicAuthorizationFailed => Verdict::Final,
+        | Code::TopicAuthorizationFailed => ErrorClass::Final,
         // After these librdkafka goes on behind the records that it could not read: going on would lose them.
         Code::BadMessage
         | Code::BadCompression
@@ -28,7 +155,42 @@ pub(super) fn verdict(code: RDKafkaErrorCode) -> Verdict {
         | Code::InvalidMessage
         | Code::InvalidRecord
         | Code::UnsupportedCompressionType
-        | Code::MessageSizeTooLarge => Verdict::Final,
-        _ => Verdict::Transient,
+        | Code::MessageSizeTooLarge => ErrorClass::Final,
+        _ => ErrorClass::Transient,
+    }
+}
+
+/// True where the group no longer counts this worker among its members: the commit was refused for good.
+pub(super) fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::IllegalGeneration
+            | Code::UnknownMemberId
+            | Code::FencedInstanceId
+            | Code::FencedMemberEpoch
+            | Code::StaleMemberEpoch
+            | Code::AssignmentLost
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classify_tells_transient_errors_from_final_ones() {
+        use RDKafkaErrorCode as Code;
+        for (code, expected) in [
+            (Code::AutoOffsetReset, ErrorClass::OutOfRange),
+            (Code::UnknownTopicOrPartition, ErrorClass::Final),
+            (Code::BadMessage, ErrorClass::Final),
+            (Code::BrokerTransportFailure, ErrorClass::Transient),
+            (Code::AllBrokersDown, ErrorClass::Transient),
+            (Code::LeaderNotAvailable, ErrorClass::Transient),
+            (Code::GroupAuthorizationFailed, ErrorClass::Transient),
+        ] {
+            assert_eq!(classify(code), expected, "{code:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! How far each partition reaches, so that lag can be told even while the trainer holds the source back.
+//! High watermarks of the partitions, so that lag can be told even while the trainer holds the source back.
 //!
 //! A thread of its own asks the brokers every two seconds; what the consumer last heard would be no use, since it
 //! fetches nothing while its queue is full, which is when the lag grows. The thread also notes when partitions were
@@ -12,24 +12,27 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use rdkafka::consumer::Consumer;
 
-use super::Client;
+use super::client::TopicConsumer;
+use super::errors::KafkaSourceError;
 use crate::kafka::admin::partitions_of;
 use crate::position::Stream;
 use crate::source::LagProbe;
 
-/// How often the brokers are asked.
-const EVERY: Duration = Duration::from_secs(2);
-/// How many of these go by between two looks at the number of partitions.
-const TURNS_PER_LOOK: u64 = 5;
+/// Time between two requests for the watermarks.
+const POLL_EVERY: Duration = Duration::from_secs(2);
+/// Requests for the watermarks between two requests for the number of partitions.
+const POLLS_PER_METADATA: u64 = 5;
 /// Longest wait for an answer.
-const ASKING: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Name of the thread.
+const THREAD: &str = "kafka-watermarks";
 
 /// One past the newest offset of each stream, by the stream's index.
 #[derive(Debug, Default)]
-pub struct HighWatermarks {
+pub(super) struct HighWatermarks {
     marks: RwLock<Vec<Arc<Mark>>>,
-    /// Partitions that the topic has.
-    partitions: AtomicUsize,
+    /// Number of partitions of the topic.
+    n_partitions: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -37,109 +40,125 @@ struct Mark {
     id: i32,
     stream: Stream,
     high: AtomicU64,
-    ours: AtomicBool,
-    /// Whether it ever was ours.
-    known: AtomicBool,
+    is_owned: AtomicBool,
+    was_ever_owned: AtomicBool,
 }
 
 impl HighWatermarks {
     /// Adds the stream of the next index.
     pub(super) fn add(&self, id: i32, stream: Stream, high: u64) {
-        let (ours, known) = (AtomicBool::new(false), AtomicBool::new(false));
-        let mark = Mark { id, stream, high: AtomicU64::new(high), ours, known };
+        let (is_owned, was_ever_owned) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mark = Mark { id, stream, high: AtomicU64::new(high), is_owned, was_ever_owned };
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         marks.push(Arc::new(mark));
-        self.partitions.fetch_max(marks.len(), Ordering::Relaxed);
+        self.n_partitions.fetch_max(marks.len(), Ordering::Relaxed);
     }
 
     fn marks(&self) -> Vec<Arc<Mark>> {
         self.marks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A record was read: it reaches at least that far.
+    /// Notes that a record was read: the stream reaches at least that far.
     pub(super) fn raise(&self, stream: usize, high: u64) {
         self.marks.read().unwrap_or_else(PoisonError::into_inner)[stream].high.fetch_max(high, Ordering::Relaxed);
     }
 
-    /// Whether a stream is this worker's.
-    pub(super) fn own(&self, stream: usize, ours: bool) {
+    /// Notes whether this worker reads a stream.
+    pub(super) fn set_owned(&self, stream: usize, is_owned: bool) {
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        marks[stream].ours.store(ours, Ordering::Relaxed);
-        marks[stream].known.fetch_or(ours, Ordering::Relaxed);
+        marks[stream].is_owned.store(is_owned, Ordering::Relaxed);
+        marks[stream].was_ever_owned.fetch_or(is_owned, Ordering::Relaxed);
     }
 
-    /// How many partitions the topic was last seen to have.
-    pub(super) fn partitions(&self) -> usize {
-        self.partitions.load(Ordering::Relaxed)
+    /// The number of partitions that the topic was last seen to have.
+    pub(super) fn n_partitions(&self) -> usize {
+        self.n_partitions.load(Ordering::Relaxed)
     }
 }
 
 impl LagProbe for HighWatermarks {
     fn high_watermarks(&self) -> Vec<(Stream, Option<u64>)> {
-        let known = self.marks().into_iter().filter(|mark| mark.known.load(Ordering::Relaxed));
-        let high = |mark: &Mark| mark.ours.load(Ordering::Relaxed).then(|| mark.high.load(Ordering::Relaxed));
+        let known = self.marks().into_iter().filter(|mark| mark.was_ever_owned.load(Ordering::Relaxed));
+        let high = |mark: &Mark| mark.is_owned.load(Ordering::Relaxed).then(|| mark.high.load(Ordering::Relaxed));
         known.map(|mark| (mark.stream.clone(), high(&mark))).collect()
     }
 }
 
-/// The thread that keeps the marks up to date.
+/// The thread that keeps the high watermarks up to date.
 #[derive(Debug)]
-pub(super) struct Watcher {
+pub(super) struct WatermarkPoller {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
-    pub(super) fn start(consumer: Arc<Client>, topic: String, marks: Arc<HighWatermarks>) -> Self {
+impl WatermarkPoller {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system starts no thread.
+    pub(super) fn start(
+        consumer: Arc<TopicConsumer>,
+        topic: String,
+        watermarks: Arc<HighWatermarks>,
+    ) -> Result<Self, KafkaSourceError> {
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new()
-            .name("kafka-watermarks".to_owned())
-            .spawn(move || watch(&consumer, &topic, &marks, &stopped))
-            .expect("the operating system starts a thread");
-        Self { stop: Some(stop), thread: Some(thread) }
+            .name(THREAD.to_owned())
+            .spawn(move || poll_watermarks(&consumer, &topic, &watermarks, &stopped))
+            .map_err(|source| KafkaSourceError::Thread { name: THREAD, source })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Tells the thread to stop, without waiting for it.
-    pub(super) fn stop(&mut self) -> Stopping {
+    /// Tells the thread to stop, without waiting for it; the handle waits until the thread has released the consumer.
+    pub(super) fn stop(&mut self) -> Option<JoinHandle<()>> {
         self.stop = None;
-        Stopping(self.thread.take())
+        self.thread.take()
     }
 }
 
-/// A watcher on its way out.
-pub(super) struct Stopping(Option<JoinHandle<()>>);
-
-impl Stopping {
-    /// Waits until it has let go of the consumer.
-    pub(super) fn join(self) {
-        if let Some(thread) = self.0 {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn watch(consumer: &Client, topic: &str, marks: &HighWatermarks, stopped: &Receiver<()>) {
-    let mut turn: u64 = 0;
-    while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-        for mark in marks.marks() {
+fn poll_watermarks(consumer: &TopicConsumer, topic: &str, watermarks: &HighWatermarks, stopped: &Receiver<()>) {
+    let mut n_polls: u64 = 0;
+    while stopped.recv_timeout(POLL_EVERY) == Err(RecvTimeoutError::Timeout) {
+        for mark in watermarks.marks() {
             if stopped.try_recv() == Err(TryRecvError::Disconnected) {
                 return;
             }
-            if !mark.ours.load(Ordering::Relaxed) {
+            if !mark.is_owned.load(Ordering::Relaxed) {
                 continue;
             }
-            match consumer.fetch_watermarks(topic, mark.id, ASKING) {
+            match consumer.fetch_watermarks(topic, mark.id, REQUEST_TIMEOUT) {
                 Ok((_, high)) => mark.high.store(u64::try_from(high).unwrap_or_default(), Ordering::Relaxed),
-                // The source itself tells that the brokers are away.
+                // The source itself logs that the brokers are away.
                 Err(_) => break,
             }
         }
-        turn += 1;
-        if turn.is_multiple_of(TURNS_PER_LOOK)
-            && let Ok(metadata) = consumer.fetch_metadata(Some(topic), ASKING)
+        n_polls += 1;
+        if n_polls.is_multiple_of(POLLS_PER_METADATA)
+            && let Ok(metadata) = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             && let Ok(Some(now)) = partitions_of(&metadata, topic)
         {
-            marks.partitions.fetch_max(now.len(), Ordering::Relaxed);
+            watermarks.n_partitions.fetch_max(now.len(), Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_probe_lists_streams_that_were_ever_owned() {
+        let watermarks = HighWatermarks::default();
+        let stream = |name: &str| Stream { name: name.to_owned(), label: name.to_owned() };
+        for (id, name) in [(0, "a"), (1, "b"), (2, "c")] {
+            watermarks.add(id, stream(name), 10);
+        }
+        watermarks.set_owned(0, true);
+        watermarks.set_owned(1, true);
+        watermarks.raise(0, 12);
+        watermarks.raise(0, 11);
+        watermarks.set_owned(1, false);
+        assert_eq!(watermarks.high_watermarks(), [(stream("a"), Some(12)), (stream("b"), None)]);
+        assert_eq!(watermarks.n_partitions(), 3);
     }
 }

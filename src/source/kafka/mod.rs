@@ -2,10 +2,10 @@
 //!
 //! | question | answer |
 //! | --- | --- |
-//! | who reads a partition | the workers of `kafka.group` share them, each partition is one worker's (`member`); with `kafka.assignment = "all"` this one reads every one |
-//! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`claims`); where the topic was never read, at `kafka.starting_offsets`; a new partition of a known topic begins at its oldest record |
-//! | a position that is not there | [`SourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.on_data_loss` allows it, and then counted |
-//! | a topic that was created anew | the record before the position was produced at another time: [`SourceError::Recreated`] |
+//! | which worker reads a partition | the workers of `kafka.group` share them, each partition is one worker's (`membership`); with `kafka.assignment = "all"` this one reads every one |
+//! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`ownership`); where the topic was never read, at `kafka.starting_offsets`; a new partition of a known topic begins at its oldest record (`startup`) |
+//! | a position that is not there | [`KafkaSourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.on_data_loss` allows it, and then counted |
+//! | a topic that was created anew | the record before the position has another timestamp: [`KafkaSourceError::Recreated`] |
 //! | brokers away | waited for, and logged every few seconds |
 //! | records that arrive damaged | the end: librdkafka would skip them |
 //! | gaps in the offsets (transactions, compaction) | are no records; [`Until::End`] does not wait for them |
@@ -14,16 +14,26 @@
 //! | a record whose schema is not known yet | nothing more is read, and the client is kept in touch with the group, until the registry answers |
 //! | the trainer has no room | the client is kept in touch with the group meanwhile; what was fetched is bounded |
 //!
+//! | part | owns |
+//! | --- | --- |
+//! | `client` | the consumer, when it was last polled, and the log of its trouble |
+//! | `partitions` | every partition, every change of one, and what the trainer has to be told of it |
+//! | `reader` | the decoder, and what came and is not delivered yet |
+//! | `committer` | the commit in flight, and which offsets the group has confirmed |
+//! | `membership` | the rebalance that is being carried out |
+//! | `lag` | the high watermarks, and the thread that asks for them |
+//!
 //! Offsets are committed after the state that holds them is durable. A worker's own positions are never read back from
-//! them; in a group they tell where others stopped. What it deliberately does not do: look at the timestamps of messages
-//! as times of events.
+//! them; in a group they tell where others stopped. What the source deliberately does not do: take the timestamps of
+//! messages for the times of events.
 
+mod client;
 mod connection;
-mod decode_backlog;
 mod errors;
 mod group;
 mod lag;
 mod partitions;
+mod reader;
 mod shutdown;
 mod startup;
 
@@ -31,29 +41,18 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-
-use super::{CommitTracker, EventSource, LagProbe, PollStatus, SourceControl, SourceError};
-use crate::decode::EventDecoder;
-use crate::event::{Reason, Record, Rejection};
-use crate::kafka::KafkaConfig;
-use crate::kafka::{ClientError, LogThrottle, words};
-use crate::position::{Positions, Stream};
-use crate::source::transient_errors::TRANSIENT_ERRORS;
-pub use connection::{ResumeState, TopicConnection};
-use decode_backlog::DecodeBacklog;
-use errors::{Verdict, verdict};
+use super::{CommitTracker, EventSource, LagProbe, PollStatus, SourceError};
+use crate::event::Record;
+use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
+use client::TopicClient;
+pub use connection::TopicConnection;
+pub use errors::KafkaSourceError;
 use group::committer::Committer;
-use group::membership::Member;
-use group::rebalance::Context;
-use lag::HighWatermarks;
-use lag::Watcher;
-use partitions::Partitions;
-use startup::Marks;
+use group::membership::{self, Membership, Parts};
+use lag::WatermarkPoller;
+use partitions::{Partition, Partitions};
+use reader::Reader;
+use startup::StartOffset;
 
 /// Most records of a block.
 const BLOCK_RECORDS: usize = 4096;
@@ -61,15 +60,6 @@ const BLOCK_RECORDS: usize = 4096;
 const BLOCK_BYTES: usize = 8 << 20;
 /// Longest wait for the first record of a block.
 const BLOCK_WAIT: Duration = Duration::from_millis(100);
-/// Longest wait at the end, for the last commit and for taking leave of the brokers.
-const CLOSING: Duration = Duration::from_secs(3);
-/// Longest wait for a broker's answer.
-const ASKING: Duration = Duration::from_secs(5);
-
-/// librdkafka's default of `max.poll.interval.ms`.
-const MAX_POLL_INTERVAL_MS: u64 = 300_000;
-
-type Client = BaseConsumer<Context>;
 
 /// How far a topic is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,314 +73,171 @@ pub enum Until {
     End,
 }
 
-/// The records of a topic.
+/// What a worker's state holds of the topic: where reading is resumed.
+#[derive(Debug, Clone, Copy)]
+pub struct ResumeState<'a> {
+    /// The positions of the state.
+    pub positions: &'a Positions,
+    /// How the worker came to own them.
+    pub ownerships: &'a Ownerships,
+}
+
+/// The records of a topic; opened by [`TopicConnection::into_source`].
 pub struct KafkaSource {
     /// Present until the source is dropped.
-    consumer: Option<Arc<Client>>,
-    brokers: String,
-    config: KafkaConfig,
-    until: Until,
-    decoder: EventDecoder,
-    undecoded: DecodeBacklog,
+    client: Option<TopicClient>,
     partitions: Partitions,
-    /// So many of them the trainer knows.
-    streams_told: usize,
-    /// Present in a group.
-    member: Option<Member>,
-    starts: Positions,
-    /// What came while there was no room for it.
-    pending: Vec<Record>,
-    /// What went wrong meanwhile: it is not told twice.
-    failed: Option<SourceError>,
-    /// A position is gone, and brokers did not let us go on behind it yet.
-    is_behind: bool,
-    notices: std::collections::VecDeque<SourceControl>,
-    watermarks: Arc<HighWatermarks>,
-    watcher: Watcher,
-    commits: CommitTracker,
+    reader: Reader,
     committer: Committer,
-    trouble: Option<LogThrottle>,
-    backward: LogThrottle,
-    /// When the client was last called.
-    called: Instant,
-    /// How long it may stay uncalled.
-    patience: Duration,
+    /// Present in a group.
+    membership: Option<Membership>,
+    poller: WatermarkPoller,
+    /// An error of [`EventSource::keep_alive`], for the next poll.
+    failed: Option<KafkaSourceError>,
 }
 
 impl KafkaSource {
-    /// Where each partition begins that was assigned so far.
+    /// The offsets at which the partitions were begun that were assigned so far.
     pub fn starts(&self) -> &Positions {
-        &self.starts
+        self.partitions.starts()
     }
 
     /// The high watermarks of the partitions, kept up to date while the source lives.
     pub fn lag_probe(&self) -> Arc<dyn LagProbe> {
-        Arc::clone(&self.watermarks) as Arc<dyn LagProbe>
+        Arc::clone(self.partitions.watermarks()) as Arc<dyn LagProbe>
     }
 
-    /// Appends what a message holds; `false` where it cannot be decoded yet: then it has to be taken again.
-    fn take(&mut self, message: &impl Message, block: &mut Vec<Record>) -> Result<bool, SourceError> {
-        let Some(index) = self.partitions.index(message.partition()) else { return Ok(true) };
-        let partition = &mut self.partitions[index];
-        if !partition.is_read() {
-            return Ok(true);
+    fn commit_durable(&mut self) {
+        let is_rebalancing = self.membership.as_ref().is_some_and(Membership::is_rebalancing);
+        self.committer.commit_durable(&self.partitions, is_rebalancing);
+    }
+
+    /// Carries out a rebalance, or looks for added partitions outside of a group.
+    fn follow_assignment(&mut self) -> Result<(), KafkaSourceError> {
+        let Self { client: Some(client), partitions, reader, committer, membership, .. } = self else { return Ok(()) };
+        match membership {
+            Some(membership) => membership.turn(&mut Parts { client, partitions, reader, committer }),
+            None => assign_added(client, partitions, reader.until()),
         }
-        // Offsets of records are never negative.
-        let offset = u64::try_from(message.offset()).unwrap_or_default();
-        let broker_timestamp = message.timestamp().to_millis();
-        if let Some(expected) = partition.verify.take()
-            && offset + 1 == partition.next
-        {
-            if broker_timestamp != Some(expected) {
-                return Err(startup::recreated(&partition.stream.label, offset));
-            }
-            return Ok(true);
-        }
-        if partition.end.is_some_and(|end| offset >= end) {
-            self.finish(index);
-            return Ok(true);
-        }
-        if offset < partition.next {
-            if self.backward.due() {
-                let (partition, expected) = (&partition.stream.label, partition.next);
-                tracing::error!(partition, offset, expected, "kafka went backwards; the record is dropped");
-            }
-            return Ok(true);
-        }
-        if self.until == Until::Records(0) {
-            return Ok(true);
-        }
-        let outcome = match message.payload() {
-            Some(payload) => match self.decoder.decode(message.key(), Some(payload)) {
-                Some(outcome) => outcome,
-                None => return Ok(false),
-            },
-            // A deletion marker of a compacted topic: nothing happened, and nothing is wrong.
-            None => Err(Rejection {
-                reason: Reason::NullValue,
-                detail: "the record has no value".to_owned(),
-                key: message.key().map(<[u8]>::to_vec),
-                payload: Vec::new(),
-            }),
+    }
+
+    /// Fills a block.
+    fn read(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, KafkaSourceError> {
+        let Self { client: Some(client), partitions, reader, membership, .. } = self else {
+            return Ok(PollStatus::End);
         };
-        partition.next = offset + 1;
-        self.watermarks.raise(index, offset + 1);
-        block.push(Record { stream: index as u32, offset, broker_timestamp, outcome });
-        if let Until::Records(left) = &mut self.until {
-            *left -= 1;
-        }
-        if self.partitions[index].end.is_some_and(|end| offset + 1 >= end) {
-            self.finish(index);
-        }
-        if self.trouble.take().is_some() {
-            tracing::info!("kafka answers again");
-        }
-        Ok(true)
-    }
-
-    /// Marks a partition as read to its declared end.
-    fn finish(&mut self, index: usize) {
-        let partition = &mut self.partitions[index];
-        if partition.end.is_none() || std::mem::replace(&mut partition.done, true) {
-            return;
-        }
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.config.topic, partition.id);
-        if let Some(consumer) = &self.consumer {
-            // Only spares the network: what still comes is not delivered.
-            let _ = consumer.pause(&list);
-        }
-    }
-
-    /// What an error of the consumer means: nothing, something to wait for, or the end.
-    fn weigh(&mut self, consumer: &Client, error: &KafkaError) -> Result<(), SourceError> {
-        if let KafkaError::PartitionEOF(id) = error {
-            // Not before what was read of it is decoded.
-            if let Some(index) = self.partitions.index(*id)
-                && !self.undecoded.holds(*id)
+        let deadline = Instant::now() + BLOCK_WAIT;
+        let (first, mut bytes) = (block.len(), 0);
+        reader.deliver_pending(block);
+        let is_decoding = reader.decode_backlog(client, partitions, block)?;
+        while is_decoding
+            && !shutdown::is_over(reader, membership.as_mut(), client, partitions)
+            && block.len() - first < BLOCK_RECORDS
+            && bytes < BLOCK_BYTES
+        {
+            // Waits for the first record only: those that are there already must not grow old.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = if block.len() > first { Duration::ZERO } else { left };
+            let before = block.len();
+            bytes += reader.poll(client, partitions, wait, block)?;
+            let nothing_came = block.len() == before;
+            if client.callbacks().has_rebalances()
+                || reader.is_held_up()
+                || partitions.has_controls()
+                || left.is_zero()
+                || (nothing_came && wait.is_zero())
             {
-                self.finish(index);
-            }
-            return Ok(());
-        }
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let said = consumer.context().reports.words_for(code).unwrap_or_else(|| words(error));
-        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        if code == RDKafkaErrorCode::FencedInstanceId || (fatal && consumer.context().reports.is_fenced()) {
-            return Err(SourceError::SameName { member: self.config.group_instance_id.clone() });
-        }
-        match if fatal { Verdict::Final } else { verdict(code) } {
-            Verdict::OutOfRange => self.out_of_range(consumer, &said),
-            Verdict::Final => Err(SourceError::Kafka {
-                brokers: self.brokers.clone(),
-                cause: format!("topic '{}': {said}", self.config.topic),
-            }),
-            Verdict::Transient => {
-                self.in_trouble(&said);
-                Ok(())
+                break;
             }
         }
-    }
-
-    fn in_trouble(&mut self, said: &str) {
-        TRANSIENT_ERRORS.increment();
-        if self.trouble.get_or_insert_default().due() {
-            tracing::warn!(brokers = self.brokers, cause = said, "kafka is in trouble; waiting");
-        }
-    }
-
-    /// Finds out which position was lost, since Kafka's error does not tell, and goes on behind it where that is allowed.
-    fn out_of_range(&mut self, consumer: &Client, said: &str) -> Result<(), SourceError> {
-        for index in 0..self.partitions.len() {
-            let partition = &self.partitions[index];
-            if !partition.is_read() || partition.done {
-                continue;
-            }
-            let Ok((low, high)) = consumer.fetch_watermarks(&self.config.topic, partition.id, ASKING) else { continue };
-            let marks = Marks::new(partition.id, low, high);
-            let entry = startup::entry(&partition.stream.label, partition.next, marks, self.config.on_data_loss)?;
-            // Only the record before the position, which was to be looked at, may be gone.
-            let unverified = partition.verify.is_some() && marks.low >= partition.next;
-            if entry.lost.is_none() && !unverified {
-                continue;
-            }
-            let offset = partitions::offset(entry.offset);
-            if let Err(error) = consumer.seek(&self.config.topic, partition.id, offset, ASKING) {
-                self.in_trouble(&words(&error));
-                self.is_behind = true;
-                return Ok(());
-            }
-            self.partitions[index].verify = None;
-            if let Some(lost) = entry.lost {
-                self.pass_over(index, lost);
-            }
-            return Ok(());
-        }
-        let cause = format!("topic '{}': a position is not there any more: {said}", self.config.topic);
-        Err(SourceError::Kafka { brokers: self.brokers.clone(), cause })
-    }
-
-    /// Goes on behind records that are gone.
-    fn pass_over(&mut self, index: usize, lost: std::ops::Range<u64>) {
-        let partition = &mut self.partitions[index];
-        tracing::error!(
-            partition = partition.stream.label,
-            from = lost.start,
-            until = lost.end,
-            "records were deleted before they were read; they are counted as lost"
-        );
-        partition.next = lost.end;
-        partition.verify = None;
-        self.notices.push_back(SourceControl::Lost { stream: index as u32, offsets: lost });
-    }
-
-    /// One call of the client. What came is appended to `block`.
-    fn serve(&mut self, consumer: &Client, wait: Duration, block: &mut Vec<Record>) -> Result<usize, SourceError> {
-        self.called = Instant::now();
-        match consumer.poll(wait) {
-            Some(Ok(message)) => {
-                let bytes = message.payload_len() + message.key_len();
-                if !self.undecoded.is_empty() || !self.take(&message, block)? {
-                    self.undecoded.push(message.detach());
-                }
-                Ok(bytes)
-            }
-            Some(Err(error)) => self.weigh(consumer, &error).map(|()| 0),
-            None => Ok(0),
-        }
+        Ok(match () {
+            () if block.len() > first => PollStatus::More,
+            () if client.callbacks().has_rebalances() || partitions.has_controls() => PollStatus::More,
+            () if is_decoding && shutdown::is_over(reader, membership.as_mut(), client, partitions) => PollStatus::End,
+            () => PollStatus::Idle,
+        })
     }
 }
 
 impl EventSource for KafkaSource {
     fn streams(&self) -> Vec<Stream> {
-        self.partitions.iter().map(|partition| partition.stream.clone()).collect()
+        self.partitions.iter().map(|partition| partition.stream().clone()).collect()
     }
 
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
-        let Some(consumer) = self.consumer.clone() else { return Ok(PollStatus::End) };
-        self.commit_what_is_durable();
+        self.commit_durable();
         if let Some(error) = self.failed.take() {
-            return Err(error);
+            return Err(error.into());
         }
-        if std::mem::take(&mut self.is_behind) {
-            self.out_of_range(&consumer, "")?;
+        if let Some(client) = &mut self.client {
+            self.reader.retry_seek(client, &mut self.partitions)?;
         }
-        if self.pending.is_empty() {
-            self.carry_out(&consumer)?;
-            if let Some(notice) = self.notices.pop_front() {
-                return Ok(PollStatus::Control(notice));
+        if !self.reader.has_pending() {
+            self.follow_assignment()?;
+            if let Some(control) = self.partitions.next_control() {
+                return Ok(PollStatus::Control(control));
             }
         }
-        let deadline = Instant::now() + BLOCK_WAIT;
-        let (first, mut bytes) = (block.len(), 0);
-        block.append(&mut self.pending);
-        let decoding = self.decode_waiting(&consumer, block)?;
-        while decoding && !self.is_over(&consumer) && block.len() - first < BLOCK_RECORDS && bytes < BLOCK_BYTES {
-            // Waits for the first record only: those that are there already must not grow old.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = if block.len() > first { Duration::ZERO } else { left };
-            let before = block.len();
-            bytes += self.serve(&consumer, wait, block)?;
-            let none = block.len() == before;
-            if consumer.context().waits()
-                || !self.undecoded.is_empty()
-                || !self.notices.is_empty()
-                || left.is_zero()
-                || (none && wait.is_zero())
-            {
-                break;
-            }
-        }
-        match () {
-            () if block.len() > first => Ok(PollStatus::More),
-            () if consumer.context().waits() || !self.notices.is_empty() => Ok(PollStatus::More),
-            () if decoding && self.is_over(&consumer) => Ok(PollStatus::End),
-            () => Ok(PollStatus::Idle),
-        }
+        Ok(self.read(block)?)
     }
 
     fn commit_tracker(&self) -> Option<CommitTracker> {
-        Some(self.commits.clone())
+        Some(self.committer.tracker().clone())
     }
 
     fn release(&mut self, streams: &[u32], durable: &Positions) -> Result<Poll<()>, SourceError> {
-        let handed_over = self.let_go(streams, durable)?;
-        Ok(if handed_over { Poll::Ready(()) } else { Poll::Pending })
+        let Self { client: Some(client), partitions, reader, committer, .. } = self else {
+            return Ok(Poll::Ready(()));
+        };
+        Ok(membership::release(streams, durable, &mut Parts { client, partitions, reader, committer })?)
     }
 
     fn keep_alive(&mut self) {
-        self.commit_what_is_durable();
-        let Some(consumer) = self.consumer.clone().filter(|_| self.called.elapsed() > self.patience) else { return };
-        // Paused partitions bring nothing, and yet the group hears of us.
-        self.pause(&consumer);
-        let mut came = std::mem::take(&mut self.pending);
-        if let Err(error) = self.serve(&consumer, Duration::ZERO, &mut came) {
+        self.commit_durable();
+        let Some(client) = self.client.as_mut().filter(|client| client.is_poll_due()) else { return };
+        if let Err(error) = self.reader.keep_alive(client, &mut self.partitions) {
             self.failed.get_or_insert(error);
-        }
-        self.pending = came;
-        if self.undecoded.is_empty() {
-            self.resume(&consumer);
         }
     }
 }
 
-/// A third of the time after which the group gives up a member that does not call its client.
-fn patience(config: &KafkaConfig) -> Duration {
-    let interval = config.properties.get("max.poll.interval.ms").and_then(|interval| interval.parse().ok());
-    Duration::from_millis(interval.unwrap_or(MAX_POLL_INTERVAL_MS) / 3)
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        let leaves_group = self.membership.as_ref().is_some_and(Membership::leaves_when_dropped);
+        let last_commit = self.committer.last_commit(&self.partitions, leaves_group);
+        shutdown::close(client, last_commit, (self.committer.stop(), self.poller.stop()));
+    }
 }
 
-fn kafka(brokers: &str, doing: &str, error: &KafkaError) -> SourceError {
-    SourceError::Kafka { brokers: brokers.to_owned(), cause: format!("{doing}: {}", words(error)) }
-}
-
-fn source_error(brokers: &str, error: ClientError) -> SourceError {
-    let cause = match error {
-        ClientError::Failed { doing, cause, .. } => format!("{doing}: {cause}"),
-        other => other.to_string(),
+/// Outside of a group: begins partitions that were added to the topic.
+fn assign_added(client: &TopicClient, partitions: &mut Partitions, until: Until) -> Result<(), KafkaSourceError> {
+    let (known, now) = (partitions.len(), partitions.watermarks().n_partitions());
+    if until == Until::End || now <= known {
+        return Ok(());
+    }
+    let start = |id: usize, partitions: &mut Partitions| {
+        let index = partitions.index_or_add(id as i32);
+        // The partition is new: where the brokers do not answer, nothing of it can be gone.
+        let offset = client.watermarks(id as i32).map_or(0, |watermarks| watermarks.low);
+        (index, StartOffset { offset, lost: None })
     };
-    SourceError::Kafka { brokers: brokers.to_owned(), cause }
+    let starts: Vec<(usize, StartOffset)> = (known..now).map(|id| start(id, partitions)).collect();
+    assign_all(client, partitions, starts)
 }
 
-#[cfg(test)]
-mod tests;
+/// Outside of a group: begins partitions at the given offsets, and has all fetched that are read, each from where it stands.
+fn assign_all(
+    client: &TopicClient,
+    partitions: &mut Partitions,
+    starts: impl IntoIterator<Item = (usize, StartOffset)>,
+) -> Result<(), KafkaSourceError> {
+    let before = partitions.n_controls();
+    let mut assigned = Vec::new();
+    for (index, start) in starts {
+        assigned.push(partitions.begin(index, start, OwnershipRecord::Standalone));
+    }
+    client.assign(&partitions.assignment(Partition::is_unfinished))?;
+    partitions.announce(before, assigned);
+    Ok(())
+}

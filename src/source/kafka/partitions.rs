@@ -1,99 +1,212 @@
-//! The partitions of the topic, as far as this worker knows them.
+//! The partitions of the topic, as far as this worker knows them. Every change of a partition is a method of
+//! [`Partitions`], which also says what the trainer has to be told of it.
 
-use std::ops::{Index, IndexMut};
+use std::collections::VecDeque;
+use std::ops::{Index, Range};
+use std::sync::Arc;
 
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::position::{OwnershipRecord, Stream};
-use crate::source::kafka::group::ownership::{Claims, LocalClaim};
+use super::errors::KafkaSourceError;
+use super::group::ownership::{Claims, LocalClaim};
+use super::lag::HighWatermarks;
+use super::startup::{self, StartOffset};
+use super::{ResumeState, Until};
+use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
+use crate::source::{Assigned, SourceControl};
 
-/// Whose a partition is.
+/// The ownership of a partition, as this worker knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ownership {
-    /// This worker's.
+enum Ownership {
+    /// This worker reads the partition.
     Owned,
-    /// It was, and may be again: the group has not heard of this worker for too long.
+    /// This worker read it, and may again: the group has not heard of this worker for too long.
     Suspended,
-    /// It was this worker's in an earlier life, by what its state holds; who has it now is not known yet.
+    /// This worker's state claims it from an earlier life; which worker has it now is not known yet.
     Unconfirmed,
-    /// Another's, or nobody's.
+    /// Another worker reads it, or none.
     NotOwned,
 }
 
-/// What is known of a partition.
+/// One partition of the topic.
 #[derive(Debug)]
 pub(super) struct Partition {
-    pub(super) id: i32,
-    pub(super) stream: Stream,
+    id: i32,
+    stream: Stream,
     /// The offset after the last record that was delivered, or that the state holds.
-    pub(super) next: u64,
+    next: u64,
     /// How the state came to hold what is before `next`; `None` where it holds nothing.
-    pub(super) record: Option<OwnershipRecord>,
-    /// The group's history of it, where this worker claimed it.
-    pub(super) claims: Claims,
-    pub(super) ownership: Ownership,
-    /// When the record before `next` must have been produced, until one was seen.
-    pub(super) verify: Option<i64>,
+    record: Option<OwnershipRecord>,
+    /// The group's history of the partition, where this worker claimed it.
+    claims: Claims,
+    ownership: Ownership,
+    /// Timestamp that the record before `next` must have, until that record was seen.
+    expected_timestamp: Option<i64>,
     /// The first offset that is not delivered any more.
-    pub(super) end: Option<u64>,
-    pub(super) done: bool,
+    end: Option<u64>,
+    done: bool,
 }
 
 impl Partition {
-    /// Whether records of it are delivered.
+    /// Partition `id` of `topic`, of which the worker's state holds `state`.
+    pub(super) fn new(topic: &str, id: i32, state: ResumeState<'_>) -> Self {
+        let stream = Stream { name: startup::stream_name(topic, id), label: format!("{topic}/{id}") };
+        let position = state.positions.next(&stream.name);
+        let known = state.ownerships.of(&stream.name);
+        Self {
+            id,
+            next: position.unwrap_or(0),
+            record: position.map(|_| known.record),
+            expected_timestamp: known.last_timestamp.filter(|_| position.is_some_and(|position| position > 0)),
+            claims: Claims::default(),
+            ownership: match known.record {
+                OwnershipRecord::Claim(_) if position.is_some() => Ownership::Unconfirmed,
+                _ => Ownership::NotOwned,
+            },
+            end: None,
+            done: false,
+            stream,
+        }
+    }
+
+    pub(super) fn id(&self) -> i32 {
+        self.id
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.stream.label
+    }
+
+    /// The offset after the last record that was delivered, or that the state holds.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether records of the partition are delivered.
     pub(super) fn is_read(&self) -> bool {
         self.ownership == Ownership::Owned
     }
 
-    /// Whether another worker may have taken over what the state holds of it.
-    pub(super) fn is_unsure(&self) -> bool {
+    /// Whether the partition is read, and its declared end not reached.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.is_read() && !self.done
+    }
+
+    /// Whether another worker may have taken over what the state holds of the partition.
+    pub(super) fn is_in_doubt(&self) -> bool {
         matches!(self.ownership, Ownership::Suspended | Ownership::Unconfirmed)
     }
 
-    /// What this worker has of it.
-    pub(super) fn own(&self) -> Option<LocalClaim> {
+    /// What the state holds of the partition.
+    pub(super) fn local_claim(&self) -> Option<LocalClaim> {
         Some(LocalClaim { position: self.next, record: self.record? })
     }
 
-    /// Where the client has to begin so that `next` comes, and before it the record to be verified, if any.
-    pub(super) fn entry(&self) -> u64 {
-        match self.verify {
+    /// The first offset that is not delivered any more; 0 without one.
+    pub(super) fn declared_end(&self) -> u64 {
+        self.end.unwrap_or(0)
+    }
+
+    /// Whether the record before the position is still to be compared with the one that was read there.
+    pub(super) fn is_unverified(&self) -> bool {
+        self.expected_timestamp.is_some()
+    }
+
+    /// The offset from which the client has to fetch: that of the record to be verified, if any, else the next one.
+    fn fetch_offset(&self) -> u64 {
+        match self.expected_timestamp {
             Some(_) => self.next.saturating_sub(1),
             None => self.next,
         }
     }
 
-    /// The record before the position cannot be looked at where it is gone: `low` is the oldest that is there.
-    pub(super) fn verify_if_there(&mut self, low: u64) {
-        self.verify = self.verify.filter(|_| low < self.next);
+    /// The metadata that is committed beside an offset.
+    fn metadata(&self) -> Option<String> {
+        matches!(self.record, Some(OwnershipRecord::Claim(_))).then(|| self.claims.to_metadata())
     }
 
-    /// What is committed beside an offset.
-    pub(super) fn metadata(&self) -> Option<String> {
-        matches!(self.record, Some(OwnershipRecord::Claim(_))).then(|| self.claims.text())
-    }
-
-    /// What is committed beside the offset at which it is let go of.
-    pub(super) fn closed(&self, next: u64) -> String {
-        self.claims.closed(next).text()
+    /// Whether `next`, of a checkpoint, belongs to the partition as it is owned now: a checkpoint from before the partition
+    /// came back holds the offset at which it was released.
+    fn is_committable(&self, next: u64) -> bool {
+        self.is_read() && self.claims.newest().is_none_or(|claim| claim.from <= next)
     }
 }
 
-/// By the index of their stream; partitions that are added later come last.
-#[derive(Debug, Default)]
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// The message is the next record.
+    Deliver,
+    /// The message is no record to be delivered: of a partition that is not read, or one that only had to be verified.
+    Ignore,
+    /// The message lies at or behind the declared end.
+    BehindEnd,
+    /// The message lies before the next record, at `expected`.
+    Backwards {
+        /// The offset of the next record.
+        expected: u64,
+    },
+}
+
+/// All partitions, by the index of their stream; partitions that are added later come last.
+#[derive(Debug)]
 pub(super) struct Partitions {
+    topic: String,
+    until: Until,
     all: Vec<Partition>,
+    /// How many of the streams the trainer knows.
+    n_announced: usize,
+    starts: Positions,
+    controls: VecDeque<SourceControl>,
+    watermarks: Arc<HighWatermarks>,
 }
 
 impl Partitions {
-    pub(super) fn push(&mut self, partition: Partition) {
+    pub(super) fn new(topic: &str, until: Until) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            until,
+            all: Vec::new(),
+            n_announced: 0,
+            starts: Positions::default(),
+            controls: VecDeque::new(),
+            watermarks: Arc::new(HighWatermarks::default()),
+        }
+    }
+
+    /// Adds a partition that the trainer knows of from the beginning.
+    pub(super) fn add_at_startup(&mut self, mut partition: Partition, watermarks: startup::Watermarks) {
+        partition.end = (self.until == Until::End).then_some(watermarks.high);
+        verify_if_there(&mut partition, watermarks.low);
+        self.add(partition, watermarks.high);
+        self.n_announced = self.all.len();
+    }
+
+    /// The index of partition `id`, which is added where it is new.
+    pub(super) fn index_or_add(&mut self, id: i32) -> usize {
+        self.index(id).unwrap_or_else(|| {
+            let nothing = (Positions::default(), Ownerships::default());
+            let nothing = ResumeState { positions: &nothing.0, ownerships: &nothing.1 };
+            let mut partition = Partition::new(&self.topic, id, nothing);
+            partition.end = (self.until == Until::End).then_some(0);
+            self.add(partition, 0);
+            self.all.len() - 1
+        })
+    }
+
+    fn add(&mut self, partition: Partition, high: u64) {
+        self.watermarks.add(partition.id, partition.stream.clone(), high);
         self.all.push(partition);
     }
 
     /// The index of partition `id`.
     pub(super) fn index(&self, id: i32) -> Option<usize> {
-        // Their numbers are their places, but for topics that were listed with gaps.
+        // Partitions stand at the place of their number, but for topics that were listed with gaps.
         match self.all.get(usize::try_from(id).ok()?) {
             Some(partition) if partition.id == id => Some(id as usize),
             _ => self.all.iter().position(|partition| partition.id == id),
@@ -108,18 +221,242 @@ impl Partitions {
         self.all.iter()
     }
 
-    /// One that another worker may have taken over, if there is any.
-    pub(super) fn unsure(&self) -> Option<&Partition> {
-        self.all.iter().find(|partition| partition.is_unsure())
+    /// The offsets at which partitions were begun so far.
+    pub(super) fn starts(&self) -> &Positions {
+        &self.starts
     }
 
-    /// Those that `wanted` chooses, for a call of the client.
-    pub(super) fn list(&self, topic: &str, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
+    pub(super) fn watermarks(&self) -> &Arc<HighWatermarks> {
+        &self.watermarks
+    }
+
+    /// A partition that another worker may have taken over, if there is any.
+    pub(super) fn in_doubt(&self) -> Option<&Partition> {
+        self.all.iter().find(|partition| partition.is_in_doubt())
+    }
+
+    /// Whether all partitions that are read have reached their declared ends; `None` where none is read.
+    pub(super) fn are_done(&self) -> Option<bool> {
+        let mut read = self.all.iter().filter(|partition| partition.is_read()).peekable();
+        read.peek().is_some().then(|| read.all(|partition| partition.done))
+    }
+
+    /// The partitions that `wanted` chooses, for a call of the client.
+    pub(super) fn list(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in self.all.iter().filter(|partition| wanted(partition)) {
-            list.add_partition(topic, partition.id);
+            list.add_partition(&self.topic, partition.id);
         }
         list
+    }
+
+    /// The partitions that `wanted` chooses, each with the offset to fetch from.
+    pub(super) fn assignment(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in self.all.iter().filter(|partition| wanted(partition)) {
+            add_to_list(&mut list, &self.topic, partition.id, partition.fetch_offset(), None);
+        }
+        list
+    }
+
+    /// The commit of `durable`, of all partitions that are read; the claims of streams in `closing` are closed by it.
+    pub(super) fn commit_list(&self, durable: &Positions, closing: &[u32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (index, partition) in self.all.iter().enumerate() {
+            let next = durable.next(&partition.stream.name).filter(|next| partition.is_committable(*next));
+            let Some(next) = next else { continue };
+            let metadata = match closing.contains(&(index as u32)) {
+                true => Some(partition.claims.closed(next).to_metadata()),
+                false => partition.metadata(),
+            };
+            add_to_list(&mut list, &self.topic, partition.id, next, metadata);
+        }
+        list
+    }
+
+    /// The oldest message to the trainer that was not taken yet.
+    pub(super) fn next_control(&mut self) -> Option<SourceControl> {
+        self.controls.pop_front()
+    }
+
+    /// Whether there is a message to the trainer.
+    pub(super) fn has_controls(&self) -> bool {
+        !self.controls.is_empty()
+    }
+
+    /// Decides what becomes of the message at `offset` of a partition.
+    ///
+    /// # Errors
+    /// Another record stands where one was read before.
+    pub(super) fn admit(
+        &mut self,
+        index: usize,
+        offset: u64,
+        timestamp: Option<i64>,
+    ) -> Result<Admission, KafkaSourceError> {
+        let partition = &mut self.all[index];
+        if !partition.is_read() {
+            return Ok(Admission::Ignore);
+        }
+        if let Some(expected) = partition.expected_timestamp.take()
+            && offset + 1 == partition.next
+        {
+            if timestamp != Some(expected) {
+                return Err(KafkaSourceError::Recreated { stream: partition.stream.label.clone(), offset });
+            }
+            return Ok(Admission::Ignore);
+        }
+        Ok(match partition.end {
+            Some(end) if offset >= end => Admission::BehindEnd,
+            _ if offset < partition.next => Admission::Backwards { expected: partition.next },
+            _ => Admission::Deliver,
+        })
+    }
+
+    /// Notes that the record at `offset` is delivered; whether the partition's declared end is reached by it.
+    pub(super) fn advance(&mut self, index: usize, offset: u64) -> bool {
+        let partition = &mut self.all[index];
+        partition.next = offset + 1;
+        self.watermarks.raise(index, offset + 1);
+        partition.end.is_some_and(|end| offset + 1 >= end)
+    }
+
+    /// Marks a partition with a declared end as read up to it; whether it was not marked before.
+    pub(super) fn finish(&mut self, index: usize) -> bool {
+        let partition = &mut self.all[index];
+        partition.end.is_some() && !std::mem::replace(&mut partition.done, true)
+    }
+
+    /// Begins a partition at `start`; gives what the trainer has to be told of it, for [`Partitions::announce`].
+    pub(super) fn begin(&mut self, index: usize, start: StartOffset, record: OwnershipRecord) -> Assigned {
+        let partition = &mut self.all[index];
+        if partition.record.is_none() || partition.next != start.offset {
+            partition.expected_timestamp = None;
+        }
+        let next = start.lost.as_ref().map_or(start.offset, |lost| lost.start);
+        (partition.next, partition.record) = (start.offset, Some(record));
+        partition.ownership = Ownership::Owned;
+        partition.done = partition.end.is_some_and(|end| start.offset >= end);
+        tracing::info!(partition = partition.stream.label, offset = partition.next, end = partition.end, "reading");
+        self.watermarks.set_owned(index, true);
+        self.starts.advance(&partition.stream.name, partition.next);
+        let stream = partition.stream.clone();
+        if let Some(lost) = start.lost {
+            self.skip(index, lost);
+        }
+        Assigned { stream, next, record }
+    }
+
+    /// Goes on with a partition under the claim in `history`: as before where it was only suspended, else begins it at
+    /// `start`. `low` is its oldest offset.
+    pub(super) fn begin_claimed(
+        &mut self,
+        index: usize,
+        start: StartOffset,
+        (history, claim): (Claims, u64),
+        low: u64,
+    ) -> Option<Assigned> {
+        let partition = &mut self.all[index];
+        partition.claims = history;
+        verify_if_there(partition, low);
+        let goes_on =
+            partition.ownership == Ownership::Suspended && partition.next == start.offset && start.lost.is_none();
+        if !goes_on {
+            return Some(self.begin(index, start, OwnershipRecord::Claim(claim)));
+        }
+        partition.ownership = Ownership::Owned;
+        tracing::info!(partition = partition.stream.label, offset = partition.next, "reading again");
+        self.watermarks.set_owned(index, true);
+        None
+    }
+
+    /// The number of messages to the trainer so far: the place for [`Partitions::announce`].
+    pub(super) fn n_controls(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// Tells the trainer of new streams and of assigned ones: behind the `before` messages that were there already, and
+    /// ahead of what was lost in those streams.
+    pub(super) fn announce(&mut self, before: usize, assigned: Vec<Assigned>) {
+        if !assigned.is_empty() {
+            self.controls.insert(before, SourceControl::Assigned(assigned));
+        }
+        let new: Vec<Stream> =
+            self.all.iter().skip(self.n_announced).map(|partition| partition.stream.clone()).collect();
+        if !new.is_empty() {
+            self.n_announced = self.all.len();
+            self.controls.insert(before, SourceControl::Streams(new));
+        }
+    }
+
+    /// Skips records that are gone, and has them counted.
+    pub(super) fn skip(&mut self, index: usize, lost: Range<u64>) {
+        let partition = &mut self.all[index];
+        tracing::error!(
+            partition = partition.stream.label,
+            from = lost.start,
+            until = lost.end,
+            "records were deleted before they were read; they are counted as lost"
+        );
+        partition.next = lost.end;
+        partition.expected_timestamp = None;
+        self.controls.push_back(SourceControl::Lost { stream: index as u32, offsets: lost });
+    }
+
+    /// Gives up verifying the record before the position, which is gone.
+    pub(super) fn skip_verification(&mut self, index: usize) {
+        self.all[index].expected_timestamp = None;
+    }
+
+    /// Asks the trainer to make what was delivered of partitions durable; `false` where none of them is read.
+    pub(super) fn revoke(&mut self, ids: &[i32]) -> bool {
+        let indices = ids.iter().filter_map(|id| self.index(*id));
+        let read: Vec<u32> = indices.filter(|index| self.all[*index].is_read()).map(|index| index as u32).collect();
+        let is_any = !read.is_empty();
+        if is_any {
+            self.controls.push_back(SourceControl::Revoking(read));
+        }
+        is_any
+    }
+
+    /// Suspends partitions that the group took away without asking.
+    pub(super) fn suspend(&mut self, ids: &[i32]) {
+        for id in ids {
+            let Some(index) = self.index(*id) else { continue };
+            let partition = &mut self.all[index];
+            if partition.ownership == Ownership::Owned {
+                partition.ownership = Ownership::Suspended;
+                self.watermarks.set_owned(index, false);
+                tracing::warn!(
+                    partition = partition.stream.label,
+                    offset = partition.next,
+                    "lost to the group; waiting to get it back"
+                );
+            }
+        }
+    }
+
+    /// Notes that another worker goes on with a partition where this worker's state stands.
+    pub(super) fn hand_over(&mut self, index: usize) {
+        let partition = &mut self.all[index];
+        (partition.ownership, partition.record) = (Ownership::NotOwned, Some(OwnershipRecord::Released));
+        self.controls.push_back(SourceControl::HandedOver(index as u32));
+    }
+
+    /// Releases streams at the positions of `durable`; gives the numbers of their partitions.
+    pub(super) fn release(&mut self, streams: &[u32], durable: &Positions) -> Vec<i32> {
+        for index in streams {
+            let partition = &mut self.all[*index as usize];
+            partition.ownership = Ownership::NotOwned;
+            if let Some(next) = durable.next(&partition.stream.name) {
+                (partition.next, partition.record) = (next, Some(OwnershipRecord::Released));
+                self.controls.push_back(SourceControl::HandedOver(*index));
+            }
+            partition.expected_timestamp = None;
+            tracing::info!(partition = partition.stream.label, offset = partition.next, "let go");
+            self.watermarks.set_owned(*index as usize, false);
+        }
+        streams.iter().map(|index| self.all[*index as usize].id).collect()
     }
 }
 
@@ -131,29 +468,93 @@ impl Index<usize> for Partitions {
     }
 }
 
-impl IndexMut<usize> for Partitions {
-    fn index_mut(&mut self, index: usize) -> &mut Partition {
-        &mut self.all[index]
-    }
+/// Gives up verifying the record before the position where that record is gone: `low` is the oldest offset.
+fn verify_if_there(partition: &mut Partition, low: u64) {
+    partition.expected_timestamp = partition.expected_timestamp.filter(|_| low < partition.next);
 }
 
 /// An offset as the client takes it.
-pub(super) fn offset(next: u64) -> Offset {
+pub(super) fn offset_in_list(next: u64) -> Offset {
     Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX))
 }
 
-/// The offset of an entry, where it has one.
-pub(super) fn offset_of(entry: &TopicPartitionListElem<'_>) -> Option<u64> {
-    u64::try_from(entry.offset().to_raw()?).ok()
+/// The offset of an element of a list, where it has one.
+pub(super) fn offset_of(element: &TopicPartitionListElem<'_>) -> Option<u64> {
+    u64::try_from(element.offset().to_raw()?).ok()
 }
 
-/// Adds a partition with an offset, and what is committed beside it.
-pub(super) fn add(list: &mut TopicPartitionList, topic: &str, id: i32, next: u64, metadata: Option<String>) {
-    let mut entry = list.add_partition(topic, id);
-    if let Err(error) = entry.set_offset(offset(next)) {
+/// Adds a partition to a list, with an offset and the metadata that is committed beside it.
+pub(super) fn add_to_list(list: &mut TopicPartitionList, topic: &str, id: i32, next: u64, metadata: Option<String>) {
+    let mut element = list.add_partition(topic, id);
+    if let Err(error) = element.set_offset(offset_in_list(next)) {
         tracing::warn!(topic, id, %error, "an offset cannot be given");
     }
     if let Some(metadata) = metadata {
-        entry.set_metadata(metadata);
+        element.set_metadata(metadata);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partitions(timestamp: Option<i64>, until: Until) -> Partitions {
+        let (positions, mut ownerships) = (Positions::from_iter([("kafka/t/0", 5_u64)]), Ownerships::default());
+        ownerships.set_last_timestamp("kafka/t/0", timestamp);
+        let state = ResumeState { positions: &positions, ownerships: &ownerships };
+        let mut partitions = Partitions::new("t", until);
+        partitions.add_at_startup(Partition::new("t", 0, state), startup::Watermarks { id: 0, low: 0, high: 8 });
+        let start = StartOffset { offset: 5, lost: None };
+        let assigned = partitions.begin(0, start, OwnershipRecord::Standalone);
+        partitions.announce(0, vec![assigned]);
+        assert!(matches!(partitions.next_control(), Some(SourceControl::Assigned(_))));
+        partitions
+    }
+
+    #[test]
+    fn admission_compares_the_record_before_the_position_with_the_one_that_was_read() {
+        let mut same = partitions(Some(17), Until::Stopped);
+        assert_eq!(same.assignment(Partition::is_read).elements()[0].offset(), Offset::Offset(4));
+        assert_eq!(same.admit(0, 4, Some(17)).unwrap(), Admission::Ignore);
+        assert_eq!(same.admit(0, 5, Some(18)).unwrap(), Admission::Deliver);
+        let mut other = partitions(Some(17), Until::Stopped);
+        assert!(matches!(other.admit(0, 4, Some(18)), Err(KafkaSourceError::Recreated { offset: 4, .. })));
+    }
+
+    #[test]
+    fn admission_drops_records_that_come_again_or_lie_behind_the_end() {
+        let mut partitions = partitions(None, Until::End);
+        assert_eq!(partitions.admit(0, 3, None).unwrap(), Admission::Backwards { expected: 5 });
+        assert!(!partitions.advance(0, 6));
+        assert!(partitions.advance(0, 7), "the end");
+        assert!(partitions.finish(0) && !partitions.finish(0));
+        assert_eq!(partitions.admit(0, 8, None).unwrap(), Admission::BehindEnd);
+        assert_eq!(partitions.are_done(), Some(true));
+    }
+
+    #[test]
+    fn suspended_partition_is_neither_read_nor_committed() {
+        let mut partitions = partitions(None, Until::Stopped);
+        let durable = Positions::from_iter([("kafka/t/0", 6_u64)]);
+        assert_eq!(partitions.commit_list(&durable, &[]).count(), 1);
+        partitions.suspend(&[0]);
+        assert_eq!(partitions.admit(0, 5, None).unwrap(), Admission::Ignore);
+        assert_eq!(partitions.commit_list(&durable, &[]).count(), 0);
+        assert!(partitions.in_doubt().is_some());
+        partitions.hand_over(0);
+        assert!(partitions.in_doubt().is_none());
+        assert_eq!(partitions.next_control(), Some(SourceControl::HandedOver(0)));
+    }
+
+    #[test]
+    fn released_partition_stands_at_its_durable_position() {
+        let mut partitions = partitions(None, Until::Stopped);
+        partitions.advance(0, 6);
+        assert!(partitions.revoke(&[0]) && !partitions.revoke(&[1]));
+        assert_eq!(partitions.next_control(), Some(SourceControl::Revoking(vec![0])));
+        assert_eq!(partitions.release(&[0], &Positions::from_iter([("kafka/t/0", 6_u64)])), [0]);
+        let claim = LocalClaim { position: 6, record: OwnershipRecord::Released };
+        assert_eq!(partitions[0].local_claim(), Some(claim));
+        assert_eq!(partitions.next_control(), Some(SourceControl::HandedOver(0)));
     }
 }

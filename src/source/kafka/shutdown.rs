@@ -1,81 +1,73 @@
-//! How reading ends: at the declared end, or when the source is dropped.
+//! The end of reading: at the declared end, or when the source is dropped.
 
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 
-use super::{CLOSING, Client, KafkaSource, Until, bounded, words};
-use crate::source::kafka::group::membership::Tried;
+use super::Until;
+use super::client::TopicClient;
+use super::group::membership::Membership;
+use super::partitions::Partitions;
+use super::reader::Reader;
+use crate::kafka::describe;
 
-impl KafkaSource {
-    /// What is committed when the worker ends: what is durable, and, where the group will not keep its place, that it
-    /// lets go.
-    pub(super) fn last_commit(&self) -> Option<TopicPartitionList> {
-        let durable = self.commits.newest()?;
-        if self.partitions.unsure().is_some() {
-            return None;
-        }
-        let leaves = self.member.as_ref().is_some_and(|member| !member.is_static);
-        let leaving: Vec<u32> = if leaves { (0..self.partitions.len() as u32).collect() } else { Vec::new() };
-        let list = self.to_commit(&durable, &leaving);
-        (list.count() > 0 && !self.committer.has_taken(&list)).then_some(list)
+/// Longest wait for the last commit and for leaving the group.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whether the declared end is reached. In a group that is where this worker's share is read, or, where it has none, all
+/// partitions are read by others.
+pub(super) fn is_over(
+    reader: &Reader,
+    membership: Option<&mut Membership>,
+    client: &mut TopicClient,
+    partitions: &Partitions,
+) -> bool {
+    match reader.until() {
+        Until::Stopped => return false,
+        Until::Records(left) => return left == 0,
+        Until::End => {}
     }
-
-    /// Whether the declared end is reached.
-    pub(super) fn is_over(&mut self, consumer: &Client) -> bool {
-        match self.until {
-            Until::Stopped => return false,
-            Until::Records(left) => return left == 0,
-            Until::End => {}
-        }
-        let ours = {
-            let mut ours = self.partitions.iter().filter(|partition| partition.is_read()).peekable();
-            ours.peek().is_some().then(|| ours.all(|partition| partition.done))
-        };
-        let Some(member) = &mut self.member else { return ours.unwrap_or(true) };
-        if self.partitions.unsure().is_some() || consumer.context().waits() || member.waiting.is_some() {
-            return false;
-        }
-        if let Some(done) = ours {
-            return done;
-        }
-        if !member.others_are_done && member.look_is_due() {
-            let Tried::Done(group) = self.group(consumer) else { return false };
-            let mut all = self.partitions.iter().zip(&group);
-            let done = all.all(|(partition, (committed, _))| partition.end.unwrap_or(0) <= committed.unwrap_or(0));
-            if let Some(member) = &mut self.member {
-                member.others_are_done = done;
-            }
-        }
-        self.member.as_ref().is_some_and(|member| member.others_are_done)
+    let share_is_done = partitions.are_done();
+    let Some(membership) = membership else { return share_is_done.unwrap_or(true) };
+    if partitions.in_doubt().is_some() || client.callbacks().has_rebalances() || membership.is_rebalancing() {
+        return false;
+    }
+    match share_is_done {
+        Some(done) => done,
+        None => membership.others_are_done(client, partitions),
     }
 }
 
-impl Drop for KafkaSource {
-    /// Passes on the last commit and takes leave of the brokers, within a deadline: brokers that are away must not keep
-    /// the process from ending.
-    fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
-        let last = self.last_commit();
-        let committing = self.committer.stop();
-        let watcher = self.watcher.stop();
-        consumer.context().close();
-        let (done, closed) = bounded::<()>(1);
-        let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
-            // What is on its way comes first.
-            if let Some(committing) = committing {
-                let _ = committing.join();
-            }
-            if let Some(offsets) = last
-                && let Err(error) = consumer.commit(&offsets, CommitMode::Sync)
-            {
-                tracing::warn!(cause = words(&error), "the last offsets were not committed to the group");
-            }
-            watcher.join();
-            drop(consumer);
-            drop(done);
-        });
-        if closing.is_ok() && closed.recv_timeout(CLOSING) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            tracing::warn!(brokers = self.brokers, "the brokers do not answer; left without a last commit");
+/// Sends the last commit and leaves the group, within a deadline: brokers that are away must not keep the process from
+/// ending. `threads` hold the consumer, and are waited for: the committer's before the commit, the poller's after it.
+pub(super) fn close(
+    client: TopicClient,
+    last_commit: Option<TopicPartitionList>,
+    (committing, polling): (Option<JoinHandle<()>>, Option<JoinHandle<()>>),
+) {
+    let TopicClient { consumer, brokers, .. } = client;
+    consumer.context().close();
+    let (done, closed) = bounded::<()>(1);
+    let closing = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
+        // The commit in flight comes first.
+        if let Some(committing) = committing {
+            let _ = committing.join();
         }
+        if let Some(offsets) = last_commit
+            && let Err(error) = consumer.commit(&offsets, CommitMode::Sync)
+        {
+            tracing::warn!(cause = describe(&error), "the last offsets were not committed to the group");
+        }
+        if let Some(polling) = polling {
+            let _ = polling.join();
+        }
+        drop(consumer);
+        drop(done);
+    });
+    if closing.is_ok() && closed.recv_timeout(SHUTDOWN_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+        tracing::warn!(brokers, "the brokers do not answer; left without a last commit");
     }
 }

@@ -1,108 +1,123 @@
-//! Before the first record: find the partitions, their oldest and newest offsets, and decide where each begins.
-//!
-//! Brokers that are away are waited for; the decision itself ([`starts`]) is pure.
+//! Where each partition is begun: a pure decision over the positions of the state and what the brokers hold.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-
-use super::Client;
-use crate::kafka::admin::partitions_of;
-use crate::kafka::{KafkaConfig, OnDataLoss, StartingOffsets};
-use crate::kafka::{LogThrottle, is_refusal, words};
+use super::errors::KafkaSourceError;
+use crate::kafka::{OnDataLoss, KafkaConfig, StartingOffsets};
 use crate::position::Positions;
-use crate::source::SourceError;
 
-/// Longest wait for one answer; how soon a request to stop is noticed while brokers are away.
-const ASKING: Duration = Duration::from_secs(1);
-
-/// What a partition holds: `low..high`.
+/// The offsets that a partition holds: `low..high`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct Watermarks {
+    /// Number of the partition.
     pub(super) id: i32,
+    /// Oldest offset.
     pub(super) low: u64,
+    /// One past the newest offset.
     pub(super) high: u64,
 }
 
-impl Marks {
+impl Watermarks {
+    /// Watermarks as the client gives them, which are never negative.
     pub(super) fn new(id: i32, low: i64, high: i64) -> Self {
         Self { id, low: u64::try_from(low).unwrap_or_default(), high: u64::try_from(high).unwrap_or_default() }
     }
 
-    /// True where reading can go on at `position`.
-    pub(super) fn contains(self, position: u64) -> bool {
+    /// Whether reading can go on at `position`.
+    fn contains(self, position: u64) -> bool {
         (self.low..=self.high).contains(&position)
     }
 }
 
-/// The lasting name of a partition.
+/// The lasting name of a partition's stream.
 pub(super) fn stream_name(topic: &str, partition: i32) -> String {
     format!("{}{partition}", prefix(topic))
 }
 
-/// No topic's name holds a slash.
+/// The beginning of the names of a topic's streams; no topic's name holds a slash.
 fn prefix(topic: &str) -> String {
     format!("kafka/{topic}/")
 }
 
-/// Where a partition begins, and the records before it that were lost on the way there.
+/// The offset at which a partition is begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct StartOffset {
+    /// First offset to read.
     pub(super) offset: u64,
+    /// Offsets before it that were to be read, and are gone.
     pub(super) lost: Option<Range<u64>>,
 }
 
-/// Where each partition of `marks` begins, all of which one worker reads.
-pub(super) fn starts(config: &KafkaConfig, positions: &Positions, marks: &[Marks]) -> Result<Vec<Entry>, SourceError> {
+/// The start offsets of the partitions of `watermarks`, all of which one worker reads.
+///
+/// # Errors
+/// A position that is not there.
+pub(super) fn start_offsets(
+    config: &KafkaConfig,
+    positions: &Positions,
+    watermarks: &[Watermarks],
+) -> Result<Vec<StartOffset>, KafkaSourceError> {
     let topic = &config.topic;
-    let known = all_there(topic, positions, marks)?;
-    let begin = |marks: &Marks| match positions.next(&stream_name(topic, marks.id)) {
-        Some(position) => entry(&format!("{topic}/{}", marks.id), position, *marks, config.on_data_loss),
-        None => Ok(Entry { offset: first(config.starting_offsets, known, *marks), lost: None }),
+    let topic_was_read = check_partitions_exist(topic, positions, watermarks)?;
+    let start = |watermarks: &Watermarks| match positions.next(&stream_name(topic, watermarks.id)) {
+        Some(position) => resume_offset(&format!("{topic}/{}", watermarks.id), position, *watermarks, config.on_data_loss),
+        None => Ok(StartOffset { offset: first_offset(config.starting_offsets, topic_was_read, *watermarks), lost: None }),
     };
-    marks.iter().map(begin).collect()
+    watermarks.iter().map(start).collect()
 }
 
 /// Whether anything of the topic was ever read.
 ///
 /// # Errors
-/// Where a partition is known that is not there: the topic was created anew, with fewer of them.
-pub(super) fn all_there(topic: &str, positions: &Positions, marks: &[Marks]) -> Result<bool, SourceError> {
+/// A partition in `positions` does not exist: the topic was created anew, with fewer of them.
+pub(super) fn check_partitions_exist(
+    topic: &str,
+    positions: &Positions,
+    watermarks: &[Watermarks],
+) -> Result<bool, KafkaSourceError> {
     let prefix = prefix(topic);
-    let mut known = false;
+    let mut topic_was_read = false;
     for (name, position) in positions.iter() {
         let Some(partition) = name.strip_prefix(&prefix) else { continue };
-        known = true;
-        if !marks.iter().any(|marks| marks.id.to_string() == partition) {
-            return Err(lost(&format!("{topic}/{partition}"), position, Marks { id: 0, low: 0, high: 0 }));
+        topic_was_read = true;
+        if !watermarks.iter().any(|watermarks| watermarks.id.to_string() == partition) {
+            let nothing = Watermarks { id: 0, low: 0, high: 0 };
+            return Err(position_lost(&format!("{topic}/{partition}"), position, nothing));
         }
     }
-    Ok(known)
+    Ok(topic_was_read)
 }
 
-/// Where a partition begins of which nothing was ever read; `known`: but something of others of its topic.
-pub(super) fn first(start: StartingOffsets, known: bool, marks: Marks) -> u64 {
+/// The start of a partition of which nothing was ever read. `kafka.starting_offsets` counts only where nothing of its topic was
+/// (`topic_was_read`): otherwise the partition was added since, and is read whole.
+pub(super) fn first_offset(start: StartingOffsets, topic_was_read: bool, watermarks: Watermarks) -> u64 {
     match start {
-        StartingOffsets::Latest if !known => marks.high,
-        StartingOffsets::Earliest | StartingOffsets::Latest => marks.low,
+        StartingOffsets::Latest if !topic_was_read => watermarks.high,
+        StartingOffsets::Earliest | StartingOffsets::Latest => watermarks.low,
     }
 }
 
-/// Where to go on in a partition that was read up to `position`.
-pub(super) fn entry(label: &str, position: u64, marks: Marks, on_data_loss: OnDataLoss) -> Result<Entry, SourceError> {
+/// The start of a partition that was read up to `position`.
+///
+/// # Errors
+/// The position is not there, and `on_data_loss` does not allow to skip what is gone.
+pub(super) fn resume_offset(
+    label: &str,
+    position: u64,
+    watermarks: Watermarks,
+    on_data_loss: OnDataLoss,
+) -> Result<StartOffset, KafkaSourceError> {
     match on_data_loss {
-        _ if marks.contains(position) => Ok(Entry { offset: position, lost: None }),
-        OnDataLoss::Skip if position < marks.low => Ok(Entry { offset: marks.low, lost: Some(position..marks.low) }),
-        OnDataLoss::Skip | OnDataLoss::Fail => Err(lost(label, position, marks)),
+        _ if watermarks.contains(position) => Ok(StartOffset { offset: position, lost: None }),
+        OnDataLoss::Skip if position < watermarks.low => {
+            Ok(StartOffset { offset: watermarks.low, lost: Some(position..watermarks.low) })
+        }
+        OnDataLoss::Skip | OnDataLoss::Fail => Err(position_lost(label, position, watermarks)),
     }
 }
 
-/// The error for a position that is not there.
-pub(super) fn lost(stream: &str, position: u64, marks: Marks) -> SourceError {
-    let advice = if position < marks.low {
+fn position_lost(stream: &str, position: u64, watermarks: Watermarks) -> KafkaSourceError {
+    let advice = if position < watermarks.low {
         "records were deleted before they were read (retention): bring them back, pass over them with \
          kafka.on_data_loss = \"skip\" (they are then counted as lost), or begin anew with an empty checkpoint.dir; a longer \
          retention.ms keeps it from happening again"
@@ -110,85 +125,81 @@ pub(super) fn lost(stream: &str, position: u64, marks: Marks) -> SourceError {
         "the topic was created anew or lost its newest records: bring them back, or begin anew with an empty \
          checkpoint.dir"
     };
-    let Marks { low, high, .. } = marks;
-    SourceError::PositionLost { stream: stream.to_owned(), position, low, high, advice: advice.to_owned() }
+    let Watermarks { low, high, .. } = watermarks;
+    KafkaSourceError::PositionLost { stream: stream.to_owned(), position, low, high, advice }
 }
 
-/// The error for a topic whose record at `offset` is not the one that was read there.
-pub(super) fn recreated(stream: &str, offset: u64) -> SourceError {
-    SourceError::Recreated { stream: stream.to_owned(), offset }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Asks the brokers, patiently.
-pub(super) struct Opening<'a> {
-    consumer: &'a Client,
-    brokers: &'a str,
-    topic: &'a str,
-    stop: &'a AtomicBool,
-    reminder: LogThrottle,
-}
-
-impl<'a> Opening<'a> {
-    pub(super) fn new(consumer: &'a Client, brokers: &'a str, topic: &'a str, stop: &'a AtomicBool) -> Self {
-        Self { consumer, brokers, topic, stop, reminder: LogThrottle::default() }
+    fn starts(
+        topic: &str,
+        start: StartingOffsets,
+        positions: &Positions,
+        watermarks: &[Watermarks],
+    ) -> Result<Vec<u64>, KafkaSourceError> {
+        let mut config = KafkaConfig::default();
+        (config.topic, config.starting_offsets) = (topic.to_owned(), start);
+        let starts = start_offsets(&config, positions, watermarks)?;
+        assert!(starts.iter().all(|start| start.lost.is_none()));
+        Ok(starts.into_iter().map(|start| start.offset).collect())
     }
 
-    /// The partitions by number, with what they hold.
-    pub(super) fn watermarks(&mut self) -> Result<Vec<Marks>, SourceError> {
-        let (consumer, topic) = (self.consumer, self.topic);
-        let found = self.ask(|| {
-            let metadata = consumer.fetch_metadata(Some(topic), ASKING)?;
-            partitions_of(&metadata, topic).map_err(KafkaError::MetadataFetch)
-        })?;
-        let Some(ids) = found else {
-            return Err(self.error(format!("no topic '{topic}'; create it, or let `negstream produce` do so")));
-        };
-        let mut marks = Vec::with_capacity(ids.len());
-        for id in ids {
-            let (low, high) = self.ask(|| consumer.fetch_watermarks(topic, id, ASKING))?;
-            marks.push(Marks::new(id, low, high));
-        }
-        Ok(marks)
+    fn watermarks(all: &[(i32, u64, u64)]) -> Vec<Watermarks> {
+        all.iter().map(|(id, low, high)| Watermarks { id: *id, low: *low, high: *high }).collect()
     }
 
-    /// Asks until there is an answer.
-    ///
-    /// # Errors
-    /// What waiting cannot mend, or a request to stop.
-    pub(super) fn ask<T>(&mut self, question: impl Fn() -> Result<T, KafkaError>) -> Result<T, SourceError> {
-        loop {
-            let error = match question() {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            // Serves the errors and log lines that came meanwhile; nothing is assigned, so no record can come.
-            let pause = self.consumer.poll(Duration::from_millis(200));
-            debug_assert!(!matches!(pause, Some(Ok(_))), "records before an assignment");
-            if let Some(refusal) = self.consumer.context().reports.refusal() {
-                return Err(self.error(refusal));
-            }
-            if error.rdkafka_error_code().is_some_and(is_refusal) {
-                return Err(self.error(format!("topic '{}': {}", self.topic, words(&error))));
-            }
-            if error.rdkafka_error_code().is_some_and(is_hopeless) {
-                return Err(self.error(format!("topic '{}': {}", self.topic, words(&error))));
-            }
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(SourceError::Stopped { brokers: self.brokers.to_owned() });
-            }
-            if self.reminder.due() {
-                tracing::warn!(brokers = self.brokers, cause = words(&error), "kafka does not answer; waiting");
-            }
+    fn positions(all: &[(&str, u64)]) -> Positions {
+        all.iter().copied().collect()
+    }
+
+    #[test]
+    fn first_start_is_as_configured() {
+        let watermarks = watermarks(&[(0, 5, 9), (1, 0, 0)]);
+        let others = positions(&[("kafka/other/0", 3), ("kafka/t2/0", 3), ("parquet/abc", 1)]);
+        assert_eq!(starts("t", StartingOffsets::Earliest, &others, &watermarks).unwrap(), [5, 0]);
+        assert_eq!(starts("t", StartingOffsets::Latest, &others, &watermarks).unwrap(), [9, 0]);
+    }
+
+    #[test]
+    fn added_partition_of_a_known_topic_starts_at_its_oldest_record() {
+        let watermarks = watermarks(&[(0, 5, 9), (1, 2, 4)]);
+        for start in [StartingOffsets::Earliest, StartingOffsets::Latest] {
+            assert_eq!(starts("t", start, &positions(&[("kafka/t/0", 7)]), &watermarks).unwrap(), [7, 2]);
         }
     }
 
-    fn error(&self, cause: String) -> SourceError {
-        SourceError::Kafka { brokers: self.brokers.to_owned(), cause }
+    #[test]
+    fn positions_at_both_ends_of_a_partition_are_there() {
+        let watermarks = watermarks(&[(0, 5, 9)]);
+        for position in [5, 9] {
+            let start = starts("t", StartingOffsets::Latest, &positions(&[("kafka/t/0", position)]), &watermarks);
+            assert_eq!(start.unwrap(), [position]);
+        }
     }
-}
 
-/// True for questions that no broker will ever answer otherwise.
-fn is_hopeless(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(code, Code::InvalidTopic | Code::InvalidArgument | Code::UnknownGroup | Code::Fatal)
+    #[test]
+    fn lost_positions_are_errors_with_advice() {
+        let watermarks = watermarks(&[(0, 5, 9)]);
+        for (name, position, expected) in [
+            ("kafka/t/0", 4, "position 4 of t/0 is not there: it holds 5..9; records were deleted"),
+            ("kafka/t/0", 10, "position 10 of t/0 is not there: it holds 5..9; the topic was created anew"),
+            ("kafka/t/1", 1, "position 1 of t/1 is not there: it holds 0..0; the topic was created anew"),
+        ] {
+            let error = starts("t", StartingOffsets::Earliest, &positions(&[(name, position)]), &watermarks);
+            let error = error.unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn expired_records_are_skipped_where_allowed() {
+        let watermarks = Watermarks { id: 0, low: 5, high: 9 };
+        let resume = |position| resume_offset("t/0", position, watermarks, OnDataLoss::Skip);
+        assert_eq!(resume(2).unwrap(), StartOffset { offset: 5, lost: Some(2..5) });
+        assert_eq!(resume(7).unwrap(), StartOffset { offset: 7, lost: None });
+        // Records beyond the end have not expired: the topic is another one.
+        assert!(resume(10).is_err());
+    }
 }

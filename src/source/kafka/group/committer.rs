@@ -10,44 +10,53 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 
-use crate::kafka::{LogThrottle, words};
+use crate::kafka::{LogThrottle, describe};
 use crate::position::Positions;
-use crate::source::kafka::partitions::{self, Partition};
-use crate::source::kafka::{Client, KafkaSource};
+use crate::source::CommitTracker;
+use crate::source::kafka::client::TopicConsumer;
+use crate::source::kafka::errors::KafkaSourceError;
+use crate::source::kafka::partitions::Partitions;
 
-/// How long a commit that failed waits until it is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Pause after a commit that failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Name of the thread.
+const THREAD: &str = "kafka-commit";
 
-/// What is committed.
+/// The purpose of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::source::kafka) enum What {
-    /// What became durable.
+pub(super) enum CommitKind {
+    /// Offsets of what became durable.
     Durable,
-    /// That partitions are this worker's.
+    /// Claims on partitions that this worker begins.
     Claims,
-    /// The same as what is durable, and that it lets go of partitions.
+    /// Offsets of what became durable, with the claims on some partitions closed.
     Closing,
 }
 
-/// See the module.
+/// The commits of this source: sends them one at a time, and keeps the [`CommitTracker`] up to date.
 #[derive(Debug)]
 pub(in crate::source::kafka) struct Committer {
+    tracker: CommitTracker,
     lists: Option<Sender<TopicPartitionList>>,
     results: Receiver<KafkaResult<()>>,
-    on_its_way: Option<(What, TopicPartitionList)>,
-    /// The last that the group took.
-    taken: Option<TopicPartitionList>,
-    failed: Option<Instant>,
-    reminder: LogThrottle,
+    in_flight: Option<(CommitKind, TopicPartitionList)>,
+    /// The last commit of durable offsets that the group confirmed.
+    confirmed: Option<TopicPartitionList>,
+    failed_at: Option<Instant>,
+    failure_log: LogThrottle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Committer {
-    pub(in crate::source::kafka) fn start(consumer: Arc<Client>) -> Self {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system starts no thread.
+    pub(in crate::source::kafka) fn start(consumer: Arc<TopicConsumer>) -> Result<Self, KafkaSourceError> {
         let (lists, to_do) = bounded::<TopicPartitionList>(1);
         let (done, results) = bounded(1);
         let thread = std::thread::Builder::new()
-            .name("kafka-commit".to_owned())
+            .name(THREAD.to_owned())
             .spawn(move || {
                 for list in to_do {
                     if done.send(consumer.commit(&list, CommitMode::Sync)).is_err() {
@@ -55,125 +64,121 @@ impl Committer {
                     }
                 }
             })
-            .expect("the operating system starts a thread");
-        Self {
+            .map_err(|source| KafkaSourceError::Thread { name: THREAD, source })?;
+        Ok(Self {
+            tracker: CommitTracker::default(),
             lists: Some(lists),
             results,
-            on_its_way: None,
-            taken: None,
-            failed: None,
-            reminder: LogThrottle::default(),
+            in_flight: None,
+            confirmed: None,
+            failed_at: None,
+            failure_log: LogThrottle::default(),
             thread: Some(thread),
-        }
+        })
     }
 
-    /// Whether a commit is on its way.
-    pub(in crate::source::kafka) fn is_busy(&self) -> bool {
-        self.on_its_way.is_some()
+    /// The tracker of durable positions.
+    pub(in crate::source::kafka) fn tracker(&self) -> &CommitTracker {
+        &self.tracker
     }
 
-    /// Whether the group knows this already.
-    pub(in crate::source::kafka) fn has_taken(&self, list: &TopicPartitionList) -> bool {
-        self.taken.as_ref() == Some(list)
+    /// Whether a commit is in flight.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.is_some()
     }
 
-    /// Whether the last one failed a moment ago.
-    pub(in crate::source::kafka) fn rests(&self) -> bool {
-        self.failed.is_some_and(|failed| failed.elapsed() < AGAIN)
+    /// Whether the last commit failed a moment ago.
+    pub(super) fn is_backing_off(&self) -> bool {
+        self.failed_at.is_some_and(|failed_at| failed_at.elapsed() < RETRY_AFTER)
     }
 
-    /// Sends a commit; nothing else may be on its way.
-    pub(in crate::source::kafka) fn begin(&mut self, what: What, list: TopicPartitionList) {
+    /// Sends a commit; nothing else may be in flight.
+    pub(super) fn send(&mut self, kind: CommitKind, list: TopicPartitionList) {
         if self.lists.as_ref().is_some_and(|lists| lists.send(list.clone()).is_ok()) {
-            self.on_its_way = Some((what, list));
+            self.in_flight = Some((kind, list));
         }
     }
 
-    /// Lets go of the consumer once what is on its way is answered; [`JoinHandle::join`] waits for that.
+    /// Sends the requested offsets, unless something is in flight or the group is `is_rebalancing`.
+    pub(in crate::source::kafka) fn commit_durable(&mut self, partitions: &Partitions, is_rebalancing: bool) {
+        if self.in_flight.as_ref().is_some_and(|(kind, _)| *kind != CommitKind::Durable) {
+            // The membership sent that one, and waits for its answer.
+            return;
+        }
+        self.poll_answer();
+        // Offsets of partitions that another worker may have taken over are not this worker's to commit, and the rest not
+        // without them: a checkpoint's offsets are committed together, so that whichever worker goes back finds a
+        // checkpoint that fits them all.
+        let in_doubt = partitions.in_doubt().is_some();
+        if self.is_busy() || in_doubt || is_rebalancing || self.is_backing_off() {
+            return;
+        }
+        let Some(durable) = self.tracker.next_commit() else { return };
+        let list = partitions.commit_list(&durable, &[]);
+        if list.count() == 0 || self.confirmed.as_ref() == Some(&list) {
+            self.tracker.confirm();
+        } else {
+            self.send(CommitKind::Durable, list);
+        }
+    }
+
+    /// The answer to the commit in flight, if there is one yet.
+    pub(super) fn poll_answer(&mut self) -> Option<(CommitKind, KafkaResult<()>)> {
+        self.wait_for_answer(Duration::ZERO)
+    }
+
+    /// The answer to the commit in flight, waited for.
+    pub(super) fn wait_for_answer(&mut self, timeout: Duration) -> Option<(CommitKind, KafkaResult<()>)> {
+        if !self.is_busy() {
+            return None;
+        }
+        let result = self.results.recv_timeout(timeout).ok()?;
+        let (kind, list) = self.in_flight.take()?;
+        match &result {
+            Ok(()) => {
+                self.failed_at = None;
+                if kind == CommitKind::Durable {
+                    self.tracker.confirm();
+                    self.confirmed = Some(list);
+                }
+            }
+            // Even where the group refuses this worker, an earlier try of the same commit may have taken effect: it stays in
+            // flight for the tracker, and is repeated if the worker gets back into the group.
+            Err(error) => {
+                self.failed_at = Some(Instant::now());
+                if self.failure_log.due() {
+                    tracing::warn!(cause = describe(error), "offsets were not committed to the group; trying again");
+                }
+            }
+        }
+        Some((kind, result))
+    }
+
+    /// Notes that the group has confirmed `durable` by a commit that closed claims.
+    pub(super) fn confirm_closing(&self, durable: &Positions) {
+        self.tracker.confirm_external(durable);
+    }
+
+    /// The commit for the end of the worker: the newest durable offsets, and where the worker leaves the group for good, its
+    /// claims closed.
+    pub(in crate::source::kafka) fn last_commit(
+        &self,
+        partitions: &Partitions,
+        leaves_group: bool,
+    ) -> Option<TopicPartitionList> {
+        let durable = self.tracker.newest()?;
+        if partitions.in_doubt().is_some() {
+            return None;
+        }
+        let closing: Vec<u32> = if leaves_group { (0..partitions.len() as u32).collect() } else { Vec::new() };
+        let list = partitions.commit_list(&durable, &closing);
+        (list.count() > 0 && self.confirmed.as_ref() != Some(&list)).then_some(list)
+    }
+
+    /// Tells the thread to stop once the commit in flight is answered, without waiting for it; the handle waits until the
+    /// thread has released the consumer.
     pub(in crate::source::kafka) fn stop(&mut self) -> Option<JoinHandle<()>> {
         self.lists = None;
         self.thread.take()
     }
-}
-
-impl KafkaSource {
-    /// Sends what is durable, unless something is on its way.
-    pub(in crate::source::kafka) fn commit_what_is_durable(&mut self) {
-        if self.committer.on_its_way.as_ref().is_some_and(|(what, _)| *what != What::Durable) {
-            // Whoever sent it waits for the answer.
-            return;
-        }
-        self.take_answer();
-        // What another worker may have taken over is not ours to commit, and the rest not without it: a checkpoint's
-        // offsets are committed together, so that whoever goes back finds one that fits them all.
-        let unsure = self.partitions.unsure().is_some();
-        let rebalancing = self.member.as_ref().is_some_and(|member| member.waiting.is_some());
-        if self.committer.is_busy() || unsure || rebalancing || self.committer.rests() {
-            return;
-        }
-        let Some(durable) = self.commits.next_commit() else { return };
-        let list = self.to_commit(&durable, &[]);
-        if list.count() == 0 || self.committer.has_taken(&list) {
-            self.commits.confirm();
-        } else {
-            self.committer.begin(What::Durable, list);
-        }
-    }
-
-    /// What became of the commit that was on its way, if that is known.
-    pub(in crate::source::kafka) fn take_answer(&mut self) -> Option<(What, KafkaResult<()>)> {
-        self.take_answer_within(Duration::ZERO)
-    }
-
-    /// The same, waited for.
-    pub(in crate::source::kafka) fn take_answer_within(
-        &mut self,
-        patience: Duration,
-    ) -> Option<(What, KafkaResult<()>)> {
-        if !self.committer.is_busy() {
-            return None;
-        }
-        let result = self.committer.results.recv_timeout(patience).ok()?;
-        let (what, list) = self.committer.on_its_way.take()?;
-        match &result {
-            Ok(()) => {
-                self.committer.failed = None;
-                if what == What::Durable {
-                    self.commits.confirm();
-                    self.committer.taken = Some(list);
-                }
-            }
-            // Even where the group says that we are out, an earlier try of the same may have taken effect: it stays on its
-            // way, and is repeated if we get back in.
-            Err(error) => {
-                self.committer.failed = Some(Instant::now());
-                if self.committer.reminder.due() {
-                    tracing::warn!(cause = words(error), "offsets were not committed to the group; trying again");
-                }
-            }
-        }
-        Some((what, result))
-    }
-
-    /// The commit of `durable`, of all partitions that are read; those whose index is in `closing` are let go of.
-    pub(in crate::source::kafka) fn to_commit(&self, durable: &Positions, closing: &[u32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (index, partition) in self.partitions.iter().enumerate() {
-            let Some(next) = durable.next(&partition.stream.name).filter(|next| has_begun(partition, *next)) else {
-                continue;
-            };
-            let metadata = match closing.contains(&(index as u32)) {
-                true => Some(partition.closed(next)),
-                false => partition.metadata(),
-            };
-            partitions::add(&mut list, &self.config.topic, partition.id, next, metadata);
-        }
-        list
-    }
-}
-
-/// Whether an offset is of the partition as it is held now: a checkpoint that was begun before it came back tells where it
-/// was let go of.
-fn has_begun(partition: &Partition, next: u64) -> bool {
-    partition.is_read() && partition.claims.newest().is_none_or(|claim| claim.from <= next)
 }

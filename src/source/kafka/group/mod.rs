@@ -1,6 +1,6 @@
-//! Work in a consumer group: who owns which partition, rebalances, and the offsets that are committed.
+//! Work in a consumer group: which worker owns which partition, rebalances, and the offsets that are committed.
 
-pub(in crate::source::kafka) mod committer;
-pub(in crate::source::kafka) mod membership;
-pub(in crate::source::kafka) mod ownership;
-pub(in crate::source::kafka) mod rebalance;
+pub(super) mod committer;
+pub(super) mod membership;
+pub(super) mod ownership;
+pub(super) mod rebalance;

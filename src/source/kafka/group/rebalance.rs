@@ -1,56 +1,60 @@
-//! What the group's coordinator says, noted for the source: rebalances are carried out by [`crate::source::kafka::group::membership`], not in the
-//! client's callback.
+//! Rebalances: what the group's coordinator says, noted in the client's callback. They are carried out by
+//! [`Membership`](super::membership::Membership), whenever the source is called.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::kafka::ClientCallbacks;
 
-/// Partitions by number.
+/// A change of this worker's share, with partitions by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source::kafka) enum Rebalance {
-    /// They are this worker's to read.
+    /// Partitions that are this worker's to read.
     Assigned(Vec<i32>),
-    /// They will be another's once this worker lets go.
+    /// Partitions that will be another worker's once this one has released them.
     Revoked(Vec<i32>),
-    /// They are another's already, or soon: this worker was not heard of for too long.
+    /// Partitions that are another worker's already, or soon: this one was not heard of for too long.
     Lost(Vec<i32>),
 }
 
-/// The consumer's context.
+/// The callbacks of the consumer: log lines, errors, rebalances.
 #[derive(Debug, Default)]
-pub(in crate::source::kafka) struct Context {
+pub(in crate::source::kafka) struct ConsumerCallbacks {
     pub(in crate::source::kafka) reports: ClientCallbacks,
     rebalances: Mutex<VecDeque<Rebalance>>,
     closing: AtomicBool,
 }
 
-impl Context {
-    /// The oldest that was not carried out yet.
-    pub(in crate::source::kafka) fn next(&self) -> Option<Rebalance> {
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+impl ConsumerCallbacks {
+    /// The oldest rebalance that was not carried out yet.
+    pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
+        self.rebalances().pop_front()
     }
 
-    /// Whether one waits.
-    pub(in crate::source::kafka) fn waits(&self) -> bool {
-        !self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Whether there is a rebalance to carry out.
+    pub(in crate::source::kafka) fn has_rebalances(&self) -> bool {
+        !self.rebalances().is_empty()
     }
 
-    /// From now on partitions are let go of at once: nobody will carry anything out.
+    /// Answers every further rebalance at once in the callback: the source carries none out any more.
     pub(in crate::source::kafka) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
+
+    fn rebalances(&self) -> MutexGuard<'_, VecDeque<Rebalance>> {
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl ClientContext for Context {
+impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.reports.log(level, facility, message);
     }
@@ -60,11 +64,11 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
+impl ConsumerContext for ConsumerCallbacks {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Relaxed) {
-            let done = match assigned {
+            let done = match is_assignment {
                 true => consumer.incremental_assign(&TopicPartitionList::new()),
                 false => consumer.incremental_unassign(partitions),
             };
@@ -74,25 +78,11 @@ impl ConsumerContext for Context {
             return;
         }
         let ids: Vec<i32> = partitions.elements().iter().map(TopicPartitionListElem::partition).collect();
-        let rebalance = match (assigned, consumer.assignment_lost()) {
+        let rebalance = match (is_assignment, consumer.assignment_lost()) {
             (true, _) => Rebalance::Assigned(ids),
             (false, true) => Rebalance::Lost(ids),
             (false, false) => Rebalance::Revoked(ids),
         };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+        self.rebalances().push_back(rebalance);
     }
-}
-
-/// True where the group knows this worker no more.
-pub(in crate::source::kafka) fn is_out(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::IllegalGeneration
-            | Code::UnknownMemberId
-            | Code::FencedInstanceId
-            | Code::FencedMemberEpoch
-            | Code::StaleMemberEpoch
-            | Code::AssignmentLost
-    )
 }

@@ -47,9 +47,9 @@ pub struct Claim {
 pub struct Claims {
     #[serde(rename = "negstream_claims")]
     claims: Vec<Claim>,
-    /// How many partitions the topic had when the group began with it; those beyond were added since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    of: Option<u32>,
+    /// The number of partitions that the topic had at the group's first claim; partitions beyond were added since.
+    #[serde(rename = "of", default, skip_serializing_if = "Option::is_none")]
+    n_partitions: Option<u32>,
 }
 
 /// What a worker's own state holds of a partition.
@@ -103,9 +103,9 @@ impl Claims {
         serde_json::from_str(metadata).unwrap_or_default()
     }
 
-    /// As metadata. Where it would be too long, claims are left out: first those of workers that have claimed it since, but
+    /// The history as an offset's metadata. Where that would be too long, claims are left out: first those of workers that have claimed it since, but
     /// for the ones that tell where a worker's newest stretch ends.
-    pub fn text(&self) -> String {
+    pub fn to_metadata(&self) -> String {
         let mut kept = self.clone();
         loop {
             let text = serde_json::to_string(&kept).expect("claims are JSON");
@@ -125,17 +125,12 @@ impl Claims {
         (0..self.claims.len() - 1).find(|index| !needed(*index)).unwrap_or(0)
     }
 
-    /// How many partitions the topic had when the group began with it, where that is known.
-    pub fn of(&self) -> Option<u32> {
-        self.of
+    /// The number of partitions that the topic had at the group's first claim, where that is known.
+    pub fn n_partitions(&self) -> Option<u32> {
+        self.n_partitions
     }
 
-    /// Who made the newest.
-    pub fn by(&self) -> Option<String> {
-        self.newest().map(|newest| newest.by.clone())
-    }
-
-    /// The newest.
+    /// The newest claim.
     pub fn newest(&self) -> Option<&Claim> {
         self.claims.last()
     }
@@ -231,9 +226,9 @@ impl Claims {
         })
     }
 
-    /// The history with worker `me` at claim `number`, open, from `offset` on; of a topic of so many partitions, where it is
-    /// the first.
-    pub fn claimed(&self, me: &str, number: u64, offset: u64, of: u32) -> Self {
+    /// The history with worker `me` at claim `number`, open, from `offset` on; of a topic of `n_partitions`, where it is
+    /// the first claim.
+    pub fn claimed(&self, me: &str, number: u64, offset: u64, n_partitions: u32) -> Self {
         let mut claims: Vec<Claim> = self.claims.iter().filter(|claim| claim.number < number).cloned().collect();
         let from = self
             .claims
@@ -241,7 +236,7 @@ impl Claims {
             .find(|claim| claim.number == number && claim.by == me)
             .map_or(offset, |claim| claim.from);
         claims.push(Claim { number, by: me.to_owned(), from, until: None });
-        Self { claims, of: self.of.or(Some(of)) }
+        Self { claims, n_partitions: self.n_partitions.or(Some(n_partitions)) }
     }
 
     /// The history with its newest claim closed at `offset`.

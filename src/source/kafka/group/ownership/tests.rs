@@ -9,7 +9,7 @@ fn own(position: u64, record: OwnershipRecord) -> Option<LocalClaim> {
 fn history(claims: &[(u64, &str, u64, Option<u64>)]) -> Claims {
     let claim =
         |&(number, by, from, until): &(u64, &str, u64, Option<u64>)| Claim { number, by: by.to_owned(), from, until };
-    Claims { claims: claims.iter().map(claim).collect(), of: None }
+    Claims { claims: claims.iter().map(claim).collect(), n_partitions: None }
 }
 
 #[test]
@@ -69,12 +69,12 @@ fn a_state_from_before_a_stretch_that_was_let_go_of_is_found_out() {
 #[test]
 fn histories_are_read_back_and_stay_short() {
     let claims = history(&[(3, "a\"\u{1f600}", 10, None), (4, "b", 40, Some(60))]);
-    assert_eq!(Claims::parse(&claims.text()), claims);
+    assert_eq!(Claims::parse(&claims.to_metadata()), claims);
     let mut long = Claims::default();
     for number in 0..500 {
         long = long.claimed(&"w".repeat(200), number, number * 10, 1).closed(number * 10 + 10);
     }
-    let text = long.text();
+    let text = long.to_metadata();
     assert!(text.len() <= LONGEST);
     assert_eq!(Claims::parse(&text).newest(), long.newest());
 }

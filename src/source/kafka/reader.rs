@@ -1,0 +1,316 @@
+//! The reader: turns what the client fetched into records, in order, and deals with the client's errors.
+//!
+//! A message whose schema is not known yet holds up all others: records of a partition keep their order, and nothing is
+//! fetched that would only have to wait too. Meanwhile the client is polled, so that the group hears of this worker and can
+//! take partitions away; messages of those are forgotten here, and read again by whichever worker has them then.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, OwnedMessage};
+
+use super::Until;
+use super::client::TopicClient;
+use super::errors::{ErrorClass, KafkaSourceError, classify};
+use super::partitions::{Admission, Partition, Partitions};
+use super::startup::resume_offset;
+use crate::decode::EventDecoder;
+use crate::event::{Reason, Record, Rejection};
+use crate::kafka::{ClientFailure, LogThrottle, describe};
+
+/// Reads the messages of a client, and decodes them.
+pub(super) struct Reader {
+    decoder: EventDecoder,
+    backlog: DecodeBacklog,
+    until: Until,
+    /// Records that came while the trainer had no room, for the next block.
+    pending: Vec<Record>,
+    /// Present where a position is gone, and the brokers did not let the client go on behind it yet.
+    seek_due: Option<ClientFailure>,
+    backwards: LogThrottle,
+}
+
+impl Reader {
+    pub(super) fn new(decoder: EventDecoder, until: Until) -> Self {
+        Self {
+            decoder,
+            backlog: DecodeBacklog::default(),
+            until,
+            pending: Vec::new(),
+            seek_due: None,
+            backwards: LogThrottle::default(),
+        }
+    }
+
+    /// How far the topic is still read.
+    pub(super) fn until(&self) -> Until {
+        self.until
+    }
+
+    /// Whether there are records for the next block already.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether messages wait for their schemas.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Appends the records that came while the trainer had no room.
+    pub(super) fn deliver_pending(&mut self, block: &mut Vec<Record>) {
+        block.append(&mut self.pending);
+    }
+
+    /// Drops what came of partitions that another worker reads from now on, or that are read again from their positions.
+    pub(super) fn forget(&mut self, ids: &[i32], partitions: &Partitions) {
+        self.pending.retain(|record| !ids.contains(&partitions[record.stream as usize].id()));
+        self.backlog.forget(ids);
+    }
+
+    /// Drops the messages of partitions that wait for their schemas.
+    pub(super) fn forget_backlog(&mut self, ids: &[i32]) {
+        self.backlog.forget(ids);
+    }
+
+    /// Goes on behind a lost position, where that failed before.
+    pub(super) fn retry_seek(
+        &mut self,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+    ) -> Result<(), KafkaSourceError> {
+        match self.seek_due.take() {
+            Some(failure) => self.find_lost_position(client, partitions, failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Decodes the messages that wait for their schemas; `false` where the first of them still has to wait. Then the client
+    /// was polled, and nothing more is to be read.
+    pub(super) fn decode_backlog(
+        &mut self,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+        block: &mut Vec<Record>,
+    ) -> Result<bool, KafkaSourceError> {
+        if self.backlog.is_empty() {
+            return Ok(true);
+        }
+        while let Some(message) = self.backlog.0.pop_front() {
+            if !self.accept(&message, client, partitions, block)? {
+                self.backlog.0.push_front(message);
+                // Again each time: partitions that were assigned meanwhile are not paused.
+                client.pause(&partitions.list(Partition::is_read));
+                self.poll(client, partitions, Duration::ZERO, block)?;
+                return Ok(false);
+            }
+        }
+        client.resume(&partitions.list(Partition::is_unfinished));
+        Ok(true)
+    }
+
+    /// Polls the client with its partitions paused, so that the group hears of this worker.
+    pub(super) fn keep_alive(
+        &mut self,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+    ) -> Result<(), KafkaSourceError> {
+        client.pause(&partitions.list(Partition::is_read));
+        let mut pending = std::mem::take(&mut self.pending);
+        let polled = self.poll(client, partitions, Duration::ZERO, &mut pending);
+        self.pending = pending;
+        if self.backlog.is_empty() {
+            client.resume(&partitions.list(Partition::is_unfinished));
+        }
+        polled.map(drop)
+    }
+
+    /// Polls the client once, for `wait` at most. What came is appended to `block`, or waits for its schema; gives the bytes
+    /// of the message.
+    pub(super) fn poll(
+        &mut self,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+        wait: Duration,
+        block: &mut Vec<Record>,
+    ) -> Result<usize, KafkaSourceError> {
+        client.note_poll();
+        let consumer = Arc::clone(&client.consumer);
+        let bytes = match consumer.poll(wait) {
+            Some(Ok(message)) => {
+                let bytes = message.payload_len() + message.key_len();
+                if !self.backlog.is_empty() || !self.accept(&message, client, partitions, block)? {
+                    self.backlog.push(message.detach());
+                }
+                bytes
+            }
+            Some(Err(error)) => {
+                self.handle_error(error, client, partitions)?;
+                0
+            }
+            None => 0,
+        };
+        Ok(bytes)
+    }
+
+    /// Appends the record of a message, if it is one; `false` where it cannot be decoded yet and has to be tried again.
+    fn accept(
+        &mut self,
+        message: &impl Message,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+        block: &mut Vec<Record>,
+    ) -> Result<bool, KafkaSourceError> {
+        let Some(index) = partitions.index(message.partition()) else { return Ok(true) };
+        // Offsets of records are never negative.
+        let offset = u64::try_from(message.offset()).unwrap_or_default();
+        let broker_timestamp = message.timestamp().to_millis();
+        match partitions.admit(index, offset, broker_timestamp)? {
+            Admission::Deliver if self.until == Until::Records(0) => return Ok(true),
+            Admission::Deliver => {}
+            Admission::Ignore => return Ok(true),
+            Admission::BehindEnd => {
+                finish(index, client, partitions);
+                return Ok(true);
+            }
+            Admission::Backwards { expected } => {
+                if self.backwards.due() {
+                    let partition = partitions[index].label();
+                    tracing::error!(partition, offset, expected, "kafka went backwards; the record is dropped");
+                }
+                return Ok(true);
+            }
+        }
+        let outcome = match message.payload() {
+            Some(payload) => match self.decoder.decode(message.key(), Some(payload)) {
+                Some(outcome) => outcome,
+                None => return Ok(false),
+            },
+            // A deletion marker of a compacted topic: nothing happened, and nothing is wrong.
+            None => Err(Rejection {
+                reason: Reason::NullValue,
+                detail: "the record has no value".to_owned(),
+                key: message.key().map(<[u8]>::to_vec),
+                payload: Vec::new(),
+            }),
+        };
+        block.push(Record { stream: index as u32, offset, broker_timestamp, outcome });
+        if partitions.advance(index, offset) {
+            finish(index, client, partitions);
+        }
+        if let Until::Records(left) = &mut self.until {
+            *left -= 1;
+        }
+        client.note_answer();
+        Ok(true)
+    }
+
+    /// Deals with an error of the client: it is nothing, something to wait for, or the end.
+    fn handle_error(
+        &mut self,
+        error: KafkaError,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+    ) -> Result<(), KafkaSourceError> {
+        if let KafkaError::PartitionEOF(id) = error {
+            // Not before what was fetched of the partition is decoded.
+            if let Some(index) = partitions.index(id)
+                && !self.backlog.has_partition(id)
+            {
+                finish(index, client, partitions);
+            }
+            return Ok(());
+        }
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let reports = &client.callbacks().reports;
+        let is_duplicate = code == RDKafkaErrorCode::FencedInstanceId || (is_fatal && reports.is_fenced());
+        let failure = ClientFailure::with_reason(error, reports.reason_of(code));
+        if is_duplicate {
+            return Err(KafkaSourceError::DuplicateMember { member: client.config.group_instance_id.clone() });
+        }
+        match if is_fatal { ErrorClass::Final } else { classify(code) } {
+            ErrorClass::OutOfRange => self.find_lost_position(client, partitions, failure),
+            ErrorClass::Final => Err(KafkaSourceError::Client {
+                brokers: client.brokers.clone(),
+                doing: format!("topic '{}'", client.topic()),
+                source: failure,
+            }),
+            ErrorClass::Transient => {
+                client.note_trouble(&failure.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds out which position was lost, since Kafka's error does not tell, and goes on behind it where that is allowed.
+    fn find_lost_position(
+        &mut self,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+        failure: ClientFailure,
+    ) -> Result<(), KafkaSourceError> {
+        for index in 0..partitions.len() {
+            let partition = &partitions[index];
+            if !partition.is_unfinished() {
+                continue;
+            }
+            let Ok(watermarks) = client.watermarks(partition.id()) else { continue };
+            let start = resume_offset(partition.label(), partition.next(), watermarks, client.config.on_data_loss)?;
+            // Only the record before the position, which was to be verified, may be gone.
+            let is_unverifiable = partition.is_unverified() && watermarks.low >= partition.next();
+            if start.lost.is_none() && !is_unverifiable {
+                continue;
+            }
+            if let Err(error) = client.seek(partition.id(), start.offset) {
+                client.note_trouble(&describe(&error));
+                self.seek_due = Some(failure);
+                return Ok(());
+            }
+            match start.lost {
+                Some(lost) => partitions.skip(index, lost),
+                None => partitions.skip_verification(index),
+            }
+            return Ok(());
+        }
+        Err(KafkaSourceError::Client {
+            brokers: client.brokers.clone(),
+            doing: format!("topic '{}': a position is not there any more", client.topic()),
+            source: failure,
+        })
+    }
+}
+
+/// Marks a partition as read to its declared end.
+fn finish(index: usize, client: &TopicClient, partitions: &mut Partitions) {
+    if partitions.finish(index) {
+        let id = partitions[index].id();
+        client.pause(&partitions.list(|partition| partition.id() == id));
+    }
+}
+
+/// Messages that cannot be decoded yet, in the order in which they came.
+#[derive(Debug, Default)]
+struct DecodeBacklog(VecDeque<OwnedMessage>);
+
+impl DecodeBacklog {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a message of partition `id` waits.
+    fn has_partition(&self, id: i32) -> bool {
+        self.0.iter().any(|message| message.partition() == id)
+    }
+
+    fn push(&mut self, message: OwnedMessage) {
+        self.0.push_back(message);
+    }
+
+    /// Drops the messages of partitions.
+    fn forget(&mut self, ids: &[i32]) {
+        self.0.retain(|message| !ids.contains(&message.partition()));
+    }
+}
