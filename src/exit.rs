@@ -185,6 +185,7 @@ impl ExitCode for RegistrySetupError {
         match self {
             Self::File { .. } | Self::Schema(_) => Exit::Usage,
             Self::Register { .. } => Exit::Source,
+            Self::Thread(_) => Exit::Unexpected,
         }
     }
 }

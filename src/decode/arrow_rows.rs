@@ -1,4 +1,4 @@
-//! Rows of Arrow columns to interactions: what the columns must be, and what is wrong with a row that is not taken.
+//! ArrowRows of Arrow columns to interactions: what the columns must be, and what is wrong with a row that is not taken.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -45,21 +45,21 @@ pub fn check_schema(schema: &Schema, fields: &FieldNames) -> Result<(), ColumnPr
     check(&fields.features, false, "a list of text", &list)
 }
 
-/// Some rows of a log, whose schema was checked.
+/// The rows of a record batch whose schema was checked.
 #[derive(Debug)]
-pub struct Rows<'a> {
+pub struct ArrowRows<'a> {
     batch: &'a RecordBatch,
     fields: &'a FieldNames,
     limits: EventLimits,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> ArrowRows<'a> {
     /// The rows of `batch`.
     pub fn new(batch: &'a RecordBatch, fields: &'a FieldNames, limits: EventLimits) -> Self {
         Self { batch, fields, limits }
     }
 
-    /// Row `row`, or why it is not taken.
+    /// The interaction in row `row`.
     ///
     /// # Errors
     /// The rejection, with the row as JSON.

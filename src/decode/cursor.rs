@@ -1,13 +1,13 @@
-//! A place in the bytes of a record: what both binary formats read by. Nothing is read beyond the end, and nothing is
+//! The cursor that both binary formats read by. Nothing is read beyond the end, and nothing is
 //! allocated for a length before the bytes are seen to be there.
 
 use super::Fault;
 use crate::event::Reason;
 
-/// How deep values may be nested in each other.
+/// Most levels of values that are nested in each other.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// See the module.
+/// A place in the bytes of a record.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -20,7 +20,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes that are left.
-    pub(super) fn left(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 
@@ -32,7 +32,7 @@ impl<'a> Cursor<'a> {
                 self.at = end;
                 Ok(taken)
             }
-            _ => Err(self.broken(&format!("{count} bytes are announced, {} are left", self.left()))),
+            _ => Err(self.fault(&format!("{count} bytes are announced, {} are left", self.remaining()))),
         }
     }
 
@@ -56,7 +56,11 @@ impl<'a> Cursor<'a> {
                 return Ok(number);
             }
         }
-        Err(self.broken(if self.left() < 10 { "the bytes end in a number" } else { "a number of more than 64 bits" }))
+        Err(self.fault(if self.remaining() < 10 {
+            "the bytes end in a number"
+        } else {
+            "a number of more than 64 bits"
+        }))
     }
 
     /// A number whose sign is its lowest bit.
@@ -71,9 +75,9 @@ impl<'a> Cursor<'a> {
             .map_err(|error| (Reason::Unparsable, format!("not UTF-8 at byte {}", begin + error.valid_up_to())))
     }
 
-    /// What is wrong here.
+    /// The fault of bytes that are damaged at this place.
     #[cold]
-    pub(super) fn broken(&self, problem: &str) -> Fault {
+    pub(super) fn fault(&self, problem: &str) -> Fault {
         (Reason::Unparsable, format!("{problem} at byte {}", self.at))
     }
 }
@@ -107,7 +111,7 @@ mod tests {
             let mut bytes = Vec::new();
             put_varint(number, &mut bytes);
             let mut cursor = Cursor::new(&bytes);
-            assert_eq!((cursor.varint(), cursor.left()), (Ok(number), 0));
+            assert_eq!((cursor.varint(), cursor.remaining()), (Ok(number), 0));
             assert!(Cursor::new(&bytes[..bytes.len() - 1]).varint().unwrap_err().1.contains("end in a number"));
         }
         let beyond = [&[0xff; 9][..], &[0x02]].concat();

@@ -1,6 +1,6 @@
-//! The way back: interactions into records of the configured format.
+//! Encoding: interactions into records of the configured format.
 
-use super::schema::Schema;
+use super::schema::RecordSchema;
 use super::{Fault, SchemaError, SchemaId, SchemaText, avro, framing, json, protobuf};
 use crate::decode::{FieldNames, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
@@ -10,13 +10,14 @@ use crate::event::{Interaction, Reason};
 pub struct EventEncoder {
     fields: FieldNames,
     /// `None`: JSON.
-    schema: Option<Schema>,
+    schema: Option<RecordSchema>,
     /// Number of the schema, where records are framed.
     id: Option<SchemaId>,
 }
 
 impl EventEncoder {
-    /// Writes what `source` describes by `schema`; with the number of that schema in a registry, in its frames.
+    /// An encoder for the records that `source` describes, by `schema`; with the number of that schema in a registry, in the
+    /// registry's frames.
     ///
     /// # Errors
     /// A schema that no interaction can be written by.
@@ -25,10 +26,10 @@ impl EventEncoder {
         if source.format == Format::Json {
             return Ok(Self { fields, schema: None, id });
         }
-        let parsed = Schema::plain(source.format, schema, source)?;
+        let parsed = RecordSchema::plain(source.format, schema, source)?;
         let checked = match &parsed {
-            Schema::Avro(schema) => avro::check(schema),
-            Schema::Protobuf(schema, path) => {
+            RecordSchema::Avro(schema) => avro::check(schema),
+            RecordSchema::Protobuf(schema, path) => {
                 schema.at(path).map_or(Err("it describes no message".to_owned()), protobuf::check)
             }
         };
@@ -45,8 +46,8 @@ impl EventEncoder {
     pub fn encode(&self, event: &Interaction) -> Result<Vec<u8>, Fault> {
         let (inner, path) = match &self.schema {
             None => (json::encode(event, &self.fields), None),
-            Some(Schema::Avro(schema)) => (avro::encode(event, schema)?, None),
-            Some(Schema::Protobuf(schema, path)) => {
+            Some(RecordSchema::Avro(schema)) => (avro::encode(event, schema)?, None),
+            Some(RecordSchema::Protobuf(schema, path)) => {
                 let message = schema.at(path).ok_or((Reason::UnknownSchema, "no such message".to_owned()))?;
                 (protobuf::encode(event, schema, message)?, Some(path.as_slice()))
             }

@@ -1,6 +1,6 @@
 //! What the fields of a record hold, whatever its encoding, and what an interaction makes of it.
 //!
-//! Every format fills the same [`FoundFields`], so that each takes the same and says the same of what it does not take.
+//! Every format fills the same [`FieldValues`], so that each takes the same and says the same of what it does not take.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -43,7 +43,7 @@ impl Field {
         }
     }
 
-    /// What it is called.
+    /// The field's name in the records.
     pub(super) fn name(self, names: &FieldNames) -> &str {
         match self {
             Field::User => &names.user_id,
@@ -70,11 +70,11 @@ impl Field {
     }
 }
 
-/// What a field of the record holds.
+/// The value of a field of the record, before it is checked.
 #[derive(Debug, Default)]
-pub(super) enum Found<'a> {
+pub(super) enum FieldValue<'a> {
     #[default]
-    Nothing,
+    Absent,
     Null,
     Boolean(bool),
     Negative(i64),
@@ -84,13 +84,13 @@ pub(super) enum Found<'a> {
     /// A list of texts and integers.
     Texts(Vec<CompactString>),
     /// A list with something else in it, described.
-    Mixture(String),
+    InvalidList(String),
     Object,
-    /// What no field of an interaction is made of, described.
-    Other(&'static str),
+    /// A value that no field of an interaction is made of, described.
+    Unsupported(&'static str),
 }
 
-impl Found<'_> {
+impl FieldValue<'_> {
     pub(super) fn integer(number: i64) -> Self {
         u64::try_from(number).map_or(Self::Negative(number), Self::Natural)
     }
@@ -106,14 +106,14 @@ impl Found<'_> {
     }
 
     fn is_absent(&self) -> bool {
-        matches!(self, Self::Nothing | Self::Null)
+        matches!(self, Self::Absent | Self::Null)
     }
 }
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for FieldValue<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => formatter.write_str("nothing"),
+            Self::Absent => formatter.write_str("nothing"),
             Self::Null => formatter.write_str("null"),
             Self::Boolean(value) => write!(formatter, "{value}"),
             Self::Negative(number) => write!(formatter, "{number}"),
@@ -125,9 +125,9 @@ impl fmt::Display for Found<'_> {
                 None => write!(formatter, "{text:?}"),
             },
             Self::Texts(_) => formatter.write_str("a list"),
-            Self::Mixture(element) => write!(formatter, "a list with {element}"),
+            Self::InvalidList(element) => write!(formatter, "a list with {element}"),
             Self::Object => formatter.write_str("an object"),
-            Self::Other(described) => formatter.write_str(described),
+            Self::Unsupported(described) => formatter.write_str(described),
         }
     }
 }
@@ -135,49 +135,49 @@ impl fmt::Display for Found<'_> {
 /// Most elements of a list. Beyond it the smallest elements would take many times the memory of the record.
 const MAX_ELEMENTS: usize = 1 << 16;
 
-/// A list that is being read.
+/// A list that is being read: its elements so far, or what makes it useless.
 #[derive(Debug, Default)]
-pub(super) struct List {
+pub(super) struct ListBuilder {
     texts: Vec<CompactString>,
-    spoilt: Option<String>,
+    invalid: Option<String>,
 }
 
-impl List {
-    pub(super) fn push(&mut self, element: &Found<'_>) {
+impl ListBuilder {
+    pub(super) fn push(&mut self, element: &FieldValue<'_>) {
         match element.text() {
-            _ if self.spoilt.is_some() => {}
-            None => self.spoilt = Some(element.to_string()),
+            _ if self.invalid.is_some() => {}
+            None => self.invalid = Some(element.to_string()),
             Some(_) if self.texts.len() == MAX_ELEMENTS => {
-                self.spoilt = Some(format!("more than {MAX_ELEMENTS} elements"));
+                self.invalid = Some(format!("more than {MAX_ELEMENTS} elements"));
             }
             Some(text) => self.texts.push(text),
         }
     }
 
-    /// Whether there is something in it that spoils the whole list: what follows is of no interest.
-    pub(super) fn is_spoilt(&self) -> bool {
-        self.spoilt.is_some()
+    /// Whether an element makes the whole list useless: the elements behind it need not be read.
+    pub(super) fn is_invalid(&self) -> bool {
+        self.invalid.is_some()
     }
 
-    pub(super) fn found<'a>(self) -> Found<'a> {
-        match self.spoilt {
-            Some(described) => Found::Mixture(described),
-            None => Found::Texts(self.texts),
+    pub(super) fn into_value<'a>(self) -> FieldValue<'a> {
+        match self.invalid {
+            Some(described) => FieldValue::InvalidList(described),
+            None => FieldValue::Texts(self.texts),
         }
     }
 }
 
-/// All fields of one record, unchecked.
+/// The values of all fields of one record, unchecked.
 #[derive(Default)]
-pub(super) struct FoundFields<'a>([Found<'a>; Field::COUNT]);
+pub(super) struct FieldValues<'a>([FieldValue<'a>; Field::COUNT]);
 
-impl<'a> FoundFields<'a> {
-    /// Where what a field holds is put.
-    pub(super) fn slot(&mut self, field: Field) -> &mut Found<'a> {
+impl<'a> FieldValues<'a> {
+    /// The place for the value of a field.
+    pub(super) fn slot(&mut self, field: Field) -> &mut FieldValue<'a> {
         &mut self.0[field as usize]
     }
 
-    /// What they say together; bounds are not checked here.
+    /// The interaction that the values make together; bounds are not checked here.
     pub(super) fn interaction(mut self, names: &FieldNames) -> Result<Interaction, Fault> {
         Ok(Interaction {
             user: self.identifier(Field::User, &names.user_id)?,
@@ -190,7 +190,7 @@ impl<'a> FoundFields<'a> {
         })
     }
 
-    fn get(&self, field: Field) -> &Found<'a> {
+    fn get(&self, field: Field) -> &FieldValue<'a> {
         &self.0[field as usize]
     }
 
@@ -209,12 +209,12 @@ impl<'a> FoundFields<'a> {
     fn timestamp(&self, name: &str) -> Result<i64, Fault> {
         let found = self.get(Field::Timestamp);
         let milliseconds = match found {
-            Found::Nothing | Found::Null => return Err(missing(name, found)),
-            Found::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
+            FieldValue::Absent | FieldValue::Null => return Err(missing(name, found)),
+            FieldValue::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
                 (Reason::TimestampOutOfRange, format!("{name}: {number} ms is outside the believable range"))
             })?),
-            Found::Negative(number) => Some(*number),
-            Found::Text(text) => rfc3339_milliseconds(text),
+            FieldValue::Negative(number) => Some(*number),
+            FieldValue::Text(text) => rfc3339_milliseconds(text),
             _ => None,
         };
         milliseconds.ok_or_else(|| wrong_type(name, "milliseconds or RFC 3339", found))
@@ -222,36 +222,36 @@ impl<'a> FoundFields<'a> {
 
     fn value(&self, name: &str) -> Result<Option<f64>, Fault> {
         match self.get(Field::Value) {
-            Found::Nothing | Found::Null => Ok(None),
-            Found::Natural(number) => Ok(Some(*number as f64)),
-            Found::Negative(number) => Ok(Some(*number as f64)),
-            Found::Float(number) => Ok(Some(*number)),
+            FieldValue::Absent | FieldValue::Null => Ok(None),
+            FieldValue::Natural(number) => Ok(Some(*number as f64)),
+            FieldValue::Negative(number) => Ok(Some(*number as f64)),
+            FieldValue::Float(number) => Ok(Some(*number)),
             other => Err(wrong_type(name, "a number", other)),
         }
     }
 
     fn features(&mut self, name: &str) -> Result<Vec<CompactString>, Fault> {
         match std::mem::take(&mut self.0[Field::Features as usize]) {
-            Found::Nothing | Found::Null => Ok(Vec::new()),
-            Found::Texts(texts) => Ok(texts),
+            FieldValue::Absent | FieldValue::Null => Ok(Vec::new()),
+            FieldValue::Texts(texts) => Ok(texts),
             other => Err(wrong_type(name, "a list of strings or integers", &other)),
         }
     }
 }
 
-fn missing(name: &str, found: &Found<'_>) -> Fault {
-    let state = if matches!(found, Found::Null) { "null" } else { "missing" };
+fn missing(name: &str, found: &FieldValue<'_>) -> Fault {
+    let state = if matches!(found, FieldValue::Null) { "null" } else { "missing" };
     (Reason::MissingField, format!("{name}: {state}"))
 }
 
-fn wrong_type(name: &str, expected: &str, found: &Found<'_>) -> Fault {
+fn wrong_type(name: &str, expected: &str, found: &FieldValue<'_>) -> Fault {
     (Reason::WrongType, format!("{name}: expected {expected}, found {found}"))
 }
 
-/// What an interaction has to say in one field, to whoever writes it.
+/// The content of one field of an interaction, for an encoder.
 #[derive(Debug)]
-pub(super) enum Given<'a> {
-    Nothing,
+pub(super) enum EventField<'a> {
+    Absent,
     Text(&'a str),
     /// Milliseconds since 1970.
     Time(i64),
@@ -259,29 +259,29 @@ pub(super) enum Given<'a> {
     List(&'a [CompactString]),
 }
 
-impl<'a> Given<'a> {
+impl<'a> EventField<'a> {
     pub(super) fn of(event: &'a Interaction, field: Field) -> Self {
         match field {
             Field::User => Self::Text(&event.user),
             Field::Item => Self::Text(&event.item),
             Field::Timestamp => Self::Time(event.timestamp),
-            Field::Kind if event.kind.is_empty() => Self::Nothing,
+            Field::Kind if event.kind.is_empty() => Self::Absent,
             Field::Kind => Self::Text(&event.kind),
-            Field::Session => event.session.as_ref().map_or(Self::Nothing, |session| Self::Text(session)),
-            Field::Value => event.value.map_or(Self::Nothing, Self::Number),
-            Field::Features if event.features.is_empty() => Self::Nothing,
+            Field::Session => event.session.as_ref().map_or(Self::Absent, |session| Self::Text(session)),
+            Field::Value => event.value.map_or(Self::Absent, Self::Number),
+            Field::Features if event.features.is_empty() => Self::Absent,
             Field::Features => Self::List(&event.features),
         }
     }
 
-    /// As a whole number, where nothing is lost by it.
+    /// The content as a whole number, where nothing is lost by that.
     pub(super) fn integer(&self) -> Option<i64> {
         match self {
             // The same digits must come back.
             Self::Text(text) => text.parse::<i64>().ok().filter(|number| number.to_string() == *text),
             Self::Time(time) => Some(*time),
             Self::Number(number) => (*number as i64 as f64 == *number).then_some(*number as i64),
-            Self::Nothing | Self::List(_) => None,
+            Self::Absent | Self::List(_) => None,
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn open_message(inner: &[u8]) -> Result<(Vec<usize>, &[u8]), Fault> {
             path.push(usize::try_from(place).or_else(|_| bad(format!("{place} is no place of a message")))?);
         }
     }
-    Ok((path, &inner[inner.len() - cursor.left()..]))
+    Ok((path, &inner[inner.len() - cursor.remaining()..]))
 }
 
 /// Puts a frame around a record; `path` for Protobuf.

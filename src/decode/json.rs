@@ -21,7 +21,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde::ser::{SerializeMap, Serializer};
 
 use super::Fault;
-use super::fields::{Field, Found, FoundFields, List};
+use super::fields::{Field, FieldValue, FieldValues, ListBuilder};
 use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
@@ -83,7 +83,7 @@ struct RecordSeed<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for RecordSeed<'_> {
-    type Value = FoundFields<'de>;
+    type Value = FieldValues<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -91,14 +91,14 @@ impl<'de> DeserializeSeed<'de> for RecordSeed<'_> {
 }
 
 impl<'de> Visitor<'de> for RecordSeed<'_> {
-    type Value = FoundFields<'de>;
+    type Value = FieldValues<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = FoundFields::default();
+        let mut found = FieldValues::default();
         while let Some(field) = map.next_key_seed(NameSeed(self.names))? {
             *self.reading = field;
             let Some(field) = field else {
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for RecordSeed<'_> {
                 continue;
             };
             let slot = found.slot(field);
-            if !matches!(slot, Found::Nothing) {
+            if !matches!(slot, FieldValue::Absent) {
                 return Err(A::Error::custom(format_args!("{} comes twice", field.name(self.names))));
             }
             *slot = map.next_value_seed(ValueSeed { in_list: false })?;
@@ -145,7 +145,7 @@ struct ValueSeed {
 }
 
 impl<'de> DeserializeSeed<'de> for ValueSeed {
-    type Value = Found<'de>;
+    type Value = FieldValue<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -153,55 +153,55 @@ impl<'de> DeserializeSeed<'de> for ValueSeed {
 }
 
 impl<'de> Visitor<'de> for ValueSeed {
-    type Value = Found<'de>;
+    type Value = FieldValue<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a value")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Found::Null)
+        Ok(FieldValue::Null)
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Found::Boolean(value))
+        Ok(FieldValue::Boolean(value))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Found::Negative(number))
+        Ok(FieldValue::Negative(number))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Found::Natural(number))
+        Ok(FieldValue::Natural(number))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Found::Float(number))
+        Ok(FieldValue::Float(number))
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Found::Text(Cow::Borrowed(text)))
+        Ok(FieldValue::Text(Cow::Borrowed(text)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Found::Text(Cow::Owned(text.to_owned())))
+        Ok(FieldValue::Text(Cow::Owned(text.to_owned())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut elements = List::default();
-        while !self.in_list && !elements.is_spoilt() {
+        let mut elements = ListBuilder::default();
+        while !self.in_list && !elements.is_invalid() {
             match list.next_element_seed(ValueSeed { in_list: true })? {
                 Some(element) => elements.push(&element),
-                None => return Ok(elements.found()),
+                None => return Ok(elements.into_value()),
             }
         }
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(elements.found())
+        Ok(elements.into_value())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Found::Object)
+        Ok(FieldValue::Object)
     }
 }
 

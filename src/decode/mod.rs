@@ -3,16 +3,16 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`json`], `avro`, `protobuf` | the formats of a record, both ways |
-//! | `frame` | the wire format of schema registries, around a record of any format |
-//! | `found` | what the fields of a record hold, and what an interaction makes of it; shared by the formats |
-//! | [`rows`] | rows of columns |
+//! | `framing` | the wire format of schema registries, around a record of any format |
+//! | `fields` | what the fields of a record hold, and what an interaction makes of it; shared by the formats |
+//! | [`arrow_rows`] | rows of columns |
 //!
 //! Pure: no I/O, no clock, no logging. A [`EventDecoder`] never panics, whatever the bytes, never allocates more than a small
 //! multiple of a record, and never drops one: what it cannot take becomes a [`Rejection`] that carries the bytes on; for
 //! what it cannot take *yet* it says so.
 //!
 //! What it deliberately does not do: look at the timestamp of the Kafka message (an event's time is in the event), repair
-//! anything (a record is taken as it stands, or not at all), or fetch a schema ([`Schemas`] does).
+//! anything (a record is taken as it stands, or not at all), or fetch a schema ([`SchemaResolver`] does).
 
 pub mod arrow_rows;
 mod avro;
@@ -31,8 +31,8 @@ pub use config::{FieldNames, Format, RegistryConfig, SourceConfig};
 use chrono::{DateTime, NaiveDate};
 
 pub use encoder::EventEncoder;
-use schema::{Cache, Schema};
-pub use schema::{Lookup, SchemaError, SchemaId, SchemaText, Schemas};
+use schema::{RecordSchema, SchemaCache};
+pub use schema::{SchemaError, SchemaId, SchemaLookup, SchemaResolver, SchemaText};
 
 use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
@@ -46,19 +46,19 @@ pub struct EventDecoder {
     encoding: Encoding,
 }
 
-/// What records look like.
+/// The encoding of a topic's records.
 #[derive(Debug)]
 enum Encoding {
     Json,
-    /// All by one schema.
-    By(Box<Schema>),
-    /// JSON in frames.
+    /// Plain records, all by one schema.
+    Plain(Box<RecordSchema>),
+    /// JSON in frames, whose schemas are ignored.
     FramedJson,
-    /// In frames that name the schema of each.
+    /// Records in frames, each of which names its schema.
     Framed {
         format: Format,
-        cache: Cache,
-        schemas: Box<dyn Schemas>,
+        cache: SchemaCache,
+        schemas: Box<dyn SchemaResolver>,
     },
 }
 
@@ -71,13 +71,13 @@ impl EventDecoder {
     pub fn new(
         source: &SourceConfig,
         plain: &SchemaText,
-        registry: Option<Box<dyn Schemas>>,
+        registry: Option<Box<dyn SchemaResolver>>,
     ) -> Result<Self, SchemaError> {
         let encoding = match (source.format, registry) {
             (Format::Json, None) => Encoding::Json,
             (Format::Json, Some(_)) => Encoding::FramedJson,
-            (format, None) => Encoding::By(Box::new(Schema::plain(format, plain, source)?)),
-            (format, Some(schemas)) => Encoding::Framed { format, cache: Cache::default(), schemas },
+            (format, None) => Encoding::Plain(Box::new(RecordSchema::plain(format, plain, source)?)),
+            (format, Some(schemas)) => Encoding::Framed { format, cache: SchemaCache::default(), schemas },
         };
         Ok(Self { fields: source.fields.clone(), limits: limits(source), encoding })
     }
@@ -105,7 +105,7 @@ impl EventDecoder {
         }
         Some(match &mut self.encoding {
             Encoding::Json => json::decode(payload, names),
-            Encoding::By(schema) => schema.decode(payload, names),
+            Encoding::Plain(schema) => schema.decode(payload, names),
             Encoding::FramedJson => framing::open(payload).and_then(|(_, inner)| json::decode(inner, names)),
             Encoding::Framed { format, cache, schemas } => match framing::open(payload) {
                 Ok((id, inner)) => match cache.schema(id, *format, names, schemas.as_mut())? {

@@ -43,33 +43,33 @@ pub struct SchemaError {
     pub problem: String,
 }
 
-/// What a registry knows of a schema.
+/// The result of looking up a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+pub enum SchemaLookup {
     /// The schema.
     Found(SchemaText),
-    /// There is none that can be used, and why: its records cannot be read, now or later.
+    /// No usable schema has this number, and why: its records cannot be read, now or later.
     Unknown(String),
-    /// That is not known at the moment: ask again.
+    /// The answer is not known at the moment: look up again.
     NotYet,
 }
 
-/// Finds the schemas of records by their numbers.
-pub trait Schemas: Send + std::fmt::Debug {
-    /// What is known of schema `id`. Waits for an answer no longer than a fraction of a second; asked again with the same
+/// A resolver of schemas by their numbers, such as a registry.
+pub trait SchemaResolver: Send + std::fmt::Debug {
+    /// Looks up schema `id`. Waits for an answer no longer than a fraction of a second; asked again with the same
     /// number, it goes on waiting for the same answer.
-    fn schema(&mut self, id: SchemaId) -> Lookup;
+    fn schema(&mut self, id: SchemaId) -> SchemaLookup;
 }
 
 /// A schema, ready to read by.
 #[derive(Debug)]
-pub(super) enum Schema {
-    Avro(avro::Schema),
+pub(super) enum RecordSchema {
+    Avro(avro::AvroSchema),
     /// With the path to the message of records that come plain.
-    Protobuf(protobuf::Schema, Vec<usize>),
+    Protobuf(protobuf::ProtobufSchema, Vec<usize>),
 }
 
-impl Schema {
+impl RecordSchema {
     /// The schema of records that come plain.
     pub(super) fn plain(format: Format, text: &SchemaText, source: &SourceConfig) -> Result<Self, SchemaError> {
         let wrong = |problem| SchemaError { origin: text.origin.clone(), problem };
@@ -85,10 +85,9 @@ impl Schema {
     fn parse(format: Format, text: &SchemaText, names: &FieldNames) -> Result<Self, String> {
         let references: Vec<&str> = text.references.iter().map(String::as_str).collect();
         match format {
-            Format::Avro => avro::Schema::parse(&text.text, &references, names).map(Self::Avro),
-            Format::Protobuf => {
-                protobuf::Schema::parse(&text.text, &references, names).map(|schema| Self::Protobuf(schema, vec![0]))
-            }
+            Format::Avro => avro::AvroSchema::parse(&text.text, &references, names).map(Self::Avro),
+            Format::Protobuf => protobuf::ProtobufSchema::parse(&text.text, &references, names)
+                .map(|schema| Self::Protobuf(schema, vec![0])),
             Format::Json => Err("JSON is read without a schema".to_owned()),
         }
     }
@@ -115,7 +114,7 @@ impl Schema {
 
 fn decode_message(
     payload: &[u8],
-    schema: &protobuf::Schema,
+    schema: &protobuf::ProtobufSchema,
     path: &[usize],
     names: &FieldNames,
 ) -> Result<Interaction, Fault> {
@@ -127,26 +126,26 @@ fn decode_message(
 
 /// The schemas of a registry that were used last; those that cannot be used, with the problem.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Vec<(SchemaId, Result<Schema, String>)>);
+pub(super) struct SchemaCache(Vec<(SchemaId, Result<RecordSchema, String>)>);
 
-impl Cache {
-    /// Schema `id`, looked up where it is not at hand; `None` where that takes longer.
+impl SchemaCache {
+    /// RecordSchema `id`, looked up where it is not at hand; `None` where that takes longer.
     pub(super) fn schema(
         &mut self,
         id: SchemaId,
         format: Format,
         names: &FieldNames,
-        registry: &mut dyn Schemas,
-    ) -> Option<Result<&Schema, String>> {
+        registry: &mut dyn SchemaResolver,
+    ) -> Option<Result<&RecordSchema, String>> {
         match self.0.iter().position(|(known, _)| *known == id) {
             Some(0) => {}
             Some(place) => self.0[..=place].rotate_right(1),
             None => {
                 let parsed = match registry.schema(id) {
-                    Lookup::Found(text) => Schema::parse(format, &text, names),
+                    SchemaLookup::Found(text) => RecordSchema::parse(format, &text, names),
                     // Not kept: it may be registered yet.
-                    Lookup::Unknown(problem) => return Some(Err(problem)),
-                    Lookup::NotYet => return None,
+                    SchemaLookup::Unknown(problem) => return Some(Err(problem)),
+                    SchemaLookup::NotYet => return None,
                 };
                 self.0.truncate(CACHED - 1);
                 self.0.insert(0, (id, parsed));

@@ -118,14 +118,14 @@ fn source(format: Format) -> SourceConfig {
 #[derive(Debug)]
 struct Stub(Format, bool);
 
-impl Schemas for Stub {
-    fn schema(&mut self, id: SchemaId) -> Lookup {
+impl SchemaResolver for Stub {
+    fn schema(&mut self, id: SchemaId) -> SchemaLookup {
         self.1 = !self.1;
         match id {
-            _ if self.1 => Lookup::NotYet,
-            0..3 => Lookup::Found(SchemaText::built_in(self.0)),
-            3 => Lookup::Found(SchemaText { text: "{]".to_owned(), ..SchemaText::built_in(self.0) }),
-            _ => Lookup::Unknown("never heard of it".to_owned()),
+            _ if self.1 => SchemaLookup::NotYet,
+            0..3 => SchemaLookup::Found(SchemaText::built_in(self.0)),
+            3 => SchemaLookup::Found(SchemaText { text: "{]".to_owned(), ..SchemaText::built_in(self.0) }),
+            _ => SchemaLookup::Unknown("never heard of it".to_owned()),
         }
     }
 }
@@ -219,9 +219,9 @@ fn protobuf_frame_must_name_a_message_of_the_schema() {
 fn only_so_many_schemas_are_kept() {
     #[derive(Debug)]
     struct Every;
-    impl Schemas for Every {
-        fn schema(&mut self, _: SchemaId) -> Lookup {
-            Lookup::Found(SchemaText::built_in(Format::Avro))
+    impl SchemaResolver for Every {
+        fn schema(&mut self, _: SchemaId) -> SchemaLookup {
+            SchemaLookup::Found(SchemaText::built_in(Format::Avro))
         }
     }
     let names = source(Format::Avro).fields;

@@ -155,7 +155,10 @@ fn stop_that_was_requested_before_the_run_trains_nothing() {
 fn source_failure_saves_what_was_trained() {
     let left = run(&[], records(), Err(source_failure()));
     left.expect(Some(3 * BATCH));
-    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Kafka(KafkaSourceError::Refused { .. })))), "{left:?}");
+    assert!(
+        matches!(left.result, Err(PipelineError::Source(SourceError::Kafka(KafkaSourceError::Refused { .. })))),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -193,7 +196,10 @@ fn too_many_rejections_train_the_batch_in_progress_and_save() {
 fn fenced_pipeline_saves_nothing() {
     let left = run(&[], records(), Err(fenced()));
     left.expect(None);
-    assert!(matches!(left.result, Err(PipelineError::Source(SourceError::Kafka(KafkaSourceError::Fenced { .. })))), "{left:?}");
+    assert!(
+        matches!(left.result, Err(PipelineError::Source(SourceError::Kafka(KafkaSourceError::Fenced { .. })))),
+        "{left:?}"
+    );
     for error in [
         KafkaSourceError::OwnershipUnknown { stream: "script".to_owned(), why: "" },
         KafkaSourceError::DuplicateMember { member: "worker".to_owned() },

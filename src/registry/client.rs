@@ -1,14 +1,14 @@
-//! A schema registry at work: questions and answers on a thread of their own, so that a registry that is slow holds up
-//! nobody for longer than he likes.
+//! A schema registry at work: questions and answers on a thread of their own, so that a slow registry holds up the source for
+//! no longer than the source allows.
 
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::RegistrySetupError;
-use super::http::{Client, RegistryError};
+use super::http::{RegistryClient, RegistryError};
 use crate::decode::SourceConfig;
-use crate::decode::{Lookup, SchemaId, Schemas};
+use crate::decode::{SchemaId, SchemaLookup, SchemaResolver};
 use crate::kafka::LogThrottle;
 use crate::source::transient_errors::TRANSIENT_ERRORS;
 
@@ -18,9 +18,9 @@ const WAIT: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long it is believed that there is no such schema: it may be registered yet.
+/// How long an answer that there is no such schema is believed: the schema may be registered yet.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
-/// How many of those are remembered.
+/// Most such answers that are remembered.
 const UNKNOWN: usize = 256;
 /// Highest number that registries give: they count in 32 bits with a sign, and some answer questions for higher ones as if
 /// the address were wrong.
@@ -28,64 +28,73 @@ const MAX_ID: SchemaId = i32::MAX as SchemaId;
 /// How often a schema is offered to a registry that does not answer.
 const OFFERS: u32 = 6;
 
-/// A schema registry.
+/// A schema registry, which is asked on a thread of its own.
 #[derive(Debug)]
-pub struct Registry {
+pub struct SchemaRegistry {
     questions: Sender<SchemaId>,
-    answers: Receiver<(SchemaId, Lookup)>,
-    asked: Option<SchemaId>,
-    /// Schemas that there are not, why, and when that was said; oldest first.
+    answers: Receiver<(SchemaId, SchemaLookup)>,
+    /// The schema that the thread is asking for.
+    pending: Option<SchemaId>,
+    /// Schemas that the registry does not have, why, and when it said so; oldest first.
     unknown: Vec<(SchemaId, String, Instant)>,
 }
 
-impl Registry {
+impl SchemaRegistry {
     /// The registry of `source`, which is asked for nothing yet.
-    pub fn new(source: &SourceConfig) -> Self {
+    ///
+    /// # Errors
+    /// The operating system starts no thread.
+    pub fn new(source: &SourceConfig) -> Result<Self, RegistrySetupError> {
         let (questions, asked) = unbounded();
         let (answer, answers) = unbounded();
-        let client = Client::new(&source.registry, source.format);
+        let client = RegistryClient::new(&source.registry, source.format);
         let url = source.registry.url.clone();
         // Not waited for at the end: it may be in the middle of a question, and whoever asked is gone.
         std::thread::Builder::new()
             .name("registry".to_owned())
             .spawn(move || serve(&client, &url, &asked, &answer))
-            .expect("the operating system starts a thread");
-        Self { questions, answers, asked: None, unknown: Vec::new() }
+            .map_err(RegistrySetupError::Thread)?;
+        Ok(Self { questions, answers, pending: None, unknown: Vec::new() })
     }
 }
 
-impl Schemas for Registry {
-    fn schema(&mut self, id: SchemaId) -> Lookup {
+impl SchemaResolver for SchemaRegistry {
+    fn schema(&mut self, id: SchemaId) -> SchemaLookup {
         if id > MAX_ID {
-            return Lookup::Unknown("no registry has a number as high".to_owned());
+            return SchemaLookup::Unknown("no registry has a number as high".to_owned());
         }
         self.unknown.retain(|(_, _, said)| said.elapsed() < UNKNOWN_FOR);
         if let Some((_, problem, _)) = self.unknown.iter().find(|(unknown, _, _)| *unknown == id) {
-            return Lookup::Unknown(problem.clone());
+            return SchemaLookup::Unknown(problem.clone());
         }
-        if self.asked != Some(id) {
+        if self.pending != Some(id) {
             // What was asked for before is of no interest any more.
             let _ = self.questions.send(id);
-            self.asked = Some(id);
+            self.pending = Some(id);
         }
         let deadline = Instant::now() + WAIT;
         while let Ok((answered, lookup)) = self.answers.recv_deadline(deadline) {
             if answered != id {
                 continue;
             }
-            self.asked = None;
-            if let Lookup::Unknown(problem) = &lookup {
+            self.pending = None;
+            if let SchemaLookup::Unknown(problem) = &lookup {
                 self.unknown.truncate(UNKNOWN - 1);
                 self.unknown.push((id, problem.clone(), Instant::now()));
             }
             return lookup;
         }
-        Lookup::NotYet
+        SchemaLookup::NotYet
     }
 }
 
 /// Answers questions until nobody is there to ask; the newest question counts.
-fn serve(client: &Client, url: &str, questions: &Receiver<SchemaId>, answers: &Sender<(SchemaId, Lookup)>) {
+fn serve(
+    client: &RegistryClient,
+    url: &str,
+    questions: &Receiver<SchemaId>,
+    answers: &Sender<(SchemaId, SchemaLookup)>,
+) {
     let mut next = questions.recv();
     while let Ok(mut id) = next {
         let (mut pause, mut reminder, mut failed) = (FIRST_PAUSE, LogThrottle::default(), false);
@@ -126,7 +135,7 @@ fn serve(client: &Client, url: &str, questions: &Receiver<SchemaId>, answers: &S
 
 /// Registers a schema under `subject`, or finds the number that it has there already.
 pub(super) fn register(source: &SourceConfig, subject: &str, schema: &str) -> Result<SchemaId, RegistrySetupError> {
-    let client = Client::new(&source.registry, source.format);
+    let client = RegistryClient::new(&source.registry, source.format);
     let mut cause = String::new();
     for offer in 0..OFFERS {
         if offer > 0 {

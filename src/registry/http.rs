@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::decode::{Format, RegistryConfig};
-use crate::decode::{Lookup, SchemaId, SchemaText};
+use crate::decode::{SchemaId, SchemaLookup, SchemaText};
 use crate::util::encoding::base64;
 
 /// Longest answer that is read, in bytes.
@@ -14,22 +14,22 @@ const MAX_ANSWER: u64 = 4 << 20;
 /// Most schemas that one may refer to, directly or not.
 const MAX_REFERENCES: usize = 64;
 
-/// No answer, or none that says anything: asking again may help.
+/// The lack of an answer, or an answer that means nothing: asking again may help.
 #[derive(Debug)]
 pub(super) struct RegistryError(pub(super) String);
 
-/// Asks a registry.
+/// A client of a schema registry.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct RegistryClient {
     agent: ureq::Agent,
     url: String,
     authorization: Option<String>,
     format: Format,
 }
 
-/// What the registry says of a schema.
+/// The registry's description of a schema.
 #[derive(Debug, Deserialize)]
-struct Described {
+struct SchemaResponse {
     schema: String,
     #[serde(rename = "schemaType")]
     kind: Option<String>,
@@ -44,7 +44,7 @@ struct Reference {
     version: i64,
 }
 
-impl Client {
+impl RegistryClient {
     pub(super) fn new(config: &RegistryConfig, format: Format) -> Self {
         let timeout = Duration::from_millis(config.timeout_ms);
         let settings = ureq::Agent::config_builder()
@@ -64,22 +64,22 @@ impl Client {
     }
 
     /// Schema `id`, with all that it refers to.
-    pub(super) fn schema(&self, id: SchemaId) -> Result<Lookup, RegistryError> {
+    pub(super) fn schema(&self, id: SchemaId) -> Result<SchemaLookup, RegistryError> {
         let (status, body) = self.get(&format!("/schemas/ids/{id}"))?;
-        let described = match answer(status, &body)? {
+        let described = match parse_response(status, &body)? {
             Some(described) => described,
-            None => return Ok(Lookup::Unknown("the registry has none of that number".to_owned())),
+            None => return Ok(SchemaLookup::Unknown("the registry has none of that number".to_owned())),
         };
         let kind = described.kind.as_deref().unwrap_or("AVRO");
-        if kind != kind_of(self.format) {
-            return Ok(Lookup::Unknown(format!("it is of the type {kind:?}, not {}", kind_of(self.format))));
+        if kind != schema_type(self.format) {
+            return Ok(SchemaLookup::Unknown(format!("it is of the type {kind:?}, not {}", schema_type(self.format))));
         }
         let (mut texts, mut known) = (Vec::new(), Vec::new());
         Ok(match self.references(&described.references, &mut texts, &mut known)? {
-            Some(problem) => Lookup::Unknown(problem),
+            Some(problem) => SchemaLookup::Unknown(problem),
             None => {
                 let origin = format!("{} of {}", id, self.url);
-                Lookup::Found(SchemaText { text: described.schema, references: texts, origin })
+                SchemaLookup::Found(SchemaText { text: described.schema, references: texts, origin })
             }
         })
     }
@@ -100,8 +100,8 @@ impl Client {
             }
             known.push(reference.clone());
             let Reference { subject, version } = reference;
-            let (status, body) = self.get(&format!("/subjects/{}/versions/{version}", escaped(subject)))?;
-            let Some(described) = answer(status, &body)? else {
+            let (status, body) = self.get(&format!("/subjects/{}/versions/{version}", percent_encoded(subject)))?;
+            let Some(described) = parse_response(status, &body)? else {
                 return Ok(Some(format!(
                     "it refers to version {version} of {subject:?}, which the registry does not have"
                 )));
@@ -118,9 +118,9 @@ impl Client {
     pub(super) fn register(&self, subject: &str, schema: &str) -> Result<Result<SchemaId, String>, RegistryError> {
         let mut body = json!({ "schema": schema });
         if self.format != Format::Avro {
-            body["schemaType"] = Value::from(kind_of(self.format));
+            body["schemaType"] = Value::from(schema_type(self.format));
         }
-        let mut request = self.agent.post(format!("{}/subjects/{}/versions", self.url, escaped(subject)));
+        let mut request = self.agent.post(format!("{}/subjects/{}/versions", self.url, percent_encoded(subject)));
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
@@ -129,8 +129,8 @@ impl Client {
         let said: Value = serde_json::from_str(&text).unwrap_or_default();
         match (status, said["id"].as_u64().and_then(|id| SchemaId::try_from(id).ok())) {
             (200, Some(id)) => Ok(Ok(id)),
-            (400..=428, _) => Ok(Err(in_words(status, &text))),
-            _ => Err(RegistryError(in_words(status, &text))),
+            (400..=428, _) => Ok(Err(describe_response(status, &text))),
+            _ => Err(RegistryError(describe_response(status, &text))),
         }
     }
 
@@ -143,8 +143,8 @@ impl Client {
     }
 }
 
-/// What is told of a schema; `None` where the registry says for certain that there is none.
-fn answer(status: u16, body: &str) -> Result<Option<Described>, RegistryError> {
+/// The description in a response; `None` where the registry says for certain that there is none.
+fn parse_response(status: u16, body: &str) -> Result<Option<SchemaResponse>, RegistryError> {
     let code = || serde_json::from_str::<Value>(body).ok()?.get("error_code")?.as_u64();
     match status {
         200 => match serde_json::from_str(body) {
@@ -153,7 +153,7 @@ fn answer(status: u16, body: &str) -> Result<Option<Described>, RegistryError> {
         },
         // Subject, version or schema not found. Any other 404 comes from something that is no registry.
         404 if matches!(code(), Some(40_401..=40_403)) => Ok(None),
-        _ => Err(RegistryError(in_words(status, body))),
+        _ => Err(RegistryError(describe_response(status, body))),
     }
 }
 
@@ -166,8 +166,8 @@ fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resu
     Ok((status, body))
 }
 
-/// An answer that is none, for a message: cut, since it may be a page.
-fn in_words(status: u16, body: &str) -> String {
+/// A response that means nothing, for a message: cut, since it may be a page.
+fn describe_response(status: u16, body: &str) -> String {
     let said: Value = serde_json::from_str(body).unwrap_or_default();
     let message = said["message"].as_str().unwrap_or(body).trim();
     match message.char_indices().nth(200) {
@@ -176,7 +176,7 @@ fn in_words(status: u16, body: &str) -> String {
     }
 }
 
-fn kind_of(format: Format) -> &'static str {
+fn schema_type(format: Format) -> &'static str {
     match format {
         Format::Json => "JSON",
         Format::Avro => "AVRO",
@@ -185,7 +185,7 @@ fn kind_of(format: Format) -> &'static str {
 }
 
 /// A subject as a part of a path.
-fn escaped(subject: &str) -> String {
+fn percent_encoded(subject: &str) -> String {
     let mut escaped = String::with_capacity(subject.len());
     for byte in subject.bytes() {
         match byte {
@@ -201,10 +201,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_registry_says_for_certain_is_an_answer() {
+    fn response_is_believed_only_where_a_registry_is_certain() {
         let none = r#"{"error_code":40403,"message":"Schema 7 not found"}"#;
-        assert!(matches!(answer(404, none), Ok(None)));
-        assert!(matches!(answer(200, r#"{"schema":"\"long\""}"#), Ok(Some(_))));
+        assert!(matches!(parse_response(404, none), Ok(None)));
+        assert!(matches!(parse_response(200, r#"{"schema":"\"long\""}"#), Ok(Some(_))));
         for (status, body) in [
             (404, "<html>not here</html>"),
             (404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
@@ -215,13 +215,13 @@ mod tests {
             (500, none),
             (503, ""),
         ] {
-            assert!(answer(status, body).is_err(), "{status} {body}");
+            assert!(parse_response(status, body).is_err(), "{status} {body}");
         }
     }
 
     #[test]
-    fn subjects_are_one_part_of_a_path() {
-        assert_eq!(escaped("clicks-value"), "clicks-value");
-        assert_eq!(escaped("a/../b é?"), "a%2F..%2Fb%20%C3%A9%3F");
+    fn percent_encoded_subject_is_one_part_of_a_path() {
+        assert_eq!(percent_encoded("clicks-value"), "clicks-value");
+        assert_eq!(percent_encoded("a/../b é?"), "a%2F..%2Fb%20%C3%A9%3F");
     }
 }

@@ -13,32 +13,35 @@ use std::path::PathBuf;
 
 #[cfg(not(feature = "registry"))]
 use crate::decode::SchemaId;
-use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaText, Schemas, SourceConfig};
+use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaResolver, SchemaText, SourceConfig};
 #[cfg(feature = "registry")]
-pub use client::Registry;
+pub use client::SchemaRegistry;
 #[cfg(feature = "registry")]
 use client::register;
 
-/// What can be wrong with schemas before anything is read or written.
+/// A fault of the schemas that is found before anything is read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrySetupError {
-    /// The file is not there or cannot be read.
+    /// The file of a schema is not there or cannot be read.
     #[error("cannot read 'source.schema' {}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason of the operating system.
         source: std::io::Error,
     },
     /// A schema that cannot be used.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The thread that asks the registry was not started by the operating system.
+    #[error("cannot start the thread that asks the schema registry: {0}")]
+    Thread(#[source] std::io::Error),
     /// The registry does not take a schema.
     #[error("schema registry {url}: subject '{subject}': {cause}")]
     Register {
-        /// Its address.
+        /// The registry's address.
         url: String,
-        /// What the schema was to be registered under.
+        /// The subject under which the schema was to be registered.
         subject: String,
         /// The registry's own words, or why there are none.
         cause: String,
@@ -71,13 +74,12 @@ pub fn encoder(source: &SourceConfig, topic: &str) -> Result<EventEncoder, Regis
 
 /// The schemas of the registry that `source` names.
 #[cfg(feature = "registry")]
-#[expect(clippy::unnecessary_wraps, reason = "without the feature `registry` there is nobody to ask")]
-fn schemas_of(source: &SourceConfig) -> Result<Box<dyn Schemas>, RegistrySetupError> {
-    Ok(Box::new(Registry::new(source)))
+fn schemas_of(source: &SourceConfig) -> Result<Box<dyn SchemaResolver>, RegistrySetupError> {
+    Ok(Box::new(SchemaRegistry::new(source)?))
 }
 
 #[cfg(not(feature = "registry"))]
-fn schemas_of(source: &SourceConfig) -> Result<Box<dyn Schemas>, RegistrySetupError> {
+fn schemas_of(source: &SourceConfig) -> Result<Box<dyn SchemaResolver>, RegistrySetupError> {
     Err(not_built_in(source))
 }
 

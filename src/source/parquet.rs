@@ -19,14 +19,14 @@ use parquet::arrow::arrow_reader::{
 use sha2::{Digest, Sha256};
 
 use super::{CommitTracker, EventSource, PollStatus, SourceError};
-use crate::decode::arrow_rows::{Rows, check_schema};
+use crate::decode::arrow_rows::{ArrowRows, check_schema};
 use crate::decode::{FieldNames, SourceConfig};
 use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
 use crate::util::catch_panic::catch_panic;
 use crate::util::encoding::hexadecimal;
 
-/// Rows handed over at a time.
+/// ArrowRows handed over at a time.
 const BLOCK: usize = 4096;
 /// How much of a file's beginning and end makes its fingerprint.
 const EDGE: u64 = 64 * 1024;
@@ -160,7 +160,7 @@ impl ParquetLogs {
         Ok(Self { options: Arc::new(options), logs, streams, current: 0, reader: None })
     }
 
-    /// Rows of all the logs, and how many of them were read before.
+    /// ArrowRows of all the logs, and how many of them were read before.
     pub fn rows(&self) -> (u64, u64) {
         (self.logs.iter().map(|log| log.rows).sum(), self.logs.iter().map(|log| log.next).sum())
     }
@@ -251,7 +251,7 @@ impl EventSource for ParquetLogs {
             self.reader = Some(reader);
             let stream = self.current as u32;
             let log = &mut self.logs[self.current];
-            let rows = Rows::new(&batch, &self.options.fields, self.options.limits);
+            let rows = ArrowRows::new(&batch, &self.options.fields, self.options.limits);
             block.extend((0..batch.num_rows()).map(|row| Record {
                 stream,
                 offset: log.next + row as u64,

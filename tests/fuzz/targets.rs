@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use negstream::checkpoint::manifest::Manifest;
 use negstream::config::{Config, Format, SourceConfig, layers};
-use negstream::decode::{self, EventDecoder, EventEncoder, Lookup, SchemaId, SchemaText, Schemas};
+use negstream::decode::{self, EventDecoder, EventEncoder, SchemaId, SchemaLookup, SchemaResolver, SchemaText};
 use negstream::position::Positions;
 use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
 use negstream::source::{EventSource, PollStatus};
@@ -47,13 +47,13 @@ fn decodes(decoders: Vec<EventDecoder>) -> impl Fn(&[u8]) {
 #[derive(Debug)]
 struct Two(Format);
 
-impl Schemas for Two {
-    fn schema(&mut self, id: SchemaId) -> Lookup {
+impl SchemaResolver for Two {
+    fn schema(&mut self, id: SchemaId) -> SchemaLookup {
         match (id, self.0) {
-            (1, format) => Lookup::Found(SchemaText::built_in(format)),
-            (2, Format::Avro) => Lookup::Found(text(OTHER_AVRO)),
-            (2, _) => Lookup::Found(text(OTHER_PROTOBUF)),
-            _ => Lookup::Unknown("no".to_owned()),
+            (1, format) => SchemaLookup::Found(SchemaText::built_in(format)),
+            (2, Format::Avro) => SchemaLookup::Found(text(OTHER_AVRO)),
+            (2, _) => SchemaLookup::Found(text(OTHER_PROTOBUF)),
+            _ => SchemaLookup::Unknown("no".to_owned()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Schemas from files and from a registry in every mood, and that no record is lost for its sake.
+//! SchemaResolver from files and from a registry in every mood, and that no record is lost for its sake.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;

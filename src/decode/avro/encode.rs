@@ -1,14 +1,14 @@
 //! Interactions as Avro, by any schema that has room for them.
 
-use super::schema::{Meaning, Schema, Type, TypeId};
+use super::schema::{AvroSchema, AvroType, LogicalType, TypeId};
 use crate::decode::cursor::{put_varint, zigzag};
-use crate::decode::fields::{Field, Given};
+use crate::decode::fields::{EventField, Field};
 use crate::decode::{Fault, rfc3339};
 use crate::event::{Interaction, Reason};
 
 /// Whether interactions can be written by `schema`: whatever else it describes must be able to stay away.
-pub(in crate::decode) fn check(schema: &Schema) -> Result<(), String> {
-    let Type::Record(fields) = schema.get(schema.root) else {
+pub(in crate::decode) fn check(schema: &AvroSchema) -> Result<(), String> {
+    let AvroType::Record(fields) = schema.get(schema.root) else {
         return Err("only a record can be written".to_owned());
     };
     for wanted in [Field::User, Field::Item, Field::Timestamp] {
@@ -23,11 +23,11 @@ pub(in crate::decode) fn check(schema: &Schema) -> Result<(), String> {
 }
 
 /// Writes an interaction as [`super::decode`] reads it.
-pub(in crate::decode) fn encode(event: &Interaction, schema: &Schema) -> Result<Vec<u8>, Fault> {
+pub(in crate::decode) fn encode(event: &Interaction, schema: &AvroSchema) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::with_capacity(96);
-    if let Type::Record(fields) = schema.get(schema.root) {
+    if let AvroType::Record(fields) = schema.get(schema.root) {
         for field in fields {
-            let given = field.field.map_or(Given::Nothing, |wanted| Given::of(event, wanted));
+            let given = field.field.map_or(EventField::Absent, |wanted| EventField::of(event, wanted));
             if !put(&given, schema, field.of, &mut bytes) {
                 return Err((Reason::WrongType, format!("{}: the schema has no room for {given:?}", field.name)));
             }
@@ -37,14 +37,14 @@ pub(in crate::decode) fn encode(event: &Interaction, schema: &Schema) -> Result<
 }
 
 /// How nothing is written as a value of this type.
-fn absent(schema: &Schema, of: TypeId) -> Option<&'static [u8]> {
+fn absent(schema: &AvroSchema, of: TypeId) -> Option<&'static [u8]> {
     match schema.get(of) {
-        Type::Null => Some(&[]),
+        AvroType::Null => Some(&[]),
         // An empty list is a block of no elements.
-        Type::Array(_) | Type::Map(_) => Some(&[0]),
-        Type::Union(branches) => {
+        AvroType::Array(_) | AvroType::Map(_) => Some(&[0]),
+        AvroType::Union(branches) => {
             // The number of the branch; no union of interest has more than these.
-            let index = branches.iter().position(|branch| matches!(schema.get(*branch), Type::Null))?;
+            let index = branches.iter().position(|branch| matches!(schema.get(*branch), AvroType::Null))?;
             [&[0_u8][..], &[2], &[4], &[6]].get(index).copied()
         }
         _ => None,
@@ -52,39 +52,39 @@ fn absent(schema: &Schema, of: TypeId) -> Option<&'static [u8]> {
 }
 
 /// Appends a value, or nothing and `false` where the type has no room for it.
-fn put(given: &Given<'_>, schema: &Schema, of: TypeId, bytes: &mut Vec<u8>) -> bool {
-    if matches!(given, Given::Nothing) {
+fn put(given: &EventField<'_>, schema: &AvroSchema, of: TypeId, bytes: &mut Vec<u8>) -> bool {
+    if matches!(given, EventField::Absent) {
         let nothing = absent(schema, of);
         bytes.extend(nothing.unwrap_or_default());
         // No text is as good as none: the type of an event may not be null.
-        return nothing.is_some() || put(&Given::Text(""), schema, of, bytes);
+        return nothing.is_some() || put(&EventField::Text(""), schema, of, bytes);
     }
     match (schema.get(of), given) {
-        (Type::Text, Given::Text(text)) => put_text(text, bytes),
-        (Type::Text, Given::Time(time)) => match rfc3339(*time) {
+        (AvroType::Text, EventField::Text(text)) => put_text(text, bytes),
+        (AvroType::Text, EventField::Time(time)) => match rfc3339(*time) {
             Some(text) => put_text(&text, bytes),
             None => return false,
         },
-        (Type::Enum(symbols), Given::Text(text)) => match symbols.iter().position(|symbol| symbol == text) {
+        (AvroType::Enum(symbols), EventField::Text(text)) => match symbols.iter().position(|symbol| symbol == text) {
             Some(index) => put_long(index as i64, bytes),
             None => return false,
         },
-        (Type::Int(_) | Type::Long(_), _) => match integer(given, schema.get(of)) {
+        (AvroType::Int(_) | AvroType::Long(_), _) => match integer(given, schema.get(of)) {
             Some(number) => put_long(number, bytes),
             None => return false,
         },
-        (Type::Double, Given::Number(number)) => bytes.extend(number.to_le_bytes()),
-        (Type::Float, Given::Number(number)) => bytes.extend((*number as f32).to_le_bytes()),
-        (Type::Array(items), Given::List(texts)) => {
+        (AvroType::Double, EventField::Number(number)) => bytes.extend(number.to_le_bytes()),
+        (AvroType::Float, EventField::Number(number)) => bytes.extend((*number as f32).to_le_bytes()),
+        (AvroType::Array(items), EventField::List(texts)) => {
             if !texts.is_empty() {
                 put_long(texts.len() as i64, bytes);
-                if !texts.iter().all(|text| put(&Given::Text(text), schema, *items, bytes)) {
+                if !texts.iter().all(|text| put(&EventField::Text(text), schema, *items, bytes)) {
                     return false;
                 }
             }
             bytes.push(0);
         }
-        (Type::Union(branches), _) => {
+        (AvroType::Union(branches), _) => {
             let before = bytes.len();
             for (index, branch) in branches.iter().enumerate() {
                 put_long(index as i64, bytes);
@@ -100,15 +100,15 @@ fn put(given: &Given<'_>, schema: &Schema, of: TypeId, bytes: &mut Vec<u8>) -> b
     true
 }
 
-fn integer(given: &Given<'_>, of: &Type) -> Option<i64> {
-    let (Type::Int(meaning) | Type::Long(meaning)) = of else { return None };
+fn integer(given: &EventField<'_>, of: &AvroType) -> Option<i64> {
+    let (AvroType::Int(meaning) | AvroType::Long(meaning)) = of else { return None };
     let number = match (given, meaning) {
-        (Given::Time(time), Meaning::Microseconds) => time.checked_mul(1_000),
-        (Given::Time(time), Meaning::Nanoseconds) => time.checked_mul(1_000_000),
-        (_, Meaning::Other(_)) => None,
+        (EventField::Time(time), LogicalType::Microseconds) => time.checked_mul(1_000),
+        (EventField::Time(time), LogicalType::Nanoseconds) => time.checked_mul(1_000_000),
+        (_, LogicalType::Other(_)) => None,
         _ => given.integer(),
     }?;
-    (matches!(of, Type::Long(_)) || i32::try_from(number).is_ok()).then_some(number)
+    (matches!(of, AvroType::Long(_)) || i32::try_from(number).is_ok()).then_some(number)
 }
 
 fn put_long(number: i64, bytes: &mut Vec<u8>) {

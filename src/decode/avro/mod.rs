@@ -20,12 +20,12 @@ mod schema;
 use std::borrow::Cow;
 
 pub(super) use encode::{check, encode};
-pub(super) use schema::Schema;
-use schema::{Meaning, Type, TypeId};
+pub(super) use schema::AvroSchema;
+use schema::{AvroType, LogicalType, TypeId};
 
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH};
-use super::fields::{Field, Found, FoundFields, List};
+use super::fields::{Field, FieldValue, FieldValues, ListBuilder};
 use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
@@ -33,15 +33,15 @@ use crate::event::{Interaction, Reason};
 ///
 /// # Errors
 /// The class of the fault, and a description that names the field and what was found.
-pub(super) fn decode(payload: &[u8], schema: &Schema, names: &FieldNames) -> Result<Interaction, Fault> {
-    let mut walk = Walk { cursor: Cursor::new(payload), schema };
+pub(super) fn decode(payload: &[u8], schema: &AvroSchema, names: &FieldNames) -> Result<Interaction, Fault> {
+    let mut walk = DatumReader { cursor: Cursor::new(payload), schema };
     let mut root = schema.root;
-    if let Type::Union(branches) = schema.get(root) {
+    if let AvroType::Union(branches) = schema.get(root) {
         root = walk.branch(branches)?;
     }
-    let mut found = FoundFields::default();
+    let mut found = FieldValues::default();
     match schema.get(root) {
-        Type::Record(fields) => {
+        AvroType::Record(fields) => {
             for field in fields {
                 match field.field {
                     Some(wanted) => *found.slot(wanted) = walk.value(field.of, wanted, 1)?,
@@ -51,76 +51,76 @@ pub(super) fn decode(payload: &[u8], schema: &Schema, names: &FieldNames) -> Res
         }
         _ => return Err((Reason::WrongType, "the record is of a type without fields".to_owned())),
     }
-    match walk.cursor.left() {
+    match walk.cursor.remaining() {
         0 => found.interaction(names),
-        left => Err(walk.cursor.broken(&format!("{left} bytes too many for the schema"))),
+        left => Err(walk.cursor.fault(&format!("{left} bytes too many for the schema"))),
     }
 }
 
-struct Walk<'a> {
+struct DatumReader<'a> {
     cursor: Cursor<'a>,
-    schema: &'a Schema,
+    schema: &'a AvroSchema,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> DatumReader<'a> {
     /// The value of a field of the interaction.
-    fn value(&mut self, of: TypeId, field: Field, depth: usize) -> Result<Found<'a>, Fault> {
+    fn value(&mut self, of: TypeId, field: Field, depth: usize) -> Result<FieldValue<'a>, Fault> {
         self.check(depth)?;
         Ok(match self.schema.get(of) {
-            Type::Null => Found::Null,
-            Type::Boolean => Found::Boolean(self.boolean()?),
-            Type::Int(meaning) => {
+            AvroType::Null => FieldValue::Null,
+            AvroType::Boolean => FieldValue::Boolean(self.boolean()?),
+            AvroType::Int(meaning) => {
                 let number = self.cursor.zigzag()?;
                 if i32::try_from(number).is_err() {
-                    return Err(self.cursor.broken("an int of more than 32 bits"));
+                    return Err(self.cursor.fault("an int of more than 32 bits"));
                 }
                 number_of(number, *meaning, field)
             }
-            Type::Long(meaning) => number_of(self.cursor.zigzag()?, *meaning, field),
-            Type::Float => Found::Float(f32::from_le_bytes(self.cursor.array()?).into()),
-            Type::Double => Found::Float(f64::from_le_bytes(self.cursor.array()?)),
-            Type::Text => {
+            AvroType::Long(meaning) => number_of(self.cursor.zigzag()?, *meaning, field),
+            AvroType::Float => FieldValue::Float(f32::from_le_bytes(self.cursor.array()?).into()),
+            AvroType::Double => FieldValue::Float(f64::from_le_bytes(self.cursor.array()?)),
+            AvroType::Text => {
                 let length = self.length()?;
-                Found::Text(Cow::Borrowed(self.cursor.text(length)?))
+                FieldValue::Text(Cow::Borrowed(self.cursor.text(length)?))
             }
-            Type::Enum(symbols) => {
+            AvroType::Enum(symbols) => {
                 let index = self.cursor.zigzag()?;
                 match usize::try_from(index).ok().and_then(|index| symbols.get(index)) {
-                    Some(symbol) => Found::Text(Cow::Borrowed(symbol)),
-                    None => return Err(self.cursor.broken(&format!("an enum has no symbol {index}"))),
+                    Some(symbol) => FieldValue::Text(Cow::Borrowed(symbol)),
+                    None => return Err(self.cursor.fault(&format!("an enum has no symbol {index}"))),
                 }
             }
-            Type::Union(branches) => {
+            AvroType::Union(branches) => {
                 let branch = self.branch(branches)?;
                 self.value(branch, field, depth + 1)?
             }
-            Type::Array(items) => self.list(*items, field, depth)?,
-            Type::Bytes | Type::Fixed(_) => {
+            AvroType::Array(items) => self.list(*items, field, depth)?,
+            AvroType::Bytes | AvroType::Fixed(_) => {
                 self.skip(of, depth)?;
-                Found::Other("bytes")
+                FieldValue::Unsupported("bytes")
             }
-            Type::Map(_) | Type::Record(_) => {
+            AvroType::Map(_) | AvroType::Record(_) => {
                 self.skip(of, depth)?;
-                Found::Object
+                FieldValue::Object
             }
         })
     }
 
-    fn list(&mut self, items: TypeId, field: Field, depth: usize) -> Result<Found<'a>, Fault> {
-        let mut list = List::default();
+    fn list(&mut self, items: TypeId, field: Field, depth: usize) -> Result<FieldValue<'a>, Fault> {
+        let mut list = ListBuilder::default();
         while let Some((count, _)) = self.block()? {
             if self.schema.takes_no_bytes(items) {
                 list.push(&self.value(items, field, depth + 1)?);
                 continue;
             }
             for _ in 0..count {
-                match list.is_spoilt() {
+                match list.is_invalid() {
                     false => list.push(&self.value(items, field, depth + 1)?),
                     true => self.skip(items, depth + 1)?,
                 }
             }
         }
-        Ok(list.found())
+        Ok(list.into_value())
     }
 
     /// Passes over a value.
@@ -130,26 +130,26 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         match self.schema.get(of) {
-            Type::Null => {}
-            Type::Boolean => drop(self.boolean()?),
-            Type::Int(_) | Type::Long(_) | Type::Enum(_) => drop(self.cursor.varint()?),
-            Type::Float => drop(self.cursor.take(4)?),
-            Type::Double => drop(self.cursor.take(8)?),
-            Type::Bytes | Type::Text => {
+            AvroType::Null => {}
+            AvroType::Boolean => drop(self.boolean()?),
+            AvroType::Int(_) | AvroType::Long(_) | AvroType::Enum(_) => drop(self.cursor.varint()?),
+            AvroType::Float => drop(self.cursor.take(4)?),
+            AvroType::Double => drop(self.cursor.take(8)?),
+            AvroType::Bytes | AvroType::Text => {
                 let length = self.length()?;
                 self.cursor.take(length)?;
             }
-            Type::Fixed(size) => drop(self.cursor.take(*size)?),
-            Type::Union(branches) => {
+            AvroType::Fixed(size) => drop(self.cursor.take(*size)?),
+            AvroType::Union(branches) => {
                 let branch = self.branch(branches)?;
                 self.skip(branch, depth + 1)?;
             }
-            Type::Record(fields) => {
+            AvroType::Record(fields) => {
                 for field in fields {
                     self.skip(field.of, depth + 1)?;
                 }
             }
-            Type::Array(items) => {
+            AvroType::Array(items) => {
                 while let Some((count, size)) = self.block()? {
                     match size {
                         Some(size) => drop(self.cursor.take(size)?),
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            Type::Map(values) => {
+            AvroType::Map(values) => {
                 while let Some((count, size)) = self.block()? {
                     match size {
                         Some(size) => drop(self.cursor.take(size)?),
@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
         let index = self.cursor.zigzag()?;
         match usize::try_from(index).ok().and_then(|index| branches.get(index)) {
             Some(branch) => Ok(*branch),
-            None => Err(self.cursor.broken(&format!("a union has no branch {index}"))),
+            None => Err(self.cursor.fault(&format!("a union has no branch {index}"))),
         }
     }
 
@@ -201,32 +201,32 @@ impl<'a> Walk<'a> {
         match self.cursor.array()? {
             [0] => Ok(false),
             [1] => Ok(true),
-            [other] => Err(self.cursor.broken(&format!("{other} is no boolean"))),
+            [other] => Err(self.cursor.fault(&format!("{other} is no boolean"))),
         }
     }
 
     fn length(&mut self) -> Result<u64, Fault> {
         let length = self.cursor.zigzag()?;
-        u64::try_from(length).map_err(|_| self.cursor.broken(&format!("{length} is no length")))
+        u64::try_from(length).map_err(|_| self.cursor.fault(&format!("{length} is no length")))
     }
 
     fn check(&self, depth: usize) -> Result<(), Fault> {
         match depth <= MAX_DEPTH {
             true => Ok(()),
-            false => Err(self.cursor.broken(&format!("values are nested deeper than {MAX_DEPTH}"))),
+            false => Err(self.cursor.fault(&format!("values are nested deeper than {MAX_DEPTH}"))),
         }
     }
 }
 
 /// A number, as what its logical type says; a time in milliseconds.
-fn number_of<'a>(number: i64, meaning: Meaning, field: Field) -> Found<'a> {
+fn number_of<'a>(number: i64, meaning: LogicalType, field: Field) -> FieldValue<'a> {
     let number = match meaning {
-        Meaning::Microseconds if field == Field::Timestamp => number.div_euclid(1_000),
-        Meaning::Nanoseconds if field == Field::Timestamp => number.div_euclid(1_000_000),
-        Meaning::Other(described) => return Found::Other(described),
+        LogicalType::Microseconds if field == Field::Timestamp => number.div_euclid(1_000),
+        LogicalType::Nanoseconds if field == Field::Timestamp => number.div_euclid(1_000_000),
+        LogicalType::Other(described) => return FieldValue::Unsupported(described),
         _ => number,
     };
-    Found::integer(number)
+    FieldValue::integer(number)
 }
 
 #[cfg(test)]

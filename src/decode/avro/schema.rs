@@ -15,8 +15,8 @@ pub(super) type TypeId = usize;
 
 /// A schema, ready to read by.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Schema {
-    types: Vec<Type>,
+pub(crate) struct AvroSchema {
+    types: Vec<AvroType>,
     /// Whether a value of the type takes no bytes at all.
     empty: Vec<bool>,
     pub(super) root: TypeId,
@@ -24,11 +24,11 @@ pub(crate) struct Schema {
 
 /// A type of a schema.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Type {
+pub(super) enum AvroType {
     Null,
     Boolean,
-    Int(Meaning),
-    Long(Meaning),
+    Int(LogicalType),
+    Long(LogicalType),
     Float,
     Double,
     Bytes,
@@ -43,7 +43,7 @@ pub(super) enum Type {
 
 /// What a number stands for, by its logical type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum LogicalType {
     Number,
     Milliseconds,
     Microseconds,
@@ -61,13 +61,13 @@ pub(super) struct RecordField {
     pub(super) of: TypeId,
 }
 
-impl Schema {
+impl AvroSchema {
     /// Reads a schema. `references` are schemas whose named types it may use, each after those that it uses itself.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
-        let mut reading = Reading { types: Vec::new(), named: BTreeMap::new(), names };
+        let mut reading = SchemaParser { types: Vec::new(), named: BTreeMap::new(), names };
         for reference in references {
             reading.text(reference)?;
         }
@@ -76,13 +76,15 @@ impl Schema {
         let empty = takes_no_bytes(&types);
         let schema = Self { types, empty, root };
         match schema.get(root) {
-            Type::Record(_) => Ok(schema),
-            Type::Union(branches) if branches.iter().any(|of| matches!(schema.get(*of), Type::Record(_))) => Ok(schema),
+            AvroType::Record(_) => Ok(schema),
+            AvroType::Union(branches) if branches.iter().any(|of| matches!(schema.get(*of), AvroType::Record(_))) => {
+                Ok(schema)
+            }
             _ => Err("it describes no record".to_owned()),
         }
     }
 
-    pub(super) fn get(&self, id: TypeId) -> &Type {
+    pub(super) fn get(&self, id: TypeId) -> &AvroType {
         &self.types[id]
     }
 
@@ -93,14 +95,14 @@ impl Schema {
 }
 
 /// By the least that is true, so that a record that holds itself is not taken for empty.
-fn takes_no_bytes(types: &[Type]) -> Vec<bool> {
+fn takes_no_bytes(types: &[AvroType]) -> Vec<bool> {
     let mut empty = vec![false; types.len()];
     loop {
         let before = empty.clone();
         for (id, of) in types.iter().enumerate() {
             empty[id] = match of {
-                Type::Null | Type::Fixed(0) => true,
-                Type::Record(fields) => fields.iter().all(|field| empty[field.of]),
+                AvroType::Null | AvroType::Fixed(0) => true,
+                AvroType::Record(fields) => fields.iter().all(|field| empty[field.of]),
                 _ => false,
             };
         }
@@ -110,14 +112,14 @@ fn takes_no_bytes(types: &[Type]) -> Vec<bool> {
     }
 }
 
-struct Reading<'a> {
-    types: Vec<Type>,
+struct SchemaParser<'a> {
+    types: Vec<AvroType>,
     /// Records, enums and fixed by their full names.
     named: BTreeMap<String, TypeId>,
     names: &'a FieldNames,
 }
 
-impl Reading<'_> {
+impl SchemaParser<'_> {
     fn text(&mut self, text: &str) -> Result<TypeId, String> {
         let value: Value = match serde_json::from_str(text) {
             Ok(value) => value,
@@ -126,7 +128,7 @@ impl Reading<'_> {
         self.any(&value, "")
     }
 
-    fn add(&mut self, of: Type) -> TypeId {
+    fn add(&mut self, of: AvroType) -> TypeId {
         self.types.push(of);
         self.types.len() - 1
     }
@@ -136,7 +138,7 @@ impl Reading<'_> {
             Value::String(name) => self.reference(name, space),
             Value::Array(branches) => {
                 let branches = branches.iter().map(|branch| self.any(branch, space)).collect::<Result<_, _>>()?;
-                Ok(self.add(Type::Union(branches)))
+                Ok(self.add(AvroType::Union(branches)))
             }
             Value::Object(object) => self.object(object, space),
             other => Err(format!("{other} is no type")),
@@ -161,25 +163,25 @@ impl Reading<'_> {
         match kind {
             "array" => {
                 let items = self.any(part("items")?, space)?;
-                Ok(self.add(Type::Array(items)))
+                Ok(self.add(AvroType::Array(items)))
             }
             "map" => {
                 let values = self.any(part("values")?, space)?;
-                Ok(self.add(Type::Map(values)))
+                Ok(self.add(AvroType::Map(values)))
             }
             "enum" => {
                 let symbols = part("symbols")?.as_array().ok_or("the symbols of an enum are no list")?;
                 let symbols = symbols.iter().map(|symbol| symbol.as_str().map(str::to_owned)).collect::<Option<_>>();
                 let symbols = symbols.ok_or("a symbol of an enum is no text")?;
-                self.name(object, space, Type::Enum(symbols)).map(|(id, _)| id)
+                self.name(object, space, AvroType::Enum(symbols)).map(|(id, _)| id)
             }
             "fixed" => {
                 let size = part("size")?.as_u64().ok_or("the size of a fixed is no number")?;
-                self.name(object, space, Type::Fixed(size)).map(|(id, _)| id)
+                self.name(object, space, AvroType::Fixed(size)).map(|(id, _)| id)
             }
             "record" | "error" => {
                 // Known by name before its fields are read: they may hold it.
-                let (id, space) = self.name(object, space, Type::Record(Vec::new()))?;
+                let (id, space) = self.name(object, space, AvroType::Record(Vec::new()))?;
                 let described = part("fields")?.as_array().ok_or("the fields of a record are no list")?;
                 let mut fields = Vec::with_capacity(described.len());
                 for field in described {
@@ -188,7 +190,7 @@ impl Reading<'_> {
                     let of = self.any(of, &space)?;
                     fields.push(RecordField { name: name.to_owned(), field: Field::of(name, self.names), of });
                 }
-                self.types[id] = Type::Record(fields);
+                self.types[id] = AvroType::Record(fields);
                 Ok(id)
             }
             _ => match primitive(kind, object.get("logicalType").and_then(Value::as_str)) {
@@ -199,7 +201,7 @@ impl Reading<'_> {
     }
 
     /// Adds a named type; gives back the namespace too that holds within it.
-    fn name(&mut self, object: &Map<String, Value>, space: &str, of: Type) -> Result<(TypeId, String), String> {
+    fn name(&mut self, object: &Map<String, Value>, space: &str, of: AvroType) -> Result<(TypeId, String), String> {
         let name = object.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
         let name = name.ok_or("a named type has no name")?;
         let full = full_name(name, object.get("namespace").and_then(Value::as_str).unwrap_or(space));
@@ -216,28 +218,28 @@ fn full_name(name: &str, space: &str) -> String {
     if space.is_empty() || name.contains('.') { name.to_owned() } else { format!("{space}.{name}") }
 }
 
-fn primitive(name: &str, logical: Option<&str>) -> Option<Type> {
+fn primitive(name: &str, logical: Option<&str>) -> Option<AvroType> {
     let meaning = match logical {
-        Some("timestamp-millis") => Meaning::Milliseconds,
-        Some("timestamp-micros") => Meaning::Microseconds,
-        Some("timestamp-nanos") => Meaning::Nanoseconds,
-        Some("date") => Meaning::Other("a date"),
-        Some("time-millis" | "time-micros") => Meaning::Other("a time of day"),
+        Some("timestamp-millis") => LogicalType::Milliseconds,
+        Some("timestamp-micros") => LogicalType::Microseconds,
+        Some("timestamp-nanos") => LogicalType::Nanoseconds,
+        Some("date") => LogicalType::Other("a date"),
+        Some("time-millis" | "time-micros") => LogicalType::Other("a time of day"),
         Some("local-timestamp-millis" | "local-timestamp-micros" | "local-timestamp-nanos") => {
-            Meaning::Other("a time without a zone")
+            LogicalType::Other("a time without a zone")
         }
         // A logical type that is not known is none.
-        _ => Meaning::Number,
+        _ => LogicalType::Number,
     };
     Some(match name {
-        "null" => Type::Null,
-        "boolean" => Type::Boolean,
-        "int" => Type::Int(meaning),
-        "long" => Type::Long(meaning),
-        "float" => Type::Float,
-        "double" => Type::Double,
-        "bytes" => Type::Bytes,
-        "string" => Type::Text,
+        "null" => AvroType::Null,
+        "boolean" => AvroType::Boolean,
+        "int" => AvroType::Int(meaning),
+        "long" => AvroType::Long(meaning),
+        "float" => AvroType::Float,
+        "double" => AvroType::Double,
+        "bytes" => AvroType::Bytes,
+        "string" => AvroType::Text,
         _ => return None,
     })
 }

@@ -24,12 +24,12 @@ const OTHER: &str = r#"{"type":"record","name":"Click","namespace":"shop","field
     {"name":"flag","type":"boolean"},
     {"name":"features","type":["null",{"type":"array","items":"Kind"}]}]}"#;
 
-fn schema(text: &str) -> Schema {
-    Schema::parse(text, &[], &names()).unwrap()
+fn schema(text: &str) -> AvroSchema {
+    AvroSchema::parse(text, &[], &names()).unwrap()
 }
 
 /// A record whose field `user_id` is of that type, and nothing else.
-fn user_of(of: &str) -> Schema {
+fn user_of(of: &str) -> AvroSchema {
     schema(&format!(r#"{{"type":"record","name":"R","fields":[{{"name":"user_id","type":{of}}}]}}"#))
 }
 
@@ -48,7 +48,7 @@ fn what_others_write_is_read() {
         "010204000200"
     ));
     let names = FieldNames { user_id: "visitor".to_owned(), timestamp: "at".to_owned(), ..names() };
-    let event = decode(&other, &Schema::parse(OTHER, &[], &names).unwrap(), &names).unwrap();
+    let event = decode(&other, &AvroSchema::parse(OTHER, &[], &names).unwrap(), &names).unwrap();
     assert_eq!((event.user.as_str(), event.item.as_str(), event.kind.as_str()), ("-77", "12345", "buy"));
     assert_eq!((event.timestamp, event.session, event.value), (1_700_000_000_123, None, Some(0.5)));
     assert_eq!(event.features, ["view", "buy"]);
@@ -162,7 +162,7 @@ fn deep_nesting_does_not_overflow() {
     assert!(decode(b"", &schema(endless), &names()).unwrap_err().1.starts_with("values are nested deeper than 64"));
     // JSON itself is nested too deep to be parsed.
     let deep = format!("{}\"int\"{}", r#"{"type":"array","items":"#.repeat(10_000), "}".repeat(10_000));
-    assert!(Schema::parse(&deep, &[], &names()).unwrap_err().contains("recursion limit"));
+    assert!(AvroSchema::parse(&deep, &[], &names()).unwrap_err().contains("recursion limit"));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn schemas_that_are_none() {
             "\"R\" is described twice",
         ),
     ] {
-        let found = Schema::parse(text, &[], &names()).unwrap_err();
+        let found = AvroSchema::parse(text, &[], &names()).unwrap_err();
         assert!(found.starts_with(problem), "{text}: {found}");
     }
 }
@@ -206,7 +206,7 @@ fn names_are_found_in_their_namespaces_and_in_references() {
             r#"{{"type":"record","name":"shop.R","fields":[{{"name":"event_type","type":"{kind}"}},
                 {{"name":"user_id","type":"int"}},{{"name":"item_id","type":"int"}},{{"name":"timestamp","type":"long"}}]}}"#
         );
-        let parsed = Schema::parse(&text, &[reference], &names());
+        let parsed = AvroSchema::parse(&text, &[reference], &names());
         match kind {
             "shop.types.Kind" => {
                 assert_eq!(decode(&[2, 2, 2, 2], &parsed.unwrap(), &names()).unwrap().kind, "buy");

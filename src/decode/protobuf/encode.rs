@@ -1,14 +1,14 @@
 //! Interactions as Protobuf, by any message that has room for them.
 
-use super::schema::{Kind, Message, Schema, Wanted};
+use super::schema::{Kind, MessageField, MessageSchema, ProtobufSchema};
 use super::{EIGHT_BYTES, FOUR_BYTES, LENGTH, VARINT};
 use crate::decode::cursor::{put_varint, zigzag};
-use crate::decode::fields::{Field, Given};
+use crate::decode::fields::{EventField, Field};
 use crate::decode::{Fault, rfc3339};
 use crate::event::{Interaction, Reason};
 
 /// Whether interactions can be written as `message`.
-pub(in crate::decode) fn check(message: &Message) -> Result<(), String> {
+pub(in crate::decode) fn check(message: &MessageSchema) -> Result<(), String> {
     for wanted in [Field::User, Field::Item, Field::Timestamp] {
         if !message.fields.iter().any(|field| field.field == wanted) {
             return Err(format!("message {:?} has no field for {}", message.name, wanted.key()));
@@ -23,14 +23,18 @@ pub(in crate::decode) fn check(message: &Message) -> Result<(), String> {
 }
 
 /// Writes an interaction as [`super::decode`] reads it.
-pub(in crate::decode) fn encode(event: &Interaction, schema: &Schema, message: &Message) -> Result<Vec<u8>, Fault> {
+pub(in crate::decode) fn encode(
+    event: &Interaction,
+    schema: &ProtobufSchema,
+    message: &MessageSchema,
+) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::with_capacity(96);
     for wanted in &message.fields {
-        let given = Given::of(event, wanted.field);
+        let given = EventField::of(event, wanted.field);
         let fits = match &given {
-            Given::Nothing => true,
-            Given::List(texts) if wanted.repeated => {
-                texts.iter().all(|text| put(&Given::Text(text), wanted.number, wanted.kind, schema, &mut bytes))
+            EventField::Absent => true,
+            EventField::List(texts) if wanted.repeated => {
+                texts.iter().all(|text| put(&EventField::Text(text), wanted.number, wanted.kind, schema, &mut bytes))
             }
             _ => !wanted.repeated && put(&given, wanted.number, wanted.kind, schema, &mut bytes),
         };
@@ -41,24 +45,24 @@ pub(in crate::decode) fn encode(event: &Interaction, schema: &Schema, message: &
     Ok(bytes)
 }
 
-fn no_room(wanted: &Wanted, given: &Given<'_>) -> Fault {
+fn no_room(wanted: &MessageField, given: &EventField<'_>) -> Fault {
     let field = wanted.field.key();
     (Reason::WrongType, format!("field {} ({field}): the schema has no room for {given:?}", wanted.number))
 }
 
 /// Appends tag and value, or nothing and `false` where the kind has no room for it.
-fn put(given: &Given<'_>, number: u64, kind: Kind, schema: &Schema, bytes: &mut Vec<u8>) -> bool {
+fn put(given: &EventField<'_>, number: u64, kind: Kind, schema: &ProtobufSchema, bytes: &mut Vec<u8>) -> bool {
     match (kind, given) {
-        (Kind::Text, Given::Text(text)) => put_bytes(number, text.as_bytes(), bytes),
-        (Kind::Text, Given::Time(time)) => match rfc3339(*time) {
+        (Kind::Text, EventField::Text(text)) => put_bytes(number, text.as_bytes(), bytes),
+        (Kind::Text, EventField::Time(time)) => match rfc3339(*time) {
             Some(text) => put_bytes(number, text.as_bytes(), bytes),
             None => return false,
         },
-        (Kind::Enum(id), Given::Text(text)) => match schema.enums[id].iter().find(|(_, name)| name == text) {
+        (Kind::Enum(id), EventField::Text(text)) => match schema.enums[id].iter().find(|(_, name)| name == text) {
             Some((value, _)) => put_number(number, *value as u64, bytes),
             None => return false,
         },
-        (Kind::Timestamp, Given::Time(time)) => {
+        (Kind::Timestamp, EventField::Time(time)) => {
             let mut inner = Vec::new();
             put_number(1, time.div_euclid(1_000) as u64, &mut inner);
             put_number(2, (time.rem_euclid(1_000) * 1_000_000) as u64, &mut inner);
@@ -71,11 +75,11 @@ fn put(given: &Given<'_>, number: u64, kind: Kind, schema: &Schema, bytes: &mut 
             }
             put_bytes(number, &inner, bytes);
         }
-        (Kind::Double, Given::Number(value)) => {
+        (Kind::Double, EventField::Number(value)) => {
             put_varint(number << 3 | EIGHT_BYTES, bytes);
             bytes.extend(value.to_le_bytes());
         }
-        (Kind::Float, Given::Number(value)) => {
+        (Kind::Float, EventField::Number(value)) => {
             put_varint(number << 3 | FOUR_BYTES, bytes);
             bytes.extend((*value as f32).to_le_bytes());
         }

@@ -22,12 +22,12 @@ mod schema;
 use std::borrow::Cow;
 
 pub(super) use encode::{check, encode};
-pub(super) use schema::Schema;
-use schema::{Kind, Message, Wanted};
+pub(super) use schema::ProtobufSchema;
+use schema::{Kind, MessageField, MessageSchema};
 
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH, unzigzag};
-use super::fields::{Field, Found, FoundFields, List};
+use super::fields::{Field, FieldValue, FieldValues, ListBuilder};
 use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
@@ -45,14 +45,14 @@ const FOUR_BYTES: u64 = 5;
 /// The class of the fault, and a description that names the field and what was found.
 pub(super) fn decode(
     payload: &[u8],
-    schema: &Schema,
-    message: &Message,
+    schema: &ProtobufSchema,
+    message: &MessageSchema,
     names: &FieldNames,
 ) -> Result<Interaction, Fault> {
     let mut cursor = Cursor::new(payload);
-    let mut found = FoundFields::default();
-    let mut lists: [Option<List>; Field::COUNT] = Default::default();
-    while cursor.left() > 0 {
+    let mut found = FieldValues::default();
+    let mut lists: [Option<ListBuilder>; Field::COUNT] = Default::default();
+    while cursor.remaining() > 0 {
         let tag = cursor.varint()?;
         let (number, wire) = (tag >> 3, tag & 7);
         let Some(wanted) = message.fields.iter().find(|wanted| wanted.number == number) else {
@@ -69,7 +69,7 @@ pub(super) fn decode(
             let length = cursor.varint()?;
             let mut packed = Cursor::new(cursor.take(length)?);
             let each = wire_of(wanted.kind).unwrap_or(VARINT);
-            while packed.left() > 0 {
+            while packed.remaining() > 0 {
                 list.push(&value(&mut packed, wanted.kind, each, number, schema)?);
             }
         } else {
@@ -79,8 +79,8 @@ pub(super) fn decode(
     for wanted in &message.fields {
         let slot = found.slot(wanted.field);
         if let Some(list) = lists[wanted.field as usize].take() {
-            *slot = list.found();
-        } else if wanted.implicit && matches!(slot, Found::Nothing) {
+            *slot = list.into_value();
+        } else if wanted.implicit && matches!(slot, FieldValue::Absent) {
             *slot = default_of(wanted, schema);
         }
     }
@@ -88,15 +88,15 @@ pub(super) fn decode(
 }
 
 /// What a field without presence holds where it is not sent.
-fn default_of<'a>(wanted: &Wanted, schema: &'a Schema) -> Found<'a> {
+fn default_of<'a>(wanted: &MessageField, schema: &'a ProtobufSchema) -> FieldValue<'a> {
     match wanted.kind {
-        _ if wanted.field == Field::Session => Found::Nothing,
-        Kind::Text => Found::Text(Cow::Borrowed("")),
+        _ if wanted.field == Field::Session => FieldValue::Absent,
+        Kind::Text => FieldValue::Text(Cow::Borrowed("")),
         Kind::Enum(id) => symbol(schema, id, 0),
-        Kind::Double | Kind::Float => Found::Float(0.0),
-        Kind::Boolean => Found::Boolean(false),
-        Kind::Bytes => Found::Other("bytes"),
-        _ => Found::Natural(0),
+        Kind::Double | Kind::Float => FieldValue::Float(0.0),
+        Kind::Boolean => FieldValue::Boolean(false),
+        Kind::Bytes => FieldValue::Unsupported("bytes"),
+        _ => FieldValue::Natural(0),
     }
 }
 
@@ -117,31 +117,31 @@ fn value<'a>(
     kind: Kind,
     wire: u64,
     number: u64,
-    schema: &'a Schema,
-) -> Result<Found<'a>, Fault> {
+    schema: &'a ProtobufSchema,
+) -> Result<FieldValue<'a>, Fault> {
     if wire_of(kind).is_some_and(|expected| expected != wire) {
-        return Err(cursor.broken(&format!("field {number} is of another type than in the schema (wire type {wire})")));
+        return Err(cursor.fault(&format!("field {number} is of another type than in the schema (wire type {wire})")));
     }
     Ok(match kind {
-        Kind::Double => Found::Float(f64::from_le_bytes(cursor.array()?)),
-        Kind::Float => Found::Float(f32::from_le_bytes(cursor.array()?).into()),
-        Kind::Int32 => Found::integer((cursor.varint()? as i32).into()),
-        Kind::Int64 => Found::integer(cursor.varint()? as i64),
-        Kind::Unsigned => Found::Natural(cursor.varint()?),
-        Kind::Signed => Found::integer(unzigzag(cursor.varint()?)),
-        Kind::Fixed32 => Found::Natural(u32::from_le_bytes(cursor.array()?).into()),
-        Kind::Fixed64 => Found::Natural(u64::from_le_bytes(cursor.array()?)),
-        Kind::SignedFixed32 => Found::integer(i32::from_le_bytes(cursor.array()?).into()),
-        Kind::SignedFixed64 => Found::integer(i64::from_le_bytes(cursor.array()?)),
-        Kind::Boolean => Found::Boolean(cursor.varint()? != 0),
+        Kind::Double => FieldValue::Float(f64::from_le_bytes(cursor.array()?)),
+        Kind::Float => FieldValue::Float(f32::from_le_bytes(cursor.array()?).into()),
+        Kind::Int32 => FieldValue::integer((cursor.varint()? as i32).into()),
+        Kind::Int64 => FieldValue::integer(cursor.varint()? as i64),
+        Kind::Unsigned => FieldValue::Natural(cursor.varint()?),
+        Kind::Signed => FieldValue::integer(unzigzag(cursor.varint()?)),
+        Kind::Fixed32 => FieldValue::Natural(u32::from_le_bytes(cursor.array()?).into()),
+        Kind::Fixed64 => FieldValue::Natural(u64::from_le_bytes(cursor.array()?)),
+        Kind::SignedFixed32 => FieldValue::integer(i32::from_le_bytes(cursor.array()?).into()),
+        Kind::SignedFixed64 => FieldValue::integer(i64::from_le_bytes(cursor.array()?)),
+        Kind::Boolean => FieldValue::Boolean(cursor.varint()? != 0),
         Kind::Text => {
             let length = cursor.varint()?;
-            Found::Text(Cow::Borrowed(cursor.text(length)?))
+            FieldValue::Text(Cow::Borrowed(cursor.text(length)?))
         }
         Kind::Bytes => {
             let length = cursor.varint()?;
             cursor.take(length)?;
-            Found::Other("bytes")
+            FieldValue::Unsupported("bytes")
         }
         Kind::Enum(id) => symbol(schema, id, (cursor.varint()? as i32).into()),
         Kind::Timestamp => {
@@ -152,7 +152,7 @@ fn value<'a>(
             let length = cursor.varint()?;
             let mut inner = Cursor::new(cursor.take(length)?);
             let mut held = default_of_kind(scalar.kind());
-            while inner.left() > 0 {
+            while inner.remaining() > 0 {
                 let tag = inner.varint()?;
                 match tag >> 3 {
                     1 => held = value(&mut inner, scalar.kind(), tag & 7, 1, schema)?,
@@ -163,36 +163,36 @@ fn value<'a>(
         }
         Kind::Message => {
             skip(cursor, number, wire, 0)?;
-            Found::Object
+            FieldValue::Object
         }
         Kind::Unknown => {
             skip(cursor, number, wire, 0)?;
-            Found::Other("a value of a type that the schema does not describe")
+            FieldValue::Unsupported("a value of a type that the schema does not describe")
         }
     })
 }
 
-fn default_of_kind<'a>(kind: Kind) -> Found<'a> {
+fn default_of_kind<'a>(kind: Kind) -> FieldValue<'a> {
     match kind {
-        Kind::Text => Found::Text(Cow::Borrowed("")),
-        Kind::Double | Kind::Float => Found::Float(0.0),
-        _ => Found::Natural(0),
+        Kind::Text => FieldValue::Text(Cow::Borrowed("")),
+        Kind::Double | Kind::Float => FieldValue::Float(0.0),
+        _ => FieldValue::Natural(0),
     }
 }
 
 /// The name of an enum's value.
-fn symbol(schema: &Schema, id: usize, number: i64) -> Found<'_> {
+fn symbol(schema: &ProtobufSchema, id: usize, number: i64) -> FieldValue<'_> {
     match schema.enums[id].get(&number) {
-        Some(name) => Found::Text(Cow::Borrowed(name)),
-        None => Found::Other("a number that its enum does not name"),
+        Some(name) => FieldValue::Text(Cow::Borrowed(name)),
+        None => FieldValue::Unsupported("a number that its enum does not name"),
     }
 }
 
 /// `google.protobuf.Timestamp`, in milliseconds.
-fn timestamp<'a>(bytes: &[u8]) -> Result<Found<'a>, Fault> {
+fn timestamp<'a>(bytes: &[u8]) -> Result<FieldValue<'a>, Fault> {
     let mut cursor = Cursor::new(bytes);
     let (mut seconds, mut nanoseconds) = (0_i64, 0_i64);
-    while cursor.left() > 0 {
+    while cursor.remaining() > 0 {
         let tag = cursor.varint()?;
         match (tag >> 3, tag & 7) {
             (1, VARINT) => seconds = cursor.varint()? as i64,
@@ -203,14 +203,14 @@ fn timestamp<'a>(bytes: &[u8]) -> Result<Found<'a>, Fault> {
     let milliseconds =
         seconds.checked_mul(1_000).and_then(|whole| whole.checked_add(nanoseconds.div_euclid(1_000_000)));
     milliseconds
-        .map(Found::integer)
+        .map(FieldValue::integer)
         .ok_or_else(|| (Reason::TimestampOutOfRange, format!("timestamp: {seconds} s is outside the believable range")))
 }
 
 /// Passes over the value of a field.
 fn skip(cursor: &mut Cursor<'_>, number: u64, wire: u64, depth: usize) -> Result<(), Fault> {
     match wire {
-        _ if number == 0 => return Err(cursor.broken("a field of the number 0")),
+        _ if number == 0 => return Err(cursor.fault("a field of the number 0")),
         VARINT => drop(cursor.varint()?),
         EIGHT_BYTES => drop(cursor.take(8)?),
         FOUR_BYTES => drop(cursor.take(4)?),
@@ -225,8 +225,8 @@ fn skip(cursor: &mut Cursor<'_>, number: u64, wire: u64, depth: usize) -> Result
                 (inner, wire) => skip(cursor, inner, wire, depth + 1)?,
             }
         },
-        GROUP => return Err(cursor.broken(&format!("groups are nested deeper than {MAX_DEPTH}"))),
-        _ => return Err(cursor.broken(&format!("field {number} has wire type {wire}, which does not belong there"))),
+        GROUP => return Err(cursor.fault(&format!("groups are nested deeper than {MAX_DEPTH}"))),
+        _ => return Err(cursor.fault(&format!("field {number} has wire type {wire}, which does not belong there"))),
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use crate::decode::fields::Field;
 
 /// The messages of a .proto file.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Schema {
-    messages: Vec<Message>,
+pub(crate) struct ProtobufSchema {
+    messages: Vec<MessageSchema>,
     /// The outermost messages, in the order of the file.
     top: Vec<usize>,
     pub(super) enums: Vec<BTreeMap<i64, String>>,
@@ -18,20 +18,20 @@ pub(crate) struct Schema {
 
 /// A message, as far as interactions are concerned.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Message {
+pub(crate) struct MessageSchema {
     /// With its package.
     pub(super) name: String,
     /// The messages within it, in the order of the file.
     inner: Vec<usize>,
     /// By their numbers.
-    pub(super) fields: Vec<Wanted>,
+    pub(super) fields: Vec<MessageField>,
     /// A field that must be there, and is none of an interaction's.
     pub(super) required: Option<String>,
 }
 
 /// A field of a message that is one of an interaction's.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct MessageField {
     pub(super) number: u64,
     pub(super) field: Field,
     pub(super) kind: Kind,
@@ -92,27 +92,27 @@ impl Scalar {
     }
 }
 
-impl Schema {
+impl ProtobufSchema {
     /// Reads a .proto file. `references` are files whose types it may use; types of others are taken as they come.
     ///
     /// # Errors
     /// What is wrong with one of them.
     pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
-        let mut known = Known::default();
+        let mut known = KnownTypes::default();
         for reference in references {
             known.learn(&ProtoFile::parse(reference)?);
         }
         let file = ProtoFile::parse(text)?;
         known.learn(&file);
         let mut schema = Self { messages: Vec::new(), top: Vec::new(), enums: Vec::new() };
-        let context = Context { known: &known, names, implicit: file.implicit };
+        let context = ParseContext { known: &known, names, implicit: file.implicit };
         schema.top = file.messages.iter().map(|message| schema.add(message, &file.package, &context)).collect();
         schema.enums = known.values;
         if schema.top.is_empty() { Err("it describes no message".to_owned()) } else { Ok(schema) }
     }
 
     /// The message that a path of places stands for.
-    pub(crate) fn at(&self, path: &[usize]) -> Option<&Message> {
+    pub(crate) fn at(&self, path: &[usize]) -> Option<&MessageSchema> {
         let (first, rest) = path.split_first()?;
         let mut message = &self.messages[*self.top.get(*first)?];
         for place in rest {
@@ -141,9 +141,10 @@ impl Schema {
         None
     }
 
-    fn add(&mut self, message: &MessageDeclaration, space: &str, context: &Context<'_>) -> usize {
+    fn add(&mut self, message: &MessageDeclaration, space: &str, context: &ParseContext<'_>) -> usize {
         let name = join(space, &message.name);
-        let mut fields: Vec<Wanted> = message.fields.iter().filter_map(|line| context.wanted(line, &name)).collect();
+        let mut fields: Vec<MessageField> =
+            message.fields.iter().filter_map(|line| context.wanted(line, &name)).collect();
         fields.sort_by_key(|field| field.number);
         let required = message
             .fields
@@ -151,7 +152,7 @@ impl Schema {
             .find(|line| line.label == Label::Required && Field::of(&line.name, context.names).is_none());
         let required = required.map(|line| line.name.clone());
         let id = self.messages.len();
-        self.messages.push(Message { name: name.clone(), inner: Vec::new(), fields, required });
+        self.messages.push(MessageSchema { name: name.clone(), inner: Vec::new(), fields, required });
         let inner = message.messages.iter().map(|inner| self.add(inner, &name, context)).collect();
         self.messages[id].inner = inner;
         id
@@ -160,13 +161,13 @@ impl Schema {
 
 /// What types there are, by their full names.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownTypes {
     messages: BTreeSet<String>,
     enums: BTreeMap<String, usize>,
     values: Vec<BTreeMap<i64, String>>,
 }
 
-impl Known {
+impl KnownTypes {
     fn learn(&mut self, file: &ProtoFile) {
         self.scope(&file.package, &file.messages, &file.enums);
     }
@@ -209,14 +210,14 @@ impl Known {
     }
 }
 
-struct Context<'a> {
-    known: &'a Known,
+struct ParseContext<'a> {
+    known: &'a KnownTypes,
     names: &'a FieldNames,
     implicit: bool,
 }
 
-impl Context<'_> {
-    fn wanted(&self, line: &FieldDeclaration, space: &str) -> Option<Wanted> {
+impl ParseContext<'_> {
+    fn wanted(&self, line: &FieldDeclaration, space: &str) -> Option<MessageField> {
         let field = Field::of(&line.name, self.names)?;
         let kind = match &line.of {
             DeclaredType::Map | DeclaredType::Group => Kind::Message,
@@ -226,7 +227,7 @@ impl Context<'_> {
         let message = matches!(kind, Kind::Message | Kind::Timestamp | Kind::Wrapped(_) | Kind::Unknown);
         let implicit = self.implicit && line.label == Label::None && !message;
         let repeated = line.label == Label::Repeated || matches!(line.of, DeclaredType::Map);
-        Some(Wanted { number: line.number, field, kind, repeated, implicit })
+        Some(MessageField { number: line.number, field, kind, repeated, implicit })
     }
 }
 

@@ -10,8 +10,8 @@ const OWN: &str = include_str!("../../../schemas/interaction.proto");
 
 const OTHER: &str = include_str!("../../../tests/corpus/protobuf-schema/other.proto");
 
-fn schema(text: &str) -> Schema {
-    Schema::parse(text, &[], &names()).unwrap()
+fn schema(text: &str) -> ProtobufSchema {
+    ProtobufSchema::parse(text, &[], &names()).unwrap()
 }
 
 /// Decodes as the first message of `text`.
@@ -36,7 +36,7 @@ fn what_others_write_is_read() {
         "0a080a016b12030a01781099011d3930000020012a0b0880e2cfaa0610959aef3a32040a0273393a00420301d804a21f030a0178",
     );
     let names = FieldNames { user_id: "visitor".to_owned(), timestamp: "at".to_owned(), ..names() };
-    let parsed = Schema::parse(OTHER, &[], &names).unwrap();
+    let parsed = ProtobufSchema::parse(OTHER, &[], &names).unwrap();
     assert_eq!(parsed.path("Click"), Some(vec![0, 1]));
     assert_eq!(parsed.path("shop.v1.Outer.Click"), Some(vec![0, 1]));
     assert_eq!((parsed.path("ick"), parsed.path("")), (None, Some(vec![0])));
@@ -165,11 +165,11 @@ fn deep_nesting_does_not_overflow() {
     assert_eq!(user_of("string user_id = 1;", &passed).1, "item_id: missing");
     for (open, close) in [("message M {", "}"), ("message M { optional group G = 1 {", "}}")] {
         let deep = format!("{}{}", open.repeat(10_000), close.repeat(10_000));
-        let problem = Schema::parse(&deep, &[], &names()).unwrap_err();
+        let problem = ProtobufSchema::parse(&deep, &[], &names()).unwrap_err();
         assert!(problem.contains("maximum recursion limit"), "{problem}");
     }
     let deep = format!("message M {{ {} }}", "optional group G = 1 {".repeat(10_000));
-    assert!(Schema::parse(&deep, &[], &names()).unwrap_err().contains("maximum recursion limit"));
+    assert!(ProtobufSchema::parse(&deep, &[], &names()).unwrap_err().contains("maximum recursion limit"));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn edition_is_read_as_fields_with_presence() {
     let text =
         "// A comment.\nedition = \"2023\";\npackage a.b;\nmessage M { string user_id = 1; int64 timestamp = 3; }";
     assert_eq!(first(text, b"").unwrap_err(), (Reason::MissingField, "user_id: missing".to_owned()));
-    let problem = Schema::parse(&text.replace("timestamp", ""), &[], &names()).unwrap_err();
+    let problem = ProtobufSchema::parse(&text.replace("timestamp", ""), &[], &names()).unwrap_err();
     assert!(problem.starts_with("line 4: "), "{problem}");
 }
 
@@ -199,7 +199,7 @@ fn malformed_files_are_refused_with_the_line() {
         ("\n\"abc\ndef\"", "line 2: unterminated string"),
         ("option x = { ", "expected '}', but reached end of file"),
     ] {
-        let found = Schema::parse(text, &[], &names()).unwrap_err();
+        let found = ProtobufSchema::parse(text, &[], &names()).unwrap_err();
         assert!(found.starts_with(problem), "{text}: {found}");
     }
 }
@@ -212,7 +212,7 @@ fn types_are_found_in_their_scopes_and_in_references() {
             "package shop.v1; message M {{ enum Kind {{ X = 0; INNER = 1; }} optional {of} event_type = 1; optional string \
              user_id = 2; optional string item_id = 3; optional int64 timestamp = 4; }}"
         );
-        let schema = Schema::parse(&text, &[reference], &names()).unwrap();
+        let schema = ProtobufSchema::parse(&text, &[reference], &names()).unwrap();
         let payload = b"\x08\x01\x12\x01u\x1a\x01i\x20\x01";
         assert_eq!(decode(payload, &schema, schema.at(&[0]).unwrap(), &names()).unwrap().kind, kind, "{of}");
     }
@@ -260,6 +260,6 @@ proptest! {
         let at = at.index(OTHER.len());
         let mut text = OTHER.to_owned();
         text.replace_range(at..(at + length).min(OTHER.len()), &with);
-        let _ = Schema::parse(&text, &[], &names());
+        let _ = ProtobufSchema::parse(&text, &[], &names());
     }
 }

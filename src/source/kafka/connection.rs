@@ -132,7 +132,9 @@ impl TopicConnection {
         let (config, consumer) = (&client.config, &client.consumer);
         let membership = match config.assignment {
             Assignment::All => None,
-            Assignment::Group => Some(Membership::new(state.ownerships.worker.clone(), !config.group_instance_id.is_empty())),
+            Assignment::Group => {
+                Some(Membership::new(state.ownerships.worker.clone(), !config.group_instance_id.is_empty()))
+            }
         };
         let starts = match membership {
             None => startup::start_offsets(config, state.positions, &watermarks)?,

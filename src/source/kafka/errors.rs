@@ -88,7 +88,9 @@ pub enum KafkaSourceError {
         why: String,
     },
     /// The group has another worker of the same name.
-    #[error("fenced: another worker of the group calls itself '{member}' (kafka.group_instance_id); each needs a name of its own")]
+    #[error(
+        "fenced: another worker of the group calls itself '{member}' (kafka.group_instance_id); each needs a name of its own"
+    )]
     DuplicateMember {
         /// The name.
         member: String,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::errors::KafkaSourceError;
-use crate::kafka::{OnDataLoss, KafkaConfig, StartingOffsets};
+use crate::kafka::{KafkaConfig, OnDataLoss, StartingOffsets};
 use crate::position::Positions;
 
 /// The offsets that a partition holds: `low..high`.
@@ -60,8 +60,12 @@ pub(super) fn start_offsets(
     let topic = &config.topic;
     let topic_was_read = check_partitions_exist(topic, positions, watermarks)?;
     let start = |watermarks: &Watermarks| match positions.next(&stream_name(topic, watermarks.id)) {
-        Some(position) => resume_offset(&format!("{topic}/{}", watermarks.id), position, *watermarks, config.on_data_loss),
-        None => Ok(StartOffset { offset: first_offset(config.starting_offsets, topic_was_read, *watermarks), lost: None }),
+        Some(position) => {
+            resume_offset(&format!("{topic}/{}", watermarks.id), position, *watermarks, config.on_data_loss)
+        }
+        None => {
+            Ok(StartOffset { offset: first_offset(config.starting_offsets, topic_was_read, *watermarks), lost: None })
+        }
     };
     watermarks.iter().map(start).collect()
 }
