@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_end_where_64_bits_do() {
+    fn varint_is_bounded_by_64_bits() {
         for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut bytes = Vec::new();
             put_varint(number, &mut bytes);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_believed_only_as_far_as_there_are_bytes() {
+    fn take_is_bounded_by_the_bytes_that_are_left() {
         for announced in [4, u64::from(u32::MAX), u64::MAX] {
             let (reason, detail) = Cursor::new(b"abc").take(announced).unwrap_err();
             assert_eq!(reason, Reason::Unparsable);

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_told() {
+    fn open_names_what_is_wrong_with_a_frame() {
         for (payload, detail) in [
             (&b"{}"[..], "the magic byte is 123, not 0"),
             (b"\x01\x00\x00\x00\x01{}", "the magic byte is 1, not 0"),

@@ -78,7 +78,7 @@ fn write(event: &Interaction, names: &FieldNames, bytes: &mut Vec<u8>) -> Result
 /// Reads the object of a record.
 struct RecordSeed<'a> {
     names: &'a FieldNames,
-    /// The field whose value is being read, for whoever looks after a failure.
+    /// The field whose value is being read, to name it after a failure.
     reading: &'a mut Option<Field>,
 }
 

@@ -140,7 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_event_is_the_same_in_every_format_plain_and_framed(event in interaction()) {
+    fn event_is_the_same_in_every_format_plain_and_framed(event in interaction()) {
         for &format in FORMATS {
             let (source, schema) = (source(format), SchemaText::built_in(format));
             // The bounds are not what is tested here.
@@ -165,7 +165,7 @@ proptest! {
 }
 
 #[test]
-fn a_schema_that_is_not_known_yet_is_asked_for_again() {
+fn decoder_looks_up_a_pending_schema_again() {
     for &format in FORMATS.iter().filter(|format| **format != Format::Json) {
         let schema = SchemaText::built_in(format);
         let mut decoder = EventDecoder::new(&source(format), &schema, Some(Box::new(Stub(format, false)))).unwrap();
@@ -181,7 +181,7 @@ fn a_schema_that_is_not_known_yet_is_asked_for_again() {
 }
 
 #[test]
-fn schemas_that_there_are_not_and_frames_that_are_none() {
+fn unknown_schemas_and_invalid_frames_are_rejected() {
     for &format in FORMATS {
         let schema = SchemaText::built_in(format);
         let decode = |record: &[u8]| {
@@ -216,7 +216,7 @@ fn protobuf_frame_must_name_a_message_of_the_schema() {
 }
 
 #[test]
-fn only_so_many_schemas_are_kept() {
+fn schema_cache_is_bounded() {
     #[derive(Debug)]
     struct Every;
     impl SchemaResolver for Every {

@@ -53,7 +53,7 @@ const OWN_PROPERTIES: [(&str, &str); 16] = [
     ("transactional.id", "no transactions are used"),
 ];
 
-/// What can be wrong with a client of Kafka, other than the consumer (whose errors are
+/// A fault of a client of Kafka, other than the consumer (whose errors are
 /// [`SourceError`](crate::source::SourceError)s).
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -283,17 +283,17 @@ pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Something to be said once in a while only.
+/// A log line that is written once in a while only.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle(Option<Instant>);
 
 impl LogThrottle {
-    /// For what is worth saying only once it has lasted a while.
+    /// A throttle for a state that is worth logging only once it has lasted a while.
     pub(crate) fn begun() -> Self {
         Self(Some(Instant::now()))
     }
 
-    /// True when it is time to say it (again).
+    /// Whether the line is due (again).
     pub(crate) fn due(&mut self) -> bool {
         let due = self.0.is_none_or(|last| last.elapsed() >= REMINDER);
         if due {
@@ -322,7 +322,7 @@ impl ClientCallbacks {
         self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Whether the group has another member of this one's lasting name.
+    /// Whether the group has another member of the same `group.instance.id`.
     pub(crate) fn is_fenced(&self) -> bool {
         self.reason_of(RDKafkaErrorCode::FencedInstanceId).is_some()
     }
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn other_properties_win_over_our_defaults() {
+    fn user_properties_win_over_defaults() {
         let client = consumer_properties(&with("queued.max.messages.kbytes", "1024"), "b:1").unwrap();
         assert_eq!(client.get("queued.max.messages.kbytes"), Some("1024"));
         assert_eq!(client.get("auto.offset.reset"), Some("error"));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_property_and_hide_its_value() {
+    fn check_properties_names_the_property_and_hides_its_value() {
         let error = check_properties(&with("sasl.pasword", "hunter2")).unwrap_err().to_string();
         assert_eq!(error, "'kafka.properties.sasl.pasword': librdkafka knows no such property");
         let error = check_properties(&with("security.protocol", "hunter2")).unwrap_err().to_string();

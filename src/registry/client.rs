@@ -49,7 +49,7 @@ impl SchemaRegistry {
         let (answer, answers) = unbounded();
         let client = RegistryClient::new(&source.registry, source.format);
         let url = source.registry.url.clone();
-        // Not waited for at the end: it may be in the middle of a question, and whoever asked is gone.
+        // Not waited for at the end: the thread may be in the middle of a request, and nobody needs the answer.
         std::thread::Builder::new()
             .name("registry".to_owned())
             .spawn(move || serve(&client, &url, &asked, &answer))

@@ -123,8 +123,12 @@ impl ParquetLogs {
     /// Opens the logs that `patterns` name, to be read from `positions`.
     ///
     /// # Errors
-    /// The first pattern that names nothing, or file that cannot be read or lacks a column.
-    pub fn open(patterns: &[String], options: LogOptions, positions: &Positions) -> Result<Self, ParquetLogError> {
+    /// [`ParquetLogError`]: the first pattern that names nothing, or file that cannot be read or lacks a column.
+    pub fn open(patterns: &[String], options: LogOptions, positions: &Positions) -> Result<Self, SourceError> {
+        Ok(Self::open_files(patterns, options, positions)?)
+    }
+
+    fn open_files(patterns: &[String], options: LogOptions, positions: &Positions) -> Result<Self, ParquetLogError> {
         let mut logs: Vec<LogFile> = Vec::new();
         let mut streams: Vec<Stream> = Vec::new();
         for path in expand(patterns)? {
@@ -168,8 +172,12 @@ impl ParquetLogs {
     /// How many rows, read before or not, are of one of `kinds` (of any where that is empty).
     ///
     /// # Errors
-    /// Where a file cannot be read.
-    pub fn count_kinds(&self, kinds: &[String]) -> Result<u64, ParquetLogError> {
+    /// [`ParquetLogError::Unreadable`].
+    pub fn count_kinds(&self, kinds: &[String]) -> Result<u64, SourceError> {
+        Ok(self.count(kinds)?)
+    }
+
+    fn count(&self, kinds: &[String]) -> Result<u64, ParquetLogError> {
         let name = &self.options.fields.event_type;
         let mut count = 0;
         for log in &self.logs {

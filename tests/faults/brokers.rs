@@ -47,19 +47,19 @@ fn away(topic: &str, for_how_long: Duration) {
 }
 
 #[test]
-fn a_broker_that_restarts_is_waited_for() {
+fn worker_waits_for_a_broker_that_restarts() {
     away("restarted", Duration::from_secs(1));
 }
 
 #[test]
 #[ignore = "long: the broker is away for a minute"]
-fn a_broker_that_is_away_for_a_minute_is_waited_for() {
+fn worker_waits_a_minute_for_a_broker() {
     away("away", Duration::from_secs(60));
 }
 
 /// Retention has taken everything that was read, and later everything that was not: nothing is read in between.
 #[test]
-fn records_that_expired_up_to_the_position_and_beyond_leave_a_worker_that_can_go_on() {
+fn expiry_up_to_the_position_leaves_a_worker_that_can_go_on() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "emptied", 1).with(&[EVERY, "kafka.on_data_loss=skip"]);
     let (brokers, topic) = (group.kafka().brokers.clone(), group.kafka().topic.clone());
@@ -82,7 +82,7 @@ fn records_that_expired_up_to_the_position_and_beyond_leave_a_worker_that_can_go
 }
 
 #[test]
-fn records_that_expired_unread_stop_the_worker_or_are_counted_as_lost() {
+fn expiry_of_unread_records_stops_the_worker_or_counts_them_as_lost() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "expired", 1).with(&[EVERY]);
     group.produce(1_000);
@@ -110,7 +110,7 @@ fn records_that_expired_unread_stop_the_worker_or_are_counted_as_lost() {
 }
 
 #[test]
-fn a_topic_that_was_made_anew_is_refused_even_where_it_grew_past_the_position() {
+fn recreated_topic_is_refused_even_past_the_position() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "anew", 1).with(&[EVERY]);
     group.produce(600);
@@ -127,7 +127,7 @@ fn a_topic_that_was_made_anew_is_refused_even_where_it_grew_past_the_position() 
 }
 
 #[test]
-fn a_topic_that_is_deleted_ends_the_worker_which_saves_what_it_has() {
+fn deleted_topic_ends_the_worker_which_saves() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "deleted-topic", 2).with(&[EVERY]);
     group.produce(1_000);
@@ -142,7 +142,7 @@ fn a_topic_that_is_deleted_ends_the_worker_which_saves_what_it_has() {
 }
 
 #[test]
-fn partitions_that_are_added_are_read_from_their_beginning() {
+fn added_partitions_are_read_from_their_beginning() {
     let Some(broker) = Broker::shared() else { return };
     for (topic, assignment) in [("grown-group", "group"), ("grown-all", "all")] {
         let settings = [EVERY, &format!("kafka.assignment={assignment}"), "kafka.starting_offsets=latest", SOON];
@@ -176,7 +176,7 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
 const SOON: &str = "kafka.properties={\"topic.metadata.refresh.interval.ms\"=\"1000\"}";
 
 #[test]
-fn offsets_set_by_hand_are_ignored_where_the_state_knows_better() {
+fn checkpoint_wins_over_offsets_set_by_hand() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "by-hand", 1).with(&[EVERY]);
     group.produce(500);
@@ -197,7 +197,7 @@ fn offsets_set_by_hand_are_ignored_where_the_state_knows_better() {
 }
 
 #[test]
-fn gaps_and_deletion_markers_are_passed_and_the_lag_reaches_zero() {
+fn lag_reaches_zero_past_gaps_and_deletion_markers() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "gaps", 1).with(&[EVERY]);
     group.produce(100);

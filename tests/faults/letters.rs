@@ -33,7 +33,7 @@ fn length(group: &Group, topic: &str) -> u64 {
 }
 
 #[test]
-fn a_broken_producer_stops_the_worker_instead_of_filling_the_dead_letters() {
+fn broken_producer_stops_the_worker_instead_of_filling_the_dead_letters() {
     let Some(broker) = Broker::shared() else { return };
     let letters = "kafka.dead_letter_topic=poisoned.dead";
     let mut group = Group::new(&broker, "poisoned", 1).with(&[letters, "checkpoint.every_events=200"]);
@@ -61,7 +61,7 @@ fn a_broken_producer_stops_the_worker_instead_of_filling_the_dead_letters() {
 }
 
 #[test]
-fn dead_letters_that_cannot_be_kept_hold_up_what_lies_behind_them() {
+fn undeliverable_dead_letters_hold_up_the_offsets_behind_them() {
     let Some(broker) = Broker::start() else { return };
     let letters = ["kafka.dead_letter_topic=held.dead", "checkpoint.every_events=200"];
     let mut group = Group::new(&broker, "held", 1).with(&letters);
@@ -83,7 +83,7 @@ fn dead_letters_that_cannot_be_kept_hold_up_what_lies_behind_them() {
 }
 
 #[test]
-fn told_to_stop_while_dead_letters_cannot_be_kept_it_ends_in_time() {
+fn stop_ends_in_time_while_dead_letters_are_undeliverable() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("stuck", 1, 1).unwrap();
     cluster.create_topic("stuck.dead", 1, 1).unwrap();

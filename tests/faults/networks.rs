@@ -17,7 +17,7 @@ use crate::kafka_harness::Broker;
 const EVERY: &str = "checkpoint.every_events=300";
 
 #[test]
-fn a_leader_that_moves_is_followed() {
+fn worker_follows_a_leader_that_moves() {
     let cluster = MockCluster::new(3).unwrap();
     cluster.create_topic("moving", 3, 3).unwrap();
     let mut group = Group::of_brokers(&cluster.bootstrap_servers(), "moving").with(&[EVERY, "kafka.assignment=all"]);
@@ -103,7 +103,7 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream) {
 }
 
 #[test]
-fn connections_that_are_cut_are_made_again() {
+fn worker_reconnects_after_cut_connections() {
     let proxy = Proxy::start();
     let Some(broker) = Broker::start_with(&format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}\n", proxy.port))
     else {
@@ -126,7 +126,7 @@ fn connections_that_are_cut_are_made_again() {
 }
 
 #[test]
-fn a_trainer_that_takes_its_time_keeps_its_partitions() {
+fn slow_trainer_keeps_its_partitions() {
     let Some(broker) = Broker::shared() else { return };
     let interval = ("max.poll.interval.ms".to_owned(), "7000".to_owned());
     let session = ("session.timeout.ms".to_owned(), "6000".to_owned());

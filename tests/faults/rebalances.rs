@@ -44,13 +44,13 @@ fn fenced(group: &Group) -> usize {
 }
 
 #[test]
-fn workers_that_join_leave_and_die_lose_nothing_and_count_nothing_twice() {
+fn group_with_joining_leaving_and_dying_workers_counts_each_event_once() {
     storm("storm", 5, 1);
 }
 
 #[test]
 #[ignore = "long: the storm, over many rounds"]
-fn workers_that_join_leave_and_die_a_hundred_times() {
+fn group_survives_a_hundred_rebalances() {
     storm("long-storm", 100, 2);
 }
 
@@ -73,20 +73,20 @@ fn killed_members(topic: &str, kills: u32, seed: u64) {
 }
 
 #[test]
-fn killed_members_come_back_to_their_own_partitions() {
+fn static_members_return_to_their_own_partitions() {
     killed_members("members", 6, 3);
 }
 
 #[test]
 #[ignore = "long: hundreds of kills"]
-fn members_killed_two_hundred_times() {
+fn static_members_survive_two_hundred_kills() {
     killed_members("long-members", 200, 4);
 }
 
 /// What one worker read last in a partition is not what lies before the place from which it reads it the next time, where
 /// another read on in between.
 #[test]
-fn partitions_that_others_have_read_on_in_are_known_again() {
+fn partition_returns_after_another_worker_read_on() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "read-on", 2);
     group.produce(500);
@@ -102,7 +102,7 @@ fn partitions_that_others_have_read_on_in_are_known_again() {
 }
 
 #[test]
-fn a_worker_stopped_past_its_session_saves_nothing_and_goes_back() {
+fn worker_stopped_past_its_session_saves_nothing_and_goes_back() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "zombie", 4).with(&SESSION);
     group.produce(6_000);
@@ -142,7 +142,7 @@ fn a_worker_stopped_past_its_session_saves_nothing_and_goes_back() {
 /// Killed between a checkpoint and its commit: another worker goes on from the commit before, and so has this one to, from a
 /// checkpoint that is still there.
 #[test]
-fn the_newest_checkpoint_that_the_group_knows_of_outlasts_all_others() {
+fn confirmed_checkpoint_outlasts_retention() {
     let Some(broker) = Broker::shared() else { return };
     let mut group =
         Group::new(&broker, "lags", 1).with(&SESSION).with(&["checkpoint.every_events=500", "checkpoint.keep=1"]);
@@ -171,7 +171,7 @@ fn the_newest_checkpoint_that_the_group_knows_of_outlasts_all_others() {
 }
 
 #[test]
-fn two_workers_of_one_name_are_told_apart() {
+fn duplicate_member_name_is_fenced() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = Group::new(&broker, "namesakes", 2).with(&SESSION);
     group.produce(1_000);

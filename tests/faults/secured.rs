@@ -74,7 +74,7 @@ fn read(group: &Group, worker: &str, properties: &[(&str, String)]) -> crate::su
 }
 
 #[test]
-fn tls_and_sasl_let_in_who_may_come_and_tell_the_others() {
+fn tls_and_sasl_admit_valid_credentials_and_name_invalid_ones() {
     let place = Place::new();
     let Some(broker) = secured(&place) else { return };
     let certificate = place.path("broker.pem");

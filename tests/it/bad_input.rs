@@ -28,7 +28,7 @@ fn refused(place: &Place, log: &str, words: &[&str]) -> Said {
 }
 
 #[test]
-fn what_is_not_parquet_is_refused() {
+fn replay_refuses_files_that_are_not_parquet() {
     let place = Place::new();
     std::fs::write(place.path("empty.parquet"), b"").unwrap();
     refused(&place, "empty.parquet", &["empty.parquet", "empty (0 bytes)"]);
@@ -48,7 +48,7 @@ fn what_is_not_parquet_is_refused() {
 }
 
 #[test]
-fn a_log_without_rows_is_read_and_gives_an_empty_model() {
+fn log_without_rows_gives_an_empty_model() {
     let place = Place::new();
     write_log(&place.path("none.parquet"), &[]);
     let report = place.replay("none.parquet", &[]);
@@ -65,7 +65,7 @@ fn a_log_without_rows_is_read_and_gives_an_empty_model() {
 }
 
 #[test]
-fn a_page_that_was_overwritten_is_named_and_what_came_before_is_kept() {
+fn damaged_page_is_named_and_rows_before_it_are_kept() {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(20_000, 10));
     let mut bytes = read(&place.path("log.parquet"));
@@ -81,7 +81,7 @@ fn a_page_that_was_overwritten_is_named_and_what_came_before_is_kept() {
 }
 
 #[test]
-fn a_column_that_is_missing_or_of_another_type_is_named() {
+fn missing_or_mistyped_column_is_named() {
     let place = Place::new();
     let numbers = || Arc::new(Float64Array::from_iter_values((0..600).map(f64::from))) as ArrayRef;
     let integers = || Arc::new(Int64Array::from_iter_values(0..600)) as ArrayRef;
@@ -156,7 +156,7 @@ fn rows_of(letters: &[Value]) -> Vec<u64> {
 const LETTERS: &str = "dead_letters.file=letters.jsonl";
 
 #[test]
-fn rows_that_are_no_events_are_counted_by_reason_and_kept() {
+fn invalid_rows_are_counted_by_reason_and_kept() {
     let place = Place::new();
     let bad = mixed(&place.path("log.parquet"), 9_100);
     assert_eq!(bad.len(), 700);
@@ -189,7 +189,7 @@ fn rows_that_are_no_events_are_counted_by_reason_and_kept() {
 }
 
 #[test]
-fn dead_letters_are_written_once_whatever_kills_the_worker() {
+fn dead_letters_are_written_once_across_kills() {
     let place = Place::new();
     let bad = mixed(&place.path("log.parquet"), 60_000);
     let start = |every: &str| {
@@ -217,7 +217,7 @@ fn dead_letters_are_written_once_whatever_kills_the_worker() {
 }
 
 #[test]
-fn a_dead_letter_file_that_lost_lines_is_refused() {
+fn dead_letter_file_that_lost_lines_is_refused() {
     let place = Place::new();
     mixed(&place.path("log.parquet"), 1_000);
     place.replay("log.parquet", &[LETTERS]);

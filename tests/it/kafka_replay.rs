@@ -74,7 +74,7 @@ impl Topic {
 }
 
 #[test]
-fn a_topic_gives_the_same_bytes_as_the_log_it_was_made_from() {
+fn topic_gives_the_same_bytes_as_its_log() {
     let Some(log) = support::data("ml-100k") else { return };
     let Some(topic) = Topic::new("films") else { return };
     let log = log.to_str().unwrap();
@@ -86,7 +86,7 @@ fn a_topic_gives_the_same_bytes_as_the_log_it_was_made_from() {
 }
 
 #[test]
-fn killed_and_stopped_in_between_it_ends_the_same() {
+fn run_killed_and_stopped_ends_like_an_undisturbed_one() {
     let Some(topic) = Topic::new("killed") else { return };
     write_log(&topic.place.path("log.parquet"), &support::events(60_000, 5));
     topic.produce("log.parquet");
@@ -120,7 +120,7 @@ fn get(address: &str, path: &str) -> (u16, String) {
 }
 
 #[test]
-fn it_answers_while_it_runs() {
+fn run_answers_http_while_it_trains() {
     let Some(topic) = Topic::new("answers") else { return };
     write_log(&topic.place.path("log.parquet"), &support::events(5_000, 6));
     topic.produce("log.parquet");
@@ -151,7 +151,7 @@ fn it_answers_while_it_runs() {
 }
 
 #[test]
-fn poison_goes_to_the_dead_letters_and_all_else_is_trained() {
+fn run_sends_poison_to_dead_letters_and_trains_on_the_rest() {
     let Some(topic) = Topic::new("poison") else { return };
     let poison: [&[u8]; 4] =
         [b"{nonsense", br#"{"user_id":"u","timestamp":1}"#, br#"{"user_id":"u","item_id":7.5,"timestamp":1}"#, b""];

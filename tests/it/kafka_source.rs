@@ -167,7 +167,7 @@ fn assert_in_order(records: &[Record], starts: &Positions, source: &KafkaSource)
     }
 }
 
-fn everything_once_and_in_order(cluster: &Cluster) {
+fn source_delivers_each_record_once_and_in_order(cluster: &Cluster) {
     let config = cluster.topic("everything", 3);
     produce(&config, 0..5_000);
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
@@ -181,7 +181,7 @@ fn everything_once_and_in_order(cluster: &Cluster) {
     assert_eq!(source.poll(&mut Vec::new()).unwrap(), PollStatus::End);
 }
 
-fn resumes_where_it_was(cluster: &Cluster) {
+fn source_resumes_at_its_positions(cluster: &Cluster) {
     let config = cluster.topic("resume", 2);
     produce(&config, 0..3_000);
     let mut source = open(&config, &Positions::default(), Until::Stopped).unwrap();
@@ -203,7 +203,7 @@ fn resumes_where_it_was(cluster: &Cluster) {
     assert_eq!(items(&records), expected_items(0..3_000));
 }
 
-fn stops_at_the_ends_it_saw(cluster: &Cluster) {
+fn source_stops_at_the_ends_it_saw_when_opened(cluster: &Cluster) {
     let config = cluster.topic("ends", 2);
     let mut empty = open(&config, &Positions::default(), Until::End).unwrap();
     produce(&config, 0..500);
@@ -247,7 +247,7 @@ fn committed(config: &KafkaConfig, partition: i32) -> Offset {
     committed.find_partition(&config.topic, partition).unwrap().offset()
 }
 
-fn begins_as_configured(cluster: &Cluster) {
+fn source_starts_as_configured(cluster: &Cluster) {
     let mut config = cluster.topic("latest", 2);
     config.starting_offsets = StartingOffsets::Latest;
     produce(&config, 0..100);
@@ -268,7 +268,7 @@ fn begins_as_configured(cluster: &Cluster) {
     assert_eq!(source.starts().next("kafka/latest/1"), Some(0));
 }
 
-fn a_position_beyond_the_end_is_lost(cluster: &Cluster) {
+fn position_beyond_the_end_is_lost(cluster: &Cluster) {
     let config = cluster.topic("beyond", 1);
     produce(&config, 0..10);
     let mut positions = Positions::default();
@@ -281,7 +281,7 @@ fn a_position_beyond_the_end_is_lost(cluster: &Cluster) {
     assert!(error.to_string().contains("position 11 of beyond/0 is not there: it holds 0..10; "), "{error}");
 }
 
-fn a_topic_that_is_missing_is_named(cluster: &Cluster) {
+fn missing_topic_is_named(cluster: &Cluster) {
     let mut config = negstream::config::Config::default().kafka;
     config.brokers = cluster.bootstrap().to_owned();
     config.topic = "nowhere".to_owned();
@@ -294,7 +294,7 @@ fn a_topic_that_is_missing_is_named(cluster: &Cluster) {
     assert!(matches!(error, ClientError::NoTopic { .. }), "{error}");
 }
 
-fn poison_is_handed_over_too(cluster: &Cluster) {
+fn poison_is_delivered_as_rejections(cluster: &Cluster) {
     let config = cluster.topic("poison-handed-over", 1);
     let mut producer = producer(&config);
     for number in 0..300 {
@@ -322,7 +322,7 @@ fn poison_is_handed_over_too(cluster: &Cluster) {
     }
 }
 
-fn what_is_durable_is_committed(cluster: &Cluster) {
+fn durable_positions_are_committed(cluster: &Cluster) {
     let config = cluster.topic("commits", 2);
     produce(&config, 0..100);
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
@@ -414,14 +414,14 @@ macro_rules! on_both_brokers {
 }
 
 on_both_brokers!(
-    everything_once_and_in_order,
-    resumes_where_it_was,
-    stops_at_the_ends_it_saw,
+    source_delivers_each_record_once_and_in_order,
+    source_resumes_at_its_positions,
+    source_stops_at_the_ends_it_saw_when_opened,
     source_with_a_limit_ends_there_and_commits,
-    begins_as_configured,
-    a_position_beyond_the_end_is_lost,
-    a_topic_that_is_missing_is_named,
-    poison_is_handed_over_too,
-    what_is_durable_is_committed,
+    source_starts_as_configured,
+    position_beyond_the_end_is_lost,
+    missing_topic_is_named,
+    poison_is_delivered_as_rejections,
+    durable_positions_are_committed,
     dead_letters_carry_their_origin,
 );

@@ -47,7 +47,7 @@ fn assert_waits(source: &mut KafkaSource) {
 }
 
 #[test]
-fn brokers_away_at_open_are_waited_for() {
+fn open_waits_for_absent_brokers() {
     let (broker, config) = embedded("away-at-open");
     produce(&config, 0..10);
     broker.go_down().unwrap();
@@ -59,7 +59,7 @@ fn brokers_away_at_open_are_waited_for() {
 }
 
 #[test]
-fn brokers_away_while_running_are_waited_for() {
+fn source_waits_for_brokers_that_go_away() {
     let (broker, config) = embedded("away-while-running");
     produce(&config, 0..10);
     let mut source = open(&config, &Positions::default(), Until::Stopped).unwrap();
@@ -73,7 +73,7 @@ fn brokers_away_while_running_are_waited_for() {
 }
 
 #[test]
-fn brokers_away_at_the_end_do_not_keep_the_process() {
+fn drop_ends_in_time_without_brokers() {
     let (broker, config) = embedded("away-at-the-end");
     produce(&config, 0..10);
     let mut source = open(&config, &Positions::default(), Until::End).unwrap();
@@ -86,7 +86,7 @@ fn brokers_away_at_the_end_do_not_keep_the_process() {
 }
 
 #[test]
-fn what_is_not_delivered_is_reported_with_the_first_reason() {
+fn flush_reports_undelivered_records_with_the_first_reason() {
     let mut config = negstream::config::Config::default().kafka;
     // A port that nothing listens on.
     config.brokers = "127.0.0.1:1".to_owned();
@@ -102,7 +102,7 @@ fn what_is_not_delivered_is_reported_with_the_first_reason() {
 }
 
 #[test]
-fn a_property_that_breaks_the_promises_is_refused() {
+fn property_that_breaks_the_promises_is_refused() {
     let mut config = negstream::config::Config::default().kafka;
     config.brokers = "127.0.0.1:1".to_owned();
     config.properties.insert("auto.offset.reset".to_owned(), "earliest".to_owned());
@@ -111,7 +111,7 @@ fn a_property_that_breaks_the_promises_is_refused() {
 }
 
 #[test]
-fn brokers_that_refuse_us_are_not_waited_for() {
+fn open_does_not_wait_for_brokers_that_refuse() {
     let properties = "\
         listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
         inter.broker.listener.name=PLAINTEXT\n\
@@ -147,7 +147,7 @@ fn brokers_that_refuse_us_are_not_waited_for() {
 }
 
 #[test]
-fn records_deleted_before_they_were_read_are_an_error_at_open() {
+fn open_fails_where_unread_records_were_deleted() {
     let Some(cluster) = Cluster::real() else { return };
     let config = cluster.topic("deleted", 1);
     produce(&config, 0..100);
@@ -165,7 +165,7 @@ fn records_deleted_before_they_were_read_are_an_error_at_open() {
 }
 
 #[test]
-fn records_deleted_while_running_are_an_error_too() {
+fn source_fails_where_unread_records_are_deleted() {
     let Some(cluster) = Cluster::real() else { return };
     let mut config = cluster.topic("deleted-meanwhile", 1);
     // Little is fetched ahead, and much is there.
@@ -197,7 +197,7 @@ fn records_deleted_while_running_are_an_error_too() {
 }
 
 #[test]
-fn transactions_leave_gaps_that_do_not_hold_up_the_end() {
+fn transaction_gaps_do_not_hold_up_the_end() {
     let Some(cluster) = Cluster::real() else { return };
     let config = cluster.topic("transactions", 1);
     let producer: BaseProducer = ClientConfig::new()
@@ -233,7 +233,7 @@ fn transactions_leave_gaps_that_do_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_real_broker_that_restarts_is_waited_for() {
+fn source_waits_for_a_broker_that_restarts() {
     let Some(broker) = Broker::start() else { return };
     let broker = Arc::new(broker);
     let config = Cluster::Real(Arc::clone(&broker)).topic("restart", 1);
@@ -249,7 +249,7 @@ fn a_real_broker_that_restarts_is_waited_for() {
 }
 
 #[test]
-fn a_letter_that_is_too_large_goes_without_its_payload() {
+fn dead_letter_too_large_for_its_topic_goes_without_payload() {
     let Some(cluster) = Cluster::real() else { return };
     let mut config = cluster.topic("large", 1);
     config.dead_letter_topic = "large.dead".to_owned();

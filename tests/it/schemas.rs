@@ -43,7 +43,7 @@ fn encoder(config: &Config) -> EventEncoder {
 }
 
 #[test]
-fn a_registry_in_trouble_is_waited_for() {
+fn decoder_waits_for_a_registry_in_trouble() {
     for format in ["avro", "protobuf"] {
         let registry = StubRegistry::start();
         let config = configured(&registry, &[&format!("source.format={format}")]);
@@ -78,7 +78,7 @@ fn a_registry_in_trouble_is_waited_for() {
 }
 
 #[test]
-fn a_registry_that_is_nowhere_is_waited_for() {
+fn decoder_waits_for_an_unreachable_registry() {
     let registry = StubRegistry::start();
     let mut config = configured(&registry, &["source.format=avro"]);
     let record = encoder(&config).encode(&event(1)).unwrap();
@@ -94,7 +94,7 @@ fn a_registry_that_is_nowhere_is_waited_for() {
 }
 
 #[test]
-fn what_the_registry_does_not_have_is_rejected() {
+fn unknown_schema_is_rejected() {
     let registry = StubRegistry::start();
     registry.add(1, "", AVRO, &[]);
     registry.add(2, "PROTOBUF", PROTOBUF, &[]);
@@ -121,7 +121,7 @@ fn what_the_registry_does_not_have_is_rejected() {
 }
 
 #[test]
-fn schemas_refer_to_each_other() {
+fn schema_references_are_fetched() {
     let registry = StubRegistry::start();
     let kind = r#"{"type":"enum","name":"shop.Kind","symbols":["view","buy"]}"#;
     let wrapped = r#"{"type":"record","name":"shop.Wrapped","fields":[{"name":"kind","type":"shop.Kind"}]}"#;
@@ -148,7 +148,7 @@ fn schemas_refer_to_each_other() {
 }
 
 #[test]
-fn credentials_are_sent_and_not_shown() {
+fn registry_credentials_are_sent_and_not_shown() {
     let registry = StubRegistry::start();
     let flags = ["source.format=protobuf", "source.registry.user=ada", "source.registry.password=hunter2"];
     let config = configured(&registry, &flags);
@@ -174,7 +174,7 @@ fn credentials_are_sent_and_not_shown() {
 }
 
 #[test]
-fn nothing_is_lost_while_the_registry_is_away() {
+fn source_loses_nothing_while_the_registry_is_away() {
     for (format, topic) in [("avro", "registry-avro"), ("protobuf", "registry-protobuf"), ("json", "registry-json")] {
         let cluster = Cluster::embedded();
         let kafka = cluster.topic(topic, 2);
@@ -226,7 +226,7 @@ fn nothing_is_lost_while_the_registry_is_away() {
 }
 
 #[test]
-fn schemas_of_files() {
+fn schema_file_is_read_and_its_faults_named() {
     let place = Place::new();
     std::fs::write(place.path("own.avsc"), AVRO).unwrap();
     std::fs::write(place.path("own.proto"), PROTOBUF).unwrap();

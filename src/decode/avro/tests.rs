@@ -38,7 +38,7 @@ fn fault(of: &str, payload: &[u8]) -> Fault {
 }
 
 #[test]
-fn what_others_write_is_read() {
+fn golden_bytes_of_other_writers_are_read() {
     let own = bytes("0a752231c3a908f09fa680020a636c69636bf6a1abfef96202000200000000000004c0040261023700");
     assert_eq!(decode(&own, &schema(OWN), &names()), Ok(own_event()));
     assert_eq!(encode(&own_event(), &schema(OWN)), Ok(own));
@@ -55,7 +55,7 @@ fn what_others_write_is_read() {
 }
 
 #[test]
-fn every_byte_counts() {
+fn truncated_datum_is_unparsable() {
     let own = encode(&own_event(), &schema(OWN)).unwrap();
     for end in 0..own.len() {
         let (reason, detail) = decode(&own[..end], &schema(OWN), &names()).unwrap_err();
@@ -111,7 +111,7 @@ fn faults_name_the_field_and_what_was_found() {
 }
 
 #[test]
-fn blocks_that_tell_their_size_are_read_and_passed_over() {
+fn sized_blocks_are_read_and_skipped() {
     let of = r#"{"type":"record","name":"R","fields":[
         {"name":"skipped","type":{"type":"array","items":"long"}},
         {"name":"map","type":{"type":"map","values":"long"}},
@@ -131,7 +131,7 @@ fn blocks_that_tell_their_size_are_read_and_passed_over() {
 }
 
 #[test]
-fn numbers_of_nothing_cost_nothing() {
+fn arrays_of_empty_values_cost_nothing() {
     // 2⁶² items of a type that takes no bytes; and a record that would unfold to 2⁴⁰ of them.
     let many = [&[0xfe][..], &[0xff; 7], &[0x7f, 0]].concat();
     for items in [r#""null""#, r#"{"type":"record","name":"E","fields":[]}"#, r#"{"type":"fixed","name":"F","size":0}"#]
@@ -166,7 +166,7 @@ fn deep_nesting_does_not_overflow() {
 }
 
 #[test]
-fn a_list_is_only_so_long() {
+fn list_length_is_bounded() {
     let of = r#"{"type":"record","name":"R","fields":[{"name":"user_id","type":"int"},
         {"name":"item_id","type":"int"},{"name":"timestamp","type":"long"},
         {"name":"features","type":{"type":"array","items":"string"}}]}"#;
@@ -177,7 +177,7 @@ fn a_list_is_only_so_long() {
 }
 
 #[test]
-fn schemas_that_are_none() {
+fn invalid_schemas_are_refused() {
     for (text, problem) in [
         ("{", "it is not JSON"),
         (r#""string""#, "it describes no record"),
@@ -199,7 +199,7 @@ fn schemas_that_are_none() {
 }
 
 #[test]
-fn names_are_found_in_their_namespaces_and_in_references() {
+fn names_resolve_in_namespaces_and_references() {
     let reference = r#"{"type":"enum","name":"Kind","namespace":"shop.types","symbols":["view","buy"]}"#;
     for kind in ["shop.types.Kind", "types.Kind"] {
         let text = format!(
@@ -221,7 +221,7 @@ fn names_are_found_in_their_namespaces_and_in_references() {
 }
 
 #[test]
-fn what_a_schema_has_no_room_for_is_not_written() {
+fn encode_refuses_what_the_schema_has_no_room_for() {
     let lacking = r#"{"type":"record","name":"R","fields":[{"name":"user_id","type":"int"}]}"#;
     assert_eq!(check(&schema(lacking)).unwrap_err(), "it has no field for source.fields.item_id");
     let whole = |more: &str| {

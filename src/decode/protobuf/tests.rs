@@ -26,7 +26,7 @@ fn user_of(described: &str, payload: &[u8]) -> Fault {
 }
 
 #[test]
-fn what_others_write_is_read() {
+fn golden_bytes_of_other_writers_are_read() {
     let own = bytes("0a05752231c3a91204f09fa6801a05636c69636b20fbd095ffbc312a003100000000000004c03a01613a0137");
     assert_eq!(first(OWN, &own), Ok(own_event()));
     let parsed = schema(OWN);
@@ -52,7 +52,7 @@ fn what_others_write_is_read() {
 }
 
 #[test]
-fn what_is_not_sent_is_absent_or_its_default() {
+fn unsent_field_is_absent_or_its_default() {
     let implicit = r#"syntax = "proto3"; enum K { view = 0; }
         message M { string user_id = 1; int32 item_id = 2; int64 timestamp = 3; K event_type = 4; string session_id = 5;
                     double value = 6; repeated string features = 7; }"#;
@@ -205,7 +205,7 @@ fn malformed_files_are_refused_with_the_line() {
 }
 
 #[test]
-fn types_are_found_in_their_scopes_and_in_references() {
+fn types_resolve_in_scopes_and_references() {
     let reference = "package shop.types; enum Kind { VIEW = 0; BUY = 1; }";
     for (of, kind) in [("types.Kind", "BUY"), (".shop.types.Kind", "BUY"), ("Kind", "INNER")] {
         let text = format!(
@@ -219,7 +219,7 @@ fn types_are_found_in_their_scopes_and_in_references() {
 }
 
 #[test]
-fn what_a_message_has_no_room_for_is_not_written() {
+fn encode_refuses_what_the_message_has_no_room_for() {
     let checked = |text: &str| check(schema(text).at(&[0]).unwrap());
     assert_eq!(
         checked("message M { optional string user_id = 1; }").unwrap_err(),

@@ -29,7 +29,7 @@ impl Watermarks {
     }
 }
 
-/// The lasting name of a partition's stream.
+/// The name of a partition's stream.
 pub(super) fn stream_name(topic: &str, partition: i32) -> String {
     format!("{}{partition}", prefix(topic))
 }

@@ -1,21 +1,21 @@
-//! Who read which stretch of a partition, told beside the committed offset: so that in a group each record is part of
-//! exactly one worker's durable state, whoever is killed, stopped or late.
+//! Ownership of partitions in a group: the history of claims that is committed beside the offset of each partition, so
+//! that each record is part of exactly one worker's durable state, whichever worker is killed, stopped or late.
 //!
-//! A worker that gets a partition *claims* it: it commits the offset at which it begins, and with it, as the offset's
+//! A worker that is assigned a partition *claims* it: it commits the offset at which it begins, and with it, as the offset's
 //! metadata, the history of claims with its own as the last. Every later commit carries the same history. A worker that
-//! lets go in good order closes its claim at the offset it had reached, after its checkpoint is durable. From that follows
-//! what a worker must do that gets a partition (again), or comes back from a crash:
+//! releases a partition in good order closes its claim at the offset it has reached, after its checkpoint is durable. From
+//! that follows what a worker must do that is assigned a partition (again), or comes back from a crash:
 //!
-//! | its own state | the group's history | it |
+//! | its own state | the group's history | the worker |
 //! | --- | --- | --- |
-//! | holds the newest claim | – | goes on where its state stands, whatever offset is committed |
+//! | holds the newest claim | – | goes on at its position, whatever offset is committed |
 //! | lost (a damaged checkpoint, a fresh disk) | its own claim is the newest | begins where that claim began: all since is its own to read |
-//! | let go of it | its own claim is the newest, open again | goes on where its state stands: nobody else read it in between |
-//! | of an earlier claim | the claim after it began where the state stands | is sound; it begins where the newest stretch ends |
-//! | of an earlier claim | the claim after it began *before* where the state stands | has events that are another's by now: it goes back to an earlier checkpoint |
-//! | of an earlier claim | the claim after it began *behind* where the state stands | has lost events for good, and says so |
+//! | released the partition | its own claim is the newest, open again | goes on at its position: no other worker read the partition in between |
+//! | of an earlier claim | the claim after it began at its position | is sound; it begins where the newest stretch ends |
+//! | of an earlier claim | the claim after it began *before* its position | has events that are another worker's by now: it goes back to an earlier checkpoint |
+//! | of an earlier claim | the claim after it began *behind* its position | has lost events for good, and says so |
 //! | not the newest, which is damaged; reaches less far than a stretch of this worker that has ended | some | has lost events for good, and says so |
-//! | of no claim, read outside of a group | none | goes on where its state stands |
+//! | of no claim, read outside of a group | none | goes on at its position |
 //! | none | some | begins where the newest stretch ends |
 //!
 //! Everything here is pure.
@@ -27,17 +27,17 @@ use crate::position::OwnershipRecord;
 /// Longest text of a history: Kafka takes 4,096 bytes (`offset.metadata.max.bytes`).
 const LONGEST: usize = 3_500;
 
-/// One worker's stretch of a partition.
+/// A claim: one worker's stretch of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Counts the claims on the partition.
+    /// Number of the claim, counted for the partition.
     #[serde(rename = "n")]
     pub number: u64,
-    /// The worker.
+    /// Name of the worker.
     pub by: String,
     /// First offset of the stretch.
     pub from: u64,
-    /// One past its last offset, where the worker let go in good order.
+    /// One past the last offset of the stretch, where the worker released the partition in good order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
 }
@@ -52,16 +52,16 @@ pub struct Claims {
     n_partitions: Option<u32>,
 }
 
-/// What a worker's own state holds of a partition.
+/// A worker's own claim: what its state holds of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalClaim {
     /// First offset that is not part of the state.
     pub position: u64,
-    /// How it came to hold it.
+    /// How the worker came to own that.
     pub record: OwnershipRecord,
 }
 
-/// Where a worker begins a partition that it gets.
+/// The place where a worker begins a partition that it is assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     /// At an offset, under the claim of this number; `new` where that has to be made first.
@@ -73,24 +73,24 @@ pub enum Begin {
         /// Whether it is not in the history yet, or closed there.
         new: bool,
     },
-    /// Nothing is known of it: as configured for a first start. The claim's number is given.
+    /// Nothing is known of the partition: it is begun as configured for a first start.
     Fresh {
         /// The claim's number.
         claim: u64,
     },
 }
 
-/// A worker's state and the group's history do not fit.
+/// A conflict between a worker's state and the group's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
-    /// Another worker took over before where the state stands.
+    /// Another worker took over before the state's position.
     Overtaken {
-        /// Where the other began.
+        /// First offset of the other worker's stretch.
         from: u64,
     },
-    /// Another worker took over behind where the state stands: what lies between is in nobody's state.
+    /// Another worker took over behind the state's position: the records between are in no worker's state.
     Short {
-        /// Where the other began.
+        /// First offset of the other worker's stretch.
         from: u64,
     },
     /// The history does not reach back to the state's claim.
@@ -98,7 +98,7 @@ pub enum Conflict {
 }
 
 impl Claims {
-    /// Reads an offset's metadata; no claims where it is not ours.
+    /// The history in an offset's metadata; empty where the metadata is not of this program.
     pub fn parse(metadata: &str) -> Self {
         serde_json::from_str(metadata).unwrap_or_default()
     }
@@ -138,7 +138,7 @@ impl Claims {
     /// Whether the state that worker `me` has of the partition is its own, by this history.
     ///
     /// # Errors
-    /// Where it is not.
+    /// The state is not the worker's own.
     pub fn check(&self, me: &str, own: LocalClaim) -> Result<(), Conflict> {
         let OwnershipRecord::Claim(held) = own.record else { return Ok(()) };
         let Some(newest) = self.newest() else { return Ok(()) };
@@ -166,7 +166,7 @@ impl Claims {
     /// before it let go: of a state that is older than the newest, that is not certain.
     ///
     /// # Errors
-    /// Where it has not, which nobody can mend: others begin behind it.
+    /// The state has not, and never will: other workers begin behind its position.
     pub fn check_whole(&self, me: &str, reached: Option<u64>) -> Result<(), Conflict> {
         let end = |(index, claim): (usize, &Claim)| {
             let next = self.claims.get(index + 1).filter(|next| next.number == claim.number + 1);
@@ -178,18 +178,18 @@ impl Claims {
         }
     }
 
-    /// Where worker `me` begins, whose state holds `own`; `committed` is the group's offset.
+    /// The place where worker `me` begins; its state holds `own`, and `committed` is the group's offset.
     ///
     /// # Errors
-    /// Where its state is not its own.
+    /// The state is not the worker's own.
     pub fn begin(&self, me: &str, own: Option<LocalClaim>, committed: Option<u64>) -> Result<Begin, Conflict> {
         if let Some(own) = own {
             self.check(me, own)?;
         }
         let Some(newest) = self.newest() else {
-            // No history: it was deleted or set by hand, or never was. What we hold wins over it.
+            // No history: the offsets were deleted or set by hand, or never were. The state wins over them.
             return match (own, committed) {
-                // Others may have read it since, and nobody knows how far.
+                // Other workers may have read the partition since, and how far is not known.
                 (Some(LocalClaim { record: OwnershipRecord::Released, .. }), None) => Err(Conflict::Forgotten),
                 (Some(LocalClaim { position, record: OwnershipRecord::Claim(claim) }), _) => {
                     Ok(Begin::At { offset: position, claim, new: true })
@@ -204,24 +204,24 @@ impl Claims {
         if let Some(LocalClaim { position, record: OwnershipRecord::Claim(held) }) = own {
             match newest.number.cmp(&held) {
                 std::cmp::Ordering::Less => return Ok(Begin::At { offset: position, claim: held, new: true }),
-                // Whatever it called itself then: nobody else holds this number.
+                // Whatever the worker called itself then: no other worker holds this number.
                 std::cmp::Ordering::Equal if newest.until.is_none() => {
                     return Ok(Begin::At { offset: position, claim: held, new: false });
                 }
                 _ => {}
             }
         }
-        let mine = newest.by == me;
+        let is_own_claim = newest.by == me;
         Ok(match newest.until {
-            // What the state holds of it is one's own, also where it was let go of in between.
-            None if mine => {
+            // What the state holds is this worker's own, also where it released the partition in between.
+            None if is_own_claim => {
                 let offset = own.map_or(newest.from, |own| own.position.max(newest.from));
                 Begin::At { offset, claim: newest.number, new: false }
             }
-            // Whoever made it is gone; what it made durable, it committed.
+            // The worker that made the claim is gone; what it made durable, it committed.
             None => Begin::At { offset: committed.unwrap_or(0).max(newest.from), claim: newest.number + 1, new: true },
-            // One's own stretch goes on, so that the history stays short.
-            Some(until) if mine => Begin::At { offset: until, claim: newest.number, new: true },
+            // This worker's own stretch goes on, so that the history stays short.
+            Some(until) if is_own_claim => Begin::At { offset: until, claim: newest.number, new: true },
             Some(until) => Begin::At { offset: until, claim: newest.number + 1, new: true },
         })
     }

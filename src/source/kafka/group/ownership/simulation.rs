@@ -10,18 +10,18 @@ use crate::source::{CommitTracker, RestorePoints};
 
 /// A checkpoint: each partition's position and claim, and the records in it.
 #[derive(Debug, Clone, Default)]
-struct StateDict {
+struct SavedState {
     positions: BTreeMap<usize, LocalClaim>,
     records: BTreeMap<(usize, u64), u32>,
 }
 
-impl StateDict {
-    /// Where it stands.
+impl SavedState {
+    /// Positions of all partitions.
     fn reached(&self) -> Positions {
         self.positions.iter().map(|(partition, own)| (stream(*partition), own.position)).collect()
     }
 
-    /// The same, of what it holds by claims.
+    /// Positions of the partitions that the state holds by claims.
     fn claimed(&self) -> Positions {
         let claimed = self.positions.iter().filter(|(_, own)| matches!(own.record, OwnershipRecord::Claim(_)));
         claimed.map(|(partition, own)| (stream(*partition), own.position)).collect()
@@ -39,10 +39,10 @@ type Commit = BTreeMap<usize, (u64, Claims)>;
 struct Worker {
     alive: bool,
     /// Oldest first.
-    checkpoints: Vec<StateDict>,
+    checkpoints: Vec<SavedState>,
     /// So many of them were there at its start; they are spared until the group has confirmed one of this life.
     restored: usize,
-    state: StateDict,
+    state: SavedState,
     holds: BTreeMap<usize, (u64, Claims)>,
     commits: CommitTracker,
     /// On its way to the coordinator.
@@ -88,7 +88,7 @@ impl Group {
         if self.workers[worker].alive {
             return;
         }
-        let sound = |saved: &StateDict| {
+        let sound = |saved: &SavedState| {
             saved
                 .positions
                 .iter()
@@ -103,7 +103,7 @@ impl Group {
         (worker.commits, worker.flying, worker.landed) = (CommitTracker::default(), None, false);
         if worker.checkpoints.is_empty() {
             // Before it trains on anything, a new worker makes its beginning durable.
-            worker.checkpoints.push(StateDict::default());
+            worker.checkpoints.push(SavedState::default());
         }
         worker.restored = worker.checkpoints.len();
         worker.state = worker.checkpoints.last().cloned().unwrap_or_default();
@@ -177,7 +177,7 @@ impl Group {
         if !worker.alive {
             return;
         }
-        let claimed: Vec<Positions> = worker.checkpoints.iter().map(StateDict::claimed).collect();
+        let claimed: Vec<Positions> = worker.checkpoints.iter().map(SavedState::claimed).collect();
         let since = worker.restored.min(claimed.len());
         let RestorePoints { confirmed, unconfirmed } = worker.commits.restore_points(claimed[since..].iter());
         if confirmed.is_some() {
@@ -378,7 +378,7 @@ fn check(turns: Vec<Turn>) {
 
 proptest! {
     #[test]
-    fn each_record_ends_in_exactly_one_state(turns in prop::collection::vec(turn(), 0..120)) {
+    fn simulated_group_keeps_each_record_in_exactly_one_state(turns in prop::collection::vec(turn(), 0..120)) {
         check(turns);
     }
 }
@@ -386,7 +386,7 @@ proptest! {
 /// A checkpoint that was written while another worker's taking over was not known yet holds more by claims than what is
 /// committed of it later: it is what the group knows all the same.
 #[test]
-fn checkpoints_are_known_whose_commit_names_fewer_partitions() {
+fn confirmed_checkpoint_is_known_where_its_commit_names_fewer_partitions() {
     let save = |worker| [Turn::Train(worker, 5), Turn::Checkpoint(worker)];
     let commit = |worker| [Turn::Send(worker), Turn::Arrive(worker), Turn::Answer(worker)];
     let assign = |partition, worker| Turn::Assign(partition, worker, false);

@@ -13,7 +13,7 @@ fn history(claims: &[(u64, &str, u64, Option<u64>)]) -> Claims {
 }
 
 #[test]
-fn one_that_comes_back_goes_on_where_its_state_stands() {
+fn begin_goes_on_where_the_state_stands() {
     let claims = history(&[(3, "a", 10, None)]);
     let begin = claims.begin("a", own(50, OwnershipRecord::Claim(3)), Some(40));
     assert_eq!(begin, Ok(Begin::At { offset: 50, claim: 3, new: false }));
@@ -22,7 +22,7 @@ fn one_that_comes_back_goes_on_where_its_state_stands() {
 }
 
 #[test]
-fn what_was_set_by_hand_is_ignored_where_a_state_knows_better() {
+fn begin_prefers_the_state_to_offsets_set_by_hand() {
     let none = Claims::parse("");
     assert_eq!(none, Claims::parse("somebody else's metadata"));
     let here = Ok(Begin::At { offset: 50, claim: 3, new: true });
@@ -36,7 +36,7 @@ fn what_was_set_by_hand_is_ignored_where_a_state_knows_better() {
 }
 
 #[test]
-fn a_state_that_was_overtaken_is_found_out() {
+fn begin_detects_an_overtaken_state() {
     let claims = history(&[(3, "a", 10, None), (4, "b", 40, Some(60)), (5, "c", 60, None)]);
     assert_eq!(claims.begin("a", own(50, OwnershipRecord::Claim(3)), Some(80)), Err(Conflict::Overtaken { from: 40 }));
     assert_eq!(claims.begin("a", own(30, OwnershipRecord::Claim(3)), Some(80)), Err(Conflict::Short { from: 40 }));
@@ -52,7 +52,7 @@ fn a_state_that_was_overtaken_is_found_out() {
 }
 
 #[test]
-fn a_state_from_before_a_stretch_that_was_let_go_of_is_found_out() {
+fn check_whole_detects_a_state_from_before_a_released_stretch() {
     let claims = history(&[(3, "a", 10, None), (4, "b", 40, Some(60)), (5, "a", 60, Some(60)), (6, "c", 60, None)]);
     for reached in [None, Some(10), Some(39)] {
         assert_eq!(claims.check_whole("a", reached), Err(Conflict::Short { from: 40 }), "{reached:?}");
@@ -67,7 +67,7 @@ fn a_state_from_before_a_stretch_that_was_let_go_of_is_found_out() {
 }
 
 #[test]
-fn histories_are_read_back_and_stay_short() {
+fn history_is_read_back_and_stays_short() {
     let claims = history(&[(3, "a\"\u{1f600}", 10, None), (4, "b", 40, Some(60))]);
     assert_eq!(Claims::parse(&claims.to_metadata()), claims);
     let mut long = Claims::default();
