@@ -66,7 +66,7 @@ impl<R: BufRead + Send> EventSource for LineSource<R> {
                     block.push(record);
                 }
                 Some(Err(error)) => {
-                    return Err(SourceError::Unreadable { path: "standard input".into(), cause: error.to_string() });
+                    return Err(SourceError::Other(error.into()));
                 }
                 None => return Ok(PollStatus::End),
             }

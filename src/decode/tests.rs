@@ -225,7 +225,7 @@ fn schema_cache_is_bounded() {
         }
     }
     let names = source(Format::Avro).fields;
-    let mut cache = Cache::default();
+    let mut cache = SchemaCache::default();
     for id in 0..1_000 {
         assert!(cache.schema(id, Format::Avro, &names, &mut Every).unwrap().is_ok());
         assert!(cache.schema(7, Format::Avro, &names, &mut Every).unwrap().is_ok());
