@@ -114,10 +114,15 @@ impl<'a> PipelineBuilder<'a> {
         };
         let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?
             || (restored.checkpoint.is_some() && !sinks.is_empty());
+        let publishes = !sinks.is_empty();
         let dead_letters = SharedDeadLetters::new(dead_letters);
         let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks))?;
         let read_at_start = restored.state.progress.events.read;
-        let trainer = Trainer::new(config, restored.state)
+        let mut state = restored.state;
+        if publishes {
+            state.track_changes();
+        }
+        let trainer = Trainer::new(config, state)
             .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?
             .with_catalogue(catalogue);
         let now = Instant::now();

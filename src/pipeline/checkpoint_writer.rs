@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::publisher::{Publisher, TableChanges};
+use super::publisher::Publisher;
 use super::{OBSERVE_EVERY, SaveError, WrittenCheckpoint};
 use crate::checkpoint::manifest::DeadLetterMark;
 use crate::checkpoint::store::{Pinned, PublishedCheckpoint, Store};
@@ -19,6 +19,7 @@ use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
 use crate::position::Positions;
 use crate::snapshot;
+use crate::trainer::changes::EmbeddingChanges;
 use crate::trainer::state_snapshot::StateSnapshot;
 
 /// The time between two looks at whether the dead letters are durable.
@@ -64,8 +65,8 @@ impl SharedDeadLetters {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) frozen: StateSnapshot,
-    /// Changes of the table of items since the checkpoint before.
-    pub(super) changes: TableChanges,
+    /// Embeddings that changed since the checkpoint before; `None` where that is not tracked.
+    pub(super) changes: Option<EmbeddingChanges>,
     pub(super) dead_letters: Option<DeadLetterMark>,
     /// Checkpoints that outlast `checkpoint.keep`.
     pub(super) pinned: Pinned,
@@ -113,7 +114,7 @@ impl CheckpointWriter {
                 let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
                 let took = begin.elapsed();
                 match &written {
-                    Ok(published) => publisher.publish(&frozen, &changes, number(&published.path)),
+                    Ok(published) => publisher.publish(&frozen, changes.as_ref(), number(&published.path)),
                     Err(_) => publisher.miss(),
                 }
                 // Nothing is shared with the state any more by the time that the outcome is known.

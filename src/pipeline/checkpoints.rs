@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
 use super::pins::CheckpointPins;
-use super::publisher::{Publisher, TableChanges};
+use super::publisher::Publisher;
 use super::{Observer, PipelineError, PipelineEvent, Restored, SaveError, WrittenCheckpoint};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::DeadLetterMark;
@@ -172,12 +172,12 @@ impl CheckpointSchedule {
     /// Freezes the state and hands it to the writer.
     fn begin(&mut self, trainer: &mut Trainer) {
         let begin = Instant::now();
+        let changes = trainer.state.drain_changes();
         let frozen = trainer.freeze();
         self.shares_tables = true;
         let mark = |bytes| DeadLetterMark { file: self.dead_letter_file.clone(), bytes };
         let dead_letters = self.dead_letter_mark.map(mark);
         let pause = begin.elapsed();
-        let changes = TableChanges::Unknown;
         self.writer.begin(Job { frozen, changes, dead_letters, pinned: self.pins.pinned(self.keep), pause });
     }
 

@@ -1,17 +1,11 @@
 //! Brings sinks up to the table of a checkpoint once the checkpoint is durable.
 
 use crate::publish::{EmbeddingSink, ItemRow, SinkError, Update, UpdateKind, Version};
+use crate::trainer::changes::EmbeddingChanges;
 use crate::trainer::state_snapshot::StateSnapshot;
 
 /// Rows that a sink is given at a time.
 const ROWS_PER_CALL: usize = 4_096;
-
-/// Changes of the table of items from one checkpoint to the next.
-#[derive(Debug)]
-pub(super) enum TableChanges {
-    /// Any row may have changed.
-    Unknown,
-}
 
 /// The sinks of a pipeline, and how far each of them is.
 #[derive(Debug, Default)]
@@ -33,8 +27,8 @@ impl Publisher {
     }
 
     /// Brings each sink up to `frozen`, the state of checkpoint number `checkpoint`; `changes` are those since the checkpoint
-    /// before it. A sink that fails is logged, and gets a full update next time.
-    pub(super) fn publish(&mut self, frozen: &StateSnapshot, changes: &TableChanges, checkpoint: u64) {
+    /// before it, `None` where they are not known. A sink that fails is logged, and gets a full update next time.
+    pub(super) fn publish(&mut self, frozen: &StateSnapshot, changes: Option<&EmbeddingChanges>, checkpoint: u64) {
         for SinkProgress { sink, committed } in &mut self.sinks {
             let update = next_update(*committed, changes, checkpoint, frozen);
             if *committed == Some(update.version) {
@@ -57,12 +51,19 @@ impl Publisher {
     }
 }
 
-fn next_update(committed: Option<Version>, changes: &TableChanges, checkpoint: u64, frozen: &StateSnapshot) -> Update {
+/// The update that follows the version `committed`. Without changes that are known, it brings every row.
+fn next_update(
+    committed: Option<Version>,
+    changes: Option<&EmbeddingChanges>,
+    checkpoint: u64,
+    frozen: &StateSnapshot,
+) -> Update {
     let (step, dim) = (frozen.progress.steps, frozen.model.dim());
     match (committed, changes) {
-        (_, TableChanges::Unknown) => {
-            Update { kind: UpdateKind::Full, version: Version { epoch: checkpoint, step }, dim }
+        (Some(Version { epoch, .. }), Some(_)) => {
+            Update { kind: UpdateKind::Delta, version: Version { epoch, step }, dim }
         }
+        _ => Update { kind: UpdateKind::Full, version: Version { epoch: checkpoint, step }, dim },
     }
 }
 
@@ -70,11 +71,17 @@ fn send(
     sink: &mut dyn EmbeddingSink,
     update: &Update,
     frozen: &StateSnapshot,
-    changes: &TableChanges,
+    changes: Option<&EmbeddingChanges>,
 ) -> Result<(), SinkError> {
     sink.begin(update)?;
     match (update.kind, changes) {
-        (_, TableChanges::Unknown) => upsert(sink, frozen, 0..frozen.items.names.len())?,
+        (UpdateKind::Delta, Some(EmbeddingChanges { changed, removed })) => {
+            for item_ids in removed.chunks(ROWS_PER_CALL) {
+                sink.remove(&item_ids.iter().map(|item_id| item_id.as_str()).collect::<Vec<_>>())?;
+            }
+            upsert(sink, frozen, changed.iter().map(|row| *row as usize))?;
+        }
+        _ => upsert(sink, frozen, 0..frozen.items.names.len())?,
     }
     sink.commit()
 }

@@ -90,6 +90,9 @@ fn sink_epoch_grows_with_every_restart() {
         versions.push(publishing.sink.version().expect("an update"));
     }
     assert!(versions.is_sorted_by(|earlier, later| earlier.epoch < later.epoch), "{versions:?}");
+    // Within a process, one full update and then changes.
+    let (full, deltas) = publishing.sink.n_committed();
+    assert!(full == 3 && deltas >= 1, "{full} full, {deltas} deltas");
 }
 
 #[test]
