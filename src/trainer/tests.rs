@@ -54,7 +54,7 @@ fn user_state(state: &mut State) -> BTreeMap<&'static str, String> {
         ("lifecycle", format!("{:?}", state.users.lifecycle.last_active())),
         ("rows", format!("{of_users:?}")),
         ("hidden states", format!("{:?}", rows(&model.hidden_states))),
-        ("samplers and objectives", format!("{:?}", frozen.arrays)),
+        ("samplers and objectives", format!("{:?}", (&frozen.live_items, &frozen.samplers, &frozen.objectives))),
         ("false negatives", serde_json::to_string(&frozen.false_negatives).unwrap()),
         ("item rows", format!("{:?}", rows(&model.items.values))),
     ])
