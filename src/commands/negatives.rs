@@ -20,7 +20,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Map, Value};
 
-use self::figures::Rows;
+use self::figures::ItemDraws;
 use self::page::Page;
 use super::{check_file, checkpoint, nearest, print, progress_bar, write_whole_by};
 use crate::checkpoint::Checkpoint;
@@ -61,7 +61,7 @@ struct Chosen {
 }
 
 /// Whom to draw for.
-struct Query {
+struct SampledQuery {
     /// Newest first.
     context: Vec<u32>,
     user: Option<u32>,
@@ -78,13 +78,13 @@ pub(super) fn negatives(layers: &Layers, options: NegativesArgs) -> anyhow::Resu
     let config = configuration(&intact.manifest().configuration).map_err(damaged)?;
     let mut state = snapshot::load(&config, Kernel::detect(), &intact)?;
     let mut chosen = choose(options.sampler.as_deref(), &mut state)?;
-    let query = Query::new(&options, &config, &state)?;
+    let query = SampledQuery::new(&options, &config, &state)?;
     let (scene, _) = state.scene();
     query.ask(chosen.sampler.as_mut(), scene, &state);
     if chosen.sampler.is_empty(scene) {
         return Err(nothing_to_draw(&chosen.name, &options, scene, &intact).into());
     }
-    let rows = Rows {
+    let rows = ItemDraws {
         probabilities: (0..state.items.ids.len() as u32).map(|item| chosen.sampler.probability(scene, item)).collect(),
         draws: draw(chosen.sampler.as_ref(), scene, state.items.ids.len(), &options),
         data: (0..state.items.ids.len() as u32).map(|item| state.negatives.frequencies.share(item)).collect(),
@@ -163,7 +163,7 @@ fn from_state(entry: &'static SamplerEntry, rounds: u32, scene: StreamView<'_>) 
     sampler
 }
 
-impl Query {
+impl SampledQuery {
     fn new(options: &NegativesArgs, config: &Config, state: &State) -> Result<Self, UsageError> {
         let context: Result<Vec<u32>, _> =
             options.context.iter().map(|name| row("item", &state.items.ids, name, &options.checkpoint)).collect();
@@ -277,7 +277,7 @@ fn draw(sampler: &dyn NoiseSampler, scene: StreamView<'_>, n_items: usize, optio
 }
 
 /// One row for each item that can be drawn, in the order of their rows.
-fn write(file: &mut std::fs::File, items: &Ids, rows: &Rows<'_>) -> anyhow::Result<()> {
+fn write(file: &mut std::fs::File, items: &Ids, rows: &ItemDraws<'_>) -> anyhow::Result<()> {
     let schema = Arc::new(Schema::new(vec![
         Field::new("item_id", DataType::Utf8, false),
         Field::new("log_q", DataType::Float64, false),

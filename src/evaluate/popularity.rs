@@ -5,7 +5,7 @@
 
 use crate::negatives::frequency::Frequencies;
 
-/// Counts of all items, ascending, on the scale of the baseline's [`relative`](crate::negatives::frequency::Fading::relative).
+/// Counts of all items, ascending, on the scale of the baseline's [`relative`](crate::negatives::frequency::DecayedCounts::relative).
 #[derive(Debug, Default)]
 pub struct PopularityOrder {
     sorted: Vec<f64>,

@@ -15,33 +15,33 @@ use crate::table::row_remap::RowRemap;
 /// Entries that [`Bank::state`] looks at.
 const SAMPLE: usize = 256;
 
-/// One positive.
+/// One positive of an earlier batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Entry {
+pub struct BankEntry {
     /// The item's row.
     pub item: u32,
-    /// Number of its event.
+    /// The number of the positive's event.
     pub event: u64,
 }
 
-/// First in, first out.
+/// The newest positives of earlier batches, first in, first out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bank {
     capacity: usize,
     /// Entries leave when they are more than so many events old.
     max_age: u64,
-    entries: VecDeque<Entry>,
-    /// One behind the other, as many as entries; empty where vectors are fresh.
+    entries: VecDeque<BankEntry>,
+    /// The frozen vectors, one behind the other, as many as entries; empty where vectors are fresh.
     vectors: VecDeque<f32>,
     frozen: bool,
     /// Events so far.
     now: u64,
 }
 
-/// What is in a bank, how old and how stale.
+/// How full, how old and how stale a bank is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct BankState {
-    /// Entries.
+    /// The number of entries.
     pub entries: usize,
     /// Events since the mean entry came in.
     pub mean_age: Option<f64>,
@@ -59,8 +59,9 @@ impl Bank {
         Self { capacity, max_age, entries, vectors: VecDeque::new(), frozen, now: 0 }
     }
 
-    /// As [`Self::entries`], [`Self::frozen_vectors`] and [`Self::now`] gave it; `None` where the vectors are not as many.
-    pub fn with_entries(mut self, entries: Vec<Entry>, vectors: Vec<f32>, dim: usize, now: u64) -> Option<Self> {
+    /// The bank with the saved [`Self::entries`], [`Self::frozen_vectors`] and [`Self::now`]; `None` where the numbers of
+    /// vectors and entries do not match, or entries exceed the capacity.
+    pub fn with_entries(mut self, entries: Vec<BankEntry>, vectors: Vec<f32>, dim: usize, now: u64) -> Option<Self> {
         let wanted = if self.frozen { entries.len() * dim } else { 0 };
         if vectors.len() != wanted || entries.len() > self.capacity {
             return None;
@@ -69,7 +70,7 @@ impl Bank {
         Some(self)
     }
 
-    /// Adds items; the oldest leave beyond the capacity and the age.
+    /// Adds items, and drops the oldest entries beyond the capacity and the age.
     pub fn push(&mut self, items: &[u32], vectors: &dyn Vectors) {
         let dim = if self.frozen { vectors.dim() } else { 0 };
         let skipped = items.len().saturating_sub(self.capacity);
@@ -77,7 +78,7 @@ impl Bank {
         let mut vector = vec![0.0; dim];
         for (place, item) in items.iter().enumerate().skip(skipped) {
             let event = self.now + place as u64;
-            self.entries.push_back(Entry { item: *item, event });
+            self.entries.push_back(BankEntry { item: *item, event });
             if self.frozen {
                 vectors.vector(*item, &mut vector);
                 self.vectors.extend(&vector);
@@ -89,7 +90,7 @@ impl Bank {
         self.drop_oldest(aged, dim);
     }
 
-    /// Keeps the entries of the items that stay.
+    /// Remaps item rows after an eviction; entries of evicted items leave.
     pub fn keep(&mut self, items: &RowRemap) {
         let dim = self.vectors.len() / self.entries.len().max(1);
         let (mut number, entries) = (0, &self.entries);
@@ -110,7 +111,7 @@ impl Bank {
     }
 
     /// The entries, oldest first.
-    pub fn entries(&self) -> &VecDeque<Entry> {
+    pub fn entries(&self) -> &VecDeque<BankEntry> {
         &self.entries
     }
 
@@ -135,10 +136,10 @@ impl Bank {
         out.iter_mut().zip(self.vectors.range(range)).for_each(|(out, number)| *out = *number);
     }
 
-    /// How old and how stale it is; staleness from evenly spaced entries, at most 256.
+    /// How full, old and stale the bank is; staleness is measured on at most 256 evenly spaced entries.
     pub fn state(&self, current: &dyn Vectors) -> BankState {
         let n = self.entries.len();
-        let age = |entry: &Entry| self.now - entry.event;
+        let age = |entry: &BankEntry| self.now - entry.event;
         BankState {
             entries: n,
             mean_age: (n > 0).then(|| self.entries.iter().map(|entry| age(entry) as f64).sum::<f64>() / n as f64),
@@ -196,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_that_stay_keep_their_vectors(
+        fn bank_keeps_vectors_of_remaining_entries(
             items in proptest::collection::vec(0u32..20, 0..60),
             stays in proptest::collection::vec(any::<bool>(), 20),
             frozen in any::<bool>(),

@@ -29,9 +29,9 @@ pub struct Candidates {
     pub n_draws: usize,
     /// Draws of the stream: the batch's positives, the bank.
     pub from_stream: [usize; 2],
-    /// Its live column, by item.
+    /// The live column of each item.
     live: GenerationMap,
-    /// Its frozen column, by item.
+    /// The frozen column of each item.
     cold: GenerationMap,
     others: Vec<u32>,
 }
@@ -116,7 +116,7 @@ impl Candidates {
         }
     }
 
-    /// By column, which proposals brought it: bit 0 the batch, bit 1 the bank, then the terms of the noise in order (from
+    /// The proposals that brought each column, as a mask: bit 0 the batch, bit 1 the bank, then the terms of the noise in order (from
     /// the thirty-first on they share a bit).
     pub fn sources(&self, bank: &Bank, noise: &NoiseMix) -> Vec<u32> {
         let mut sources = vec![0; self.items.len()];

@@ -9,7 +9,7 @@ use super::samplers::registry::{Noise, NoiseTerm};
 use crate::util::config_section::{ConfigValue, Refusal, Shape, config_choice, config_section, value_shape};
 
 config_choice! {
-    /// What the bank of earlier positives holds.
+    /// The kind of vectors that the bank of earlier positives holds.
     pub enum BankVectors {
         /// Items, whose vectors are read live and trained.
         Fresh = "fresh",

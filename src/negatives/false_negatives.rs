@@ -1,4 +1,4 @@
-//! The ledger of false negatives: of what a query was told not to want, how much did the same user choose soon after?
+//! The tracker of false negatives: how many of a query's negatives did the same user choose soon after?
 //!
 //! A sample of the queries is watched for some events of the stream. Each column that such a query was scored against,
 //! other than its positive and what was masked, counts as used, for every proposal that brought it; as false, when the
@@ -15,39 +15,40 @@ use crate::metric::{Instrumented, Metric};
 use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
 
-/// Bands of popularity: how often an item came before.
+/// Bands of popularity, by how often an item came before.
 pub const BANDS: [&str; 3] = ["1-9", "10-99", "100+"];
-/// The proposals besides the noise.
+/// The proposals that bring items of the stream, besides the noise samplers.
 pub const STREAM: [&str; 2] = ["batch", "bank"];
-/// So many columns of a batch are watched at most, evenly spaced.
+/// The largest number of columns of a batch that are watched; they are evenly spaced.
 const MOST_COLUMNS: usize = 8192;
-/// So many proposals have a bit.
+/// The number of proposals that a mask of bits has room for.
 const SOURCES: usize = 32;
-/// A user whose row is gone, and who chooses nothing any more.
+/// The row that stands for an evicted user, for whom no event comes any more.
 const GONE: u32 = u32::MAX;
 
-/// Negatives of watched queries.
+/// The number of negatives of watched queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// That queries were scored against.
+    /// Negatives that queries were scored against.
     pub used: u64,
-    /// That the same user chose soon after.
+    /// Negatives that the same user chose soon after.
     pub r#false: u64,
 }
 
-/// A batch of which queries are watched.
+/// A batch some of whose queries are watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Watched {
-    /// Number of the event after its last.
+struct WatchedBatch {
+    /// The number of the event after the batch's last.
     end: u64,
     /// (item, which proposals brought it, band), by item.
     columns: Vec<(u32, u32, u8)>,
-    /// By user.
-    queries: Vec<Query>,
+    /// The watched queries, by user.
+    queries: Vec<WatchedQuery>,
 }
 
+/// A query that is watched until its time is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Query {
+struct WatchedQuery {
     user: u32,
     event: u64,
     /// The positive, what was masked, and what was already found false.
@@ -56,22 +57,22 @@ struct Query {
     found: Vec<u32>,
 }
 
-/// See the module.
+/// Counts, for each proposal, the negatives of sampled queries that their users chose within a horizon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FalseNegativeTracker {
     /// Events that a query is watched for.
     horizon: u64,
-    watched: VecDeque<Watched>,
-    /// By proposal, by band.
+    watched: VecDeque<WatchedBatch>,
+    /// Counts by proposal and band.
     counts: Vec<[Count; BANDS.len()]>,
-    /// By user: how many of the queries are theirs; made anew on restore.
+    /// The number of watched queries of each user; computed again on restore.
     #[serde(skip)]
     users: Vec<u32>,
 }
 
-/// A query to be watched.
+/// A query that the tracker is asked to watch.
 #[derive(Debug, Clone, Copy)]
-pub struct Watch<'a> {
+pub struct QueryToWatch<'a> {
     /// Row of the user.
     pub user: u32,
     /// Number of the event.
@@ -81,25 +82,25 @@ pub struct Watch<'a> {
 }
 
 impl FalseNegativeTracker {
-    /// Watches each query for `horizon` events.
+    /// A tracker that watches each query for `horizon` events.
     pub fn new(horizon: u64) -> Self {
         Self { horizon, watched: VecDeque::new(), counts: Vec::new(), users: Vec::new() }
     }
 
-    /// Without what [`Self::restored`] makes anew.
+    /// A copy without the numbers that [`Self::restored`] computes again.
     #[must_use]
     pub fn to_be_saved(&self) -> Self {
         Self { users: Vec::new(), watched: self.watched.clone(), counts: self.counts.clone(), ..*self }
     }
 
-    /// Brings back what is not written down, for a stream of `n_events` so far; `None` where it refers to items, users or
+    /// The tracker complete again, for a stream of `n_events` so far; `None` where it refers to items, users or
     /// events that are not there.
     pub fn restored(mut self, horizon: u64, (n_items, n_users): (usize, usize), n_events: u64) -> Option<Self> {
         self.horizon = horizon;
-        for Watched { end, columns, queries } in &self.watched {
+        for WatchedBatch { end, columns, queries } in &self.watched {
             let columns_fit =
                 columns.iter().all(|(item, _, band)| (*item as usize) < n_items && usize::from(*band) < BANDS.len());
-            let fits = |query: &Query| {
+            let fits = |query: &WatchedQuery| {
                 ((query.user as usize) < n_users || query.user == GONE)
                     && query.event < *end
                     && query.settled.is_sorted()
@@ -123,15 +124,15 @@ impl FalseNegativeTracker {
         (bank, noise): (&Bank, &NoiseMix),
         occurrences: &Paged<u64>,
         end: u64,
-        queries: impl Iterator<Item = Watch<'a>>,
+        queries: impl Iterator<Item = QueryToWatch<'a>>,
     ) {
-        let mut queries: Vec<Query> = queries
+        let mut queries: Vec<WatchedQuery> = queries
             .map(|watch| {
                 let mut settled = watch.settled.to_vec();
                 settled.sort_unstable();
                 settled.dedup();
                 settled.retain(|item| candidates.column(*item).is_some() || candidates.frozen_column(*item).is_some());
-                Query { user: watch.user, event: watch.event, settled, found: Vec::new() }
+                WatchedQuery { user: watch.user, event: watch.event, settled, found: Vec::new() }
             })
             .collect();
         if queries.is_empty() {
@@ -156,10 +157,10 @@ impl FalseNegativeTracker {
         // A sample of them tells as much.
         let every = columns.len().div_ceil(MOST_COLUMNS).max(1);
         let columns = columns.into_iter().step_by(every).collect();
-        self.watched.push_back(Watched { end, columns, queries });
+        self.watched.push_back(WatchedBatch { end, columns, queries });
     }
 
-    /// Takes note of what users chose, `first_event` being the number of the first.
+    /// Observes the items that users chose, `first_event` being the number of the first event.
     pub fn judge(&mut self, first_event: u64, users: &[u32], items: &[u32]) {
         let chosen = users.iter().zip(items).zip(first_event..);
         for ((user, item), event) in
@@ -184,7 +185,7 @@ impl FalseNegativeTracker {
         }
     }
 
-    /// Keeps the items that stay. Nobody will choose what is gone, so it is counted now.
+    /// Remaps item rows after an eviction. An evicted item cannot be chosen any more, so it is counted now.
     pub fn keep_items(&mut self, items: &RowRemap) {
         let mut all = std::mem::take(&mut self.watched);
         for watched in &mut all {
@@ -200,7 +201,7 @@ impl FalseNegativeTracker {
         self.watched = all;
     }
 
-    /// Keeps the users that stay; the queries of others are watched on, in vain.
+    /// Remaps user rows after an eviction; queries of evicted users are watched to the end.
     pub fn keep_users(&mut self, users: &RowRemap) {
         users.keep(&mut self.users);
         for watched in &mut self.watched {
@@ -209,13 +210,13 @@ impl FalseNegativeTracker {
         }
     }
 
-    fn close(&mut self, watched: &Watched) {
+    fn close(&mut self, watched: &WatchedBatch) {
         self.count_columns(watched, |_| true);
         watched.queries.iter().for_each(|query| count(&mut self.users, query.user, -1));
     }
 
     /// Counts those columns that are `over`.
-    fn count_columns(&mut self, watched: &Watched, over: impl Fn(u32) -> bool) {
+    fn count_columns(&mut self, watched: &WatchedBatch, over: impl Fn(u32) -> bool) {
         let masks = watched.columns.iter().fold(0, |all, (_, sources, _)| all | sources);
         self.counts.resize((SOURCES - masks.leading_zeros() as usize).max(self.counts.len()), Default::default());
         let mut tally = |(_, sources, band): &(u32, u32, u8), change: &dyn Fn(&mut Count)| {
@@ -225,7 +226,7 @@ impl FalseNegativeTracker {
         };
         let n_queries = watched.queries.len() as u64;
         for (_, column) in (0..).zip(&watched.columns).filter(|(place, _)| over(*place)) {
-            let spared = |query: &&Query| {
+            let spared = |query: &&WatchedQuery| {
                 query.settled.binary_search(&column.0).is_ok()
                     && !query.found.iter().any(|found| watched.columns[*found as usize].0 == column.0)
             };
@@ -238,7 +239,7 @@ impl FalseNegativeTracker {
         }
     }
 
-    /// By proposal (those of [`STREAM`], then the noise) and band.
+    /// Counts by proposal ([`STREAM`], then the noise samplers) and band.
     pub fn counts(&self) -> &[[Count; BANDS.len()]] {
         &self.counts
     }
@@ -310,7 +311,7 @@ mod tests {
     use crate::negatives::samplers::tests::Stream;
 
     #[test]
-    fn what_is_chosen_in_time_was_a_false_negative() {
+    fn tracker_counts_item_chosen_within_horizon_as_false() {
         let mut stream = Stream::new(20, u64::MAX, None);
         stream.add(&[10, 11, 12, 13, 10]);
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
@@ -320,7 +321,7 @@ mod tests {
         *occurrences.get_mut(12) = 50;
         let mut ledger = FalseNegativeTracker::new(100);
         // User 1's positive is 10, and 13 was masked.
-        let watch = Watch { user: 1, event: 7, settled: &[13, 10] };
+        let watch = QueryToWatch { user: 1, event: 7, settled: &[13, 10] };
         ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch].into_iter());
         // Before the query; not the user; the masked one; then, twice, a false negative; then one too late.
         ledger.judge(0, &[1, 2, 1, 1, 1, 1, 1, 1], &[12, 12, 12, 12, 12, 12, 12, 12]);
@@ -336,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_counted_at_once_and_the_rest_when_its_time_is_over() {
+    fn tracker_settles_evicted_columns_at_once_and_others_at_horizon() {
         let mut stream = Stream::new(20, u64::MAX, None);
         stream.add(&[10, 11, 12, 13, 10]);
         let (mut candidates, mut noise, bank) = (Candidates::default(), NoiseMix::new(&[]), Bank::new(0, 0, false));
         let positives = [10, 11, 12, 13, 10].into_iter();
         candidates.gather(positives, &bank, &mut noise, stream.view(), QueryContext::default(), (1, 0));
         let mut ledger = FalseNegativeTracker::new(100);
-        let watch = |user| Watch { user, event: 7, settled: &[10] };
+        let watch = |user| QueryToWatch { user, event: 7, settled: &[10] };
         let occurrences: Paged<u64> = std::iter::repeat_n(0, 20).collect();
         ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch(4), watch(1), watch(2)].into_iter());
         ledger.judge(8, &[1, 2], &[12, 13]);

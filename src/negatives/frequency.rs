@@ -1,6 +1,6 @@
 //! q̂: how often each item comes, decayed so that it follows the stream, at a rate that the stream itself chooses.
 //!
-//! Each [`Fading`] counts with one half-life. Before a batch of B events is added, every count is multiplied by
+//! Each [`DecayedCounts`] counts with one half-life. Before a batch of B events is added, every count is multiplied by
 //! 2^(−B/half-life). Instead of touching them all, the weight of a new event grows by the inverse, and counts are read
 //! relative to it: `q̂(j) = (n_j + ½) / Σ n`.
 //!
@@ -36,15 +36,15 @@ use crate::table::row_remap::RowRemap;
 const LARGEST_WEIGHT: f64 = 1e60;
 /// The half-lives that `auto` sets side by side, in events.
 pub const AUTO: [f64; 5] = [500.0, 2_000.0, 5_000.0, 20_000.0, 100_000.0];
-/// The one of [`AUTO`] that the popularity baseline and popularity ranks go by.
+/// The place in [`AUTO`] of the half-life that the popularity baseline and popularity ranks go by.
 const AUTO_BASELINE: usize = 2;
 /// Weight of the uniform distribution in a half-life's predictions, in events.
 const NOVELTY: f64 = 200.0;
 /// Half-life of what a half-life's predictions count in its share, in events.
 const MEMORY: f64 = 20_000.0;
-/// Part of a fixed half-life that the memory beside it has…
+/// The half-life of the memory beside a fixed half-life, as a share of it.
 const COMPANION: f64 = 0.25;
-/// …where that is not shorter than this, in events: fewer contradict nothing.
+/// The shortest half-life of a memory beside a fixed one, in events: fewer events contradict nothing.
 const SHORTEST: f64 = 50.0;
 /// Standard deviations of a decayed count that are a contradiction.
 const DEVIATIONS: f64 = 4.0;
@@ -53,7 +53,7 @@ const LEAST_VARIANCE: f64 = 1.0;
 
 /// Decayed counts of all items, with one half-life.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fading {
+pub struct DecayedCounts {
     half_life: f64,
     /// Weight of an event of the newest batch.
     weight: f64,
@@ -64,8 +64,8 @@ pub struct Fading {
     rescaled: Option<f64>,
 }
 
-impl Fading {
-    /// Nothing seen yet; counts halve in `half_life` events (∞: never).
+impl DecayedCounts {
+    /// Counts before the first event, which halve in `half_life` events (∞: never).
     fn new(half_life: f64) -> Self {
         Self { half_life, weight: 1.0, total: 0.0, counts: Paged::default(), rescaled: None }
     }
@@ -84,7 +84,7 @@ impl Fading {
         self.total += self.weight * items.len() as f64;
     }
 
-    /// In events.
+    /// The half-life, in events.
     pub fn half_life(&self) -> f64 {
         self.half_life
     }
@@ -94,7 +94,7 @@ impl Fading {
         self.rescaled
     }
 
-    /// Counts on a common scale of their own, for comparing items.
+    /// All counts on one scale, which only serves to compare items with each other.
     pub fn relative(&self) -> &Paged<f64> {
         &self.counts
     }
@@ -104,12 +104,12 @@ impl Fading {
         self.counts[item as usize] / self.weight
     }
 
-    /// Weight of an event, and total: what is not in [`Self::relative`].
+    /// The weight of an event and the total, which complete [`Self::relative`] in a checkpoint.
     pub fn scale_parts(&self) -> [f64; 2] {
         [self.weight, self.total]
     }
 
-    /// Factor of the counts of [`Self::relative`]: then they sum to 1.
+    /// The factor with which the counts of [`Self::relative`] sum to 1.
     pub fn inverse_total(&self) -> f64 {
         (self.total + 1e-9 * self.weight).recip()
     }
@@ -118,7 +118,7 @@ impl Fading {
         ScaledCounts { counts: self.counts.run(items), factor }
     }
 
-    /// What contradicts a longer memory, in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².
+    /// The condition under which these counts contradict a longer memory, in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².
     fn contradiction(&self) -> Contradiction {
         // Before the first event nothing does.
         let events = (self.total / self.weight).max(1.0);
@@ -139,26 +139,28 @@ impl Fading {
     }
 }
 
-/// q̂ of all items.
+/// The decayed frequencies q̂ of all items: a mixture of half-lives, corrected where shorter memories contradict it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frequencies {
-    /// Ascending: first the one beside a fixed half-life, then those that are mixed.
-    memories: Vec<Fading>,
-    /// Of the first one that is mixed.
+    /// Counts by half-life, ascending: first the memory beside a fixed half-life, then the mixed ones.
+    memories: Vec<DecayedCounts>,
+    /// The place of the first mixed half-life in `memories`.
     first: usize,
+    /// The place of the baseline in `memories`.
     baseline: usize,
-    /// Discounted log-likelihood of each.
+    /// The discounted log-likelihood of each mixed half-life, in nats.
     evidence: Vec<f64>,
+    /// The weight of each mixed half-life; weights sum to 1.
     shares: Vec<f64>,
-    /// Of each mixed half-life's counts: then they all together sum to 1.
+    /// The factors of the mixed half-lives' counts, with which they all together sum to 1.
     factors: Vec<f64>,
-    /// Of each memory that is shorter than the chosen half-life: the factor of its counts with which they sum to 1, and
-    /// what it takes for them to be believed.
+    /// For each memory that is shorter than the chosen half-life: the factor with which its counts sum to 1, and the
+    /// condition under which they overrule longer memories.
     objections: Vec<(f64, Contradiction)>,
 }
 
 impl Frequencies {
-    /// Nothing seen yet; one half-life, or [`AUTO`] where it is `None`.
+    /// Frequencies before the first event, with one half-life, or with [`AUTO`] where it is `None`.
     pub fn new(half_life: Option<f64>) -> Self {
         let mut half_lives = half_life.map_or(AUTO.to_vec(), |half_life| vec![half_life]);
         let n_mixed = half_lives.len();
@@ -168,7 +170,7 @@ impl Frequencies {
         }
         let first = half_lives.len() - n_mixed;
         let mut frequencies = Self {
-            memories: half_lives.into_iter().map(Fading::new).collect(),
+            memories: half_lives.into_iter().map(DecayedCounts::new).collect(),
             first,
             baseline: if half_life.is_some() { first } else { AUTO_BASELINE },
             evidence: vec![0.0; n_mixed],
@@ -180,8 +182,8 @@ impl Frequencies {
         frequencies
     }
 
-    /// As [`Self::memories`] and [`Self::evidence`] gave it: for each half-life weight and total, the items' sums, and the
-    /// evidence; `None` where they are not as many.
+    /// The frequencies with saved [`Self::memories`] and [`Self::evidence`]: weight and total of each memory, its counts,
+    /// and the evidence; `None` where the numbers of memories do not match.
     pub fn from_parts(
         half_life: Option<f64>,
         scales: &[[f64; 2]],
@@ -193,25 +195,25 @@ impl Frequencies {
         if [scales.len(), counts.len(), evidence.len()] != [n, n, frequencies.evidence.len()] {
             return None;
         }
-        for ((fading, [weight, total]), counts) in frequencies.memories.iter_mut().zip(scales).zip(counts) {
-            (fading.weight, fading.total, fading.counts) = (*weight, *total, counts);
+        for ((memory, [weight, total]), counts) in frequencies.memories.iter_mut().zip(scales).zip(counts) {
+            (memory.weight, memory.total, memory.counts) = (*weight, *total, counts);
         }
         frequencies.evidence.copy_from_slice(evidence);
         frequencies.refresh();
         Some(frequencies)
     }
 
-    /// Makes room for items up to `n_items`, never seen so far.
+    /// Makes room for `n_items` items; new ones have a count of 0.
     pub fn grow(&mut self, n_items: usize) {
         let n_more = n_items.saturating_sub(self.len());
-        self.memories.iter_mut().for_each(|fading| fading.counts.grow(n_more));
+        self.memories.iter_mut().for_each(|memory| memory.counts.grow(n_more));
     }
 
-    /// Keeps the counts of the items that stay; shares are among these from now on.
+    /// Remaps item rows after an eviction; shares are among the remaining items from now on.
     pub fn keep(&mut self, items: &RowRemap) {
-        for fading in &mut self.memories {
-            fading.counts.keep(items);
-            fading.total = fading.counts.iter().sum();
+        for memory in &mut self.memories {
+            memory.counts.keep(items);
+            memory.total = memory.counts.iter().sum();
         }
         self.refresh();
     }
@@ -220,15 +222,15 @@ impl Frequencies {
     pub fn add(&mut self, items: &[u32]) {
         if self.shares.len() > 1 {
             let discount = (-(items.len() as f64) / MEMORY).exp2();
-            for (evidence, fading) in self.evidence.iter_mut().zip(&self.memories[self.first..]) {
-                *evidence = *evidence * discount + fading.log_likelihood(items);
+            for (evidence, memory) in self.evidence.iter_mut().zip(&self.memories[self.first..]) {
+                *evidence = *evidence * discount + memory.log_likelihood(items);
             }
         }
-        self.memories.iter_mut().for_each(|fading| fading.add(items));
+        self.memories.iter_mut().for_each(|memory| memory.add(items));
         self.refresh();
     }
 
-    /// Shares by the evidence, and what follows from them and from the counts' scale.
+    /// Computes the shares from the evidence, and the factors from shares and scales.
     fn refresh(&mut self) {
         let best = self.evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.shares.iter_mut().zip(&self.evidence).for_each(|(share, evidence)| *share = (evidence - best).exp());
@@ -236,20 +238,20 @@ impl Frequencies {
         self.shares.iter_mut().for_each(|share| *share /= sum);
         self.factors.clear();
         let mixed = self.memories[self.first..].iter().zip(&self.shares);
-        self.factors.extend(mixed.map(|(fading, share)| share * fading.inverse_total()));
+        self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
         let half_life = self.half_life();
         self.objections.clear();
-        let shorter = self.memories.iter().take_while(|fading| fading.half_life < half_life);
-        self.objections.extend(shorter.map(|fading| (fading.inverse_total(), fading.contradiction())));
+        let shorter = self.memories.iter().take_while(|memory| memory.half_life < half_life);
+        self.objections.extend(shorter.map(|memory| (memory.inverse_total(), memory.contradiction())));
     }
 
-    /// All counts: those that are mixed, and before them what is kept beside a fixed half-life.
-    pub fn memories(&self) -> &[Fading] {
+    /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones.
+    pub fn memories(&self) -> &[DecayedCounts] {
         &self.memories
     }
 
     /// The counts that are mixed, one for each half-life, ascending.
-    pub fn fadings(&self) -> &[Fading] {
+    pub fn mixed(&self) -> &[DecayedCounts] {
         &self.memories[self.first..]
     }
 
@@ -258,25 +260,25 @@ impl Frequencies {
         &self.evidence
     }
 
-    /// s_h: what each half-life counts.
+    /// The weights s_h of the mixed half-lives.
     pub fn shares(&self) -> &[f64] {
         &self.shares
     }
 
     /// exp Σ_h s_h·log h: the half-life that the stream has chosen, in events.
     pub fn half_life(&self) -> f64 {
-        let logs = self.fadings().iter().zip(&self.shares).filter(|(_, share)| **share > 0.0);
-        let half_life = logs.map(|(fading, share)| share * fading.half_life.ln()).sum::<f64>().exp();
+        let logs = self.mixed().iter().zip(&self.shares).filter(|(_, share)| **share > 0.0);
+        let half_life = logs.map(|(memory, share)| share * memory.half_life.ln()).sum::<f64>().exp();
         // Thousandths of an event are rounding.
         (half_life * 1e3).round() / 1e3
     }
 
-    /// The one that popularity as a baseline, and ranks by popularity, go by.
-    pub fn baseline(&self) -> &Fading {
+    /// The counts that the popularity baseline and popularity ranks go by.
+    pub fn baseline(&self) -> &DecayedCounts {
         &self.memories[self.baseline]
     }
 
-    /// Number of items, seen or not.
+    /// The number of items, seen or not.
     pub fn len(&self) -> usize {
         self.memories[0].counts.len()
     }
@@ -288,25 +290,25 @@ impl Frequencies {
 
     /// Share of item `item` in the decayed events: q̂ without the half, and whatever shorter memories say; it sums to 1.
     pub fn share(&self, item: u32) -> f64 {
-        let both = self.fadings().iter().zip(&self.factors);
-        both.map(|(fading, factor)| fading.counts[item as usize] * factor).sum()
+        let both = self.mixed().iter().zip(&self.factors);
+        both.map(|(memory, factor)| memory.counts[item as usize] * factor).sum()
     }
 
-    /// Half an event of the baseline: what every item has besides.
+    /// Half an event of the baseline, which every item is given besides its count.
     pub fn floor(&self) -> f64 {
         let baseline = self.baseline();
         0.5 * baseline.weight * baseline.inverse_total()
     }
 
-    /// What may contradict the mixture, the longest first.
-    fn shorter(&self) -> impl Iterator<Item = (&Fading, (f64, Contradiction))> {
+    /// The memories that may contradict the mixture, longest first.
+    fn shorter(&self) -> impl Iterator<Item = (&DecayedCounts, (f64, Contradiction))> {
         self.memories[..self.objections.len()].iter().zip(self.objections.iter().copied()).rev()
     }
 
     /// q̂ of item `item`.
     pub fn frequency(&self, item: u32) -> f64 {
-        let settled = self.shorter().fold(self.share(item), |longer, (fading, (factor, contradiction))| {
-            contradiction.settle(longer, fading.counts[item as usize] * factor)
+        let settled = self.shorter().fold(self.share(item), |longer, (memory, (factor, contradiction))| {
+            contradiction.settle(longer, memory.counts[item as usize] * factor)
         });
         settled + self.floor()
     }
@@ -325,11 +327,11 @@ impl Frequencies {
         }
         let items = first..first + out.len();
         // Half-lives that count for nothing cost nothing.
-        let counting = self.fadings().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
-        let mixed: Vec<_> = counting.map(|((fading, factor), _)| fading.scaled(items.clone(), *factor)).collect();
+        let counting = self.mixed().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
+        let mixed: Vec<_> = counting.map(|((memory, factor), _)| memory.scaled(items.clone(), *factor)).collect();
         let shorter: Vec<_> = self
             .shorter()
-            .map(|(fading, (factor, contradiction))| (fading.scaled(items.clone(), factor), contradiction))
+            .map(|(memory, (factor, contradiction))| (memory.scaled(items.clone(), factor), contradiction))
             .collect();
         frequency::log_frequencies(kernel, &mixed, &shorter, self.floor(), factor, out);
     }
@@ -343,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decays_by_half_in_a_half_life() {
+    fn count_halves_in_a_half_life() {
         let mut frequencies = Frequencies::new(Some(100.0));
         frequencies.grow(2);
         frequencies.add(&[0; 10]);
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_stay_keep_their_counts_and_share_all() {
+    fn keep_preserves_counts_and_renormalizes_shares() {
         let mut random = Pcg64Mcg::seed_from_u64(4);
         for half_life in [None, Some(100.0), Some(f64::INFINITY)] {
             let mut frequencies = Frequencies::new(half_life);
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_for_ever_when_told_so() {
+    fn infinite_half_life_never_decays() {
         let mut frequencies = Frequencies::new(Some(f64::INFINITY));
         frequencies.grow(3);
         for _ in 0..1000 {
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn rescaling_changes_nothing_that_is_read() {
+    fn rescaling_leaves_readings_unchanged() {
         let mut frequencies = Frequencies::new(Some(1.0));
         frequencies.grow(2);
         let mut rescaled = 0;
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_several_times_a_batch_is_counted_each_time() {
+    fn repeated_items_of_a_batch_are_each_counted() {
         let half_life = 5_000.0;
         let mut frequencies = Frequencies::new(Some(half_life));
         frequencies.grow(1_000);
@@ -454,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_of_one_item_is_followed_within_a_half_life() {
+    fn frequency_follows_jump_of_one_item_within_a_half_life() {
         for (half_life, seed) in [None, Some(20_000.0)].into_iter().flat_map(|h| (1..=4).map(move |seed| (h, seed))) {
             let [up, mixed_up] = after_a_jump(half_life, 0.003, 0.03, seed);
             let [down, mixed_down] = after_a_jump(half_life, 0.03, 0.003, seed);
@@ -466,7 +468,7 @@ mod tests {
 
     /// With 5,000 events' half-life there are 150 events to tell by; their number alone varies by a twelfth.
     #[test]
-    fn a_jump_is_followed_on_average_where_few_events_tell() {
+    fn frequency_follows_jump_on_average_with_few_events() {
         let found: Vec<f64> = (0..20).map(|seed| after_a_jump(Some(5_000.0), 0.003, 0.03, seed)[0]).collect();
         let mean = found.iter().sum::<f64>() / 20.0;
         assert!((mean - 1.0).abs() < 0.12, "{mean}");
@@ -474,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_no_contradiction() {
+    fn contradiction_ignores_chance() {
         for (half_life, n_items) in [(None, 1_000), (None, 30_000), (Some(20_000.0), 1_000), (Some(20_000.0), 30_000)] {
             let mut random = Pcg64Mcg::seed_from_u64(n_items);
             let mut frequencies = Frequencies::new(half_life);
@@ -526,12 +528,12 @@ mod tests {
     }
 
     #[test]
-    fn scale_changes_nothing_that_is_read() {
+    fn scale_leaves_readings_unchanged() {
         for frequencies in jumped() {
             let mut other = frequencies.clone();
-            for fading in &mut other.memories {
-                fading.counts.iter_mut().for_each(|count| *count *= 1e-30);
-                (fading.weight, fading.total) = (fading.weight * 1e-30, fading.total * 1e-30);
+            for memory in &mut other.memories {
+                memory.counts.iter_mut().for_each(|count| *count *= 1e-30);
+                (memory.weight, memory.total) = (memory.weight * 1e-30, memory.total * 1e-30);
             }
             other.refresh();
             let all = 0..frequencies.len() as u32;
@@ -542,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn all_at_once_is_as_one_by_one() {
+    fn log_frequencies_equal_single_lookups() {
         let mut contradicted = 0;
         for frequencies in jumped() {
             for (kernel, (first, n)) in Kernel::available()
@@ -563,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_chooses_its_half_life() {
+    fn auto_half_life_follows_the_stream() {
         let run = |lifetime: u32| {
             let mut frequencies = Frequencies::new(None);
             let mut state = 1u64;

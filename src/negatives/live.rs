@@ -15,9 +15,9 @@ pub struct LiveItems {
     /// Events so far.
     now: u64,
     items: Vec<u32>,
-    /// By item: its place in `items`.
+    /// The place of each item in `items`.
     places: Vec<u32>,
-    /// By item: number of its last event. Kept only where the horizon is finite.
+    /// The number of each item's last event; empty where the horizon is infinite.
     last: Vec<u64>,
     /// (number, item) of the events within the horizon.
     queue: VecDeque<(u64, u32)>,
@@ -38,7 +38,7 @@ impl LiveItems {
         }
     }
 
-    /// Takes a batch of events in.
+    /// Adds the events of a batch, and removes the items whose last event is too long ago.
     pub fn observe(&mut self, items: &[u32]) {
         self.died.clear();
         for item in items {
@@ -76,7 +76,7 @@ impl LiveItems {
         self.died.push(item);
     }
 
-    /// Keeps the items that stay. Those that go do not die first: whoever holds items is told of them likewise.
+    /// Remaps item rows after an eviction. Evicted items are not reported as dead: every holder of items remaps its own rows.
     pub fn keep(&mut self, items: &RowRemap) {
         self.died.clear();
         items.renumber(&mut self.items);
@@ -93,12 +93,12 @@ impl LiveItems {
         });
     }
 
-    /// All that live.
+    /// The live items.
     pub fn items(&self) -> &[u32] {
         &self.items
     }
 
-    /// Who died with the newest batch.
+    /// The items that died with the newest batch.
     pub fn died(&self) -> &[u32] {
         &self.died
     }
@@ -108,25 +108,25 @@ impl LiveItems {
         self.places.get(item as usize).is_some_and(|place| *place != DEAD)
     }
 
-    /// Puts down what [`Self::restore`] needs.
+    /// Saves the state that [`Self::restore`] reads.
     pub fn save(&self, out: &mut StateDict) {
         let halves = |number: u64| [number as u32, (number >> 32) as u32];
-        out.put_whole("now", halves(self.now).to_vec());
-        out.put_whole("items", self.items.clone());
-        out.put_whole("queue", self.queue.iter().map(|(_, item)| *item).collect());
-        out.put_whole("queue_numbers", self.queue.iter().flat_map(|(number, _)| halves(*number)).collect());
+        out.put_u32("now", halves(self.now).to_vec());
+        out.put_u32("items", self.items.clone());
+        out.put_u32("queue", self.queue.iter().map(|(_, item)| *item).collect());
+        out.put_u32("queue_numbers", self.queue.iter().flat_map(|(number, _)| halves(*number)).collect());
     }
 
-    /// Brings back what was saved, of `n_items` items altogether.
+    /// Restores the live items, where there are `n_items` items altogether.
     ///
     /// # Errors
-    /// Where something is missing or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     pub fn restore(horizon: u64, n_items: usize, saved: &mut StateDict) -> Result<Self, StateDictError> {
         let whole = |halves: &[u32]| u64::from(halves[0]) | u64::from(halves[1]) << 32;
         let mut live = Self::new(horizon);
-        let now = saved.take_whole("now")?;
+        let now = saved.take_u32("now")?;
         live.now = if now.len() == 2 { whole(&now) } else { return Err(saved.error("now", "is not one number")) };
-        live.items = saved.take_whole("items")?;
+        live.items = saved.take_u32("items")?;
         live.places = vec![DEAD; n_items];
         for (place, item) in live.items.iter().enumerate() {
             match live.places.get_mut(*item as usize) {
@@ -134,7 +134,7 @@ impl LiveItems {
                 _ => return Err(saved.error("items", "names an item twice, or one that is not there")),
             }
         }
-        let (items, numbers) = (saved.take_whole("queue")?, saved.take_whole("queue_numbers")?);
+        let (items, numbers) = (saved.take_u32("queue")?, saved.take_u32("queue_numbers")?);
         if numbers.len() != 2 * items.len() || items.iter().any(|item| *item as usize >= n_items) {
             return Err(saved.error("queue", "names an item that is not there"));
         }
@@ -166,7 +166,7 @@ mod tests {
     proptest! {
         /// Against a list of all events, by names that outlast rows.
         #[test]
-        fn lives_whoever_came_within_the_horizon_and_has_a_row(
+        fn live_items_came_within_horizon_and_have_a_row(
             rounds in proptest::collection::vec(
                 (proptest::collection::vec(0u32..30, 0..20), proptest::option::of(proptest::collection::vec(any::<bool>(), 30))),
                 0..25,

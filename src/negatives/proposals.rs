@@ -8,12 +8,12 @@ use super::samplers::StreamView;
 use super::samplers::mix::{NoiseMix, NoiseSource};
 use crate::metric::{Instrumented, Metric};
 
-/// One proposal's part in the newest batch.
+/// The part of one proposal in the newest batch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Proposal {
     /// `batch`, `bank`, or the name of a sampler at work.
     pub name: String,
-    /// Its share of all draws.
+    /// The proposal's share of all draws.
     pub share: f64,
     /// −E log q over its draws, in nats; not of the stream's own.
     pub entropy: Option<f64>,
@@ -23,7 +23,7 @@ pub struct Proposal {
     pub collisions: Option<f64>,
 }
 
-/// Of the newest batch, whose candidates these are.
+/// The parts of all proposals in the newest batch, which has the candidates `candidates`.
 pub fn proposals(candidates: &Candidates, noise: &NoiseMix, view: StreamView<'_>) -> Vec<Proposal> {
     // Where items die, the data are those of the living.
     let live_share = || view.live.items().iter().map(|item| view.frequencies.share(*item)).sum::<f64>().ln();

@@ -1,30 +1,30 @@
-//! Where in a sketch of fixed size a key is: one cell in each of a few rows, by hashes that are always alike, unlike the
-//! standard library's. Two keys that share a cell in one row hardly ever share those of the others.
+//! The layout of count sketches of fixed size: a key has one cell in each of a few rows, by hashes that are alike in every
+//! process, unlike the standard library's. Two keys that share a cell in one row hardly ever share cells in the others.
 
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::{GOLDEN, split_mix};
 
-/// Rows of cells, row after row in one array that is the owner's.
+/// The rows of a sketch, which lie one behind the other in an array of cells that the user of the sketch owns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
+pub struct SketchRows {
     width: usize,
     seeds: Vec<u64>,
 }
 
-impl Rows {
-    /// `rows` rows of `width` cells each; one at least of each.
+impl SketchRows {
+    /// A layout of `rows` rows with `width` cells each; both are raised to 1 at least.
     pub fn new(width: usize, rows: usize) -> Self {
         let seeds = (1..=rows.max(1) as u64).map(|row| split_mix(row.wrapping_mul(GOLDEN))).collect();
         Self { width: width.max(1), seeds }
     }
 
-    /// How many cells there are.
+    /// The number of cells in all rows.
     pub fn cells(&self) -> usize {
         self.width * self.seeds.len()
     }
 
-    /// The places of the cells of `key`, row after row.
+    /// The places of the cells of `key` in the array, one for each row.
     pub fn places(&self, key: u64) -> impl Iterator<Item = usize> {
         let width = self.width;
         self.seeds.iter().enumerate().map(move |(row, seed)| {
@@ -34,13 +34,13 @@ impl Rows {
     }
 }
 
-/// What items are known by in a sketch: numbers that they keep when rows are renumbered, and that nobody gets again.
-/// As long as no row has gone, they are the rows' own.
+/// The keys of items in a sketch: numbers that items keep when rows are renumbered, and that are never given to another
+/// item. Until the first eviction the key of an item is its row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Keys {
-    /// Of the rows that there were when rows went last.
+    /// The keys of the rows that remained after the last eviction.
     old: Vec<u32>,
-    /// Of the first row after these.
+    /// The key of the first row after `old`.
     next: u32,
 }
 
@@ -52,23 +52,23 @@ impl Keys {
         self.old.get(item as usize).copied().unwrap_or_else(later)
     }
 
-    /// Keeps the keys of the items that stay.
+    /// Remaps the keys after an eviction.
     pub fn keep(&mut self, items: &RowRemap) {
         let old = items.kept().map(|(old, _)| self.of(old as u32)).collect();
         *self = Self { old, next: self.of(items.n_rows() as u32) };
     }
 
-    /// Puts down what [`Self::restore`] needs.
+    /// Saves the state that [`Self::restore`] reads.
     pub fn save(&self, out: &mut StateDict) {
-        out.put_whole("keys", [self.next].iter().chain(&self.old).copied().collect());
+        out.put_u32("keys", [self.next].iter().chain(&self.old).copied().collect());
     }
 
-    /// Brings back what was saved, of at most `n_items` items.
+    /// Restores the keys of at most `n_items` items.
     ///
     /// # Errors
-    /// Where something is missing or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     pub fn restore(n_items: usize, saved: &mut StateDict) -> Result<Self, StateDictError> {
-        let keys = saved.take_whole("keys")?;
+        let keys = saved.take_u32("keys")?;
         match keys.split_first() {
             Some((next, old)) if old.len() <= n_items => Ok(Self { old: old.to_vec(), next: *next }),
             _ => Err(saved.error("keys", "are none, or of more items than there are")),
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_keep_their_keys_and_nobody_gets_them_again() {
+    fn keys_survive_renumbering_and_are_never_reused() {
         let mut keys = Keys::default();
         assert_eq!([0, 5, 9].map(|row| keys.of(row)), [0, 5, 9]);
         // Ten rows, of which the even ones go; then two more come, and one goes.
@@ -96,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_fall_evenly_and_apart_in_each_row() {
-        let rows = Rows::new(1_000, 3);
+    fn sketch_rows_spread_keys_evenly_and_independently() {
+        let rows = SketchRows::new(1_000, 3);
         let mut counts = vec![0u32; rows.cells()];
         for key in 0..100_000 {
             let places: Vec<_> = rows.places(key).collect();

@@ -21,20 +21,21 @@ pub(super) fn tell_apart(step: &StepContext<'_>, problem: &Problem<'_>, gradient
 
 /// Queries against the candidates of the step.
 pub(super) struct ItemContrast<'a, Queries> {
-    /// Their rows among the sequences.
+    /// The queries' rows among the sequences.
     pub(super) rows: Range<usize>,
-    /// Their pairs of positive, masks and ρ, gathered.
+    /// Gathers the queries' pairs: positives, masks and ρ.
     pub(super) pairs: Queries,
-    /// What each counts; empty where all count alike.
+    /// The weight of each query; empty where all count alike.
     pub(super) weights: &'a [f32],
-    /// What their mean loss counts.
+    /// The weight of the queries' mean loss in the sum of objectives.
     pub(super) weight: f64,
     /// Whether equal candidates are merged into one logit (with log m), as a sum over candidates wants them.
     pub(super) merged: bool,
 }
 
 impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
-    /// Solves it by `solve`, and adds the gradients; gives the mean loss and, where asked, the information bound.
+    /// Computes the loss with `solve`, and adds its gradients. Gives the mean loss, and the information bound where
+    /// `bounded`.
     pub(super) fn run(
         self,
         step: &StepContext<'_>,
@@ -110,7 +111,7 @@ pub(super) struct SequenceContrast<Same> {
     pub(super) other: usize,
     pub(super) n: usize,
     pub(super) same: Same,
-    /// What the mean loss counts.
+    /// The weight of the mean loss in the sum of objectives.
     pub(super) weight: f64,
 }
 

@@ -12,6 +12,8 @@ use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};
 use super::registry::{ObjectiveOptions, ObjectiveSetting};
 use super::step::{Objective, StepAccumulator, StepContext, StepRequest};
+#[cfg(test)]
+use super::tests::reference::{Reference, mean};
 use crate::context::Batch;
 use crate::model::ModelRequirements;
 use crate::util::component::Component;
@@ -31,12 +33,37 @@ impl Component for CpcOptions {
 }
 
 impl ObjectiveOptions for CpcOptions {
+    const TESTED: &'static [&'static str] = &[""];
+
     fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
         Box::new(Cpc { weight, steps: self.steps, further: vec![(0, Vec::new()); self.steps - 1] })
     }
 
     fn requirements(&self) -> ModelRequirements {
         ModelRequirements { transforms: self.steps, ..ModelRequirements::default() }
+    }
+
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        let batch = &at.world.batch;
+        let mut sum = 0.0;
+        for back in 0..self.steps {
+            let queries: Vec<usize> =
+                (0..batch.n_queries()).filter(|query| batch.context(*query).len() > back).collect();
+            let earlier = |query: &usize| batch.context(*query)[back..].to_vec();
+            if back > 0 {
+                at.claim(&queries.iter().map(earlier).collect::<Vec<_>>());
+            }
+            if queries.len() < 2 {
+                continue;
+            }
+            sum += mean(queries.iter().map(|query| {
+                let vector = at.scores.encode(&earlier(query), Some(*query), back);
+                let rho = |item| if back == 0 { at.scores.repetition(*query, item) } else { 0.0 };
+                at.softmax(at.contrast(&vector, batch.positive(*query), rho, |item| at.masked(*query, item)))
+            }));
+        }
+        sum / self.steps as f64
     }
 }
 

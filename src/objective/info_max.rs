@@ -16,6 +16,8 @@ use super::inputs::PairTerms;
 use super::prior::{self, Prior, PriorDistribution};
 use super::registry::{ObjectiveOptions, ObjectiveSetting};
 use super::step::{Objective, StepAccumulator, StepContext, StepRequest, generator};
+#[cfg(test)]
+use super::tests::reference::{Reference, mean};
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::unnormalise;
@@ -25,7 +27,7 @@ use crate::util::component::Component;
 use crate::util::config_section::{Refusal, config_choice, config_section, require};
 
 config_choice! {
-    /// The distribution that codes are told apart from.
+    /// A distribution that summaries of sequences are moved to.
     pub enum PriorKind {
         /// Uniform on the unit sphere.
         Sphere = "sphere",
@@ -39,15 +41,15 @@ config_choice! {
 config_section! {
     /// The options of `infomax`.
     pub struct InfoMaxOptions {
-        /// The distribution that codes are told apart from.
+        /// The prior that summaries are moved to.
         prior_kind: PriorKind = PriorKind::Sphere;
-        /// What telling whole sequences apart counts.
+        /// Weight of telling which whole sequence, the new item included, a summary belongs to.
         global: f64 = 0.03 => [within(0.0..=1e6)];
-        /// What telling the sequence's items apart counts.
+        /// Weight of telling which item is in the sequence, against the candidates; its other items are masked.
         local: f64 = 0.1 => [within(0.0..=1e6)];
-        /// What matching the prior counts.
+        /// Weight of moving summaries to be distributed like the prior, against a discriminator.
         prior: f64 = 0.01 => [within(0.0..=1e6), check(something_is_left)];
-        /// Components of the mixture.
+        /// Components of the Gaussian mixture; with nothing else to hold summaries apart, it draws together in time.
         components: usize = 8 => [within(1..=1024)];
     }
 }
@@ -59,6 +61,9 @@ impl Component for InfoMaxOptions {
 }
 
 impl ObjectiveOptions for InfoMaxOptions {
+    // The prior is matched against a discriminator that learns in the same step: its gradients have tests of their own.
+    const TESTED: &'static [&'static str] = &["global=1.0,local=0.6,prior=0.0"];
+
     fn build(&self, weight: f64, setting: ObjectiveSetting) -> Box<dyn Objective> {
         let prior_distribution = match self.prior_kind {
             PriorKind::Sphere => PriorDistribution::Sphere,
@@ -71,7 +76,7 @@ impl ObjectiveOptions for InfoMaxOptions {
             local: weight * self.local,
             prior: weight * self.prior,
             on_sphere: self.prior_kind == PriorKind::Sphere,
-            matched: Prior::new(prior_distribution, setting.dim, prior::Settings::default(), seed),
+            matched: Prior::new(prior_distribution, setting.dim, prior::DiscriminatorSettings::default(), seed),
             whole: 0,
             items: Vec::new(),
             codes: Vec::new(),
@@ -79,6 +84,37 @@ impl ObjectiveOptions for InfoMaxOptions {
             row_gradients: Aligned::default(),
             scratch: RowsScratch::default(),
         })
+    }
+
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        let (batch, config) = (&at.world.batch, &at.world.config);
+        let queries = at.scores.queries();
+        let n = queries.len();
+        let mut sum = 0.0;
+        if self.global > 0.0 {
+            let whole = |query: usize| {
+                let mut items = vec![batch.positive(query)];
+                items.extend(batch.context(query).iter().take(config.context.length - 1));
+                items
+            };
+            let wholes: Vec<Vec<u32>> = (0..n).map(whole).collect();
+            at.claim(&wholes);
+            let others: Vec<_> = (0..n).map(|query| at.scores.encode(&wholes[query], Some(query), 0)).collect();
+            sum += self.global * at.rows(&queries, &others, |query| batch.user(query));
+        }
+        if self.local > 0.0 {
+            let items = at.next_positives(n);
+            sum += self.local
+                * mean(queries.iter().zip(items).enumerate().map(|(query, (vector, item))| {
+                    let context = batch.context(query);
+                    assert!(context.contains(item));
+                    let own = |other: u32| batch.own(query).iter().any(|own| own.item == other);
+                    let masked = |other| context.contains(&other) || (!config.evaluate.repeat && own(other));
+                    at.softmax(at.contrast(vector, *item, |_| 0.0, masked))
+                }));
+        }
+        sum
     }
 }
 
@@ -123,7 +159,7 @@ impl InfoMax {
             pairs: |pairs: &mut PairTerms| {
                 pairs.clear();
                 for (query, item) in self.items.iter().enumerate() {
-                    pairs.positive(candidates, *item, true);
+                    pairs.begin_query(candidates, *item, true);
                     let mut own: Vec<u32> = batch.context(query).to_vec();
                     if !step.positive_rules.repeat {
                         own.extend(batch.own(query).iter().map(|own| own.item));
@@ -133,7 +169,7 @@ impl InfoMax {
                     for other in own.into_iter().filter(|own| own != item) {
                         pairs.mask(candidates, other);
                     }
-                    pairs.close();
+                    pairs.end_query();
                 }
             },
             weights: &[],

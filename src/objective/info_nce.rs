@@ -23,6 +23,8 @@ use super::contrast::{ItemContrast, add_candidates, tell_apart};
 use super::inputs::PairTerms;
 use super::registry::{ObjectiveOptions, ObjectiveSetting};
 use super::step::{Objective, StepAccumulator, StepContext};
+#[cfg(test)]
+use super::tests::reference::{Reference, mean};
 use crate::kernel::Kernel;
 use crate::kernel::activations::{exponentials, largest};
 use crate::kernel::aligned::Aligned;
@@ -36,13 +38,13 @@ use crate::util::config_section::{ConfigValue, Refusal, Shape, config_section, v
 config_section! {
     /// The options of `infonce`.
     pub struct InfoNceOptions {
-        /// What events of a type count; those that are not named count 1.
+        /// Weights of events by type, such as `{ purchase = 3, click = 0.5 }`; events of other types have weight 1.
         event_weights: EventWeights = EventWeights::default();
         /// Also tell, for each item, which query of the batch led to it.
         symmetric: bool = false;
-        /// τ⁺: the share of negatives that are taken to be positives in truth.
+        /// τ⁺: the share of items that are positives in truth (Chuang et al. 2020).
         debias: f64 = 0.0 => [within(0.0..=0.5)];
-        /// β: negatives count by exp(β·score), so that hard ones count more.
+        /// β: negatives count by exp(β·score), so that hard ones count more (Robinson et al. 2021).
         hardness: f64 = 0.0 => [within(0.0..=10.0)];
     }
 }
@@ -53,6 +55,16 @@ impl Component for InfoNceOptions {
 }
 
 impl ObjectiveOptions for InfoNceOptions {
+    const TESTED: &'static [&'static str] = &[
+        "",
+        "weight=0.7,symmetric=true",
+        "event_weights={click=0.3,buy=3.0}",
+        "event_weights={click=0.0},symmetric=true",
+        "debias=0.1",
+        "hardness=1.5",
+        "debias=0.4,hardness=0.5,symmetric=true,event_weights={view=0.5}",
+    ];
+
     fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
         Box::new(InfoNce {
             weight,
@@ -64,9 +76,37 @@ impl ObjectiveOptions for InfoNceOptions {
             reverse: ReverseDirection::default(),
         })
     }
+
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        let batch = &at.world.batch;
+        let queries = at.scores.queries();
+        let n = queries.len();
+        let plain = self.debias == 0.0 && self.hardness == 0.0;
+        let weight = |query: usize| {
+            let kind = &batch.kinds[batch.with_context[query] as usize];
+            if at.weighed { self.event_weights.0.get(kind.as_str()).copied().unwrap_or(1.0) } else { 1.0 }
+        };
+        let forth = |query: usize| {
+            let (rho, masked) = (|item| at.scores.repetition(query, item), |item| at.masked(query, item));
+            let contrast = at.contrast(&queries[query], batch.positive(query), rho, masked);
+            if plain { at.softmax(contrast) } else { at.reweighted(contrast, self.debias, self.hardness) }
+        };
+        let back = |query: usize| {
+            let item = batch.positive(query);
+            let vector = at.scores.normalized(at.scores.row("item", item).unwrap().to_vec());
+            let score =
+                |other: usize| at.scores.similarity(&vector, &queries[other]) + at.scores.repetition(other, item);
+            let rivals =
+                (0..n).filter(|other| *other == query || (batch.positive(*other) != item && !at.masked(*other, item)));
+            rivals.map(|other| score(other).exp()).sum::<f64>().ln() - score(query)
+        };
+        let mean = |of: &dyn Fn(usize) -> f64| mean((0..n).map(|query| weight(query) * of(query)));
+        if self.symmetric { (mean(&forth) + mean(&back)) / 2.0 } else { mean(&forth) }
+    }
 }
 
-/// What events count, by their type.
+/// Weights of events by their type.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventWeights(pub BTreeMap<String, f64>);
@@ -254,7 +294,7 @@ impl ReverseDirection {
 /// −1/τ + β·log q̂ (+ b_c); where G' has come down to it, it is a constant: nothing moves the negatives.
 pub(super) struct Reweighted<'a> {
     pub(super) kernel: Kernel,
-    /// By query: the column of its positive.
+    /// The column of each query's positive.
     pub(super) positives: &'a [u32],
     /// log μ.
     pub(super) log_measure: &'a [f32],

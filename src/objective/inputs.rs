@@ -1,4 +1,4 @@
-//! What the kernel is given: the candidates' vectors with their biases, and the terms of single pairs.
+//! The inputs of the kernel: the candidates' vectors with their biases, and the additive terms of single pairs.
 
 use rayon::prelude::*;
 
@@ -12,22 +12,22 @@ use crate::model::encoder::Padded;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 
-/// How many rows ahead memory is asked for: together they take about as long as memory takes to answer.
+/// How many rows ahead memory is prefetched: working on them takes about as long as memory takes to answer.
 const AHEAD: usize = 8;
 
-/// The candidates as columns.
+/// The candidates of a step as columns of the matrix of scores.
 #[derive(Debug, Default)]
-pub(super) struct Columns {
-    /// N × stride, as scored.
+pub(super) struct CandidateColumns {
+    /// The candidates' vectors as scored: N × stride.
     pub(super) vectors: Padded,
-    /// `β·log q̂ + b_c − log E`: of one draw.
+    /// `β·log q̂ + b_c − log E`: the bias of one draw of each column.
     pub(super) bias: Vec<f32>,
-    /// The same of all the column's draws: `+ log m`.
+    /// `β·log q̂ + b_c − log E + log m`: the bias of all draws of each column together.
     pub(super) merged_bias: Vec<f32>,
 }
 
-impl Columns {
-    /// Fills in all.
+impl CandidateColumns {
+    /// Fills the columns with the candidates of a step.
     pub(super) fn gather(&mut self, kernel: Kernel, model: &Model, candidates: &Candidates, bank: &Bank) {
         let (stride, dim) = (model.stride(), model.dim());
         let (beta, items) = (model.beta(), model.vectors());
@@ -55,24 +55,24 @@ impl Columns {
     }
 }
 
-/// How the pairs of queries and columns are treated.
+/// The rules by which pairs of queries and columns get terms of their own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PairRules {
     /// Which of a user's earlier items are masked.
     pub(super) positives: PositiveRules,
-    /// Own items carry ρ.
+    /// Whether own items carry ρ.
     pub(super) repetition: bool,
-    /// The positive counts once and without a correction: it is there with certainty. Otherwise it is left as a candidate
-    /// like all others.
+    /// Whether the positive counts once and without a correction, since it is there with certainty; otherwise it is a
+    /// candidate like all others.
     pub(super) certain: bool,
 }
 
-/// Positives, and the terms of single pairs.
+/// The positives of queries, and the additive terms of single pairs of query and column, in compressed rows.
 #[derive(Debug, Default)]
 pub(super) struct PairTerms {
-    /// By query: the column of its positive.
+    /// The column of each query's positive.
     pub(super) positives: Vec<u32>,
-    /// The own item of each pair (its place in the batch's lists), where ρ is what the pair is for.
+    /// For each pair that carries ρ, the place of the own item in the batch's lists; for others [`NOT_OWN`].
     pub(super) own: Vec<u32>,
     starts: Vec<u32>,
     columns: Vec<u32>,
@@ -80,7 +80,7 @@ pub(super) struct PairTerms {
 }
 
 impl PairTerms {
-    /// Finds those of the queries `queries` of the batch.
+    /// Gathers the pairs of `queries`, which are places among the batch's queries.
     pub(super) fn gather(
         &mut self,
         model: &Model,
@@ -93,7 +93,7 @@ impl PairTerms {
         let PairRules { positives, repetition, certain } = rules;
         for query in queries {
             let positive = batch.positive(query);
-            let at_positive = self.positive(candidates, positive, certain);
+            let at_positive = self.begin_query(candidates, positive, certain);
             let context = batch.context(query);
             let recent = positives.recent(context);
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
@@ -119,11 +119,11 @@ impl PairTerms {
                     }
                 }
             }
-            self.close();
+            self.end_query();
         }
     }
 
-    /// Begins anew.
+    /// Removes all pairs.
     pub(super) fn clear(&mut self) {
         let Self { positives, own, starts, columns, terms } = self;
         for numbers in [positives, own, &mut *starts, columns] {
@@ -133,8 +133,8 @@ impl PairTerms {
         starts.push(0);
     }
 
-    /// Begins a query with its positive; gives the pair's place.
-    pub(super) fn positive(&mut self, candidates: &Candidates, positive: u32, certain: bool) -> usize {
+    /// Begins the pairs of a query with its positive. Gives the place of that pair.
+    pub(super) fn begin_query(&mut self, candidates: &Candidates, positive: u32, certain: bool) -> usize {
         let column = candidates.column(positive).expect("every positive is a candidate");
         let at_positive = self.terms.len();
         self.positives.push(column);
@@ -165,12 +165,12 @@ impl PairTerms {
         }
     }
 
-    /// Ends a query.
-    pub(super) fn close(&mut self) {
+    /// Ends the pairs of a query.
+    pub(super) fn end_query(&mut self) {
         self.starts.push(self.columns.len() as u32);
     }
 
-    /// As the kernel takes them.
+    /// The pairs as the kernel takes them.
     pub(super) fn pairs(&self) -> Pairs<'_> {
         Pairs { starts: &self.starts, columns: &self.columns, terms: &self.terms }
     }

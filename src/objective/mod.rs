@@ -8,18 +8,18 @@
 //!
 //! with the similarity s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
 //! [`crate::model`] holds these numbers, [`crate::model::features`] is what items share, [`crate::model::encoder`] makes queries of contexts and of other
-//! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`term`):
+//! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`step::Objective`):
 //!
 //! | part | what it learns from |
 //! | --- | --- |
 //! | `info_nce` | the item that came next, among candidates |
-//! | `nce` | the same, real or noise one by one |
+//! | `nce` | the item that came next, told from noise one candidate at a time |
 //! | `cpc` | the items that came one, two, … steps later |
 //! | `info_max` | what belongs to the same sequence; and what codes should be distributed like |
 //! | `views` | two views of the same sequence |
 //! | `i2i` | items of the same session, as far as the stream bears them out |
 //!
-//! In a step `problem` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds its
+//! In a step `inputs` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds its
 //! gradients, and [`crate::model::backward`] brings them back to rows and parameters, which move once.
 
 mod contrast;
@@ -51,7 +51,7 @@ use crate::table::row_remap::RowRemap;
 use registry::ObjectiveSetting;
 use step::{Objective, ObjectiveLoss, StepAccumulator, StepContext, StepRequest};
 
-/// What a step reports.
+/// The loss of a step, with the size of its problem.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossStats {
     /// The weighted sum of the objectives' mean losses, in nats.
@@ -60,9 +60,9 @@ pub struct LossStats {
     pub information_bound: f64,
     /// Queries in the batch.
     pub queries: usize,
-    /// Columns they were scored against.
+    /// Columns that the queries were scored against.
     pub columns: usize,
-    /// Whether every number that moved is still one: no infinity, no NaN.
+    /// Whether every number that moved is still finite.
     pub finite: bool,
 }
 
@@ -72,14 +72,14 @@ impl Default for LossStats {
     }
 }
 
-/// The objectives at work, with what they learn and keep besides the model.
+/// The objectives at work, with their own parameters and state besides the model.
 #[derive(Debug)]
 pub struct Objectives {
     parts: Vec<Box<dyn Objective>>,
     options: Options,
 }
 
-/// What holds for all of them.
+/// The options that all objectives share.
 #[derive(Debug, Clone, Copy)]
 struct Options {
     /// Which of a user's earlier items are never negatives.
@@ -89,23 +89,23 @@ struct Options {
     update: UpdateRules,
 }
 
-/// Buffers that are kept from step to step.
+/// Buffers that are reused from step to step.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    columns: inputs::Columns,
+    columns: inputs::CandidateColumns,
     found: StepAccumulator,
     backward: BackwardPass,
 }
 
 impl Scratch {
-    /// How each part of each objective did in the newest step.
+    /// The loss of each part of each objective in the newest step.
     pub fn losses(&self) -> &[ObjectiveLoss] {
         self.found.losses()
     }
 }
 
 impl Objectives {
-    /// As configured, having learnt nothing.
+    /// The objectives as configured, before the first step.
     pub fn new(config: &Config) -> Self {
         let setting = ObjectiveSetting { dim: config.model.dim, seed: config.seed };
         Self {
@@ -183,25 +183,25 @@ impl Objectives {
         }
     }
 
-    /// What the objectives learn for themselves, by name in `parameters.parquet`: the one list for saving and restoring.
+    /// The objectives' own learned parameters, by name in `parameters.parquet`: the one list for saving and restoring.
     pub fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         self.parts.iter_mut().flat_map(|part| part.parameters_mut()).collect()
     }
 
-    /// Keeps the items that stay, in what objectives keep by item.
+    /// Remaps item rows after an eviction, in what objectives keep by item.
     pub fn keep_items(&mut self, items: &RowRemap) {
         self.parts.iter_mut().for_each(|part| part.keep_items(items));
     }
 
-    /// Writes down what else they keep.
+    /// Saves the objectives' state besides their parameters.
     pub fn save(&self, saved: &mut StateDict) {
         self.parts.iter().for_each(|part| part.save(saved));
     }
 
-    /// Reads that back, where there are `n_items` items.
+    /// Restores the state that [`Self::save`] wrote, where there are `n_items` items.
     ///
     /// # Errors
-    /// Where it is missing, or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     pub fn restore(&mut self, n_items: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         self.parts.iter_mut().try_for_each(|part| part.restore(n_items, saved))
     }

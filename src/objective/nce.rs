@@ -17,6 +17,8 @@ use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};
 use super::registry::{ObjectiveOptions, ObjectiveSetting};
 use super::step::{Objective, StepAccumulator, StepContext};
+#[cfg(test)]
+use super::tests::reference::{Reference, mean};
 use crate::kernel::Kernel;
 use crate::kernel::activations::{exponentials, largest, logistic};
 use crate::kernel::contrast::{RowLoss, any};
@@ -36,12 +38,42 @@ impl Component for NceOptions {
 }
 
 impl ObjectiveOptions for NceOptions {
+    const TESTED: &'static [&'static str] = &["weight=0.5"];
+
     fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
         Box::new(Nce { weight, counts: Vec::new() })
     }
 
     fn requirements(&self) -> ModelRequirements {
         ModelRequirements { item_biases: true, ..ModelRequirements::default() }
+    }
+
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        let (batch, candidates) = (&at.world.batch, &at.world.candidates);
+        let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+        let of = |(query, vector): (usize, Vec<f64>)| {
+            let positive = batch.positive(query);
+            let mut real = None;
+            let mut noise = 0.0;
+            for (column, item) in candidates.items.iter().enumerate() {
+                let delta = at.scores.score(&vector, column)
+                    + at.scores.repetition(query, *item)
+                    + at.scores.number("normaliser")
+                    - f64::from(candidates.log_expected[column]);
+                let mut draws = candidates.multiplicity[column];
+                if *item == positive && column < candidates.n_live() {
+                    // One of them is the real one.
+                    real = Some(softplus(-delta));
+                    draws -= 1;
+                } else if *item != positive && at.masked(query, *item) {
+                    draws = 0;
+                }
+                noise += f64::from(draws) * softplus(delta);
+            }
+            real.unwrap() + noise
+        };
+        mean(at.scores.queries().into_iter().enumerate().map(of))
     }
 }
 
@@ -86,7 +118,7 @@ impl Objective for Nce {
     }
 }
 
-/// What the draws of noise say the scores of one query sum to, as a logarithm; with no gradient.
+/// The estimate of log Σ exp(score) of one query from the draws of noise; without a gradient.
 struct LogSum<'a> {
     kernel: Kernel,
     counts: &'a [f32],
@@ -105,11 +137,11 @@ impl RowLoss for LogSum<'_> {
 /// The loss of one query: its logits are Δ − b.
 pub(super) struct RealOrNoise<'a> {
     pub(super) kernel: Kernel,
-    /// By column: draws.
+    /// The number of draws that each column stands for.
     pub(super) counts: &'a [f32],
     /// b.
     pub(super) normaliser: f32,
-    /// By query: the column that is real.
+    /// The column of each query that is real.
     pub(super) positives: &'a [u32],
 }
 

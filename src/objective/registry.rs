@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::step::Objective;
+#[cfg(test)]
+use super::tests::reference::Reference;
 use super::{cpc, i2i, info_max, info_nce, nce, views};
 use crate::model::ModelRequirements;
 use crate::util::component::{self, Component};
@@ -24,8 +26,15 @@ pub static OBJECTIVES: [ObjectiveEntry; 6] = [
     ObjectiveEntry::of::<i2i::I2iOptions>(),
 ];
 
+/// Why reading the options of a term again cannot fail.
+const CHECKED: &str = "the options were checked when they were read";
+
 /// The options of an objective, and what has to be known of it without an instance.
 pub(super) trait ObjectiveOptions: Component {
+    /// Options, as the inside of an inline TOML table, with which the generic tests compare gradients with finite
+    /// differences of [`Self::reference_loss`].
+    const TESTED: &'static [&'static str];
+
     /// The objective with these options, before the first step, as `weight` of the sum of objectives.
     fn build(&self, weight: f64, setting: ObjectiveSetting) -> Box<dyn Objective>;
 
@@ -41,9 +50,13 @@ pub(super) trait ObjectiveOptions: Component {
     fn validate_memory(&self, _remembered_items: usize) -> Result<(), String> {
         Ok(())
     }
+
+    /// The objective's loss in double precision, by its formula alone, in nats; without the weight in the sum.
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64;
 }
 
-/// What an objective is built for.
+/// The setting that an objective is built for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ObjectiveSetting {
     /// Dimensions of an embedding.
@@ -52,17 +65,21 @@ pub(super) struct ObjectiveSetting {
     pub(super) seed: u64,
 }
 
-/// What the registry knows of an objective.
+/// A registered objective: its name, its documentation and its constructors.
 pub struct ObjectiveEntry {
     /// The name in the configuration.
     pub name: &'static str,
     /// The documentation: one sentence.
     pub summary: &'static str,
+    /// Options, as the inside of an inline TOML table, that the generic tests cover.
+    pub tested: &'static [&'static str],
     keys: fn() -> Vec<KeyEntry>,
     rows: fn() -> Vec<String>,
     build: fn(&Table, f64, ObjectiveSetting) -> Result<Box<dyn Objective>, String>,
     requirements: fn(&Table) -> Result<ModelRequirements, String>,
     validate_memory: fn(&Table, usize) -> Result<(), String>,
+    #[cfg(test)]
+    reference_loss: fn(&Table, &Reference<'_>) -> f64,
 }
 
 impl ObjectiveEntry {
@@ -71,11 +88,14 @@ impl ObjectiveEntry {
         Self {
             name: O::NAME,
             summary: O::SUMMARY,
+            tested: O::TESTED,
             keys: component::keys::<O>,
-            rows: component::option_rows::<O>,
+            rows: || component::option_rows::<O>(&format!("`{}`", O::NAME)),
             build: |given, weight, setting| Ok(component::options::<O>(O::NAME, given)?.build(weight, setting)),
             requirements: |given| Ok(component::options::<O>(O::NAME, given)?.requirements()),
             validate_memory: |given, items| component::options::<O>(O::NAME, given)?.validate_memory(items),
+            #[cfg(test)]
+            reference_loss: |given, at| component::options::<O>(O::NAME, given).expect(CHECKED).reference_loss(at),
         }
     }
 
@@ -141,19 +161,19 @@ impl ObjectiveTerm {
         component::options::<SumOptions>(self.kind.name, &self.common).unwrap_or_default().weight
     }
 
-    /// The options, if this is the objective that has them.
+    /// The objective's loss in double precision, without its weight.
     #[cfg(test)]
-    pub(super) fn options<O: ObjectiveOptions>(&self) -> Option<O> {
-        (self.kind.name == O::NAME).then(|| component::options(O::NAME, &self.given).expect("they were checked"))
+    pub(super) fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        (self.kind.reference_loss)(&self.given, at)
     }
 
     /// The objective, before the first step.
     pub(super) fn build(&self, setting: ObjectiveSetting) -> Box<dyn Objective> {
-        (self.kind.build)(&self.given, self.weight(), setting).expect("the options were checked when they were read")
+        (self.kind.build)(&self.given, self.weight(), setting).expect(CHECKED)
     }
 
     fn requirements(&self) -> ModelRequirements {
-        (self.kind.requirements)(&self.given).expect("the options were checked when they were read")
+        (self.kind.requirements)(&self.given).expect(CHECKED)
     }
 }
 
@@ -287,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_option_and_objective() {
+    fn errors_name_option_and_objective() {
         for (objective, message) in [
             ("'infonec'", "unknown objective 'infonec', did you mean 'infonce'?"),
             ("[]", "names no objective"),
@@ -306,7 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn requirements_are_the_union_of_those_of_all_objectives() {
+    fn options_are_documented() {
+        let mut rows = component::option_rows::<SumOptions>("every objective");
+        rows.extend(OBJECTIVES.iter().flat_map(ObjectiveEntry::option_rows));
+        component::assert_options_documented("docs/objectives.md", &rows);
+    }
+
+    #[test]
+    fn requirements_are_the_union_over_objectives() {
         let of = |objective: &str| read(objective).unwrap().requirements();
         assert_eq!(of("'infonce'"), ModelRequirements::default());
         let expected = ModelRequirements { item_biases: true, transforms: 2 };

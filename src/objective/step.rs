@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{Columns, PairRules, PairTerms};
+use super::inputs::{CandidateColumns, PairRules, PairTerms};
 use crate::context::{Batch, PositiveRules};
 use crate::kernel::Kernel;
 use crate::metric::{Instrumented, Metric};
@@ -61,7 +61,7 @@ pub(super) struct StepContext<'a> {
     pub(super) batch: &'a Batch,
     pub(super) encoded: &'a Encoded,
     pub(super) candidates: &'a Candidates,
-    pub(super) columns: &'a Columns,
+    pub(super) columns: &'a CandidateColumns,
     /// Which of a user's earlier items are never negatives.
     pub(super) positive_rules: PositiveRules,
     /// Seed, and number of the step.

@@ -13,6 +13,8 @@ use serde_json::json;
 use super::contrast::{RowsScratch, SequenceContrast};
 use super::registry::{ObjectiveOptions, ObjectiveSetting};
 use super::step::{Objective, StepAccumulator, StepContext, StepRequest, generator};
+#[cfg(test)]
+use super::tests::reference::Reference;
 use crate::context::Batch;
 use crate::util::component::Component;
 use crate::util::config_section::{ConfigValue, Refusal, Shape, config_choice, config_section, require, value_shape};
@@ -43,7 +45,7 @@ impl ConfigValue for Vec<View> {
 config_section! {
     /// The options of `views`.
     pub struct ViewsOptions {
-        /// The ways in which views are made; each view in one of them.
+        /// The ways of making a view, of which each view takes one at random.
         views: Vec<View> = vec![View::Crop, View::Mask, View::Reorder];
         /// Share of a sequence that a view keeps (`crop`, `mask`), or leaves in order (`reorder`).
         keep: f64 = 0.6 => [within(0.0..=1.0)];
@@ -56,6 +58,8 @@ impl Component for ViewsOptions {
 }
 
 impl ObjectiveOptions for ViewsOptions {
+    const TESTED: &'static [&'static str] = &[""];
+
     fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
         Box::new(Views {
             weight,
@@ -65,6 +69,23 @@ impl ObjectiveOptions for ViewsOptions {
             first: 0,
             scratch: RowsScratch::default(),
         })
+    }
+
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        let batch = &at.world.batch;
+        let long: Vec<usize> = (0..batch.n_queries()).filter(|query| batch.context(*query).len() > 1).collect();
+        let views = || -> Vec<Vec<f64>> {
+            let view = |query: &usize| {
+                let items = at.next_sequence();
+                assert!(!items.is_empty() && items.iter().all(|item| batch.context(*query).contains(item)));
+                at.scores.encode(items, None, 0)
+            };
+            long.iter().map(view).collect()
+        };
+        let (these, those) = (views(), views());
+        let user = |row: usize| batch.user(long[row]);
+        if long.len() < 2 { 0.0 } else { (at.rows(&these, &those, user) + at.rows(&those, &these, user)) / 2.0 }
     }
 }
 

@@ -9,7 +9,7 @@ use super::damaged;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_column, list_field, primitive_column};
 use crate::checkpoint::store::Draft;
-use crate::negatives::bank::{Bank, Entry};
+use crate::negatives::bank::{Bank, BankEntry};
 use crate::trainer::state::State;
 
 const BANK: &str = "bank.parquet";
@@ -17,7 +17,7 @@ const BANK: &str = "bank.parquet";
 /// Writes a row for each entry: the row of its `item`, the used `event` that it came with, and its `vector` as it was then,
 /// which is empty where the bank reads vectors live.
 pub(super) fn write(draft: &mut Draft, bank: &Bank) -> Result<(), CheckpointError> {
-    let entries: Vec<&Entry> = bank.entries().iter().collect();
+    let entries: Vec<&BankEntry> = bank.entries().iter().collect();
     let fields = vec![
         Field::new("item", DataType::UInt32, false),
         Field::new("event", DataType::UInt64, false),
@@ -42,7 +42,7 @@ pub(super) fn read(folder: &Path, dim: usize, state: &mut State) -> Result<(), C
         let (items, events) = (slice.primitives::<UInt32Type>("item")?, slice.primitives::<UInt64Type>("event")?);
         let vectors = slice.lists::<Float32Type>("vector")?;
         for (row, item) in items.iter().enumerate() {
-            entries.push(Entry { item: *item, event: events[row] });
+            entries.push(BankEntry { item: *item, event: events[row] });
             frozen.extend_from_slice(vectors.row(row));
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{self, Layout, list_column, list_field, primitive_column};
 use crate::checkpoint::store::Draft;
 use crate::model::Model;
-use crate::negatives::frequency::{Fading, Frequencies};
+use crate::negatives::frequency::{DecayedCounts, Frequencies};
 use crate::table::adagrad::TrainedRows;
 use crate::table::paged::Paged;
 
@@ -37,7 +37,7 @@ pub(super) fn write(draft: &mut Draft, model: &Model, frequencies: &Frequencies)
     }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
         let column =
-            |counts: &Fading| primitive_column::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied());
+            |counts: &DecayedCounts| primitive_column::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied());
         let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
         columns.extend(tables.iter().flat_map(|(_, table)| trained_columns(table, range.clone())));
         if let Some(features) = &model.features {

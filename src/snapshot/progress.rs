@@ -11,7 +11,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::store::Draft;
 use crate::config::Config;
 use crate::evaluate::metrics::EvalMetrics;
-use crate::negatives::frequency::{Fading, Frequencies};
+use crate::negatives::frequency::{DecayedCounts, Frequencies};
 use crate::objective::step::ObjectiveLoss;
 use crate::table::paged::Paged;
 use crate::trainer::state::Progress;
@@ -39,7 +39,7 @@ struct ProgressFile {
 pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Frequencies) -> Result<(), CheckpointError> {
     let Progress { steps: _, events: _, last_loss, last_parts, evaluation, rejected_share } = progress;
     let content = ProgressFile {
-        frequency_scales: frequencies.memories().iter().map(Fading::scale_parts).collect(),
+        frequency_scales: frequencies.memories().iter().map(DecayedCounts::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),

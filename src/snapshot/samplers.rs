@@ -38,8 +38,8 @@ const LIFECYCLES: &str = "row_lifecycles";
 pub(super) fn write(draft: &mut Draft, snapshot: &StateSnapshot) -> Result<(), CheckpointError> {
     let StateSnapshot { live_items, samplers, objectives, items, users, .. } = snapshot;
     let mut lifecycles = StateDict::default();
-    lifecycles.within("items", |saved| items.lifecycle.save(saved));
-    lifecycles.within("users", |saved| users.lifecycle.save(saved));
+    lifecycles.scope("items", |saved| items.lifecycle.save(saved));
+    lifecycles.scope("users", |saved| users.lifecycle.save(saved));
     let scopes = [(LIVE_ITEMS, live_items), (NOISE, samplers), (OBJECTIVES, objectives), (LIFECYCLES, &lifecycles)];
     // A name in a scope is what `StateDict::within` makes of it. An empty array has a row too.
     let mut pieces: Vec<(String, &str, &[u32], &[f64])> = Vec::new();
@@ -47,10 +47,10 @@ pub(super) fn write(draft: &mut Draft, snapshot: &StateSnapshot) -> Result<(), C
     for (scope, (name, array)) in arrays {
         let name = || format!("{scope}/{name}");
         match array {
-            Array::Whole(whole) if whole.is_empty() => pieces.push((name(), U32, &[], &[])),
-            Array::Real(real) if real.is_empty() => pieces.push((name(), F64, &[], &[])),
-            Array::Whole(whole) => pieces.extend(whole.chunks(PIECE).map(|piece| (name(), U32, piece, &[][..]))),
-            Array::Real(real) => pieces.extend(real.chunks(PIECE).map(|piece| (name(), F64, &[][..], piece))),
+            Array::U32(whole) if whole.is_empty() => pieces.push((name(), U32, &[], &[])),
+            Array::F64(real) if real.is_empty() => pieces.push((name(), F64, &[], &[])),
+            Array::U32(whole) => pieces.extend(whole.chunks(PIECE).map(|piece| (name(), U32, piece, &[][..]))),
+            Array::F64(real) => pieces.extend(real.chunks(PIECE).map(|piece| (name(), F64, &[][..], piece))),
         }
     }
     let fields = vec![
@@ -78,12 +78,12 @@ fn read_arrays(folder: &Path) -> Result<StateDict, CheckpointError> {
         for row in 0..slice.len() {
             let continued = arrays.last_mut().filter(|(name, _)| name == names.value(row));
             match (continued, whole.row(row), real.row(row)) {
-                (Some((_, Array::Whole(numbers))), piece, _) => numbers.extend_from_slice(piece),
-                (Some((_, Array::Real(numbers))), _, piece) => numbers.extend_from_slice(piece),
+                (Some((_, Array::U32(numbers))), piece, _) => numbers.extend_from_slice(piece),
+                (Some((_, Array::F64(numbers))), _, piece) => numbers.extend_from_slice(piece),
                 (None, piece, _) if kinds.value(row) == U32 => {
-                    arrays.push((names.value(row).to_owned(), Array::Whole(piece.to_vec())));
+                    arrays.push((names.value(row).to_owned(), Array::U32(piece.to_vec())));
                 }
-                (None, _, piece) => arrays.push((names.value(row).to_owned(), Array::Real(piece.to_vec()))),
+                (None, _, piece) => arrays.push((names.value(row).to_owned(), Array::F64(piece.to_vec()))),
             }
         }
         Ok(())
@@ -103,8 +103,8 @@ pub(super) fn read(folder: &Path, config: &Config, state: &mut State) -> Result<
     saved.within(NOISE, |saved| noise.restore(view, saved)).map_err(damaged)?;
     saved.within(OBJECTIVES, |saved| objectives.restore(n_items, saved)).map_err(damaged)?;
     let lifecycles = saved.within(LIFECYCLES, |saved| {
-        saved.within("items", |saved| items.lifecycle.restore(n_items, saved))?;
-        saved.within("users", |saved| users.lifecycle.restore(n_users, saved))
+        saved.scope("items", |saved| items.lifecycle.restore(n_items, saved))?;
+        saved.scope("users", |saved| users.lifecycle.restore(n_users, saved))
     });
     lifecycles.map_err(damaged)
 }

@@ -175,9 +175,9 @@ impl RowLifecycle {
     pub fn save(&self, out: &mut StateDict) {
         let halves = |number: &u64| [*number as u32, (number >> 32) as u32];
         let counts = [self.last_sweep, self.evicted.expired, self.evicted.capped];
-        out.put_whole("counts", counts.iter().flat_map(halves).collect());
-        out.put_whole("last_active", self.last_active.iter().flat_map(halves).collect());
-        out.put_whole("admission", self.admission.slots().iter().flat_map(halves).collect());
+        out.put_u32("counts", counts.iter().flat_map(halves).collect());
+        out.put_u32("last_active", self.last_active.iter().flat_map(halves).collect());
+        out.put_u32("admission", self.admission.slots().iter().flat_map(halves).collect());
     }
 
     /// Restores what [`Self::save`] wrote of a table of `n_rows` rows.
@@ -186,7 +186,7 @@ impl RowLifecycle {
     /// Where an array is missing, or does not fit the limits or the rows.
     pub fn restore(&mut self, n_rows: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         let mut take = |name: &str| -> Result<Vec<u64>, StateDictError> {
-            let halves = saved.take_whole(name)?;
+            let halves = saved.take_u32(name)?;
             let (halves, []) = halves.as_chunks::<2>() else { return Err(saved.error(name, "ends in half a number")) };
             Ok(halves.iter().map(|[low, high]| u64::from(*low) | u64::from(*high) << 32).collect())
         };

@@ -20,7 +20,7 @@ use crate::evaluate::ranking::{ModelView, Ranked, Ranking};
 use crate::model::Model;
 use crate::model::encoder::{Encoded, LastItems};
 use crate::negatives::candidates::Candidates;
-use crate::negatives::false_negatives::Watch;
+use crate::negatives::false_negatives::QueryToWatch;
 use crate::negatives::samplers::{BatchObservation, QueryContext, Shown, StreamView};
 use crate::objective::step::StepRequest;
 use crate::objective::{LossStats, Scratch};
@@ -331,7 +331,7 @@ fn watch(
         let chosen: Vec<usize> = (0..batch.n_queries()).filter(chosen).collect();
         let positives: Vec<Vec<u32>> =
             chosen.iter().map(|query| batch.known_positives(*query, positive_rules)).collect();
-        let queries = chosen.iter().zip(&positives).map(|(query, settled)| Watch {
+        let queries = chosen.iter().zip(&positives).map(|(query, settled)| QueryToWatch {
             user: batch.user(*query),
             event: clock.event(batch, *query),
             settled,

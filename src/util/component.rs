@@ -107,8 +107,8 @@ pub fn name_or_list_schema(names: &[(&str, &str)], tables: Vec<Json>) -> Json {
     json!({ "anyOf": [{ "oneOf": names }, { "type": "array", "items": { "anyOf": tables } }] })
 }
 
-/// A row of a documentation table for each option: name, default, bounds, and what it means.
-pub fn option_rows<C: Component>() -> Vec<String> {
+/// A row of a documentation table for each option of `C`: `owner`, name, default, bounds, and what it means.
+pub fn option_rows<C: ConfigValue + Default>(owner: &str) -> Vec<String> {
     let defaults = Table::try_from(C::default()).expect("defaults can be written as TOML");
     let row = |key: KeyEntry| {
         let bound = |name: &str| match &key.shape {
@@ -120,9 +120,27 @@ pub fn option_rows<C: Component>() -> Vec<String> {
             _ => String::new(),
         };
         let default = defaults.get(key.name).map(ToString::to_string).unwrap_or_default();
-        format!("| `{}` | `{}` | `{default}` | {bounds} | {} |", C::NAME, key.name, key.description.join(" "))
+        format!("| {owner} | `{}` | `{default}` | {bounds} | {} |", key.name, key.description.join(" "))
     };
     keys::<C>().into_iter().map(row).collect()
+}
+
+/// Compares the table of options of a documentation page with `rows`; with `UPDATE_GENERATED` set, writes it instead.
+#[cfg(test)]
+pub fn assert_options_documented(page: &str, rows: &[String]) {
+    const BEGIN: &str = "<!-- options: written by UPDATE_GENERATED=1 cargo test --lib options_are_documented -->\n";
+    const END: &str = "<!-- end of options -->";
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).expect("the page is there");
+    let (before, rest) = text.split_once(BEGIN).expect("the page marks where the table of options begins");
+    let (_, after) = rest.split_once(END).expect("the page marks where the table of options ends");
+    let head = "| of | option | default | bounds | |\n| --- | --- | --- | --- | --- |";
+    let expected = format!("{before}{BEGIN}{head}\n{}\n{END}{after}", rows.join("\n"));
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::write(&path, &expected).expect("the page can be written");
+        return;
+    }
+    assert!(text == expected, "{page} lacks options as they are declared: set UPDATE_GENERATED=1 to write its table");
 }
 
 fn number(bound: &Json) -> String {

@@ -95,7 +95,7 @@ fn hold(table: &BTreeMap<String, (f64, u64)>, draws: u64, name: &str) {
 }
 
 #[test]
-fn draws_of_every_sampler_follow_the_stated_probabilities() {
+fn negatives_command_draws_by_stated_probabilities_for_every_sampler() {
     let (place, clicks) = trained();
     let live: BTreeSet<&str> = clicks[clicks.len() - LIVE..].iter().map(|click| click.item.as_str()).collect();
     let seen: BTreeSet<&str> = clicks.iter().map(|click| click.item.as_str()).collect();
@@ -144,7 +144,7 @@ fn draws_of_every_sampler_follow_the_stated_probabilities() {
 }
 
 #[test]
-fn any_checkpoint_will_do_for_what_follows_from_it() {
+fn negatives_command_builds_samplers_from_any_checkpoint() {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(4_000, 5));
     // Infinities go through the manifest.
@@ -172,7 +172,7 @@ fn any_checkpoint_will_do_for_what_follows_from_it() {
 }
 
 #[test]
-fn a_seed_is_what_the_draws_follow_from() {
+fn negatives_command_draws_depend_on_seed_alone() {
     let (place, _) = trained();
     let file = |output: &str, options: &[&str]| {
         negatives(&place, &[&["--sampler", "mixture", "--draws", "100000", "-o", output], options].concat()).ended(0);
@@ -184,7 +184,7 @@ fn a_seed_is_what_the_draws_follow_from() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_nothing_written() {
+fn negatives_command_refuses_impossible_requests_and_writes_nothing() {
     let place = Place::new();
     let events = support::events(2_000, 5);
     write_log(&place.path("log.parquet"), &events);
@@ -220,7 +220,7 @@ fn what_cannot_be_is_refused_and_nothing_written() {
 }
 
 #[test]
-fn python_reads_the_file() {
+fn negatives_file_is_readable_from_python() {
     let Some(mut python) = python(&["pyarrow", "numpy"]) else { return };
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(3_000, 5));

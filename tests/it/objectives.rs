@@ -34,7 +34,7 @@ fn impurity(place: &Place, checkpoints: &str) -> f64 {
 
 /// Every user has three interests at once, and their items come in turn.
 #[test]
-fn pairs_that_the_stream_bears_out_make_purer_neighbours() {
+fn i2i_lift_gives_purer_neighbours() {
     let place = Place::new();
     let world = ["--topics", "50", "--items", "600", "--lifetime", "300000", "--interleave", "1"];
     let mut synth = place.negstream(&[&["synth", "--events", "100000", "-o", "log.parquet"][..], &world].concat());
@@ -62,7 +62,7 @@ fn pairs_that_the_stream_bears_out_make_purer_neighbours() {
 }
 
 #[test]
-fn every_objective_learns_films() {
+fn objectives_all_learn_from_movielens() {
     let Some(log) = data("ml-100k") else { return };
     let _alone = alone();
     let evaluation = |settings: &[&str]| -> Value { Place::new().replay(&log, settings)["evaluation"].clone() };

@@ -9,7 +9,7 @@ const SMALLEST_CELL: f64 = 5.0;
 
 /// By row of the item.
 #[derive(Debug)]
-pub(super) struct Rows<'a> {
+pub(super) struct ItemDraws<'a> {
     /// q, as the sampler states it.
     pub probabilities: Vec<f64>,
     /// How often it was drawn.
@@ -22,7 +22,7 @@ pub(super) struct Rows<'a> {
 
 /// Of one distribution; divergences in nats.
 #[derive(Debug, Serialize)]
-pub(super) struct Figures {
+pub(super) struct DrawStatistics {
     /// Items that can be drawn.
     pub drawable: usize,
     /// Σ q.
@@ -52,7 +52,7 @@ pub(super) struct ChiSquare {
 
 /// Items whose number of events has the same number of digits.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Band {
+pub(super) struct PopularityBand {
     /// Fewest events.
     pub from: u64,
     /// Most events.
@@ -67,7 +67,7 @@ pub(super) struct Band {
     pub data: f64,
 }
 
-impl Rows<'_> {
+impl ItemDraws<'_> {
     /// The rows that can be drawn.
     pub(super) fn drawable(&self) -> impl Iterator<Item = usize> {
         (0..self.probabilities.len()).filter(|row| self.probabilities[*row] > 0.0)
@@ -82,9 +82,9 @@ impl Rows<'_> {
     }
 
     /// All of them.
-    pub(super) fn figures(&self) -> Figures {
+    pub(super) fn figures(&self) -> DrawStatistics {
         let both = || self.probabilities.iter().copied().zip(self.data.iter().copied());
-        Figures {
+        DrawStatistics {
             drawable: self.drawable().count(),
             sum: self.probabilities.iter().sum(),
             entropy: -self.probabilities.iter().filter(|q| **q > 0.0).map(|q| q * q.ln()).sum::<f64>(),
@@ -120,14 +120,14 @@ impl Rows<'_> {
     }
 
     /// By popularity, least first, up to that of the most frequent item.
-    pub(super) fn bands(&self) -> Vec<Band> {
+    pub(super) fn bands(&self) -> Vec<PopularityBand> {
         let total = self.draws.iter().sum::<u64>() as f64;
-        let mut bands: Vec<Band> = Vec::new();
+        let mut bands: Vec<PopularityBand> = Vec::new();
         for (row, events) in self.occurrences.iter().enumerate() {
             let place = events.max(&1).ilog10();
             while bands.len() <= place as usize {
                 let from = 10u64.pow(bands.len() as u32);
-                bands.push(Band { from, to: from.saturating_mul(10) - 1, ..Band::default() });
+                bands.push(PopularityBand { from, to: from.saturating_mul(10) - 1, ..PopularityBand::default() });
             }
             let band = &mut bands[place as usize];
             band.items += 1;
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tails_are_those_of_the_tables() {
+    fn chi_square_tails_match_published_tables() {
         // The upper 5 % points, from any table of chi-square; the approximation is worst with one degree of freedom.
         for (freedom, point) in [(1.0, 3.841), (5.0, 11.070), (30.0, 43.773), (100.0, 124.342), (1000.0, 1074.679)] {
             let p = upper_tail(point, freedom);
@@ -193,12 +193,12 @@ mod tests {
         [1, 9, 10, 1_000].into_iter().collect()
     }
 
-    fn rows<'a>(occurrences: &'a Paged<u64>, probabilities: &[f64], draws: &[u64], data: &[f64]) -> Rows<'a> {
-        Rows { probabilities: probabilities.to_vec(), draws: draws.to_vec(), data: data.to_vec(), occurrences }
+    fn rows<'a>(occurrences: &'a Paged<u64>, probabilities: &[f64], draws: &[u64], data: &[f64]) -> ItemDraws<'a> {
+        ItemDraws { probabilities: probabilities.to_vec(), draws: draws.to_vec(), data: data.to_vec(), occurrences }
     }
 
     #[test]
-    fn figures_of_a_partial_support() {
+    fn draw_statistics_handle_partial_support() {
         let occurrences = occurrences();
         let rows = rows(&occurrences, &[0.5, 0.5, 0.0, 0.0], &[60, 40, 0, 0], &[0.25, 0.5, 0.25, 0.0]);
         let figures = rows.figures();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_that_cannot_be_is_seen() {
+    fn chi_square_is_infinite_for_impossible_draw() {
         let occurrences = [1, 9, 10].into_iter().collect();
         let figures = rows(&occurrences, &[0.5, 0.5, 0.0], &[50, 49, 1], &[0.3, 0.3, 0.4]).figures();
         assert_eq!((figures.chi_square.statistic, figures.chi_square.p_value), (f64::INFINITY, Some(0.0)));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Chosen;
-use super::figures::{Band, Figures, Rows};
+use super::figures::{DrawStatistics, ItemDraws, PopularityBand};
 use crate::checkpoint::Checkpoint;
 use crate::cli::NegativesArgs;
 use crate::trainer::state::State;
@@ -35,9 +35,9 @@ pub(super) struct Page<'a> {
     seed: u64,
     live_items: usize,
     #[serde(flatten)]
-    figures: Figures,
+    figures: DrawStatistics,
     most_drawn: Vec<Drawn<'a>>,
-    bands: Vec<Band>,
+    bands: Vec<PopularityBand>,
     file: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Page<'a> {
         chosen: &'a Chosen,
         context: Vec<&'a str>,
         state: &'a State,
-        rows: &Rows<'_>,
+        rows: &ItemDraws<'_>,
     ) -> Self {
         let drawn = |row: usize| Drawn {
             item_id: state.items.ids.name(row as u32),
@@ -157,7 +157,8 @@ impl<'a> Page<'a> {
     }
 
     fn say_figures(&self, text: &mut String) {
-        let Figures { drawable, sum, entropy, kl_noise_data, kl_data_noise, data_beyond, chi_square } = &self.figures;
+        let DrawStatistics { drawable, sum, entropy, kl_noise_data, kl_data_noise, data_beyond, chi_square } =
+            &self.figures;
         line(text, "items", &format!("{} live, {drawable} can be drawn", self.live_items));
         line(text, "Σ q", &format!("{sum:.12}"));
         line(text, "entropy", &format!("{entropy:.6} nats, that of {:.1} items alike", entropy.exp()));
@@ -178,11 +179,12 @@ impl<'a> Page<'a> {
 
     fn say_bands(&self, text: &mut String) {
         text.push_str("share by popularity, the number of an item's events so far\n");
-        let label =
-            |band: &Band| [format!("{}–{}", band.from, band.to), format!("{} items", band.items), String::new()];
+        let label = |band: &PopularityBand| {
+            [format!("{}–{}", band.from, band.to), format!("{} items", band.items), String::new()]
+        };
         let labels: Vec<_> = self.bands.iter().map(label).collect();
         let width = labels.iter().flatten().map(|label| label.chars().count()).max().unwrap_or(0);
-        let largest = |band: &Band| band.draws.max(band.probability).max(band.data);
+        let largest = |band: &PopularityBand| band.draws.max(band.probability).max(band.data);
         let most = self.bands.iter().map(largest).fold(0.0, f64::max);
         for (band, labels) in self.bands.iter().zip(labels) {
             let parts = [("draws", band.draws), ("q", band.probability), ("data", band.data)];
@@ -229,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_and_names_keep_to_their_room() {
+    fn page_truncates_bars_and_names() {
         assert_eq!(bar(1.0, 4), "████");
         assert_eq!(bar(0.5, 3), "█▌");
         assert_eq!((bar(0.0, 9), bar(f64::NAN, 9)), (String::new(), String::new()));

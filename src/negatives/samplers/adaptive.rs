@@ -37,7 +37,7 @@ pub const CLUSTERS: usize = 64;
 pub const QUERIES: usize = 128;
 /// A vector opens a cluster where its squared distance from all centres is this part of its squared norm.
 const DISTINCT: f32 = 1e-4;
-/// Of so many events one has its item's cluster looked for anew; of the others only the weight changes.
+/// One event of this many has its item's cluster looked for again; the others only change weights.
 const EVENTS_PER_VISIT: usize = 8;
 /// The cluster of who is in none.
 const NONE: u32 = u32::MAX;
@@ -72,10 +72,10 @@ pub struct Adaptive {
     most: usize,
     power: f64,
     centres: Centres,
-    /// As many as centres.
+    /// The items of each cluster, as many as centres.
     clusters: Vec<Classes>,
     places: Places,
-    /// By item. Only those with a weight are in a cluster.
+    /// The cluster of each item; only items with a weight are in one.
     cluster_of: Vec<u32>,
     /// Place among the live items of who is visited next without an event.
     cursor: usize,
@@ -292,10 +292,10 @@ impl NoiseSampler for Adaptive {
 
     fn save(&self, out: &mut StateDict) {
         self.centres.save(out);
-        out.put_real("shares", self.shares.clone());
-        out.put_whole("cursor", vec![self.cursor as u32]);
+        out.put_f64("shares", self.shares.clone());
+        out.put_u32("cursor", vec![self.cursor as u32]);
         for (index, cluster) in self.clusters.iter().enumerate() {
-            out.within(&index.to_string(), |out| cluster.save(out));
+            out.scope(&index.to_string(), |out| cluster.save(out));
         }
     }
 
@@ -303,8 +303,8 @@ impl NoiseSampler for Adaptive {
         let n_items = view.frequencies.len();
         let mut new = Self::new(self.most, self.power);
         new.centres = Centres::restore(view.vectors.dim(), self.most, saved)?;
-        let cursor = saved.take_whole("cursor")?;
-        new.shares = saved.take_real("shares")?;
+        let cursor = saved.take_u32("cursor")?;
+        new.shares = saved.take_f64("shares")?;
         if new.shares.len() != new.centres.len() || cursor.len() != 1 {
             return Err(saved.error("shares", "are of another number of clusters"));
         }
@@ -313,7 +313,7 @@ impl NoiseSampler for Adaptive {
         for index in 0..new.shares.len() {
             let name = index.to_string();
             let part = |saved: &mut StateDict| Classes::small().restored(&mut new.places, view.live, saved);
-            let classes = saved.within(&name, part)?;
+            let classes = saved.scope(&name, part)?;
             classes.iter().for_each(|(item, _)| new.cluster_of[item as usize] = index as u32);
             let share = new.shares[index];
             if !((0.0..=1.0 + 1e-9).contains(&share) && (share == 0.0 || !classes.is_empty())) {
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_as_stated() {
+    fn adaptive_draws_follow_stated_probabilities() {
         for mut world in worlds() {
             world.check_draws();
             let newest = *world.live.items().iter().max().unwrap();
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_and_restored_it_goes_on_alike() {
+    fn adaptive_restores_to_the_same_state() {
         for mut world in worlds() {
             let queries = world.queries(&[1, 2, 3, 5]);
             world.ask(&queries);
@@ -533,16 +533,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn adaptive_restore_refuses_impossible_state() {
         let [_, mut world] = worlds();
         let saved = world.saved();
         let right: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
         assert!(world.restore(&mut StateDict::from_arrays(right.clone())).is_ok());
         for (index, (name, array)) in right.iter().enumerate() {
             let wrong = match array {
-                Array::Whole(numbers) if name == "cursor" => Array::Whole([numbers.clone(), numbers.clone()].concat()),
-                Array::Whole(numbers) => Array::Whole(vec![u32::MAX; numbers.len().max(1)]),
-                Array::Real(numbers) => Array::Real(vec![f64::NAN; numbers.len().max(1)]),
+                Array::U32(numbers) if name == "cursor" => Array::U32([numbers.clone(), numbers.clone()].concat()),
+                Array::U32(numbers) => Array::U32(vec![u32::MAX; numbers.len().max(1)]),
+                Array::F64(numbers) => Array::F64(vec![f64::NAN; numbers.len().max(1)]),
             };
             let mut arrays = right.clone();
             arrays[index].1 = wrong;
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_model() {
+    fn adaptive_follows_the_model() {
         let [mut world, _] = worlds();
         let query = world.queries(&[3]);
         world.ask(&query);
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn without_queries_it_is_a_unigram() {
+    fn adaptive_without_queries_is_unigram() {
         let [mut world, _] = worlds();
         world.ask(&[]);
         let weights: Vec<f64> = world.frequencies.baseline().relative().iter().map(|count| count.powf(0.75)).collect();
@@ -596,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_that_all_left_start_anew() {
+    fn adaptive_restarts_emptied_clusters() {
         let mut world = World::new(Some(1000.0), 400, Adaptive::new(16, 0.75));
         // After every eight batches nobody is left.
         world.run(100, 20);
@@ -607,7 +607,7 @@ mod tests {
 
     /// Weights grow by 2 for each event: what has left was heavier by any factor than what stays.
     #[test]
-    fn totals_stay_exact() {
+    fn adaptive_totals_stay_exact() {
         let mut world = World::new(Some(5.0), u64::MAX, Adaptive::new(3, 1.0));
         for turn in 0..400 {
             world.vectors.turn = turn as f32;
@@ -624,7 +624,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_stream(
+        fn adaptive_accepts_any_stream(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..60, 0..40), 0..30),
             queries in proptest::collection::vec(proptest::num::f32::ANY, 0..60),
             (clusters, power) in (0usize..8, 0f64..4.0),

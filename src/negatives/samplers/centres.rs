@@ -9,7 +9,7 @@ use crate::state_dict::{StateDict, StateDictError};
 /// A centre is the mean of about so many newest visits.
 const MEMORY: f64 = 200.0;
 
-/// See the module.
+/// Centres of clusters, which move with the vectors that are assigned to them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Centres {
     dim: usize,
@@ -22,7 +22,7 @@ pub struct Centres {
 }
 
 impl Centres {
-    /// None yet, of `dim` numbers each.
+    /// An empty set of centres with `dim` numbers each.
     pub fn new(dim: usize) -> Self {
         Self { dim, ..Self::default() }
     }
@@ -48,7 +48,7 @@ impl Centres {
         (nearest, dot(vector, vector) - 2.0 * best)
     }
 
-    /// Puts a centre where `vector` is: a new one, where `index` is their number so far.
+    /// Puts centre `index` where `vector` is; a new centre, where `index` is the number of centres so far.
     pub fn open(&mut self, index: usize, vector: &[f32]) {
         if index == self.len() {
             self.visits.push(0.0);
@@ -69,18 +69,18 @@ impl Centres {
         self.visits[index] = visits;
     }
 
-    /// Puts down what [`Self::restore`] needs.
+    /// Saves the state that [`Self::restore`] reads.
     pub fn save(&self, out: &mut StateDict) {
-        out.put_real("centres", self.numbers.iter().copied().map(f64::from).collect());
-        out.put_real("visits", self.visits.clone());
+        out.put_f64("centres", self.numbers.iter().copied().map(f64::from).collect());
+        out.put_f64("visits", self.visits.clone());
     }
 
-    /// Brings back what was saved: no more than `most`, of `dim` numbers each.
+    /// Restores at most `most` centres of `dim` numbers each.
     ///
     /// # Errors
-    /// Where something is missing or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     pub fn restore(dim: usize, most: usize, saved: &mut StateDict) -> Result<Self, StateDictError> {
-        let (numbers, visits) = (saved.take_real("centres")?, saved.take_real("visits")?);
+        let (numbers, visits) = (saved.take_f64("centres")?, saved.take_f64("visits")?);
         if visits.len() > most || numbers.len() != visits.len() * dim {
             return Err(saved.error("centres", "are too many, or of another length"));
         }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inner_products_of_any_length() {
+    fn inner_product_works_for_any_length() {
         for length in [0, 1, 15, 16, 17, 33, 64] {
             let a: Vec<f32> = (0..length).map(|number| number as f32).collect();
             let expected: f32 = a.iter().map(|number| number * number).sum();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_centre_follows_those_who_come_to_it() {
+    fn centre_moves_towards_its_vectors() {
         let mut centres = Centres::new(2);
         assert_eq!(centres.nearest(&[1.0, 0.0]), (0, f32::INFINITY));
         centres.open(0, &[1.0, 0.0]);
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(Centres::restore(2, 2, &mut saved.clone()), Ok(centres));
         assert!(Centres::restore(3, 2, &mut saved.clone()).is_err());
         assert!(Centres::restore(2, 1, &mut saved.clone()).is_err());
-        saved.put_real("visits", vec![f64::NAN, 1.0]);
+        saved.put_f64("visits", vec![f64::NAN, 1.0]);
         assert!(Centres::restore(2, 2, &mut saved).is_err());
     }
 }

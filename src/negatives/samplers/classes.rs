@@ -24,12 +24,12 @@ const COARSE: u32 = 2;
 const FINE: u32 = 3;
 /// …and so one of many is kept cheaply.
 const SMALL: u32 = 1;
-/// What rounding may change in a total, relatively, before the weights are summed up afresh.
+/// The largest relative rounding error of a total before the weights are summed up again.
 const ROUNDING: f64 = 1e-10;
 /// Not among the items.
 const ABSENT: u32 = u32::MAX;
 
-/// Where the items of one or several [`Classes`] lie. An item is in one of them at most.
+/// The places of items in one or several [`Classes`]. An item is in one of them at most.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Places(Vec<(u16, u32)>);
 
@@ -44,7 +44,7 @@ impl Places {
         self.of(item).is_some()
     }
 
-    /// Keeps the places of the items that stay; [`Classes::keep`] brings them up to date.
+    /// Remaps item rows after an eviction; [`Classes::keep`] must follow for each of the classes.
     pub fn keep(&mut self, items: &RowRemap) {
         items.keep(&mut self.0);
     }
@@ -58,27 +58,27 @@ impl Places {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Member {
+struct ClassMember {
     weight: f64,
     item: u32,
 }
 
-/// See the module.
+/// Items in classes of similar weight, from which items are drawn in proportion to their weights in O(1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
     /// log₂ of the number of classes per octave.
     parts: u32,
     /// Members of each class, lightest first, without a gap; neither the first nor the last is empty.
-    classes: VecDeque<Vec<Member>>,
+    classes: VecDeque<Vec<ClassMember>>,
     /// Key of the first class.
     first: u16,
     total: f64,
-    /// What rounding has done to `total` at most, since the weights were last summed up.
+    /// The largest rounding error that `total` can have since the weights were last summed up.
     rounding: f64,
     len: usize,
     /// Running sums over `classes` of members × upper bound; see [`Self::settle`].
     mass: Vec<f64>,
-    /// First rank of each class.
+    /// The first rank of each class.
     ranks: Vec<u32>,
     guide: Guide,
     /// Whether that is still to be done.
@@ -138,7 +138,7 @@ impl Classes {
         Self::with_parts(FINE)
     }
 
-    /// One of many, of which each changes with every batch.
+    /// Classes for one of many clusters, each of which changes with every batch.
     pub fn small() -> Self {
         Self::with_parts(SMALL)
     }
@@ -184,7 +184,7 @@ impl Classes {
         self.members(key)[place].weight
     }
 
-    fn members(&self, key: u16) -> &Vec<Member> {
+    fn members(&self, key: u16) -> &Vec<ClassMember> {
         &self.classes[usize::from(key - self.first)]
     }
 
@@ -257,7 +257,7 @@ impl Classes {
         self.classes.resize_with(self.classes.len().max(class + 1), Vec::new);
         let members = &mut self.classes[class];
         places.set(item, key, members.len() as u32);
-        members.push(Member { weight, item });
+        members.push(ClassMember { weight, item });
         self.len += 1;
         self.change_total(weight);
     }
@@ -356,7 +356,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn weights_ranks_and_state_are_kept(
+        fn classes_keep_weights_ranks_and_state(
             changes in proptest::collection::vec((0u32..40, prop_oneof![Just(0.0), 1e-12f64..1e12]), 1..300),
         ) {
             let (mut classes, mut places, mut truth) = (Classes::fine(), Places::default(), vec![0.0; 40]);
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_in_proportion() {
+    fn class_draws_are_proportional_to_weights() {
         let (mut classes, mut places) = (Classes::default(), Places::default());
         let weights = [1.0, 1.001, 1.999, 2.0, 3.7, 0.01, 100.0, 55.5];
         weights.iter().enumerate().for_each(|(item, weight)| classes.set(&mut places, item as u32, *weight));

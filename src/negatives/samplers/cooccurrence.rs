@@ -39,7 +39,7 @@ const FAINT: f32 = 1.0 / 16.0;
 /// To be replaced by a draw from the unigram.
 const BACK_OFF: u32 = u32::MAX;
 
-/// What followed one item.
+/// The items that followed one item, with their decayed counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Followers {
     /// (item, decayed count as of event `at`), in no particular order.
@@ -50,10 +50,10 @@ struct Followers {
     at: f64,
 }
 
-/// What asking prepares; not part of the state.
+/// Buffers that [`NoiseSampler::set_queries`] fills; not part of the state.
 #[derive(Debug, Default)]
 struct QueryMixture {
-    /// By item: mean probability as a follower.
+    /// The mean probability of each item as a follower.
     mean: Vec<f64>,
     /// The followers, query after query, and running sums of their parts of the mean.
     followers: Vec<u32>,
@@ -67,7 +67,7 @@ struct QueryMixture {
 config_section! {
     /// The options of `cooccurrence`.
     pub struct CooccurrenceOptions {
-        /// Followers kept of each item.
+        /// Items that are remembered of each item as its followers.
         followers: usize = 32 => [within(1..=1024)];
         /// Half-life of a follower's count, in events.
         half_life: f64 = 20_000.0 => [within(1.0..=1e12)];
@@ -96,7 +96,7 @@ pub struct Cooccurrence {
     unigram: Unigram,
     /// Events so far.
     now: f64,
-    /// By item.
+    /// The followers of each item.
     items: Vec<Followers>,
     asked: QueryMixture,
 }
@@ -285,23 +285,23 @@ impl NoiseSampler for Cooccurrence {
 
     fn save(&self, out: &mut StateDict) {
         let counts = || self.items.iter().flat_map(|followers| &followers.counts);
-        out.put_real("now", vec![self.now]);
-        out.put_real("at", self.items.iter().map(|followers| followers.at).collect());
-        out.put_real("lost", self.items.iter().map(|followers| followers.lost).collect());
-        out.put_whole("lengths", self.items.iter().map(|followers| followers.counts.len() as u32).collect());
-        out.put_whole("followers", counts().map(|(item, _)| *item).collect());
-        out.put_real("counts", counts().map(|(_, count)| f64::from(*count)).collect());
-        out.within("unigram", |out| self.unigram.save(out));
+        out.put_f64("now", vec![self.now]);
+        out.put_f64("at", self.items.iter().map(|followers| followers.at).collect());
+        out.put_f64("lost", self.items.iter().map(|followers| followers.lost).collect());
+        out.put_u32("lengths", self.items.iter().map(|followers| followers.counts.len() as u32).collect());
+        out.put_u32("followers", counts().map(|(item, _)| *item).collect());
+        out.put_f64("counts", counts().map(|(_, count)| f64::from(*count)).collect());
+        out.scope("unigram", |out| self.unigram.save(out));
     }
 
     fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         let n_items = view.frequencies.len();
-        let [now] = saved.take_real("now")?[..] else { return Err(saved.error("now", "is not one number")) };
+        let [now] = saved.take_f64("now")?[..] else { return Err(saved.error("now", "is not one number")) };
         if !(now >= 0.0 && now.is_finite() && now.fract() == 0.0) {
             return Err(saved.error("now", "is not a number of events"));
         }
-        let (at, lost, lengths) = (saved.take_real("at")?, saved.take_real("lost")?, saved.take_whole("lengths")?);
-        let (followers, counts) = (saved.take_whole("followers")?, saved.take_real("counts")?);
+        let (at, lost, lengths) = (saved.take_f64("at")?, saved.take_f64("lost")?, saved.take_u32("lengths")?);
+        let (followers, counts) = (saved.take_u32("followers")?, saved.take_f64("counts")?);
         if at.len() > n_items || lost.len() != at.len() || lengths.len() != at.len() {
             return Err(saved.error("lengths", "are not one for each item"));
         }
@@ -332,7 +332,7 @@ impl NoiseSampler for Cooccurrence {
             }
             items.push(Followers { counts, lost, at });
         }
-        saved.within("unigram", |saved| self.unigram.restore(view, saved))?;
+        saved.scope("unigram", |saved| self.unigram.restore(view, saved))?;
         self.asked.clear();
         (self.now, self.items) = (now, items);
         Ok(())
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_as_stated() {
+    fn cooccurrence_draws_follow_stated_probabilities() {
         for (horizon, drift) in [(u64::MAX, 0), (u64::MAX, 7), (1_000, 7)] {
             let mut sampler = Cooccurrence::new(16, 5_000.0);
             let world = run(&mut sampler, horizon, 1_000, drift);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_over_the_queries_is_that_of_each() {
+    fn cooccurrence_probability_is_the_mean_over_queries() {
         let mut sampler = Cooccurrence::new(16, 5_000.0);
         let world = run(&mut sampler, 1_000, 300, 7);
         let last_items = [205, 204, 205, 220, 7, 205];
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn witten_and_bell_are_followed() {
+    fn cooccurrence_backs_off_as_witten_and_bell() {
         let (mut sampler, mut world) = (Cooccurrence::new(4, f64::INFINITY), world(20, u64::MAX));
         step(&mut world, &mut sampler, &(0..10).collect::<Vec<_>>(), &[(0, 1), (0, 1), (0, 1), (0, 2)]);
         ask(&world, &mut sampler, &[0]);
@@ -429,7 +429,7 @@ mod tests {
 
     /// From each of 200 items to four others.
     #[test]
-    fn a_chain_is_learnt() {
+    fn cooccurrence_learns_a_chain() {
         let (mut sampler, mut world) = (Cooccurrence::new(32, 1e6), world(200, u64::MAX));
         let chances = [0.4, 0.3, 0.2, 0.1];
         let next = |item: u32, branch: u32| (item * 31 + 17 + branch * branch * 23) % 200;
@@ -459,7 +459,7 @@ mod tests {
 
     /// What followed once each is told apart from what followed often, although there is no room for it.
     #[test]
-    fn the_lost_go_to_the_unigram() {
+    fn cooccurrence_gives_lost_mass_to_unigram() {
         let (mut sampler, mut world) = (Cooccurrence::new(8, f64::INFINITY), world(1_000, u64::MAX));
         let mut random = Pcg64Mcg::seed_from_u64(8);
         for other in 1..900 {
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_followed_and_absence_leads_to_the_unigram() {
+    fn cooccurrence_follows_change_and_falls_back_to_unigram() {
         let (mut sampler, mut world) = (Cooccurrence::new(8, 1_000.0), world(100, u64::MAX));
         let others: Vec<u32> = (3..53).collect();
         step(&mut world, &mut sampler, &[0, 1, 2], &[]);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_sampler_goes_on_alike() {
+    fn cooccurrence_restores_to_the_same_state() {
         let mut sampler = Cooccurrence::new(8, 700.0);
         let mut world = run(&mut sampler, 1_000, 777, 7);
         let mut other = again(&world, &sampler, 8, 700.0);
@@ -531,7 +531,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stream_is_survived(
+        fn cooccurrence_accepts_any_stream(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..40, 0..30), 0..30),
             horizon in prop_oneof![Just(u64::MAX), 0u64..100],
             (followers, half_life) in (0usize..6, prop_oneof![Just(f64::INFINITY), Just(0.0), 1.0f64..1e4]),
@@ -554,7 +554,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(
+        fn cooccurrence_restore_refuses_nonsense(
             which in 0usize..20, place in 0usize..1_000, cut in any::<bool>(),
             whole in prop_oneof![0u32..3, any::<u32>()],
             real in prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(0.0), Just(-1.0), 0.0f64..1e4],
@@ -566,13 +566,13 @@ mod tests {
             let mut arrays: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
             let which = which % arrays.len();
             match &mut arrays[which].1 {
-                Array::Whole(numbers) if cut => drop(numbers.pop()),
-                Array::Real(numbers) if cut => drop(numbers.pop()),
-                Array::Whole(numbers) => {
+                Array::U32(numbers) if cut => drop(numbers.pop()),
+                Array::F64(numbers) if cut => drop(numbers.pop()),
+                Array::U32(numbers) => {
                     let length = numbers.len();
                     numbers[place % length] = whole;
                 }
-                Array::Real(numbers) => {
+                Array::F64(numbers) => {
                     let length = numbers.len();
                     numbers[place % length] = real;
                 }

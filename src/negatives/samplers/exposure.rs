@@ -17,7 +17,7 @@ use crate::util::config_section::config_section;
 config_section! {
     /// The options of `exposure`.
     pub struct ExposureOptions {
-        /// Items remembered per user.
+        /// Items remembered of each user: the newest that were shown and not chosen.
         remembered: usize = 32 => [within(1..=4096)];
     }
 }
@@ -42,7 +42,7 @@ impl SamplerOptions for ExposureOptions {
 #[derive(Debug)]
 pub struct Exposure {
     capacity: usize,
-    /// By user, oldest first.
+    /// The items that each user was shown and did not choose, oldest first.
     shown: Vec<Vec<u32>>,
     /// What was shown to the asking users, one behind the other, and where each one's begins.
     items: Vec<u32>,
@@ -145,12 +145,12 @@ impl NoiseSampler for Exposure {
     }
 
     fn save(&self, out: &mut StateDict) {
-        out.put_whole("lengths", self.shown.iter().map(|shown| shown.len() as u32).collect());
-        out.put_whole("items", self.shown.concat());
+        out.put_u32("lengths", self.shown.iter().map(|shown| shown.len() as u32).collect());
+        out.put_u32("items", self.shown.concat());
     }
 
     fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
-        let (lengths, items) = (saved.take_whole("lengths")?, saved.take_whole("items")?);
+        let (lengths, items) = (saved.take_u32("lengths")?, saved.take_u32("items")?);
         if lengths.iter().any(|length| *length as usize > self.capacity) {
             return Err(saved.error("lengths", "are beyond what is remembered"));
         }

@@ -33,11 +33,11 @@ pub const PROBES: usize = 32;
 config_section! {
     /// The options of `hard`.
     pub struct HardOptions {
-        /// The largest share of a batch's candidates that the sampler may bring.
+        /// The largest share of a batch's candidates that the sampler may bring; in a mixture, its weight.
         cap: f64 = 0.2 => [within(0.0..=1.0)];
-        /// Items in the set.
+        /// Items in the set of the best-scored.
         size: usize = 256 => [within(1..=65_536)];
-        /// Queries that look for them.
+        /// Queries of the batch that choose the set.
         probes: usize = 32 => [within(1..=4096)];
     }
 }
@@ -74,7 +74,7 @@ pub struct Hard {
     items: Vec<u32>,
     vectors: Vec<f32>,
     biases: Vec<f32>,
-    /// By candidate: whether it is among some probe's best.
+    /// Whether each candidate is among the best of some probe.
     chosen: Vec<bool>,
     /// Score and place of each candidate, for one probe.
     scores: Vec<(f32, u32)>,
@@ -284,7 +284,7 @@ mod tests {
     const STREAMS: [(u64, u32); 2] = [(u64::MAX, 0), (400, 3)];
 
     #[test]
-    fn draws_as_stated_and_restored_as_before() {
+    fn hard_draws_follow_stated_probabilities_after_restore_too() {
         for (horizon, drift) in STREAMS {
             let mut world = World::new(horizon, Hard::new(64, 8));
             let others = world.run(300, drift);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_the_best_of_each_probe() {
+    fn hard_set_holds_the_best_of_each_probe() {
         for (horizon, drift) in STREAMS {
             let mut world = World::new(horizon, Hard::new(40, 4));
             let others = world.run(300, drift);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_the_lower_number_is_taken() {
+    fn hard_set_breaks_ties_by_lower_row() {
         let mut world = World::new(u64::MAX, Hard::new(3, 1));
         world.observe(&[9, 5, 7, 2, 8]);
         // The product is the same 0 with all of them.
@@ -354,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_stream(
+        fn hard_accepts_any_stream(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..60, 0..40), 0..30),
             queries in proptest::collection::vec(proptest::num::f32::ANY, 0..60),
             others in proptest::collection::vec(0u32..80, 0..60),

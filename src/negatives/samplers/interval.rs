@@ -24,7 +24,7 @@ use rand_pcg::Pcg64Mcg;
 use super::classes::{Classes, Places};
 use super::registry::{Origin, SamplerOptions};
 use super::{BatchObservation, NoiseSampler, StreamView};
-use crate::negatives::sketch::{Keys, Rows};
+use crate::negatives::sketch::{Keys, SketchRows};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
 use crate::util::component::Component;
@@ -51,7 +51,7 @@ config_section! {
         width: usize = 1 << 16 => [within(16..=1 << 26), check(fits)];
         /// Rows of the sketch.
         rows: usize = 2 => [within(1..=8)];
-        /// What the newest gap counts in the mean.
+        /// Weight of the newest gap in the moving mean of a bucket's gaps.
         rate: f64 = 0.05 => [within(1e-6..=1.0)];
     }
 }
@@ -79,7 +79,7 @@ fn fits(width: &usize, options: &IntervalOptions) -> Result<(), Refusal> {
 #[derive(Debug)]
 pub struct Interval {
     rate: f32,
-    rows: Rows,
+    rows: SketchRows,
     /// Row after row.
     buckets: Vec<Bucket>,
     keys: Keys,
@@ -96,7 +96,7 @@ pub struct Interval {
 impl Interval {
     /// A sketch of `rows` rows of `width` buckets each, whose averages move by `rate` with each gap.
     pub fn new(width: usize, rows: usize, rate: f64) -> Self {
-        let rows = Rows::new(width, rows);
+        let rows = SketchRows::new(width, rows);
         Self {
             rate: rate.clamp(0.0, 1.0) as f32,
             buckets: vec![Bucket::default(); rows.cells()],
@@ -180,22 +180,22 @@ impl NoiseSampler for Interval {
     }
 
     fn save(&self, out: &mut StateDict) {
-        out.put_real("now", vec![self.now]);
-        out.put_whole("cursor", vec![self.cursor as u32]);
-        out.put_real("last", self.buckets.iter().map(|bucket| bucket.last).collect());
-        out.put_real("gaps", self.buckets.iter().map(|bucket| f64::from(bucket.gap)).collect());
-        out.put_whole("visits", self.buckets.iter().map(|bucket| bucket.visits).collect());
+        out.put_f64("now", vec![self.now]);
+        out.put_u32("cursor", vec![self.cursor as u32]);
+        out.put_f64("last", self.buckets.iter().map(|bucket| bucket.last).collect());
+        out.put_f64("gaps", self.buckets.iter().map(|bucket| f64::from(bucket.gap)).collect());
+        out.put_u32("visits", self.buckets.iter().map(|bucket| bucket.visits).collect());
         self.keys.save(out);
-        out.within("classes", |out| self.classes.save(out));
+        out.scope("classes", |out| self.classes.save(out));
     }
 
     fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
-        let [now] = saved.take_real("now")?[..] else { return Err(saved.error("now", "is not one number")) };
-        let [cursor] = saved.take_whole("cursor")?[..] else { return Err(saved.error("cursor", "is not one number")) };
+        let [now] = saved.take_f64("now")?[..] else { return Err(saved.error("now", "is not one number")) };
+        let [cursor] = saved.take_u32("cursor")?[..] else { return Err(saved.error("cursor", "is not one number")) };
         if !(now >= 0.0 && now.is_finite() && now.fract() == 0.0) {
             return Err(saved.error("now", "is not a number of events"));
         }
-        let (last, gaps, visits) = (saved.take_real("last")?, saved.take_real("gaps")?, saved.take_whole("visits")?);
+        let (last, gaps, visits) = (saved.take_f64("last")?, saved.take_f64("gaps")?, saved.take_u32("visits")?);
         if [last.len(), gaps.len(), visits.len()] != [self.buckets.len(); 3] {
             return Err(saved.error("gaps", "are of a sketch of another size"));
         }
@@ -211,7 +211,7 @@ impl NoiseSampler for Interval {
         }
         let keys = Keys::restore(view.frequencies.len(), saved)?;
         let mut places = Places::default();
-        let classes = saved.within("classes", |saved| Classes::default().restored(&mut places, view.live, saved))?;
+        let classes = saved.scope("classes", |saved| Classes::default().restored(&mut places, view.live, saved))?;
         (self.now, self.cursor, self.buckets) = (now, cursor as usize, buckets);
         (self.classes, self.places, self.keys) = (classes, places, keys);
         Ok(())
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_as_stated() {
+    fn interval_draws_follow_stated_probabilities() {
         for (horizon, drift) in [(u64::MAX, 0), (u64::MAX, 7), (1_000, 7)] {
             let mut sampler = Interval::new(1 << 10, 4, 0.02);
             let world = run(&mut sampler, horizon, 1_000, drift);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_stream_is_learnt() {
+    fn interval_learns_static_stream() {
         let mut sampler = Interval::new(1 << 10, 4, 0.01);
         let world = run(&mut sampler, u64::MAX, 4_000, 0);
         let truth = |item: u32| (f64::from(item + 2) / f64::from(item + 1)).ln() / 201f64.ln();
@@ -266,7 +266,7 @@ mod tests {
 
     /// Item 0 comes once in fifty events, then once in five: ten times in each batch.
     #[test]
-    fn a_jump_is_followed() {
+    fn interval_follows_jump() {
         let (mut sampler, mut world) = (Interval::new(1 << 12, 4, 0.05), world(1_000, u64::MAX));
         let (mut random, mut event) = (Pcg64Mcg::seed_from_u64(2), 0u32);
         let mut run = |sampler: &mut Interval, events: u32, every: u32| {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stops_fades_and_what_is_new_is_average() {
+    fn interval_fades_stopped_items_and_starts_new_ones_at_average() {
         let (mut sampler, mut world) = (Interval::new(1 << 12, 4, 0.01), world(1_000, u64::MAX));
         let mut random = Pcg64Mcg::seed_from_u64(2);
         let mut batch = |from: u32| (0..50).map(|_| random.random_range(from..100)).collect::<Vec<_>>();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn sharing_buckets_only_shortens_gaps() {
+    fn interval_bucket_collisions_only_shorten_gaps() {
         let (mut small, mut large) = (Interval::new(64, 3, 0.01), Interval::new(1 << 16, 3, 0.01));
         run(&mut small, u64::MAX, 1_000, 0);
         run(&mut large, u64::MAX, 1_000, 0);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_sampler_goes_on_alike() {
+    fn interval_restores_to_the_same_state() {
         let settings = (100, 3, 0.02);
         let mut sampler = Interval::new(settings.0, settings.1, settings.2);
         let mut world = run(&mut sampler, 1_000, 777, 7);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_keeps_the_gap_and_who_is_new_gets_nobodys() {
+    fn interval_keeps_gaps_of_remaining_items_only() {
         let mut sampler = Interval::new(1 << 12, 4, 0.02);
         let mut world = run(&mut sampler, u64::MAX, 400, 0);
         let n_items = world.frequencies.len();
@@ -370,7 +370,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stream_is_survived(
+        fn interval_accepts_any_stream(
             batches in proptest::collection::vec(proptest::collection::vec(0u32..40, 0..30), 0..30),
             horizon in prop_oneof![Just(u64::MAX), 0u64..100],
             (width, rows, rate) in (0usize..50, 0usize..4, 0.0f64..1.0),
@@ -391,7 +391,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(
+        fn interval_restore_refuses_nonsense(
             which in 0usize..20, place in 0usize..1_000, cut in any::<bool>(),
             whole in prop_oneof![0u32..3, any::<u32>()],
             real in prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(0.0), Just(-1.0), 0.0f64..1e4],
@@ -403,13 +403,13 @@ mod tests {
             let mut arrays: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
             let which = which % arrays.len();
             match &mut arrays[which].1 {
-                Array::Whole(numbers) if cut => drop(numbers.pop()),
-                Array::Real(numbers) if cut => drop(numbers.pop()),
-                Array::Whole(numbers) => {
+                Array::U32(numbers) if cut => drop(numbers.pop()),
+                Array::F64(numbers) if cut => drop(numbers.pop()),
+                Array::U32(numbers) => {
                     let length = numbers.len();
                     numbers[place % length] = whole;
                 }
-                Array::Real(numbers) => {
+                Array::F64(numbers) => {
                     let length = numbers.len();
                     numbers[place % length] = real;
                 }

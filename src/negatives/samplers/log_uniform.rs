@@ -38,7 +38,7 @@ impl SamplerOptions for LogUniformOptions {
 pub struct LogUniform {
     classes: Classes,
     places: Places,
-    /// By class, heaviest first: P(rank in it or above), times log(n+1).
+    /// For each class, heaviest first: P(rank in the class or above), times log(n+1).
     ends: Vec<f64>,
     guide: Guide,
 }

@@ -7,10 +7,10 @@ use super::{BatchObservation, NoiseSampler, QueryContext, StreamView};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
 
-/// One sampler at work.
+/// A sampler at work.
 #[derive(Debug)]
 pub struct NoiseSource {
-    /// Its name, unique among the terms.
+    /// The term's name, unique among all terms.
     pub name: String,
     /// Draws per batch.
     pub draws: usize,
@@ -18,7 +18,7 @@ pub struct NoiseSource {
     pub cap: f64,
     /// The sampler.
     pub sampler: Box<dyn NoiseSampler>,
-    /// What it drew for the newest batch.
+    /// The items drawn for the newest batch.
     pub drawn: Vec<u32>,
     /// How many of these were candidates already.
     pub collisions: usize,
@@ -33,15 +33,15 @@ impl NoiseSource {
     }
 }
 
-/// All of them.
+/// All noise samplers at work.
 #[derive(Debug)]
 pub struct NoiseMix {
-    /// In the order of the configuration.
+    /// The samplers, in the order of the configuration.
     pub terms: Vec<NoiseSource>,
 }
 
 impl NoiseMix {
-    /// As configured. Of several terms with one sampler, the later ones are numbered.
+    /// The samplers as configured. Where several terms have the same sampler, the later ones are numbered.
     pub fn new(terms: &[NoiseTerm]) -> Self {
         let mut mix = Self { terms: Vec::new() };
         for term in terms {
@@ -63,7 +63,7 @@ impl NoiseMix {
         mix
     }
 
-    /// Takes note of a batch.
+    /// Observes a batch of events.
     pub fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
         self.terms.iter_mut().for_each(|term| term.sampler.observe(view, observed));
     }
@@ -73,12 +73,12 @@ impl NoiseMix {
         self.terms.iter().any(|term| term.sampler.depends_on_queries())
     }
 
-    /// Takes note of whom negatives are drawn for.
+    /// Sets the queries that negatives are drawn for.
     pub fn set_queries(&mut self, view: StreamView<'_>, asking: QueryContext<'_>) {
         self.terms.iter_mut().for_each(|term| term.sampler.set_queries(view, asking));
     }
 
-    /// Keeps the items that stay; what was drawn is forgotten.
+    /// Remaps item rows after an eviction; draws are forgotten.
     pub fn keep_items(&mut self, items: &RowRemap) {
         for term in &mut self.terms {
             term.drawn.clear();
@@ -86,7 +86,7 @@ impl NoiseMix {
         }
     }
 
-    /// Keeps the users that stay; what was drawn is forgotten.
+    /// Remaps user rows after an eviction; draws are forgotten.
     pub fn keep_users(&mut self, users: &RowRemap) {
         for term in &mut self.terms {
             term.drawn.clear();
@@ -103,20 +103,20 @@ impl NoiseMix {
         self.terms.iter().map(expected).sum()
     }
 
-    /// Puts down what [`Self::restore`] needs.
+    /// Saves the state that [`Self::restore`] reads.
     pub fn save(&self, out: &mut StateDict) {
         for term in &self.terms {
-            out.within(&term.name, |out| term.sampler.save(out));
+            out.scope(&term.name, |out| term.sampler.save(out));
         }
     }
 
-    /// Brings back what was saved.
+    /// Restores the state of all samplers.
     ///
     /// # Errors
-    /// Where something is missing or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     pub fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         for term in &mut self.terms {
-            saved.within(&term.name, |saved| term.sampler.restore(view, saved))?;
+            saved.scope(&term.name, |saved| term.sampler.restore(view, saved))?;
         }
         Ok(())
     }

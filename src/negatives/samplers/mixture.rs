@@ -47,12 +47,12 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Of samplers with their weights, which are positive.
+    /// A mixture of samplers with their weights, which are positive.
     pub fn new(parts: Vec<(f64, Box<dyn NoiseSampler>)>) -> Self {
         Self { parts }
     }
 
-    /// Those that have something to draw from, with their weights, which sum to `1/factor`.
+    /// The parts that have something to draw from, with their weights, which sum to `1/factor`.
     fn able<'a>(&'a self, view: StreamView<'a>) -> (f64, impl Iterator<Item = &'a (f64, Box<dyn NoiseSampler>)>) {
         let able = move || self.parts.iter().filter(move |(_, part)| !part.is_empty(view));
         let sum: f64 = able().map(|(weight, _)| weight).sum();
@@ -113,13 +113,13 @@ impl NoiseSampler for Mixture {
 
     fn save(&self, out: &mut StateDict) {
         for (index, (_, part)) in self.parts.iter().enumerate() {
-            out.within(&index.to_string(), |out| part.save(out));
+            out.scope(&index.to_string(), |out| part.save(out));
         }
     }
 
     fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
         for (index, (_, part)) in self.parts.iter_mut().enumerate() {
-            saved.within(&index.to_string(), |saved| part.restore(view, saved))?;
+            saved.scope(&index.to_string(), |saved| part.restore(view, saved))?;
         }
         Ok(())
     }

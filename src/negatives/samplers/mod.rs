@@ -30,7 +30,7 @@ use super::live::LiveItems;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
 
-/// What the stream looks like after a batch.
+/// The state of the stream after a batch, as samplers see it.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamView<'a> {
     /// q̂, the batch included.
@@ -41,7 +41,7 @@ pub struct StreamView<'a> {
     pub vectors: &'a dyn Vectors,
 }
 
-/// What happened in a batch, besides what [`StreamView`] says.
+/// The events of a batch, as samplers see them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BatchObservation<'a> {
     /// The items, in the order of the events.
@@ -66,11 +66,11 @@ pub struct Shown {
 /// The queries that negatives are wanted for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QueryContext<'a> {
-    /// By query: the newest item of its context.
+    /// The newest item of each query's context.
     pub last_items: &'a [u32],
-    /// By query: row of its user.
+    /// The row of each query's user.
     pub users: &'a [u32],
-    /// By query: its vector as scored; `stride` numbers each, of which the first dim count.
+    /// The vectors of the queries as scored: `stride` numbers each, of which the first dim count.
     pub queries: &'a [f32],
     /// Numbers from one query to the next.
     pub stride: usize,
@@ -83,10 +83,10 @@ pub struct QueryContext<'a> {
 /// In each batch [`Self::observe`] is called once, then [`Self::set_queries`], then any number of draws. What is drawn depends
 /// on the calls before it and on the generator alone. A sampler that was saved and restored draws the same.
 pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
-    /// Takes note of a batch.
+    /// Observes a batch of events.
     fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>);
 
-    /// Takes note of whom negatives are drawn for: from now on [`Self::draw`] and [`Self::probability`] speak of them.
+    /// Sets the queries that negatives are drawn for: [`Self::draw`] and [`Self::probability`] are about them from now on.
     fn set_queries(&mut self, _view: StreamView<'_>, _asking: QueryContext<'_>) {}
 
     /// Whether it has to be asked: its distribution depends on the queries.
@@ -103,18 +103,18 @@ pub trait NoiseSampler: Send + Sync + std::fmt::Debug {
     /// The probability that one draw is `item`; 0 for what cannot be drawn.
     fn probability(&self, view: StreamView<'_>, item: u32) -> f64;
 
-    /// Keeps the items that stay. What was asked for is forgotten: [`Self::set_queries`] again before the next draw.
+    /// Remaps item rows after an eviction. The queries are forgotten: [`Self::set_queries`] must follow before the next draw.
     fn keep_items(&mut self, items: &RowRemap);
 
-    /// Keeps the users that stay.
+    /// Remaps user rows after an eviction.
     fn keep_users(&mut self, _users: &RowRemap) {}
 
-    /// Puts down what [`Self::restore`] needs.
+    /// Saves the state that [`Self::restore`] reads.
     fn save(&self, out: &mut StateDict);
 
-    /// Brings back what was saved, of a sampler with the same settings.
+    /// Restores the state of a sampler with the same options.
     ///
     /// # Errors
-    /// Where something is missing or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError>;
 }

@@ -35,7 +35,7 @@ pub trait SamplerOptions: Component {
     const FULL_SUPPORT: bool = true;
     /// What must be known before there is anything to draw from.
     const NEEDS: Needs = Needs::Stream;
-    /// Where the sampler can be made from a checkpoint in which it was not at work.
+    /// Whether, and how, the sampler can be made from a checkpoint in which it was not at work.
     const ORIGIN: Origin;
     /// Options, as TOML, that the generic tests cover besides the defaults: small ones, since their streams are small.
     const TESTED: &'static [&'static str];
@@ -54,7 +54,7 @@ pub trait SamplerOptions: Component {
     }
 }
 
-/// What is read off a sampler's options without building the sampler.
+/// The properties of a sampler that its options tell without building it.
 struct CheckedOptions {
     cap: f64,
     parts: Vec<NoiseTerm>,
@@ -83,7 +83,7 @@ pub enum Origin {
     Stream(&'static str),
 }
 
-/// What the registry knows of a sampler.
+/// A registered sampler: its name, its documentation and its constructors.
 pub struct SamplerEntry {
     /// The name in the configuration.
     pub name: &'static str,
@@ -114,7 +114,7 @@ impl SamplerEntry {
             origin: O::ORIGIN,
             tested: O::TESTED,
             keys: component::keys::<O>,
-            rows: component::option_rows::<O>,
+            rows: || component::option_rows::<O>(&format!("`{}`", O::NAME)),
             check: |given| {
                 let options = component::options::<O>(O::NAME, given)?;
                 Ok(CheckedOptions { cap: options.cap(), parts: options.parts() })
@@ -162,7 +162,7 @@ config_section! {
 config_section! {
     /// The options that every part of a mixture has.
     pub struct PartOptions {
-        /// What a part counts in a mixture.
+        /// The part's weight in the mixture; weights need not sum to 1.
         weight: f64 = 1.0 => [within(1e-9..=1e9)];
     }
 }
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_option_and_sampler() {
+    fn errors_name_option_and_sampler() {
         for (noise, message) in [
             ("'unigran'", "unknown sampler 'unigran', did you mean 'unigram'?"),
             ("[{ sampler = 'uniform', power = 1.0 }]", "'power' is not an option of 'uniform'"),
@@ -402,7 +402,15 @@ mod tests {
     }
 
     #[test]
-    fn every_sampler_has_a_name_of_its_own_and_documented_options() {
+    fn options_are_documented() {
+        let mut rows = component::option_rows::<DrawOptions>("every sampler");
+        rows.extend(component::option_rows::<PartOptions>("a part of a mixture"));
+        rows.extend(SAMPLERS.iter().flat_map(SamplerEntry::option_rows));
+        component::assert_options_documented("docs/negatives.md", &rows);
+    }
+
+    #[test]
+    fn samplers_have_unique_names_and_documented_options() {
         for (place, entry) in SAMPLERS.iter().enumerate() {
             assert!(SAMPLERS[..place].iter().all(|other| other != entry), "{entry:?} is there twice");
             assert!(entry.summary.ends_with('.'), "{entry:?}: the summary is a sentence");

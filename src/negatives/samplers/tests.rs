@@ -226,7 +226,7 @@ fn draws_follow_the_stated_probabilities() {
 }
 
 #[test]
-fn draws_follow_the_stated_probabilities_when_rows_have_gone() {
+fn draws_follow_the_stated_probabilities_after_eviction() {
     for (drifts, horizon, half_life) in [(false, u64::MAX, None), (true, 900, Some(200.0))] {
         for term in all() {
             println!("{term:?}, drifts: {drifts}");
@@ -257,7 +257,7 @@ fn draws_follow_the_stated_probabilities_when_rows_have_gone() {
 }
 
 #[test]
-fn a_restored_sampler_draws_the_same() {
+fn restored_sampler_draws_the_same() {
     for term in all() {
         let mut samplers = [term.build(), term.build()];
         let mut story = Story::new(true, 700, None);
@@ -289,7 +289,7 @@ fn a_restored_sampler_draws_the_same() {
 
 /// A hit that dies leaves far less weight than it had: what is left must still be what is drawn from.
 #[test]
-fn a_heavy_item_that_dies_leaves_exact_probabilities() {
+fn probabilities_stay_exact_after_heavy_item_dies() {
     let steepest = toml::from_str("sampler = 'unigram'\npower = 4.0").expect("a valid term");
     for term in all().into_iter().chain([steepest]) {
         let mut samplers = [term.build()];

@@ -51,7 +51,7 @@ impl SamplerOptions for UnigramOptions {
 #[derive(Debug)]
 pub struct Unigram {
     power: f64,
-    /// One for each half-life. Those that hardly count are left empty, and made anew from the counts when they do again:
+    /// Classes for each half-life. Half-lives of hardly any weight have empty ones, which are filled again when they count:
     /// the stream seldom changes its mind, and most events then cost one update instead of five.
     parts: Vec<Part>,
 }
@@ -83,7 +83,7 @@ impl Unigram {
 
 impl NoiseSampler for Unigram {
     fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
-        let fadings = view.frequencies.fadings();
+        let fadings = view.frequencies.mixed();
         let mut parts = std::mem::take(&mut self.parts);
         parts.resize_with(fadings.len(), Part::default);
         for ((part, fading), share) in parts.iter_mut().zip(fadings).zip(view.frequencies.shares()) {
@@ -159,15 +159,15 @@ impl NoiseSampler for Unigram {
     }
 
     fn save(&self, out: &mut StateDict) {
-        out.put_whole("awake", self.parts.iter().map(|part| u32::from(part.awake)).collect());
+        out.put_u32("awake", self.parts.iter().map(|part| u32::from(part.awake)).collect());
         for (index, part) in self.parts.iter().enumerate() {
-            out.within(&index.to_string(), |out| part.classes.save(out));
+            out.scope(&index.to_string(), |out| part.classes.save(out));
         }
     }
 
     fn restore(&mut self, view: StreamView<'_>, saved: &mut StateDict) -> Result<(), StateDictError> {
-        let awake = saved.take_whole("awake")?;
-        if awake.len() != view.frequencies.fadings().len() && !(awake.is_empty() && view.live.items().is_empty()) {
+        let awake = saved.take_u32("awake")?;
+        if awake.len() != view.frequencies.mixed().len() && !(awake.is_empty() && view.live.items().is_empty()) {
             return Err(saved.error("awake", "are not as many as half-lives"));
         }
         let anybody = !view.live.items().is_empty();
@@ -175,7 +175,7 @@ impl NoiseSampler for Unigram {
         for (index, awake) in awake.into_iter().enumerate() {
             let mut places = Places::default();
             let part = |saved: &mut StateDict| Classes::default().restored(&mut places, view.live, saved);
-            let classes = saved.within(&index.to_string(), part)?;
+            let classes = saved.scope(&index.to_string(), part)?;
             if awake > 1 || awake == 0 && !classes.is_empty() || awake == 1 && classes.is_empty() && anybody {
                 return Err(saved.error("awake", "is not as the weights are"));
             }

@@ -28,7 +28,7 @@
 //!
 //! Decay is as in [`crate::negatives::frequency`]: the weight of a new pair grows, and counts are read relative to it.
 
-use crate::negatives::sketch::{Keys, Rows};
+use crate::negatives::sketch::{Keys, SketchRows};
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
 
@@ -60,7 +60,7 @@ pub struct Evidence {
     /// m, by item.
     marginals: Vec<f64>,
     keys: Keys,
-    rows: Rows,
+    rows: SketchRows,
     /// In single precision: a pair stops growing at 2²⁴ meetings, decayed, which leaves it accepted.
     cells: Vec<f32>,
     /// k as a share of 2N: on average over some time, a share moves less than the count itself.
@@ -75,7 +75,7 @@ impl Evidence {
     ///
     /// Four rows serve well, with cells in a row as there are pairs in a half-life or somewhat more; see [`Self::blur`].
     pub fn new(half_life: f64, width: usize, rows: usize) -> Self {
-        let rows = Rows::new(width, rows);
+        let rows = SketchRows::new(width, rows);
         Self {
             half_life: if half_life.is_nan() { f64::INFINITY } else { half_life.max(1.0) },
             weight: 1.0,
@@ -194,9 +194,9 @@ impl Evidence {
 
     /// Puts the counts down.
     pub fn save(&self, out: &mut StateDict) {
-        out.put_real("scale", vec![self.weight, self.places, self.blur, self.probes, self.gone]);
-        out.put_real("marginals", self.marginals.clone());
-        out.put_real("cells", self.cells.iter().map(|sum| f64::from(*sum)).collect());
+        out.put_f64("scale", vec![self.weight, self.places, self.blur, self.probes, self.gone]);
+        out.put_f64("marginals", self.marginals.clone());
+        out.put_f64("cells", self.cells.iter().map(|sum| f64::from(*sum)).collect());
         self.keys.save(out);
     }
 
@@ -206,7 +206,7 @@ impl Evidence {
     /// Where something is missing, cannot be, or is of a sketch of another size. Then nothing has changed.
     pub fn restore(&mut self, n_items: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         let sums = |sums: &[f64]| sums.iter().all(|sum| *sum >= 0.0 && sum.is_finite());
-        let scale = saved.take_real("scale")?;
+        let scale = saved.take_f64("scale")?;
         let [weight, places, blur, probes, gone] = scale[..] else {
             return Err(saved.error("scale", "is not five numbers"));
         };
@@ -216,7 +216,7 @@ impl Evidence {
         if !sums(&scale) || !possible {
             return Err(saved.error("scale", "is not of a stream"));
         }
-        let (marginals, cells) = (saved.take_real("marginals")?, saved.take_real("cells")?);
+        let (marginals, cells) = (saved.take_f64("marginals")?, saved.take_f64("cells")?);
         if marginals.len() > n_items {
             return Err(saved.error("marginals", "are of more items than there are"));
         }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn odds_in_closed_form() {
+    fn odds_match_closed_form() {
         // c(0,1) = 30, c(0,2) = 10, c(2,3) = 60: N = 100, m = 40, 30, 70, 60.
         let pairs = [vec![(0, 1); 20], vec![(1, 0); 10], vec![(2, 0); 10], vec![(2, 3); 60]].concat();
         let evidence = plain(&pairs, 5);
@@ -298,7 +298,7 @@ mod tests {
 
     /// The odds are those of Bayes' rule for the two Poisson distributions, written out.
     #[test]
-    fn odds_are_those_of_two_poisson_distributions() {
+    fn odds_equal_ratio_of_poisson_distributions() {
         let log_poisson = |count: f64, mean: f64| {
             count * mean.ln() - mean - (1..=count as u32).map(|k| f64::from(k).ln()).sum::<f64>()
         };
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accident_is_little_evidence_and_nothing_is_none() {
+    fn acceptance_is_low_for_accidents_and_zero_without_evidence() {
         let many: Vec<_> = (0..1_000).map(|k| (10 + k % 37, 60 + k % 41)).collect();
         let mut evidence = plain(&many, 200);
         let mut shares = vec![evidence.acceptance(1, 2)];
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_nothing_is_left_out() {
+    fn evidence_leaves_out_uninformative_pairs() {
         let mut evidence = plain(&[(0, 1), (1, 2)], 3);
         let before = (evidence.log_odds(0, 1), evidence.places);
         evidence.observe(&[(1, 1), (0, 3), (u32::MAX, 0), (u32::MAX, u32::MAX)], 3);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_halve_and_rescaling_is_not_felt() {
+    fn counts_halve_and_rescaling_leaves_readings_unchanged() {
         let mut evidence = Evidence::new(1_000.0, WIDE.0, WIDE.1);
         evidence.observe(&[(0, 1); 8], 60);
         let other: Vec<_> = (0..500).map(|k| (10 + k % 20, 40 + k % 20)).collect();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_followed() {
+    fn evidence_follows_a_change() {
         let mut evidence = Evidence::new(2_000.0, WIDE.0, WIDE.1);
         let around =
             |with: u32| -> Vec<_> { (0..100).map(|k| if k < 10 { (0, with) } else { (k, 100 + k) }).collect() };
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_blur_is_what_absent_pairs_read() {
+    fn blur_equals_reading_of_absent_pairs() {
         let mut random = Pcg64Mcg::seed_from_u64(6);
         let mut evidence = Evidence::new(10_000.0, 4_000, 4);
         (0..300).for_each(|_| evidence.observe(&topical(&mut random, 1_000, 1_000), 1_500));
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_the_sketch_and_one_number_for_each_item() {
+    fn evidence_memory_is_sketch_plus_one_number_per_item() {
         let mut evidence = Evidence::new(1e4, 1_000, 4);
         let mut random = Pcg64Mcg::seed_from_u64(7);
         for _ in 0..100 {
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn restored_evidence_goes_on_alike() {
+    fn evidence_restores_to_the_same_state() {
         let settings = (3_000.0, 2_000, 3);
         let mut evidence = Evidence::new(settings.0, settings.1, settings.2);
         let mut random = Pcg64Mcg::seed_from_u64(8);
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_stay_keep_what_is_known_of_them() {
+    fn keep_preserves_evidence_of_remaining_items() {
         let settings = (3_000.0, 1 << 14, 4);
         let mut evidence = Evidence::new(settings.0, settings.1, settings.2);
         let mut random = Pcg64Mcg::seed_from_u64(10);
@@ -491,7 +491,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stream_is_survived(
+        fn evidence_accepts_any_stream(
             batches in proptest::collection::vec(
                 proptest::collection::vec((prop_oneof![0u32..30, any::<u32>()], 0u32..30), 0..40), 0..30),
             half_life in prop_oneof![
@@ -511,7 +511,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(
+        fn evidence_restore_refuses_nonsense(
             which in 0usize..3, place in 0usize..1_000, cut in any::<bool>(),
             number in prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(0.0), Just(-1.0), Just(1e300), 0.0f64..1e4],
         ) {
@@ -522,7 +522,7 @@ mod tests {
             evidence.save(&mut saved);
             let mut arrays: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
             // Of the cells, the marginals or the scale; keys are between.
-            let Array::Real(numbers) = &mut arrays[[0, 2, 3][which]].1 else { panic!("all are real") };
+            let Array::F64(numbers) = &mut arrays[[0, 2, 3][which]].1 else { panic!("all are real") };
             if cut {
                 numbers.pop();
             } else {
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_items_than_were_counted_are_refused() {
+    fn evidence_restore_refuses_fewer_items_than_counted() {
         let evidence = plain(&[(0, 9)], 10);
         let mut saved = StateDict::default();
         evidence.save(&mut saved);

@@ -13,6 +13,10 @@ use super::contrast::ItemContrast;
 use super::inputs::PairTerms;
 use super::registry::{ObjectiveOptions, ObjectiveSetting};
 use super::step::{Objective, StepAccumulator, StepContext, StepRequest};
+#[cfg(test)]
+use super::tests::reference::{Reference, mean};
+#[cfg(test)]
+use super::tests::scores::product;
 use crate::context::Batch;
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::state_dict::{StateDict, StateDictError};
@@ -25,13 +29,13 @@ use evidence::Evidence;
 const ROWS: usize = 4;
 
 config_choice! {
-    /// What a pair of items must bring along to count.
+    /// What decides how much a pair of items counts.
     pub enum Acceptance {
-        /// Nothing: every pair of a session counts.
+        /// Nothing decides: every pair of a session counts alike.
         Raw = "raw",
-        /// That the two come together more often on the stream than by chance.
+        /// The evidence that the two come together more often on the stream than by chance.
         Lift = "lift",
-        /// That the vectors of the two agree.
+        /// The cosine of the two vectors.
         Agreement = "agreement",
     }
 }
@@ -39,15 +43,16 @@ config_choice! {
 config_section! {
     /// The options of `i2i`.
     pub struct I2iOptions {
-        /// What a pair must bring along.
+        /// What a pair counts by: `lift`, the probability that its lift is 4 and not 1, given how often it came and was
+        /// expected to; `agreement`, the cosine of the two vectors; `raw`, nothing: all count alike.
         acceptance: Acceptance = Acceptance::Lift;
         /// Minutes without an event of the user that end a session.
         gap_minutes: f64 = 30.0 => [within(0.0..=1e9)];
         /// How many items before an event it is paired with.
         window: usize = 5 => [within(1..=128)];
-        /// Half-life of the evidence, in pairs.
+        /// Half-life of the evidence, in pairs; no longer than items live.
         half_life: f64 = 1e6 => [within(1.0..=1e12)];
-        /// Cells of each row of the sketch that pairs are counted in.
+        /// Cells of each of the sketch's four rows; as many as pairs in a half-life, or more.
         width: usize = 1 << 18 => [within(16..=1 << 26)];
     }
 }
@@ -58,6 +63,8 @@ impl Component for I2iOptions {
 }
 
 impl ObjectiveOptions for I2iOptions {
+    const TESTED: &'static [&'static str] = &["acceptance='raw'"];
+
     fn build(&self, weight: f64, _setting: ObjectiveSetting) -> Box<dyn Objective> {
         let evidence = || Evidence::new(self.half_life, self.width, ROWS);
         Box::new(I2i {
@@ -78,6 +85,50 @@ impl ObjectiveOptions for I2iOptions {
             return Err(what.to_owned());
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn reference_loss(&self, at: &Reference<'_>) -> f64 {
+        let batch = &at.world.batch;
+        let mut pairs = Vec::new();
+        for query in 0..batch.n_queries() {
+            let event = batch.with_context[query] as usize;
+            // The user's events before, newest first, until a pause; each item once.
+            let (mut later, mut seen) = (batch.timestamps[event], vec![batch.positive(query)]);
+            for before in (0..event).rev().filter(|before| batch.users[*before] == batch.user(query)) {
+                if later - batch.timestamps[before] > (self.gap_minutes * 60_000.0) as i64 {
+                    break;
+                }
+                later = batch.timestamps[before];
+                if !seen.contains(&batch.items[before]) && seen.len() <= self.window {
+                    seen.push(batch.items[before]);
+                }
+            }
+            pairs.extend(seen[1..].iter().map(|before| (*before, seen[0])));
+        }
+        at.claim(&pairs.iter().map(|(before, _)| vec![*before]).collect::<Vec<_>>());
+        if pairs.is_empty() {
+            return 0.0;
+        }
+        // Of the step before, on the same batch.
+        let mut evidence = Evidence::new(self.half_life, self.width, ROWS);
+        evidence.observe(&pairs, at.start_scores().numbers["item"].len() / at.world.config.model.dim);
+        // What a pair counts is a constant to the gradient.
+        let here = at.start_scores();
+        let weight = |before: u32, item: u32| match self.acceptance {
+            _ if !at.weighed => 1.0,
+            Acceptance::Raw => 1.0,
+            Acceptance::Lift => f64::from(evidence.acceptance(before, item)),
+            Acceptance::Agreement => {
+                let vector = |item| here.normalized(here.row("item", item).unwrap().to_vec());
+                let (a, b) = (vector(before), vector(item));
+                (product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()).clamp(0.0, 1.0)
+            }
+        };
+        mean(pairs.iter().map(|(before, item)| {
+            let vector = at.scores.encode(&[*before], None, 0);
+            weight(*before, *item) * at.softmax(at.contrast(&vector, *item, |_| 0.0, |other| other == *before))
+        }))
     }
 }
 
@@ -144,10 +195,10 @@ impl Objective for I2i {
             pairs: |terms: &mut PairTerms| {
                 terms.clear();
                 for (before, item) in pairs {
-                    terms.positive(candidates, *item, true);
+                    terms.begin_query(candidates, *item, true);
                     // An item is not its own neighbour.
                     terms.mask(candidates, *before);
-                    terms.close();
+                    terms.end_query();
                 }
             },
             weights: &self.weights,
@@ -168,13 +219,13 @@ impl Objective for I2i {
 
     fn save(&self, saved: &mut StateDict) {
         if let Some(evidence) = &self.evidence {
-            saved.within("evidence", |saved| evidence.save(saved));
+            saved.scope("evidence", |saved| evidence.save(saved));
         }
     }
 
     fn restore(&mut self, n_items: usize, saved: &mut StateDict) -> Result<(), StateDictError> {
         match &mut self.evidence {
-            Some(evidence) => saved.within("evidence", |saved| evidence.restore(n_items, saved)),
+            Some(evidence) => saved.scope("evidence", |saved| evidence.restore(n_items, saved)),
             None => Ok(()),
         }
     }

@@ -116,7 +116,7 @@ fn judged(window: usize) -> (Log, Pairs, Pairs) {
 }
 
 #[test]
-fn accepted_pairs_are_purer_by_far() {
+fn acceptance_favours_pairs_of_one_interest() {
     for window in [1, 5] {
         let (log, raw, accepted) = judged(window);
         let ([of_raw, of_accepted], items) = purities(&log, [&raw, &accepted]);

@@ -99,7 +99,7 @@ impl Discriminator {
     /// The loss, and its gradients with respect to the parameters, in `gradients`.
     fn find_gradients(&mut self, rows: &[f32]) -> Judgement {
         let Self { parameters, dim, n_hidden, penalty, hidden, logits, of_logits, slopes, of_slopes, gradients } = self;
-        let weights = Weights::new(*dim, *n_hidden, &parameters.values);
+        let weights = DiscriminatorWeights::new(*dim, *n_hidden, &parameters.values);
         weights.judge(rows, hidden, logits);
         let n = logits.len() / 2;
         let (mut loss, mut n_right) = (0.0, 0);
@@ -157,7 +157,7 @@ impl Discriminator {
     /// its gradient with respect to `codes` (n × dim) in place of what is in `gradients`.
     pub fn fool(&mut self, codes: &[f32], gradients: &mut [f32]) -> f64 {
         let Self { parameters, dim, n_hidden, hidden, logits, .. } = self;
-        let weights = Weights::new(*dim, *n_hidden, &parameters.values);
+        let weights = DiscriminatorWeights::new(*dim, *n_hidden, &parameters.values);
         weights.judge(codes, hidden, logits);
         let n = logits.len() as f64;
         let mut loss = 0.0;
@@ -174,7 +174,7 @@ impl Discriminator {
 }
 
 /// The parameters, as what they are.
-struct Weights<'a> {
+struct DiscriminatorWeights<'a> {
     n_hidden: usize,
     scale: f32,
     first: ArrayView2<'a, f32>,
@@ -183,7 +183,7 @@ struct Weights<'a> {
     last: f32,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> DiscriminatorWeights<'a> {
     fn new(dim: usize, n_hidden: usize, numbers: &'a [f32]) -> Self {
         let (first, rest) = numbers.split_at(dim * n_hidden);
         let (biases, rest) = rest.split_at(n_hidden);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_finite_differences() {
+    fn discriminator_gradients_equal_finite_differences() {
         for (dim, n_hidden, n, penalty) in [(1, 1, 1, 0.0), (3, 5, 4, 0.0), (3, 5, 4, 2.0), (9, 17, 12, 0.5)] {
             let (mut discriminator, rows) = case(dim, n_hidden, n, penalty);
             let numbers = as_double(&discriminator.parameters.values);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_apart_is_told_apart() {
+    fn discriminator_separates_distant_distributions() {
         let (mut discriminator, mut rows) = case(4, 16, 50, 0.0);
         rows[200..].iter_mut().for_each(|number| *number += 3.0);
         let kernel = Kernel::detect();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_without_bound_give_numbers() {
+    fn discriminator_stays_finite_for_unbounded_logits() {
         let (mut discriminator, mut rows) = case(2, 4, 3, 0.5);
         rows.iter_mut().for_each(|number| *number *= 1e6);
         assert!(discriminator.find_gradients(&rows).loss.is_finite());

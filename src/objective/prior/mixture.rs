@@ -30,7 +30,7 @@ const SMALLEST_VARIANCE: f32 = 1e-4;
 
 /// The mixture. Buffers are kept from step to step.
 #[derive(Debug, Clone)]
-pub(super) struct Mixture {
+pub(super) struct GaussianMixture {
     /// components × dim: μ.
     pub means: Parameters,
     /// components × dim: v.
@@ -52,7 +52,7 @@ pub(super) struct Mixture {
     of_logits: Vec<f32>,
 }
 
-impl Mixture {
+impl GaussianMixture {
     /// Of `components` that are all N(0, I/dim) until the first batch.
     pub fn new(components: usize, dim: usize) -> Self {
         Self {
@@ -313,11 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_finite_differences() {
+    fn mixture_gradients_equal_finite_differences() {
         for (components, dim, n) in [(1, 1, 1), (1, 3, 5), (3, 2, 20), (4, 7, 15)] {
             let mut random = Pcg64Mcg::seed_from_u64(1);
             let codes = normals(n * dim, &mut random);
-            let mut mixture = Mixture::new(components, dim);
+            let mut mixture = GaussianMixture::new(components, dim);
             mixture.means.values = normals(components * dim, &mut random);
             mixture.log_variances.values = normals(components * dim, &mut random);
             mixture.logits.values = normals(components, &mut random);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_batch_begins_it_at_its_clusters() {
+    fn mixture_begins_at_clusters_of_first_batch() {
         let mut random = Pcg64Mcg::seed_from_u64(2);
         let mut codes = normals(300 * 2, &mut random);
         codes.iter_mut().for_each(|number| *number *= 0.1);
@@ -350,7 +350,7 @@ mod tests {
             // A sixth, a third, a half.
             code[0] += [0.0, 3.0, 3.0, -3.0, -3.0, -3.0][row % 6];
         }
-        let mut mixture = Mixture::new(3, 2);
+        let mut mixture = GaussianMixture::new(3, 2);
         mixture.begin(&codes, &mut random);
         mixture.update_shares();
         let mut found: Vec<(f32, f64)> =
@@ -362,10 +362,10 @@ mod tests {
     }
 
     #[test]
-    fn any_first_batch_begins_it() {
+    fn mixture_begins_with_any_first_batch() {
         for codes in [vec![0.5; 2], vec![0.5; 12], vec![0.0, 1.0, 0.0, 1.0, 2.0, 2.0], vec![0.0; 2]] {
             let mut random = Pcg64Mcg::seed_from_u64(3);
-            let mut mixture = Mixture::new(4, 2);
+            let mut mixture = GaussianMixture::new(4, 2);
             for _ in 0..50 {
                 assert!(mixture.step(Kernel::detect(), &codes, &mut random, 0.1).is_finite());
             }

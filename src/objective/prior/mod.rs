@@ -5,7 +5,7 @@
 //! estimated on the codes, as a [`mixture`] of Gaussians: data are often multi-modal, and a prior with one mode would
 //! pull their modes together.
 //!
-//! What weight the loss has among others, and what moves the codes, are the caller's; so is when numbers are saved.
+//! The caller weighs the loss among others, moves the codes, and decides when parameters are saved.
 
 use crate::kernel::Kernel;
 use crate::table::adagrad::Parameters;
@@ -15,7 +15,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
 use discriminator::{Discriminator, Judgement};
-use mixture::Mixture;
+use mixture::GaussianMixture;
 
 mod discriminator;
 mod mixture;
@@ -23,7 +23,7 @@ mod mixture;
 #[cfg(test)]
 mod tests;
 
-/// What the codes should be distributed like.
+/// The distribution that codes are moved to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PriorDistribution {
     /// Uniformly on the sphere of radius 1.
@@ -33,23 +33,23 @@ pub enum PriorDistribution {
     /// A mixture of Gaussians that is estimated on the codes. Nothing but the codes holds it in place: where no other
     /// loss holds them apart, both slowly close up together.
     GaussianMixture {
-        /// How many, at least 1.
+        /// The number of Gaussians, at least 1.
         components: usize,
     },
 }
 
 /// How the discriminator is made and trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Width of its hidden layer.
+pub struct DiscriminatorSettings {
+    /// Width of the discriminator's hidden layer.
     pub hidden: usize,
-    /// Its steps on each batch, with new samples each.
+    /// Steps of the discriminator on each batch, with new samples each.
     pub discriminator_steps: usize,
-    /// Weight γ of the penalty on its slope at the samples (R1 of Mescheder et al. 2018); 0: none.
+    /// Weight γ of the penalty on the discriminator's slope at the samples (R1 of Mescheder et al. 2018); 0: none.
     pub gradient_penalty: f32,
 }
 
-impl Default for Settings {
+impl Default for DiscriminatorSettings {
     fn default() -> Self {
         Self { hidden: 64, discriminator_steps: 1, gradient_penalty: 0.5 }
     }
@@ -69,24 +69,24 @@ pub struct PriorStats {
     pub log_likelihood: Option<f64>,
 }
 
-/// A prior, and all that is learnt to match it.
+/// A prior, with the discriminator and the mixture that are learned to match it.
 #[derive(Debug, Clone)]
 pub struct Prior {
     kind: PriorDistribution,
     dim: usize,
-    settings: Settings,
+    settings: DiscriminatorSettings,
     discriminator: Discriminator,
-    mixture: Option<Mixture>,
+    mixture: Option<GaussianMixture>,
     /// 2·n × dim: samples, then codes.
     rows: Vec<f32>,
 }
 
 impl Prior {
-    /// For codes of `dim` numbers. What it starts with depends on the arguments alone.
-    pub fn new(kind: PriorDistribution, dim: usize, settings: Settings, seed: u64) -> Self {
+    /// A prior for codes of `dim` numbers. Its initial parameters depend on the arguments alone.
+    pub fn new(kind: PriorDistribution, dim: usize, settings: DiscriminatorSettings, seed: u64) -> Self {
         let mixture = match kind {
             PriorDistribution::Sphere | PriorDistribution::Gaussian => None,
-            PriorDistribution::GaussianMixture { components } => Some(Mixture::new(components, dim)),
+            PriorDistribution::GaussianMixture { components } => Some(GaussianMixture::new(components, dim)),
         };
         let discriminator = Discriminator::new(dim, settings.hidden, settings.gradient_penalty, seed);
         Self { kind, dim, settings, discriminator, mixture, rows: Vec::new() }
@@ -141,7 +141,7 @@ impl Prior {
     /// All learned parameters, by name: the one list for saving and restoring. Lengths must stay as they are.
     pub fn parameters_mut(&mut self) -> Vec<(String, &mut Parameters)> {
         let mut numbers = vec![("discriminator".to_owned(), &mut self.discriminator.parameters)];
-        if let Some(Mixture { means, log_variances, logits, begun, .. }) = &mut self.mixture {
+        if let Some(GaussianMixture { means, log_variances, logits, begun, .. }) = &mut self.mixture {
             numbers.push(("mixture_means".to_owned(), means));
             numbers.push(("mixture_log_variances".to_owned(), log_variances));
             numbers.push(("mixture_logits".to_owned(), logits));
@@ -155,7 +155,7 @@ impl Prior {
 fn draw(
     kind: PriorDistribution,
     dim: usize,
-    mixture: &mut Option<Mixture>,
+    mixture: &mut Option<GaussianMixture>,
     n: usize,
     random: &mut Pcg64Mcg,
     out: &mut Vec<f32>,

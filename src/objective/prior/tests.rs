@@ -77,10 +77,10 @@ fn two_modes(dim: usize, n: usize, random: &mut Pcg64Mcg) -> Vec<f32> {
 }
 
 #[test]
-fn free_codes_are_brought_to_the_sphere_and_to_the_gaussian() {
+fn prior_moves_free_codes_to_sphere_and_gaussian() {
     let (dim, n, kernel) = (8, 256, Kernel::detect());
     for kind in [PriorDistribution::Sphere, PriorDistribution::Gaussian] {
-        let mut prior = Prior::new(kind, dim, Settings::default(), SEED);
+        let mut prior = Prior::new(kind, dim, DiscriminatorSettings::default(), SEED);
         let mut codes = Parameters::new(line(dim, n, &mut generator(SEED, 0)));
         let (mut samples, mut gradients) = (Vec::new(), Vec::new());
         prior.draw(n, (SEED + 1, 0), &mut samples);
@@ -100,9 +100,9 @@ fn free_codes_are_brought_to_the_sphere_and_to_the_gaussian() {
 }
 
 #[test]
-fn an_affine_map_learns_to_make_the_gaussian() {
+fn prior_trains_affine_map_to_make_the_gaussian() {
     let (dim, n, kernel) = (8, 256, Kernel::detect());
-    let mut prior = Prior::new(PriorDistribution::Gaussian, dim, Settings::default(), SEED);
+    let mut prior = Prior::new(PriorDistribution::Gaussian, dim, DiscriminatorSettings::default(), SEED);
     let mut random = generator(SEED, 2);
     // dim × dim and, last, what is added: squashed to a line, shifted.
     let mut map = Parameters::new(line(dim, dim + 1, &mut random));
@@ -138,10 +138,11 @@ fn an_affine_map_learns_to_make_the_gaussian() {
 }
 
 #[test]
-fn a_mixture_follows_the_modes_that_were_planted() {
+fn mixture_prior_follows_planted_modes() {
     let (dim, n, kernel) = (6, 256, Kernel::detect());
     let tests = [1, 2].map(|components| {
-        let mut prior = Prior::new(PriorDistribution::GaussianMixture { components }, dim, Settings::default(), SEED);
+        let mut prior =
+            Prior::new(PriorDistribution::GaussianMixture { components }, dim, DiscriminatorSettings::default(), SEED);
         let mut random = generator(SEED, 3);
         let (mut samples, mut gradients) = (Vec::new(), Vec::new());
         // It begins with modes elsewhere, and follows.
@@ -163,11 +164,11 @@ fn a_mixture_follows_the_modes_that_were_planted() {
 }
 
 #[test]
-fn a_mixture_leaves_modes_apart_that_a_gaussian_merges() {
+fn mixture_prior_keeps_modes_apart_where_gaussian_merges_them() {
     let (dim, n, kernel) = (6, 256, Kernel::detect());
     // Share of codes that are nearer to the middle than to either mode.
     let middle = [PriorDistribution::Gaussian, PriorDistribution::GaussianMixture { components: 2 }].map(|kind| {
-        let mut prior = Prior::new(kind, dim, Settings::default(), SEED);
+        let mut prior = Prior::new(kind, dim, DiscriminatorSettings::default(), SEED);
         let mut codes = Parameters::new(two_modes(dim, n, &mut generator(SEED, 4)));
         let mut gradients = Vec::new();
         for step in 0..1000 {
@@ -181,7 +182,7 @@ fn a_mixture_leaves_modes_apart_that_a_gaussian_merges() {
 }
 
 #[test]
-fn restored_numbers_go_on_to_the_byte() {
+fn prior_restores_to_the_same_bytes() {
     let (dim, n, kernel) = (5, 40, Kernel::detect());
     for kind in
         [PriorDistribution::Sphere, PriorDistribution::Gaussian, PriorDistribution::GaussianMixture { components: 3 }]
@@ -189,7 +190,12 @@ fn restored_numbers_go_on_to_the_byte() {
         for saved_after in [0, 4] {
             let mut random = generator(SEED, 5);
             let batches: Vec<Vec<f32>> = (0..8).map(|_| two_modes(dim, n, &mut random)).collect();
-            let mut prior = Prior::new(kind, dim, Settings { discriminator_steps: 2, ..Settings::default() }, SEED);
+            let mut prior = Prior::new(
+                kind,
+                dim,
+                DiscriminatorSettings { discriminator_steps: 2, ..DiscriminatorSettings::default() },
+                SEED,
+            );
             let mut gradients = Vec::new();
             for step in 0..saved_after {
                 prior.step(kernel, &batches[step as usize], (SEED, step), 0.1, &mut gradients);
@@ -221,11 +227,11 @@ fn restored_numbers_go_on_to_the_byte() {
 }
 
 #[test]
-fn samples_are_those_of_the_prior() {
+fn prior_samples_have_its_moments() {
     let (dim, n) = (64, 4000);
     let mut samples = Vec::new();
     for kind in [PriorDistribution::Sphere, PriorDistribution::Gaussian] {
-        let mut prior = Prior::new(kind, dim, Settings::default(), SEED);
+        let mut prior = Prior::new(kind, dim, DiscriminatorSettings::default(), SEED);
         prior.draw(n, (SEED, 0), &mut samples);
         let squares: Vec<f32> = samples.chunks_exact(dim).map(|row| row.iter().map(|x| x * x).sum()).collect();
         let mean = squares.iter().sum::<f32>() / n as f32;
@@ -248,8 +254,9 @@ fn samples_are_those_of_the_prior() {
 }
 
 #[test]
-fn a_batch_without_codes_changes_nothing() {
-    let mut prior = Prior::new(PriorDistribution::GaussianMixture { components: 2 }, 3, Settings::default(), SEED);
+fn prior_ignores_batch_without_codes() {
+    let mut prior =
+        Prior::new(PriorDistribution::GaussianMixture { components: 2 }, 3, DiscriminatorSettings::default(), SEED);
     let before: Vec<Parameters> = prior.parameters_mut().into_iter().map(|(_, numbers)| numbers.clone()).collect();
     let mut gradients = vec![1.0];
     assert_eq!(prior.step(Kernel::detect(), &[], (SEED, 0), 0.1, &mut gradients), PriorStats::default());

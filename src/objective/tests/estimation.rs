@@ -223,7 +223,7 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 }
 
 #[test]
-fn errors_of_parameters_and_normaliser_fall_as_one_over_the_sample() {
+fn nce_errors_fall_as_one_over_the_sample() {
     println!("| T | θ, squared error | c, squared error | θ, maximum likelihood |");
     let mut points = (Vec::new(), Vec::new());
     for n_data in [512, 1024, 2048, 4096, 8192, 16_384] {
@@ -242,7 +242,7 @@ fn errors_of_parameters_and_normaliser_fall_as_one_over_the_sample() {
 }
 
 #[test]
-fn more_noise_leads_to_maximum_likelihood() {
+fn nce_with_more_noise_approaches_maximum_likelihood() {
     println!("| noise per datum | θ, squared error | c, squared error |");
     let mut all = Vec::new();
     let mut best = Errors::default();
@@ -259,7 +259,7 @@ fn more_noise_leads_to_maximum_likelihood() {
 }
 
 #[test]
-fn noise_that_is_like_the_data_loses_least() {
+fn nce_loses_least_with_noise_like_the_data() {
     println!("| noise | θ, squared error | c, squared error |");
     let mut all = Vec::new();
     for (name, noise) in [

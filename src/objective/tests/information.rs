@@ -94,7 +94,7 @@ fn best(correlation: f64) -> Array2<f32> {
 }
 
 #[test]
-fn the_bound_is_one_and_comes_close_to_the_truth() {
+fn information_bound_holds_and_is_tight() {
     const N: usize = 4096;
     const BATCHES: usize = 4;
     let kernel = Kernel::detect();

@@ -284,7 +284,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn every_instruction_set_agrees_with_double_precision(
+    fn losses_agree_with_double_precision_on_every_instruction_set(
         n_queries in 1usize..80,
         n_candidates in 1usize..80,
         dim in 1usize..40,
@@ -301,7 +301,7 @@ proptest! {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_bit() {
+fn losses_are_bitwise_equal_for_any_number_of_threads() {
     let case = Case::new(300, 211, 24, 2.0, 0.05, 5);
     for loss in [Loss::RealOrNoise(0.5), Loss::Reweighted { debias: 0.1, hardness: 1.0 }] {
         let with = |threads: usize| {
@@ -318,7 +318,7 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
-fn a_query_without_negatives_costs_nothing() {
+fn reweighted_loss_is_zero_without_negatives() {
     let case = Case::new(20, 40, 8, 3.0, 1.0, 1);
     let found = case.run(Kernel::detect(), Loss::Reweighted { debias: 0.1, hardness: 1.0 });
     assert!(found.losses.iter().all(|loss| *loss == 0.0) && found.queries.iter().all(|number| *number == 0.0));

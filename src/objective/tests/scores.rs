@@ -6,22 +6,22 @@ use crate::model::Similarity;
 
 /// Scores at some numbers.
 #[derive(Clone, Copy)]
-pub(super) struct Scores<'a> {
-    pub(super) world: &'a World,
-    pub(super) numbers: &'a Numbers<f64>,
+pub(in crate::objective) struct Scores<'a> {
+    pub(in crate::objective) world: &'a World,
+    pub(in crate::objective) numbers: &'a Numbers<f64>,
 }
 
 impl Scores<'_> {
-    pub(super) fn number(&self, name: &str) -> f64 {
+    pub(in crate::objective) fn number(&self, name: &str) -> f64 {
         self.numbers[name][0]
     }
 
-    pub(super) fn row(&self, table: &str, row: u32) -> Option<&[f64]> {
+    pub(in crate::objective) fn row(&self, table: &str, row: u32) -> Option<&[f64]> {
         let dim = if table == "bias" { 1 } else { self.world.config.model.dim };
         self.numbers.get(table).map(|numbers| &numbers[row as usize * dim..][..dim])
     }
 
-    pub(super) fn normalized(&self, mut row: Vec<f64>) -> Vec<f64> {
+    pub(in crate::objective) fn normalized(&self, mut row: Vec<f64>) -> Vec<f64> {
         if self.world.config.model.similarity == Similarity::Cosine {
             let norm = product(&row, &row).sqrt();
             row.iter_mut().for_each(|number| *number /= norm);
@@ -39,7 +39,7 @@ impl Scores<'_> {
     }
 
     /// The vector of a sequence, newest item first, of the user of `query`, or of nobody.
-    pub(super) fn encode(&self, items: &[u32], query: Option<usize>, step: usize) -> Vec<f64> {
+    pub(in crate::objective) fn encode(&self, items: &[u32], query: Option<usize>, step: usize) -> Vec<f64> {
         let dim = self.world.config.model.dim;
         let mut raw = match self.world.config.context.encoder {
             EncoderKind::Sum => {
@@ -88,18 +88,18 @@ impl Scores<'_> {
     }
 
     /// The vectors of the batch's queries.
-    pub(super) fn queries(&self) -> Vec<Vec<f64>> {
+    pub(in crate::objective) fn queries(&self) -> Vec<Vec<f64>> {
         let batch = &self.world.batch;
         (0..batch.n_queries()).map(|query| self.encode(batch.context(query), Some(query), 0)).collect()
     }
 
     /// s/τ.
-    pub(super) fn similarity(&self, a: &[f64], b: &[f64]) -> f64 {
+    pub(in crate::objective) fn similarity(&self, a: &[f64], b: &[f64]) -> f64 {
         product(a, b) * self.number("temperature").exp()
     }
 
     /// f, without ρ, of a column.
-    pub(super) fn score(&self, query: &[f64], column: usize) -> f64 {
+    pub(in crate::objective) fn score(&self, query: &[f64], column: usize) -> f64 {
         let World { candidates, bank, .. } = self.world;
         let item = candidates.items[column];
         let vector = match column.checked_sub(candidates.n_live()) {
@@ -115,7 +115,7 @@ impl Scores<'_> {
     }
 
     /// ρ.
-    pub(super) fn repetition(&self, query: usize, item: u32) -> f64 {
+    pub(in crate::objective) fn repetition(&self, query: usize, item: u32) -> f64 {
         let own = self.world.batch.own(query).iter().find(|own| own.item == item);
         let Some(OwnItem { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
         let tables = &self.numbers["repetition"];
@@ -124,7 +124,7 @@ impl Scores<'_> {
     }
 }
 
-pub(super) fn product(a: &[f64], b: &[f64]) -> f64 {
+pub(in crate::objective) fn product(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 

@@ -29,34 +29,34 @@ const RANDOM: (u64, u64) = (1, 0);
 
 /// How large it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
-    pub(super) dim: usize,
+pub(in crate::objective) struct Shape {
+    pub(in crate::objective) dim: usize,
     /// Items of the longest context.
-    pub(super) context: usize,
-    pub(super) n_items: u32,
-    pub(super) n_users: usize,
-    pub(super) n_events: usize,
-    pub(super) seed: u64,
+    pub(in crate::objective) context: usize,
+    pub(in crate::objective) n_items: u32,
+    pub(in crate::objective) n_users: usize,
+    pub(in crate::objective) n_events: usize,
+    pub(in crate::objective) seed: u64,
 }
 
 /// One batch, with everything that a step reads. Nothing is at its starting value.
-pub(super) struct World {
-    pub(super) config: Config,
-    pub(super) model: Model,
-    pub(super) batch: Batch,
-    pub(super) asked: StepRequest,
-    pub(super) candidates: Candidates,
-    pub(super) bank: Bank,
+pub(in crate::objective) struct World {
+    pub(in crate::objective) config: Config,
+    pub(in crate::objective) model: Model,
+    pub(in crate::objective) batch: Batch,
+    pub(in crate::objective) asked: StepRequest,
+    pub(in crate::objective) candidates: Candidates,
+    pub(in crate::objective) bank: Bank,
     /// The states that the sequences of the queries begin with, where there is a recurrent unit.
-    pub(super) initial_states: Vec<f32>,
+    pub(in crate::objective) initial_states: Vec<f32>,
     objectives: Objectives,
 }
 
 /// By kind of number (`item`, `temperature`, …): all of that kind.
-pub(super) type Numbers<T> = BTreeMap<String, Vec<T>>;
+pub(in crate::objective) type Numbers<T> = BTreeMap<String, Vec<T>>;
 
 impl World {
-    pub(super) fn new(shape: Shape, flags: &[String]) -> Self {
+    pub(in crate::objective) fn new(shape: Shape, flags: &[String]) -> Self {
         let Shape { dim, context, n_items, n_users, n_events, seed } = shape;
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let small = [
@@ -112,7 +112,7 @@ impl World {
 
     /// Takes the step twice, from the same numbers: what objectives remember of the first is there in the second, and so is
     /// whatever buffers keep. Gives the model after the second.
-    pub(super) fn step(&mut self) -> (Model, LossStats) {
+    pub(in crate::objective) fn step(&mut self) -> (Model, LossStats) {
         let (mut encoded, mut scratch) = (Encoded::default(), Scratch::default());
         let mut step = || {
             let mut moved = self.model.clone();
@@ -133,13 +133,13 @@ impl World {
     }
 
     /// Every number that is learned.
-    pub(super) fn numbers(&self) -> Numbers<f64> {
+    pub(in crate::objective) fn numbers(&self) -> Numbers<f64> {
         let wide = |values: Vec<&mut f32>| values.into_iter().map(|value| f64::from(*value)).collect();
         parts(&mut self.model.clone()).into_iter().map(|(name, values, _)| (name, wide(values))).collect()
     }
 
     /// The gradient of every number, which a step that began with sums of 0 has moved to `moved`.
-    pub(super) fn gradients(&self, moved: &mut Model) -> Numbers<f64> {
+    pub(in crate::objective) fn gradients(&self, moved: &mut Model) -> Numbers<f64> {
         let before = self.numbers();
         let of_kind = |(name, values, sums): Part<'_>| {
             let numbers = values.into_iter().zip(sums).zip(&before[&name]);

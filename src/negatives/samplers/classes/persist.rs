@@ -3,7 +3,7 @@
 use super::*;
 
 impl Classes {
-    /// Keeps the items that stay; `places` has kept those already. [`Self::settle`] before the next draw.
+    /// Remaps item rows after an eviction; `places` was remapped before. [`Self::settle`] must follow before the next draw.
     pub fn keep(&mut self, places: &mut Places, items: &RowRemap) {
         self.unsettled = true;
         for (key, members) in (self.first..).zip(&mut self.classes) {
@@ -29,25 +29,24 @@ impl Classes {
         }
     }
 
-    /// Puts down what [`Self::restored`] needs.
+    /// Saves the state that [`Self::restored`] reads.
     pub fn save(&self, out: &mut StateDict) {
-        out.put_whole("items", self.iter().map(|(item, _)| item).collect());
-        out.put_real("weights", self.iter().map(|(_, weight)| weight).collect());
-        out.put_real("total", vec![self.total, self.rounding]);
+        out.put_u32("items", self.iter().map(|(item, _)| item).collect());
+        out.put_f64("weights", self.iter().map(|(_, weight)| weight).collect());
+        out.put_f64("total", vec![self.total, self.rounding]);
     }
 
-    /// Brings back what was saved of the like of `self`, of items that live.
+    /// Restores classes with the settings of `self`, whose items all live.
     ///
     /// # Errors
-    /// Where something is missing or cannot be.
+    /// The state lacks an array, or its numbers cannot be a state.
     pub fn restored(
         &self,
         places: &mut Places,
         live: &LiveItems,
         saved: &mut StateDict,
     ) -> Result<Self, StateDictError> {
-        let (items, weights, total) =
-            (saved.take_whole("items")?, saved.take_real("weights")?, saved.take_real("total")?);
+        let (items, weights, total) = (saved.take_u32("items")?, saved.take_f64("weights")?, saved.take_f64("total")?);
         let mut classes = Self::with_parts(self.parts);
         if total.len() != 2
             || !(total[1] >= 0.0 && total[1].is_finite())

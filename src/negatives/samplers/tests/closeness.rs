@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_mixture_is_the_mixture() {
+fn mixture_probability_is_the_weighted_sum() {
     let parts = [("uniform", 1.0), ("unigram", 3.0), ("log_uniform", 0.5)];
     let text: Vec<String> =
         parts.iter().map(|(name, weight)| format!("{{ sampler = '{name}', weight = {weight} }}")).collect();
@@ -24,7 +24,7 @@ fn a_mixture_is_the_mixture() {
 }
 
 #[test]
-fn unigrams_are_close_to_the_data_and_interval_follows() {
+fn unigram_and_interval_are_close_to_the_data() {
     let mut story = Story::new(false, u64::MAX, None);
     let terms = ["sampler = 'unigram'", "sampler = 'interval'"].map(|text| toml::from_str::<NoiseTerm>(text).unwrap());
     let mut samplers = terms.each_ref().map(|term: &NoiseTerm| term.build());
@@ -49,7 +49,7 @@ proptest! {
 
     /// Batches of any shape, items that come once or never again, tiny horizons, nobody who asks: no panic, nobody dead.
     #[test]
-    fn any_stream_is_fine(
+    fn samplers_accept_any_stream(
         batches in proptest::collection::vec(proptest::collection::vec(0u32..60, 0..30), 1..25),
         horizon in prop_oneof![Just(u64::MAX), 1u64..60],
         half_life in prop_oneof![Just(None), (1.0f64..50.0).prop_map(Some), Just(Some(f64::INFINITY))],
