@@ -36,8 +36,9 @@ pub(super) fn write(draft: &mut Draft, model: &Model, frequencies: &Frequencies)
         fields.push(list_field::<UInt32Type>("features"));
     }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
-        let column =
-            |counts: &DecayedCounts| primitive_column::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied());
+        let column = |counts: &DecayedCounts| {
+            primitive_column::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied())
+        };
         let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
         columns.extend(tables.iter().flat_map(|(_, table)| trained_columns(table, range.clone())));
         if let Some(features) = &model.features {

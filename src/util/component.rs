@@ -144,8 +144,9 @@ pub fn assert_options_documented(page: &str, rows: &[String]) {
 }
 
 fn number(bound: &Json) -> String {
-    match bound.as_f64() {
-        Some(bound) if bound.abs() >= 1e7 || bound != 0.0 && bound.abs() < 1e-3 => format!("{bound:e}"),
-        _ => bound.to_string(),
+    match bound.as_f64().filter(|_| bound.is_f64()) {
+        Some(bound) if bound.abs() >= 1e6 || bound != 0.0 && bound.abs() < 1e-3 => format!("{bound:e}"),
+        Some(bound) => bound.to_string(),
+        None => bound.to_string(),
     }
 }
