@@ -106,6 +106,20 @@ impl Watched {
         firing.iter().any(|(labels, _)| labels.get("instance") == Some(&self.address))
     }
 
+    /// Waits, without a scrape, until the worker shows `metric` at `least` or more.
+    #[track_caller]
+    fn wait_until_at_least(&self, metric: &str, least: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let exposition = get(&self.address, "/metrics").unwrap_or_default();
+            let shown = exposition.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse::<f64>().ok());
+            if shown.is_some_and(|shown| shown >= least) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{metric} does not reach {least}:\n{exposition}");
+        }
+    }
+
     /// Scrapes until the worker shows `line`.
     #[track_caller]
     fn scrape_until_shown(&mut self, line: &str) {
@@ -250,6 +264,8 @@ fn brokers_away() -> Fired {
     assert!(!watched.is_firing("NegstreamSourceTrouble"));
     let Cluster::Embedded(broker) = &watched.cluster else { unreachable!("an embedded cluster") };
     broker.go_down().expect("the broker obeys");
+    // What takes minutes by the worker's clock is one interval of the scraper's.
+    watched.wait_until_at_least("negstream_source_errors_total", 12.0);
     vec![watched.scrape_until_firing("NegstreamSourceTrouble")]
 }
 
