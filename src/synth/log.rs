@@ -76,7 +76,7 @@ pub fn write_parquet(
         .set_created_by(concat!("negstream ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
     let mut writer = ArrowWriter::try_new(&unfinished.file, schema(), Some(properties)).map_err(parquet_error)?;
-    let mut columns = LogColumns::default();
+    let mut columns = SyntheticColumns::default();
     let mut written = 0;
     while written < events {
         let rows = BATCH.min(events - written);
@@ -92,7 +92,7 @@ pub fn write_parquet(
 }
 
 #[derive(Default)]
-struct LogColumns {
+struct SyntheticColumns {
     users: StringBuilder,
     items: StringBuilder,
     kinds: StringBuilder,
@@ -100,7 +100,7 @@ struct LogColumns {
     sessions: StringBuilder,
 }
 
-impl LogColumns {
+impl SyntheticColumns {
     fn push(&mut self, event: &Interaction) {
         self.users.append_value(&event.user);
         self.items.append_value(&event.item);
