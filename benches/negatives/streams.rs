@@ -6,7 +6,7 @@ use negstream::config::{Config, layers};
 use negstream::decode;
 use negstream::event::Interaction;
 use negstream::position::Positions;
-use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
 use negstream::source::{EventSource, PollStatus};
 use negstream::synth::{EventGenerator, SynthConfig};
 use rand::{RngExt, SeedableRng};
@@ -30,7 +30,7 @@ pub fn real(path: &Path, config: &Config) -> anyhow::Result<Vec<Interaction>> {
     let options = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: LogColumns::Model,
+        columns: ColumnSelection::Model,
     };
     let mut source = ParquetLogs::open(&[path.display().to_string()], options, &Positions::default())?;
     let mut block = Vec::new();

@@ -11,7 +11,7 @@ use crate::kafka::producer::{EventProducer, SendError};
 use crate::kafka::{EMBEDDED, admin};
 use crate::position::Positions;
 use crate::registry;
-use crate::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use crate::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
 use crate::source::{EventSource, PollStatus};
 
 /// How long the last records may take to be acknowledged.
@@ -31,7 +31,7 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
     let reading = LogOptions {
         fields: config.source.fields.clone(),
         limits: decode::limits(&config.source),
-        columns: LogColumns::All,
+        columns: ColumnSelection::All,
     };
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let encoder = registry::encoder(&config.source, &kafka.topic)?;

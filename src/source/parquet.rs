@@ -33,7 +33,7 @@ const EDGE: u64 = 64 * 1024;
 
 /// Which columns are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogColumns {
+pub enum ColumnSelection {
     /// Those that the model is made of.
     Model,
     /// And the features of items.
@@ -50,13 +50,13 @@ pub struct LogOptions {
     /// What every event must keep.
     pub limits: EventLimits,
     /// Which columns are read.
-    pub columns: LogColumns,
+    pub columns: ColumnSelection,
 }
 
 impl LogOptions {
     /// The options for logs as `source` says, with the columns that a model needs; those of features `with_features`.
     pub fn new(source: &SourceConfig, with_features: bool) -> Self {
-        let columns = if with_features { LogColumns::ModelWithFeatures } else { LogColumns::Model };
+        let columns = if with_features { ColumnSelection::ModelWithFeatures } else { ColumnSelection::Model };
         Self { fields: source.fields.clone(), limits: crate::decode::limits(source), columns }
     }
 }
@@ -203,9 +203,9 @@ impl ParquetLogs {
     fn columns(&self) -> Vec<&String> {
         let FieldNames { user_id, item_id, event_type, timestamp, session_id, value, features } = &self.options.fields;
         match self.options.columns {
-            LogColumns::Model => vec![user_id, item_id, event_type, timestamp],
-            LogColumns::ModelWithFeatures => vec![user_id, item_id, event_type, timestamp, features],
-            LogColumns::All => vec![user_id, item_id, event_type, timestamp, session_id, value, features],
+            ColumnSelection::Model => vec![user_id, item_id, event_type, timestamp],
+            ColumnSelection::ModelWithFeatures => vec![user_id, item_id, event_type, timestamp, features],
+            ColumnSelection::All => vec![user_id, item_id, event_type, timestamp, session_id, value, features],
         }
     }
 }

@@ -6,7 +6,7 @@ use negstream::checkpoint::manifest::Manifest;
 use negstream::config::{Config, Format, SourceConfig, layers};
 use negstream::decode::{self, EventDecoder, EventEncoder, SchemaId, SchemaLookup, SchemaResolver, SchemaText};
 use negstream::position::Positions;
-use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
 use negstream::source::{EventSource, PollStatus};
 use negstream::util::encoding::sha256;
 use serde_json::Value;
@@ -163,8 +163,11 @@ pub fn parquet() -> impl Fn(&[u8]) {
     move |bytes: &[u8]| {
         let path = folder.path().join("log.parquet");
         std::fs::write(&path, bytes).expect("a writable folder");
-        let options =
-            LogOptions { fields: source.fields.clone(), limits: decode::limits(&source), columns: LogColumns::All };
+        let options = LogOptions {
+            fields: source.fields.clone(),
+            limits: decode::limits(&source),
+            columns: ColumnSelection::All,
+        };
         let log = path.to_str().expect("a path in Unicode").to_owned();
         let opened = ParquetLogs::open(&[log], options, &Positions::default());
         let named = |error: &dyn std::fmt::Display| assert!(error.to_string().contains("log.parquet"), "{error}");

@@ -11,7 +11,7 @@ use negstream::kernel::Kernel;
 use negstream::pipeline::{Pipeline, PipelineEvent, StopReason};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
-use negstream::source::parquet::{LogColumns, LogOptions, ParquetLogs};
+use negstream::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
 use negstream::trainer::state_snapshot::StateSnapshot;
@@ -150,7 +150,7 @@ impl Work {
         let options = LogOptions {
             fields: config.source.fields.clone(),
             limits: negstream::decode::limits(&config.source),
-            columns: LogColumns::Model,
+            columns: ColumnSelection::Model,
         };
         let source = ParquetLogs::open(&self.log, options, &Positions::default()).unwrap();
         let mut pipeline = Pipeline::new(&config).unwrap();
