@@ -1,4 +1,4 @@
-//! Keeps the house in order: every file says what it is, modules import only what they may.
+//! Keeps the house in order: every file says what it is, no type name is defined twice, modules import only what they may.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -219,6 +219,43 @@ fn file_lengths_are_printed() {
         at(90),
         path.display()
     );
+}
+
+/// Types that share a name, and why.
+const SHARED_TYPE_NAMES: [(&str, &str); 0] = [];
+
+/// The names of the types that a file defines at its top level.
+fn type_names(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let line = if line.starts_with("pub(") { line.split_once(") ").map_or(line, |(_, rest)| rest) } else { line };
+        let Some((keyword, rest)) = line.split_once(' ') else { continue };
+        if ["struct", "enum", "trait", "type", "union"].contains(&keyword) {
+            names.push(rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default());
+        }
+    }
+    names
+}
+
+#[test]
+fn no_type_name_is_defined_twice() {
+    let sources = sources();
+    let mut places: BTreeMap<&str, Vec<&Path>> = BTreeMap::new();
+    // A simulation is test code beside its module.
+    let is_product = |source: &&Source| !source.is_test() && !source.path.ends_with("simulation.rs");
+    for source in sources.iter().filter(is_product) {
+        for name in type_names(source.product()) {
+            places.entry(name).or_default().push(&source.path);
+        }
+    }
+    let shared: BTreeMap<&str, &str> = SHARED_TYPE_NAMES.into_iter().collect();
+    let twice: Vec<_> =
+        places.iter().filter(|(name, places)| places.len() > 1 && !shared.contains_key(*name)).collect();
+    assert!(twice.is_empty(), "give each a name of its own, or a reason in SHARED_TYPE_NAMES: {twice:#?}");
+    for (name, reason) in shared {
+        assert!(places.get(name).is_some_and(|places| places.len() > 1), "{name} ({reason}) is defined once");
+    }
 }
 
 #[test]
