@@ -3,16 +3,16 @@
 //!
 //! | file | module | holds |
 //! | --- | --- | --- |
-//! | `items.parquet` | [`items`] | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
-//! | `item_state.parquet` | [`item_state`] | item rows as trained, their optimizer's accumulators, decayed counts; in the order of `items.parquet` |
-//! | `features.parquet` | [`features`] | rows of the item features, where items have features |
-//! | `users.parquet` | [`users`] | the users' histories and rows; items by their row in `items.parquet` |
-//! | `parameters.parquet` | [`parameters`] | the learned parameters that belong to no row |
-//! | `bank.parquet` | [`bank`] | the memory bank, oldest entry first |
-//! | `samplers.parquet` | [`samplers`] | live items, state of the samplers and objectives, row lifecycles |
-//! | `false_negatives.json` | [`false_negatives`] | negatives that are watched, and those that turned out false |
+//! | `items.parquet` | `items` | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
+//! | `item_state.parquet` | `item_state` | item rows as trained, their optimizer's accumulators, decayed counts; in the order of `items.parquet` |
+//! | `features.parquet` | `features` | rows of the item features, where items have features |
+//! | `users.parquet` | `users` | the users' histories and rows; items by their row in `items.parquet` |
+//! | `parameters.parquet` | `parameters` | the learned parameters that belong to no row |
+//! | `bank.parquet` | `bank` | the memory bank, oldest entry first |
+//! | `samplers.parquet` | `samplers` | live items, state of the samplers and objectives, row lifecycles |
+//! | `false_negatives.json` | `false_negatives` | negatives that are watched, and those that turned out false |
 //! | `audit.parquet` | [`audit`] | which records are part of the state, where `checkpoint.audit` asks for it |
-//! | `progress.json` | [`progress`] | scales of the decayed counts, evaluation, last losses |
+//! | `progress.json` | `progress` | scales of the decayed counts, evaluation, last losses |
 //!
 //! Everything else (steps, event counts, positions) is in the manifest, which [`save`] makes and [`load`] reads.
 

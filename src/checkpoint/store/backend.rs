@@ -121,7 +121,7 @@ pub trait WritableBackend: std::fmt::Debug + Send + Sync {
     /// Gives `draft`, of which `files` are finished, up. What cannot be removed now is removed later.
     fn discard(&self, draft: &DraftId, files: &[FileEntry]);
 
-    /// Removes what [`super::retention`] does not keep, and what unfinished drafts left behind. A checkpoint ceases to be
+    /// Removes what retention does not keep, and what unfinished drafts left behind. A checkpoint ceases to be
     /// listed before the first of its files goes.
     ///
     /// # Errors

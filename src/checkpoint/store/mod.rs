@@ -1,4 +1,4 @@
-//! The store of checkpoints: one face for a folder on a disk ([`local`]) and for a prefix of an object store ([`object`]),
+//! The store of checkpoints: one face for a folder on a disk (`local`) and for a prefix of an object store (`object`),
 //! which both are a [`Backend`].
 //!
 //! Whoever writes owns a [`Store`], which nobody else owns at the same time. Everybody may read
