@@ -98,11 +98,11 @@ pub(super) fn read(folder: &Path, config: &Config, state: &mut State) -> Result<
     let State { items, users, model, objectives, negatives, progress: _, sources: _ } = state;
     let NegativeSources { frequencies, live, noise, bank: _, false_negatives: _ } = negatives;
     let (n_items, n_users) = (items.ids.len(), users.ids.len());
-    *live = saved.within(LIVE_ITEMS, |saved| LiveItems::restore(horizon(config), n_items, saved)).map_err(damaged)?;
+    *live = saved.scope(LIVE_ITEMS, |saved| LiveItems::restore(horizon(config), n_items, saved)).map_err(damaged)?;
     let view = StreamView { frequencies, live, vectors: &*model };
-    saved.within(NOISE, |saved| noise.restore(view, saved)).map_err(damaged)?;
-    saved.within(OBJECTIVES, |saved| objectives.restore(n_items, saved)).map_err(damaged)?;
-    let lifecycles = saved.within(LIFECYCLES, |saved| {
+    saved.scope(NOISE, |saved| noise.restore(view, saved)).map_err(damaged)?;
+    saved.scope(OBJECTIVES, |saved| objectives.restore(n_items, saved)).map_err(damaged)?;
+    let lifecycles = saved.scope(LIFECYCLES, |saved| {
         saved.scope("items", |saved| items.lifecycle.restore(n_items, saved))?;
         saved.scope("users", |saved| users.lifecycle.restore(n_users, saved))
     });
