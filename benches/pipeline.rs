@@ -105,8 +105,11 @@ fn main() -> anyhow::Result<()> {
         pause::KINDS.iter().try_for_each(|(name, _)| apart("--pause", name))?;
     }
     if wanted("decode") {
-        for format in ["json", "avro", "protobuf"] {
+        for format in ["json", "avro"] {
             decode_format(&scale, format)?;
+        }
+        if cfg!(feature = "protobuf") {
+            decode_format(&scale, "protobuf")?;
         }
     }
     if wanted("replay") || wanted("checkpoint") {

@@ -1,4 +1,9 @@
 //! The requests to a schema registry, and what its answers mean.
+//!
+//! The client is `ureq`, and not the one of the object store (`hyper`, asynchronous, pooled): a registry is asked seldom,
+//! one question at a time, on a thread of its own, follows redirects and goes through the machine's proxy. That is what
+//! `ureq` is, in four small crates; over `hyper` each of the four would be written here. TLS (`rustls`, the machine's
+//! authorities) is shared by both, and the default build has neither.
 
 use std::time::Duration;
 
@@ -52,7 +57,7 @@ impl RegistryClient {
             .http_status_as_error(false)
             .max_redirects(3)
             .user_agent("negstream");
-        #[cfg(feature = "tls")]
+        #[cfg(any(feature = "tls", feature = "tls-system"))]
         let settings = settings.tls_config(
             // The machine's own authorities: registries are seldom known to the world.
             ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build(),

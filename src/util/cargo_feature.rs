@@ -33,7 +33,7 @@ impl CargoFeature {
             Self::Protobuf => cfg!(feature = "protobuf"),
             Self::Registry => cfg!(feature = "registry"),
             Self::S3 => cfg!(feature = "s3"),
-            Self::Tls => cfg!(feature = "tls"),
+            Self::Tls => cfg!(any(feature = "tls", feature = "tls-system")),
         }
     }
 

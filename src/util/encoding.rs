@@ -1,5 +1,6 @@
 //! Bytes as text, as people and tools write them: SHA-256 in lower-case hexadecimal, as `sha256sum` prints; base64.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha2::{Digest, Sha256};
 
 /// The digest of `bytes`.
@@ -14,19 +15,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 
 /// Base64 as in RFC 4648, with padding.
 pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().chain(&[0; 2]).take(3).fold(0_u32, |group, byte| group << 8 | u32::from(*byte));
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                text.push(char::from(DIGITS[(group >> (18 - 6 * digit) & 63) as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// An identifier that nobody else has. It says who wrote something, and never reaches the model.

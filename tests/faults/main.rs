@@ -3,8 +3,8 @@
 //!
 //! | command | runs |
 //! | --- | --- |
-//! | `cargo test --release --test faults` | the short suite |
-//! | `cargo test --release --test faults -- --include-ignored` | the long one too |
+//! | `cargo test --release --all-features --test faults` | the short suite |
+//! | `cargo test --release --all-features --test faults -- --include-ignored` | the long one too |
 
 mod brokers;
 mod checkpoints;

@@ -4,8 +4,8 @@
 //!
 //! | command | runs |
 //! | --- | --- |
-//! | `cargo test --release --test fuzz` | some thousand changes of each file in `tests/corpus/TARGET/` |
-//! | `NEGSTREAM_FUZZ=1000000 cargo test --release --test fuzz -- --ignored` | so many of each |
+//! | `cargo test --release --all-features --test fuzz` | some thousand changes of each file in `tests/corpus/TARGET/` |
+//! | `NEGSTREAM_FUZZ=1000000 cargo test --release --all-features --test fuzz -- --ignored` | so many of each |
 //!
 //! Changes are drawn from a seed (`NEGSTREAM_FUZZ_SEED`), so that a run can be repeated; an input that fails is kept, and
 //! its place is told. One that taught something belongs into the corpus.

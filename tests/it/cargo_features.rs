@@ -3,14 +3,16 @@
 
 use crate::support::{Place, events, negstream, run, tree, write_log};
 
+const TLS: bool = cfg!(any(feature = "tls", feature = "tls-system"));
+
 /// A setting, the feature that it needs, and whether this build has it.
 const SETTINGS: [(&str, &str, bool); 6] = [
     ("source.format=protobuf", "protobuf", cfg!(feature = "protobuf")),
     ("source.registry.url=http://127.0.0.1:9", "registry", cfg!(feature = "registry")),
     ("checkpoint.dir=s3://bucket/prefix", "s3", cfg!(feature = "s3")),
-    ("kafka.properties.security.protocol=SASL_SSL", "tls", cfg!(feature = "tls")),
-    ("kafka.properties.sasl.mechanism=SCRAM-SHA-512", "tls", cfg!(feature = "tls")),
-    ("kafka.properties.ssl.ca.location=ca.pem", "tls", cfg!(feature = "tls")),
+    ("kafka.properties.security.protocol=SASL_SSL", "tls", TLS),
+    ("kafka.properties.sasl.mechanism=SCRAM-SHA-512", "tls", TLS),
+    ("kafka.properties.ssl.ca.location=ca.pem", "tls", TLS),
 ];
 
 #[test]
@@ -52,4 +54,27 @@ fn failpoint_variable_is_ignored_by_a_program_without_failpoints() {
     let mut replay = negstream();
     replay.current_dir(place.path("")).args(["replay", "log.parquet"]).env("NEGSTREAM_FAILPOINT", "commit=kill");
     run(&mut replay).ended(0);
+}
+
+/// Flags for C in the checkout's own configuration of Cargo would reach every crate that compiles C (zstd and zlib as well
+/// as librdkafka), after the level that the crate asks for, and `cargo install` would build another binary.
+#[test]
+fn checkout_sets_no_flags_for_c_compilers() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in [".cargo/config.toml", ".cargo/config"] {
+        let text = std::fs::read_to_string(root.join(name)).unwrap_or_default();
+        assert!(!text.contains("CFLAGS") && !text.contains("CXXFLAGS"), "{name} sets flags for C compilers");
+    }
+}
+
+/// Prerequisite of the fault suite, which kills workers at the steps of a checkpoint; a released program must not obey.
+#[test]
+fn failpoints_are_in_neither_default_nor_full() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let manifest: toml::Table = std::fs::read_to_string(manifest).unwrap().parse().unwrap();
+    let features = manifest["features"].as_table().unwrap();
+    for group in ["default", "full"] {
+        let names = features[group].as_array().unwrap();
+        assert!(names.iter().all(|name| name.as_str() != Some("failpoints")), "{group}");
+    }
 }
