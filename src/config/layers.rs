@@ -349,7 +349,7 @@ mod tests {
             "negatives.half_life=inf",
             "model.temperature=1",
             "positives.kinds=[\"a\", \"b\"]",
-            "kafka.properties.security.protocol=ssl",
+            "kafka.properties.security.protocol=plaintext",
             "kafka.properties.sasl.password=12345",
             "negatives.noise=[{sampler=\"unigram\", draws=9, power=0.5}]",
         ])
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(config.kafka.group, "7");
         assert_eq!(config.negatives.half_life.events(), Some(f64::INFINITY));
         assert_eq!(config.positives.kinds, ["a", "b"]);
-        assert_eq!(config.kafka.properties["security.protocol"], "ssl");
+        assert_eq!(config.kafka.properties["security.protocol"], "plaintext");
         assert_eq!(config.kafka.properties["sasl.password"], "12345");
         assert_eq!(config.negatives.noise.terms()[0].draws(), 9);
     }

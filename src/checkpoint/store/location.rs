@@ -16,6 +16,7 @@ use crate::util::cargo_feature::CargoFeature;
 ///
 /// # Errors
 /// [`CheckpointError::InvalidLocation`] where `dir` or an option in `config` cannot be.
+#[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "the options are those of object stores"))]
 pub(super) fn backend_at(dir: &Path, config: &CheckpointConfig) -> Result<Box<dyn Backend>, CheckpointError> {
     match split_url(dir) {
         #[cfg(feature = "s3")]
