@@ -119,14 +119,15 @@ impl ClientError {
 /// of properties.
 #[derive(Debug, Clone)]
 pub struct ClientFailure {
-    error: KafkaError,
+    /// In a box, since it is large and every result of a client has room for it.
+    error: Box<KafkaError>,
     /// The reason that librdkafka gave beside the error.
     reason: Option<String>,
 }
 
 impl ClientFailure {
     pub(crate) fn with_reason(error: KafkaError, reason: Option<String>) -> Self {
-        Self { error, reason }
+        Self { error: Box::new(error), reason }
     }
 
     /// The error as the client gave it.
@@ -137,7 +138,7 @@ impl ClientFailure {
 
 impl From<KafkaError> for ClientFailure {
     fn from(error: KafkaError) -> Self {
-        Self { error, reason: None }
+        Self { error: Box::new(error), reason: None }
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) struct ObjectiveSetting {
     pub(super) seed: u64,
 }
 
+/// Builds an objective from the options that were given, its weight, and what it is built for.
+type Build = fn(&Table, f64, ObjectiveSetting) -> Result<Box<dyn Objective>, String>;
+
 /// A registered objective: its name, its documentation and its constructors.
 pub struct ObjectiveEntry {
     /// The name in the configuration.
@@ -75,7 +78,7 @@ pub struct ObjectiveEntry {
     pub tested: &'static [&'static str],
     keys: fn() -> Vec<KeyEntry>,
     rows: fn() -> Vec<String>,
-    build: fn(&Table, f64, ObjectiveSetting) -> Result<Box<dyn Objective>, String>,
+    build: Build,
     requirements: fn(&Table) -> Result<ModelRequirements, String>,
     validate_memory: fn(&Table, usize) -> Result<(), String>,
     #[cfg(test)]

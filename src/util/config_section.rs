@@ -113,6 +113,12 @@ pub struct KeyRules<T, S> {
 
 type Check<T, S> = Box<dyn Fn(&T, &S) -> Result<(), Refusal>>;
 
+impl<T: ConfigValue + 'static, S: 'static> Default for KeyRules<T, S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T: ConfigValue + 'static, S: 'static> KeyRules<T, S> {
     /// Any value of the type is accepted, no state depends on it, and it may be shown.
     pub fn new() -> Self {

@@ -6,6 +6,11 @@
 
 use std::collections::BTreeMap;
 
+/// An operator and what it compares by.
+type Comparison = (&'static str, fn(f64, f64) -> bool);
+/// A function of a range of samples (time, value), by name.
+type RangeFunction = (&'static str, fn(&[(f64, f64)]) -> Option<f64>);
+
 /// Names of labels and their values, the name of the metric apart.
 pub type Labels = BTreeMap<String, String>;
 
@@ -173,7 +178,7 @@ impl<'a> Parser<'a> {
 
     fn comparison(&mut self) -> Result<Value, String> {
         let left = self.sum()?;
-        const COMPARISONS: [(&str, fn(f64, f64) -> bool); 6] = [
+        const COMPARISONS: [Comparison; 6] = [
             ("==", |a, b| a == b),
             ("!=", |a, b| a != b),
             (">=", |a, b| a >= b),
@@ -249,7 +254,7 @@ impl<'a> Parser<'a> {
                 return Ok(Value::Vector(groups.into_iter().collect()));
             }
         }
-        const FUNCTIONS: [(&str, fn(&[(f64, f64)]) -> Option<f64>); 4] = [
+        const FUNCTIONS: [RangeFunction; 4] = [
             ("rate", |samples| Some(increase(samples)? / (samples.last()?.0 - samples.first()?.0))),
             ("increase", increase),
             ("delta", |samples| (samples.len() > 1).then(|| samples[samples.len() - 1].1 - samples[0].1)),
