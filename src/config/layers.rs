@@ -320,7 +320,7 @@ mod tests {
                 "negatives.noise=unigrm",
                 "unknown sampler 'unigrm', did you mean 'unigram'? There are none, uniform, unigram, log_uniform,",
             ),
-            ("objective=npc", "unknown objective 'npc', did you mean 'nce'? There are infonce, nce, cpc,"),
+            ("objective=npc", "unknown objective 'npc', did you mean 'cpc'? There are infonce, nce, cpc,"),
             ("objective=[{kind=\"nce\", steps=2}]", "'steps' is not an option of 'nce'"),
             ("objective=[{kind=\"cpc\", steps=0}]", "'steps' of 'cpc' must lie in 1..=32"),
             ("objective=[]", "names no objective"),
