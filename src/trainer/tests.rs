@@ -71,7 +71,7 @@ fn eviction_of_a_user_leaves_the_state_of_a_trainer_without_them() {
         r#"negatives.noise=[{sampler="exposure"},{sampler="unigram"},{sampler="cooccurrence"}]"#,
         r#"negatives.exposure_kinds=["view"]"#,
         r#"positives.kinds=["click"]"#,
-        "negatives.ledger_share=1",
+        "negatives.false_negative_share=1",
     ];
     for more in [["context.encoder=gru", "evaluate.repeat=false"], ["context.encoder=sum", "evaluate.repeat=true"]] {
         let config = configuration(&[&common[..], &more].concat());
