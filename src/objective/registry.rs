@@ -1,8 +1,8 @@
 //! The registry of objectives, and the part of the configuration that chooses among them.
 //!
-//! A new objective is one file, with its options (an [`ObjectiveOptions`]) and its [`Objective`], and one line in
+//! A new objective is one file, with its options (an `ObjectiveOptions`) and its `Objective`, and one line in
 //! [`OBJECTIVES`]. Parsing, validation, the JSON Schema, the tables of docs/objectives.md and the generic tests go over this
-//! list; what an objective needs of the model it says itself ([`ObjectiveOptions::requirements`]).
+//! list; what an objective needs of the model it says itself (`ObjectiveOptions::requirements`).
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

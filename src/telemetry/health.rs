@@ -2,9 +2,9 @@
 //!
 //! | question | answered by | yes when |
 //! | --- | --- | --- |
-//! | is the worker alive? | the tick of the training loop | the last tick is less than [`MAX_MAX_SILENCE`] old |
+//! | is the worker alive? | the tick of the training loop | the last tick is less than [`MAX_SILENCE`] old |
 //! | is the worker ready? | latches, each released once | all are released, and the worker is not draining |
-//! | | checkpoints | the newest [`MAX_MAX_FAILURES`] did not all fail, and none takes longer than [`MAX_WRITE_TIME`] |
+//! | | checkpoints | the newest [`MAX_FAILURES`] did not all fail, and none takes longer than [`MAX_WRITE_TIME`] |
 //!
 //! A broker that is away makes a worker neither dead nor unready: restarting would not bring it back. Until the first
 //! tick a worker counts as alive, since reading a large checkpoint may take longer than a minute. Nothing here reads a

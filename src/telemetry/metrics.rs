@@ -6,7 +6,7 @@
 //! values beside the status.
 //!
 //! Labels come from closed lists, with one exception: the label of a stream. Of each metric at most [`MAX_SERIES`] series
-//! are shown, with harmless labels of at most [`MAX_LABEL`] characters. Identifiers of users and items never become labels.
+//! are shown, with harmless labels of at most `MAX_LABEL` characters. Identifiers of users and items never become labels.
 
 use std::fmt::Write;
 

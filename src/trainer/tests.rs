@@ -108,8 +108,7 @@ fn served(state: &State) -> BTreeMap<String, Vec<u32>> {
 #[test]
 fn changes_match_a_comparison_of_all_embeddings() {
     for features in ["features.buckets=0", "features.buckets=64"] {
-        let flags =
-            [features, "memory.items.cap=120", "evaluate.share=0", "negatives.bank=16", "model.start_scale=0.4"];
+        let flags = [features, "memory.items.cap=120", "evaluate.share=0", "negatives.bank=16", "model.init_scale=0.4"];
         let config = configuration(&flags);
         let [mut tracked, mut plain] = [(); 2].map(|()| trainer(&config));
         let mut random = Pcg64Mcg::seed_from_u64(5);

@@ -1,7 +1,7 @@
 //! Declaration of configuration sections: each component declares its own keys, beside the code that reads them.
 //!
-//! [`config_section!`] turns one declaration into the section's struct, its defaults, the validation of its values, and
-//! the description from which `config/default.toml` and `schemas/config.schema.json` are generated. [`config_choice!`] does
+//! `config_section!` turns one declaration into the section's struct, its defaults, the validation of its values, and
+//! the description from which `config/default.toml` and `schemas/config.schema.json` are generated. `config_choice!` does
 //! the same for a key that takes one of several names. The sum of all sections, and the layers that fill it, belong to
 //! [`config`](crate::config).
 

@@ -1,6 +1,6 @@
 //! Contrastive losses with all their gradients, without ever holding the matrix of queries by candidates.
 //!
-//! [`info_nce`] is the fused one; [`any`] takes every other loss that is a function of one query's logits, and is slower.
+//! [`info_nce`] is the fused one; [`any()`] takes every other loss that is a function of one query's logits, and is slower.
 //!
 //! Queries are worked on in tiles (see `tile`): a tile's weights are made, used for both gradients, and forgotten
 //! before the next tile begins. Tiles belong to a number of groups that depends on the sizes of the problem alone; a
@@ -98,7 +98,7 @@ pub struct Gradients {
     pub slope: f64,
     /// ∂/∂(1/τ).
     pub inverse_temperature: f64,
-    /// N: ∂/∂bias; by [`any`] only.
+    /// N: ∂/∂bias; by [`any()`] only.
     pub columns: Vec<f32>,
     n_groups: usize,
     stride: usize,
