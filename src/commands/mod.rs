@@ -23,7 +23,7 @@ use crate::checkpoint::store::is_url;
 use crate::cli::{Cli, Command, Layers};
 use crate::config::{Config, layers};
 use context::CommandContext;
-use output::{check_file, check_output, nearest, print, progress_bar, write_whole_by};
+use output::{check_file, check_output, print, progress_bar, write_whole_by};
 
 /// Runs the command of a command line.
 ///

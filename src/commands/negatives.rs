@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use self::figures::ItemDraws;
 use self::page::Page;
-use super::{check_file, checkpoint, nearest, print, progress_bar, write_whole_by};
+use super::{check_file, checkpoint, print, progress_bar, write_whole_by};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{primitive_column, string_column};
@@ -42,6 +42,7 @@ use crate::table::ids::Ids;
 use crate::trainer::state::State;
 use crate::util::component::Component;
 use crate::util::escape::escape_for_terminal;
+use crate::util::nearest::nearest;
 
 /// The sampler that is drawn from where none is named and none was at work.
 const FALLBACK: &str = UnigramOptions::NAME;
@@ -145,7 +146,7 @@ fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError>
         ))),
         None => {
             let known = at_work.iter().map(String::as_str).chain(SAMPLERS.iter().map(|entry| entry.name));
-            let like = nearest(known, &name).unwrap_or_default();
+            let (like, _) = nearest(known, &name).unwrap_or_default();
             Err(UsageError(format!(
                 "no sampler '{}'; the nearest name is '{like}'; at work: {were}",
                 escape_for_terminal(&name)
@@ -224,7 +225,7 @@ impl SampledQuery {
 fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
     ids.get(name).ok_or_else(|| {
         let like =
-            nearest(ids.iter(), name).map(|like| format!("; the nearest name is '{}'", escape_for_terminal(like)));
+            nearest(ids.iter(), name).map(|(like, _)| format!("; the nearest name is '{}'", escape_for_terminal(like)));
         UsageError(format!(
             "no {what} '{}' in {}{}",
             escape_for_terminal(name),

@@ -2,18 +2,19 @@
 
 use std::fmt::Write;
 
-use super::{checkpoint, nearest, print};
+use super::{checkpoint, print};
 use crate::cli::{Layers, NeighborsArgs};
 use crate::exit::UsageError;
 use crate::neighbors::{Neighbor, NeighborIndex};
 use crate::util::escape::escape_for_terminal;
+use crate::util::nearest::nearest;
 
 pub(super) fn neighbors(layers: &Layers, options: NeighborsArgs) -> anyhow::Result<()> {
     let checkpoint = checkpoint(layers, &options.checkpoint)?;
     let index = NeighborIndex::read(&checkpoint)?;
     let Some(neighbors) = index.nearest(&options.item, options.k as usize) else {
         let similar = nearest(index.item_ids(), &options.item)
-            .map(|name| format!("; the nearest name is '{}'", escape_for_terminal(name)));
+            .map(|(name, _)| format!("; the nearest name is '{}'", escape_for_terminal(name)));
         let item = escape_for_terminal(&options.item);
         let path = checkpoint.path().display();
         return Err(UsageError(format!("no item '{item}' in {path}{}", similar.unwrap_or_default())).into());

@@ -18,12 +18,6 @@ pub(super) fn progress_bar(total: u64, unit: &str) -> ProgressBar {
     ProgressBar::new(total).with_style(style)
 }
 
-/// The name among `names` that resembles `name` most.
-pub(super) fn nearest<'a>(names: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
-    let similarity = |other: &str| strsim::jaro_winkler(other, name);
-    names.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
-}
-
 /// Finds out before the work, not after it, that the report could not be written.
 pub(super) fn check_output(output: &Output) -> anyhow::Result<()> {
     output.report.as_deref().map_or(Ok(()), |path| check_file("--report", path))

@@ -86,7 +86,7 @@ pub struct Model {
     similarity: Similarity,
     kernel: Kernel,
     seed: u64,
-    start_scale: f32,
+    init_scale: f32,
 }
 
 impl Vectors for Model {
@@ -137,7 +137,7 @@ impl Model {
             similarity: config.model.similarity,
             kernel,
             seed: config.seed,
-            start_scale: config.model.init_scale as f32,
+            init_scale: config.model.init_scale as f32,
         }
     }
 
@@ -181,7 +181,7 @@ impl Model {
     /// # Panics
     /// If there is no such bucket.
     pub fn add_item_with(&mut self, name: &str, buckets: &[u32]) {
-        let (seed, scale) = (self.seed, self.start_scale);
+        let (seed, scale) = (self.seed, self.init_scale);
         let mut own = scale;
         if let Some(features) = &mut self.features {
             features.push(buckets);
@@ -202,7 +202,7 @@ impl Model {
 
     /// Adds the row of a new user, where users have rows.
     pub fn add_user(&mut self, name: &str) {
-        let (seed, scale) = (self.seed, self.start_scale);
+        let (seed, scale) = (self.seed, self.init_scale);
         if self.gru.is_some() {
             self.hidden_states.push(|row| row.fill(0.0));
         }
@@ -232,7 +232,7 @@ impl Model {
             similarity: _,
             kernel: _,
             seed: _,
-            start_scale: _,
+            init_scale: _,
         } = self;
         let tables = [Some(items), contexts.as_mut(), biases.as_mut()];
         tables.into_iter().flatten().for_each(|table| table.keep(rows));
@@ -263,7 +263,7 @@ impl Model {
             similarity: _,
             kernel: _,
             seed: _,
-            start_scale: _,
+            init_scale: _,
         } = self;
         if let Some(users) = users {
             users.keep(rows);
@@ -315,7 +315,7 @@ impl Model {
             similarity,
             kernel,
             seed,
-            start_scale,
+            init_scale,
         } = self;
         Self {
             items: items.freeze(),
@@ -336,7 +336,7 @@ impl Model {
             similarity: *similarity,
             kernel: *kernel,
             seed: *seed,
-            start_scale: *start_scale,
+            init_scale: *init_scale,
         }
     }
 
@@ -456,7 +456,7 @@ impl Model {
             similarity: _,
             kernel: _,
             seed: _,
-            start_scale: _,
+            init_scale: _,
         } = self;
         let fixed = [
             ("position_weights", position_weights),

@@ -4,16 +4,15 @@
 //! [`OBJECTIVES`]. Parsing, validation, the JSON Schema, the tables of docs/objectives.md and the generic tests go over this
 //! list; what an objective needs of the model it says itself (`ObjectiveOptions::requirements`).
 
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use toml::{Table, Value};
+use toml::Table;
 
 use super::step::Objective;
 #[cfg(test)]
 use super::tests::reference::Reference;
 use super::{cpc, i2i, info_max, info_nce, nce, views};
 use crate::model::ModelRequirements;
-use crate::util::component::{self, Component};
+use crate::util::component::{self, Component, NameOrTables};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require, value_shape};
 
 /// All objectives, in the order in which they are documented.
@@ -186,12 +185,7 @@ fn unknown_objective(name: &str) -> String {
 
 impl Serialize for ObjectiveTerm {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("kind", self.kind.name)?;
-        for (option, value) in self.common.iter().chain(&self.given) {
-            map.serialize_entry(option, value)?;
-        }
-        map.end()
+        component::serialize_table(serializer, ("kind", self.kind.name), self.common.iter().chain(&self.given))
     }
 }
 
@@ -268,22 +262,15 @@ impl Serialize for ObjectiveChoice {
 
 impl<'de> Deserialize<'de> for ObjectiveChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
-        match Value::deserialize(deserializer)? {
-            Value::String(name) => {
-                let found = ObjectiveEntry::find(&name).map(Self::Name);
-                found.ok_or_else(|| D::Error::custom(unknown_objective(&name)))
+        let choice = match NameOrTables::deserialize(deserializer)? {
+            NameOrTables::Name(name) => {
+                ObjectiveEntry::find(&name).map(Self::Name).ok_or_else(|| unknown_objective(&name))
             }
-            Value::Array(tables) => {
-                let term = |value: Value| match value {
-                    Value::Table(table) => ObjectiveTerm::read(table),
-                    other => Err(format!("expected a table, found {}", other.type_str())),
-                };
-                let terms = tables.into_iter().map(term).collect::<Result<_, _>>();
-                terms.map(Self::List).map_err(D::Error::custom)
+            NameOrTables::Tables(tables) => {
+                tables.into_iter().map(ObjectiveTerm::read).collect::<Result<_, _>>().map(Self::List)
             }
-            other => Err(D::Error::custom(format!("expected a name or a list of tables, found {}", other.type_str()))),
-        }
+        };
+        choice.map_err(serde::de::Error::custom)
     }
 }
 

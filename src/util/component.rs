@@ -4,10 +4,13 @@
 //! it in one line. What a configuration gives for the component, `{ sampler = "unigram", power = 0.75 }`, is kept as a table
 //! of what was given: [`options`] turns that table into the declared struct, with defaults for what was left out.
 
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::{Map, Value as Json, json};
 use toml::{Table, Value};
 
 use super::config_section::{ConfigValue, KeyEntry, Shape};
+use super::nearest::nearest;
 
 /// The options of a component, and the words by which people know it.
 pub trait Component: ConfigValue + Default + 'static {
@@ -51,16 +54,14 @@ pub fn options<C: ConfigValue + Default>(name: &str, given: &Table) -> Result<C,
 }
 
 fn unknown_option(name: &str, option: &str, declared: &[KeyEntry]) -> String {
-    let likeness = |key: &&KeyEntry| strsim::jaro_winkler(key.name, option);
-    let nearest = declared.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let hint = nearest.filter(|key| likeness(key) > 0.8).map(|key| format!(", did you mean '{}'?", key.name));
+    let nearest = nearest(declared.iter().map(|key| key.name), option).filter(|(_, similarity)| *similarity > 0.8);
+    let hint = nearest.map(|(key, _)| format!(", did you mean '{key}'?"));
     format!("'{option}' is not an option of '{name}'{}", hint.unwrap_or_default())
 }
 
 /// A sentence for a name that no component has.
 pub fn unknown_name(kind: &str, name: &str, known: &[&str]) -> String {
-    let likeness = |other: &&&str| strsim::jaro_winkler(other, name);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).copied().unwrap_or_default();
+    let (nearest, _) = nearest(known.iter().copied(), name).unwrap_or_default();
     format!("unknown {kind} '{name}', did you mean '{nearest}'? There are {}", known.join(", "))
 }
 
@@ -77,8 +78,51 @@ pub fn take_name(tag: &str, table: &mut Table) -> Result<String, String> {
     match table.remove(tag) {
         Some(Value::String(name)) => Ok(name),
         Some(other) => Err(format!("'{tag}' must be a name, not a {}", other.type_str())),
-        None => Err(format!("missing '{tag}': which one is it?")),
+        None => Err(format!("missing '{tag}': each table of the list says by it which one it configures")),
     }
+}
+
+/// What a key holds that chooses components: one name, or a list of tables.
+pub enum NameOrTables {
+    /// The name of one component, which has its defaults.
+    Name(String),
+    /// A table for each component.
+    Tables(Vec<Table>),
+}
+
+// Written out, since serde's untagged enums answer every mistake with the same empty message.
+impl<'de> Deserialize<'de> for NameOrTables {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = |expected: &str, found: &Value| {
+            serde::de::Error::custom(format!("expected {expected}, found {}", found.type_str()))
+        };
+        let table = |value| match value {
+            Value::Table(table) => Ok(table),
+            other => Err(refused("a table", &other)),
+        };
+        match Value::deserialize(deserializer)? {
+            Value::String(name) => Ok(Self::Name(name)),
+            Value::Array(values) => values.into_iter().map(table).collect::<Result<_, _>>().map(Self::Tables),
+            other => Err(refused("a name or a list of tables", &other)),
+        }
+    }
+}
+
+/// Writes a component's table as it was given: its name under `tag`, then the options.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_table<'a, S: Serializer>(
+    serializer: S,
+    (tag, name): (&str, &str),
+    options: impl Iterator<Item = (&'a String, &'a Value)>,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry(tag, name)?;
+    for (option, value) in options {
+        map.serialize_entry(option, value)?;
+    }
+    map.end()
 }
 
 /// The JSON Schema of a component's table: its name under `tag`, and its options.

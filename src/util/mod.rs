@@ -1,5 +1,5 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
-//! configuration sections, and what this program was built with.
+//! configuration sections, names that resemble a mistyped one, and what this program was built with.
 
 pub mod cargo_feature;
 pub mod catch_panic;
@@ -7,3 +7,4 @@ pub mod component;
 pub mod config_section;
 pub mod encoding;
 pub mod escape;
+pub mod nearest;

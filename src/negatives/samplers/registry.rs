@@ -4,13 +4,12 @@
 //! [`SAMPLERS`]. Parsing, validation, the JSON Schema, the command `negatives`, the tables of docs/negatives.md, the
 //! generic tests and the benches go over this list.
 
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
 use super::{NoiseSampler, adaptive, cooccurrence, exposure, hard, interval, log_uniform, mixture, uniform, unigram};
-use crate::util::component::{self, Component};
+use crate::util::component::{self, Component, NameOrTables};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require, value_shape};
 
 /// All noise samplers, in the order in which they are documented.
@@ -232,12 +231,7 @@ fn unknown_sampler(name: &str) -> String {
 
 impl Serialize for NoiseTerm {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("sampler", self.sampler.name)?;
-        for (option, value) in self.common.iter().chain(&self.given) {
-            map.serialize_entry(option, value)?;
-        }
-        map.end()
+        component::serialize_table(serializer, ("sampler", self.sampler.name), self.common.iter().chain(&self.given))
     }
 }
 
@@ -332,27 +326,20 @@ impl Serialize for Noise {
 
 impl<'de> Deserialize<'de> for Noise {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
-        match Value::deserialize(deserializer)? {
-            Value::String(name) if name == NONE => Ok(Self::None),
-            Value::String(name) => {
-                SamplerEntry::find(&name).map(Self::Name).ok_or_else(|| D::Error::custom(unknown_sampler(&name)))
+        let read = |table: Table| match table.contains_key("weight") {
+            true => Err("'weight' is for parts of a 'mixture'; samplers of the list have 'draws'".to_owned()),
+            false => NoiseTerm::read::<DrawOptions>(table),
+        };
+        // A list may turn noise off by name, as the key itself may.
+        let is_noise = |table: &Table| table.get("sampler").and_then(Value::as_str) != Some(NONE);
+        let noise = match NameOrTables::deserialize(deserializer)? {
+            NameOrTables::Name(name) if name == NONE => Ok(Self::None),
+            NameOrTables::Name(name) => SamplerEntry::find(&name).map(Self::Name).ok_or_else(|| unknown_sampler(&name)),
+            NameOrTables::Tables(tables) => {
+                tables.into_iter().filter(is_noise).map(read).collect::<Result<_, _>>().map(Self::List)
             }
-            Value::Array(tables) => {
-                let term = |value: Value| match value {
-                    Value::Table(table) if table.contains_key("weight") => {
-                        Err("'weight' is for parts of a 'mixture'; samplers of the list have 'draws'".to_owned())
-                    }
-                    Value::Table(table) => NoiseTerm::read::<DrawOptions>(table),
-                    other => Err(format!("expected a table, found {}", other.type_str())),
-                };
-                // A list may turn noise off by name, as the key itself may.
-                let is_noise = |value: &Value| value.get("sampler").and_then(Value::as_str) != Some(NONE);
-                let terms = tables.into_iter().filter(is_noise).map(term).collect::<Result<_, _>>();
-                terms.map(Self::List).map_err(D::Error::custom)
-            }
-            other => Err(D::Error::custom(format!("expected a name or a list of tables, found {}", other.type_str()))),
-        }
+        };
+        noise.map_err(serde::de::Error::custom)
     }
 }
 
