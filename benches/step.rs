@@ -198,12 +198,12 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
         rayon::join(
             || model.encode(kernel, &asked.sequences, &[], &mut encoded),
             || {
-                let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
+                let view = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
                 candidates.gather(
                     asked.positives.iter().copied(),
                     &bank,
                     &mut noise,
-                    scene,
+                    view,
                     QueryContext::default(),
                     (0, 0),
                 );

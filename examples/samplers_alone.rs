@@ -41,17 +41,17 @@ fn main() {
         frequencies.grow(5);
         frequencies.add(&batch);
         live.observe(&batch);
-        let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &NoVectors };
-        sampler.observe(scene, BatchObservation { items: &batch, ..BatchObservation::default() });
+        let view = StreamView { frequencies: &frequencies, live: &live, vectors: &NoVectors };
+        sampler.observe(view, BatchObservation { items: &batch, ..BatchObservation::default() });
     }
 
     // Draws are a function of the generator alone: the same seed draws the same.
-    let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &NoVectors };
+    let view = StreamView { frequencies: &frequencies, live: &live, vectors: &NoVectors };
     let (mut random, mut drawn) = (Pcg64Mcg::seed_from_u64(1), Vec::new());
-    sampler.draw(scene, 10_000, &mut random, &mut drawn);
+    sampler.draw(view, 10_000, &mut random, &mut drawn);
     println!("item   log q   share of the draws");
     for item in 0..5 {
         let share = drawn.iter().filter(|other| **other == item).count() as f64 / drawn.len() as f64;
-        println!("{item:>4}  {:>6.3}   {share:.3}", sampler.probability(scene, item).ln());
+        println!("{item:>4}  {:>6.3}   {share:.3}", sampler.probability(view, item).ln());
     }
 }

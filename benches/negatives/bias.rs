@@ -26,7 +26,7 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::replay::{Replay, scene};
+use crate::replay::{Replay, view};
 use crate::report::{Report, significant};
 use crate::streams::{self, configuration};
 use crate::{Kind, Options};
@@ -204,7 +204,7 @@ impl Problem {
 
     /// Of `query`, which led to `positive`, with sampler number `index`, which was asked.
     fn pose(&mut self, replay: &Replay, index: usize, query: &[f32], positive: u32) {
-        let (state, scene, sampler) = (&replay.trainer.state, scene(&replay.trainer.state), &replay.samplers[index].1);
+        let (state, view, sampler) = (&replay.trainer.state, view(&replay.trainer.state), &replay.samplers[index].1);
         let beta = f64::from(state.model.beta());
         self.positive = self.places[positive as usize] as usize;
         let scores =
@@ -215,7 +215,7 @@ impl Problem {
         self.exps = scores.collect();
         let best = self.exps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.exps.iter_mut().for_each(|score| *score = (*score - best).exp());
-        let ratio = |(item, exp): (&u32, &f64)| match sampler.probability(scene, *item) {
+        let ratio = |(item, exp): (&u32, &f64)| match sampler.probability(view, *item) {
             0.0 => 0.0,
             probability => exp / probability,
         };
@@ -237,12 +237,12 @@ impl Problem {
 
     /// Adds `replicates` of `draws` draws each to `group`.
     fn replicate(&self, replay: &Replay, sampler: usize, group: &mut Group, draws: usize, replicates: usize) {
-        let (scene, (_, sampler)) = (scene(&replay.trainer.state), &replay.samplers[sampler]);
+        let (view, (_, sampler)) = (view(&replay.trainer.state), &replay.samplers[sampler]);
         let (exp, ratio) = (self.exps[self.positive], self.ratios[self.positive]);
         let mut drawn = Vec::with_capacity(draws);
         for _ in 0..replicates {
             drawn.clear();
-            sampler.draw(scene, draws, &mut group.random, &mut drawn);
+            sampler.draw(view, draws, &mut group.random, &mut drawn);
             let (mut plain, mut corrected) = (0.0, 0.0);
             drawn.iter_mut().for_each(|item| *item = self.places[*item as usize]);
             drawn.retain(|place| *place as usize != self.positive);

@@ -12,7 +12,7 @@ use negstream::config::Config;
 use negstream::event::Interaction;
 use serde_json::json;
 
-use crate::replay::{Example, Replay, scene};
+use crate::replay::{Example, Replay, view};
 use crate::report::{Report, rounded};
 use crate::streams::{self, configuration};
 use crate::{Kind, Options};
@@ -138,10 +138,10 @@ fn add(
             let asked = replay.asked(group);
             replay.ask(sampler, &asked);
         }
-        let (scene, (_, sampler)) = (scene(&replay.trainer.state), &replay.samplers[sampler]);
-        loss -= group.iter().map(|example| sampler.probability(scene, example.positive).ln()).sum::<f64>();
+        let (view, (_, sampler)) = (view(&replay.trainer.state), &replay.samplers[sampler]);
+        loss -= group.iter().map(|example| sampler.probability(view, example.positive).ln()).sum::<f64>();
         if index % every == 0 {
-            let q: Vec<f64> = scene.live.items().iter().map(|item| sampler.probability(scene, *item)).collect();
+            let q: Vec<f64> = view.live.items().iter().map(|item| sampler.probability(view, *item)).collect();
             let sum: f64 = q.iter().sum();
             assert!((sum - 1.0).abs() < 1e-6, "probabilities sum to {sum}");
             entropy -= q.iter().filter(|q| **q > 0.0).map(|q| q * q.ln()).sum::<f64>();

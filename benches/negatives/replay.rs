@@ -133,8 +133,8 @@ impl Replay {
         self.others.clear();
         self.others.extend(self.latest.iter().map(|example| example.positive));
         let seen = BatchObservation { items: &items, pairs: &pairs, shown: &shown };
-        let scene = scene(&self.trainer.state);
-        self.samplers.iter_mut().for_each(|(_, sampler)| sampler.observe(scene, seen));
+        let view = view(&self.trainer.state);
+        self.samplers.iter_mut().for_each(|(_, sampler)| sampler.observe(view, seen));
     }
 
     /// Those of the next `events` events that are of a live item and of somebody with a past.
@@ -184,11 +184,11 @@ impl Replay {
         let (last_items, users, others) = (&asked.last_items, &asked.users, &self.others);
         let stride = self.trainer.state.model.stride();
         let asking = QueryContext { last_items, users, queries, stride, others };
-        self.samplers[index].1.set_queries(scene(&self.trainer.state), asking);
+        self.samplers[index].1.set_queries(view(&self.trainer.state), asking);
     }
 }
 
 /// What samplers see of `state`.
-pub fn scene(state: &State) -> StreamView<'_> {
+pub fn view(state: &State) -> StreamView<'_> {
     StreamView { frequencies: &state.negatives.frequencies, live: &state.negatives.live, vectors: &state.model }
 }

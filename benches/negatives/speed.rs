@@ -150,8 +150,8 @@ impl<'a> World<'a> {
     }
 
     fn seen(&self) -> (StreamView<'_>, BatchObservation<'_>) {
-        let scene = StreamView { frequencies: &self.frequencies, live: &self.live, vectors: self.vectors };
-        (scene, BatchObservation { items: &self.items, pairs: &self.pairs, shown: &self.shown })
+        let view = StreamView { frequencies: &self.frequencies, live: &self.live, vectors: self.vectors };
+        (view, BatchObservation { items: &self.items, pairs: &self.pairs, shown: &self.shown })
     }
 
     /// Plays the whole stream, for `observer` to see each batch.
@@ -228,16 +228,16 @@ fn sampler(kind: &Kind, half_life: Option<f64>, scale: Scale, vectors: &Planted,
     let mut sampler = kind.sampler();
     let mut world = World::new(half_life, scale, vectors);
     world.play(|world| {
-        let (scene, seen) = world.seen();
-        sampler.observe(scene, seen);
+        let (view, seen) = world.seen();
+        sampler.observe(view, seen);
     });
     let mut seconds = Vec::new();
     for _ in 0..scale.measured_batches {
         world.next(None);
         world.count();
-        let (scene, seen) = world.seen();
+        let (view, seen) = world.seen();
         let begin = Instant::now();
-        sampler.observe(scene, seen);
+        sampler.observe(view, seen);
         seconds.push(begin.elapsed().as_secs_f64());
     }
     let (mean, median) = per_event(seconds);
@@ -246,10 +246,10 @@ fn sampler(kind: &Kind, half_life: Option<f64>, scale: Scale, vectors: &Planted,
     let users: Vec<u32> = (0..BATCH).map(|_| world.random.random_range(0..USERS)).collect();
     let mut queries = vec![0.0; BATCH * DIM];
     last_items.iter().zip(queries.chunks_exact_mut(DIM)).for_each(|(item, query)| vectors.vector(*item, query));
-    let (scene, _) = world.seen();
+    let (view, _) = world.seen();
     let ask = |n: usize, sampler: &mut Box<dyn NoiseSampler>| {
         let (last_items, users, queries) = (&last_items[..n], &users[..n], &queries[..n * DIM]);
-        sampler.set_queries(scene, QueryContext { last_items, users, queries, stride: DIM, others: &others });
+        sampler.set_queries(view, QueryContext { last_items, users, queries, stride: DIM, others: &others });
     };
     let (alone, together) = match sampler.depends_on_queries() {
         true => (Some(best(|| ask(1, &mut sampler))), Some(best(|| ask(BATCH, &mut sampler)))),
@@ -259,12 +259,12 @@ fn sampler(kind: &Kind, half_life: Option<f64>, scale: Scale, vectors: &Planted,
     let mut drawn = Vec::with_capacity(DRAWS * scale.calls);
     let draws = best(|| {
         drawn.clear();
-        (0..scale.calls).for_each(|_| sampler.draw(scene, DRAWS, &mut random, &mut drawn));
+        (0..scale.calls).for_each(|_| sampler.draw(view, DRAWS, &mut random, &mut drawn));
         std::hint::black_box(&drawn);
     });
     assert_eq!(drawn.len(), DRAWS * scale.calls, "{} has too little to draw from", kind.name);
     let probabilities = best(|| {
-        std::hint::black_box(drawn.iter().map(|item| sampler.probability(scene, *item)).sum::<f64>());
+        std::hint::black_box(drawn.iter().map(|item| sampler.probability(view, *item)).sum::<f64>());
     });
     let n = drawn.len() as f64;
     report.line(json!({

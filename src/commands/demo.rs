@@ -133,8 +133,8 @@ fn figures(trainer: &Trainer, (seconds, read): (f64, u64)) -> String {
 
 /// Prints neighbours of the most frequent items of a few topics; a synthetic name tells its topic.
 fn show_neighbors(config: &Config) -> anyhow::Result<()> {
-    let intact = Checkpoint::open_with(&config.checkpoint.dir, &config.checkpoint)?;
-    let index = NeighborIndex::read(&intact)?;
+    let checkpoint = Checkpoint::open_with(&config.checkpoint.dir, &config.checkpoint)?;
+    let index = NeighborIndex::read(&checkpoint)?;
     let topic = |item: &str| item.rsplit_once('-').map_or(String::new(), |(topic, _)| topic.to_owned());
     let mut topics = Vec::new();
     let mut text = String::new();

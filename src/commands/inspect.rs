@@ -7,11 +7,11 @@ use crate::cli::{InspectArgs, Layers};
 use crate::util::escape::escape_for_terminal;
 
 pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<()> {
-    let intact = checkpoint(layers, &options.checkpoint)?;
-    let manifest = intact.manifest();
+    let checkpoint = checkpoint(layers, &options.checkpoint)?;
+    let manifest = checkpoint.manifest();
     if options.json {
         let mut value = serde_json::to_value(manifest)?;
-        value["path"] = intact.path().display().to_string().into();
+        value["path"] = checkpoint.path().display().to_string().into();
         value["intact"] = true.into();
         print(&format!("{value:#}\n"));
         return Ok(());
@@ -21,7 +21,7 @@ pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<(
     writeln!(
         text,
         "{}  intact, format {}, written by negstream {}",
-        intact.path().display(),
+        checkpoint.path().display(),
         manifest.format,
         manifest.negstream
     )?;

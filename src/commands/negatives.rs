@@ -71,23 +71,23 @@ struct SampledQuery {
 
 pub(super) fn negatives(layers: &Layers, options: NegativesArgs) -> anyhow::Result<()> {
     options.output.as_deref().map_or(Ok(()), |path| check_file("--output", path))?;
-    let intact = checkpoint(layers, &options.checkpoint)?;
+    let checkpoint = checkpoint(layers, &options.checkpoint)?;
     let damaged = |error: ConfigError| CheckpointError::Damaged {
-        path: intact.path().join(MANIFEST),
+        path: checkpoint.path().join(MANIFEST),
         problem: format!("this version does not know its configuration: {error}"),
     };
-    let config = configuration(&intact.manifest().configuration).map_err(damaged)?;
-    let mut state = snapshot::load(&config, Kernel::detect(), &intact)?;
+    let config = configuration(&checkpoint.manifest().configuration).map_err(damaged)?;
+    let mut state = snapshot::load(&config, Kernel::detect(), &checkpoint)?;
     let mut chosen = choose(options.sampler.as_deref(), &mut state)?;
     let query = SampledQuery::new(&options, &config, &state)?;
-    let (scene, _) = state.scene();
-    query.ask(chosen.sampler.as_mut(), scene, &state);
-    if chosen.sampler.is_empty(scene) {
-        return Err(nothing_to_draw(&chosen.name, &options, scene, &intact).into());
+    let (view, _) = state.stream_view();
+    query.ask(chosen.sampler.as_mut(), view, &state);
+    if chosen.sampler.is_empty(view) {
+        return Err(nothing_to_draw(&chosen.name, &options, view, &checkpoint).into());
     }
     let rows = ItemDraws {
-        probabilities: (0..state.items.ids.len() as u32).map(|item| chosen.sampler.probability(scene, item)).collect(),
-        draws: draw(chosen.sampler.as_ref(), scene, state.items.ids.len(), &options),
+        probabilities: (0..state.items.ids.len() as u32).map(|item| chosen.sampler.probability(view, item)).collect(),
+        draws: draw(chosen.sampler.as_ref(), view, state.items.ids.len(), &options),
         data: (0..state.items.ids.len() as u32).map(|item| state.negatives.frequencies.share(item)).collect(),
         occurrences: &state.items.occurrences,
     };
@@ -95,15 +95,15 @@ pub(super) fn negatives(layers: &Layers, options: NegativesArgs) -> anyhow::Resu
         write_whole_by(path, |file| write(file, &state.items.ids, &rows))?;
     }
     let context = query.context.iter().rev().map(|item| state.items.ids.name(*item)).collect();
-    let page = Page::new(&intact, &options, &chosen, context, &state, &rows);
+    let page = Page::new(&checkpoint, &options, &chosen, context, &state, &rows);
     print(&if options.json { format!("{}\n", serde_json::to_string(&page)?) } else { page.text() });
     Ok(())
 }
 
 /// The configuration that a checkpoint was made with, as far as its state depends on it; over the defaults.
-fn configuration(lasting: &Map<String, Value>) -> Result<Config, ConfigError> {
+fn configuration(state_relevant: &Map<String, Value>) -> Result<Config, ConfigError> {
     let mut settings = Vec::new();
-    flatten("", lasting, &mut settings);
+    flatten("", state_relevant, &mut settings);
     layers::load_with_defaults(&settings, None, std::iter::empty(), &[])
 }
 
@@ -137,7 +137,7 @@ fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError>
     let were = if at_work.is_empty() { "no sampler".to_owned() } else { at_work.join(", ") };
     match SamplerEntry::find(&name).map(|entry| (entry, entry.origin)) {
         Some((entry, Origin::State(rounds))) => {
-            let sampler = from_state(entry, rounds, state.scene().0);
+            let sampler = from_state(entry, rounds, state.stream_view().0);
             Ok(Chosen { name, at_work: None, sampler })
         }
         Some((_, Origin::Stream(setting))) => Err(UsageError(format!(
@@ -156,10 +156,10 @@ fn choose(wanted: Option<&str>, state: &mut State) -> Result<Chosen, UsageError>
 }
 
 /// A sampler with default options that observes what the checkpoint holds until it has settled.
-fn from_state(entry: &'static SamplerEntry, rounds: u32, scene: StreamView<'_>) -> Box<dyn NoiseSampler> {
+fn from_state(entry: &'static SamplerEntry, rounds: u32, view: StreamView<'_>) -> Box<dyn NoiseSampler> {
     let mut sampler = NoiseTerm::new(entry).build();
     (0..rounds).for_each(|_| {
-        sampler.observe(scene, BatchObservation { items: scene.live.items(), ..BatchObservation::default() })
+        sampler.observe(view, BatchObservation { items: view.live.items(), ..BatchObservation::default() })
     });
     sampler
 }
@@ -205,17 +205,17 @@ impl SampledQuery {
     }
 
     /// Asks for it; where nothing is known of it, for nobody.
-    fn ask(&self, sampler: &mut dyn NoiseSampler, scene: StreamView<'_>, state: &State) {
+    fn ask(&self, sampler: &mut dyn NoiseSampler, view: StreamView<'_>, state: &State) {
         let banked: Vec<u32> = state.negatives.bank.entries().iter().map(|entry| entry.item).collect();
         let vectors = if self.context.is_empty() { &[] } else { self.vectors.normalized.row(0) };
         sampler.set_queries(
-            scene,
+            view,
             QueryContext {
                 last_items: &self.context[..self.context.len().min(1)],
                 users: self.user.as_slice(),
                 queries: vectors,
                 stride: state.model.stride(),
-                others: if banked.is_empty() { scene.live.items() } else { &banked },
+                others: if banked.is_empty() { view.live.items() } else { &banked },
             },
         );
     }
@@ -236,12 +236,12 @@ fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError
 }
 
 /// The error that says what a sampler lacks that has nothing to draw from.
-fn nothing_to_draw(name: &str, options: &NegativesArgs, scene: StreamView<'_>, intact: &Checkpoint) -> UsageError {
-    let path = intact.path().display();
+fn nothing_to_draw(name: &str, options: &NegativesArgs, view: StreamView<'_>, checkpoint: &Checkpoint) -> UsageError {
+    let path = checkpoint.path().display();
     let kind = name.split('-').next().unwrap_or_default();
     let needs = SamplerEntry::find(kind).map_or(Needs::Stream, |entry| entry.needs);
     UsageError(match (needs, &options.user) {
-        _ if scene.live.items().is_empty() => format!("there is no live item in {path}"),
+        _ if view.live.items().is_empty() => format!("there is no live item in {path}"),
         (Needs::Exposures, None) => {
             format!("'{name}' draws what a user was shown and did not choose: give --user USER")
         }
@@ -259,7 +259,7 @@ fn nothing_to_draw(name: &str, options: &NegativesArgs, scene: StreamView<'_>, i
 }
 
 /// How often each item was drawn.
-fn draw(sampler: &dyn NoiseSampler, scene: StreamView<'_>, n_items: usize, options: &NegativesArgs) -> Vec<u64> {
+fn draw(sampler: &dyn NoiseSampler, view: StreamView<'_>, n_items: usize, options: &NegativesArgs) -> Vec<u64> {
     let total = options.draws;
     let bar = if total >= LONG { progress_bar(total, "draws") } else { ProgressBar::hidden() };
     let mut random = Pcg64Mcg::seed_from_u64(options.seed);
@@ -268,7 +268,7 @@ fn draw(sampler: &dyn NoiseSampler, scene: StreamView<'_>, n_items: usize, optio
     while done < total {
         let piece = PIECE.min(total - done);
         drawn.clear();
-        sampler.draw(scene, piece as usize, &mut random, &mut drawn);
+        sampler.draw(view, piece as usize, &mut random, &mut drawn);
         drawn.iter().for_each(|item| counts[*item as usize] += 1);
         done += piece;
         bar.set_position(done);

@@ -46,7 +46,7 @@ pub struct EvalMetrics {
     popularity: RankSums,
 }
 
-/// RankingMetrics of one ranker.
+/// Ranking metrics of one ranker.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RankingMetrics {
     /// Share of the events whose item was among the first 20.
@@ -69,7 +69,7 @@ pub struct RankingMetrics {
     pub cold_hit_rate: f64,
 }
 
-/// RankingMetrics of one ranker over the newest events, counted or not.
+/// Ranking metrics of one ranker over the newest events, counted or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct RecentMetrics {
     /// Hit rate.

@@ -78,7 +78,7 @@ pub struct QueryToWatch<'a> {
     /// Number of the event.
     pub event: u64,
     /// The positive, and what was masked.
-    pub settled: &'a [u32],
+    pub known_positives: &'a [u32],
 }
 
 impl FalseNegativeTracker {
@@ -128,7 +128,7 @@ impl FalseNegativeTracker {
     ) {
         let mut queries: Vec<WatchedQuery> = queries
             .map(|watch| {
-                let mut settled = watch.settled.to_vec();
+                let mut settled = watch.known_positives.to_vec();
                 settled.sort_unstable();
                 settled.dedup();
                 settled.retain(|item| candidates.column(*item).is_some() || candidates.frozen_column(*item).is_some());
@@ -321,7 +321,7 @@ mod tests {
         *occurrences.get_mut(12) = 50;
         let mut ledger = FalseNegativeTracker::new(100);
         // User 1's positive is 10, and 13 was masked.
-        let watch = QueryToWatch { user: 1, event: 7, settled: &[13, 10] };
+        let watch = QueryToWatch { user: 1, event: 7, known_positives: &[13, 10] };
         ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch].into_iter());
         // Before the query; not the user; the masked one; then, twice, a false negative; then one too late.
         ledger.judge(0, &[1, 2, 1, 1, 1, 1, 1, 1], &[12, 12, 12, 12, 12, 12, 12, 12]);
@@ -344,7 +344,7 @@ mod tests {
         let positives = [10, 11, 12, 13, 10].into_iter();
         candidates.gather(positives, &bank, &mut noise, stream.view(), QueryContext::default(), (1, 0));
         let mut ledger = FalseNegativeTracker::new(100);
-        let watch = |user| QueryToWatch { user, event: 7, settled: &[10] };
+        let watch = |user| QueryToWatch { user, event: 7, known_positives: &[10] };
         let occurrences: Paged<u64> = std::iter::repeat_n(0, 20).collect();
         ledger.watch(&candidates, (&bank, &noise), &occurrences, 8, [watch(4), watch(1), watch(2)].into_iter());
         ledger.judge(8, &[1, 2], &[12, 13]);

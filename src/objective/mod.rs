@@ -93,14 +93,14 @@ struct Options {
 #[derive(Debug, Default)]
 pub struct Scratch {
     columns: inputs::CandidateColumns,
-    found: StepAccumulator,
+    accumulator: StepAccumulator,
     backward: BackwardPass,
 }
 
 impl Scratch {
     /// The loss of each part of each objective in the newest step.
     pub fn losses(&self) -> &[ObjectiveLoss] {
-        self.found.losses()
+        self.accumulator.losses()
     }
 }
 
@@ -132,25 +132,25 @@ impl Objectives {
         self.parts.iter_mut().for_each(|part| part.prepare(batch, random, request));
     }
 
-    /// Takes one step on the queries of `batch`, of which there must be at least two: `asked` was asked for with `random`
+    /// Takes one step on the queries of `batch`, of which there must be at least two: `request` was prepared with `random`
     /// (seed, number of the step), and encoded, and gathered as `candidates`.
     pub fn step(
         &mut self,
         (kernel, random): (Kernel, (u64, u64)),
         model: &mut Model,
         batch: &Batch,
-        (asked, encoded): (&StepRequest, &mut Encoded),
+        (request, encoded): (&StepRequest, &mut Encoded),
         (candidates, bank): (&Candidates, &Bank),
         scratch: &mut Scratch,
     ) -> LossStats {
-        let Scratch { columns, found, backward } = scratch;
+        let Scratch { columns, accumulator, backward } = scratch;
         let options = self.options;
-        let sequences = &asked.sequences;
+        let sequences = &request.sequences;
         rayon::join(
             || columns.gather(kernel, model, candidates, bank),
             || backward.find_touched(model, (sequences, encoded), candidates),
         );
-        found.begin(sequences.len(), model.stride());
+        accumulator.begin(sequences.len(), model.stride());
         let step = StepContext {
             kernel,
             model,
@@ -162,17 +162,17 @@ impl Objectives {
             random,
             rate: options.update.learning_rate,
         };
-        self.parts.iter_mut().for_each(|part| part.step(&step, found));
-        let of_next = found.losses().iter().find(|part| part.of_next_item);
+        self.parts.iter_mut().for_each(|part| part.step(&step, accumulator));
+        let of_next = accumulator.losses().iter().find(|part| part.of_next_item);
         let bound = of_next.and_then(|part| part.bound).unwrap_or(0.0);
-        let loss = found.loss;
+        let loss = accumulator.loss;
         let finite = backward.apply(
             kernel,
             options.update,
             model,
             (sequences, encoded),
             (candidates, &columns.vectors),
-            &mut found.gradients,
+            &mut accumulator.gradients,
         );
         LossStats {
             loss,

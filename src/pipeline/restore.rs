@@ -48,12 +48,12 @@ impl Restored {
             None
         } else {
             store.restore_newest(
-                |intact| {
-                    check(intact.manifest(), damaged.get()).map_err(|error| CheckpointError::Overtaken {
-                        path: intact.path().to_owned(),
+                |checkpoint| {
+                    check(checkpoint.manifest(), damaged.get()).map_err(|error| CheckpointError::Overtaken {
+                        path: checkpoint.path().to_owned(),
                         cause: error.to_string(),
                     })?;
-                    restore(config, intact)
+                    restore(config, checkpoint)
                 },
                 |error| {
                     match error {
@@ -64,17 +64,17 @@ impl Restored {
                 },
             )?
         };
-        let Some((intact, state)) = found else {
+        let Some((checkpoint, state)) = found else {
             return Ok(Self { checkpoint: None, state: State::new(config, Kernel::detect()), store, overtaken });
         };
         tracing::info!(
-            checkpoint = %intact.path().display(),
+            checkpoint = %checkpoint.path().display(),
             events = state.progress.events.read,
             items = state.items.ids.len(),
             users = state.users.ids.len(),
             "going on from checkpoint"
         );
-        Ok(Self { checkpoint: Some(intact), state, store, overtaken })
+        Ok(Self { checkpoint: Some(checkpoint), state, store, overtaken })
     }
 
     /// Length of the dead-letter file of `config` that belongs to the state; `None` where the checkpoint names no such file.
@@ -85,10 +85,10 @@ impl Restored {
 }
 
 /// Reads the state of a checkpoint that was made with a configuration that agrees with `config`.
-fn restore(config: &Config, intact: &Checkpoint) -> Result<State, CheckpointError> {
-    let differences = differences(&intact.manifest().configuration, &config.state_relevant());
+fn restore(config: &Config, checkpoint: &Checkpoint) -> Result<State, CheckpointError> {
+    let differences = differences(&checkpoint.manifest().configuration, &config.state_relevant());
     if differences.is_empty() {
-        return snapshot::load(config, Kernel::detect(), intact);
+        return snapshot::load(config, Kernel::detect(), checkpoint);
     }
-    Err(CheckpointError::OtherConfiguration { path: intact.path().to_owned(), differences: differences.join("; ") })
+    Err(CheckpointError::OtherConfiguration { path: checkpoint.path().to_owned(), differences: differences.join("; ") })
 }

@@ -72,7 +72,7 @@ pub struct ReportedNegatives {
     watched: Vec<FalseNegativeCount>,
 }
 
-/// RankingMetrics of the model, and of decayed popularity on the same events.
+/// Ranking metrics of the model, and of decayed popularity on the same events.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportedEvaluation {
     events: u64,

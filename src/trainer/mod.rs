@@ -143,8 +143,8 @@ impl Trainer {
 
     /// What each proposal brought to the newest batch that trained.
     pub fn proposals(&self) -> Vec<Proposal> {
-        let (scene, noise) = self.state.scene();
-        proposals(&self.buffers.candidates, noise, scene)
+        let (view, noise) = self.state.stream_view();
+        proposals(&self.buffers.candidates, noise, view)
     }
 
     /// Counts of all events that were ingested, part of the state or waiting for their batch; `used` counts those that were

@@ -255,7 +255,7 @@ impl State {
     }
 
     /// What samplers may look at, and the samplers.
-    pub fn scene(&self) -> (StreamView<'_>, &NoiseMix) {
+    pub fn stream_view(&self) -> (StreamView<'_>, &NoiseMix) {
         let NegativeSources { frequencies, live, noise, .. } = &self.negatives;
         let vectors: &dyn Vectors = &self.model;
         (StreamView { frequencies, live, vectors }, noise)

@@ -156,10 +156,10 @@ fn step(
     );
     if trains && by_queries {
         let queries = encoded.normalized.rows(0..batch.n_queries());
-        let queries = queries.to_slice().expect("rows that lie one behind the other");
+        let queries = queries.to_slice().expect("padded rows are contiguous");
         let SamplerInput { last_items, users, .. } = &*samplers;
-        let asking = QueryContext { last_items, users, queries, stride: model.stride(), others: &[] };
-        gather(negatives, model, clock, request, asking, candidates);
+        let query_context = QueryContext { last_items, users, queries, stride: model.stride(), others: &[] };
+        gather(negatives, model, clock, request, query_context, candidates);
     }
     state.progress.evaluation.add(clock.begin, &ranked);
     (0..n_missed).for_each(|_| state.progress.evaluation.add(clock.begin, &[MISSED]));
@@ -292,8 +292,8 @@ fn observe(
     let NegativeSources { frequencies, live, noise, .. } = negatives;
     popularity.add(frequencies, items.ids.len(), &batch.items);
     live.observe(&batch.items);
-    let scene = StreamView { frequencies, live, vectors: model };
-    noise.observe(scene, BatchObservation { items: &batch.items, pairs: &samplers.pairs, shown: &samplers.shown });
+    let view = StreamView { frequencies, live, vectors: model };
+    noise.observe(view, BatchObservation { items: &batch.items, pairs: &samplers.pairs, shown: &samplers.shown });
     for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
         *items.occurrences.get_mut(*item as usize) += 1;
         *items.last_event.get_mut(*item as usize) = *timestamp;
@@ -311,8 +311,8 @@ fn gather(
     candidates: &mut Candidates,
 ) {
     let NegativeSources { frequencies, live, noise, bank, .. } = negatives;
-    let scene = StreamView { frequencies, live, vectors: model };
-    candidates.gather(request.positives.iter().copied(), bank, noise, scene, queries, clock.random);
+    let view = StreamView { frequencies, live, vectors: model };
+    candidates.gather(request.positives.iter().copied(), bank, noise, view, queries, clock.random);
 }
 
 /// Watches a share of the queries' negatives (`candidates`, where the batch is trained on), and finds which watched ones
@@ -331,10 +331,10 @@ fn watch(
         let chosen: Vec<usize> = (0..batch.n_queries()).filter(chosen).collect();
         let positives: Vec<Vec<u32>> =
             chosen.iter().map(|query| batch.known_positives(*query, positive_rules)).collect();
-        let queries = chosen.iter().zip(&positives).map(|(query, settled)| QueryToWatch {
+        let queries = chosen.iter().zip(&positives).map(|(query, known_positives)| QueryToWatch {
             user: batch.user(*query),
             event: clock.event(batch, *query),
-            settled,
+            known_positives,
         });
         let end = clock.first_event + batch.len() as u64;
         false_negatives.watch(candidates, (&*bank, &*noise), &items.occurrences, end, queries);

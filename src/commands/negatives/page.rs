@@ -57,7 +57,7 @@ struct Drawn<'a> {
 impl<'a> Page<'a> {
     /// Of these draws.
     pub(super) fn new(
-        intact: &Checkpoint,
+        checkpoint: &Checkpoint,
         options: &'a NegativesArgs,
         chosen: &'a Chosen,
         context: Vec<&'a str>,
@@ -72,7 +72,7 @@ impl<'a> Page<'a> {
             data: rows.data[row],
         };
         Self {
-            checkpoint: intact.path().display().to_string(),
+            checkpoint: checkpoint.path().display().to_string(),
             sampler: &chosen.name,
             draws_per_step: chosen.at_work,
             depends_on_queries: chosen.sampler.depends_on_queries(),

@@ -76,10 +76,10 @@ fn take_step(world: &World, model: &mut Model) -> Candidates {
     objectives.prepare(&world.batch, random, &mut asked);
     model.advance_hidden_states(kernel, &world.batch, asked.longest, &mut initial_states);
     model.encode(kernel, &asked.sequences, &initial_states, &mut encoded);
-    let scene = StreamView { frequencies: &world.frequencies, live: &world.live, vectors: &*model };
+    let view = StreamView { frequencies: &world.frequencies, live: &world.live, vectors: &*model };
     let mut noise = NoiseMix::new(&world.config.negatives.noise.terms());
-    noise.observe(scene, BatchObservation { items: &world.batch.items, ..BatchObservation::default() });
-    candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, QueryContext::default(), random);
+    noise.observe(view, BatchObservation { items: &world.batch.items, ..BatchObservation::default() });
+    candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, view, QueryContext::default(), random);
     let on = (&asked, &mut encoded);
     let stats = objectives.step((kernel, random), model, &world.batch, on, (&candidates, &bank), &mut scratch);
     assert!(stats.finite && stats.loss > 0.0);

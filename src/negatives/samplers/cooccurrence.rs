@@ -21,7 +21,7 @@
 //! * Dead followers are left out of T_a and N_a, as if they had never come. Dead items have no followers themselves.
 //!
 //! All queries of a batch share their candidates, so what is drawn from is the mean of q(· | a) over their last items.
-//! QueryContext adds that up by item, over the followers alone, and the unigram's share is one number besides.
+//! `set_queries` adds that up by item, over the followers alone, and the unigram's share is one number besides.
 
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;

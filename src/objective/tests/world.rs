@@ -102,11 +102,11 @@ impl World {
         objectives.prepare(&batch, RANDOM, &mut asked);
         let mut initial_states = Vec::new();
         model.advance_hidden_states(Kernel::detect(), &batch, asked.longest, &mut initial_states);
-        let scene = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
+        let view = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
         let mut noise = NoiseMix::new(&config.negatives.noise.terms());
-        noise.observe(scene, BatchObservation { items: &batch.items, ..BatchObservation::default() });
+        noise.observe(view, BatchObservation { items: &batch.items, ..BatchObservation::default() });
         let mut candidates = Candidates::default();
-        candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, scene, QueryContext::default(), RANDOM);
+        candidates.gather(asked.positives.iter().copied(), &bank, &mut noise, view, QueryContext::default(), RANDOM);
         Self { config, model, batch, asked, candidates, bank, initial_states, objectives }
     }
 
