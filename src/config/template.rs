@@ -62,25 +62,18 @@ fn comment(text: &mut String, key: &KeyEntry) {
 mod tests {
     use super::*;
     use crate::config::schema;
+    use crate::util::generated::assert_generated;
 
-    /// Compares a file of the repository with what is generated; with `UPDATE_GENERATED` set, writes it instead.
-    fn assert_generated(file: &str, text: &str) {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        if std::env::var_os("UPDATE_GENERATED").is_some() {
-            std::fs::write(&path, text).unwrap();
-        }
-        let written = std::fs::read_to_string(&path).unwrap();
-        assert!(written == text, "{file} is not what the declarations say: UPDATE_GENERATED=1 cargo test --lib config");
-    }
+    const COMMAND: &str = "cargo test --lib config";
 
     #[test]
     fn default_toml_is_generated_from_the_declarations() {
-        assert_generated("config/default.toml", &template());
+        assert_generated("config/default.toml", &template(), COMMAND);
     }
 
     #[test]
     fn config_schema_is_generated_from_the_declarations() {
-        assert_generated("schemas/config.schema.json", &schema::to_text());
+        assert_generated("schemas/config.schema.json", &schema::to_text(), COMMAND);
     }
 
     #[test]

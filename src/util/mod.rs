@@ -7,4 +7,6 @@ pub mod component;
 pub mod config_section;
 pub mod encoding;
 pub mod escape;
+#[cfg(test)]
+pub mod generated;
 pub mod nearest;

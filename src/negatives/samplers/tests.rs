@@ -9,7 +9,7 @@ use super::{BatchObservation, NoiseSampler, QueryContext, Shown, StreamView};
 use crate::negatives::Vectors;
 use crate::negatives::frequency::Frequencies;
 use crate::negatives::live::LiveItems;
-use crate::state_dict::StateDict;
+use crate::state_dict::{Array, StateDict};
 use crate::table::row_remap::RowRemap;
 
 /// Vectors that follow from the item's number alone.
@@ -107,6 +107,60 @@ pub(in crate::negatives) fn draws_fit(view: StreamView<'_>, sampler: &dyn NoiseS
     let freedom = f64::from(cells - 1);
     let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
     assert!(statistic < limit, "chi-square {statistic:.1} with {freedom} degrees of freedom");
+}
+
+/// Damage to one array of a saved state.
+#[derive(Debug, Clone)]
+pub(in crate::negatives::samplers) struct Damage {
+    /// The array that is hit, modulo the number of arrays.
+    which: usize,
+    /// The number in it that is hit, modulo its length.
+    place: usize,
+    /// Whether the array's last number is cut off instead.
+    cut: bool,
+    whole: u32,
+    real: f64,
+}
+
+/// Any damage to one array of a saved state: its last number is gone, or one of its numbers is another.
+pub(in crate::negatives::samplers) fn any_damage() -> impl Strategy<Value = Damage> {
+    let whole = prop_oneof![0u32..3, any::<u32>()];
+    let real = prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(0.0), Just(-1.0), 0.0f64..1e4];
+    (0usize..20, 0usize..1_000, any::<bool>(), whole, real).prop_map(|(which, place, cut, whole, real)| Damage {
+        which,
+        place,
+        cut,
+        whole,
+        real,
+    })
+}
+
+impl Damage {
+    /// Whether a number is gone: no sampler may take such a state.
+    pub(in crate::negatives::samplers) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// The saved state of `sampler`, damaged.
+    pub(in crate::negatives::samplers) fn of(&self, sampler: &dyn NoiseSampler) -> StateDict {
+        let mut saved = StateDict::default();
+        sampler.save(&mut saved);
+        let mut arrays: Vec<_> = saved.arrays().map(|(name, array)| (name.to_owned(), array.clone())).collect();
+        let which = self.which % arrays.len();
+        match &mut arrays[which].1 {
+            Array::U32(numbers) if self.cut => drop(numbers.pop()),
+            Array::F64(numbers) if self.cut => drop(numbers.pop()),
+            Array::U32(numbers) => {
+                let length = numbers.len();
+                numbers[self.place % length] = self.whole;
+            }
+            Array::F64(numbers) => {
+                let length = numbers.len();
+                numbers[self.place % length] = self.real;
+            }
+        }
+        StateDict::from_arrays(arrays)
+    }
 }
 
 /// A stream with contexts, exposures and queries, drawn from a generator of its own.
