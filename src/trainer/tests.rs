@@ -107,7 +107,8 @@ fn served(state: &State) -> BTreeMap<String, Vec<u32>> {
 
 #[test]
 fn changes_match_a_comparison_of_all_embeddings() {
-    for features in ["features.buckets=0", "features.buckets=64"] {
+    // Items that share features move together, so fewer of them rest.
+    for (features, least_spared) in [("features.buckets=0", 100), ("features.buckets=64", 50)] {
         let flags = [features, "memory.items.cap=120", "evaluate.share=0", "negatives.bank=16", "model.init_scale=0.4"];
         let config = configuration(&flags);
         let [mut tracked, mut plain] = [(); 2].map(|()| trainer(&config));
@@ -153,8 +154,8 @@ fn changes_match_a_comparison_of_all_embeddings() {
             Some(true),
             "all items changed since the start"
         );
-        // The comparison says something only where items go, and where some rest. (Items that share features move together.)
-        assert!(n_removed > 50 && n_spared > 50, "{features}: {n_removed} {n_spared}");
+        // The comparison says something only where items go, and where some rest.
+        assert!(n_removed > 50 && n_spared > least_spared, "{features}: {n_removed} {n_spared}");
         assert_eq!(served(&tracked.state), served(&plain.state), "{features}");
     }
 }
