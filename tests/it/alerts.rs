@@ -194,12 +194,15 @@ fn dead_letter_topic_gone() -> Fired {
 /// Steps too slow for what comes in.
 fn slow_steps() -> Fired {
     let settings = ["model.dim=512", "negatives.bank=60000", "train.batch=2048"];
-    let mut watched = Watched::start("slow", 8, &settings);
+    let mut watched = Watched::start("slow", 16, &settings);
     watched.scrape_until_shown("negstream_phase{phase=\"waiting\"} 1");
+    // However many scrapes it takes, the quarter of an hour that the alert looks back over begins before the backlog.
+    watched.interval = 0.01;
     watched.scrape();
     assert!(!watched.is_firing("NegstreamFallsBehind"));
-    let backlog = events(15_000, 2);
-    // The broker keeps about 40,000 events of each partition.
+    // Twice to three times what the alert asks for, so that a fast worker is still far behind when it is scraped. The broker
+    // keeps about 40,000 events of each partition.
+    let backlog = events(30_000, 2);
     (0..8).for_each(|_| watched.produce(&backlog));
     vec![watched.scrape_until_firing("NegstreamFallsBehind")]
 }
@@ -274,7 +277,7 @@ fn useless_model() -> Fired {
     let mut watched = Watched::start(
         "useless",
         1,
-        &["train.learning_rate=1e-9", "model.learn_popularity=false", "model.popularity_start=0"],
+        &["train.learning_rate=1e-9", "model.learn_popularity=false", "model.popularity_init=0"],
     );
     watched.scrape_until_shown("negstream_phase{phase=\"waiting\"} 1");
     assert!(!watched.is_firing("NegstreamWorseThanPopularity"));
