@@ -8,7 +8,8 @@
 //!
 //! with the similarity s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
 //! [`crate::model`] holds these numbers, [`crate::model::features`] is what items share, [`crate::model::encoder`] makes queries of contexts and of other
-//! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`step::Objective`):
+//! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`step::Objective`), and
+//! each has a line in [`OBJECTIVES`]:
 //!
 //! | part | what it learns from |
 //! | --- | --- |
@@ -48,8 +49,18 @@ use crate::negatives::candidates::Candidates;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::adagrad::Parameters;
 use crate::table::row_remap::RowRemap;
-use registry::ObjectiveSetting;
+use registry::{ObjectiveEntry, ObjectiveSetting};
 use step::{Objective, ObjectiveLoss, StepAccumulator, StepContext, StepRequest};
+
+/// All objectives, in the order in which they are documented.
+pub static OBJECTIVES: &[ObjectiveEntry] = &[
+    ObjectiveEntry::of::<info_nce::InfoNceOptions>(),
+    ObjectiveEntry::of::<nce::NceOptions>(),
+    ObjectiveEntry::of::<cpc::CpcOptions>(),
+    ObjectiveEntry::of::<info_max::InfoMaxOptions>(),
+    ObjectiveEntry::of::<views::ViewsOptions>(),
+    ObjectiveEntry::of::<i2i::I2iOptions>(),
+];
 
 /// The loss of a step, with the size of its problem.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,29 +1,20 @@
-//! The registry of objectives, and the part of the configuration that chooses among them.
+//! What the registry of objectives knows of each, and the part of the configuration that chooses among them.
 //!
-//! A new objective is one file, with its options (an `ObjectiveOptions`) and its `Objective`, and one line in
-//! [`OBJECTIVES`]. Parsing, validation, the JSON Schema, the tables of docs/objectives.md and the generic tests go over this
-//! list; what an objective needs of the model it says itself (`ObjectiveOptions::requirements`).
+//! The list itself is [`OBJECTIVES`], beside the objectives' modules. A new objective is one file, with its options (an
+//! `ObjectiveOptions`) and its `Objective`, and one line there. Parsing, validation, the JSON Schema, the tables of
+//! docs/objectives.md and the generic tests go over the list; what an objective needs of the model it says itself
+//! (`ObjectiveOptions::requirements`).
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Table;
 
+use super::OBJECTIVES;
 use super::step::Objective;
 #[cfg(test)]
 use super::tests::reference::Reference;
-use super::{cpc, i2i, info_max, info_nce, nce, views};
 use crate::model::ModelRequirements;
 use crate::util::component::{self, Component, NameOrTables};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require, value_shape};
-
-/// All objectives, in the order in which they are documented.
-pub static OBJECTIVES: [ObjectiveEntry; 6] = [
-    ObjectiveEntry::of::<info_nce::InfoNceOptions>(),
-    ObjectiveEntry::of::<nce::NceOptions>(),
-    ObjectiveEntry::of::<cpc::CpcOptions>(),
-    ObjectiveEntry::of::<info_max::InfoMaxOptions>(),
-    ObjectiveEntry::of::<views::ViewsOptions>(),
-    ObjectiveEntry::of::<i2i::I2iOptions>(),
-];
 
 /// Why reading the options of a term again cannot fail.
 const CHECKED: &str = "the options were checked when they were read";
@@ -86,7 +77,7 @@ pub struct ObjectiveEntry {
 
 impl ObjectiveEntry {
     /// The entry of the objective with options `O`.
-    const fn of<O: ObjectiveOptions>() -> Self {
+    pub(super) const fn of<O: ObjectiveOptions>() -> Self {
         Self {
             name: O::NAME,
             summary: O::SUMMARY,
@@ -180,7 +171,8 @@ impl ObjectiveTerm {
 }
 
 fn unknown_objective(name: &str) -> String {
-    component::unknown_name("objective", name, &OBJECTIVES.each_ref().map(|entry| entry.name))
+    let known: Vec<&str> = OBJECTIVES.iter().map(|entry| entry.name).collect();
+    component::unknown_name("objective", name, &known)
 }
 
 impl Serialize for ObjectiveTerm {

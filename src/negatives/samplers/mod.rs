@@ -3,8 +3,8 @@
 //! All queries of a batch share their candidates. Where a sampler's distribution depends on the query, what is drawn
 //! from, and corrected for, is its mean over the batch's queries: `q(j) = (1/B) Σ_i q(j | query i)`.
 //!
-//! A sampler is one file, with its options and its [`NoiseSampler`], and one line in the [`registry`]; [`mix`] holds those
-//! that are at work.
+//! A sampler is one file, with its options and its [`NoiseSampler`], and one line in [`SAMPLERS`]; [`mix`] holds those that
+//! are at work.
 
 pub mod adaptive;
 mod centres;
@@ -29,6 +29,20 @@ use super::frequency::Frequencies;
 use super::live::LiveItems;
 use crate::state_dict::{StateDict, StateDictError};
 use crate::table::row_remap::RowRemap;
+use registry::SamplerEntry;
+
+/// All noise samplers, in the order in which they are documented.
+pub static SAMPLERS: &[SamplerEntry] = &[
+    SamplerEntry::of::<uniform::UniformOptions>(),
+    SamplerEntry::of::<unigram::UnigramOptions>(),
+    SamplerEntry::of::<log_uniform::LogUniformOptions>(),
+    SamplerEntry::of::<interval::IntervalOptions>(),
+    SamplerEntry::of::<cooccurrence::CooccurrenceOptions>(),
+    SamplerEntry::of::<adaptive::AdaptiveOptions>(),
+    SamplerEntry::of::<hard::HardOptions>(),
+    SamplerEntry::of::<exposure::ExposureOptions>(),
+    SamplerEntry::of::<mixture::MixtureOptions>(),
+];
 
 /// The state of the stream after a batch, as samplers see it.
 #[derive(Debug, Clone, Copy)]

@@ -1,29 +1,16 @@
-//! The registry of noise samplers, and the part of the configuration that chooses among them.
+//! What the registry of noise samplers knows of each, and the part of the configuration that chooses among them.
 //!
-//! A new sampler is one file, with its options (a [`SamplerOptions`]) and its [`NoiseSampler`], and one line in
-//! [`SAMPLERS`]. Parsing, validation, the JSON Schema, the command `negatives`, the tables of docs/negatives.md, the
-//! generic tests and the benches go over this list.
+//! The list itself is [`SAMPLERS`], beside the samplers' modules. A new sampler is one file, with its options (a
+//! [`SamplerOptions`]) and its [`NoiseSampler`], and one line there. Parsing, validation, the JSON Schema, the command
+//! `negatives`, the tables of docs/negatives.md, the generic tests and the benches go over the list.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::{NoiseSampler, adaptive, cooccurrence, exposure, hard, interval, log_uniform, mixture, uniform, unigram};
+use super::{NoiseSampler, SAMPLERS, mixture};
 use crate::util::component::{self, Component, NameOrTables};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require, value_shape};
-
-/// All noise samplers, in the order in which they are documented.
-pub static SAMPLERS: [SamplerEntry; 9] = [
-    SamplerEntry::of::<uniform::UniformOptions>(),
-    SamplerEntry::of::<unigram::UnigramOptions>(),
-    SamplerEntry::of::<log_uniform::LogUniformOptions>(),
-    SamplerEntry::of::<interval::IntervalOptions>(),
-    SamplerEntry::of::<cooccurrence::CooccurrenceOptions>(),
-    SamplerEntry::of::<adaptive::AdaptiveOptions>(),
-    SamplerEntry::of::<hard::HardOptions>(),
-    SamplerEntry::of::<exposure::ExposureOptions>(),
-    SamplerEntry::of::<mixture::MixtureOptions>(),
-];
 
 /// The name in the configuration that stands for no noise at all.
 pub const NONE: &str = "none";
@@ -104,7 +91,7 @@ pub struct SamplerEntry {
 
 impl SamplerEntry {
     /// The entry of the sampler with options `O`.
-    const fn of<O: SamplerOptions>() -> Self {
+    pub(super) const fn of<O: SamplerOptions>() -> Self {
         Self {
             name: O::NAME,
             summary: O::SUMMARY,

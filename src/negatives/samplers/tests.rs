@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::registry::{NoiseTerm, SAMPLERS};
+use super::SAMPLERS;
+use super::registry::NoiseTerm;
 use super::{BatchObservation, NoiseSampler, QueryContext, Shown, StreamView};
 use crate::negatives::Vectors;
 use crate::negatives::frequency::Frequencies;

@@ -10,7 +10,7 @@ mod world;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::registry::OBJECTIVES;
+use super::OBJECTIVES;
 use reference::ReferenceLoss;
 use world::{Shape, World};
 
@@ -142,7 +142,7 @@ fn gradients_of_every_registered_objective_are_checked() {
             "negatives.noise=[{sampler='uniform',draws=9},{sampler='unigram',draws=7,power=0.5}]",
         ],
     ];
-    for entry in &OBJECTIVES {
+    for entry in OBJECTIVES {
         assert!(!entry.tested.is_empty(), "{entry:?} has no options to be tested with");
     }
     let objectives = objectives();
