@@ -31,7 +31,7 @@ use crate::util::catch_panic::catch_panic;
 /// The column that the features of events count as.
 const OF_EVENTS: &str = "features";
 /// An event's further features are not looked at.
-const MOST_OF_EVENT: usize = 64;
+pub(crate) const MOST_OF_EVENT: usize = 64;
 
 /// What is wrong with a catalogue. Always found before anything is touched.
 #[derive(Debug, thiserror::Error)]

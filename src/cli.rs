@@ -40,6 +40,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Put a Parquet log into the topic, keyed by user; all of it, each time.
     Produce(ProduceArgs),
+    /// Keep the model, and set its positions anew: for a topic on another cluster, or one that was made anew.
+    Migrate(MigrateArgs),
     /// Write a synthetic log with drift, new items and known structure.
     Synth(SynthArgs),
     /// Show the items nearest to one.
@@ -113,6 +115,15 @@ pub struct ProduceArgs {
     /// Files, folders or patterns, in the order in which they are to be sent.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
+}
+
+/// Options of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Where the topic of `kafka.brokers` is read from: `earliest`, `latest`; `same`: the offsets are those of before;
+    /// `group`: where `kafka.group` stands there, as mirroring tools set it; or a time (RFC 3339), by the brokers' timestamps.
+    #[arg(long, value_name = "PLACE", required = true)]
+    pub to: String,
 }
 
 /// Options of `synth`.

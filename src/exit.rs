@@ -127,7 +127,7 @@ impl ExitCode for PipelineError {
             Self::DeadLetters(error) => error.exit(),
             Self::Catalogue(error) => error.exit(),
             Self::Diverged(_) => Exit::Diverged,
-            Self::TooManyRejected(_) => Exit::Source,
+            Self::TooManyRejected(_) | Self::NothingTaken(_) => Exit::Source,
             Self::Sink(_) => Exit::Usage,
             Self::Thread { .. } => Exit::Unexpected,
         }

@@ -89,20 +89,62 @@ impl Default for StreamOwnership {
     }
 }
 
+/// What tells one topic from another of the same name: that of another cluster, or one that was made anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicIdentity {
+    /// The id of the cluster, where the brokers tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The id of the topic, where the brokers tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+}
+
 /// The ownership of every stream in a worker's state, by the stream's name, and the worker's own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownerships {
     /// The worker's name in its group; empty where it never was in one.
     #[serde(default)]
     pub worker: String,
+    /// The name that it had before that one, where it had another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formerly: Option<String>,
     #[serde(default)]
     streams: BTreeMap<String, StreamOwnership>,
+    /// The identity of each topic that was read, by the topic's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    topics: BTreeMap<String, TopicIdentity>,
 }
 
 impl Ownerships {
     /// The ownership of `stream`; the default where nothing is known.
     pub fn of(&self, stream: &str) -> StreamOwnership {
         self.streams.get(stream).copied().unwrap_or_default()
+    }
+
+    /// Names the worker; the name that it had before is remembered.
+    pub fn rename(&mut self, name: &str) {
+        let was = std::mem::replace(&mut self.worker, name.to_owned());
+        if !was.is_empty() && was != name {
+            self.formerly = Some(was);
+        }
+    }
+
+    /// The identity of `topic`, where it is known.
+    pub fn topic(&self, topic: &str) -> Option<&TopicIdentity> {
+        self.topics.get(topic)
+    }
+
+    /// Notes the identity of `topic`; what the brokers do not tell now stays as it was known.
+    pub fn set_topic(&mut self, topic: &str, identity: TopicIdentity) {
+        let known = self.topics.entry(topic.to_owned()).or_default();
+        known.cluster = identity.cluster.or(known.cluster.take());
+        known.topic = identity.topic.or(known.topic.take());
+    }
+
+    /// Drops what is known of a topic's identity.
+    pub fn forget_topic(&mut self, topic: &str) {
+        self.topics.remove(topic);
     }
 
     /// Notes how `stream` is owned from now on; the timestamp before its position stays.

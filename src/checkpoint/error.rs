@@ -124,7 +124,7 @@ pub enum CheckpointError {
     },
     /// The checkpoint was made with a configuration whose state this one cannot go on from.
     #[error(
-        "checkpoint {} was made with another configuration: {differences}; go on with that, name another checkpoint.dir, or begin anew with --fresh",
+        "checkpoint {} was made with another configuration: {differences}; go on with that, begin anew with --fresh, or name another checkpoint.dir (and, for `run`, another kafka.group: a group is not read twice)",
         path.display()
     )]
     OtherConfiguration {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{checkpoint, print};
 use crate::cli::{AuditArgs, Layers};
 use crate::exit::UsageError;
+use crate::position::Positions;
 use crate::snapshot;
 use crate::trainer::audit::{OffsetRange, RecordFate};
 use crate::util::escape::escape_for_terminal;
@@ -27,9 +28,11 @@ struct StreamAudit {
     skipped: u64,
     rejected: u64,
     lost: u64,
+    /// Offsets without a record: the source passed them over (transactions, compaction).
+    passed: u64,
     /// Offsets that are in more than one state, or in one more than once.
     twice: u64,
-    /// Offsets in between that are in no state. Offsets of transaction markers are no records, and are missing too.
+    /// Offsets in between, or before a worker's position, that are in no state.
     missing: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     twice_at: Vec<(u64, u64)>,
@@ -39,8 +42,13 @@ struct StreamAudit {
 
 pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
     let mut streams: BTreeMap<String, Vec<OffsetRange>> = BTreeMap::new();
+    let mut positions = Positions::default();
     for path in &options.checkpoints {
-        let Some(audit) = snapshot::audit::read(&checkpoint(layers, path)?)? else {
+        let checkpoint = checkpoint(layers, path)?;
+        for (stream, next) in checkpoint.manifest().positions.iter() {
+            positions.advance(stream, next.max(positions.next(stream).unwrap_or(0)));
+        }
+        let Some(audit) = snapshot::audit::read(&checkpoint)? else {
             let path = path.display();
             return Err(UsageError(format!("{path} holds no audit: it is kept where checkpoint.audit is on")).into());
         };
@@ -49,7 +57,7 @@ pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
         }
     }
     let audits: BTreeMap<String, StreamAudit> =
-        streams.into_iter().map(|(stream, ranges)| (stream, merge_ranges(ranges))).collect();
+        streams.into_iter().map(|(stream, ranges)| (positions.next(&stream), stream, ranges)).map(|(position, stream, ranges)| (stream, merge_ranges(ranges, position))).collect();
     if options.json {
         print(&format!("{}\n", serde_json::to_string(&audits)?));
     } else {
@@ -61,8 +69,8 @@ pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Merges the ranges of one stream from all audits.
-fn merge_ranges(mut ranges: Vec<OffsetRange>) -> StreamAudit {
+/// Merges the ranges of one stream from all audits; `position` is the furthest at which one of the workers stands.
+fn merge_ranges(mut ranges: Vec<OffsetRange>, position: Option<u64>) -> StreamAudit {
     ranges.sort_unstable_by_key(|range| (range.from, range.until));
     let from = ranges.first().map_or(0, |first| first.from);
     let mut audit = StreamAudit { from, until: from, ..StreamAudit::default() };
@@ -74,6 +82,7 @@ fn merge_ranges(mut ranges: Vec<OffsetRange>) -> StreamAudit {
             RecordFate::Skipped => audit.skipped += records,
             RecordFate::Rejected => audit.rejected += records,
             RecordFate::Lost => audit.lost += records,
+            RecordFate::Passed => audit.passed += records,
         }
         if from > audit.until {
             audit.missing += from - audit.until;
@@ -85,6 +94,10 @@ fn merge_ranges(mut ranges: Vec<OffsetRange>) -> StreamAudit {
         }
         audit.until = audit.until.max(until);
     }
+    if let Some(position) = position.filter(|position| *position > audit.until) {
+        audit.missing += position - audit.until;
+        audit.missing_at.push((audit.until, position));
+    }
     audit.missing_at.truncate(LISTED);
     audit.twice_at.truncate(LISTED);
     audit
@@ -92,14 +105,14 @@ fn merge_ranges(mut ranges: Vec<OffsetRange>) -> StreamAudit {
 
 fn text(audits: &BTreeMap<String, StreamAudit>) -> Result<String, std::fmt::Error> {
     let mut text = format!(
-        "{:<32} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8}\n",
-        "stream", "from", "until", "trained", "deferred", "skipped", "rejected", "lost", "twice", "missing"
+        "{:<32} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>8}\n",
+        "stream", "from", "until", "trained", "deferred", "skipped", "rejected", "lost", "passed", "twice", "missing"
     );
     for (stream, audit) in audits {
-        let StreamAudit { from, until, trained, deferred, skipped, rejected, lost, twice, missing, .. } = audit;
+        let StreamAudit { from, until, trained, deferred, skipped, rejected, lost, passed, twice, missing, .. } = audit;
         writeln!(
             text,
-            "{:<32} {from:>10} {until:>10} {trained:>10} {deferred:>9} {skipped:>9} {rejected:>9} {lost:>7} {twice:>7} {missing:>8}",
+            "{:<32} {from:>10} {until:>10} {trained:>10} {deferred:>9} {skipped:>9} {rejected:>9} {lost:>7} {passed:>7} {twice:>7} {missing:>8}",
             escape_for_terminal(stream)
         )?;
         for (name, places) in [("twice", &audit.twice_at), ("missing", &audit.missing_at)] {
@@ -118,16 +131,21 @@ mod tests {
     #[test]
     fn merge_ranges_finds_gaps_and_repetitions() {
         let range = |from, until, fate| OffsetRange { from, until, fate };
-        let audit = merge_ranges(vec![
+        let ranges = vec![
             range(12, 15, RecordFate::Trained),
             range(0, 5, RecordFate::Trained),
             range(5, 6, RecordFate::Rejected),
             range(3, 8, RecordFate::Trained),
             range(8, 10, RecordFate::Lost),
-        ]);
-        assert_eq!((audit.from, audit.until), (0, 15));
+            range(15, 17, RecordFate::Passed),
+        ];
+        let audit = merge_ranges(ranges.clone(), Some(17));
+        assert_eq!((audit.from, audit.until, audit.passed), (0, 17, 2));
         assert_eq!((audit.trained, audit.rejected, audit.lost), (13, 1, 2));
         assert_eq!((audit.twice, audit.twice_at), (3, vec![(3, 5), (5, 6)]));
         assert_eq!((audit.missing, audit.missing_at), (2, vec![(10, 12)]));
+        // A worker stands behind what any audit names.
+        let audit = merge_ranges(ranges, Some(20));
+        assert_eq!((audit.missing, audit.missing_at), (5, vec![(10, 12), (17, 20)]));
     }
 }

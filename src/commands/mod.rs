@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod demo;
 mod inspect;
+mod migrate;
 mod negatives;
 mod neighbors;
 mod output;
@@ -36,6 +37,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run(options) => run::run(&load(&layers)?, options),
         Command::Replay(options) => replay::replay(&load(&layers)?, options),
         Command::Produce(options) => produce::produce(&load(&layers)?, options),
+        Command::Migrate(options) => migrate::migrate(&load(&layers)?, &options),
         Command::Synth(options) => synth::synth(&load(&layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(&layers, options),
         Command::Negatives(options) => negatives::negatives(&layers, options),

@@ -7,6 +7,7 @@ use crate::cli::ProduceArgs;
 use crate::config::Config;
 use crate::decode;
 use crate::exit::UsageError;
+use crate::kafka::pacing::EmbeddedPace;
 use crate::kafka::producer::{EventProducer, SendError};
 use crate::kafka::{EMBEDDED, admin};
 use crate::position::Positions;
@@ -19,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<()> {
     let kafka = &config.kafka;
-    if kafka.brokers == EMBEDDED {
+    if kafka.brokers.is_empty() || kafka.brokers == EMBEDDED {
         return Err(UsageError(
-            "an embedded broker ends with its process: name a broker with --set kafka.brokers=HOST:PORT (a running \
-             `negstream run` with an embedded broker logs its address)"
+            "no broker is named: set kafka.brokers=HOST:PORT (an embedded broker ends with its process; a running \
+             `negstream run` with one logs its address)"
                 .to_owned(),
         )
         .into());
@@ -37,6 +38,7 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
     let encoder = registry::encoder(&config.source, &kafka.topic)?;
     admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;
     let mut producer = EventProducer::open(kafka, &kafka.brokers, encoder)?;
+    let mut pace = EmbeddedPace::of(kafka)?;
     let bar = context.bar(logs.rows().0, "events");
     let (mut sent, mut rejected) = (0u64, 0u64);
     let mut block = Vec::new();
@@ -45,7 +47,13 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
         for record in block.drain(..) {
             match &record.outcome {
                 Ok(event) => match producer.send(event) {
-                    Ok(()) => sent += 1,
+                    Ok(()) => {
+                        sent += 1;
+                        if let Some(pace) = pace.as_mut().filter(|pace| pace.is_look_due(sent, producer.bytes())) {
+                            producer.flush(PATIENCE)?;
+                            pace.wait(sent, producer.bytes(), || context.stop.requested())?;
+                        }
+                    }
                     Err(SendError::NoRoom((reason, detail))) => {
                         tracing::warn!(row = record.offset, reason = reason.name(), detail, "row left out");
                         rejected += 1;

@@ -1,12 +1,14 @@
 //! `run`: train on a Kafka topic until told to stop.
 
 use super::{CommandContext, check_output};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, MOST_OF_EVENT};
+use crate::checkpoint::Checkpoint;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::dead_letters::topic::DeadLetterTopic;
 use crate::decode::EventDecoder;
+use crate::exit::UsageError;
 use crate::kafka::EMBEDDED;
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::{Assignment, KafkaConfig};
@@ -21,9 +23,18 @@ use crate::util::encoding::random_id;
 
 pub(super) fn run(config: &Config, options: RunArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
+    if config.kafka.brokers.is_empty() {
+        return Err(UsageError(
+            "no broker is named: set kafka.brokers to HOST:PORT. `negstream demo` shows everything at work without one, and \
+             kafka.brokers = \"embedded\" stands for a broker inside the process, whose records end with it"
+                .to_owned(),
+        )
+        .into());
+    }
     let context = CommandContext::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
-    let decoder = registry::decoder(&config.source)?;
+    let mut decoder = registry::decoder(&config.source)?;
+    decoder.most_features = most_features(config);
     let server = context.serve(config)?;
     let result = train(config, &options, &context, catalogue, decoder);
     if let Err(error) = &result {
@@ -69,6 +80,8 @@ fn train(
         }
         connected => connected?,
     };
+    // Begun anew it is the same worker, which reads its own once more.
+    let known_as = if options.fresh { last_name(config) } else { String::new() };
     let mut restored = Restored::find_own(config, options.fresh, |manifest, fallen_back| match embedded {
         Some(_) => Ok(()),
         None => {
@@ -82,11 +95,20 @@ fn train(
         let prefix = format!("kafka/{}/", kafka.topic);
         positions.forget(&prefix);
         ownerships.forget(&prefix);
+        ownerships.forget_topic(&kafka.topic);
     }
-    name_worker(&mut ownerships.worker, &kafka);
+    let name = name_of_worker(&kafka, &[&ownerships.worker, &known_as]);
+    connection.verify_identity(ownerships, &name)?;
+    ownerships.rename(&name);
+    if embedded.is_none() {
+        ownerships.set_topic(&kafka.topic, connection.identity().clone());
+    }
     context.telemetry.emit(LifecycleEvent::Restored);
     let until = if options.until_end { Until::End } else { Until::Stopped };
-    let source = connection.into_source(decoder, ResumeState { positions, ownerships }, until)?;
+    let mut source = connection.into_source(decoder, ResumeState { positions, ownerships }, until)?;
+    if embedded.is_some() {
+        source.tell_producers();
+    }
     let dead_letters = match config.kafka.dead_letter_topic.as_str() {
         "" => DeadLetters::None,
         _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, context.stop.clone())?),
@@ -107,11 +129,19 @@ fn train(
     context.conclude(&pipeline, &mut observer, &options.output)
 }
 
-/// Names the worker in its group: as configured, as it was named before, or by a name that is unique.
-fn name_worker(name: &mut String, kafka: &KafkaConfig) {
-    if !kafka.group_instance_id.is_empty() {
-        name.clone_from(&kafka.group_instance_id);
-    } else if name.is_empty() {
-        *name = format!("negstream-{}", random_id());
-    }
+/// Most features of an event that the model has a use for.
+fn most_features(config: &Config) -> usize {
+    if config.features.buckets > 0 { MOST_OF_EVENT } else { 0 }
+}
+
+/// The worker's name in its group: as configured, as it was `known` before, or one that nobody else has.
+fn name_of_worker(kafka: &KafkaConfig, known: &[&str]) -> String {
+    let names = std::iter::once(kafka.group_instance_id.as_str()).chain(known.iter().copied());
+    names.into_iter().find(|name| !name.is_empty()).map_or_else(|| format!("negstream-{}", random_id()), str::to_owned)
+}
+
+/// The name of the worker whose checkpoints there are; empty where there is none that can be read.
+fn last_name(config: &Config) -> String {
+    let newest = Checkpoint::open_with(&config.checkpoint.dir, &config.checkpoint);
+    newest.map(|newest| newest.manifest().ownerships.worker.clone()).unwrap_or_default()
 }

@@ -43,6 +43,8 @@ pub struct EventDecoder {
     pub fields: FieldNames,
     /// The bounds that every event must keep.
     pub limits: EventLimits,
+    /// Most features of an event that are kept: whoever uses none, or a few, need not have memory for thousands.
+    pub most_features: usize,
     encoding: Encoding,
 }
 
@@ -79,15 +81,19 @@ impl EventDecoder {
             (format, None) => Encoding::Plain(Box::new(RecordSchema::plain(format, plain, source)?)),
             (format, Some(schemas)) => Encoding::Framed { format, cache: SchemaCache::default(), schemas },
         };
-        Ok(Self { fields: source.fields.clone(), limits: limits(source), encoding })
+        Ok(Self { fields: source.fields.clone(), limits: limits(source), most_features: usize::MAX, encoding })
     }
 
     /// Decodes one record. `None` as payload is Kafka's null value. Gives `None` where its schema is not known yet: then
     /// the same record has to be tried again, and no later one may overtake it.
     pub fn decode(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Option<Result<Interaction, Rejection>> {
         let payload = payload.unwrap_or_default();
-        let decoded = self.attempt(payload)?.and_then(|event| {
+        let decoded = self.attempt(payload)?.and_then(|mut event| {
             self.limits.check(&event)?;
+            if event.features.len() > self.most_features {
+                event.features.truncate(self.most_features);
+                event.features.shrink_to_fit();
+            }
             Ok(event)
         });
         Some(decoded.map_err(|(reason, detail)| Rejection {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::util::cargo_feature::CargoFeature;
-use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section};
+use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
+
+/// What is wrong with a topic of events that is its own topic of dead letters.
+const FEEDS_ITSELF: &str = "must be another topic than kafka.topic: each letter would be read, rejected and written again, without end";
 
 config_choice! {
     /// Where a topic is read from when no position in it is known.
@@ -38,8 +41,8 @@ config_choice! {
 config_section! {
     /// Brokers, topics, and the consumer group.
     pub struct KafkaConfig {
-        /// `host:port,…`, or `embedded` for a broker inside the process.
-        brokers: String = "embedded".to_owned();
+        /// `host:port,…`; `embedded`: a broker inside the process, whose records end with it.
+        brokers: String = String::new();
         /// The topic of events.
         topic: String = "interactions".to_owned() => [not_empty];
         /// The consumer group.
@@ -47,15 +50,20 @@ config_section! {
         /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
         /// reads every partition, and commits offsets to the group for lag monitors alone.
         assignment: Assignment = Assignment::Group;
-        /// This worker's name in the group across restarts (static membership), different for each worker: restarted within
-        /// `session.timeout.ms` it gets its own partitions back, without a rebalance. Empty: the worker names itself.
+        /// This worker's name in the group across restarts, different for each worker. Empty: the worker names itself, and
+        /// its checkpoints keep the name.
         group_instance_id: String = String::new();
+        /// The group keeps the worker's place while it is away (static membership): started again within
+        /// `session.timeout.ms`, also after it was killed, it gets its own partitions back at once. `false`: what it read is
+        /// given to others as soon as it stops. A run with an end (`run --until-end`) leaves no place behind, unless it has a
+        /// `group_instance_id`.
+        static_membership: bool = true;
         /// Records deleted by retention before they were read: `fail`, or `skip` (counted as lost).
         on_data_loss: OnDataLoss = OnDataLoss::Fail;
         /// Where to begin on the very first start: `earliest` or `latest`.
         starting_offsets: StartingOffsets = StartingOffsets::Earliest;
-        /// Topic for rejected records; empty: none.
-        dead_letter_topic: String = String::new();
+        /// Topic for rejected records, another one than those that are read; empty: none.
+        dead_letter_topic: String = String::new() => [check(|topic, kafka| require(*topic != kafka.topic, FEEDS_ITSELF))];
         /// Partitions of a topic that has to be created.
         partitions: i32 = 1 => [at_least(1)];
         /// Further librdkafka properties, passed on as they are.

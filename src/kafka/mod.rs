@@ -5,6 +5,8 @@
 //! | [`admin`] | topics: create, list partitions |
 //! | [`embedded`] | a broker inside the process |
 //! | [`producer`] | events into a topic |
+//! | `pacing` | how far a producer may run ahead of an embedded broker's reader |
+//! | `topic_id` | which of all topics of a name it is |
 //! | [`crate::dead_letters::topic`] | records that could not be taken, into a topic |
 //!
 //! The consumer is [`crate::source::kafka`]. Here is the only place where properties are set: negstream's own first, the
@@ -15,7 +17,9 @@ pub mod admin;
 mod config;
 pub mod embedded;
 pub(crate) mod outbox;
+pub(crate) mod pacing;
 pub mod producer;
+pub(crate) mod topic_id;
 
 pub use config::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
 
@@ -29,6 +33,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 /// `kafka.brokers` that stands for a broker inside the process.
 pub const EMBEDDED: &str = "embedded";
+
+/// How the workers of a group share partitions.
+pub(crate) const ASSIGNOR: &str = "cooperative-sticky";
 
 /// How often a state that lasts is logged.
 pub(crate) const REMINDER: Duration = Duration::from_secs(5);
@@ -214,15 +221,19 @@ pub(crate) fn consumer_properties(config: &KafkaConfig, brokers: &str) -> Result
     client.set("check.crcs", "true");
     // Bounds what waits for the trainer; refilled soon after it took some.
     client.set("queued.max.messages.kbytes", "32768");
+    // What one answer holds is unpacked at once, and records of a few characters repeated unpack to hundreds of times that.
+    client.set("fetch.message.max.bytes", "262144");
     client.set("fetch.queue.backoff.ms", "50");
     // New partitions of the topic are found within that time.
     client.set("topic.metadata.refresh.interval.ms", "30000");
     match config.assignment {
         Assignment::Group => {
-            client.set("partition.assignment.strategy", "cooperative-sticky");
-            if !config.group_instance_id.is_empty() {
-                client.set("group.instance.id", &config.group_instance_id);
-            }
+            client.set("partition.assignment.strategy", ASSIGNOR);
+            match config.group_instance_id.as_str() {
+                // Nobody comes back to a place that has no name: what a killed worker read is somebody else's soon.
+                "" => client.set("session.timeout.ms", "10000"),
+                name => client.set("group.instance.id", name),
+            };
         }
         // A trainer that takes its time loses nothing.
         Assignment::All => drop(client.set("max.poll.interval.ms", "86400000")),

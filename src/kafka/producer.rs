@@ -17,6 +17,8 @@ use crate::kafka::KafkaConfig;
 pub struct EventProducer {
     outbox: Outbox,
     encoder: EventEncoder,
+    /// Bytes of everything that was handed over.
+    bytes: u64,
 }
 
 /// Why an event was not handed over.
@@ -37,7 +39,7 @@ impl EventProducer {
     /// A property that is refused.
     pub fn open(config: &KafkaConfig, brokers: &str, encoder: EventEncoder) -> Result<Self, ClientError> {
         let outbox = Outbox::open(&producer_properties(config, brokers)?, brokers, &config.topic, false)?;
-        Ok(Self { outbox, encoder })
+        Ok(Self { outbox, encoder, bytes: 0 })
     }
 
     /// Hands over an event; waits while the queue is full.
@@ -54,7 +56,13 @@ impl EventProducer {
     /// # Errors
     /// If this or an earlier event cannot be delivered.
     pub fn send_bytes(&mut self, key: &[u8], payload: &[u8]) -> Result<(), ClientError> {
+        self.bytes += (key.len() + payload.len()) as u64;
         self.outbox.send(Some(key), Some(payload), None)
+    }
+
+    /// Bytes of everything that was handed over, keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Waits until everything is delivered, at most for `patience`.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::checkpoint_writer::SharedDeadLetters;
 use super::checkpoints::CheckpointSchedule;
+use super::probation::Probation;
 use super::publisher::Publisher;
 use super::{Pipeline, PipelineError, Restored};
 use crate::catalogue::Catalogue;
@@ -116,6 +117,7 @@ impl<'a> PipelineBuilder<'a> {
             || (restored.checkpoint.is_some() && !sinks.is_empty());
         let publishes = !sinks.is_empty();
         let dead_letters = SharedDeadLetters::new(dead_letters);
+        let probation = Probation::new(&config.dead_letters, dead_letters.are_kept());
         let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks))?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
@@ -134,6 +136,7 @@ impl<'a> PipelineBuilder<'a> {
             stop,
             streams: Vec::new(),
             n_rejected: 0,
+            probation,
             started: now,
             read_at_start,
             observed: now,

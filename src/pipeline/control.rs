@@ -3,7 +3,7 @@
 use crossbeam_channel::Sender;
 
 use super::exit_path::ExitPath;
-use super::{Observer, Pipeline};
+use super::{Observer, Pipeline, PipelineEvent};
 use crate::kafka::Assignment;
 use crate::position::{OwnershipRecord, Positions};
 use crate::source::{Assigned, SourceControl};
@@ -36,12 +36,15 @@ impl Pipeline {
                 }
                 let alone = self.config.kafka.assignment == Assignment::All;
                 if any_is_new && (alone || !self.checkpoints.any_is_durable()) {
+                    self.send_held_letters(observer)?;
                     // From here on these positions are this worker's alone: a restart finds them, whatever the broker says.
                     self.checkpoints.save(&mut self.trainer, observer)?;
                 }
+                observer(&self.trainer, PipelineEvent::Assigned);
             }
             SourceControl::Revoking(_) => {
                 // Another worker goes on where this state ends.
+                self.send_held_letters(observer)?;
                 self.close_batch(observer)?;
                 self.checkpoints.save(&mut self.trainer, observer)?;
                 // A source that has failed meanwhile has no use for the answer.

@@ -5,6 +5,7 @@ use std::io;
 use crate::catalogue::CatalogueError;
 use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
+use crate::event::Reason;
 use crate::publish::SinkError;
 use crate::source::SourceError;
 
@@ -30,6 +31,9 @@ pub enum PipelineError {
     /// Too large a share of the newest records was rejected.
     #[error(transparent)]
     TooManyRejected(#[from] TooManyRejected),
+    /// Every record was rejected, and none was ever taken.
+    #[error(transparent)]
+    NothingTaken(#[from] NothingTaken),
     /// A sink could not be opened by its name.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -78,9 +82,12 @@ pub struct Diverged {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{:.0} % of about the last {window} records were rejected, more than {:.0} % (dead_letters.max_share); the newest: \
-     {reason}: {detail}; what was trained is saved: mend whoever produces them, or raise the limit to go on",
+     {}: {detail}; what was trained is saved: mend whoever produces them or, where that is at fault, {}; or raise the limit \
+     to go on",
     share * 100.0,
-    max_share * 100.0
+    max_share * 100.0,
+    reason.name(),
+    settings_for(*reason)
 )]
 pub struct TooManyRejected {
     /// Share of rejected records, a moving average over `window` records.
@@ -90,7 +97,46 @@ pub struct TooManyRejected {
     /// The limit (`dead_letters.max_share`).
     pub(super) max_share: f64,
     /// Reason of the newest rejection.
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     /// Detail of the newest rejection.
     pub(super) detail: String,
+}
+
+/// Every record was rejected, and none was ever taken: the configuration is at fault rather than the records. Nothing was
+/// saved, so that a run which is set right reads them again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "none of the {n_rejected} records that were read was taken; the first, {stream} at {offset}: {}: {detail}; nothing is \
+     saved, so that they are read again once this is set right: see {}",
+    reason.name(),
+    settings_for(*reason)
+)]
+pub struct NothingTaken {
+    /// Records that were rejected.
+    pub(super) n_rejected: u64,
+    /// Label of the first one's stream.
+    pub(super) stream: String,
+    /// Place of the first one in its stream.
+    pub(super) offset: u64,
+    /// Reason of the first rejection.
+    pub(super) reason: Reason,
+    /// Detail of the first rejection.
+    pub(super) detail: String,
+}
+
+/// The settings by which records of a sound producer are rejected where they are wrong.
+fn settings_for(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unparsable => "source.format, and source.registry.url for records in a registry's frames",
+        Reason::InvalidFrame => "source.registry.url, which is for records in a registry's frames only, and source.format",
+        Reason::UnknownSchema => "source.registry.url and source.format",
+        Reason::MissingField | Reason::WrongType | Reason::EmptyId | Reason::ValueNotFinite => {
+            "source.fields, which says what the fields are called"
+        }
+        Reason::IdTooLong => "source.max_id_bytes, and source.fields, which says what the fields are called",
+        Reason::TimestampOutOfRange => {
+            "source.fields.timestamp and the unit of the times there, and source.latest_year"
+        }
+        Reason::NullValue => "the topic",
+    }
 }

@@ -23,6 +23,8 @@ pub enum PipelineEvent<'a> {
     },
     /// The loop turns: a sign of life, a few times a second, whether or not anything else happens.
     Tick,
+    /// The source said which streams are this worker's to read; they may be none.
+    Assigned,
     /// A record was rejected.
     RecordRejected {
         /// The label of its stream. It comes from outside.

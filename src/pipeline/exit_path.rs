@@ -6,15 +6,18 @@
 //! | stop requested | read again after a restart | required | [`StopReason::Stopped`] |
 //! | source failed | read again after a restart | attempted | the source's error |
 //! | too many rejected | trained | attempted | the error |
+//! | nothing taken | dropped | forbidden | the error |
 //! | fenced | dropped | forbidden | the source's error |
 //! | checkpoint failed | dropped | forbidden | the checkpoint's error |
 //! | dead letters failed | dropped | forbidden | the dead letters' error |
 //! | diverged | dropped | forbidden | the error |
 //!
+//! Where records were rejected and none was ever taken ([`Probation`](super::probation::Probation)), nothing is saved on any way out.
+//!
 //! [`ExitPath::policy`] is this table in code; the loop leaves by an [`ExitPath`] only, so that nothing else decides.
 
 use super::StopReason;
-use super::error::{Diverged, PipelineError, SaveError, TooManyRejected};
+use super::error::{Diverged, NothingTaken, PipelineError, SaveError, TooManyRejected};
 use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
 use crate::source::SourceError;
@@ -30,6 +33,8 @@ pub(super) enum ExitPath {
     SourceFailed(SourceError),
     /// Nearly everything that arrives is rejected.
     TooManyRejected(TooManyRejected),
+    /// Every record was rejected, and none was ever taken: the configuration may be at fault.
+    NothingTaken(NothingTaken),
     /// The streams belong to another worker, or may: so does everything trained since the last checkpoint.
     Fenced(SourceError),
     /// A checkpoint that had to succeed failed, or another worker has taken over the checkpoint folder.
@@ -71,9 +76,11 @@ impl ExitPath {
             // Records rejected behind the batch in progress are part of the state only with it: they would be rejected, and
             // kept as dead letters, once more after a restart.
             Self::TooManyRejected(_) => (BatchInProgress::Train, FinalCheckpoint::Attempted),
-            Self::Fenced(_) | Self::CheckpointFailed(_) | Self::DeadLettersFailed(_) | Self::Diverged(_) => {
-                (BatchInProgress::LeaveUnread, FinalCheckpoint::Forbidden)
-            }
+            Self::NothingTaken(_)
+            | Self::Fenced(_)
+            | Self::CheckpointFailed(_)
+            | Self::DeadLettersFailed(_)
+            | Self::Diverged(_) => (BatchInProgress::LeaveUnread, FinalCheckpoint::Forbidden),
         }
     }
 
@@ -84,6 +91,7 @@ impl ExitPath {
             Self::StopRequested => Ok(StopReason::Stopped),
             Self::SourceFailed(error) | Self::Fenced(error) => Err(error.into()),
             Self::TooManyRejected(error) => Err(error.into()),
+            Self::NothingTaken(error) => Err(error.into()),
             Self::CheckpointFailed(error) => Err(error.into()),
             Self::DeadLettersFailed(error) => Err(error.into()),
             Self::Diverged(error) => Err(error.into()),
@@ -121,6 +129,12 @@ impl From<DeadLetterError> for ExitPath {
 impl From<TooManyRejected> for ExitPath {
     fn from(error: TooManyRejected) -> Self {
         Self::TooManyRejected(error)
+    }
+}
+
+impl From<NothingTaken> for ExitPath {
+    fn from(error: NothingTaken) -> Self {
+        Self::NothingTaken(error)
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
 //! | `publisher` | which rows a sink is sent, once a checkpoint is durable |
 //! | `control` | what follows from a change of the streams |
+//! | `probation` | what becomes of rejected records while none has ever been taken |
 
 mod builder;
 mod checkpoint_writer;
@@ -22,6 +23,7 @@ mod error;
 mod events;
 mod exit_path;
 mod pins;
+mod probation;
 mod publisher;
 mod restore;
 #[cfg(test)]
@@ -43,9 +45,10 @@ use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
 use checkpoint_writer::SharedDeadLetters;
 use checkpoints::CheckpointSchedule;
-pub use error::{Diverged, PipelineError, SaveError, TooManyRejected};
+pub use error::{Diverged, NothingTaken, PipelineError, SaveError, TooManyRejected};
 pub use events::{Observer, PipelineEvent, WrittenCheckpoint};
 use exit_path::{BatchInProgress, ExitPath, FinalCheckpoint};
+use probation::{HeldLetter, Probation};
 pub use restore::Restored;
 
 /// How often the observer is shown the state.
@@ -75,6 +78,8 @@ pub struct Pipeline {
     streams: Vec<Stream>,
     /// Records rejected by this process.
     n_rejected: u64,
+    /// What was rejected while nothing had been taken.
+    probation: Probation,
     started: Instant,
     /// Records read when this process began.
     read_at_start: u64,
@@ -129,6 +134,14 @@ impl Pipeline {
     /// Seconds since the pipeline was built, and the records read in them.
     pub fn progress(&self) -> (f64, u64) {
         (self.started.elapsed().as_secs_f64(), self.trainer.state.progress.events.read - self.read_at_start)
+    }
+
+    /// Writes a checkpoint of the state as it stands.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn save(&mut self) -> Result<(), PipelineError> {
+        Ok(self.checkpoints.save(&mut self.trainer, &mut |_, _| {})?)
     }
 
     /// Trains on `source` until its end, or until a stop is requested; then writes a checkpoint.
@@ -192,10 +205,10 @@ impl Pipeline {
 
     /// Hands a record to the trainer, and does what is due after it.
     fn train(&mut self, record: Record, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
-        if let Err(rejection) = &record.outcome
-            && rejection.reason.is_fault()
-        {
-            self.reject(&record, rejection, observer)?;
+        match &record.outcome {
+            Ok(_) => self.send_held_letters(observer)?,
+            Err(rejection) if rejection.reason.is_fault() => self.reject(&record, rejection, observer)?,
+            Err(_) => {}
         }
         let begin = Instant::now();
         let step = self.trainer.ingest(record);
@@ -209,8 +222,10 @@ impl Pipeline {
         } else if !is_settled {
             return Ok(());
         }
-        // Records that no batch waits for are part of the state too, however long none is trained on.
-        self.checkpoints.begin_if_due(&mut self.trainer, observer);
+        if !self.has_only_rejected() {
+            // Records that no batch waits for are part of the state too, however long none is trained on.
+            self.checkpoints.begin_if_due(&mut self.trainer, observer);
+        }
         self.check_stop()?;
         if self.observed.elapsed() >= OBSERVE_EVERY {
             self.observed = Instant::now();
@@ -227,17 +242,55 @@ impl Pipeline {
     fn reject(&mut self, record: &Record, rejection: &Rejection, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
         // Before the record is kept: where it ends the run, it is still to be read.
         self.check_rejected_share(rejection)?;
-        let stream = &self.streams[record.stream as usize].label;
-        while !self.dead_letters.offer(stream, record.offset, rejection)? {
+        let (stream, offset) = (record.stream, record.offset);
+        let label = &self.streams[stream as usize].label;
+        let is_sent = self.trainer.has_taken_any() || self.probation.note(label, offset, rejection);
+        if is_sent {
+            self.send_letter(stream, offset, rejection, observer)?;
+        } else if self.dead_letters.are_kept()
+            && !self.probation.hold(HeldLetter { stream, offset, rejection: rejection.clone() })
+        {
+            return Err(self.probation.error(self.n_rejected + 1).into());
+        }
+        self.n_rejected += 1;
+        let event = PipelineEvent::RecordRejected {
+            stream: &self.streams[stream as usize].label,
+            offset,
+            rejection,
+            is_dead_letter: self.dead_letters.are_kept(),
+            so_far: self.n_rejected,
+        };
+        observer(&self.trainer, event);
+        Ok(())
+    }
+
+    /// Keeps a dead letter, waiting for room.
+    fn send_letter(
+        &mut self,
+        stream: u32,
+        offset: u64,
+        rejection: &Rejection,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), ExitPath> {
+        while !self.dead_letters.offer(&self.streams[stream as usize].label, offset, rejection)? {
             self.check_stop()?;
             std::thread::sleep(OBSERVE_EVERY);
             observer(&self.trainer, PipelineEvent::Tick);
         }
-        self.n_rejected += 1;
-        let (offset, so_far, is_dead_letter) = (record.offset, self.n_rejected, self.dead_letters.are_kept());
-        let event = PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far };
-        observer(&self.trainer, event);
         Ok(())
+    }
+
+    /// Keeps the dead letters that waited for a first record to be taken, or for the state to be saved all the same.
+    fn send_held_letters(&mut self, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+        for HeldLetter { stream, offset, rejection } in self.probation.release() {
+            self.send_letter(stream, offset, &rejection, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Whether records were rejected and none was ever taken: then it may be the configuration that is at fault.
+    fn has_only_rejected(&self) -> bool {
+        self.probation.has_rejections() && !self.trainer.has_taken_any()
     }
 
     /// Whether the share of rejected records among the newest ones is still bearable.
@@ -247,7 +300,7 @@ impl Pipeline {
         if share <= max_share {
             return Ok(());
         }
-        let (reason, detail) = (newest.reason.name(), newest.detail.clone());
+        let (reason, detail) = (newest.reason, newest.detail.clone());
         Err(TooManyRejected { share, window, max_share, reason, detail })
     }
 
@@ -285,7 +338,17 @@ impl Pipeline {
         source: &SourceHandle,
         observer: &mut Observer<'_>,
     ) -> Result<StopReason, PipelineError> {
+        let exit = match exit {
+            ExitPath::EndOfSource | ExitPath::TooManyRejected(_) if self.has_only_rejected() => {
+                self.probation.error(self.n_rejected).into()
+            }
+            exit => exit,
+        };
         let (batch, checkpoint) = exit.policy();
+        if checkpoint != FinalCheckpoint::Forbidden && self.has_only_rejected() {
+            tracing::warn!(records = self.n_rejected, "every record was rejected; nothing is saved, they are read again");
+            return exit.into_result();
+        }
         if batch == BatchInProgress::Train {
             self.close_batch(observer)?;
         }

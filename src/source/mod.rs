@@ -54,7 +54,7 @@ pub enum PollStatus {
 pub enum SourceControl {
     /// New streams; their indices follow that of the last known one.
     Streams(Vec<Stream>),
-    /// Streams that this worker reads from now on.
+    /// Streams that this worker reads from now on. None where there is nothing for it to read as yet.
     Assigned(Vec<Assigned>),
     /// Streams (by index) that another worker will read. What was delivered of them has to become durable, and
     /// [`EventSource::release`] be called with those positions, before the source hands them over.
@@ -132,9 +132,9 @@ pub trait EventSource: Send {
 
 /// The high watermarks of a source, from which lag is computed; readable from any thread while the source runs.
 pub trait LagProbe: std::fmt::Debug + Send + Sync {
-    /// Every stream that this worker has read, with one past the offset of its newest record, a few seconds old at most;
-    /// without one where another worker reads the stream now.
-    fn high_watermarks(&self) -> Vec<(Stream, Option<u64>)>;
+    /// Every stream that is this worker's to read, with one past the offset of its newest record, a few seconds old at most.
+    /// What another worker reads is not in it: a lag that nobody knows would spoil every sum of lags.
+    fn high_watermarks(&self) -> Vec<(Stream, u64)>;
 }
 
 /// A fault of a source that waiting cannot mend.

@@ -34,17 +34,20 @@ pub enum Latch {
     Restored,
     /// The source is open at its positions.
     SourceOpen,
+    /// The worker knows what is its to read; in a group that is the group's to say.
+    Assigned,
 }
 
 impl Latch {
     /// Every latch, in the order in which they are released.
-    pub const ALL: [Self; 2] = [Self::Restored, Self::SourceOpen];
+    pub const ALL: [Self; 3] = [Self::Restored, Self::SourceOpen, Self::Assigned];
 
     /// The name in an answer of `/readyz`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Restored => "restored",
             Self::SourceOpen => "source open",
+            Self::Assigned => "waiting for the group",
         }
     }
 }
@@ -184,10 +187,12 @@ mod tests {
     fn readiness_needs_every_latch_and_ends_with_draining() {
         let now = Instant::now();
         let health = Health::new(now);
-        assert_eq!(health.readiness(now).missing, ["restored", "source open"]);
+        assert_eq!(health.readiness(now).missing, ["restored", "source open", "waiting for the group"]);
         health.release(Latch::SourceOpen);
-        assert_eq!(health.readiness(now).missing, ["restored"]);
+        assert_eq!(health.readiness(now).missing, ["restored", "waiting for the group"]);
         health.release(Latch::Restored);
+        assert_eq!(health.readiness(now).missing, ["waiting for the group"]);
+        health.release(Latch::Assigned);
         assert!(health.readiness(now).ready);
         health.drain();
         health.release(Latch::Restored);

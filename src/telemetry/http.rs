@@ -261,10 +261,12 @@ mod tests {
         let (code, _, body) = get_path(&server, "/readyz");
         assert_eq!(
             (code, body.as_str()),
-            (503, r#"{"ready":false,"missing":["restored","source open"],"draining":false,"unsaved":false}"#)
+            (503, r#"{"ready":false,"missing":["restored","source open","waiting for the group"],"draining":false,"unsaved":false}"#)
         );
         telemetry.emit(LifecycleEvent::Restored);
         telemetry.emit(LifecycleEvent::SourceOpened);
+        assert_eq!(get_path(&server, "/readyz").0, 503);
+        telemetry.emit(LifecycleEvent::Assigned);
         assert_eq!(get_path(&server, "/readyz").0, 200);
         telemetry.emit(LifecycleEvent::Draining);
         assert_eq!(get_path(&server, "/readyz").0, 503);

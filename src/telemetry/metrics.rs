@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn hostile_stream_labels_add_neither_lines_nor_series_without_end() {
-        let hostile = StreamLag { stream: format!("{}\"}} 1\nevil 2\u{1b}[0m\\", "x".repeat(500)), events: None };
-        let many = (0..10_000).map(|number| StreamLag { stream: number.to_string(), events: Some(1) });
+        let hostile = StreamLag { stream: format!("{}\"}} 1\nevil 2\u{1b}[0m\\", "x".repeat(500)), events: 1 };
+        let many = (0..10_000).map(|number| StreamLag { stream: number.to_string(), events: 1 });
         let mut status = Status::default();
         status.run.lag = std::iter::once(hostile).chain(many).collect();
         let text = render(&status);

@@ -54,6 +54,8 @@ pub enum LifecycleEvent {
     Restored,
     /// The source is open at its positions.
     SourceOpened,
+    /// The worker knows what is its to read.
+    Assigned,
     /// The worker finishes, and is not ready any more.
     Draining,
     /// The work is over.
@@ -80,6 +82,10 @@ impl Telemetry {
             }
             LifecycleEvent::SourceOpened => {
                 self.health.release(Latch::SourceOpen);
+                None
+            }
+            LifecycleEvent::Assigned => {
+                self.health.release(Latch::Assigned);
                 None
             }
             LifecycleEvent::Draining => {

@@ -104,6 +104,7 @@ impl RunObserver {
                 status.run.newest_event = Some(report.last_event);
             }),
             PipelineEvent::Tick => self.tick(trainer, now),
+            PipelineEvent::Assigned => telemetry.emit(LifecycleEvent::Assigned),
             PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far } => {
                 if is_dead_letter {
                     telemetry.update(|status| status.run.dead_letters += 1);
@@ -220,13 +221,13 @@ impl RunObserver {
 }
 
 /// How far the trainer is behind the ends of its streams.
-fn lag(trainer: &Trainer, high_watermarks: Vec<(Stream, Option<u64>)>) -> Vec<StreamLag> {
+fn lag(trainer: &Trainer, high_watermarks: Vec<(Stream, u64)>) -> Vec<StreamLag> {
     let positions = &trainer.state.sources.positions;
-    let lag = |(stream, high): (Stream, Option<u64>)| StreamLag {
-        events: high.zip(positions.next(&stream.name)).map(|(high, next)| high.saturating_sub(next)),
-        stream: stream.label,
+    let lag = |(stream, high): (Stream, u64)| {
+        let next = positions.next(&stream.name)?;
+        Some(StreamLag { events: high.saturating_sub(next), stream: stream.label })
     };
-    high_watermarks.into_iter().map(lag).collect()
+    high_watermarks.into_iter().filter_map(lag).collect()
 }
 
 fn log_progress(status: &Status) {

@@ -89,8 +89,8 @@ impl Default for CheckpointFigures {
 pub struct StreamLag {
     /// The stream's label. It comes from outside: whoever shows it has to escape it.
     pub stream: String,
-    /// Records that are there and not trained on yet; `None` where the end of the stream is not known.
-    pub events: Option<u64>,
+    /// Records that are there and not trained on yet.
+    pub events: u64,
 }
 
 impl Instrumented for RunFigures {

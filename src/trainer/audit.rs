@@ -19,11 +19,15 @@ pub enum RecordFate {
     Rejected,
     /// The record was gone before it was read.
     Lost,
+    /// There is no record for a reader: the source passed the offset over on its way to the next record (markers and records
+    /// of aborted transactions, records that compaction removed).
+    Passed,
 }
 
 impl RecordFate {
     /// Every fate.
-    pub const ALL: [Self; 5] = [Self::Trained, Self::Deferred, Self::Skipped, Self::Rejected, Self::Lost];
+    pub const ALL: [Self; 6] =
+        [Self::Trained, Self::Deferred, Self::Skipped, Self::Rejected, Self::Lost, Self::Passed];
 
     /// The name by which checkpoints know the fate.
     pub fn name(self) -> &'static str {
@@ -33,6 +37,7 @@ impl RecordFate {
             Self::Skipped => "skipped",
             Self::Rejected => "rejected",
             Self::Lost => "lost",
+            Self::Passed => "passed",
         }
     }
 }

@@ -81,11 +81,17 @@ impl Trainer {
                 if reason.is_fault() { RecordFate::Rejected } else { RecordFate::Skipped }
             }
         };
-        self.pending.next[record.stream as usize] = Some((record.offset + 1, record.broker_timestamp));
         if self.state.sources.audit.is_some() {
+            // The source delivers every record there is, in order: what lies between this one and the one before is none.
+            let expected = self.next_offset(record.stream).unwrap_or(record.offset);
+            if expected < record.offset {
+                let gap = OffsetRange { from: expected, until: record.offset, fate: RecordFate::Passed };
+                self.pending.fates.push((record.stream, gap));
+            }
             let stretch = OffsetRange { from: record.offset, until: record.offset + 1, fate };
             self.pending.fates.push((record.stream, stretch));
         }
+        self.pending.next[record.stream as usize] = Some((record.offset + 1, record.broker_timestamp));
         let PendingBatch { events, shown, deferred, .. } = &self.pending;
         let others = shown.len().max(deferred.len());
         if events.len() == self.settings.batch_size || others >= self.settings.batch_size * OTHERS_PER_EVENT {
@@ -96,6 +102,12 @@ impl Trainer {
             self.apply_without_batch(record.stream as usize);
         }
         early
+    }
+
+    /// The offset behind the newest record of a stream that was ingested; `None` where none ever was.
+    fn next_offset(&self, stream: u32) -> Option<u64> {
+        let pending = self.pending.next[stream as usize].map(|(next, _)| next);
+        pending.or_else(|| self.state.sources.positions.next(&self.streams[stream as usize].name))
     }
 
     /// Adds an event to the pending batch, where its item has a row or may be given one. Its user need not have a row: what

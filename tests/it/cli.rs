@@ -66,6 +66,15 @@ fn command_line_refuses_wrong_usage_before_anything_is_touched() {
         );
     }
     assert_wrong_usage(&place, &["produce", "log.parquet"], &["embedded broker", "kafka.brokers="]);
+    assert_wrong_usage(&place, &["run"], &["no broker is named", "kafka.brokers", "negstream demo"]);
+    assert_wrong_usage(&place, &["migrate", "--to", "earliest"], &["no broker is named", "kafka.brokers"]);
+    let letters = ["run", "--set", "kafka.topic=clicks", "--set", "kafka.dead_letter_topic=clicks"];
+    assert_wrong_usage(&place, &letters, &["kafka.dead_letter_topic", "must be another topic than kafka.topic"]);
+    for share in ["nan", "-0.1", "1.01", "inf"] {
+        let setting = format!("dead_letters.max_share={share}");
+        assert_wrong_usage(&place, &["run", "--set", &setting], &["dead_letters.max_share", "must lie in 0..=1"]);
+    }
+    assert_wrong_usage(&place, &["run", "--set", "dead_letters.window=0"], &["dead_letters.window", "at least 1"]);
     assert_wrong_usage(&place, &["neighbors", "checkpoints", "item", "-k", "0"], &["-k"]);
     let kafka = "kafka.properties.enable.auto.commit=true";
     assert_wrong_usage(&place, &["run", "--set", kafka], &["'kafka.properties.enable.auto.commit' cannot be set"]);
@@ -230,7 +239,8 @@ fn run_names_an_address_that_is_in_use() {
     let place = Place::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let mut command = place.negstream(&["run", "--until-end", "--set", &format!("http.listen={address}")]);
+    let embedded = "kafka.brokers=embedded";
+    let mut command = place.negstream(&["run", "--until-end", "--set", embedded, "--set", &format!("http.listen={address}")]);
     // The last of two settings wins.
     command.arg("--set").arg(format!("http.listen={address}"));
     run(&mut command).ended(5).names(&[&address, "already in use", "http.listen"]);
@@ -241,10 +251,12 @@ fn run_names_an_address_that_is_in_use() {
 fn second_worker_on_the_same_checkpoints_is_refused() {
     let place = Place::new();
     write_log(&place.path("log.parquet"), &support::events(300, 12));
-    let mut first = Background::start(&mut place.negstream(&["run"]));
+    let embedded = "kafka.brokers=embedded";
+    let mut first = Background::start(&mut place.negstream(&["run", "--set", embedded]));
     // It reads once it holds its checkpoints.
     first.wait_for(|line| line.contains("reading partition=").then_some(())).unwrap();
-    for arguments in [&["replay", "log.parquet"][..], &["replay", "--fresh", "log.parquet"], &["run", "--until-end"]] {
+    let replays = [&["replay", "log.parquet"][..], &["replay", "--fresh", "log.parquet"]];
+    for arguments in replays.into_iter().chain([&["run", "--until-end", "--set", embedded][..]]) {
         run(&mut place.negstream(arguments)).ended(6).names(&["checkpoints", "in use by another worker"]);
     }
     first.terminate();

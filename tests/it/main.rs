@@ -12,6 +12,7 @@ mod features;
 mod files;
 mod kafka_harness;
 mod kafka_replay;
+mod kafka_sense;
 mod kafka_source;
 mod kafka_trouble;
 mod negatives;

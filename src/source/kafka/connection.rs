@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
+use rdkafka::{Offset, TopicPartitionList};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::groups::GroupInfo;
 
 use super::client::{REQUEST_TIMEOUT, TopicClient, TopicConsumer};
 use super::errors::KafkaSourceError;
@@ -15,15 +16,32 @@ use super::group::committer::Committer;
 use super::group::membership::{Membership, conflict_error};
 use super::group::ownership::{Claims, LocalClaim};
 use super::group::rebalance::ConsumerCallbacks;
+use super::identity::{KnownWorkers, check_topic, identify, is_member_called};
 use super::lag::WatermarkPoller;
-use super::partitions::{Partition, Partitions};
+use super::partitions::{Partition, Partitions, offset_of};
 use super::reader::Reader;
 use super::startup::{self, Watermarks};
 use super::{KafkaSource, ResumeState, Until};
 use crate::decode::EventDecoder;
 use crate::kafka::admin::partitions_of;
 use crate::kafka::{Assignment, ClientFailure, KafkaConfig, LogThrottle, describe, is_refusal};
+use crate::position::{Ownerships, Positions, TopicIdentity};
 use crate::source::SourceError;
+
+/// A place in every partition of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartPlace {
+    /// Its oldest record.
+    Earliest,
+    /// Behind its newest record.
+    Latest,
+    /// Where the state stands: offsets are the same there.
+    Same,
+    /// Where the group stands.
+    Group,
+    /// The first record that was produced at this time or later, in milliseconds since 1970.
+    Since(i64),
+}
 
 /// A connection to the topic of a configuration; reads nothing yet.
 pub struct TopicConnection {
@@ -31,6 +49,9 @@ pub struct TopicConnection {
     watermarks: Vec<Watermarks>,
     /// The group's history of each partition, by its place in `watermarks`; all empty outside of a group.
     histories: Vec<Claims>,
+    /// Ids of the group's members; empty outside of a group.
+    members: Vec<String>,
+    identity: TopicIdentity,
 }
 
 impl TopicConnection {
@@ -44,9 +65,7 @@ impl TopicConnection {
     }
 
     fn connect(config: &KafkaConfig, brokers: &str, stop: &AtomicBool) -> Result<Self, KafkaSourceError> {
-        let properties = crate::kafka::consumer_properties(config, brokers)?;
-        let consumer = crate::kafka::create(brokers, properties.create_with_context(ConsumerCallbacks::default()))?;
-        let consumer: Arc<TopicConsumer> = Arc::new(consumer);
+        let consumer = consumer(config, brokers)?;
         let mut query =
             PatientQuery { consumer: &consumer, brokers, topic: &config.topic, stop, log: LogThrottle::default() };
         let watermarks = query.watermarks()?;
@@ -82,8 +101,96 @@ impl TopicConnection {
                 watermarks.iter().map(history).collect()
             }
         };
+        let members = match config.assignment {
+            Assignment::All => Vec::new(),
+            Assignment::Group => query.members(&config.group)?,
+        };
+        let identity = identify(&consumer, &config.topic, REQUEST_TIMEOUT);
         let client = TopicClient::new(consumer, config.clone(), brokers.to_owned());
-        Ok(Self { client, watermarks, histories })
+        Ok(Self { client, watermarks, histories, members, identity })
+    }
+
+    /// The identity of the topic, as far as the brokers tell it.
+    pub fn identity(&self) -> &TopicIdentity {
+        &self.identity
+    }
+
+    /// Checks that the topic is the one that a state knows, and that the state may be that of a worker called `name`.
+    ///
+    /// # Errors
+    /// [`KafkaSourceError::OtherTopic`], [`KafkaSourceError::OtherWorker`].
+    pub fn verify_identity(&self, ownerships: &Ownerships, name: &str) -> Result<(), SourceError> {
+        let topic = self.client.topic();
+        if let Some(was) = ownerships.topic(topic) {
+            check_topic(topic, was, &self.identity)?;
+        }
+        if self.client.config.assignment == Assignment::Group {
+            let group = KnownWorkers { histories: &self.histories, members: &self.members };
+            group.check(&ownerships.worker, name)?;
+        }
+        Ok(())
+    }
+
+    /// The position of each partition for a state whose `positions` mean nothing in this topic, or mean the same.
+    ///
+    /// # Errors
+    /// The group's workers have positions of their own, a place that does not hold for a partition, or brokers that do not
+    /// answer.
+    pub fn positions_at(&self, place: StartPlace, positions: &Positions) -> Result<Positions, SourceError> {
+        Ok(self.find_positions(place, positions)?)
+    }
+
+    fn find_positions(&self, place: StartPlace, positions: &Positions) -> Result<Positions, KafkaSourceError> {
+        let TopicClient { consumer, config, brokers, .. } = &self.client;
+        let refused = |problem: String| KafkaSourceError::Refused { brokers: brokers.clone(), problem };
+        if let Some(claim) = self.histories.iter().find_map(Claims::newest) {
+            return Err(refused(format!(
+                "worker '{}' of the group '{}' has read of topic '{}': name another kafka.group for the worker that goes on \
+                 there",
+                claim.by, config.group, config.topic
+            )));
+        }
+        let mut asked = TopicPartitionList::new();
+        for watermarks in &self.watermarks {
+            asked.add_partition(&config.topic, watermarks.id);
+        }
+        let failed = |doing: &str| {
+            let doing = doing.to_owned();
+            |error| KafkaSourceError::Client { brokers: brokers.clone(), doing, source: ClientFailure::from(error) }
+        };
+        let found = match place {
+            StartPlace::Earliest | StartPlace::Latest | StartPlace::Same => asked,
+            StartPlace::Group => consumer
+                .committed_offsets(asked, REQUEST_TIMEOUT)
+                .map_err(failed("the group's offsets"))?,
+            StartPlace::Since(time) => {
+                asked.set_all_offsets(Offset::Offset(time)).map_err(failed("the offsets of a time"))?;
+                consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(failed("the offsets of a time"))?
+            }
+        };
+        let position = |watermarks: &Watermarks| {
+            let Watermarks { id, low, high } = *watermarks;
+            let name = startup::stream_name(&config.topic, id);
+            let answer = found.find_partition(&config.topic, id).and_then(|element| offset_of(&element));
+            let next = match place {
+                StartPlace::Earliest => low,
+                StartPlace::Latest => high,
+                // No record is as new as that.
+                StartPlace::Since(_) => answer.unwrap_or(high),
+                StartPlace::Group => answer.ok_or_else(|| {
+                    refused(format!("the group '{}' stands nowhere in {}/{id}", config.group, config.topic))
+                })?,
+                StartPlace::Same => positions.next(&name).unwrap_or(low),
+            };
+            if !(low..=high).contains(&next) {
+                return Err(refused(format!(
+                    "{next} is no position of {}/{id}, which holds {low}..{high}: name another place",
+                    config.topic
+                )));
+            }
+            Ok((name, next))
+        };
+        self.watermarks.iter().map(position).collect()
     }
 
     /// Checks that a state is its worker's own: that no other worker of the group reads what is in it. For a state that was
@@ -128,14 +235,22 @@ impl TopicConnection {
         state: ResumeState<'_>,
         until: Until,
     ) -> Result<KafkaSource, KafkaSourceError> {
-        let Self { client, watermarks, histories: _ } = self;
-        let (config, consumer) = (&client.config, &client.consumer);
-        let membership = match config.assignment {
+        let Self { mut client, watermarks, histories: _, members, identity } = self;
+        let membership = match client.config.assignment {
             Assignment::All => None,
             Assignment::Group => {
-                Some(Membership::new(state.ownerships.worker.clone(), !config.group_instance_id.is_empty()))
+                let (worker, config) = (&state.ownerships.worker, &client.config);
+                // A place that the group still keeps is taken up again; a run with an end leaves none behind.
+                let keeps_place = until == Until::Stopped || members.iter().any(|id| is_member_called(worker, id));
+                if config.group_instance_id.is_empty() && config.static_membership && keeps_place {
+                    // The name is that of its state, so that it is known only now.
+                    client.config.group_instance_id.clone_from(worker);
+                    client.consumer = consumer(&client.config, &client.brokers)?;
+                }
+                Some(Membership::new(state, client.topic(), !client.config.group_instance_id.is_empty()))
             }
         };
+        let (config, consumer) = (&client.config, &client.consumer);
         let starts = match membership {
             None => startup::start_offsets(config, state.positions, &watermarks)?,
             Some(_) => {
@@ -147,8 +262,12 @@ impl TopicConnection {
         for watermarks in &watermarks {
             partitions.add_at_startup(Partition::new(&config.topic, watermarks.id, state), *watermarks);
         }
-        let poller =
-            WatermarkPoller::start(Arc::clone(consumer), config.topic.clone(), Arc::clone(partitions.watermarks()))?;
+        let poller = WatermarkPoller::start(
+            Arc::clone(consumer),
+            config.topic.clone(),
+            identity,
+            Arc::clone(partitions.watermarks()),
+        )?;
         let committer = Committer::start(Arc::clone(consumer))?;
         if membership.is_some() {
             let subscribed = consumer.subscribe(&[&config.topic]);
@@ -163,6 +282,7 @@ impl TopicConnection {
             committer,
             membership,
             poller,
+            told_producers: None,
             failed: None,
         })
     }
@@ -170,14 +290,23 @@ impl TopicConnection {
 
 impl std::fmt::Debug for TopicConnection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, watermarks, histories } = self;
+        let Self { client, watermarks, histories, members, identity } = self;
         formatter
             .debug_struct("TopicConnection")
             .field("brokers", &client.brokers)
             .field("watermarks", watermarks)
             .field("histories", histories)
+            .field("members", members)
+            .field("identity", identity)
             .finish()
     }
+}
+
+/// A consumer as `config` says.
+fn consumer(config: &KafkaConfig, brokers: &str) -> Result<Arc<TopicConsumer>, KafkaSourceError> {
+    let properties = crate::kafka::consumer_properties(config, brokers)?;
+    let consumer = crate::kafka::create(brokers, properties.create_with_context(ConsumerCallbacks::default()))?;
+    Ok(Arc::new(consumer))
 }
 
 /// Longest wait for one answer; how soon a request to stop is noticed while brokers are away.
@@ -209,6 +338,22 @@ impl PatientQuery<'_> {
             watermarks.push(Watermarks::new(id, low, high));
         }
         Ok(watermarks)
+    }
+
+    /// Ids of the group's members.
+    ///
+    /// # Errors
+    /// The group is at work under another protocol: it is another program's.
+    fn members(&self, group: &str) -> Result<Vec<String>, KafkaSourceError> {
+        // Whoever may not ask finds out when joining.
+        let Ok(found) = self.consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT) else { return Ok(Vec::new()) };
+        let Some(found) = found.groups().iter().find(|found| found.name() == group && !found.members().is_empty()) else {
+            return Ok(Vec::new());
+        };
+        match foreign_protocol(found) {
+            Some(protocol) => Err(self.refused(group_is_foreign(group, &protocol))),
+            None => Ok(found.members().iter().map(|member| member.id().to_owned()).collect()),
+        }
     }
 
     /// Asks until there is an answer.
@@ -246,6 +391,23 @@ impl PatientQuery<'_> {
     fn refused(&self, problem: String) -> KafkaSourceError {
         KafkaSourceError::Refused { brokers: self.brokers.to_owned(), problem }
     }
+}
+
+/// The protocol by which a group's members share their partitions, where it is not the one of workers.
+fn foreign_protocol(group: &GroupInfo) -> Option<String> {
+    let (kind, protocol) = (group.protocol_type(), group.protocol());
+    // While a group rebalances, its protocol is not chosen yet.
+    let is_foreign = (!kind.is_empty() && kind != "consumer") || (!protocol.is_empty() && protocol != crate::kafka::ASSIGNOR);
+    is_foreign.then(|| if kind == "consumer" { protocol.to_owned() } else { kind.to_owned() })
+}
+
+/// What is wrong with a group that is another program's.
+pub(super) fn group_is_foreign(group: &str, protocol: &str) -> String {
+    format!(
+        "the group '{group}' is at work under another protocol ('{protocol}'; workers share partitions by '{}'): it is another \
+         program's; stop that, or name another kafka.group",
+        crate::kafka::ASSIGNOR
+    )
 }
 
 /// True for questions that no broker will ever answer otherwise.

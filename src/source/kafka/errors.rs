@@ -24,13 +24,38 @@ pub enum KafkaSourceError {
     /// Another record stands where one was read before.
     #[error(
         "the record at offset {offset} of {stream} is not the one that was read there: the topic was created anew; begin anew \
-         too, with an empty checkpoint.dir"
+         too, with --fresh, or keep the model and set the positions anew: `negstream migrate`"
     )]
     Recreated {
         /// The stream's label.
         stream: String,
         /// The offset.
         offset: u64,
+    },
+    /// The topic is another one of the same name than the one that was read.
+    #[error(
+        "topic '{topic}' is not the one that was read: {found}, and no position means anything there; begin anew too, with \
+         --fresh, or keep the model and set the positions anew: `negstream migrate` (its --help says where to)"
+    )]
+    OtherTopic {
+        /// The topic.
+        topic: String,
+        /// What tells them apart.
+        found: &'static str,
+    },
+    /// The state is another worker's.
+    #[error(
+        "the checkpoints in checkpoint.dir are those of worker '{was}', and this one is '{name}' (kafka.group_instance_id): \
+         {found}; folders were exchanged, or one was copied, and records would be learnt twice; give each worker its own folder \
+         back, and a new one an empty folder"
+    )]
+    OtherWorker {
+        /// The name of the worker that the state is of.
+        was: String,
+        /// The name of this worker.
+        name: String,
+        /// Why both cannot be the same worker.
+        found: String,
     },
     /// A client that cannot be set up.
     #[error(transparent)]
@@ -52,6 +77,20 @@ pub enum KafkaSourceError {
         doing: String,
         /// The client's error.
         source: ClientFailure,
+    },
+    /// A batch that the client cannot unpack.
+    #[error(
+        "the compressed batch at offset {offset} of {stream} cannot be unpacked: it is larger than receive.message.max.bytes \
+         ({most_bytes}), or damaged; raise kafka.properties.\"receive.message.max.bytes\", for which there has to be memory, or \
+         pass it over with kafka.on_data_loss = \"skip\" (its records are then counted as lost)"
+    )]
+    Unreadable {
+        /// The stream's label.
+        stream: String,
+        /// The offset that was to be read next.
+        offset: u64,
+        /// The most bytes that a batch may have unpacked.
+        most_bytes: String,
     },
     /// Another worker of the group reads what was this one's.
     #[error(
@@ -118,6 +157,9 @@ impl KafkaSourceError {
             Self::Fenced { .. } | Self::OwnershipUnknown { .. } | Self::DuplicateMember { .. } => true,
             Self::PositionLost { .. }
             | Self::Recreated { .. }
+            | Self::OtherTopic { .. }
+            | Self::OtherWorker { .. }
+            | Self::Unreadable { .. }
             | Self::Setup(_)
             | Self::Refused { .. }
             | Self::Client { .. }
@@ -133,6 +175,8 @@ impl KafkaSourceError {
 pub(super) enum ErrorClass {
     /// A position is not there: find out which, and end or skip.
     OutOfRange,
+    /// A batch cannot be unpacked: find out which, and end or skip.
+    Unreadable,
     /// End: waiting mends nothing, or going on would lose records.
     Final,
     /// Wait until it passes.
@@ -151,8 +195,8 @@ pub(super) fn classify(code: RDKafkaErrorCode) -> ErrorClass {
         | Code::UnknownTopicId
         | Code::TopicAuthorizationFailed => ErrorClass::Final,
         // After these librdkafka goes on behind the records that it could not read: going on would lose them.
+        Code::BadCompression => ErrorClass::Unreadable,
         Code::BadMessage
-        | Code::BadCompression
         | Code::NotImplemented
         | Code::InvalidMessage
         | Code::InvalidRecord
@@ -187,6 +231,7 @@ mod tests {
             (Code::AutoOffsetReset, ErrorClass::OutOfRange),
             (Code::UnknownTopicOrPartition, ErrorClass::Final),
             (Code::BadMessage, ErrorClass::Final),
+            (Code::BadCompression, ErrorClass::Unreadable),
             (Code::BrokerTransportFailure, ErrorClass::Transient),
             (Code::AllBrokersDown, ErrorClass::Transient),
             (Code::LeaderNotAvailable, ErrorClass::Transient),

@@ -5,7 +5,7 @@
 //! added to the topic.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use rdkafka::consumer::Consumer;
 
 use super::client::TopicConsumer;
 use super::errors::KafkaSourceError;
+use super::identity::{check_topic, identify};
 use crate::kafka::admin::partitions_of;
-use crate::position::Stream;
+use crate::position::{Stream, TopicIdentity};
 use crate::source::LagProbe;
 
 /// Time between two requests for the watermarks.
@@ -33,6 +34,8 @@ pub(super) struct HighWatermarks {
     marks: RwLock<Vec<Arc<Mark>>>,
     /// Number of partitions of the topic.
     n_partitions: AtomicUsize,
+    /// Present once the topic was found to be another one of the same name, until it is taken.
+    replaced: Mutex<Option<KafkaSourceError>>,
 }
 
 #[derive(Debug)]
@@ -40,15 +43,21 @@ struct Mark {
     id: i32,
     stream: Stream,
     high: AtomicU64,
-    is_owned: AtomicBool,
-    was_ever_owned: AtomicBool,
+    /// Whether how far the worker is behind is this one's to tell: of what it reads, and of what its state holds as long as
+    /// it is not known that another worker reads that.
+    is_shown: AtomicBool,
+}
+
+impl Mark {
+    fn is_shown(&self) -> bool {
+        self.is_shown.load(Ordering::Relaxed)
+    }
 }
 
 impl HighWatermarks {
     /// Adds the stream of the next index.
-    pub(super) fn add(&self, id: i32, stream: Stream, high: u64) {
-        let (is_owned, was_ever_owned) = (AtomicBool::new(false), AtomicBool::new(false));
-        let mark = Mark { id, stream, high: AtomicU64::new(high), is_owned, was_ever_owned };
+    pub(super) fn add(&self, id: i32, stream: Stream, high: u64, is_shown: bool) {
+        let mark = Mark { id, stream, high: AtomicU64::new(high), is_shown: AtomicBool::new(is_shown) };
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         marks.push(Arc::new(mark));
         self.n_partitions.fetch_max(marks.len(), Ordering::Relaxed);
@@ -63,11 +72,15 @@ impl HighWatermarks {
         self.marks.read().unwrap_or_else(PoisonError::into_inner)[stream].high.fetch_max(high, Ordering::Relaxed);
     }
 
-    /// Notes whether this worker reads a stream.
-    pub(super) fn set_owned(&self, stream: usize, is_owned: bool) {
+    /// Notes whether the lag of a stream is this worker's to show.
+    pub(super) fn set_shown(&self, stream: usize, is_shown: bool) {
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        marks[stream].is_owned.store(is_owned, Ordering::Relaxed);
-        marks[stream].was_ever_owned.fetch_or(is_owned, Ordering::Relaxed);
+        marks[stream].is_shown.store(is_shown, Ordering::Relaxed);
+    }
+
+    /// The error for a topic that was made anew while it was read, once.
+    pub(super) fn take_replaced(&self) -> Option<KafkaSourceError> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The number of partitions that the topic was last seen to have.
@@ -77,10 +90,9 @@ impl HighWatermarks {
 }
 
 impl LagProbe for HighWatermarks {
-    fn high_watermarks(&self) -> Vec<(Stream, Option<u64>)> {
-        let known = self.marks().into_iter().filter(|mark| mark.was_ever_owned.load(Ordering::Relaxed));
-        let high = |mark: &Mark| mark.is_owned.load(Ordering::Relaxed).then(|| mark.high.load(Ordering::Relaxed));
-        known.map(|mark| (mark.stream.clone(), high(&mark))).collect()
+    fn high_watermarks(&self) -> Vec<(Stream, u64)> {
+        let shown = self.marks().into_iter().filter(|mark| mark.is_shown());
+        shown.map(|mark| (mark.stream.clone(), mark.high.load(Ordering::Relaxed))).collect()
     }
 }
 
@@ -99,12 +111,13 @@ impl WatermarkPoller {
     pub(super) fn start(
         consumer: Arc<TopicConsumer>,
         topic: String,
+        identity: TopicIdentity,
         watermarks: Arc<HighWatermarks>,
     ) -> Result<Self, KafkaSourceError> {
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
-            .spawn(move || poll_watermarks(&consumer, &topic, &watermarks, &stopped))
+            .spawn(move || poll_watermarks(&consumer, &topic, &identity, &watermarks, &stopped))
             .map_err(|source| KafkaSourceError::Thread { name: THREAD, source })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -116,14 +129,20 @@ impl WatermarkPoller {
     }
 }
 
-fn poll_watermarks(consumer: &TopicConsumer, topic: &str, watermarks: &HighWatermarks, stopped: &Receiver<()>) {
+fn poll_watermarks(
+    consumer: &TopicConsumer,
+    topic: &str,
+    identity: &TopicIdentity,
+    watermarks: &HighWatermarks,
+    stopped: &Receiver<()>,
+) {
     let mut n_polls: u64 = 0;
     while stopped.recv_timeout(POLL_EVERY) == Err(RecvTimeoutError::Timeout) {
         for mark in watermarks.marks() {
             if stopped.try_recv() == Err(TryRecvError::Disconnected) {
                 return;
             }
-            if !mark.is_owned.load(Ordering::Relaxed) {
+            if !mark.is_shown() {
                 continue;
             }
             match consumer.fetch_watermarks(topic, mark.id, REQUEST_TIMEOUT) {
@@ -138,6 +157,11 @@ fn poll_watermarks(consumer: &TopicConsumer, topic: &str, watermarks: &HighWater
             && let Ok(Some(now)) = partitions_of(&metadata, topic)
         {
             watermarks.n_partitions.fetch_max(now.len(), Ordering::Relaxed);
+            let now = identify(consumer, topic, REQUEST_TIMEOUT);
+            if let Err(error) = check_topic(topic, identity, &now) {
+                *watermarks.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return;
+            }
         }
     }
 }
@@ -147,18 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lag_probe_lists_streams_that_were_ever_owned() {
+    fn lag_probe_lists_what_is_this_workers_to_show() {
         let watermarks = HighWatermarks::default();
         let stream = |name: &str| Stream { name: name.to_owned(), label: name.to_owned() };
         for (id, name) in [(0, "a"), (1, "b"), (2, "c")] {
-            watermarks.add(id, stream(name), 10);
+            watermarks.add(id, stream(name), 10, name == "c");
         }
-        watermarks.set_owned(0, true);
-        watermarks.set_owned(1, true);
+        assert_eq!(watermarks.high_watermarks(), [(stream("c"), 10)]);
+        watermarks.set_shown(0, true);
+        watermarks.set_shown(1, true);
         watermarks.raise(0, 12);
         watermarks.raise(0, 11);
-        watermarks.set_owned(1, false);
-        assert_eq!(watermarks.high_watermarks(), [(stream("a"), Some(12)), (stream("b"), None)]);
+        watermarks.set_shown(1, false);
+        assert_eq!(watermarks.high_watermarks(), [(stream("a"), 12), (stream("c"), 10)]);
         assert_eq!(watermarks.n_partitions(), 3);
     }
 }

@@ -5,9 +5,10 @@
 //! | which worker reads a partition | the workers of `kafka.group` share them, each partition is one worker's (`membership`); with `kafka.assignment = "all"` this one reads every one |
 //! | where does a partition begin | at its position in the state; at the group's where another worker read it last (`ownership`); where the topic was never read, at `kafka.starting_offsets`; a new partition of a known topic begins at its oldest record (`startup`) |
 //! | a position that is not there | [`KafkaSourceError::PositionLost`], at open and at run time; never a jump, unless `kafka.on_data_loss` allows it, and then counted |
-//! | a topic that was created anew | the record before the position has another timestamp: [`KafkaSourceError::Recreated`] |
+//! | a topic that was created anew, or of another cluster | [`KafkaSourceError::OtherTopic`], by its id (`identity`); where brokers have none, the record before the position has another timestamp: [`KafkaSourceError::Recreated`] |
 //! | brokers away | waited for, and logged every few seconds |
 //! | records that arrive damaged | the end: librdkafka would skip them |
+//! | a batch that cannot be unpacked | [`KafkaSourceError::Unreadable`], with its place; passed over, and counted as lost, where `kafka.on_data_loss` allows it (`unreadable`) |
 //! | gaps in the offsets (transactions, compaction) | are no records; [`Until::End`] does not wait for them |
 //! | a record at an offset that was passed already | dropped and logged, never delivered twice |
 //! | partitions are added | they are read, from their oldest record, within a minute |
@@ -31,21 +32,25 @@ mod client;
 mod connection;
 mod errors;
 mod group;
+mod identity;
 mod lag;
 mod partitions;
 mod reader;
 mod shutdown;
 mod startup;
+mod unreadable;
 
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::{CommitMode, Consumer as _};
+
 use super::{CommitTracker, EventSource, LagProbe, PollStatus, SourceError};
 use crate::event::Record;
 use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
 use client::TopicClient;
-pub use connection::TopicConnection;
+pub use connection::{StartPlace, TopicConnection};
 pub use errors::KafkaSourceError;
 use group::committer::Committer;
 use group::membership::{self, Membership, Parts};
@@ -60,6 +65,9 @@ const BLOCK_RECORDS: usize = 4096;
 const BLOCK_BYTES: usize = 8 << 20;
 /// Longest wait for the first record of a block.
 const BLOCK_WAIT: Duration = Duration::from_millis(100);
+
+/// Time between two commits that tell producers how far was read.
+const TELL_EVERY: Duration = Duration::from_millis(50);
 
 /// How far a topic is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +100,8 @@ pub struct KafkaSource {
     /// Present in a group.
     membership: Option<Membership>,
     poller: WatermarkPoller,
+    /// Present where producers are told how far was read: when they were told last.
+    told_producers: Option<Instant>,
     /// An error of [`EventSource::keep_alive`], for the next poll.
     failed: Option<KafkaSourceError>,
 }
@@ -105,6 +115,23 @@ impl KafkaSource {
     /// The high watermarks of the partitions, kept up to date while the source lives.
     pub fn lag_probe(&self) -> Arc<dyn LagProbe> {
         Arc::clone(self.partitions.watermarks()) as Arc<dyn LagProbe>
+    }
+
+    /// Tells producers into an embedded broker from now on how far was read, by the group's offsets: nobody else goes by
+    /// these, since the records end with the process.
+    pub fn tell_producers(&mut self) {
+        self.told_producers = Some(Instant::now());
+    }
+
+    fn tell_producers_if_due(&mut self) {
+        let (Some(told), Some(client)) = (&mut self.told_producers, &self.client) else { return };
+        if told.elapsed() >= TELL_EVERY {
+            *told = Instant::now();
+            let read = self.partitions.assignment(Partition::is_read);
+            if let Err(error) = client.consumer.commit(&read, CommitMode::Async) {
+                tracing::debug!(%error, "producers were not told how far was read");
+            }
+        }
     }
 
     fn commit_durable(&mut self) {
@@ -166,7 +193,8 @@ impl EventSource for KafkaSource {
 
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
         self.commit_durable();
-        if let Some(error) = self.failed.take() {
+        self.tell_producers_if_due();
+        if let Some(error) = self.failed.take().or_else(|| self.partitions.watermarks().take_replaced()) {
             return Err(error.into());
         }
         if let Some(client) = &mut self.client {

@@ -112,6 +112,11 @@ impl Partition {
         self.end.unwrap_or(0)
     }
 
+    /// Whether nothing more is to be delivered.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
     /// Whether the record before the position is still to be compared with the one that was read there.
     pub(super) fn is_unverified(&self) -> bool {
         self.expected_timestamp.is_some()
@@ -200,7 +205,7 @@ impl Partitions {
     }
 
     fn add(&mut self, partition: Partition, high: u64) {
-        self.watermarks.add(partition.id, partition.stream.clone(), high);
+        self.watermarks.add(partition.id, partition.stream.clone(), high, partition.is_in_doubt());
         self.all.push(partition);
     }
 
@@ -338,7 +343,7 @@ impl Partitions {
         partition.ownership = Ownership::Owned;
         partition.done = partition.end.is_some_and(|end| start.offset >= end);
         tracing::info!(partition = partition.stream.label, offset = partition.next, end = partition.end, "reading");
-        self.watermarks.set_owned(index, true);
+        self.watermarks.set_shown(index, true);
         self.starts.advance(&partition.stream.name, partition.next);
         let stream = partition.stream.clone();
         if let Some(lost) = start.lost {
@@ -366,7 +371,7 @@ impl Partitions {
         }
         partition.ownership = Ownership::Owned;
         tracing::info!(partition = partition.stream.label, offset = partition.next, "reading again");
-        self.watermarks.set_owned(index, true);
+        self.watermarks.set_shown(index, true);
         None
     }
 
@@ -389,6 +394,11 @@ impl Partitions {
         }
     }
 
+    /// Tells the trainer that there is nothing for this worker to read as yet.
+    pub(super) fn announce_none(&mut self) {
+        self.controls.push_back(SourceControl::Assigned(Vec::new()));
+    }
+
     /// Skips records that are gone, and has them counted.
     pub(super) fn skip(&mut self, index: usize, lost: Range<u64>) {
         let partition = &mut self.all[index];
@@ -396,7 +406,7 @@ impl Partitions {
             partition = partition.stream.label,
             from = lost.start,
             until = lost.end,
-            "records were deleted before they were read; they are counted as lost"
+            "records cannot be read any more; they are counted as lost"
         );
         partition.next = lost.end;
         partition.expected_timestamp = None;
@@ -426,7 +436,6 @@ impl Partitions {
             let partition = &mut self.all[index];
             if partition.ownership == Ownership::Owned {
                 partition.ownership = Ownership::Suspended;
-                self.watermarks.set_owned(index, false);
                 tracing::warn!(
                     partition = partition.stream.label,
                     offset = partition.next,
@@ -440,6 +449,7 @@ impl Partitions {
     pub(super) fn hand_over(&mut self, index: usize) {
         let partition = &mut self.all[index];
         (partition.ownership, partition.record) = (Ownership::NotOwned, Some(OwnershipRecord::Released));
+        self.watermarks.set_shown(index, false);
         self.controls.push_back(SourceControl::HandedOver(index as u32));
     }
 
@@ -454,7 +464,7 @@ impl Partitions {
             }
             partition.expected_timestamp = None;
             tracing::info!(partition = partition.stream.label, offset = partition.next, "let go");
-            self.watermarks.set_owned(*index as usize, false);
+            self.watermarks.set_shown(*index as usize, false);
         }
         streams.iter().map(|index| self.all[*index as usize].id).collect()
     }

@@ -13,12 +13,14 @@ use rdkafka::message::{Message, OwnedMessage};
 
 use super::Until;
 use super::client::TopicClient;
+use super::connection::group_is_foreign;
 use super::errors::{ErrorClass, KafkaSourceError, classify};
 use super::partitions::{Admission, Partition, Partitions};
 use super::startup::resume_offset;
+use super::unreadable::{self, Probe};
 use crate::decode::EventDecoder;
 use crate::event::{Reason, Record, Rejection};
-use crate::kafka::{ClientFailure, LogThrottle, describe};
+use crate::kafka::{ClientFailure, LogThrottle, OnDataLoss, describe};
 
 /// Reads the messages of a client, and decodes them.
 pub(super) struct Reader {
@@ -231,8 +233,13 @@ impl Reader {
         if is_duplicate {
             return Err(KafkaSourceError::DuplicateMember { member: client.config.group_instance_id.clone() });
         }
+        if code == RDKafkaErrorCode::InconsistentGroupProtocol {
+            let problem = group_is_foreign(&client.config.group, "unknown");
+            return Err(KafkaSourceError::Refused { brokers: client.brokers.clone(), problem });
+        }
         match if is_fatal { ErrorClass::Final } else { classify(code) } {
             ErrorClass::OutOfRange => self.find_lost_position(client, partitions, failure),
+            ErrorClass::Unreadable => self.find_unreadable_batch(client, partitions, failure),
             ErrorClass::Final => Err(KafkaSourceError::Client {
                 brokers: client.brokers.clone(),
                 doing: format!("topic '{}'", client.topic()),
@@ -280,6 +287,42 @@ impl Reader {
             doing: format!("topic '{}': a position is not there any more", client.topic()),
             source: failure,
         })
+    }
+
+    /// Finds out which batch cannot be unpacked, and goes on behind it where that is allowed.
+    fn find_unreadable_batch(
+        &mut self,
+        client: &mut TopicClient,
+        partitions: &mut Partitions,
+        failure: ClientFailure,
+    ) -> Result<(), KafkaSourceError> {
+        let probe = Probe::new(client)?;
+        for index in 0..partitions.len() {
+            let partition = &partitions[index];
+            if !partition.is_unfinished() {
+                continue;
+            }
+            let (id, next, label) = (partition.id(), partition.next(), partition.label().to_owned());
+            let Ok(watermarks) = client.watermarks(id) else { continue };
+            let Some(lost) = probe.unreadable(next, watermarks) else { continue };
+            if client.config.on_data_loss == OnDataLoss::Fail {
+                let most_bytes = unreadable::most_bytes(&client.config).to_owned();
+                return Err(KafkaSourceError::Unreadable { stream: label, offset: next, most_bytes });
+            }
+            if let Err(error) = client.seek(id, lost.end) {
+                // The client meets the batch again, and says so.
+                client.note_trouble(&describe(&error));
+                return Ok(());
+            }
+            partitions.skip(index, lost);
+            if partitions[index].is_at_end() {
+                finish(index, client, partitions);
+            }
+            return Ok(());
+        }
+        // Read meanwhile, or let go of; or the brokers do not answer.
+        client.note_trouble(&failure.to_string());
+        Ok(())
     }
 }
 

@@ -39,6 +39,12 @@ fn prefix(topic: &str) -> String {
     format!("kafka/{topic}/")
 }
 
+/// Whether a state holds anything of a topic.
+pub(super) fn knows_topic(topic: &str, positions: &Positions) -> bool {
+    let prefix = prefix(topic);
+    positions.iter().any(|(name, _)| name.starts_with(&prefix))
+}
+
 /// The offset at which a partition is begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StartOffset {
@@ -126,8 +132,8 @@ fn position_lost(stream: &str, position: u64, watermarks: Watermarks) -> KafkaSo
          kafka.on_data_loss = \"skip\" (they are then counted as lost), or begin anew with an empty checkpoint.dir; a longer \
          retention.ms keeps it from happening again"
     } else {
-        "the topic was created anew or lost its newest records: bring them back, or begin anew with an empty \
-         checkpoint.dir"
+        "the topic was created anew or lost its newest records: bring them back, begin anew with --fresh, or keep the model \
+         and set the positions anew: `negstream migrate`"
     };
     let Watermarks { low, high, .. } = watermarks;
     KafkaSourceError::PositionLost { stream: stream.to_owned(), position, low, high, advice }

@@ -24,6 +24,7 @@ use super::ownership::{Begin, Claims, Conflict};
 use super::rebalance::Rebalance;
 use crate::kafka::{LogThrottle, describe};
 use crate::position::{OwnershipRecord, Positions};
+use crate::source::kafka::ResumeState;
 use crate::source::kafka::client::{REQUEST_TIMEOUT, TopicClient};
 use crate::source::kafka::errors::{KafkaSourceError, is_fenced};
 use crate::source::kafka::partitions::{self, Partition, Partitions};
@@ -46,6 +47,10 @@ pub(in crate::source::kafka) struct Parts<'a> {
 pub(in crate::source::kafka) struct Membership {
     /// The worker's name in claims.
     name: String,
+    /// The name in its claims from before it had that one.
+    formerly: Option<String>,
+    /// Whether the worker's state holds nothing of the topic, and no partition was begun yet.
+    is_new: bool,
     /// Whether the group keeps the member's place while it is away.
     is_static: bool,
     /// A rebalance that was begun and not carried out yet.
@@ -74,12 +79,25 @@ struct Begun {
     /// The offset at which the claim has to be committed first, where the group does not know it yet.
     new_claim_at: Option<u64>,
     watermarks: Watermarks,
+    /// Records of the partition that lie before the start, and in nothing that this worker has.
+    left_out: Option<LeftOut>,
+}
+
+/// Records that a new worker does not read.
+struct LeftOut {
+    records: u64,
+    /// The worker of the group that read them; `None` where the offset is no worker's.
+    by: Option<String>,
 }
 
 impl Membership {
-    pub(in crate::source::kafka) fn new(name: String, is_static: bool) -> Self {
+    /// The membership of the worker of a state, which keeps its place in the group while it is away where it
+    /// `is_static`.
+    pub(in crate::source::kafka) fn new(state: ResumeState<'_>, topic: &str, is_static: bool) -> Self {
         Self {
-            name,
+            name: state.ownerships.worker.clone(),
+            formerly: state.ownerships.formerly.clone(),
+            is_new: !startup::knows_topic(topic, state.positions),
             is_static,
             unfinished: None,
             looked_up: None,
@@ -159,9 +177,14 @@ impl Membership {
                 None => return Ok(Poll::Pending),
             }
         }
+        if ids.is_empty() {
+            partitions.announce_none();
+        } else if std::mem::take(&mut self.is_new) {
+            warn_of_left_out(&client.config.group, &begun, partitions);
+        }
         let before = partitions.n_controls();
         let mut assigned = Vec::new();
-        for Begun { index, start, claim, history, watermarks, new_claim_at: _ } in begun {
+        for Begun { index, start, claim, history, watermarks, new_claim_at: _, left_out: _ } in begun {
             assigned.extend(partitions.begin_claimed(index, start, (history, claim), watermarks.low));
         }
         client.assign_more(&partitions.assignment(|partition| ids.contains(&partition.id())))?;
@@ -207,12 +230,16 @@ impl Membership {
             // The claim begins before a gap, so that the next owner counts the lost records.
             let start = startup::resume_offset(partition.label(), from, watermarks, client.config.on_data_loss)?;
             let n_partitions = n_at_first_claim.unwrap_or(partitions.len() as u32);
+            let newest = history.newest();
+            let was = self.formerly.as_deref().filter(|was| newest.is_some_and(|newest| newest.by == *was));
+            let left_out = (committed.is_some() && partition.local_claim().is_none() && from > watermarks.low)
+                .then(|| LeftOut { records: from - watermarks.low, by: newest.map(|newest| newest.by.clone()) });
             let history = match is_new {
-                true => history.claimed(&self.name, claim, from, n_partitions),
+                true => history.claimed(&self.name, claim, from, n_partitions).renamed_from(was),
                 false => history.clone(),
             };
             let new_claim_at = is_new.then_some(from);
-            begun.push(Begun { index, start, claim, history, new_claim_at, watermarks });
+            begun.push(Begun { index, start, claim, history, new_claim_at, watermarks, left_out });
         }
         Ok(Poll::Ready(begun))
     }
@@ -268,6 +295,26 @@ impl Membership {
         }
         is_due
     }
+}
+
+/// Says which records a worker with an empty model does not read, since the group stands behind them.
+fn warn_of_left_out(group: &str, begun: &[Begun], partitions: &Partitions) {
+    let mut left_out = begun.iter().filter_map(|begun| Some((begun, begun.left_out.as_ref()?))).peekable();
+    let Some((first, LeftOut { by, .. })) = left_out.peek() else { return };
+    let whose = match by {
+        Some(by) => format!("worker '{by}' read them"),
+        None => "another program committed that, or a person".to_owned(),
+    };
+    let (partition, offset) = (partitions[first.index].label(), first.start.offset);
+    let records: u64 = left_out.map(|(_, left_out)| left_out.records).sum();
+    tracing::warn!(
+        group,
+        partition,
+        offset,
+        records,
+        "the model is empty, but the group '{group}' stands at {offset} of {partition} ({whose}): nothing before that is read, \
+         {records} records in all; another kafka.group reads from kafka.starting_offsets"
+    );
 }
 
 /// Releases revoked streams: commits their durable positions with the claims closed there. Pending while the group has not

@@ -9,7 +9,8 @@
 //! | its own state | the group's history | the worker |
 //! | --- | --- | --- |
 //! | holds the newest claim | – | goes on at its position, whatever offset is committed |
-//! | lost (a damaged checkpoint, a fresh disk) | its own claim is the newest | begins where that claim began: all since is its own to read |
+//! | lost (a damaged checkpoint, a fresh disk, `--fresh`) | its own claim is the newest | begins where that claim began: all since is its own to read |
+//! | of the newest claim, under the name that it had then | – | goes on at its position, by a claim of its new name that tells the old one |
 //! | released the partition | its own claim is the newest, open again | goes on at its position: no other worker read the partition in between |
 //! | of an earlier claim | the claim after it began at its position | is sound; it begins where the newest stretch ends |
 //! | of an earlier claim | the claim after it began *before* its position | has events that are another worker's by now: it goes back to an earlier checkpoint |
@@ -40,6 +41,9 @@ pub struct Claim {
     /// One past the last offset of the stretch, where the worker released the partition in good order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+    /// The name that the worker had before, where it goes on under a new one with what it had read under that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
 }
 
 /// The newest claims on a partition, oldest first.
@@ -130,6 +134,11 @@ impl Claims {
         self.n_partitions
     }
 
+    /// All claims that are known, oldest first.
+    pub fn iter(&self) -> std::slice::Iter<'_, Claim> {
+        self.claims.iter()
+    }
+
     /// The newest claim.
     pub fn newest(&self) -> Option<&Claim> {
         self.claims.last()
@@ -204,9 +213,13 @@ impl Claims {
         if let Some(LocalClaim { position, record: OwnershipRecord::Claim(held) }) = own {
             match newest.number.cmp(&held) {
                 std::cmp::Ordering::Less => return Ok(Begin::At { offset: position, claim: held, new: true }),
-                // Whatever the worker called itself then: no other worker holds this number.
-                std::cmp::Ordering::Equal if newest.until.is_none() => {
+                std::cmp::Ordering::Equal if newest.until.is_none() && newest.by == me => {
                     return Ok(Begin::At { offset: position, claim: held, new: false });
+                }
+                // No other worker holds this number: it is this one's, from when it had another name. Should what it had
+                // then come back, it finds that it is somebody else's by now.
+                std::cmp::Ordering::Equal if newest.until.is_none() => {
+                    return Ok(Begin::At { offset: position, claim: held + 1, new: true });
                 }
                 _ => {}
             }
@@ -235,8 +248,17 @@ impl Claims {
             .iter()
             .find(|claim| claim.number == number && claim.by == me)
             .map_or(offset, |claim| claim.from);
-        claims.push(Claim { number, by: me.to_owned(), from, until: None });
+        claims.push(Claim { number, by: me.to_owned(), from, until: None, was: None });
         Self { claims, n_partitions: self.n_partitions.or(Some(n_partitions)) }
+    }
+
+    /// The history whose newest claim tells that its worker was called `was` before; unchanged where it was not.
+    #[must_use]
+    pub fn renamed_from(mut self, was: Option<&str>) -> Self {
+        if let (Some(newest), Some(was)) = (self.claims.last_mut(), was) {
+            newest.was = Some(was.to_owned());
+        }
+        self
     }
 
     /// The history with its newest claim closed at `offset`.

@@ -7,8 +7,13 @@ fn own(position: u64, record: OwnershipRecord) -> Option<LocalClaim> {
 }
 
 fn history(claims: &[(u64, &str, u64, Option<u64>)]) -> Claims {
-    let claim =
-        |&(number, by, from, until): &(u64, &str, u64, Option<u64>)| Claim { number, by: by.to_owned(), from, until };
+    let claim = |&(number, by, from, until): &(u64, &str, u64, Option<u64>)| Claim {
+        number,
+        by: by.to_owned(),
+        from,
+        until,
+        was: None,
+    };
     Claims { claims: claims.iter().map(claim).collect(), n_partitions: None }
 }
 
@@ -19,6 +24,22 @@ fn begin_goes_on_where_the_state_stands() {
     assert_eq!(begin, Ok(Begin::At { offset: 50, claim: 3, new: false }));
     // Its state is gone: all since the claim is its own to read again.
     assert_eq!(claims.begin("a", None, Some(40)), Ok(Begin::At { offset: 10, claim: 3, new: false }));
+}
+
+#[test]
+fn begin_under_a_new_name_tells_the_old_one() {
+    let claims = history(&[(3, "a", 10, None)]);
+    let held = own(50, OwnershipRecord::Claim(3));
+    assert_eq!(claims.begin("b", held, Some(40)), Ok(Begin::At { offset: 50, claim: 4, new: true }));
+    let renamed = claims.claimed("b", 4, 50, 1).renamed_from(Some("a"));
+    let text = renamed.to_metadata();
+    assert_eq!(Claims::parse(&text), renamed);
+    assert_eq!(renamed.newest().and_then(|newest| newest.was.as_deref()), Some("a"));
+    // Killed before its state says so: it finds its own claim, and goes on.
+    assert_eq!(renamed.begin("b", held, Some(50)), Ok(Begin::At { offset: 50, claim: 4, new: false }));
+    // The state from before, come back further on.
+    let later = own(70, OwnershipRecord::Claim(3));
+    assert_eq!(renamed.begin("a", later, Some(50)), Err(Conflict::Overtaken { from: 50 }));
 }
 
 #[test]
