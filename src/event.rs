@@ -249,6 +249,11 @@ impl EventCounts {
         self.read + self.lost
     }
 
+    /// Whether any event was taken: trained on, deferred, or passed over for its type.
+    pub fn has_taken_any(&self) -> bool {
+        self.used + self.ignored + self.deferred > 0
+    }
+
     /// Number of events of a positive type, whether trained on or not: the unit of the stream's own time.
     pub fn positives(&self) -> u64 {
         self.used + self.deferred

@@ -111,6 +111,10 @@ pub struct Ownerships {
     pub formerly: Option<String>,
     #[serde(default)]
     streams: BTreeMap<String, StreamOwnership>,
+    /// A digest of the settings by which the newest record was read that was taken; `None` before the first, and in
+    /// checkpoints of a version that kept none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_by: Option<String>,
     /// The identity of each topic that was read, by the topic's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     topics: BTreeMap<String, TopicIdentity>,

@@ -6,6 +6,7 @@ use super::{CommandContext, print};
 use crate::cli::ProduceArgs;
 use crate::config::Config;
 use crate::decode;
+use crate::event::Reason;
 use crate::exit::UsageError;
 use crate::kafka::pacing::EmbeddedPace;
 use crate::kafka::producer::{EventProducer, SendError};
@@ -55,14 +56,14 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
                         }
                     }
                     Err(SendError::NoRoom((reason, detail))) => {
-                        tracing::warn!(row = record.offset, reason = reason.name(), detail, "row left out");
                         rejected += 1;
+                        log_left_out(record.offset, reason, &detail, rejected);
                     }
                     Err(SendError::Kafka(error)) => return Err(error.into()),
                 },
                 Err(rejection) => {
-                    tracing::warn!(row = record.offset, reason = rejection.reason.name(), detail = %rejection.detail, "row left out");
                     rejected += 1;
+                    log_left_out(record.offset, rejection.reason, &rejection.detail, rejected);
                 }
             }
         }
@@ -76,4 +77,11 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
     let stopped = if context.stop.requested() { "stopped by a signal: " } else { "" };
     print(&format!("{stopped}{sent} events sent to topic '{}', {rejected} rows left out\n", kafka.topic));
     Ok(())
+}
+
+/// Logs a row that is left out: the first of them, and ever fewer of the rest.
+fn log_left_out(row: u64, reason: Reason, detail: &str, so_far: u64) {
+    if so_far.is_power_of_two() {
+        tracing::warn!(row, reason = reason.name(), detail, so_far, "row left out");
+    }
 }

@@ -13,6 +13,7 @@ pub mod template;
 use serde_json::{Map, Value as Json};
 
 pub use crate::checkpoint::CheckpointConfig;
+use crate::checkpoint::manifest;
 use crate::context::PositiveRules;
 pub use crate::context::{ContextConfig, EncoderKind, RepetitionConfig};
 pub use crate::dead_letters::DeadLettersConfig;
@@ -119,6 +120,17 @@ impl Config {
         };
         retain_state_relevant(&mut whole, &Self::keys());
         whole
+    }
+
+    /// A digest of the settings by which records are read, without what is secret of them: where it changes, records that
+    /// were read before may be rejected, and the other way round.
+    pub fn reading_digest(&self) -> String {
+        let mut source = self.source.clone();
+        source.redact();
+        let Ok(Json::Object(settings)) = serde_json::to_value(&source) else {
+            unreachable!("a section is a JSON object")
+        };
+        manifest::digest(&settings)
     }
 }
 

@@ -44,7 +44,7 @@ config_section! {
         /// `host:port,…`; `embedded`: a broker inside the process, whose records end with it.
         brokers: String = String::new();
         /// The topic of events.
-        topic: String = "interactions".to_owned() => [not_empty];
+        topic: String = "interactions".to_owned() => [not_empty, check(|topic, _| require_one_topic(topic))];
         /// The consumer group.
         group: String = "negstream".to_owned();
         /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
@@ -69,6 +69,18 @@ config_section! {
         /// Further librdkafka properties, passed on as they are.
         properties: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_properties), check(|properties, _| validate_properties(properties))];
     }
+}
+
+/// Refuses what is no name of a topic: a list, for one, or a pattern.
+fn require_one_topic(topic: &str) -> Result<(), Refusal> {
+    let is_name = topic.len() <= 249
+        && !matches!(topic, "." | "..")
+        && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    require(
+        is_name,
+        "must be the name of one topic (letters, digits, '.', '_' and '-'), no list and no pattern: a worker reads one topic; \
+         events of several kinds go into one, told apart by their event_type",
+    )
 }
 
 fn validate_properties(properties: &BTreeMap<String, String>) -> Result<(), Refusal> {

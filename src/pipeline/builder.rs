@@ -117,10 +117,16 @@ impl<'a> PipelineBuilder<'a> {
             || (restored.checkpoint.is_some() && !sinks.is_empty());
         let publishes = !sinks.is_empty();
         let dead_letters = SharedDeadLetters::new(dead_letters);
-        let probation = Probation::new(&config.dead_letters, dead_letters.are_kept());
+        let read_by = restored.state.sources.ownerships.read_by.as_deref();
+        let has_taken_any = restored.state.progress.events.has_taken_any();
+        let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks))?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
+        if !probation.is_open() {
+            // Of a state that does not know by which settings its records were read, it is these from now on.
+            state.sources.ownerships.read_by.get_or_insert_with(|| config.reading_digest());
+        }
         if publishes {
             state.track_changes();
         }

@@ -102,7 +102,7 @@ pub struct TooManyRejected {
     pub(super) detail: String,
 }
 
-/// Every record was rejected, and none was ever taken: the configuration is at fault rather than the records. Nothing was
+/// Every record was rejected, and none was taken by these settings: they are at fault rather than the records. Nothing was
 /// saved, so that a run which is set right reads them again.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -12,7 +12,7 @@
 //! | dead letters failed | dropped | forbidden | the dead letters' error |
 //! | diverged | dropped | forbidden | the error |
 //!
-//! Where records were rejected and none was ever taken ([`Probation`](super::probation::Probation)), nothing is saved on any way out.
+//! Where records were rejected and none was taken ([`Probation`](super::probation::Probation)), nothing is saved on any way out.
 //!
 //! [`ExitPath::policy`] is this table in code; the loop leaves by an [`ExitPath`] only, so that nothing else decides.
 

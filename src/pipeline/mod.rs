@@ -206,7 +206,12 @@ impl Pipeline {
     /// Hands a record to the trainer, and does what is due after it.
     fn train(&mut self, record: Record, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
         match &record.outcome {
-            Ok(_) => self.send_held_letters(observer)?,
+            Ok(_) if self.probation.is_open() => {
+                self.send_held_letters(observer)?;
+                self.probation.close();
+                self.trainer.state.sources.ownerships.read_by = Some(self.config.reading_digest());
+            }
+            Ok(_) => {}
             Err(rejection) if rejection.reason.is_fault() => self.reject(&record, rejection, observer)?,
             Err(_) => {}
         }
@@ -222,7 +227,7 @@ impl Pipeline {
         } else if !is_settled {
             return Ok(());
         }
-        if !self.has_only_rejected() {
+        if !self.probation.has_only_rejected() {
             // Records that no batch waits for are part of the state too, however long none is trained on.
             self.checkpoints.begin_if_due(&mut self.trainer, observer);
         }
@@ -244,8 +249,10 @@ impl Pipeline {
         self.check_rejected_share(rejection)?;
         let (stream, offset) = (record.stream, record.offset);
         let label = &self.streams[stream as usize].label;
-        let is_sent = self.trainer.has_taken_any() || self.probation.note(label, offset, rejection);
-        if is_sent {
+        if self.probation.is_open() {
+            self.probation.note(label, offset, rejection);
+        }
+        if !self.probation.is_open() {
             self.send_letter(stream, offset, rejection, observer)?;
         } else if self.dead_letters.are_kept()
             && !self.probation.hold(HeldLetter { stream, offset, rejection: rejection.clone() })
@@ -286,11 +293,6 @@ impl Pipeline {
             self.send_letter(stream, offset, &rejection, observer)?;
         }
         Ok(())
-    }
-
-    /// Whether records were rejected and none was ever taken: then it may be the configuration that is at fault.
-    fn has_only_rejected(&self) -> bool {
-        self.probation.has_rejections() && !self.trainer.has_taken_any()
     }
 
     /// Whether the share of rejected records among the newest ones is still bearable.
@@ -339,13 +341,13 @@ impl Pipeline {
         observer: &mut Observer<'_>,
     ) -> Result<StopReason, PipelineError> {
         let exit = match exit {
-            ExitPath::EndOfSource | ExitPath::TooManyRejected(_) if self.has_only_rejected() => {
+            ExitPath::EndOfSource | ExitPath::TooManyRejected(_) if self.probation.has_only_rejected() => {
                 self.probation.error(self.n_rejected).into()
             }
             exit => exit,
         };
         let (batch, checkpoint) = exit.policy();
-        if checkpoint != FinalCheckpoint::Forbidden && self.has_only_rejected() {
+        if checkpoint != FinalCheckpoint::Forbidden && self.probation.has_only_rejected() {
             tracing::warn!(records = self.n_rejected, "every record was rejected; nothing is saved, they are read again");
             return exit.into_result();
         }

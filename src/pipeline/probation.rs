@@ -1,12 +1,12 @@
-//! Probation: a model that has not taken a single record yet.
+//! Probation: a run that has not taken a single record yet, of a new model or by other settings than before.
 //!
-//! Where the first records of a new model are all rejected, the configuration may be at fault rather than they: a field that
-//! is called otherwise, a registry that nobody named. Until one is taken, nothing is saved behind them, and their dead
+//! Where the first records are all rejected, the settings by which they are read may be at fault rather than they: a field
+//! that is called otherwise, a registry that nobody named. Until one is taken, nothing is saved behind them, and their dead
 //! letters wait; so a run that is set right reads them again, and nobody has to throw letters away. Whoever allows every
 //! record to be rejected (`dead_letters.max_share = 1`), and keeps them, has said that this is as it should be.
 
 use super::error::NothingTaken;
-use crate::dead_letters::DeadLettersConfig;
+use crate::config::Config;
 use crate::event::{Reason, Rejection};
 
 /// Most bytes of dead letters that wait for a first record that is taken.
@@ -26,8 +26,8 @@ pub(super) struct HeldLetter {
 /// What was rejected while nothing had been taken.
 #[derive(Debug)]
 pub(super) struct Probation {
-    /// Whether it may be that every record is rejected.
-    is_waived: bool,
+    /// Whether no record has been taken yet.
+    is_open: bool,
     /// The first record that was rejected: where it stood, and why.
     first: Option<(String, u64, Reason, String)>,
     held: Vec<HeldLetter>,
@@ -35,23 +35,35 @@ pub(super) struct Probation {
 }
 
 impl Probation {
-    /// The probation of a run, whose letters are kept or not.
-    pub(super) fn new(config: &DeadLettersConfig, are_kept: bool) -> Self {
-        let is_waived = config.max_share >= 1.0 && are_kept;
-        Self { is_waived, first: None, held: Vec::new(), held_bytes: 0 }
+    /// The probation of a run: open where its state has taken nothing (`has_taken_any`) by its settings (`read_by` is the digest
+    /// of theirs), unless every record may be rejected, and letters `are_kept`.
+    pub(super) fn new(config: &Config, are_kept: bool, has_taken_any: bool, read_by: Option<&str>) -> Self {
+        let is_waived = config.dead_letters.max_share >= 1.0 && are_kept;
+        let settings_changed = read_by.is_some_and(|read_by| read_by != config.reading_digest());
+        let is_open = !is_waived && (!has_taken_any || settings_changed);
+        Self { is_open, first: None, held: Vec::new(), held_bytes: 0 }
     }
 
-    /// Whether records were rejected under which a run that took none must not be saved.
-    pub(super) fn has_rejections(&self) -> bool {
-        self.first.is_some()
+    /// Whether no record has been taken yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
-    /// Notes a record that is rejected while nothing was taken; whether its letter, if any, may be sent at once.
-    pub(super) fn note(&mut self, label: &str, offset: u64, rejection: &Rejection) -> bool {
-        if !self.is_waived && self.first.is_none() {
+    /// Notes that a record is taken.
+    pub(super) fn close(&mut self) {
+        self.is_open = false;
+    }
+
+    /// Whether records were rejected, and none was taken: nothing may be saved.
+    pub(super) fn has_only_rejected(&self) -> bool {
+        self.is_open && self.first.is_some()
+    }
+
+    /// Notes a record that is rejected.
+    pub(super) fn note(&mut self, label: &str, offset: u64, rejection: &Rejection) {
+        if self.first.is_none() {
             self.first = Some((label.to_owned(), offset, rejection.reason, rejection.detail.clone()));
         }
-        self.is_waived
     }
 
     /// Keeps a letter for later; `false` where too much waits already.

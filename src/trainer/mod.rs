@@ -135,13 +135,6 @@ impl Trainer {
         self.pending.rejected_share
     }
 
-    /// Whether any event was ever taken: trained on, deferred, or passed over for its type.
-    pub fn has_taken_any(&self) -> bool {
-        let EventCounts { used, ignored, deferred, .. } = self.state.progress.events;
-        let pending = &self.pending.counts;
-        used + ignored + deferred + pending.used + pending.ignored + pending.deferred > 0
-    }
-
     /// A frozen copy of the state; training may go on meanwhile.
     pub fn freeze(&mut self) -> StateSnapshot {
         let Self { pool, state, .. } = self;

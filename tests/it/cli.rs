@@ -68,6 +68,10 @@ fn command_line_refuses_wrong_usage_before_anything_is_touched() {
     assert_wrong_usage(&place, &["produce", "log.parquet"], &["embedded broker", "kafka.brokers="]);
     assert_wrong_usage(&place, &["run"], &["no broker is named", "kafka.brokers", "negstream demo"]);
     assert_wrong_usage(&place, &["migrate", "--to", "earliest"], &["no broker is named", "kafka.brokers"]);
+    for topic in ["clicks,purchases", "^clicks.*", "clicks purchases", ".."] {
+        let setting = format!("kafka.topic={topic}");
+        assert_wrong_usage(&place, &["run", "--set", &setting], &["kafka.topic", "the name of one topic"]);
+    }
     let letters = ["run", "--set", "kafka.topic=clicks", "--set", "kafka.dead_letter_topic=clicks"];
     assert_wrong_usage(&place, &letters, &["kafka.dead_letter_topic", "must be another topic than kafka.topic"]);
     for share in ["nan", "-0.1", "1.01", "inf"] {

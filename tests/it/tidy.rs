@@ -210,6 +210,7 @@ const RULES: [(&str, &[&str], &str); 33] = [
             "context",
             "dead_letters",
             "decode",
+            "event",
             "exit",
             "kafka",
             "kernel",
