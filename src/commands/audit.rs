@@ -56,8 +56,11 @@ pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
             streams.entry(stream).or_default().extend(ranges);
         }
     }
-    let audits: BTreeMap<String, StreamAudit> =
-        streams.into_iter().map(|(stream, ranges)| (positions.next(&stream), stream, ranges)).map(|(position, stream, ranges)| (stream, merge_ranges(ranges, position))).collect();
+    let audits: BTreeMap<String, StreamAudit> = streams
+        .into_iter()
+        .map(|(stream, ranges)| (positions.next(&stream), stream, ranges))
+        .map(|(position, stream, ranges)| (stream, merge_ranges(ranges, position)))
+        .collect();
     if options.json {
         print(&format!("{}\n", serde_json::to_string(&audits)?));
     } else {

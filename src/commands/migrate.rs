@@ -15,7 +15,9 @@ use crate::util::escape::escape_for_terminal;
 pub(super) fn migrate(config: &Config, options: &MigrateArgs) -> anyhow::Result<()> {
     let kafka = &config.kafka;
     if kafka.brokers.is_empty() || kafka.brokers == crate::kafka::EMBEDDED {
-        return Err(UsageError("no broker is named: set kafka.brokers to those that are read from now on".to_owned()).into());
+        return Err(
+            UsageError("no broker is named: set kafka.brokers to those that are read from now on".to_owned()).into()
+        );
     }
     let place = place(&options.to)?;
     let context = CommandContext::set_up(config)?;
@@ -23,7 +25,9 @@ pub(super) fn migrate(config: &Config, options: &MigrateArgs) -> anyhow::Result<
     let mut restored = Restored::find(config, false)?;
     if restored.checkpoint.is_none() {
         let dir = config.checkpoint.dir.display();
-        return Err(UsageError(format!("{dir} holds no model that could be kept; `negstream run` begins a new one")).into());
+        return Err(
+            UsageError(format!("{dir} holds no model that could be kept; `negstream run` begins a new one")).into()
+        );
     }
     let sources = &mut restored.state.sources;
     let positions = connection.positions_at(place, &sources.positions)?;

@@ -136,8 +136,8 @@ fn most_features(config: &Config) -> usize {
 
 /// The worker's name in its group: as configured, as it was `known` before, or one that nobody else has.
 fn name_of_worker(kafka: &KafkaConfig, known: &[&str]) -> String {
-    let names = std::iter::once(kafka.group_instance_id.as_str()).chain(known.iter().copied());
-    names.into_iter().find(|name| !name.is_empty()).map_or_else(|| format!("negstream-{}", random_id()), str::to_owned)
+    let mut names = std::iter::once(kafka.group_instance_id.as_str()).chain(known.iter().copied());
+    names.find(|name| !name.is_empty()).map_or_else(|| format!("negstream-{}", random_id()), str::to_owned)
 }
 
 /// The name of the worker whose checkpoints there are; empty where there is none that can be read.

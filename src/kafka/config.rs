@@ -6,7 +6,8 @@ use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
 
 /// What is wrong with a topic of events that is its own topic of dead letters.
-const FEEDS_ITSELF: &str = "must be another topic than kafka.topic: each letter would be read, rejected and written again, without end";
+const FEEDS_ITSELF: &str =
+    "must be another topic than kafka.topic: each letter would be read, rejected and written again, without end";
 
 config_choice! {
     /// Where a topic is read from when no position in it is known.

@@ -96,7 +96,8 @@ impl EmbeddedPace {
 
     /// Records that nobody has read yet.
     fn waiting(&self) -> Result<u64, ClientError> {
-        let failed = |error| ClientError::failed(&self.brokers, format!("topic '{}'", self.topic), ClientFailure::from(error));
+        let failed =
+            |error| ClientError::failed(&self.brokers, format!("topic '{}'", self.topic), ClientFailure::from(error));
         let mut asked = TopicPartitionList::new();
         let mut highs = Vec::with_capacity(self.partitions.len());
         for id in &self.partitions {

@@ -38,7 +38,8 @@ impl Question {
         }
         let question = Self { queue };
         // SAFETY: the client lives.
-        let options = unsafe { c::rd_kafka_AdminOptions_new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS) };
+        let options =
+            unsafe { c::rd_kafka_AdminOptions_new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS) };
         if options.is_null() {
             return None;
         }

@@ -128,7 +128,9 @@ pub struct NothingTaken {
 fn settings_for(reason: Reason) -> &'static str {
     match reason {
         Reason::Unparsable => "source.format, and source.registry.url for records in a registry's frames",
-        Reason::InvalidFrame => "source.registry.url, which is for records in a registry's frames only, and source.format",
+        Reason::InvalidFrame => {
+            "source.registry.url, which is for records in a registry's frames only, and source.format"
+        }
         Reason::UnknownSchema => "source.registry.url and source.format",
         Reason::MissingField | Reason::WrongType | Reason::EmptyId | Reason::ValueNotFinite => {
             "source.fields, which says what the fields are called"

@@ -348,7 +348,10 @@ impl Pipeline {
         };
         let (batch, checkpoint) = exit.policy();
         if checkpoint != FinalCheckpoint::Forbidden && self.probation.has_only_rejected() {
-            tracing::warn!(records = self.n_rejected, "every record was rejected; nothing is saved, they are read again");
+            tracing::warn!(
+                records = self.n_rejected,
+                "every record was rejected; nothing is saved, they are read again"
+            );
             return exit.into_result();
         }
         if batch == BatchInProgress::Train {

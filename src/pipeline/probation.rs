@@ -69,8 +69,7 @@ impl Probation {
     /// Keeps a letter for later; `false` where too much waits already.
     pub(super) fn hold(&mut self, letter: HeldLetter) -> bool {
         let Rejection { detail, key, payload, .. } = &letter.rejection;
-        self.held_bytes +=
-            size_of::<HeldLetter>() + detail.len() + payload.len() + key.as_ref().map_or(0, Vec::len);
+        self.held_bytes += size_of::<HeldLetter>() + detail.len() + payload.len() + key.as_ref().map_or(0, Vec::len);
         self.held.push(letter);
         self.held_bytes <= MOST_HELD
     }

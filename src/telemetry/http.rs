@@ -261,7 +261,10 @@ mod tests {
         let (code, _, body) = get_path(&server, "/readyz");
         assert_eq!(
             (code, body.as_str()),
-            (503, r#"{"ready":false,"missing":["restored","source open","waiting for the group"],"draining":false,"unsaved":false}"#)
+            (
+                503,
+                r#"{"ready":false,"missing":["restored","source open","waiting for the group"],"draining":false,"unsaved":false}"#
+            )
         );
         telemetry.emit(LifecycleEvent::Restored);
         telemetry.emit(LifecycleEvent::SourceOpened);

@@ -26,8 +26,7 @@ pub enum RecordFate {
 
 impl RecordFate {
     /// Every fate.
-    pub const ALL: [Self; 6] =
-        [Self::Trained, Self::Deferred, Self::Skipped, Self::Rejected, Self::Lost, Self::Passed];
+    pub const ALL: [Self; 6] = [Self::Trained, Self::Deferred, Self::Skipped, Self::Rejected, Self::Lost, Self::Passed];
 
     /// The name by which checkpoints know the fate.
     pub fn name(self) -> &'static str {

@@ -244,7 +244,8 @@ fn run_names_an_address_that_is_in_use() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let embedded = "kafka.brokers=embedded";
-    let mut command = place.negstream(&["run", "--until-end", "--set", embedded, "--set", &format!("http.listen={address}")]);
+    let mut command =
+        place.negstream(&["run", "--until-end", "--set", embedded, "--set", &format!("http.listen={address}")]);
     // The last of two settings wins.
     command.arg("--set").arg(format!("http.listen={address}"));
     run(&mut command).ended(5).names(&[&address, "already in use", "http.listen"]);

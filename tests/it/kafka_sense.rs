@@ -65,7 +65,8 @@ impl Stage {
         }
         let producer: BaseProducer = client.create().unwrap();
         for payload in records {
-            let mut record = BaseRecord::<[u8], [u8]>::to(&self.config.topic).payload(payload.as_bytes()).timestamp(DAY);
+            let mut record =
+                BaseRecord::<[u8], [u8]>::to(&self.config.topic).payload(payload.as_bytes()).timestamp(DAY);
             while let Err((_, again)) = producer.send(record) {
                 record = again;
                 producer.poll(Duration::from_millis(20));
@@ -116,7 +117,8 @@ const DAY: i64 = 1_767_225_600_000;
 
 /// A sound record, whose user is called `user`.
 fn record(number: u32, user: &str) -> String {
-    let mut record = json!({ "item_id": format!("i{}", number % 11), "event_type": "click", "timestamp": DAY + i64::from(number) });
+    let mut record =
+        json!({ "item_id": format!("i{}", number % 11), "event_type": "click", "timestamp": DAY + i64::from(number) });
     record[user] = json!(format!("u{}", number % 7));
     record.to_string()
 }
@@ -195,12 +197,21 @@ fn topic_made_anew_is_refused_by_its_id_and_migrate_keeps_the_model() {
     // Longer than before, and with the same time of the record before the position.
     stage.recreate();
     stage.produce(records(0..800), &[]);
-    stage.run(&[]).ended(3).names(&["topic 'anew-by-id' is not the one that was read", "created anew", "negstream migrate"]);
+    stage.run(&[]).ended(3).names(&[
+        "topic 'anew-by-id' is not the one that was read",
+        "created anew",
+        "negstream migrate",
+    ]);
 
-    let migrate = |place: &str, settings: &[&str]| run(&mut stage.command("checkpoints", &["migrate", "--to", place], settings));
+    let migrate =
+        |place: &str, settings: &[&str]| run(&mut stage.command("checkpoints", &["migrate", "--to", place], settings));
     migrate("somewhere", &[]).ended(2).names(&["--to somewhere", "earliest"]);
     let said = migrate("earliest", &[]).ended(0);
-    assert!(said.out.contains("kafka/anew-by-id/0: 500 → 0") && said.out.contains("model of 500 events"), "{}", said.out);
+    assert!(
+        said.out.contains("kafka/anew-by-id/0: 500 → 0") && said.out.contains("model of 500 events"),
+        "{}",
+        said.out
+    );
     let report = stage.run(&[]).ended(0).json();
     assert_eq!((count(&report, "read"), count(&report, "used")), (1_300, 1_300), "the model is kept");
     // Its workers have positions of their own now.
@@ -226,11 +237,17 @@ fn folder_of_another_worker_is_refused() {
         worker.terminate();
         worker.end().ended(0);
     }
-    share("b", "m0").ended(3).names(&["are those of worker 'm1'", "'m0' has records of its own", "folders were exchanged"]);
+    share("b", "m0").ended(3).names(&[
+        "are those of worker 'm1'",
+        "'m0' has records of its own",
+        "folders were exchanged",
+    ]);
     share("a", "m1").ended(3).names(&["are those of worker 'm0'", "'m1' has records of its own"]);
     // A copy under a new name, while the group still keeps the place of the first.
     support::copy(&stage.place.path("a"), &stage.place.path("copy"));
-    share("copy", "m2").ended(3).names(&["are those of worker 'm0'", "'m0' is at work in the group, or was a moment ago"]);
+    share("copy", "m2")
+        .ended(3)
+        .names(&["are those of worker 'm0'", "'m0' is at work in the group, or was a moment ago"]);
     let report = share("a", "m0").ended(0).json();
     assert!(count(&report, "read") > 0, "its own folder is its own: {report}");
 }
@@ -275,14 +292,25 @@ fn batch_that_cannot_be_unpacked_is_named_and_can_be_passed_over() {
     let Some(stage) = Stage::new("bomb", 1) else { return };
     stage.produce(records(0..100), &[]);
     // A few kilobytes on their way, three megabytes unpacked.
-    let large = |number| record(number, "user_id").replacen('{', &format!("{{\"blob\":\"{}\",", "x".repeat(100_000)), 1);
-    let zstd = [("compression.type", "zstd"), ("linger.ms", "2000"), ("batch.size", "100000000"), ("message.max.bytes", "100000000")];
+    let large =
+        |number| record(number, "user_id").replacen('{', &format!("{{\"blob\":\"{}\",", "x".repeat(100_000)), 1);
+    let zstd = [
+        ("compression.type", "zstd"),
+        ("linger.ms", "2000"),
+        ("batch.size", "100000000"),
+        ("message.max.bytes", "100000000"),
+    ];
     stage.produce((0..30).map(large), &zstd);
     stage.produce(records(100..150), &[]);
     let small = "kafka.properties={\"receive.message.max.bytes\"=\"1000512\",\"fetch.max.bytes\"=\"1000000\",\"fetch.message.max.bytes\"=\"100000\"}";
     for _ in 0..2 {
         let said = stage.run(&[small]).ended(3);
-        said.names(&["compressed batch at offset 100 of bomb/0", "receive.message.max.bytes", "1000512", "on_data_loss"]);
+        said.names(&[
+            "compressed batch at offset 100 of bomb/0",
+            "receive.message.max.bytes",
+            "1000512",
+            "on_data_loss",
+        ]);
     }
     let report = stage.run(&[small, "kafka.on_data_loss=skip"]).ended(0).json();
     assert_eq!((count(&report, "read"), count(&report, "lost")), (150, 30));
@@ -312,14 +340,18 @@ fn audit_passes_over_what_transactions_leave_behind() {
     let audit = run(&mut stage.command("checkpoints", &["audit", "--json", "checkpoints"], &[])).ended(0).json();
     let stream = &audit["kafka/audited-transactions/0"];
     // 50 aborted records, and the marker on either side of them.
-    assert_eq!((&stream["trained"], &stream["passed"], &stream["missing"]), (&json!(100), &json!(52), &json!(0)), "{stream}");
+    assert_eq!(
+        (&stream["trained"], &stream["passed"], &stream["missing"]),
+        (&json!(100), &json!(52), &json!(0)),
+        "{stream}"
+    );
 }
 
 /// Records with far more features than a model uses cost no memory beyond what is read ahead.
 #[test]
 fn features_without_number_do_not_fill_memory() {
     let Some(stage) = Stage::new("featured", 1) else { return };
-    let features = ["f"; 30_000];
+    let features = vec!["f"; 30_000];
     let record = |number: u32| {
         let mut record: Value = serde_json::from_str(&record(number, "user_id")).unwrap();
         record["features"] = json!(features);
@@ -331,7 +363,8 @@ fn features_without_number_do_not_fill_memory() {
     let address = worker.address();
     wait_for_read(&address, 1_500);
     let peak = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let peak =
+        peak.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
     worker.terminate();
     worker.end().ended(0);
     // Kept whole, the batch alone would be more than a gigabyte.
@@ -349,7 +382,8 @@ fn embedded_broker_keeps_all_that_is_produced_into_it() {
     set(&mut command, &["http.listen=127.0.0.1:0"]);
     let mut worker = Background::start(&mut command);
     let address = worker.address();
-    let bootstrap = worker.wait_for(|line| Some(line.split("bootstrap=").nth(1)?.split(' ').next()?.to_owned())).unwrap();
+    let bootstrap =
+        worker.wait_for(|line| Some(line.split("bootstrap=").nth(1)?.split(' ').next()?.to_owned())).unwrap();
     let mut command = place.negstream(&["produce", "log.parquet"]);
     set(&mut command, &[&format!("kafka.brokers={bootstrap}")]);
     let said = run(&mut command).ended(0);

@@ -247,7 +247,8 @@ fn schema_file_is_read_and_its_faults_named() {
     ] {
         let error = registry::decoder(&at(file, format)).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
-        let mut command = place.negstream(&["run", "--set", "kafka.brokers=embedded", "--set", &format!("source.format={format}")]);
+        let mut command =
+            place.negstream(&["run", "--set", "kafka.brokers=embedded", "--set", &format!("source.format={format}")]);
         run(command.args(["--set", &format!("source.schema={file}")])).ended(2).names(&[words]);
     }
     let mut source = at("own.proto", "protobuf");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::{Offset, TopicPartitionList};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::groups::GroupInfo;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{REQUEST_TIMEOUT, TopicClient, TopicConsumer};
 use super::errors::KafkaSourceError;
@@ -160,9 +160,9 @@ impl TopicConnection {
         };
         let found = match place {
             StartPlace::Earliest | StartPlace::Latest | StartPlace::Same => asked,
-            StartPlace::Group => consumer
-                .committed_offsets(asked, REQUEST_TIMEOUT)
-                .map_err(failed("the group's offsets"))?,
+            StartPlace::Group => {
+                consumer.committed_offsets(asked, REQUEST_TIMEOUT).map_err(failed("the group's offsets"))?
+            }
             StartPlace::Since(time) => {
                 asked.set_all_offsets(Offset::Offset(time)).map_err(failed("the offsets of a time"))?;
                 consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(failed("the offsets of a time"))?
@@ -347,7 +347,8 @@ impl PatientQuery<'_> {
     fn members(&self, group: &str) -> Result<Vec<String>, KafkaSourceError> {
         // Whoever may not ask finds out when joining.
         let Ok(found) = self.consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT) else { return Ok(Vec::new()) };
-        let Some(found) = found.groups().iter().find(|found| found.name() == group && !found.members().is_empty()) else {
+        let Some(found) = found.groups().iter().find(|found| found.name() == group && !found.members().is_empty())
+        else {
             return Ok(Vec::new());
         };
         match foreign_protocol(found) {
@@ -397,7 +398,8 @@ impl PatientQuery<'_> {
 fn foreign_protocol(group: &GroupInfo) -> Option<String> {
     let (kind, protocol) = (group.protocol_type(), group.protocol());
     // While a group rebalances, its protocol is not chosen yet.
-    let is_foreign = (!kind.is_empty() && kind != "consumer") || (!protocol.is_empty() && protocol != crate::kafka::ASSIGNOR);
+    let is_foreign =
+        (!kind.is_empty() && kind != "consumer") || (!protocol.is_empty() && protocol != crate::kafka::ASSIGNOR);
     is_foreign.then(|| if kind == "consumer" { protocol.to_owned() } else { kind.to_owned() })
 }
 

@@ -60,7 +60,8 @@ impl KnownWorkers<'_> {
         if was.is_empty() {
             return Ok(());
         }
-        let refuse = |found: String| Err(KafkaSourceError::OtherWorker { was: was.to_owned(), name: name.to_owned(), found });
+        let refuse =
+            |found: String| Err(KafkaSourceError::OtherWorker { was: was.to_owned(), name: name.to_owned(), found });
         let mut claims = self.histories.iter().flat_map(Claims::iter);
         if let Some(later) = claims.clone().find(|claim| claim.was.as_deref() == Some(was) && claim.by != name) {
             return refuse(format!("that worker has gone on as '{}' since, with a copy of them", later.by));
@@ -124,7 +125,8 @@ mod tests {
         let at_work = KnownWorkers { histories: &both, members: &live };
         let copied = at_work.check("m0", "m2").unwrap_err().to_string();
         assert!(copied.contains("'m0' is at work"), "{copied}");
-        let renamed = [claims(r#"{"negstream_claims":[{"n":0,"by":"m0","from":0},{"n":1,"by":"m2","from":5,"was":"m0"}]}"#)];
+        let renamed =
+            [claims(r#"{"negstream_claims":[{"n":0,"by":"m0","from":0},{"n":1,"by":"m2","from":5,"was":"m0"}]}"#)];
         let group = KnownWorkers { histories: &renamed, members: &[] };
         group.check("m0", "m2").unwrap();
         group.check("m2", "m2").unwrap();
