@@ -79,7 +79,7 @@ fn require_one_topic(topic: &str) -> Result<(), Refusal> {
         && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     require(
         is_name,
-        "must be the name of one topic (letters, digits, '.', '_' and '-'), no list and no pattern: a worker reads one topic; \
+        "must be the name of one topic (letters, digits, '.', '_' and '-'), no list and no pattern: one topic per worker; \
          events of several kinds go into one, told apart by their event_type",
     )
 }

@@ -83,11 +83,29 @@ struct Begun {
     left_out: Option<LeftOut>,
 }
 
-/// Records that a new worker does not read.
+/// Records of a partition that a new worker does not read.
 struct LeftOut {
+    partition: String,
+    /// Where the group stands.
+    offset: u64,
     records: u64,
     /// The worker of the group that read them; `None` where the offset is no worker's.
     by: Option<String>,
+}
+
+impl LeftOut {
+    /// What a worker that begins at `offset` leaves out of a partition whose oldest offset is `low`, where the group stands
+    /// there and the worker's state holds nothing of it.
+    fn of(partition: &Partition, view: &GroupView, offset: u64, low: u64) -> Option<Self> {
+        let GroupView { committed, history } = view;
+        let is_left_out = committed.is_some() && partition.local_claim().is_none() && offset > low;
+        is_left_out.then(|| Self {
+            partition: partition.label().to_owned(),
+            offset,
+            records: offset - low,
+            by: history.newest().map(|newest| newest.by.clone()),
+        })
+    }
 }
 
 impl Membership {
@@ -180,7 +198,7 @@ impl Membership {
         if ids.is_empty() {
             partitions.announce_none();
         } else if std::mem::take(&mut self.is_new) {
-            warn_of_left_out(&client.config.group, &begun, partitions);
+            warn_of_left_out(&client.config.group, begun.iter().filter_map(|begun| begun.left_out.as_ref()));
         }
         let before = partitions.n_controls();
         let mut assigned = Vec::new();
@@ -232,8 +250,7 @@ impl Membership {
             let n_partitions = n_at_first_claim.unwrap_or(partitions.len() as u32);
             let newest = history.newest();
             let was = self.formerly.as_deref().filter(|was| newest.is_some_and(|newest| newest.by == *was));
-            let left_out = (committed.is_some() && partition.local_claim().is_none() && from > watermarks.low)
-                .then(|| LeftOut { records: from - watermarks.low, by: newest.map(|newest| newest.by.clone()) });
+            let left_out = LeftOut::of(partition, &group[index], from, watermarks.low);
             let history = match is_new {
                 true => history.claimed(&self.name, claim, from, n_partitions).renamed_from(was),
                 false => history.clone(),
@@ -280,10 +297,24 @@ impl Membership {
     ) -> bool {
         if !self.others_are_done && self.is_look_up_due() {
             let Poll::Ready(group) = look_up(client, partitions) else { return false };
-            self.others_are_done = partitions
-                .iter()
-                .zip(&group)
-                .all(|(partition, view)| partition.declared_end() <= view.committed.unwrap_or(0));
+            // What this worker read itself, and its state does not hold, is its own to read again.
+            let is_own = |partition: &Partition, view: &GroupView| {
+                partition.local_claim().is_none() && view.history.newest().is_some_and(|newest| newest.by == self.name)
+            };
+            self.others_are_done = partitions.iter().zip(&group).all(|(partition, view)| {
+                partition.declared_end() <= view.committed.unwrap_or(0) && !is_own(partition, view)
+            });
+            if self.others_are_done && std::mem::take(&mut self.is_new) {
+                let all: Vec<LeftOut> = partitions
+                    .iter()
+                    .zip(&group)
+                    .filter_map(|(partition, view)| {
+                        let low = client.watermarks(partition.id()).ok()?.low;
+                        LeftOut::of(partition, view, view.committed?, low)
+                    })
+                    .collect();
+                warn_of_left_out(&client.config.group, &all);
+            }
         }
         self.others_are_done
     }
@@ -298,20 +329,15 @@ impl Membership {
 }
 
 /// Says which records a worker with an empty model does not read, since the group stands behind them.
-fn warn_of_left_out(group: &str, begun: &[Begun], partitions: &Partitions) {
-    let mut left_out = begun.iter().filter_map(|begun| Some((begun, begun.left_out.as_ref()?))).peekable();
-    let Some((first, LeftOut { by, .. })) = left_out.peek() else { return };
+fn warn_of_left_out<'a>(group: &str, left_out: impl IntoIterator<Item = &'a LeftOut>) {
+    let left_out: Vec<&LeftOut> = left_out.into_iter().collect();
+    let Some(LeftOut { partition, offset, by, .. }) = left_out.first() else { return };
     let whose = match by {
         Some(by) => format!("worker '{by}' read them"),
         None => "another program committed that, or a person".to_owned(),
     };
-    let (partition, offset) = (partitions[first.index].label(), first.start.offset);
-    let records: u64 = left_out.map(|(_, left_out)| left_out.records).sum();
+    let records: u64 = left_out.iter().map(|left_out| left_out.records).sum();
     tracing::warn!(
-        group,
-        partition,
-        offset,
-        records,
         "the model is empty, but the group '{group}' stands at {offset} of {partition} ({whose}): nothing before that is read, \
          {records} records in all; another kafka.group reads from kafka.starting_offsets"
     );
