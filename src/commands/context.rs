@@ -37,7 +37,7 @@ impl CommandContext {
         if config.http.listen.is_empty() {
             return Ok(None);
         }
-        let server = http::serve(&config.http.listen, self.telemetry.clone())?;
+        let server = http::serve(&config.http, self.telemetry.clone())?;
         tracing::info!(address = %server.address(), "serving the page, /metrics, /livez and /readyz");
         Ok(Some(server))
     }
@@ -71,9 +71,9 @@ impl CommandContext {
         output: &Output,
     ) -> anyhow::Result<()> {
         observer.finish();
-        self.telemetry.emit(LifecycleEvent::Done);
         let checkpoint = pipeline.checkpoint_path().map(|path| path.display().to_string());
         let report = observer.report(pipeline.trainer(), checkpoint);
+        self.telemetry.emit(LifecycleEvent::Done);
         if let Some(path) = &output.report {
             write_whole(path, &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
         }

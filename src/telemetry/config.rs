@@ -1,5 +1,6 @@
 //! The sections `http` and `log`.
 
+use super::http::hosts::ANY;
 use crate::util::config_section::{Refusal, config_choice, config_section, require};
 
 config_section! {
@@ -7,6 +8,10 @@ config_section! {
     pub struct HttpConfig {
         /// `address:port` that `run` and `demo` serve metrics, health and the page on; empty: none.
         listen: String = "127.0.0.1:9464".to_owned() => [check(|listen, _| validate_address(listen))];
+        /// Further names under which the address may be asked for; `*`: any. Addresses, this machine's name, names without a
+        /// dot and those that end with `.internal`, `.local`, `.localhost` or `.svc` always may. Others are refused, since
+        /// pages from elsewhere can make a name of their own lead here.
+        allowed_hosts: Vec<String> = Vec::new() => [check(|hosts, _| validate_hosts(hosts))];
         /// Seconds that a failed `run` goes on serving `/metrics` until a scrape has shown the failure, at most; 0: none.
         linger_seconds: u64 = 60 => [at_most(3_600)];
     }
@@ -34,7 +39,15 @@ config_section! {
 
 /// Accepts an empty text, or a host with a port behind it.
 fn validate_address(listen: &str) -> Result<(), Refusal> {
-    let is_address =
-        listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let is_host = |host: &str| !host.is_empty() && !host.contains(['@', '/']);
+    let is_address = listen.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
     require(listen.is_empty() || is_address, "must be address:port, or empty")
+}
+
+/// Accepts names without scheme, port and path.
+fn validate_hosts(hosts: &[String]) -> Result<(), Refusal> {
+    let is_name = |host: &String| {
+        host == ANY || (!host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')))
+    };
+    require(hosts.iter().all(is_name), "must list names such as worker.example.com, without scheme and port, or `*`")
 }

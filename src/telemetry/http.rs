@@ -9,8 +9,12 @@
 //! | `/status` | everything that the page shows, as JSON |
 //!
 //! [`serve`] has bound the address when it returns, so whoever gets a [`Server`] can be reached. It only reads: nothing
-//! that arrives here reaches the trainer. It deliberately knows no TLS and no passwords; the default address is local,
-//! and what is in front of it decides who may look.
+//! that arrives here reaches the trainer, and no number of connections takes from it what it needs (`connections`). It
+//! deliberately knows no TLS and no passwords; the default address is local, what is in front of it decides who may look,
+//! and pages from elsewhere may not (`hosts`).
+
+mod connections;
+pub(super) mod hosts;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,7 +31,8 @@ use axum::routing::get;
 use tokio::sync::oneshot;
 
 use super::phase::Stage;
-use super::{Telemetry, metrics};
+use super::{HttpConfig, Telemetry, metrics};
+use hosts::AllowedHosts;
 
 const PAGE: &str = include_str!("page.html");
 /// The page brings its own style and script and talks to nobody but this address.
@@ -35,8 +40,6 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// How often a lingering server looks whether it may stop.
 const LINGER_CHECK: Duration = Duration::from_millis(20);
-/// The longest time that requests under way may take once the server is told to stop.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
@@ -89,7 +92,7 @@ impl Server {
         }
     }
 
-    /// Stops, after the answers that are under way, or some seconds at most.
+    /// Stops, after the answers that are under way, or half a second at most.
     pub fn shutdown(mut self) {
         self.stop();
     }
@@ -109,14 +112,15 @@ impl Drop for Server {
     }
 }
 
-/// Serves the page, metrics, health and status of `telemetry` on `listen` (`address:port`).
+/// Serves the page, metrics, health and status of `telemetry` on the address that `config` names.
 ///
 /// # Errors
 /// Where the address cannot be bound; the error names it.
-pub fn serve(listen: &str, telemetry: Telemetry) -> Result<Server, HttpError> {
+pub fn serve(config: &HttpConfig, telemetry: Telemetry) -> Result<Server, HttpError> {
+    let listen = &config.listen;
     let bind_error = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::AddrInUse => HttpError::InUse { listen: listen.to_owned() },
-        _ => HttpError::Bind { listen: listen.to_owned(), source },
+        std::io::ErrorKind::AddrInUse => HttpError::InUse { listen: listen.clone() },
+        _ => HttpError::Bind { listen: listen.clone(), source },
     };
     let listener = TcpListener::bind(listen).map_err(bind_error)?;
     listener.set_nonblocking(true).map_err(bind_error)?;
@@ -125,40 +129,40 @@ pub fn serve(listen: &str, telemetry: Telemetry) -> Result<Server, HttpError> {
     let (stop, stopped) = oneshot::channel();
     let failure_was_scraped = Arc::new(AtomicBool::new(false));
     let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped) };
+    let router = router(handlers, AllowedHosts::new(listen, &config.allowed_hosts));
     let thread = std::thread::Builder::new().name("http".to_owned());
-    let thread = thread.spawn(move || runtime.block_on(run(listener, handlers, stopped))).map_err(bind_error)?;
+    let thread = thread.spawn(move || runtime.block_on(run(listener, router, stopped))).map_err(bind_error)?;
     Ok(Server { address, failure_was_scraped, stop: Some(stop), thread: Some(thread) })
 }
 
-async fn run(listener: TcpListener, handlers: Handlers, stopped: oneshot::Receiver<()>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "the http listener cannot be used");
-            return;
-        }
-    };
-    let (last_call, called) = oneshot::channel::<()>();
-    let graceful = async move {
-        let _ = called.await;
-    };
-    let serving = tokio::spawn(axum::serve(listener, router(handlers)).with_graceful_shutdown(graceful).into_future());
-    // A server whose handle is gone without a word stops too.
-    let _ = stopped.await;
-    let _ = last_call.send(());
-    // A client that never ends its request must not keep the worker from ending.
-    let _ = tokio::time::timeout(PATIENCE, serving).await;
+async fn run(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => connections::serve(listener, router, stopped).await,
+        Err(error) => tracing::error!(%error, "the http listener cannot be used"),
+    }
 }
 
-fn router(handlers: Handlers) -> Router {
+fn router(handlers: Handlers, hosts: AllowedHosts) -> Router {
     Router::new()
         .route("/", get(|| async { Html(PAGE) }))
         .route("/metrics", get(exposition))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .layer(axum::middleware::from_fn_with_state(hosts, check_host))
         .layer(axum::middleware::from_fn(guard))
         .with_state(handlers)
+}
+
+/// Refuses requests for a name that somebody else may own. Programs that name no host are no browsers.
+async fn check_host(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
+    let of_target = request.uri().authority().map(|authority| authority.as_str());
+    let mut named = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or(".")).chain(of_target);
+    if named.any(|host| !hosts.accept(host)) {
+        let advice = "this address is not served under that name: http.allowed_hosts lists the names that are\n";
+        return (StatusCode::MISDIRECTED_REQUEST, advice).into_response();
+    }
+    next.run(request).await
 }
 
 /// Headers that keep browsers from doing more with an answer than showing it.
@@ -217,14 +221,22 @@ mod tests {
         Telemetry::new(Instant::now())
     }
 
+    fn listening_on(listen: &str) -> HttpConfig {
+        HttpConfig { listen: listen.to_owned(), ..HttpConfig::default() }
+    }
+
     fn serve_locally(telemetry: &Telemetry) -> Server {
-        serve("127.0.0.1:0", telemetry.clone()).expect("a free port")
+        serve(&listening_on("127.0.0.1:0"), telemetry.clone()).expect("a free port")
     }
 
     fn get_path(server: &Server, path: &str) -> (u16, String, String) {
+        get_path_of(server, "here", path)
+    }
+
+    fn get_path_of(server: &Server, host: &str, path: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(server.address()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").expect("it takes requests");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").expect("it takes requests");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
@@ -286,9 +298,9 @@ mod tests {
     fn serve_names_an_address_in_use_or_invalid() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let listen = taken.local_addr().expect("bound").to_string();
-        let error = serve(&listen, telemetry()).expect_err("it is taken").to_string();
+        let error = serve(&listening_on(&listen), telemetry()).expect_err("it is taken").to_string();
         assert!(error.contains(&listen) && error.contains("already in use"), "{error}");
-        let error = serve("no address", telemetry()).expect_err("it is none").to_string();
+        let error = serve(&listening_on("no address"), telemetry()).expect_err("it is none").to_string();
         assert!(error.starts_with("cannot serve on no address: "), "{error}");
     }
 
@@ -301,8 +313,44 @@ mod tests {
         assert_eq!(get_path(&server, "/livez").0, 200);
         let began = Instant::now();
         drop(server);
-        assert!(began.elapsed() < PATIENCE * 5);
+        assert!(began.elapsed() < connections::PATIENCE * 10);
         assert!(TcpStream::connect(address).is_err(), "the port is free again");
+    }
+
+    #[test]
+    fn half_open_requests_keep_nobody_out_and_are_closed_when_they_are_too_many() {
+        let server = serve_locally(&telemetry());
+        let open = || {
+            let mut stream = TcpStream::connect(server.address()).expect("it listens");
+            stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+            // Where it was closed meanwhile, the bytes are lost.
+            let _ = stream.write_all(b"GET /status HTTP/1.1\r\nX: ");
+            stream
+        };
+        let mut idle: Vec<TcpStream> = (0..3 * connections::MAX_CONNECTIONS).map(|_| open()).collect();
+        assert_eq!(get_path(&server, "/livez").0, 200);
+        // The oldest went first, long before its head was late, and without an answer.
+        let mut rest = Vec::new();
+        let ended = idle[0].read_to_end(&mut rest);
+        let still_open = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+        assert!(!ended.is_err_and(still_open) && rest.is_empty(), "{rest:?}");
+        assert_eq!(get_path(&server, "/metrics").0, 200);
+        let began = Instant::now();
+        server.shutdown();
+        assert!(began.elapsed() < connections::PATIENCE * 10);
+    }
+
+    #[test]
+    fn names_that_somebody_else_may_own_are_refused() {
+        let server = serve_locally(&telemetry());
+        for path in ["/", "/metrics", "/status", "/readyz", "/livez", "/elsewhere"] {
+            let (code, _, body) = get_path_of(&server, "attacker.example:9464", path);
+            assert!(code == 421 && body.contains("http.allowed_hosts"), "{path}: {code} {body}");
+        }
+        assert_eq!(get_path_of(&server, "localhost:1", "/status").0, 200);
+        let config = HttpConfig { allowed_hosts: vec!["worker.example".to_owned()], ..listening_on("127.0.0.1:0") };
+        let server = serve(&config, telemetry()).expect("a free port");
+        assert_eq!(get_path_of(&server, "worker.example:9464", "/livez").0, 200);
     }
 
     #[test]

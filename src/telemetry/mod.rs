@@ -98,9 +98,15 @@ impl Telemetry {
                 Some(Stage::Failed { reason: exit.name() })
             }
         };
-        self.update(|status| match (status.lifecycle.stage, stage) {
-            (Stage::Failed { .. }, _) | (_, None) => {}
-            (_, Some(stage)) => status.lifecycle.stage = stage,
+        self.update(|status| {
+            match (status.lifecycle.stage, stage) {
+                (Stage::Failed { .. }, _) | (_, None) => {}
+                (_, Some(stage)) => status.lifecycle.stage = stage,
+            }
+            if matches!(event, LifecycleEvent::Done | LifecycleEvent::Failed(_)) {
+                // Nothing is measured any more, and the last rate would be shown for ever.
+                (status.lifecycle.is_training, status.run.events_per_second) = (false, 0.0);
+            }
         });
     }
 
@@ -142,7 +148,9 @@ mod tests {
         assert!(telemetry.health().readiness(Instant::now()).ready);
         assert_eq!(phase(LifecycleEvent::Draining), Phase::Draining);
         assert!(telemetry.health().readiness(Instant::now()).draining);
+        telemetry.update(|status| status.run.events_per_second = 9.0);
         assert_eq!(phase(LifecycleEvent::Done), Phase::Done);
+        assert_eq!(telemetry.snapshot().run.events_per_second, 0.0, "nothing is read any more");
         assert_eq!(phase(LifecycleEvent::Failed(Exit::Diverged)), Phase::Failed);
         assert_eq!(phase(LifecycleEvent::Done), Phase::Failed, "a failure stays");
         assert_eq!(telemetry.snapshot().lifecycle.failure(), Some("diverged"));
