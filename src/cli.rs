@@ -1,10 +1,12 @@
 //! The command line: parsed here, acted upon in `commands`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
-use crate::exit;
+use crate::exit::{self, UsageError};
 
 /// Live recommendation embeddings from a stream of user–item interactions.
 #[derive(Debug, Parser)]
@@ -16,6 +18,41 @@ pub struct Cli {
     /// The layers of the configuration.
     #[command(flatten)]
     pub layers: Layers,
+}
+
+impl Cli {
+    /// Parses `arguments`, the first of which is the program's name. Where they ask for help, or are wrong, that is said and the
+    /// process ends, as usual.
+    ///
+    /// # Errors
+    /// An argument that is out of place and may be a secret: half of a `--set KEY VALUE`, or a `KEY=VALUE` without its
+    /// `--set`. The parser would repeat it.
+    pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let error = match Self::try_parse_from(&arguments) {
+            Ok(cli) => return Ok(cli),
+            Err(error) => error,
+        };
+        let kind = match error.kind() {
+            ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+            ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+            _ => error.exit(),
+        };
+        let Some(ContextValue::String(misplaced)) = error.get(kind) else { error.exit() };
+        let number = arguments.iter().position(|argument| *argument == misplaced.as_str()).unwrap_or_default();
+        let before = |back: usize| number.checked_sub(back).and_then(|place| arguments[place].to_str()).unwrap_or_default();
+        // A key without its value, in `--set KEY VALUE`, `--set KEY = VALUE` or `--set KEY= VALUE`.
+        let is_half = |set: &str| set.split_once('=').is_none_or(|(_, value)| value.is_empty());
+        let is_value = (before(2) == "--set" && is_half(before(1))) || before(1).strip_prefix("--set=").is_some_and(is_half);
+        match misplaced.split_once('=') {
+            _ if misplaced.starts_with('-') => error.exit(),
+            _ if is_value => {
+                Err(UsageError("--set: expected KEY=VALUE, in one argument (in quotes where it has spaces)".to_owned()))
+            }
+            Some((key, _)) => Err(UsageError(format!("'{key}=…' is out of place; did you mean --set {key}=…?"))),
+            None => error.exit(),
+        }
+    }
 }
 
 /// The layers of the configuration: flags over environment (`NEGSTREAM__KAFKA__BROKERS`) over file over default.
@@ -37,6 +74,9 @@ pub enum Command {
     /// Train on a Kafka topic until told to stop.
     Run(RunArgs),
     /// Train on historical logs in Parquet, through the same pipeline.
+    ///
+    /// Logs that were read before are not read again: a later call goes on with new ones. The end of a call ends a batch, so
+    /// `replay a b` and `replay a`, then `replay b`, give models that differ in their last digits.
     Replay(ReplayArgs),
     /// Put a Parquet log into the topic, keyed by user; all of it, each time.
     Produce(ProduceArgs),

@@ -11,6 +11,7 @@ use crate::pipeline::PipelineError;
 use crate::registry::RegistrySetupError;
 use crate::source::SourceError;
 use crate::telemetry::http::HttpError;
+use crate::util::credentials::hide_credentials;
 use crate::util::escape::escape_for_terminal;
 
 /// The exit code of the process.
@@ -198,7 +199,8 @@ impl ExitCode for HttpError {
     }
 }
 
-/// The message of `error` for a person: each cause that says something new, made harmless for a terminal.
+/// The message of `error` for a person: each cause that says something new, without credentials, made harmless for a
+/// terminal.
 pub fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain() {
@@ -210,7 +212,7 @@ pub fn message(error: &anyhow::Error) -> String {
         }
     }
     // Some messages have lines of their own.
-    message.split('\n').map(escape_for_terminal).collect::<Vec<_>>().join("\n")
+    hide_credentials(&message).split('\n').map(escape_for_terminal).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -222,6 +224,8 @@ mod tests {
         let cause = std::io::Error::other("no room");
         let error = anyhow::Error::new(cause).context("cannot write a\u{1b}[31mb: no room");
         assert_eq!(message(&error), "cannot write a\\u{1b}[31mb: no room");
+        let error = anyhow::anyhow!("no https://me:hunter2@host/?sig=hunter2");
+        assert_eq!(message(&error), "no https://(not shown)@host/?sig=(not shown)");
     }
 
     #[test]

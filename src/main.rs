@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use negstream::cli::Cli;
 use negstream::{commands, exit};
 
 fn main() -> ExitCode {
-    match commands::dispatch(Cli::parse()) {
+    let cli = Cli::parse_or_exit(std::env::args_os());
+    match cli.map_err(Into::into).and_then(commands::dispatch) {
         Ok(()) => ExitCode::from(exit::Exit::Done as u8),
         Err(error) => {
             eprintln!("negstream: {}", exit::message(&error));

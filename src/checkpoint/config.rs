@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::util::cargo_feature::CargoFeature;
-use crate::util::config_section::{REDACTED, Refusal, config_section};
+use crate::util::config_section::{REDACTED, Refusal, config_section, require};
 
 config_section! {
     /// Where checkpoints are, how often one is written, and how many are kept.
@@ -24,12 +24,26 @@ config_section! {
         request_timeout_ms: u64 = 30_000 => [within(100..=3_600_000)];
         /// Options of the object store (region, endpoint, …), over those of the environment (`AWS_REGION`,
         /// `AWS_ENDPOINT_URL`, …).
-        storage_options: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options)];
+        storage_options: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options), check(|options, _| validate_options(options))];
     }
 }
 
 fn validate_dir(dir: &Path) -> Result<(), Refusal> {
+    // `s3:/…` is a slip, and no folder of that name.
+    let rest = dir.to_str().and_then(|dir| dir.split_once(":/")).map(|(_, rest)| rest);
+    let message = "must be a folder or s3://bucket/prefix; credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+                   in checkpoint.storage_options";
+    require(rest.is_none_or(|rest| !rest.contains(['@', '?', '#'])), message)?;
     CargoFeature::S3.require_if(dir.to_str().is_some_and(|dir| dir.starts_with("s3://")))?;
+    Ok(())
+}
+
+/// Refuses addresses that hold a password or a signature.
+fn validate_options(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    for (key, value) in options.iter().filter(|(key, _)| key.contains("endpoint")) {
+        let message = "must be https://host:port; credentials are options of their own (aws_access_key_id, …)";
+        require(!value.contains(['@', '?', '#']), message).map_err(|refusal| refusal.below(key))?;
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::store::is_url;
 use crate::cli::{Cli, Command, Layers};
 use crate::config::{Config, layers};
+use crate::exit::UsageError;
 use context::CommandContext;
 use output::{check_file, check_output, print, progress_bar, write_whole_by};
 
@@ -54,10 +55,19 @@ fn load(layers: &Layers) -> anyhow::Result<Config> {
 
 /// The configuration from all its layers, over defaults of a command's own.
 fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
-    // Environment variables of other programs need not be Unicode; those of this program are.
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let config = layers::load_with_defaults(defaults, layers.config.as_deref(), environment, &layers.set)?;
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => environment.push((name, value)),
+            (Ok(name), Err(_)) if name.starts_with(layers::ENVIRONMENT_PREFIX) => {
+                return Err(UsageError(format!("environment variable {name}: its value is not UTF-8")).into());
+            }
+            // Variables of other programs need not be Unicode.
+            _ => {}
+        }
+    }
+    let config =
+        layers::load_with_defaults(defaults, layers.config.as_deref(), environment.into_iter(), &layers.set)?;
     crate::kafka::check_properties(&config.kafka)?;
     Ok(config)
 }

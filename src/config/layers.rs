@@ -1,5 +1,8 @@
 //! The layers of a configuration: defaults, file, environment, flags. Each names its keys in full, so that an error can
 //! name the place that the refused value comes from.
+//!
+//! No error repeats a value of a table that holds a secret, nor a text that may be one: where a quote or a `=` is missing, a
+//! password is easily taken for something else.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +10,7 @@ use toml::{Table, Value};
 
 use super::{Config, template};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape};
+use crate::util::credentials::hide_credentials;
 
 /// Prefix of environment variables that override keys; `__` separates the parts of a key.
 pub const ENVIRONMENT_PREFIX: &str = "NEGSTREAM__";
@@ -40,6 +44,14 @@ pub enum ConfigError {
         key: String,
         /// The nearest key that exists.
         nearest: Option<String>,
+    },
+    /// An environment variable that resembles one of this program's, and sets nothing.
+    #[error("environment variable {name} sets nothing, did you mean {meant}?")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// The variable, or the form of one, that was meant.
+        meant: String,
     },
     /// A value of the wrong type or outside its range.
     #[error("{place}: '{key}': {message}")]
@@ -99,7 +111,8 @@ pub fn load_with_defaults(
         known.build(&merged, place).map(|_| ())
     };
     for (key, text) in defaults.iter().filter_map(|default| default.split_once('=')) {
-        layer("default of the command", known.assignment(key, text))?;
+        let place = "default of the command";
+        layer(place, known.assignment(key, text, place)?)?;
     }
     if let Some(path) = file {
         let text =
@@ -107,19 +120,32 @@ pub fn load_with_defaults(
         let place = path.display().to_string();
         layer(&place, parse(&text, &place)?)?;
     }
-    let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
+    let mut variables: Vec<_> = environment.collect();
     variables.sort();
     for (name, text) in variables {
-        let key = name[ENVIRONMENT_PREFIX.len()..].to_lowercase().replace("__", ".");
-        layer(&format!("environment variable {name}"), known.assignment(&key, &text))?;
-    }
-    for flag in flags {
-        let Some((key, text)) = flag.split_once('=') else {
-            let (place, message) = ("--set".to_owned(), "expected KEY=VALUE".to_owned());
-            return Err(ConfigError::Value { place, key: flag.clone(), message });
+        let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
+            match known.variable_meant(&name) {
+                None => continue,
+                Some(meant) => return Err(ConfigError::Variable { name, meant }),
+            }
         };
+        let key = rest.to_lowercase().replace("__", ".");
+        let place = format!("environment variable {name}");
+        layer(&place, known.assignment(&key, &text, &place)?)?;
+    }
+    for (number, flag) in (1..).zip(flags) {
+        let (key, text) = flag.split_once('=').map_or((flag.trim(), None), |(key, text)| (key.trim(), Some(text.trim())));
+        let refuse = |message: &str| {
+            let (place, message) = (format!("--set (number {number})"), message.to_owned());
+            ConfigError::Value { place, key: known.shown_key(key), message }
+        };
+        let text = text.ok_or_else(|| refuse("expected KEY=VALUE, in one argument"))?;
+        if !key.chars().all(is_of_a_key) {
+            return Err(refuse("expected KEY=VALUE; a key has letters, digits, '.', '_' and '-' alone"));
+        }
         // Without the value, which may be secret even where its key is mistyped.
-        layer(&format!("--set {}", key.trim()), known.assignment(key.trim(), text.trim()))?;
+        let place = format!("--set {key}");
+        layer(&place, known.assignment(key, text, &place)?)?;
     }
     let config = known.build(&merged, "configuration")?;
     let refused = |Refusal { key, message }| ConfigError::Value { place: "configuration".to_owned(), key, message };
@@ -134,7 +160,7 @@ pub fn load_with_defaults(
 pub fn to_redacted_toml(config: &Config) -> Result<String, toml::ser::Error> {
     let mut shown = config.clone();
     shown.redact();
-    toml::to_string(&shown)
+    Ok(hide_credentials(&toml::to_string(&shown)?).into_owned())
 }
 
 fn parse(text: &str, place: &str) -> Result<Table, ConfigError> {
@@ -153,6 +179,8 @@ struct KnownKeys {
     defaults: Table,
     /// The names of all keys and sections.
     names: Vec<String>,
+    /// The names of the keys that are no sections.
+    values: Vec<String>,
     /// Tables whose keys are free.
     open_tables: Vec<String>,
     /// Keys whose values must not be repeated.
@@ -162,7 +190,7 @@ struct KnownKeys {
 impl KnownKeys {
     fn new() -> Self {
         let mut known =
-            Self { defaults: template::defaults(), names: Vec::new(), open_tables: Vec::new(), secrets: Vec::new() };
+            Self { defaults: template::defaults(), names: Vec::new(), values: Vec::new(), open_tables: Vec::new(), secrets: Vec::new() };
         known.add(&Config::keys(), "");
         known
     }
@@ -173,7 +201,7 @@ impl KnownKeys {
             match &key.shape {
                 Shape::Section(inner) => self.add(inner, &format!("{name}.")),
                 Shape::OpenTable => self.open_tables.push(name.clone()),
-                Shape::Value(_) => {}
+                Shape::Value(_) => self.values.push(name.clone()),
             }
             if key.secret {
                 self.secrets.push(name.clone());
@@ -184,12 +212,23 @@ impl KnownKeys {
 
     /// `a.b.c = text` as nested tables; text that is no TOML value (`brokers=localhost:9092`), or whose key holds a string
     /// by default or in an open table, becomes a string.
-    fn assignment(&self, key: &str, text: &str) -> Table {
+    ///
+    /// # Errors
+    /// The key is a table, and the text is none.
+    fn assignment(&self, key: &str, text: &str, place: &str) -> Result<Table, ConfigError> {
         // The keys of an open table may themselves hold dots.
         let mut tables = self.open_tables.iter();
         let open = tables.find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('.')?)));
-        let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+        let parsed = format!("value = {text}").parse::<Table>();
+        let fault = parsed.as_ref().err().map(|error| error.message().trim().to_owned());
+        let parsed = parsed.ok().and_then(|mut table| table.remove("value"));
         let value = match (lookup(&self.defaults, key), parsed) {
+            (Some(Value::Table(_)), Some(value @ Value::Table(_))) => value,
+            (Some(Value::Table(_)), _) => {
+                let fault = fault.map_or_else(String::new, |fault| format!(" (as TOML: {fault})"));
+                let message = format!("must be a table, {{ key = \"value\", … }}, and what is given is none{fault}");
+                return Err(ConfigError::Value { place: place.to_owned(), key: key.to_owned(), message });
+            }
             (_, Some(value @ Value::String(_))) if open.is_some() => value,
             (_, _) if open.is_some() => Value::String(text.to_owned()),
             (Some(Value::String(_)), Some(value @ (Value::String(_) | Value::Array(_)))) => value,
@@ -208,7 +247,44 @@ impl KnownKeys {
             outer.insert(part.to_owned(), Value::Table(table));
             table = outer;
         }
-        table
+        Ok(table)
+    }
+
+    /// What may be shown of a text that stands where a key should: it may be a secret.
+    fn shown_key(&self, text: &str) -> String {
+        let key = text.split(|c| !is_of_a_key(c)).next().unwrap_or_default();
+        let table = self.open_tables.iter().find(|table| key.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.')));
+        match table {
+            Some(table) => format!("{table}.…"),
+            None if self.names.iter().any(|name| name == key) => key.to_owned(),
+            None => "…".to_owned(),
+        }
+    }
+
+    /// The variable that was meant by `name`, which does not begin as this program's do: its underscores, its case or the
+    /// program's name are mistyped. `None` for variables of others. (A cluster gives each pod `NAME_SERVICE_HOST` and the like,
+    /// for each service.)
+    fn variable_meant(&self, name: &str) -> Option<String> {
+        let words = |text: &str| text.to_lowercase().split(['_', '.']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+        let variable = |key: &str| format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase().replace('.', "__"));
+        let (program, rest) = name.split_once('_')?;
+        let own = ENVIRONMENT_PREFIX.trim_end_matches('_');
+        let is_own = program.eq_ignore_ascii_case(own);
+        let is_nested = rest.starts_with('_') || rest.contains("__");
+        if !is_own && (!is_nested || strsim::jaro_winkler(&program.to_uppercase(), own) < 0.9) {
+            return None;
+        }
+        let rest = words(rest);
+        if let Some(key) = self.values.iter().find(|key| words(key) == rest) {
+            return Some(variable(key));
+        }
+        if let Some(table) = self.open_tables.iter().find(|table| rest.starts_with(&format!("{}_", words(table)))) {
+            return Some(format!("{}__…", variable(table)));
+        }
+        match is_nested && is_own {
+            true => Some(self.nearest(&rest.replace('_', ".")).map_or_else(|| variable("section.key"), |key| variable(&key))),
+            false => None,
+        }
     }
 
     /// Checks that each key of `table` exists.
@@ -251,15 +327,23 @@ impl KnownKeys {
     fn build(&self, merged: &Table, place: &str) -> Result<Config, ConfigError> {
         serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| {
             let key = error.path().to_string();
-            // What serde says repeats the value, which may be a password.
-            let secret = self.secrets.iter().any(|secret| key.starts_with(secret));
-            let message = match secret || self.open_tables.iter().any(|table| key.starts_with(table)) {
-                true => "must be text, in quotes".to_owned(),
-                false => error.into_inner().message().trim().to_owned(),
+            // What serde says repeats the value, which may be a password or hold one.
+            let below = |table: &String| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let message = match lookup(&self.defaults, &key) {
+                Some(Value::Table(_)) => {
+                    "must be a table, { key = \"value\", … }".to_owned()
+                }
+                _ if self.secrets.iter().chain(&self.open_tables).any(below) => "must be text, in quotes".to_owned(),
+                _ => error.into_inner().message().trim().to_owned(),
             };
             ConfigError::Value { place: place.to_owned(), key, message }
         })
     }
+}
+
+/// Whether keys have this character.
+fn is_of_a_key(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '.' | '_' | '-')
 }
 
 fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
@@ -339,6 +423,118 @@ mod tests {
             let error = with(&[flag]).unwrap_err().to_string();
             assert!(error.contains(message), "{flag}: {error}");
         }
+    }
+
+    /// A secret that is given in every wrong form is repeated in none of the messages.
+    #[test]
+    fn errors_repeat_no_secret() {
+        const SECRET: &str = "S3CR3T";
+        let flags = [
+            "kafka.properties.sasl.password S3CR3T",
+            "kafka.properties.sasl.password S3CR3T==",
+            "kafka.properties.sasl.password: S3CR3T=",
+            "S3CR3T",
+            "kafka.properties.S3CR3T",
+            "kafka.properties={ \"sasl.password\" = \"S3CR3T }",
+            "kafka.properties=sasl.password=S3CR3T",
+            "kafka.properties={ \"sasl.password\" = [\"S3CR3T\"] }",
+            "kafka=S3CR3T",
+            "kafka={ properties = \"S3CR3T\" }",
+            "kafka={ properties = { \"sasl.password\" = { a = \"S3CR3T\" } } }",
+            "kafka.brokers=me:S3CR3T@host:9092",
+            "kafka.brokers=SASL_SSL://me:S3CR3T@host:9092",
+            "source.registry={ url = \"http://r:1\", password = \"S3CR3T }",
+            "source.registry=http://me:S3CR3T@r:1",
+            "source={ registry = \"http://me:S3CR3T@r:1\" }",
+            "source.registry.url=http://me:S3CR3T@r:1",
+            "source.registry.password=[\"S3CR3T\"]",
+            "source.registry.password.S3CR3T=1 = S3CR3T",
+            "checkpoint.dir=s3://AK:S3CR3T@bucket/p",
+            "checkpoint.dir=s3://bucket/p?secret=S3CR3T",
+            "checkpoint.dir=gs://S3CR3T@bucket/p",
+            "checkpoint.dir=s3:/AK:S3CR3T@bucket/p",
+            "checkpoint.storage_options.endpoint=https://h/?sig=S3CR3T",
+            "checkpoint.storage_options.endpoint=me:S3CR3T@h",
+            "checkpoint.storage_options=aws_secret_access_key=S3CR3T",
+            "http.listen=http://me:S3CR3T@0.0.0.0:9464",
+            "http.allowed_hosts=[\"https://me:S3CR3T@host\"]",
+        ];
+        for flag in flags {
+            let flag_said = with(&[flag]).expect_err(flag).to_string();
+            let (key, text) = flag.split_once('=').unwrap_or((flag, ""));
+            let variable = format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase().replace('.', "__"));
+            let environment = [(variable, text.to_owned())];
+            let said = load(None, environment.into_iter(), &[]).err().map(|error| error.to_string());
+            let file_said = parse(flag, "worker.toml").err().map(|error| error.to_string());
+            assert!(!flag_said.contains(SECRET) || key.ends_with(".S3CR3T"), "{flag}: {flag_said}");
+            assert!(key.contains(SECRET) || said.is_none_or(|said| !said.contains(SECRET)), "{flag}");
+            assert!(file_said.is_none_or(|said| !said.contains(SECRET)), "{flag}");
+        }
+    }
+
+    #[test]
+    fn messages_for_mistyped_flags_say_what_was_expected() {
+        for (flag, message) in [
+            ("kafka.properties.sasl.password x", "--set (number 1): 'kafka.properties.…': expected KEY=VALUE, in one"),
+            ("a b=c", "--set (number 1): '…': expected KEY=VALUE; a key has letters, digits,"),
+            ("kafka.properties={ \"a\" = \"b }", "must be a table, { key = \"value\", … }, and what is given is none (as TOML:"),
+            ("kafka={ properties = 3 }", "'kafka.properties': must be a table"),
+            ("kafka={ properties = { a = 3 } }", "'kafka.properties.a': must be text, in quotes"),
+        ] {
+            let error = with(&[flag]).unwrap_err().to_string();
+            assert!(error.contains(message), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn mistyped_variables_are_refused_and_those_of_others_left_alone() {
+        let set = |name: &str| load(None, [(name.to_owned(), "7".to_owned())].into_iter(), &[]);
+        for (name, meant) in [
+            ("NEGSTREAM_KAFKA_BROKERS", "NEGSTREAM__KAFKA__BROKERS"),
+            ("NEGSTREAM_KAFKA__BROKERS", "NEGSTREAM__KAFKA__BROKERS"),
+            ("negstream__checkpoint__every_events", "NEGSTREAM__CHECKPOINT__EVERY_EVENTS"),
+            ("NEGSTREAM_TRAIN__BATHC", "NEGSTREAM__TRAIN__BATCH"),
+            ("NEGSTREM__TRAIN__BATCH", "NEGSTREAM__TRAIN__BATCH"),
+            ("NEGSTREAM_SEED", "NEGSTREAM__SEED"),
+            ("NEGSTREAM_KAFKA_PROPERTIES_SASL_PASSWORD", "NEGSTREAM__KAFKA__PROPERTIES__…"),
+        ] {
+            let error = set(name).unwrap_err().to_string();
+            assert_eq!(error, format!("environment variable {name} sets nothing, did you mean {meant}?"));
+        }
+        for name in [
+            "NEGSTREAM_SERVICE_HOST",
+            "NEGSTREAM_PORT_9464_TCP_ADDR",
+            "NEGSTREAM_SERVICE_PORT_HTTP",
+            "NEGSTREAM_FAILPOINT",
+            "NEGSTREAM_DATA",
+            "NEGSTREAM",
+            "NEGOTIATE__TRAIN__BATCH",
+            "PATH",
+            "KAFKA_BROKERS",
+        ] {
+            assert!(set(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn redacted_toml_holds_no_secret() {
+        let shown = to_redacted_toml(
+            &with(&[
+                "kafka.properties.sasl.password=S3CR3T",
+                "kafka.properties.sasl.oauthbearer.config=S3CR3T",
+                "kafka.properties.https.proxy=http://me:S3CR3T@proxy",
+                "kafka.properties.sasl.username=me",
+                "source.registry.password=S3CR3T",
+                "checkpoint.storage_options.aws_secret_access_key=S3CR3T",
+                "checkpoint.storage_options.token=S3CR3T",
+                "checkpoint.storage_options.region=here",
+                "features.catalogue=https://me:S3CR3T@host/?sig=S3CR3T",
+                "features.buckets=16",
+            ])
+            .unwrap(),
+        )
+        .unwrap();
+        assert!(!shown.contains("S3CR3T") && shown.contains("\"me\"") && shown.contains("\"here\""), "{shown}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ config_section! {
     /// Brokers, topics, and the consumer group.
     pub struct KafkaConfig {
         /// `host:port,…`; `embedded`: a broker inside the process, whose records end with it.
-        brokers: String = String::new();
+        brokers: String = String::new() => [check(|brokers, _| validate_brokers(brokers))];
         /// The topic of events.
         topic: String = "interactions".to_owned() => [not_empty, check(|topic, _| require_one_topic(topic))];
         /// The consumer group.
@@ -84,6 +84,12 @@ fn require_one_topic(topic: &str) -> Result<(), Refusal> {
     )
 }
 
+/// Refuses what may be a password: every message about the brokers repeats their addresses.
+fn validate_brokers(brokers: &str) -> Result<(), Refusal> {
+    let message = "must be host:port,…; user and password are kafka.properties.sasl.username and .sasl.password";
+    require(!brokers.contains(['@', '?', '#']), message)
+}
+
 fn validate_properties(properties: &BTreeMap<String, String>) -> Result<(), Refusal> {
     for (property, value) in properties {
         CargoFeature::Tls.require_if(needs_tls(property, value)).map_err(|message| Refusal::of(property, message))?;
@@ -100,10 +106,14 @@ fn needs_tls(property: &str, value: &str) -> bool {
     }
 }
 
+/// Words in the name of a property whose value is not shown.
+const SECRETS: [&str; 11] =
+    ["password", "passwd", "secret", "key", "token", "jaas", "pem", "oauth", "credential", "proxy", "assertion"];
+
 fn redact_properties(properties: &mut BTreeMap<String, String>) {
     for (key, value) in properties {
         let harmless = ["sasl.mechanism", "sasl.mechanisms", "sasl.username"].contains(&key.as_str());
-        let secret = ["password", "secret", "key.pem", "token", "jaas"].iter().any(|word| key.contains(word));
+        let secret = SECRETS.iter().any(|word| key.to_lowercase().contains(word));
         if secret || (key.starts_with("sasl.") && !harmless) {
             REDACTED.clone_into(value);
         }

@@ -1,7 +1,7 @@
 //! Log lines on standard error: for people (`text`) or one JSON object a line (`json`).
 //!
 //! Both escape what [`crate::util::escape`] calls unsafe in everything that is logged, so that no identifier can forge a
-//! line or drive a terminal. Colours appear only in text, and only where the writer says that it is a terminal. The crate's own lines
+//! line or drive a terminal, and hide the credentials of URLs ([`crate::util::credentials`]). Colours appear only in text, and only where the writer says that it is a terminal. The crate's own lines
 //! and those of the Kafka client appear at the configured level; of all other libraries only warnings and errors.
 //!
 //! Lines go to a [`LineWriter`], so that they can appear above a progress bar. Spans are deliberately not shown: one
@@ -23,6 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::telemetry::{LogConfig, LogFormat};
+use crate::util::credentials::hide_credentials;
 use crate::util::escape::{Escaping, escape_json_line};
 
 /// The reason why logs could not be set up.
@@ -140,9 +141,10 @@ impl io::Write for EventOutput<'_> {
             // JSON lets the control characters beyond ASCII through; they can only be inside its strings.
             Ok(text) if self.0.json => {
                 let object = text.strip_suffix('\n').unwrap_or(text);
-                (self.0.writer.write)(format!("{}\n", escape_json_line(object)).as_bytes());
+                (self.0.writer.write)(format!("{}\n", escape_json_line(&hide_credentials(object))).as_bytes());
             }
-            _ => (self.0.writer.write)(line),
+            Ok(text) => (self.0.writer.write)(hide_credentials(text).as_bytes()),
+            Err(_) => (self.0.writer.write)(line),
         }
         Ok(line.len())
     }
@@ -278,6 +280,17 @@ mod tests {
                 let line = line.strip_suffix('\n').expect("a line ends");
                 assert!(!line.contains(['\n', '\r', '\u{1b}', '\u{9b}', '\u{202e}']), "{line:?}");
             }
+        }
+    }
+
+    #[test]
+    fn logged_urls_lose_their_credentials() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = logged(format, "info", false, || {
+                tracing::info!(proxy = "http://me:hunter2@proxy", "asking https://host/?sig=hunter2");
+            });
+            assert!(!lines[0].contains("hunter2") && lines[0].contains("@proxy"), "{lines:?}");
+            assert!(format == LogFormat::Text || serde_json::from_str::<serde_json::Value>(&lines[0]).is_ok());
         }
     }
 

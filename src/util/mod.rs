@@ -1,10 +1,11 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
-//! configuration sections, names that resemble a mistyped one, and what this program was built with.
+//! configuration sections, names that resemble a mistyped one, what may not be shown, and what this program was built with.
 
 pub mod cargo_feature;
 pub mod catch_panic;
 pub mod component;
 pub mod config_section;
+pub mod credentials;
 pub mod encoding;
 pub mod escape;
 #[cfg(test)]
