@@ -137,6 +137,11 @@ impl ColumnSlice {
         self.batch
     }
 
+    /// Whether there is a column `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.batch.column_by_name(name).is_some()
+    }
+
     fn column(&self, name: &str) -> Result<&ArrayRef, CheckpointError> {
         self.batch
             .column_by_name(name)

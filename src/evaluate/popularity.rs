@@ -5,7 +5,7 @@
 
 use crate::negatives::frequency::Frequencies;
 
-/// Counts of all items, ascending, on the scale of the baseline's [`relative`](crate::negatives::frequency::DecayedCounts::relative).
+/// Counts of all items, ascending, on the scale of their [`relative`](crate::negatives::frequency::DecayedCounts::relative).
 #[derive(Debug, Default)]
 pub struct PopularityOrder {
     sorted: Vec<f64>,
@@ -15,7 +15,7 @@ pub struct PopularityOrder {
 impl PopularityOrder {
     /// The order of `frequencies` as they are.
     pub fn new(frequencies: &Frequencies) -> Self {
-        let mut sorted = frequencies.baseline().relative().iter().copied().collect::<Vec<_>>();
+        let mut sorted = frequencies.popularity().relative().iter().copied().collect::<Vec<_>>();
         sorted.sort_unstable_by(f64::total_cmp);
         Self { sorted, spare: Vec::new() }
     }
@@ -33,12 +33,12 @@ impl PopularityOrder {
         changed.sort_unstable();
         changed.dedup();
         let known = frequencies.len() as u32;
-        let count = |frequencies: &Frequencies, item: &u32| frequencies.baseline().relative()[*item as usize];
+        let count = |frequencies: &Frequencies, item: &u32| frequencies.popularity().relative()[*item as usize];
         let mut gone: Vec<f64> =
             changed.iter().filter(|item| **item < known).map(|item| count(frequencies, item)).collect();
         frequencies.grow(n_items);
         frequencies.add(items);
-        if frequencies.baseline().rescaled().is_some() {
+        if frequencies.popularity().rescaled().is_some() {
             *self = Self::new(frequencies);
             return;
         }
@@ -87,9 +87,9 @@ mod tests {
                 order.add(&mut frequencies, n_items, batch);
                 prop_assert_eq!(&order.sorted, &PopularityOrder::new(&frequencies).sorted);
             }
-            for count in frequencies.baseline().relative().iter() {
-                let above = frequencies.baseline().relative().iter().filter(|other| *other > count).count();
-                let equal = frequencies.baseline().relative().iter().filter(|other| *other == count).count();
+            for count in frequencies.popularity().relative().iter() {
+                let above = frequencies.popularity().relative().iter().filter(|other| *other > count).count();
+                let equal = frequencies.popularity().relative().iter().filter(|other| *other == count).count();
                 prop_assert_eq!(order.compare(*count), (above, equal));
             }
         }

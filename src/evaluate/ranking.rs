@@ -255,7 +255,7 @@ impl OwnItems {
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
 fn popularity_rank(view: ModelView<'_>, own: &OwnItems) -> f64 {
-    let counts = view.frequencies.baseline().relative();
+    let counts = view.frequencies.popularity().relative();
     let target = counts[own.items[0] as usize];
     let (above, equal) = view.popularity.compare(target);
     let (mut above, mut equal) = (above as i64, equal as i64 - 1);

@@ -10,6 +10,9 @@
 //! that of the baseline b whichever half-life counts: how much an item is given that has hardly been seen is another
 //! question than how long to remember, and a long memory must not take it away.
 //!
+//! Popularity, as a baseline of the evaluation and as a rank, goes by one half-life whatever the others are
+//! ([`POPULARITY`]): what to beat must not move with what is tried.
+//!
 //! One item of many may leave its rate while the stream as a whole keeps its own: the mixture, which the whole stream
 //! chooses, notices late. So each memory that is shorter than the chosen half-life may object, for each item by itself. Of
 //! an item with the share q, a memory of N decayed events expects λ = q·N; its decayed count n varies by λ/2 (weights that
@@ -36,8 +39,10 @@ use crate::table::row_remap::RowRemap;
 const LARGEST_WEIGHT: f64 = 1e60;
 /// The half-lives that `auto` sets side by side, in events.
 pub const AUTO: [f64; 5] = [500.0, 2_000.0, 5_000.0, 20_000.0, 100_000.0];
-/// The place in [`AUTO`] of the half-life that the popularity baseline and popularity ranks go by.
+/// The place in [`AUTO`] of the half-life whose half an event every item is given.
 const AUTO_BASELINE: usize = 2;
+/// The half-life that the popularity baseline and popularity ranks go by, in events.
+pub const POPULARITY: f64 = AUTO[AUTO_BASELINE];
 /// Weight of the uniform distribution in a half-life's predictions, in events.
 const NOVELTY: f64 = 200.0;
 /// Half-life of what a half-life's predictions count in its share, in events.
@@ -142,12 +147,15 @@ impl DecayedCounts {
 /// The decayed frequencies q̂ of all items: a mixture of half-lives, corrected where shorter memories contradict it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frequencies {
-    /// Counts by half-life, ascending: first the memory beside a fixed half-life, then the mixed ones.
+    /// Counts by half-life: first the memory beside a fixed half-life, then the mixed ones, ascending; at last that of
+    /// [`POPULARITY`], where it is none of these.
     memories: Vec<DecayedCounts>,
     /// The place of the first mixed half-life in `memories`.
     first: usize,
     /// The place of the baseline in `memories`.
     baseline: usize,
+    /// The place of the counts of [`POPULARITY`] in `memories`.
+    popularity: usize,
     /// The discounted log-likelihood of each mixed half-life, in nats.
     evidence: Vec<f64>,
     /// The weight of each mixed half-life; weights sum to 1.
@@ -169,10 +177,16 @@ impl Frequencies {
             half_lives.insert(0, companion);
         }
         let first = half_lives.len() - n_mixed;
+        let mixed = first..half_lives.len();
+        let popularity = mixed.clone().find(|place| half_lives[*place] == POPULARITY).unwrap_or(mixed.end);
+        if popularity == mixed.end {
+            half_lives.push(POPULARITY);
+        }
         let mut frequencies = Self {
             memories: half_lives.into_iter().map(DecayedCounts::new).collect(),
             first,
             baseline: if half_life.is_some() { first } else { AUTO_BASELINE },
+            popularity,
             evidence: vec![0.0; n_mixed],
             shares: vec![1.0; n_mixed],
             factors: Vec::new(),
@@ -187,15 +201,21 @@ impl Frequencies {
     pub fn from_parts(
         half_life: Option<f64>,
         scales: &[[f64; 2]],
-        counts: Vec<Paged<f64>>,
+        mut counts: Vec<Paged<f64>>,
         evidence: &[f64],
     ) -> Option<Self> {
         let mut frequencies = Self::new(half_life);
         let n = frequencies.memories.len();
+        let mut scales = scales.to_vec();
+        if scales.len() + 1 == n && frequencies.has_extra_memory() && counts.len() == n {
+            // Popularity had no memory of its own once: it goes on from what it went by then.
+            scales.push(*scales.get(frequencies.first)?);
+            counts[n - 1] = counts[frequencies.first].clone();
+        }
         if [scales.len(), counts.len(), evidence.len()] != [n, n, frequencies.evidence.len()] {
             return None;
         }
-        for ((memory, [weight, total]), counts) in frequencies.memories.iter_mut().zip(scales).zip(counts) {
+        for ((memory, [weight, total]), counts) in frequencies.memories.iter_mut().zip(&scales).zip(counts) {
             (memory.weight, memory.total, memory.counts) = (*weight, *total, counts);
         }
         frequencies.evidence.copy_from_slice(evidence);
@@ -241,18 +261,25 @@ impl Frequencies {
         self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
         let half_life = self.half_life();
         self.objections.clear();
-        let shorter = self.memories.iter().take_while(|memory| memory.half_life < half_life);
+        let asked = self.memories.iter().take(self.first + self.evidence.len());
+        let shorter = asked.take_while(|memory| memory.half_life < half_life);
         self.objections.extend(shorter.map(|memory| (memory.inverse_total(), memory.contradiction())));
     }
 
-    /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones.
+    /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones, then that of popularity, if it is
+    /// none of them.
     pub fn memories(&self) -> &[DecayedCounts] {
         &self.memories
     }
 
     /// The counts that are mixed, one for each half-life, ascending.
     pub fn mixed(&self) -> &[DecayedCounts] {
-        &self.memories[self.first..]
+        &self.memories[self.first..self.first + self.evidence.len()]
+    }
+
+    /// Whether the last of [`Self::memories`] is there for popularity alone.
+    pub fn has_extra_memory(&self) -> bool {
+        self.popularity == self.first + self.evidence.len()
     }
 
     /// Discounted log-likelihood of each half-life, in nats.
@@ -274,6 +301,11 @@ impl Frequencies {
     }
 
     /// The counts that the popularity baseline and popularity ranks go by.
+    pub fn popularity(&self) -> &DecayedCounts {
+        &self.memories[self.popularity]
+    }
+
+    /// The counts of which every item is given half an event: those of the fixed half-life, or of the middle one.
     pub fn baseline(&self) -> &DecayedCounts {
         &self.memories[self.baseline]
     }
@@ -354,6 +386,40 @@ mod tests {
         assert!((frequencies.baseline().count(1) - 100.0).abs() < 1e-12);
         let expected = ((5.0f64 + 0.5) / 105.0).ln() as f32;
         assert!((frequencies.log_frequency(0) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn popularity_does_not_move_with_the_half_life() {
+        let mut random = Pcg64Mcg::seed_from_u64(6);
+        let mut all = [None, Some(100.0), Some(1_234.567_8), Some(POPULARITY), Some(20_000.0), Some(f64::INFINITY)]
+            .map(Frequencies::new);
+        all.iter_mut().for_each(|frequencies| frequencies.grow(50));
+        for _ in 0..80 {
+            let batch: [u32; 64] = std::array::from_fn(|_| random.random_range(0..50));
+            all.iter_mut().for_each(|frequencies| frequencies.add(&batch));
+        }
+        for frequencies in &all {
+            assert_eq!(frequencies.popularity(), all[0].popularity());
+            // The memory for popularity alone has no say in q̂.
+            let half_lives: Vec<f64> = frequencies.mixed().iter().map(DecayedCounts::half_life).collect();
+            assert!(half_lives == AUTO || half_lives.len() == 1, "{half_lives:?}");
+            let objecting = frequencies.shorter().map(|(memory, _)| memory.half_life());
+            assert!(objecting.fold(0.0, f64::max) < frequencies.half_life().max(1e-3));
+            // What was saved before there was such a memory can be gone on from.
+            let scales: Vec<[f64; 2]> = frequencies.memories().iter().map(DecayedCounts::scale_parts).collect();
+            let mut counts: Vec<Paged<f64>> = frequencies.memories().iter().map(|memory| memory.counts.clone()).collect();
+            let half_life = if half_lives.len() == 1 { Some(half_lives[0]) } else { None };
+            let restore = |scales: &[[f64; 2]], counts| {
+                Frequencies::from_parts(half_life, scales, counts, frequencies.evidence())
+            };
+            assert!(restore(&scales, counts.clone()).is_some_and(|restored| restored.memories() == frequencies.memories()));
+            if let (true, Some(last)) = (frequencies.has_extra_memory(), counts.last_mut()) {
+                *last = Paged::default();
+                let restored = restore(&scales[..scales.len() - 1], counts).expect("an older state");
+                assert_eq!(restored.popularity().relative(), frequencies.mixed()[0].relative());
+                assert_eq!(restored.log_frequency(3), frequencies.log_frequency(3));
+            }
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::support::{Place, alone, data, python, run, shared};
 
-/// Settings under which the baseline of a replay is the peer of that name.
-const PEERS: [(&str, &str); 2] = [("pop", "negatives.half_life=inf"), ("recent", "negatives.half_life=5000")];
+/// The peer that is the baseline of a replay, whatever the half-life of its frequencies.
+const PEER: &str = "recent";
+const HALF_LIVES: [&str; 2] = ["negatives.half_life=auto", "negatives.half_life=20000"];
 
 fn agrees(log: &str, options: &[&str], settings: &[&str]) {
     let Some(protocol) = shared("eval/prequential.py") else { return };
@@ -16,13 +17,15 @@ fn agrees(log: &str, options: &[&str], settings: &[&str]) {
     let Some(mut python) = python(&["numpy", "pandas", "pyarrow"]) else { return };
     let _alone = alone();
     let place = Place::new();
-    python.arg(protocol).arg(&log).args(options).args(["--peer", PEERS[0].0, PEERS[1].0]);
+    python.arg(protocol).arg(&log).args(options).args(["--peer", PEER]);
     run(python.arg("--out").arg(place.path("peers.json"))).ended(0);
     let peers: Vec<Value> = serde_json::from_slice(&crate::support::read(&place.path("peers.json"))).unwrap();
 
-    for ((name, half_life), peer) in PEERS.iter().zip(&peers) {
+    for name in HALF_LIVES {
+        let peer = &peers[0];
+        let folder = name.replace('=', "-");
         let report =
-            place.replay_in(name, &[log.to_str().unwrap()], &[&["train.batch=512", half_life], settings].concat());
+            place.replay_in(&folder, &[log.to_str().unwrap()], &[&["train.batch=512", name], settings].concat());
         let evaluation = &report["evaluation"];
         assert_eq!(evaluation["events"], peer["events"], "{name}");
         let ours = &evaluation["popularity"];

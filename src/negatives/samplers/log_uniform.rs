@@ -65,7 +65,7 @@ impl LogUniform {
 
 impl NoiseSampler for LogUniform {
     fn observe(&mut self, view: StreamView<'_>, observed: BatchObservation<'_>) {
-        let counts = view.frequencies.baseline();
+        let counts = view.frequencies.popularity();
         if let Some(factor) = counts.rescaled() {
             self.classes.scale(&mut self.places, factor);
         }
