@@ -14,6 +14,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
@@ -32,6 +33,8 @@ use crate::util::catch_panic::catch_panic;
 const OF_EVENTS: &str = "features";
 /// An event's further features are not looked at.
 pub(crate) const MOST_OF_EVENT: usize = 64;
+/// So many new items of which nothing is known are no accident.
+const CONVINCING: u64 = 100;
 
 /// What is wrong with a catalogue. Always found before anything is touched.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,17 @@ pub struct Catalogue {
     ids: Ids,
     /// By item, each bucket once.
     buckets: Vec<Vec<u32>>,
+    matches: Matches,
+}
+
+/// How many new items of the stream were asked for, and what was known of them; no part of the model.
+#[derive(Debug, Default)]
+struct Matches {
+    asked: AtomicU64,
+    /// Those that the catalogue describes.
+    described: AtomicU64,
+    /// Those whose event brought features along.
+    with_features: AtomicU64,
 }
 
 impl Catalogue {
@@ -153,9 +167,37 @@ impl Catalogue {
         if self.n_buckets == 0 {
             return Vec::new();
         }
-        let mut buckets = self.ids.get(item).map(|place| self.buckets[place as usize].clone()).unwrap_or_default();
+        let place = self.ids.get(item);
+        let Matches { asked, described, with_features } = &self.matches;
+        asked.fetch_add(1, Ordering::Relaxed);
+        described.fetch_add(u64::from(place.is_some()), Ordering::Relaxed);
+        with_features.fetch_add(u64::from(!more.is_empty()), Ordering::Relaxed);
+        let mut buckets = place.map(|place| self.buckets[place as usize].clone()).unwrap_or_default();
         buckets.extend(more.iter().take(MOST_OF_EVENT).map(|feature| self.bucket(OF_EVENTS, feature)));
         buckets
+    }
+}
+
+impl Catalogue {
+    /// The warning where nothing was known of any new item, in a model that has `n_items` by now.
+    pub fn warning(&self, n_items: usize) -> Option<String> {
+        let Matches { asked, described, with_features } = &self.matches;
+        let [asked, described, with_features] = [asked, described, with_features].map(|n| n.load(Ordering::Relaxed));
+        // What a few newcomers lack says little of an old model.
+        if asked == 0 || (asked < CONVINCING && (asked as usize) < n_items) || described > 0 {
+            return None;
+        }
+        match self.ids.len() {
+            0 if with_features > 0 => None,
+            0 => Some(format!(
+                "features.buckets is set, but none of {asked} new items came with features: there is no \
+                 features.catalogue, and no event has any (source.fields.features says where they are)"
+            )),
+            known => Some(format!(
+                "features.catalogue describes {known} items, and none of {asked} new items of the stream is among them: the \
+                 ids of both must be equal as text"
+            )),
+        }
     }
 }
 

@@ -50,7 +50,8 @@ pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<(
             writeln!(text, "evicted    {} {what} expired, {} to make room", rows.expired, rows.capped)?;
         }
     }
-    writeln!(text, "digest     {}", manifest.configuration_digest)?;
+    // Not the model's: every model that these settings make has it.
+    writeln!(text, "settings   digest {}", manifest.configuration_digest)?;
     for (stream, next) in manifest.positions.iter() {
         writeln!(text, "position   {stream} → {next}")?;
     }

@@ -13,7 +13,7 @@ use crate::exit::UsageError;
 /// A progress bar, which only a terminal shows.
 pub(super) fn progress_bar(total: u64, unit: &str) -> ProgressBar {
     let style =
-        format!("{{bar:30.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
+        format!("{{bar:10.cyan/dim}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
     let style = ProgressStyle::with_template(&style).expect("a valid template").progress_chars("━╸─");
     ProgressBar::new(total).with_style(style)
 }

@@ -1,13 +1,19 @@
 //! `replay`: historical logs through the same pipeline.
 
-use super::{CommandContext, check_output};
+use super::{CommandContext, check_output, print};
 use crate::catalogue::Catalogue;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
+use crate::exit::UsageError;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
 use crate::source::parquet::{LogOptions, ParquetLogs};
+use crate::source::{EventSource as _, PollStatus};
 use crate::telemetry::observer::RunObserver;
+use crate::trainer::warnings;
+
+/// Rows in which event types are looked for, to say which there are.
+const MOST_LOOKED_AT: usize = 1_000_000;
 
 pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
@@ -21,6 +27,9 @@ pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()>
     if restored.checkpoint.is_none() {
         // The share of the log that is only learnt from; a resumed worker keeps to what it began with.
         let positives = logs.count_kinds(&config.positives.kinds)?;
+        if positives == 0 && logs.rows().0 > 0 {
+            return Err(nothing_to_learn(config, &options, logs)?.into());
+        }
         restored.state.progress.evaluation.counts_from = (positives as f64 * config.evaluate.from).ceil() as u64;
     }
     let (rows, done) = logs.rows();
@@ -34,7 +43,34 @@ pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()>
     let result = pipeline.run_observed(logs, &mut |trainer, event| observer.observe(trainer, event));
     observer.finish();
     if result? == StopReason::Stopped {
-        tracing::warn!("stopped by a signal; the same command goes on from here");
+        match options.fresh {
+            // It would begin anew once more.
+            true => tracing::warn!("stopped by a signal; the same command without --fresh goes on from here"),
+            false => tracing::warn!("stopped by a signal; the same command goes on from here"),
+        }
     }
     context.conclude(&pipeline, &mut observer, &options.output)
+}
+
+/// Says that none of the logs' events is of a type that is trained on, and which types there are.
+fn nothing_to_learn(config: &Config, options: &ReplayArgs, mut logs: ParquetLogs) -> anyhow::Result<UsageError> {
+    let (rows, mut kinds, mut block) = (logs.rows().0, Vec::new(), Vec::new());
+    let mut looked_at = 0;
+    while looked_at < MOST_LOOKED_AT && logs.poll(&mut block)? == PollStatus::More {
+        looked_at += block.len();
+        for record in block.drain(..) {
+            if let Ok(event) = record.outcome
+                && !kinds.contains(&event.kind)
+                && kinds.len() < warnings::MAX_KINDS
+            {
+                kinds.push(event.kind);
+            }
+        }
+    }
+    let why = warnings::none_of_kinds(rows, &config.positives.kinds, &kinds);
+    if !options.output.json {
+        // Where a report would be: whoever reads that alone is told as well.
+        print(&format!("warning      nothing was learnt: {why}\n"));
+    }
+    Ok(UsageError(format!("{why}; nothing is saved")))
 }

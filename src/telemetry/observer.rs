@@ -23,6 +23,8 @@ use crate::trainer::state::State;
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The window over which the shown rate is smoothed.
 const RATE_WINDOW: Duration = Duration::from_secs(3);
+/// Records after which a run that goes on warns of what is likely set wrong; one that ends does so anyway.
+const WARN_AFTER: u64 = 20_000;
 /// The shortest time over which a rate is measured.
 const RATE_EVERY: Duration = Duration::from_millis(200);
 
@@ -38,6 +40,8 @@ pub struct RunObserver {
     bar_start: u64,
     logged: Instant,
     rate: ReadRate,
+    /// Whether the log holds the trainer's warnings.
+    has_warned: bool,
 }
 
 /// The smoothed rate of reading.
@@ -74,15 +78,15 @@ impl RunObserver {
             bar_start: 0,
             logged: now,
             rate: ReadRate { measured: now, read: read_at_start, per_second: None },
+            has_warned: false,
         }
     }
 
     /// Draws a bar for a log of `rows` rows, of which `done` were read before, where standard error is a terminal.
     pub fn draw_bar(&mut self, bars: &MultiProgress, rows: u64, done: u64) {
-        let style = "{bar:30.cyan/dim} {percent:>3}% {human_pos}/{human_len} events  {msg}  {eta} left";
-        let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("━╸─");
+        let style = ProgressStyle::with_template("{bar:8.cyan/dim} {percent:>3}% {msg}").expect("a valid template");
+        let style = style.progress_chars("━╸─");
         let bar = bars.add(ProgressBar::new(rows).with_style(style).with_position(done));
-        bar.reset_eta();
         self.bar_start = done;
         if !bar.is_hidden() {
             self.progress_bar = Some(bar);
@@ -182,17 +186,33 @@ impl RunObserver {
     /// The report of the run; `checkpoint` is the newest one's folder.
     pub fn report(&mut self, trainer: &Trainer, checkpoint: Option<String>) -> Report {
         let (seconds, read) = self.progress(trainer);
+        self.warn(trainer);
         self.publish(trainer, Instant::now());
-        Report::new(&self.telemetry.snapshot(), seconds, read, checkpoint)
+        Report::new(&self.telemetry.snapshot(), seconds, read, checkpoint, trainer.warnings())
+    }
+
+    /// Logs the trainer's warnings, once.
+    fn warn(&mut self, trainer: &Trainer) {
+        if self.has_warned {
+            return;
+        }
+        for warning in trainer.warnings() {
+            self.has_warned = true;
+            tracing::warn!("{warning}");
+        }
     }
 
     fn tick(&mut self, trainer: &Trainer, now: Instant) {
         self.publish(trainer, now);
+        if trainer.ingested().read - self.read_at_start >= WARN_AFTER {
+            self.warn(trainer);
+        }
         match &self.progress_bar {
             Some(bar) => {
                 let status = self.telemetry.snapshot();
-                bar.set_position(self.bar_start + status.trainer.events.read - self.read_at_start);
-                bar.set_message(summary(&status));
+                let place = self.bar_start + status.trainer.events.read - self.read_at_start;
+                bar.set_position(place);
+                bar.set_message(summary(&status, place, bar.length().unwrap_or(place)));
             }
             None if now - self.logged >= LOG_EVERY => {
                 self.logged = now;
@@ -247,19 +267,103 @@ fn log_progress(status: &Status) {
     );
 }
 
-/// The text behind a progress bar.
-fn summary(status: &Status) -> String {
+/// The text behind a progress bar, at `place` of so many `rows`. Both fit into the 80 columns of a terminal, since a longer
+/// line would be cut. The time that is left follows from the rate of this run: what an earlier one read tells nothing.
+fn summary(status: &Status, place: u64, rows: u64) -> String {
     let Status { run, trainer, .. } = status;
-    let or_dash = |figure: Option<f64>| figure.map_or("–".to_owned(), |figure| format!("{figure:.3}"));
+    let rate = run.events_per_second;
+    let share = |figure: Option<f64>| figure.map_or("–".to_owned(), |figure| match format!("{figure:.3}").strip_prefix('0') {
+        Some(decimals) => decimals.to_owned(),
+        None => format!("{figure:.2}"),
+    });
+    let loss = trainer.training.loss.map_or("–".to_owned(), |loss| match loss {
+        ..100.0 => format!("{loss:.2}"),
+        _ if loss.is_nan() => "NaN".to_owned(),
+        _ => rounded_to_five(loss),
+    });
+    let left = if rate > 0.0 { rounded_time(rows.saturating_sub(place) as f64 / rate) } else { "–".to_owned() };
     format!(
-        "{:.0} events/s  loss {}  HR@20 {} (popularity {})",
-        run.events_per_second,
-        or_dash(trainer.training.loss),
-        or_dash(trainer.evaluation.model_recent.map(|figures| figures.hit_rate)),
-        or_dash(trainer.evaluation.popularity_recent.map(|figures| figures.hit_rate)),
+        "{}/{} {}/s  loss {loss}  HR@20 {} pop {}  {left} left",
+        rounded_to_five(place as f64),
+        rounded_to_five(rows as f64),
+        rounded_to_five(rate),
+        share(trainer.evaluation.model_recent.map(|figures| figures.hit_rate)),
+        share(trainer.evaluation.popularity_recent.map(|figures| figures.hit_rate)),
     )
+}
+
+/// A count in five characters at most.
+fn rounded_to_five(count: f64) -> String {
+    match count {
+        ..9_999.5 => format!("{count:.0}"),
+        ..999_500.0 => format!("{:.0}k", count / 1e3),
+        ..9_995_000.0 => format!("{:.2}M", count / 1e6),
+        ..99_950_000.0 => format!("{:.1}M", count / 1e6),
+        ..999_500_000.0 => format!("{:.0}M", count / 1e6),
+        ..9_999.5e9 => format!("{:.0}G", count / 1e9),
+        _ => "many".to_owned(),
+    }
+}
+
+/// A time in six characters at most.
+fn rounded_time(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match () {
+        () if minutes == 0 => format!("{seconds}s"),
+        () if hours == 0 => format!("{minutes}m{:02}s", seconds % 60),
+        () if days == 0 => format!("{hours}h{:02}m", minutes % 60),
+        () if days < 100 => format!("{days}d{:02}h", hours % 24),
+        () => "months".to_owned(),
+    }
 }
 
 pub(super) fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(f64::NAN, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::metrics::RecentMetrics;
+
+    /// A status with these figures, and a bar of 8 characters, a space, the percentage and a space before its summary.
+    fn width(rate: f64, loss: f64, hit_rate: f64, place: u64, rows: u64) -> (usize, String) {
+        let mut status = Status::default();
+        status.run.events_per_second = rate;
+        status.trainer.training.loss = Some(loss);
+        let recent = Some(RecentMetrics { hit_rate, ..RecentMetrics::default() });
+        (status.trainer.evaluation.model_recent, status.trainer.evaluation.popularity_recent) = (recent, recent);
+        let text = summary(&status, place, rows);
+        (8 + 1 + 4 + 1 + text.chars().count(), text)
+    }
+
+    #[test]
+    fn progress_line_fits_eighty_columns() {
+        for rows in [1, 9_999, 10_000, 999_499, 9_994_999, 99_949_999, 999_499_999, 87_654_321_098] {
+            for rate in [0.0, 0.7, 9_999.4, 999_499.0, 9.99e6] {
+                for loss in [0.0, 12.345, 99.994, 1234.5] {
+                    let (columns, text) = width(rate, loss, 1.0, rows - 1, rows);
+                    assert!(columns < 80, "{columns}: {text}");
+                    let (columns, text) = width(rate, loss, 0.3456, 0, rows);
+                    assert!(columns < 80, "{columns}: {text}");
+                }
+            }
+        }
+        let (_, text) = width(107_000.0, 5.1234, 0.3456, 1_230_000, 2_409_924);
+        assert_eq!(text, "1.23M/2.41M 107k/s  loss 5.12  HR@20 .346 pop .346  11s left");
+    }
+
+    #[test]
+    fn time_left_is_that_of_this_run_and_short() {
+        assert_eq!([59.6, 3_599.0, 45_240.0, 200_000.0, 1e9].map(rounded_time), ["1m00s", "59m59s", "12h34m", "2d07h", "months"]);
+        let mut observer = RunObserver::new(Telemetry::new(Instant::now()), &State::new(
+            &crate::config::Config::default(),
+            crate::kernel::Kernel::detect(),
+        ));
+        // A resumed run: the first rate is that of what it read itself.
+        observer.bar_start = 1_000_000;
+        observer.rate.measure(observer.began + Duration::from_secs(1), 5_000);
+        assert_eq!(observer.rate.per_second, Some(5_000.0));
+    }
 }

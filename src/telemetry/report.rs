@@ -9,6 +9,7 @@ use crate::event::{EventCounts, Evicted, Rejections};
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::step::ObjectiveLoss;
 use crate::pipeline::Pipeline;
+use crate::util::escape::escape_for_terminal;
 
 /// The report of a run, as `--report` and `--json` give it.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +44,8 @@ pub struct Report {
     pub negatives: ReportedNegatives,
     /// Results of the evaluation on the stream itself.
     pub evaluation: ReportedEvaluation,
+    /// What is likely set wrong, as the records show, each with the setting to look at.
+    pub warnings: Vec<String>,
 }
 
 /// Records by what became of them.
@@ -100,12 +103,13 @@ impl Report {
         status.update(TrainerFigures::of(pipeline.trainer()));
         status.run.memory = ProcessMemory::now();
         let (seconds, read) = pipeline.progress();
-        Self::new(&status, seconds, read, pipeline.checkpoint_path().map(|path| path.display().to_string()))
+        let checkpoint = pipeline.checkpoint_path().map(|path| path.display().to_string());
+        Self::new(&status, seconds, read, checkpoint, pipeline.trainer().warnings())
     }
 
     /// The report of a worker with this status, which read `read` records in `seconds`; `checkpoint` is the folder of its
-    /// newest checkpoint.
-    pub fn new(status: &Status, seconds: f64, read: u64, checkpoint: Option<String>) -> Self {
+    /// newest checkpoint, and `warnings` are those of its trainer.
+    pub fn new(status: &Status, seconds: f64, read: u64, checkpoint: Option<String>, warnings: Vec<String>) -> Self {
         let Status { trainer, run, .. } = status;
         let EventCounts { read: all, used, ignored, deferred, rejected, lost } = trainer.events;
         let evaluation = trainer.evaluation;
@@ -147,6 +151,7 @@ impl Report {
                 cold_events: evaluation.cold_events,
                 popularity: evaluation.popularity,
             },
+            warnings,
         }
     }
 
@@ -168,6 +173,9 @@ impl Report {
                 if events.lost > 0 { format!("; {} lost before they were read", events.lost) } else { String::new() }
             ),
         );
+        for warning in &self.warnings {
+            put("warning", escape_for_terminal(warning));
+        }
         put("model", format!("{items} items, {users} users, {steps} steps"));
         for (what, rows) in [("items", self.evicted.items), ("users", self.evicted.users)] {
             if rows.expired + rows.capped > 0 {

@@ -55,7 +55,10 @@ impl Trainer {
             {
                 Some(Ok(event))
             }
-            Ok(_) => None,
+            Ok(event) => {
+                self.ignored_kinds.note(&event.kind);
+                None
+            }
             Err(rejection) => Some(Err(rejection.reason)),
         };
         let is_fault = matches!(&event, Some(Err(reason)) if reason.is_fault());

@@ -9,6 +9,7 @@
 //! | `changes` | which embeddings changed since a mark |
 //! | `state` | everything that a checkpoint holds, in groups |
 //! | `memory_usage` | how much memory the state takes |
+//! | `warnings` | what is likely set wrong, as the records show |
 //!
 //! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
@@ -26,6 +27,7 @@ pub mod state_snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
+pub mod warnings;
 
 pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 
@@ -41,6 +43,7 @@ use state::State;
 use state_snapshot::StateSnapshot;
 use step::StepBuffers;
 pub use step::StepReport;
+use warnings::IgnoredKinds;
 
 /// Trains the model on a stream: takes records one by one, and steps whenever they fill a batch.
 ///
@@ -56,6 +59,7 @@ pub struct Trainer {
     catalogue: Catalogue,
     streams: Vec<Stream>,
     pending: PendingBatch,
+    ignored_kinds: IgnoredKinds,
     /// The items in the order of their frequencies; made anew from the state.
     popularity: PopularityOrder,
     buffers: StepBuffers,
@@ -118,6 +122,7 @@ impl Trainer {
             catalogue: Catalogue::empty(config),
             streams: Vec::new(),
             pending: PendingBatch { rejected_share, ..PendingBatch::default() },
+            ignored_kinds: IgnoredKinds::default(),
             popularity,
             buffers: StepBuffers::new(config),
         })

@@ -1,0 +1,86 @@
+//! Warnings: what is likely set wrong, as the records that were read show.
+//!
+//! A worker with a misspelt event type, or with an id of the event where the user's should be, reads everything, fails
+//! nowhere and learns nothing. Each warning here is one line that says so, with the setting to look at. They are of no
+//! influence on the model, and no part of a checkpoint.
+
+use compact_str::CompactString;
+
+use super::Trainer;
+use crate::event::EventCounts;
+use crate::util::nearest::nearest;
+
+/// Types of ignored events that are remembered, at most.
+pub const MAX_KINDS: usize = 8;
+
+/// The types of events that were ignored, as far as they are remembered.
+#[derive(Debug, Default)]
+pub(super) struct IgnoredKinds(Vec<CompactString>);
+
+impl IgnoredKinds {
+    /// Notes the type of an event that is not trained on.
+    pub(super) fn note(&mut self, kind: &CompactString) {
+        if self.0.len() < MAX_KINDS && !self.0.contains(kind) {
+            self.0.push(kind.clone());
+        }
+    }
+}
+
+/// The warning where none of `events` events is of `wanted` types, but of `found` (the first of them).
+pub fn none_of_kinds(events: u64, wanted: &[String], found: &[CompactString]) -> String {
+    if found.iter().all(|kind| kind.is_empty()) {
+        return format!(
+            "none of {events} events is of positives.kinds {wanted:?}: they have no type at all; source.fields.event_type \
+             says where it is"
+        );
+    }
+    let mut there: Vec<&str> = found.iter().map(CompactString::as_str).filter(|kind| !kind.is_empty()).collect();
+    there.sort_unstable();
+    let meant = wanted.iter().find_map(|wanted| {
+        let (name, likeness) = nearest(there.iter().copied(), &wanted.to_lowercase())?;
+        (likeness > 0.85).then(|| format!("; did you mean {name:?}?"))
+    });
+    let more = if found.len() < MAX_KINDS { "" } else { ", …" };
+    let there: Vec<String> = there.into_iter().map(|kind| format!("{kind:?}")).collect();
+    format!("none of {events} events is of positives.kinds {wanted:?}; there are: {}{more}{}", there.join(", "), meant.unwrap_or_default())
+}
+
+impl Trainer {
+    /// What is likely set wrong, as the records so far show; each a sentence without its end.
+    pub fn warnings(&self) -> Vec<String> {
+        let nothing_learnt = self.why_nothing_learnt().map(|why| format!("nothing was learnt: {why}"));
+        nothing_learnt.into_iter().chain(self.catalogue.warning(self.state.items.ids.len())).collect()
+    }
+
+    /// Why no step has trained yet; `None` where one has, or where nothing was read that is to be trained on.
+    fn why_nothing_learnt(&self) -> Option<String> {
+        if self.state.progress.last_loss != (0.0, 0.0) {
+            return None;
+        }
+        let EventCounts { used, ignored, deferred, .. } = self.ingested();
+        let (n_items, n_users) = (self.state.items.ids.len(), self.state.users.ids.len());
+        Some(match () {
+            () if used + deferred == 0 && ignored > 0 => {
+                none_of_kinds(ignored, &self.settings.positive_kinds, &self.ignored_kinds.0)
+            }
+            () if used + deferred == 0 => return None,
+            () if used == 0 => format!(
+                "none of the items of {deferred} events came often enough for a row (memory.items.admit_after)"
+            ),
+            () if n_items == 1 => format!(
+                "all {used} events are of one item, and there is nothing to tell it from; source.fields.item_id says where \
+                 the item is"
+            ),
+            () if n_users == 0 => format!(
+                "none of the users of {used} events came often enough for a row (memory.users.admit_after)"
+            ),
+            () if n_users as u64 == used => format!(
+                "no event had an earlier one of the same user ({used} events, as many users); source.fields.user_id says \
+                 where the user is"
+            ),
+            () => format!(
+                "too few events had an earlier one of the same user ({used} events of {n_users} users): no batch had two"
+            ),
+        })
+    }
+}
