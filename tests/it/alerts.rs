@@ -2,11 +2,14 @@
 //! whose `/metrics` is scraped and put to the alert's own expression.
 //!
 //! The scraper's clock is the test's: one scrape follows the other at once, and counts as some time later. `for:` is checked
-//! as a duration, and not waited for.
+//! as a duration, and not waited for. Where Prometheus itself is at hand (on the path, or in the folder that
+//! `NEGSTREAM_PROMETHEUS` names), its own tools are held to the rules too, `for:` included, and it scrapes a worker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use negstream::config::KafkaConfig;
@@ -14,7 +17,7 @@ use negstream::event::Interaction;
 
 use crate::kafka_source::{Cluster, producer};
 use crate::promql::{Database, parse_duration};
-use crate::support::{Background, Place, Said, events, set};
+use crate::support::{Background, Place, Said, events, left_out, run, set};
 
 /// Long enough for any machine; a test that waits that long has failed.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -327,4 +330,70 @@ fn healthy_worker_fires_no_alert() {
     }
     watched.worker.terminate();
     watched.end().ended(0);
+}
+
+/// A program of Prometheus, where it is at hand.
+fn prometheus(program: &str) -> Option<Command> {
+    let folder = std::env::var_os("NEGSTREAM_PROMETHEUS").map(PathBuf::from).unwrap_or_default();
+    let path = if folder.as_os_str().is_empty() { PathBuf::from(program) } else { folder.join(program) };
+    match Command::new(&path).arg("--version").output() {
+        Ok(output) if output.status.success() => Some(Command::new(path)),
+        _ => left_out("prometheus", &format!("there is no {}", path.display())),
+    }
+}
+
+#[test]
+fn prometheus_itself_understands_the_rules_and_fires_them_in_time() {
+    let Some(mut promtool) = prometheus("promtool") else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    run(promtool.current_dir(root).args(["test", "rules", "tests/prometheus/alerts.yaml"])).ended(0);
+    let Some(mut promtool) = prometheus("promtool") else { return };
+    run(promtool.current_dir(root).args(["check", "rules", "deploy/alerts.yaml"])).ended(0);
+    let tested = std::fs::read_to_string(root.join("tests/prometheus/alerts.yaml")).expect("it is there");
+    for alert in alerts().keys() {
+        let fires = tested.split("alertname: ").any(|case| case.starts_with(alert) && case[alert.len()..].starts_with("\n"));
+        assert!(fires, "{alert} is not made to fire in tests/prometheus/alerts.yaml");
+    }
+}
+
+#[test]
+fn prometheus_itself_scrapes_a_worker_whose_alerts_fire() {
+    let Some(mut prometheus) = prometheus("prometheus") else { return };
+    let mut watched = Watched::start("scraped", 1, &["train.learning_rate=1e37"]);
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alerts.yaml");
+    let config = format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}\n\
+         rule_files: [{:?}]\n\
+         scrape_configs: [{{ job_name: negstream, static_configs: [{{ targets: [{:?}] }}] }}]\n",
+        rules.display().to_string(),
+        watched.address
+    );
+    let place = Place::new();
+    std::fs::write(place.path("prometheus.yml"), config).expect("a writable folder");
+    prometheus.current_dir(place.path("")).args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]);
+    let mut server = Background::start(prometheus.arg("--web.listen-address=127.0.0.1:0"));
+    let listening = |line: &str| {
+        let address = line.split_once("Listening on")?.1.split("address=").nth(1)?;
+        Some(address.split_whitespace().next()?.trim_matches('"').to_owned())
+    };
+    let address = server.wait_for(listening).expect("it listens");
+    let wait_for = |path: &str, words: &[&str]| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = get(&address, path).unwrap_or_default();
+            if words.iter().all(|word| said.contains(word)) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "{path} does not show {words:?}: {said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    wait_for("/api/v1/targets", &["\"health\":\"up\""]);
+    let quiet = wait_for("/api/v1/alerts", &["\"status\":\"success\""]);
+    assert!(!quiet.contains("\"firing\""), "{quiet}");
+    watched.produce(&events(2_000, 61));
+    wait_for("/api/v1/alerts", &["\"firing\"", "NegstreamDiverged", "NegstreamFailed"]);
+    // It was scraped, so it need not stay.
+    watched.worker.wait_for(|_| None::<()>);
+    watched.end().ended(7);
 }

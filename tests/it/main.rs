@@ -10,11 +10,13 @@ mod evaluator;
 mod examples;
 mod features;
 mod files;
+mod http;
 mod kafka_harness;
 mod kafka_replay;
 mod kafka_sense;
 mod kafka_source;
 mod kafka_trouble;
+mod misconfigured;
 mod negatives;
 mod objectives;
 mod promql;
@@ -27,6 +29,7 @@ mod replay;
 mod schemas;
 #[cfg(feature = "full")]
 mod stub_registry;
+mod secrets;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;
