@@ -40,10 +40,12 @@ impl Cli {
         };
         let Some(ContextValue::String(misplaced)) = error.get(kind) else { error.exit() };
         let number = arguments.iter().position(|argument| *argument == misplaced.as_str()).unwrap_or_default();
-        let before = |back: usize| number.checked_sub(back).and_then(|place| arguments[place].to_str()).unwrap_or_default();
+        let before =
+            |back: usize| number.checked_sub(back).and_then(|place| arguments[place].to_str()).unwrap_or_default();
         // A key without its value, in `--set KEY VALUE`, `--set KEY = VALUE` or `--set KEY= VALUE`.
         let is_half = |set: &str| set.split_once('=').is_none_or(|(_, value)| value.is_empty());
-        let is_value = (before(2) == "--set" && is_half(before(1))) || before(1).strip_prefix("--set=").is_some_and(is_half);
+        let is_value =
+            (before(2) == "--set" && is_half(before(1))) || before(1).strip_prefix("--set=").is_some_and(is_half);
         match misplaced.split_once('=') {
             _ if misplaced.starts_with('-') => error.exit(),
             _ if is_value => {

@@ -66,8 +66,7 @@ fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
             _ => {}
         }
     }
-    let config =
-        layers::load_with_defaults(defaults, layers.config.as_deref(), environment.into_iter(), &layers.set)?;
+    let config = layers::load_with_defaults(defaults, layers.config.as_deref(), environment.into_iter(), &layers.set)?;
     crate::kafka::check_properties(&config.kafka)?;
     Ok(config)
 }

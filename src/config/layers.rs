@@ -134,7 +134,8 @@ pub fn load_with_defaults(
         layer(&place, known.assignment(&key, &text, &place)?)?;
     }
     for (number, flag) in (1..).zip(flags) {
-        let (key, text) = flag.split_once('=').map_or((flag.trim(), None), |(key, text)| (key.trim(), Some(text.trim())));
+        let (key, text) =
+            flag.split_once('=').map_or((flag.trim(), None), |(key, text)| (key.trim(), Some(text.trim())));
         let refuse = |message: &str| {
             let (place, message) = (format!("--set (number {number})"), message.to_owned());
             ConfigError::Value { place, key: known.shown_key(key), message }
@@ -189,8 +190,13 @@ struct KnownKeys {
 
 impl KnownKeys {
     fn new() -> Self {
-        let mut known =
-            Self { defaults: template::defaults(), names: Vec::new(), values: Vec::new(), open_tables: Vec::new(), secrets: Vec::new() };
+        let mut known = Self {
+            defaults: template::defaults(),
+            names: Vec::new(),
+            values: Vec::new(),
+            open_tables: Vec::new(),
+            secrets: Vec::new(),
+        };
         known.add(&Config::keys(), "");
         known
     }
@@ -253,7 +259,8 @@ impl KnownKeys {
     /// What may be shown of a text that stands where a key should: it may be a secret.
     fn shown_key(&self, text: &str) -> String {
         let key = text.split(|c| !is_of_a_key(c)).next().unwrap_or_default();
-        let table = self.open_tables.iter().find(|table| key.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.')));
+        let table =
+            self.open_tables.iter().find(|table| key.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.')));
         match table {
             Some(table) => format!("{table}.…"),
             None if self.names.iter().any(|name| name == key) => key.to_owned(),
@@ -265,7 +272,9 @@ impl KnownKeys {
     /// program's name are mistyped. `None` for variables of others. (A cluster gives each pod `NAME_SERVICE_HOST` and the like,
     /// for each service.)
     fn variable_meant(&self, name: &str) -> Option<String> {
-        let words = |text: &str| text.to_lowercase().split(['_', '.']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+        let words = |text: &str| {
+            text.to_lowercase().split(['_', '.']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
+        };
         let variable = |key: &str| format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase().replace('.', "__"));
         let (program, rest) = name.split_once('_')?;
         let own = ENVIRONMENT_PREFIX.trim_end_matches('_');
@@ -282,7 +291,9 @@ impl KnownKeys {
             return Some(format!("{}__…", variable(table)));
         }
         match is_nested && is_own {
-            true => Some(self.nearest(&rest.replace('_', ".")).map_or_else(|| variable("section.key"), |key| variable(&key))),
+            true => Some(
+                self.nearest(&rest.replace('_', ".")).map_or_else(|| variable("section.key"), |key| variable(&key)),
+            ),
             false => None,
         }
     }
@@ -328,11 +339,10 @@ impl KnownKeys {
         serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| {
             let key = error.path().to_string();
             // What serde says repeats the value, which may be a password or hold one.
-            let below = |table: &String| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let below =
+                |table: &String| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             let message = match lookup(&self.defaults, &key) {
-                Some(Value::Table(_)) => {
-                    "must be a table, { key = \"value\", … }".to_owned()
-                }
+                Some(Value::Table(_)) => "must be a table, { key = \"value\", … }".to_owned(),
                 _ if self.secrets.iter().chain(&self.open_tables).any(below) => "must be text, in quotes".to_owned(),
                 _ => error.into_inner().message().trim().to_owned(),
             };
@@ -477,7 +487,10 @@ mod tests {
         for (flag, message) in [
             ("kafka.properties.sasl.password x", "--set (number 1): 'kafka.properties.…': expected KEY=VALUE, in one"),
             ("a b=c", "--set (number 1): '…': expected KEY=VALUE; a key has letters, digits,"),
-            ("kafka.properties={ \"a\" = \"b }", "must be a table, { key = \"value\", … }, and what is given is none (as TOML:"),
+            (
+                "kafka.properties={ \"a\" = \"b }",
+                "must be a table, { key = \"value\", … }, and what is given is none (as TOML:",
+            ),
             ("kafka={ properties = 3 }", "'kafka.properties': must be a table"),
             ("kafka={ properties = { a = 3 } }", "'kafka.properties.a': must be text, in quotes"),
         ] {

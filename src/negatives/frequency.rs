@@ -407,12 +407,15 @@ mod tests {
             assert!(objecting.fold(0.0, f64::max) < frequencies.half_life().max(1e-3));
             // What was saved before there was such a memory can be gone on from.
             let scales: Vec<[f64; 2]> = frequencies.memories().iter().map(DecayedCounts::scale_parts).collect();
-            let mut counts: Vec<Paged<f64>> = frequencies.memories().iter().map(|memory| memory.counts.clone()).collect();
+            let mut counts: Vec<Paged<f64>> =
+                frequencies.memories().iter().map(|memory| memory.counts.clone()).collect();
             let half_life = if half_lives.len() == 1 { Some(half_lives[0]) } else { None };
             let restore = |scales: &[[f64; 2]], counts| {
                 Frequencies::from_parts(half_life, scales, counts, frequencies.evidence())
             };
-            assert!(restore(&scales, counts.clone()).is_some_and(|restored| restored.memories() == frequencies.memories()));
+            assert!(
+                restore(&scales, counts.clone()).is_some_and(|restored| restored.memories() == frequencies.memories())
+            );
             if let (true, Some(last)) = (frequencies.has_extra_memory(), counts.last_mut()) {
                 *last = Paged::default();
                 let restored = restore(&scales[..scales.len() - 1], counts).expect("an older state");

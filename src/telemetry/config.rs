@@ -47,7 +47,8 @@ fn validate_address(listen: &str) -> Result<(), Refusal> {
 /// Accepts names without scheme, port and path.
 fn validate_hosts(hosts: &[String]) -> Result<(), Refusal> {
     let is_name = |host: &String| {
-        host == ANY || (!host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')))
+        host == ANY
+            || (!host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')))
     };
     require(hosts.iter().all(is_name), "must list names such as worker.example.com, without scheme and port, or `*`")
 }

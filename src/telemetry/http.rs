@@ -157,7 +157,8 @@ fn router(handlers: Handlers, hosts: AllowedHosts) -> Router {
 /// Refuses requests for a name that somebody else may own. Programs that name no host are no browsers.
 async fn check_host(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
     let of_target = request.uri().authority().map(|authority| authority.as_str());
-    let mut named = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or(".")).chain(of_target);
+    let mut named =
+        request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or(".")).chain(of_target);
     if named.any(|host| !hosts.accept(host)) {
         let advice = "this address is not served under that name: http.allowed_hosts lists the names that are\n";
         return (StatusCode::MISDIRECTED_REQUEST, advice).into_response();

@@ -272,10 +272,12 @@ fn log_progress(status: &Status) {
 fn summary(status: &Status, place: u64, rows: u64) -> String {
     let Status { run, trainer, .. } = status;
     let rate = run.events_per_second;
-    let share = |figure: Option<f64>| figure.map_or("–".to_owned(), |figure| match format!("{figure:.3}").strip_prefix('0') {
-        Some(decimals) => decimals.to_owned(),
-        None => format!("{figure:.2}"),
-    });
+    let share = |figure: Option<f64>| {
+        figure.map_or("–".to_owned(), |figure| match format!("{figure:.3}").strip_prefix('0') {
+            Some(decimals) => decimals.to_owned(),
+            None => format!("{figure:.2}"),
+        })
+    };
     let loss = trainer.training.loss.map_or("–".to_owned(), |loss| match loss {
         ..100.0 => format!("{loss:.2}"),
         _ if loss.is_nan() => "NaN".to_owned(),
@@ -356,11 +358,14 @@ mod tests {
 
     #[test]
     fn time_left_is_that_of_this_run_and_short() {
-        assert_eq!([59.6, 3_599.0, 45_240.0, 200_000.0, 1e9].map(rounded_time), ["1m00s", "59m59s", "12h34m", "2d07h", "months"]);
-        let mut observer = RunObserver::new(Telemetry::new(Instant::now()), &State::new(
-            &crate::config::Config::default(),
-            crate::kernel::Kernel::detect(),
-        ));
+        assert_eq!(
+            [59.6, 3_599.0, 45_240.0, 200_000.0, 1e9].map(rounded_time),
+            ["1m00s", "59m59s", "12h34m", "2d07h", "months"]
+        );
+        let mut observer = RunObserver::new(
+            Telemetry::new(Instant::now()),
+            &State::new(&crate::config::Config::default(), crate::kernel::Kernel::detect()),
+        );
         // A resumed run: the first rate is that of what it read itself.
         observer.bar_start = 1_000_000;
         observer.rate.measure(observer.began + Duration::from_secs(1), 5_000);

@@ -112,7 +112,8 @@ impl StepClock {
 impl Trainer {
     /// Takes a step on the pending events, however few they are.
     pub(super) fn step(&mut self) -> StepReport {
-        let Self { state, settings, pool, catalogue, streams: _, pending, ignored_kinds: _, popularity, buffers } = self;
+        let Self { state, settings, pool, catalogue, streams: _, pending, ignored_kinds: _, popularity, buffers } =
+            self;
         let report = pool.install(|| step(state, settings, catalogue, pending, popularity, buffers));
         pending.clear();
         self.settle();

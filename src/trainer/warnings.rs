@@ -42,7 +42,11 @@ pub fn none_of_kinds(events: u64, wanted: &[String], found: &[CompactString]) ->
     });
     let more = if found.len() < MAX_KINDS { "" } else { ", …" };
     let there: Vec<String> = there.into_iter().map(|kind| format!("{kind:?}")).collect();
-    format!("none of {events} events is of positives.kinds {wanted:?}; there are: {}{more}{}", there.join(", "), meant.unwrap_or_default())
+    format!(
+        "none of {events} events is of positives.kinds {wanted:?}; there are: {}{more}{}",
+        there.join(", "),
+        meant.unwrap_or_default()
+    )
 }
 
 impl Trainer {
@@ -64,16 +68,16 @@ impl Trainer {
                 none_of_kinds(ignored, &self.settings.positive_kinds, &self.ignored_kinds.0)
             }
             () if used + deferred == 0 => return None,
-            () if used == 0 => format!(
-                "none of the items of {deferred} events came often enough for a row (memory.items.admit_after)"
-            ),
+            () if used == 0 => {
+                format!("none of the items of {deferred} events came often enough for a row (memory.items.admit_after)")
+            }
             () if n_items == 1 => format!(
                 "all {used} events are of one item, and there is nothing to tell it from; source.fields.item_id says where \
                  the item is"
             ),
-            () if n_users == 0 => format!(
-                "none of the users of {used} events came often enough for a row (memory.users.admit_after)"
-            ),
+            () if n_users == 0 => {
+                format!("none of the users of {used} events came often enough for a row (memory.users.admit_after)")
+            }
             () if n_users as u64 == used => format!(
                 "no event had an earlier one of the same user ({used} events, as many users); source.fields.user_id says \
                  where the user is"

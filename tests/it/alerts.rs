@@ -351,7 +351,8 @@ fn prometheus_itself_understands_the_rules_and_fires_them_in_time() {
     run(promtool.current_dir(root).args(["check", "rules", "deploy/alerts.yaml"])).ended(0);
     let tested = std::fs::read_to_string(root.join("tests/prometheus/alerts.yaml")).expect("it is there");
     for alert in alerts().keys() {
-        let fires = tested.split("alertname: ").any(|case| case.starts_with(alert) && case[alert.len()..].starts_with("\n"));
+        let fires =
+            tested.split("alertname: ").any(|case| case.starts_with(alert) && case[alert.len()..].starts_with("\n"));
         assert!(fires, "{alert} is not made to fire in tests/prometheus/alerts.yaml");
     }
 }

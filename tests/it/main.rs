@@ -27,9 +27,9 @@ mod recovery;
 mod replay;
 #[cfg(feature = "full")]
 mod schemas;
+mod secrets;
 #[cfg(feature = "full")]
 mod stub_registry;
-mod secrets;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;

@@ -31,7 +31,11 @@ fn teaches_nothing(events: &[Interaction], settings: &[&str], why: &str) {
 #[test]
 fn log_that_teaches_nothing_is_told_with_the_setting() {
     let each_a_user = changed(700, |number, event| event.user = format!("u{number}").into());
-    teaches_nothing(&each_a_user, &[], "no event had an earlier one of the same user (700 events, as many users); source.fields.user_id");
+    teaches_nothing(
+        &each_a_user,
+        &[],
+        "no event had an earlier one of the same user (700 events, as many users); source.fields.user_id",
+    );
     let one_item = changed(700, |_, event| event.item = "i".into());
     teaches_nothing(&one_item, &[], "are of one item, and there is nothing to tell it from; source.fields.item_id");
     let rare = changed(700, |number, event| event.item = format!("i{number}").into());
@@ -61,7 +65,10 @@ fn event_type_that_no_event_has_is_refused_before_anything_is_saved() {
 
     let names = |prefix: &'static str| text((0..600).map(move |row| Some(format!("{prefix}{}", row % 40))));
     let times = crate::support::times((0..600).map(Some));
-    write_columns(&place.path("untyped.parquet"), vec![("user_id", names("u")), ("item_id", names("i")), ("timestamp", times)]);
+    write_columns(
+        &place.path("untyped.parquet"),
+        vec![("user_id", names("u")), ("item_id", names("i")), ("timestamp", times)],
+    );
     let mut command = place.negstream(&["replay", "untyped.parquet", "--set", "positives.kinds=[\"click\"]"]);
     run(&mut command).ended(2).names(&["they have no type at all; source.fields.event_type"]);
 }
