@@ -84,7 +84,7 @@ pub(super) fn read(
         return Err(damaged(folder, ITEM_STATE, "it refers to features that are not there"));
     }
     let is_whole = |(index, counts): (usize, &Paged<f64>)| {
-        counts.len() == n_items || (optional == Some(index) && counts.len() == 0)
+        counts.len() == n_items || (optional == Some(index) && counts.is_empty())
     };
     if !counts.iter().enumerate().all(is_whole) {
         return Err(damaged(folder, ITEM_STATE, "it does not have a row for each item"));
