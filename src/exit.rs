@@ -148,7 +148,7 @@ impl ExitCode for SourceError {
 impl ExitCode for DeadLetterError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Topic(_) | Self::File { .. } | Self::Shorter { .. } => Exit::Source,
+            Self::Topic(_) | Self::File { .. } | Self::InUse { .. } | Self::Shorter { .. } => Exit::Source,
         }
     }
 }
@@ -157,7 +157,7 @@ impl ExitCode for CheckpointError {
     fn exit(&self) -> Exit {
         match self {
             Self::OtherConfiguration { .. } | Self::InvalidLocation { .. } => Exit::Usage,
-            Self::Locked { .. } | Self::Fenced { .. } => Exit::Fenced,
+            Self::Locked { .. } | Self::Fenced { .. } | Self::LockGone { .. } => Exit::Fenced,
             Self::Io { .. }
             | Self::Damaged { .. }
             | Self::NoneIntact { .. }

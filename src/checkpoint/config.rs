@@ -4,7 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::util::cargo_feature::CargoFeature;
-use crate::util::config_section::{REDACTED, Refusal, config_section, require};
+use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
+
+config_choice! {
+    /// The precision of the embeddings that other programs read.
+    pub enum EmbeddingType {
+        /// 32 bits, as they are trained.
+        Float32 = "float32",
+        /// 16 bits: half the size.
+        Float16 = "float16",
+    }
+}
 
 config_section! {
     /// Where checkpoints are, how often one is written, and how many are kept.
@@ -17,6 +27,9 @@ config_section! {
         keep: usize = 3 => [at_least(1)];
         /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.
         audit: bool = false;
+        /// The numbers of the column `embedding` of `items.parquet`: `float32`, or `float16` for half the size (Spark and
+        /// Athena do not read that). What is trained and gone on from has 32 bits in any case.
+        embedding_type: EmbeddingType = EmbeddingType::Float32;
         /// In an object store: a worker that was not heard of for one and a half times this long, in milliseconds, is taken
         /// for dead by the next one.
         lease_ms: u64 = 15_000 => [within(100..=86_400_000)];

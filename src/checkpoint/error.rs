@@ -1,5 +1,6 @@
 //! What can go wrong with checkpoints.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// What can go wrong with checkpoints.
@@ -25,7 +26,10 @@ pub enum CheckpointError {
         problem: String,
     },
     /// There are checkpoints, but none is intact.
-    #[error("none of the {} checkpoints in {} is intact and this worker's own; the newest: {newest}", count, dir.display())]
+    #[error(
+        "none of the {} checkpoints in {} is intact and this worker's own; the newest: {newest}{}",
+        count, dir.display(), of_an_older(older.as_deref())
+    )]
     NoneIntact {
         /// The folder of checkpoints.
         dir: PathBuf,
@@ -33,6 +37,8 @@ pub enum CheckpointError {
         count: usize,
         /// What is wrong with the newest.
         newest: Box<CheckpointError>,
+        /// Why an older one that is intact cannot stand in for it.
+        older: Option<Box<CheckpointError>>,
     },
     /// The path does not exist, or no checkpoint is in it.
     #[error("no checkpoint at {}", path.display())]
@@ -77,6 +83,17 @@ pub enum CheckpointError {
         dir: PathBuf,
         /// The epoch of the other worker's lease.
         epoch: u64,
+    },
+    /// The file that holds this worker's lock is gone, or another one is in its place: another worker may be at work there.
+    #[error(
+        "checkpoint folder {}: the lock that this worker holds is not there any more (its file .lock was removed or replaced); \
+         another worker may write here by now, so this one saves nothing more; started again, it goes on from the newest \
+         checkpoint",
+        dir.display()
+    )]
+    LockGone {
+        /// The folder.
+        dir: PathBuf,
     },
     /// The file system supports no locks.
     #[error(
@@ -135,6 +152,11 @@ pub enum CheckpointError {
     },
 }
 
+/// What a message says of a checkpoint that is intact and cannot be used all the same.
+fn of_an_older(older: Option<&CheckpointError>) -> String {
+    older.map_or_else(String::new, |error| format!("; the newest intact one: {error}"))
+}
+
 impl CheckpointError {
     /// Whether an older checkpoint may be restored instead: the fault lies in this checkpoint, neither in the disk or
     /// object store nor in the configuration of whoever wants to read it.
@@ -144,12 +166,23 @@ impl CheckpointError {
 
     /// Whether another worker took over, so that this one must not go on.
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Fenced { .. })
+        matches!(self, Self::Fenced { .. } | Self::LockGone { .. })
     }
 
     pub(super) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, action, source }
+    }
+
+    /// The error for a file of a checkpoint, or its folder, that cannot be read. One that is not there is damage; everything else is
+    /// a fault of the surroundings, of which the checkpoint knows nothing: with it gone, the file may be whole.
+    pub(crate) fn unreadable(path: impl Into<PathBuf>, error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+                Self::damaged(path, "it is not there")
+            }
+            _ => Self::io(path, "read")(error),
+        }
     }
 
     pub(super) fn damaged(path: impl Into<PathBuf>, problem: impl std::fmt::Display) -> Self {

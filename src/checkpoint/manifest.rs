@@ -11,6 +11,8 @@ use crate::util::encoding::sha256;
 pub const FORMAT: u32 = 2;
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
+/// No manifest is longer, in bytes: it has a line or two for each stream that was ever read.
+pub const LONGEST_MANIFEST: u64 = 256 << 20;
 
 /// One file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,6 +23,7 @@ mod config;
 mod error;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+pub(crate) mod file;
 #[cfg(not(feature = "failpoints"))]
 mod failpoint {
     //! Without the feature `failpoints` no step of a checkpoint fails on request.
@@ -37,6 +38,6 @@ pub mod manifest;
 pub mod reader;
 pub mod store;
 
-pub use config::CheckpointConfig;
+pub use config::{CheckpointConfig, EmbeddingType};
 pub use error::CheckpointError;
 pub use reader::{Checkpoint, ItemEmbedding};

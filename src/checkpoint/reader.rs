@@ -1,17 +1,17 @@
 //! A checkpoint that is there, for everybody to read: its manifest, and the embeddings of its items.
 
 use std::any::Any;
-use std::fs::File;
-use std::io::Read;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_array::types::{Float32Type, TimestampMillisecondType, UInt64Type};
+use arrow_array::types::{Float32Type, TimestampMillisecondType};
 use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
 use super::columns;
+use super::file::open_regular;
 use super::manifest::{FORMAT, FileEntry, MANIFEST, Manifest, ManifestFault};
 use super::store;
 use crate::checkpoint::CheckpointConfig;
@@ -147,6 +147,9 @@ impl Checkpoint {
     pub(super) fn with_public_path(&self, error: CheckpointError) -> CheckpointError {
         match error {
             CheckpointError::Damaged { path, problem } => match path.strip_prefix(&self.folder) {
+                Ok(inner) if inner.as_os_str().is_empty() => {
+                    CheckpointError::Damaged { path: self.path.clone(), problem }
+                }
                 Ok(inner) => CheckpointError::Damaged { path: self.path.join(inner), problem },
                 Err(_) => CheckpointError::Damaged { path, problem },
             },
@@ -157,9 +160,9 @@ impl Checkpoint {
 
 fn embeddings(slice: &columns::ColumnSlice, dim: usize) -> Result<Vec<ItemEmbedding>, CheckpointError> {
     let ids = slice.strings("item_id")?;
-    let vectors = slice.vectors("embedding", dim)?;
+    let vectors = slice.served_vectors("embedding", dim)?;
     let log_frequencies = slice.primitives::<Float32Type>("log_frequency")?;
-    let counts = slice.primitives::<UInt64Type>("count")?;
+    let counts = slice.counts("count")?;
     let times = slice.primitives::<TimestampMillisecondType>("last_event")?;
     let item = |(row, vector): (usize, &[f32])| ItemEmbedding {
         id: ids.value(row).to_owned(),
@@ -191,11 +194,19 @@ pub(super) fn check_name(entry: &FileEntry, path: &Path) -> Result<(), Checkpoin
 
 fn verify_file(path: &Path, entry: &FileEntry) -> Result<(), CheckpointError> {
     check_name(entry, path)?;
-    let mut file = File::open(path).map_err(|error| CheckpointError::damaged(path, error))?;
+    let (file, size) = open_regular(path)?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
+    if size != entry.bytes {
+        return check_sum(path, entry, size, hash);
+    }
+    // It may grow meanwhile.
+    let mut file = file.take(entry.bytes.saturating_add(1));
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file.read(&mut buffer).map_err(|error| CheckpointError::damaged(path, error))?;
+        let read = match file.read(&mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read.map_err(|error| CheckpointError::unreadable(path, error))?,
+        };
         if read == 0 {
             break;
         }

@@ -33,18 +33,23 @@ use output::{check_file, check_output, print, progress_bar, write_whole_by};
 /// The error that stopped the command; [`crate::exit::code`] gives its exit code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, layers } = cli;
+    perform(command, &layers)?;
+    output::check_printed()
+}
+
+fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
     match command {
-        Command::Demo(options) => demo::demo(&layers, options),
-        Command::Run(options) => run::run(&load(&layers)?, options),
-        Command::Replay(options) => replay::replay(&load(&layers)?, options),
-        Command::Produce(options) => produce::produce(&load(&layers)?, options),
-        Command::Migrate(options) => migrate::migrate(&load(&layers)?, &options),
-        Command::Synth(options) => synth::synth(&load(&layers)?, options),
-        Command::Neighbors(options) => neighbors::neighbors(&layers, options),
-        Command::Negatives(options) => negatives::negatives(&layers, options),
-        Command::Audit(options) => audit::audit(&layers, options),
-        Command::Inspect(options) => inspect::inspect(&layers, options),
-        Command::Config(options) => config::config(&layers, options.action),
+        Command::Demo(options) => demo::demo(layers, options),
+        Command::Run(options) => run::run(&load(layers)?, options),
+        Command::Replay(options) => replay::replay(&load(layers)?, options),
+        Command::Produce(options) => produce::produce(&load(layers)?, options),
+        Command::Migrate(options) => migrate::migrate(&load(layers)?, &options),
+        Command::Synth(options) => synth::synth(&load(layers)?, options),
+        Command::Neighbors(options) => neighbors::neighbors(layers, options),
+        Command::Negatives(options) => negatives::negatives(layers, options),
+        Command::Audit(options) => audit::audit(layers, options),
+        Command::Inspect(options) => inspect::inspect(layers, options),
+        Command::Config(options) => config::config(layers, options.action),
     }
 }
 

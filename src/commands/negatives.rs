@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_array::types::{Float64Type, UInt64Type};
+use arrow_array::types::Float64Type;
 use arrow_schema::{DataType, Field, Schema};
 use indicatif::ProgressBar;
 use parquet::arrow::ArrowWriter;
@@ -25,7 +25,7 @@ use self::page::Page;
 use super::{check_file, checkpoint, print, progress_bar, write_whole_by};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::columns::{primitive_column, string_column};
+use crate::checkpoint::columns::{count_column, primitive_column, string_column};
 use crate::checkpoint::manifest::MANIFEST;
 use crate::cli::{Layers, NegativesArgs};
 use crate::config::Config;
@@ -283,7 +283,7 @@ fn write(file: &mut std::fs::File, items: &Ids, rows: &ItemDraws<'_>) -> anyhow:
     let schema = Arc::new(Schema::new(vec![
         Field::new("item_id", DataType::Utf8, false),
         Field::new("log_q", DataType::Float64, false),
-        Field::new("draws", DataType::UInt64, false),
+        Field::new("draws", DataType::Int64, false),
     ]));
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a known level")))
@@ -294,10 +294,10 @@ fn write(file: &mut std::fs::File, items: &Ids, rows: &ItemDraws<'_>) -> anyhow:
         let columns = vec![
             string_column(slice.iter().map(|row| items.name(*row as u32))),
             primitive_column::<Float64Type>(slice.iter().map(|row| rows.probabilities[*row].ln())),
-            primitive_column::<UInt64Type>(slice.iter().map(|row| rows.draws[*row])),
+            count_column(slice.iter().map(|row| rows.draws[*row])),
         ];
         writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
     }
     writer.close()?;
-    Ok(file.sync_all()?)
+    Ok(())
 }

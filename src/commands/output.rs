@@ -1,14 +1,16 @@
 //! What commands print and write: text to standard output, files that are there whole or not at all, progress bars.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Output;
 use crate::exit::UsageError;
+use crate::util::output_file::OutputFile;
 
 /// A progress bar, which only a terminal shows.
 pub(super) fn progress_bar(total: u64, unit: &str) -> ProgressBar {
@@ -23,18 +25,35 @@ pub(super) fn check_output(output: &Output) -> anyhow::Result<()> {
     output.report.as_deref().map_or(Ok(()), |path| check_file("--report", path))
 }
 
-/// Checks whether a file can be made at `path`, as far as can be told without making it.
+/// Checks whether output can be written to `path`.
 pub(super) fn check_file(flag: &str, path: &Path) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() && !path.is_dir() {
-        return Ok(());
-    }
-    Err(UsageError(format!("{flag} {}: no such folder, or a folder itself", path.display())).into())
+    let said = match OutputFile::check(path) {
+        Ok(()) => return Ok(()),
+        Err(error)
+            if [ErrorKind::NotFound, ErrorKind::IsADirectory, ErrorKind::NotADirectory].contains(&error.kind()) =>
+        {
+            "no such folder, or a folder itself".to_owned()
+        }
+        Err(error) => format!("cannot be written: {error}"),
+    };
+    Err(UsageError(format!("{flag} {}: {said}", path.display())).into())
 }
 
-/// Prints to standard output; a reader that has closed it is no error.
+/// What standard output refused first.
+static REFUSED: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Prints to standard output; a reader that has closed it is no error. Any other refusal is told by [`check_printed`].
 pub(super) fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => drop(REFUSED.set(error)),
+        _ => {}
+    }
+}
+
+/// Checks that standard output took all that was printed: a result that nobody got is no success.
+pub(super) fn check_printed() -> anyhow::Result<()> {
+    REFUSED.get().map_or(Ok(()), |error| Err(anyhow::anyhow!("cannot write to standard output: {error}")))
 }
 
 /// Writes a file that is there whole or not at all.
@@ -44,13 +63,10 @@ pub(super) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Writes a file by `write`; the file is there whole or not at all.
 pub(super) fn write_whole_by(path: &Path, write: impl FnOnce(&mut File) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let unfinished = path.with_extension("unfinished");
     let write = || {
-        let mut file = File::create(&unfinished)?;
-        write(&mut file)?;
-        Ok(std::fs::rename(&unfinished, path)?)
+        let mut output = OutputFile::create(path)?;
+        write(output.file())?;
+        anyhow::Ok(output.finish()?)
     };
-    write()
-        .inspect_err(|_: &anyhow::Error| drop(std::fs::remove_file(&unfinished)))
-        .with_context(|| format!("cannot write {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -97,6 +97,7 @@ fn train(
         ownerships.forget(&prefix);
         ownerships.forget_topic(&kafka.topic);
     }
+    connection.go_back(positions, ownerships, restored.fallen_back);
     let name = name_of_worker(&kafka, &[&ownerships.worker, &known_as]);
     connection.verify_identity(ownerships, &name)?;
     ownerships.rename(&name);

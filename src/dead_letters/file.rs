@@ -2,11 +2,13 @@
 //! `{"stream", "offset", "reason", "detail", "key_base64"?, "payload" | "payload_base64"}`. The payload is text where it is
 //! UTF-8.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::DeadLetterError;
 use crate::event::Rejection;
@@ -19,6 +21,68 @@ pub struct DeadLetterFile {
     file: BufWriter<File>,
     length: u64,
     dirty: bool,
+    /// Lines behind the recorded length.
+    tail: Tail,
+    /// Whether it is a regular file, rather than a pipe or a device, which has no length to go back to.
+    is_regular: bool,
+}
+
+/// The lines that stood behind the length that a checkpoint recorded. A run that was killed writes them once more; those of another
+/// run are not its own to remove.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Whether each line was written again, and where it ends, in their order.
+    lines: Vec<(bool, u64)>,
+    /// Indices of the lines, by their hash.
+    by_hash: HashMap<[u8; 16], usize>,
+    /// The first line that was not written again.
+    next: usize,
+    /// Where the lines begin.
+    recorded: u64,
+}
+
+impl Tail {
+    /// Reads the lines of `file` behind `from`; returns where the last whole one ends.
+    fn read(file: &File, from: u64) -> io::Result<(Self, u64)> {
+        let mut reader = BufReader::new(file);
+        reader.seek(SeekFrom::Start(from))?;
+        let mut tail = Self { recorded: from, ..Self::default() };
+        let (mut end, mut line) = (from, Vec::new());
+        loop {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') {
+                return Ok((tail, end));
+            }
+            end += read as u64;
+            tail.by_hash.insert(hash(&line), tail.lines.len());
+            tail.lines.push((false, end));
+        }
+    }
+
+    /// Whether `line` is there already. It is not taken for another one that is alike.
+    fn take(&mut self, line: &[u8]) -> bool {
+        if self.by_hash.is_empty() {
+            return false;
+        }
+        let Some(index) = self.by_hash.remove(&hash(line)) else { return false };
+        self.lines[index].0 = true;
+        while self.lines.get(self.next).is_some_and(|(is_written, _)| *is_written) {
+            self.next += 1;
+        }
+        true
+    }
+
+    /// The length of the file before the first line that was not written again; `None` where there is none.
+    fn settled(&self) -> Option<u64> {
+        let ends = || self.next.checked_sub(1).map_or(self.recorded, |last| self.lines[last].1);
+        (self.next < self.lines.len()).then(ends)
+    }
+}
+
+fn hash(line: &[u8]) -> [u8; 16] {
+    let digest: [u8; 32] = Sha256::digest(line).into();
+    std::array::from_fn(|index| digest[index])
 }
 
 #[derive(Serialize)]
@@ -36,29 +100,43 @@ struct LetterLine<'a> {
 }
 
 impl DeadLetterFile {
-    /// Opens or creates a file. With the length that a checkpoint recorded, cuts off the lines that were written after
-    /// it; without one, goes on behind what is there.
+    /// Opens or creates a file, which no other run has open, and goes on behind what is there.
+    ///
+    /// Lines behind the length that a checkpoint recorded were written by this run after it, which writes them again: they are not
+    /// doubled. Or another run has gone on with the same file since: they stay.
     ///
     /// # Errors
-    /// If the file cannot be opened, or is shorter than recorded.
+    /// If the file cannot be opened, is another run's at the moment, or is shorter than recorded.
     pub fn open(path: &Path, recorded: Option<u64>) -> Result<Self, DeadLetterError> {
         let fail = |source| DeadLetterError::File { path: path.to_owned(), source };
-        let existed = path.exists();
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        let there = std::fs::metadata(path);
+        if there.as_ref().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            let file = OpenOptions::new().append(true).open(path).map_err(fail)?;
+            let tail = Tail::default();
+            let file = BufWriter::new(file);
+            return Ok(Self { path: path.to_owned(), file, length: 0, dirty: false, tail, is_regular: false });
+        }
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(DeadLetterError::InUse { path: path.to_owned() });
+        }
         let mut length = file.metadata().map_err(fail)?.len();
+        let mut tail = Tail::default();
         if let Some(recorded) = recorded {
             if length < recorded {
                 return Err(DeadLetterError::Shorter { path: path.to_owned(), length, recorded });
             }
-            file.set_len(recorded).map_err(fail)?;
-            length = recorded;
+            (tail, length) = Tail::read(&file, recorded).map_err(fail)?;
+            // A line that a crash cut off.
+            file.set_len(length).map_err(fail)?;
         }
         file.seek(SeekFrom::Start(length)).map_err(fail)?;
         file.sync_all().map_err(fail)?;
-        if !existed {
+        if there.is_err() {
             sync_folder(path).map_err(fail)?;
         }
-        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), length, dirty: false })
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), length, dirty: false, tail, is_regular: true })
     }
 
     /// A file whose lines can be buffered, but never written: for tests of what follows.
@@ -66,7 +144,7 @@ impl DeadLetterFile {
     pub(crate) fn unwritable(path: &Path) -> Self {
         std::fs::write(path, b"").expect("a writable folder");
         let file = BufWriter::new(File::open(path).expect("the file was just made"));
-        Self { path: path.to_owned(), file, length: 0, dirty: false }
+        Self { path: path.to_owned(), file, length: 0, dirty: false, tail: Tail::default(), is_regular: true }
     }
 
     /// Appends a line.
@@ -86,6 +164,9 @@ impl DeadLetterFile {
         };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| self.failed(error.into()))?;
         bytes.push(b'\n');
+        if self.tail.take(&bytes) {
+            return Ok(());
+        }
         self.dirty = true;
         self.file.write_all(&bytes).map_err(|error| self.failed(error))?;
         self.length += bytes.len() as u64;
@@ -98,20 +179,19 @@ impl DeadLetterFile {
     /// If the file cannot be written.
     pub fn flush(&mut self) -> Result<(), DeadLetterError> {
         if self.dirty {
-            self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(|error| self.failed(error))?;
+            self.file.flush().map_err(|error| self.failed(error))?;
+            if self.is_regular {
+                self.file.get_ref().sync_data().map_err(|error| self.failed(error))?;
+            }
             self.dirty = false;
         }
         Ok(())
     }
 
-    /// The file's length in bytes, with the lines that are not flushed yet.
-    pub fn len(&self) -> u64 {
-        self.length
-    }
-
-    /// Whether the file holds no line.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
+    /// The length to record in a checkpoint, with the lines that are not flushed yet: whatever is behind it may have to be written
+    /// again. `None` for what is no regular file.
+    pub fn length(&self) -> Option<u64> {
+        self.is_regular.then(|| self.tail.settled().unwrap_or(self.length))
     }
 
     fn failed(&self, source: io::Error) -> DeadLetterError {
@@ -157,11 +237,11 @@ mod tests {
             "\n"
         );
         assert_eq!(written, expected);
-        assert_eq!(file.len(), written.len() as u64);
+        assert_eq!(file.length(), Some(written.len() as u64));
     }
 
     #[test]
-    fn open_cuts_back_to_the_recorded_length() {
+    fn open_doubles_no_line_behind_the_recorded_length() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("letters.jsonl");
         let mut letters = DeadLetters::File(DeadLetterFile::open(&path, Some(0)).unwrap());
@@ -173,8 +253,13 @@ mod tests {
         drop(letters);
 
         let mut file = DeadLetterFile::open(&path, Some(recorded)).unwrap();
+        assert_eq!(file.length(), Some(recorded), "the second may have to be written again");
         file.write("t/0", 2, &rejection(b"b")).unwrap();
         file.flush().unwrap();
+        let whole = file.length().unwrap();
+        assert!(whole > recorded);
+        assert!(matches!(DeadLetterFile::open(&path, None), Err(DeadLetterError::InUse { .. })));
+        drop(file);
         let offsets: Vec<u64> = std::fs::read_to_string(&path)
             .unwrap()
             .lines()
@@ -182,10 +267,50 @@ mod tests {
             .collect();
         assert_eq!(offsets, [1, 2]);
 
-        let error = DeadLetterFile::open(&path, Some(file.len() + 1)).unwrap_err().to_string();
+        let error = DeadLetterFile::open(&path, Some(whole + 1)).unwrap_err().to_string();
         assert!(error.contains("but the checkpoint recorded"), "{error}");
         // Without a record of it, what is there stays.
-        assert_eq!(DeadLetterFile::open(&path, None).unwrap().len(), file.len());
+        assert_eq!(DeadLetterFile::open(&path, None).unwrap().length(), Some(whole));
+    }
+
+    fn lines(path: &Path) -> Vec<(String, u64)> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            (line["stream"].as_str().unwrap().to_owned(), line["offset"].as_u64().unwrap())
+        };
+        text.lines().map(line).collect()
+    }
+
+    #[test]
+    fn lines_of_another_run_stay_and_own_ones_are_not_doubled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.jsonl");
+        let write = |file: &mut DeadLetterFile, stream: &str, offsets: std::ops::Range<u64>| {
+            offsets.for_each(|offset| file.write(stream, offset, &rejection(b"x")).unwrap());
+            file.flush().unwrap();
+            file.length().unwrap()
+        };
+        let recorded = write(&mut DeadLetterFile::open(&path, None).unwrap(), "one", 0..3);
+        write(&mut DeadLetterFile::open(&path, None).unwrap(), "two", 0..2);
+        // The first goes on, and is killed before its next checkpoint.
+        let killed = write(&mut DeadLetterFile::open(&path, Some(recorded)).unwrap(), "one", 3..5);
+        assert_eq!(killed, recorded, "the other's line may be its own, for all it knows");
+        let torn = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&torn[..], b"{\"stream\":\"o"].concat()).unwrap();
+        write(&mut DeadLetterFile::open(&path, Some(recorded)).unwrap(), "one", 3..6);
+        let all = [("one", 0..3), ("two", 0..2), ("one", 3..6)];
+        let expected: Vec<(String, u64)> =
+            all.into_iter().flat_map(|(run, of)| of.map(move |offset| (run.to_owned(), offset))).collect();
+        assert_eq!(lines(&path), expected);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_through() {
+        let mut file = DeadLetterFile::open(Path::new("/dev/null"), Some(7)).unwrap();
+        file.write("t/0", 1, &rejection(b"a")).unwrap();
+        file.flush().unwrap();
+        assert_eq!(file.length(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | nothing | – | – |
 //! | a topic ([`crate::dead_letters::topic`]) | yes | letters since the last checkpoint come again |
-//! | a file ([`file`]), JSON lines | yes | each once: the file is cut back to the length that the checkpoint recorded |
+//! | a file ([`file`]), JSON lines | yes | each once: lines behind the length that the checkpoint recorded are not written again |
 //!
 //! Call [`DeadLetters::settle`] before a checkpoint: a position must never be durable before the letters that lie behind
 //! it.
@@ -35,6 +35,12 @@ pub enum DeadLetterError {
         path: PathBuf,
         /// The reason of the operating system.
         source: io::Error,
+    },
+    /// Another run writes to the file.
+    #[error("dead letters {}: another run is writing to it; give each a dead_letters.file of its own", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// The file does not hold what the checkpoint says.
     #[error("dead letters {}: {length} bytes, but the checkpoint recorded {recorded}; lines were lost", path.display())]
@@ -87,7 +93,7 @@ impl DeadLetters {
     /// The length of the file to record in the checkpoint, where letters go into a file.
     pub fn length(&self) -> Option<u64> {
         match self {
-            Self::File(file) => Some(file.len()),
+            Self::File(file) => file.length(),
             Self::None | Self::Topic(_) => None,
         }
     }

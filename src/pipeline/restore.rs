@@ -21,6 +21,8 @@ pub struct Restored {
     pub(super) store: Store,
     /// Whether checkpoints newer than this one belong to another worker by now.
     pub(super) overtaken: bool,
+    /// Whether checkpoints newer than this one are damaged.
+    pub fallen_back: bool,
 }
 
 impl Restored {
@@ -65,7 +67,8 @@ impl Restored {
             )?
         };
         let Some((checkpoint, state)) = found else {
-            return Ok(Self { checkpoint: None, state: State::new(config, Kernel::detect()), store, overtaken });
+            let state = State::new(config, Kernel::detect());
+            return Ok(Self { checkpoint: None, state, store, overtaken, fallen_back: false });
         };
         tracing::info!(
             checkpoint = %checkpoint.path().display(),
@@ -74,7 +77,8 @@ impl Restored {
             users = state.users.ids.len(),
             "going on from checkpoint"
         );
-        Ok(Self { checkpoint: Some(checkpoint), state, store, overtaken })
+        let fallen_back = damaged.get();
+        Ok(Self { checkpoint: Some(checkpoint), state, store, overtaken, fallen_back })
     }
 
     /// Length of the dead-letter file of `config` that belongs to the state; `None` where the checkpoint names no such file.

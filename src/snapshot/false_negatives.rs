@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::damaged;
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::file::read_bounded;
 use crate::checkpoint::store::Draft;
 use crate::config::Config;
 use crate::negatives::false_negatives::FalseNegativeTracker;
@@ -20,7 +21,7 @@ pub(super) fn write(draft: &mut Draft, tracker: &FalseNegativeTracker) -> Result
 /// Reads the tracker into `state`, whose items, users and event counts are read.
 pub(super) fn read(folder: &Path, config: &Config, state: &mut State) -> Result<(), CheckpointError> {
     let damaged = |problem: &str| damaged(folder, FALSE_NEGATIVES, problem);
-    let text = std::fs::read(folder.join(FALSE_NEGATIVES)).map_err(|error| damaged(&error.to_string()))?;
+    let text = read_bounded(&folder.join(FALSE_NEGATIVES), u64::MAX - 1)?;
     let tracker: FalseNegativeTracker = serde_json::from_slice(&text).map_err(|error| damaged(&error.to_string()))?;
     let n_rows = (state.items.ids.len(), state.users.ids.len());
     let restored = tracker.restored(config.negatives.false_negative_window, n_rows, state.progress.events.used);

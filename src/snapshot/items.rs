@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::types::{Float32Type, TimestampMillisecondType, UInt64Type};
+use arrow_array::types::{Float32Type, TimestampMillisecondType};
 use arrow_array::{ArrayRef, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 
 use super::damaged;
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::columns::{self, Layout, primitive_column, string_column, vector_column, vector_field};
+use crate::checkpoint::columns::{
+    self, Layout, count_column, half_vector_column, half_vector_field, primitive_column, string_column, vector_column,
+    vector_field,
+};
 use crate::checkpoint::reader::ITEMS;
 use crate::checkpoint::store::Draft;
+use crate::checkpoint::{CheckpointError, EmbeddingType};
 use crate::model::Model;
 use crate::negatives::frequency::Frequencies;
 use crate::trainer::state::{FrozenItems, ItemStore};
@@ -20,6 +23,7 @@ use crate::trainer::state::{FrozenItems, ItemStore};
 /// objective has one.
 pub(super) fn write(
     draft: &mut Draft,
+    embedding_type: EmbeddingType,
     items: &FrozenItems,
     model: &Model,
     frequencies: &Frequencies,
@@ -29,9 +33,12 @@ pub(super) fn write(
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![
         Field::new("item_id", DataType::Utf8, false),
-        vector_field("embedding", dim),
+        match embedding_type {
+            EmbeddingType::Float32 => vector_field("embedding", dim),
+            EmbeddingType::Float16 => half_vector_field("embedding", dim),
+        },
         Field::new("log_frequency", DataType::Float32, false),
-        Field::new("count", DataType::UInt64, false),
+        Field::new("count", DataType::Int64, false),
         Field::new("last_event", time, false),
     ];
     if model.biases.is_some() {
@@ -46,9 +53,12 @@ pub(super) fn write(
         let times = TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![
             string_column(range.clone().map(|item| names.get(item).as_str())),
-            vector_column(embeddings, dim),
+            match embedding_type {
+                EmbeddingType::Float32 => vector_column(embeddings, dim),
+                EmbeddingType::Float16 => half_vector_column(&embeddings, dim),
+            },
             primitive_column::<Float32Type>(range.clone().map(|item| frequencies.log_frequency(item as u32))),
-            primitive_column::<UInt64Type>(occurrences.runs(range.clone()).flatten().copied()),
+            count_column(occurrences.runs(range.clone()).flatten().copied()),
             Arc::new(times),
         ];
         if model.biases.is_some() {
@@ -67,7 +77,7 @@ pub(super) fn read(folder: &Path, n_items: u64, items: &mut ItemStore) -> Result
         (0..slice.len()).for_each(|row| {
             ids.intern(names.value(row));
         });
-        occurrences.extend(slice.primitives::<UInt64Type>("count")?.iter().copied());
+        occurrences.extend(slice.counts("count")?);
         last_event.extend(slice.primitives::<TimestampMillisecondType>("last_event")?.iter().copied());
         Ok(())
     })?;

@@ -38,6 +38,7 @@ use crate::kernel::Kernel;
 use crate::model::Similarity;
 use crate::trainer::state::{SourceProgress, State};
 use crate::trainer::state_snapshot::StateSnapshot;
+use crate::util::catch_panic::catch_panic;
 
 /// Writes `snapshot` as the checkpoint `draft`, and publishes it.
 ///
@@ -64,7 +65,7 @@ pub fn save(
         progress,
         sources,
     } = snapshot;
-    items::write(&mut draft, items, model, frequencies)?;
+    items::write(&mut draft, config.checkpoint.embedding_type, items, model, frequencies)?;
     item_state::write(&mut draft, model, frequencies)?;
     features::write(&mut draft, model)?;
     users::write(&mut draft, users, model)?;
@@ -110,6 +111,15 @@ pub fn save(
 /// # Errors
 /// [`CheckpointError::Damaged`] where a file does not hold what it must.
 pub fn load(config: &Config, kernel: Kernel, checkpoint: &Checkpoint) -> Result<State, CheckpointError> {
+    // Checksums tell what has changed, not what was forged, or written by a program with a fault: what no reader expects is
+    // damage too. The state is thrown away with it.
+    catch_panic(|| load_files(config, kernel, checkpoint)).unwrap_or_else(|problem| {
+        let problem = problem.trim_start_matches("damaged: ").to_owned();
+        Err(CheckpointError::Damaged { path: checkpoint.folder().to_owned(), problem })
+    })
+}
+
+fn load_files(config: &Config, kernel: Kernel, checkpoint: &Checkpoint) -> Result<State, CheckpointError> {
     let (folder, manifest) = (checkpoint.folder(), checkpoint.manifest());
     let mut state = State::new(config, kernel);
     // In this order: each file is checked against the rows that the files before it have.

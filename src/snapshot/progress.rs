@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::damaged;
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::file::read_bounded;
 use crate::checkpoint::store::Draft;
 use crate::config::Config;
 use crate::evaluate::metrics::EvalMetrics;
@@ -57,7 +58,7 @@ pub(super) fn read(
     progress: &mut Progress,
 ) -> Result<Frequencies, CheckpointError> {
     let damaged = |problem: &str| damaged(folder, PROGRESS, problem);
-    let text = std::fs::read(folder.join(PROGRESS)).map_err(|error| damaged(&error.to_string()))?;
+    let text = read_bounded(&folder.join(PROGRESS), u64::MAX - 1)?;
     let content: ProgressFile = serde_json::from_slice(&text).map_err(|error| damaged(&error.to_string()))?;
     // Named one by one, so that a field which is not restored does not compile.
     let ProgressFile { frequency_scales, frequency_evidence, last_loss, last_parts, rejected_share, evaluation } =

@@ -1,9 +1,8 @@
 //! Writer of a synthetic log as Parquet, in the schema of logs. Streamed: no more than one row group is in memory. The
-//! file appears whole or not at all: it is written beside its place and renamed at the end.
+//! file appears whole or not at all.
 //!
 //! It deliberately does not read logs (that is the source's), nor write columns that a synthetic event does not have.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::EventGenerator;
 use crate::event::Interaction;
+use crate::util::output_file::OutputFile;
 
 /// Rows of a row group.
 const ROW_GROUP: usize = 131_072;
@@ -69,13 +69,13 @@ pub fn write_parquet(
 ) -> Result<(), WriteError> {
     let file_error = |source| WriteError::File { path: path.to_owned(), source };
     let parquet_error = |source| WriteError::Parquet { path: path.to_owned(), source };
-    let unfinished = UnfinishedFile::create(path).map_err(file_error)?;
+    let mut output = OutputFile::create(path).map_err(file_error)?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_created_by(concat!("negstream ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    let mut writer = ArrowWriter::try_new(&unfinished.file, schema(), Some(properties)).map_err(parquet_error)?;
+    let mut writer = ArrowWriter::try_new(&*output.file(), schema(), Some(properties)).map_err(parquet_error)?;
     let mut columns = SyntheticColumns::default();
     let mut written = 0;
     while written < events {
@@ -88,7 +88,7 @@ pub fn write_parquet(
         progress(written);
     }
     writer.close().map_err(parquet_error)?;
-    unfinished.keep(path).map_err(file_error)
+    output.finish().map_err(file_error)
 }
 
 #[derive(Default)]
@@ -118,41 +118,5 @@ impl SyntheticColumns {
             Arc::new(self.sessions.finish()),
         ];
         RecordBatch::try_new(schema(), columns).expect("the columns are built for this schema, in step")
-    }
-}
-
-/// A file beside its final place, removed again unless it is kept.
-struct UnfinishedFile {
-    file: File,
-    path: PathBuf,
-    kept: bool,
-}
-
-impl UnfinishedFile {
-    fn create(path: &Path) -> std::io::Result<Self> {
-        let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.unfinished", std::process::id()));
-        let path = path.with_file_name(hidden);
-        Ok(Self { file: File::create(&path)?, path, kept: false })
-    }
-
-    fn keep(mut self, place: &Path) -> std::io::Result<()> {
-        self.file.sync_all()?;
-        std::fs::rename(&self.path, place)?;
-        self.kept = true;
-        // The name lives in the folder: without this a power cut could take it back.
-        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
-    }
-}
-
-impl Drop for UnfinishedFile {
-    fn drop(&mut self) {
-        if !self.kept {
-            // Nothing is lost if it cannot be removed: it is hidden and says that it is unfinished.
-            let _ = std::fs::remove_file(&self.path);
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! Panics of libraries that read files, as errors.
 //!
 //! A damaged file is news for the operator, with its name, and no defect of this program; yet some readers panic over one. The
-//! caller has to throw away what the reader leaves behind. No code of this crate runs in here.
+//! caller has to throw away what the reader leaves behind. Of this crate only the reading of a checkpoint runs in here: a forged one
+//! may say what no reader expects.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};

@@ -1,5 +1,6 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
-//! configuration sections, names that resemble a mistyped one, what may not be shown, and what this program was built with.
+//! configuration sections, names that resemble a mistyped one, output files, what may not be shown, and what this program was
+//! built with.
 
 pub mod cargo_feature;
 pub mod catch_panic;
@@ -11,3 +12,4 @@ pub mod escape;
 #[cfg(test)]
 pub mod generated;
 pub mod nearest;
+pub mod output_file;

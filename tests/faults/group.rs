@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::UInt64Type;
+use arrow_array::types::Int64Type;
 use negstream::config::KafkaConfig;
 use negstream::event::Interaction;
 use negstream::kafka::admin;
@@ -336,8 +336,9 @@ pub fn counts(path: &Path) -> Vec<(String, u64)> {
     for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
         let batch = batch.unwrap();
         let items = batch.column_by_name("item_id").unwrap().as_string::<i32>();
-        let times = batch.column_by_name("count").unwrap().as_primitive::<UInt64Type>();
-        counts.extend(items.iter().map(|item| item.unwrap().to_owned()).zip(times.values().iter().copied()));
+        let times = batch.column_by_name("count").unwrap().as_primitive::<Int64Type>();
+        let times = times.values().iter().map(|times| u64::try_from(*times).unwrap());
+        counts.extend(items.iter().map(|item| item.unwrap().to_owned()).zip(times));
     }
     counts
 }

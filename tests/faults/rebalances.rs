@@ -170,6 +170,69 @@ fn confirmed_checkpoint_outlasts_retention() {
     group.assert_each_once(&["a", "b"]);
 }
 
+fn flip(checkpoint: &std::path::Path) {
+    let path = checkpoint.join("items.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// It ended in good order, so nobody waits for it; the records that only its newest checkpoint held are in the topic still.
+#[test]
+fn lone_worker_reads_again_what_its_damaged_checkpoint_held() {
+    let Some(broker) = Broker::shared() else { return };
+    for partitions in [1, 3] {
+        let topic = format!("flipped-{partitions}");
+        let mut group = Group::new(&broker, &topic, partitions).with(&["checkpoint.every_events=500"]);
+        group.produce(1_800);
+        group.read_to_end(&[("a", false)]);
+        let kept = group.place.checkpoints("a");
+        assert_eq!(kept.len(), 3);
+        let mut damaged: Vec<std::path::PathBuf> = Vec::new();
+        for _ in 0..2 {
+            // The newest; then the newest two that are left.
+            damaged = group.place.checkpoints("a").into_iter().filter(|path| !damaged.contains(path)).collect();
+            let intact = damaged.remove(0);
+            damaged.iter().for_each(|checkpoint| flip(checkpoint));
+            let said = run(&mut group.command("a", &["--until-end"]));
+            assert_eq!(said.code, Some(0), "{}", said.err);
+            let newest = damaged.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+            for words in ["passed over", &newest, "going back", "going on from checkpoint"] {
+                assert!(said.err.contains(words), "no '{words}' in {}", said.err);
+            }
+            assert!(said.err.contains(&*intact.file_name().unwrap().to_string_lossy()), "{}", said.err);
+            group.assert_each_once(&["a"]);
+            group.produce(100);
+            group.read_to_end(&[("a", false)]);
+            group.assert_each_once(&["a"]);
+        }
+    }
+}
+
+/// Another worker has read on from where it let go: nobody can read again what lies before, and it says what can be brought back.
+#[test]
+fn damaged_checkpoint_that_others_went_on_from_is_refused() {
+    let Some(broker) = Broker::shared() else { return };
+    let mut group = Group::new(&broker, "flipped-and-taken", 1).with(&["checkpoint.every_events=500"]);
+    group.produce(1_800);
+    group.read_to_end(&[("a", false)]);
+    group.produce(300);
+    group.read_to_end(&[("b", false)]);
+    let newest = group.place.newest("a");
+    flip(&newest);
+    let said = run(&mut group.command("a", &["--until-end"]));
+    assert_eq!(said.code, Some(4), "{}", said.err);
+    let name = newest.join("items.parquet").file_name().unwrap().to_string_lossy().into_owned();
+    for words in [&*name, "is damaged", "another worker of the group goes on at 1800", "bring that one back"] {
+        assert!(said.err.contains(words), "no '{words}' in {}", said.err);
+    }
+    // Brought back, all is well.
+    flip(&newest);
+    group.read_to_end(&[("a", false)]);
+    group.assert_each_once(&["a", "b"]);
+}
+
 #[test]
 fn duplicate_member_name_is_fenced() {
     let Some(broker) = Broker::shared() else { return };

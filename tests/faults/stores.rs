@@ -73,15 +73,16 @@ fn object_store_run_killed_and_resumed_ends_like_local_run() {
     scenario.ends_like_the_local_run();
     let newest = *scenario.s3.checkpoints(PREFIX).last().unwrap();
     assert_eq!(said.json()["checkpoint"], format!("{URL}/{newest:010}"));
-    // Nothing of dead attempts stays, and what stays is what manifests refer to: lease, manifests, their files.
+    // Nothing of dead attempts stays, and what stays is what manifests refer to: lease, pointer, manifests, their files.
     let manifest = scenario.s3.manifest(PREFIX, newest);
     let kept = scenario.s3.checkpoints(PREFIX).len();
     assert!(kept <= 3, "checkpoint.keep");
-    assert_eq!(scenario.s3.keys().len(), 1 + kept * (1 + manifest["files"].as_array().unwrap().len()));
+    assert_eq!(scenario.s3.keys().len(), 2 + kept * (1 + manifest["files"].as_array().unwrap().len()));
 
     // Commands that look at a checkpoint take the URL too.
     let of_one = format!("{URL}/{newest:010}");
-    for url in [URL, &of_one] {
+    let latest = format!("{URL}/latest");
+    for url in [URL, &of_one, &latest] {
         let inspect = |command: &mut Command| {
             run(scenario.s3.known_to(command.args(["--set", "checkpoint.request_timeout_ms=700"])))
         };

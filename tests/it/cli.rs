@@ -288,3 +288,34 @@ fn synthetic_log_is_a_function_of_its_options() {
     let said = run(&mut place.negstream(&["synth", "--events", "9", "-o", "no/log.parquet"]));
     said.ended(2).names(&["--output no/log.parquet: no such folder"]);
 }
+
+/// Devices, links and neighbours of an output file stay what they are.
+#[test]
+fn output_goes_through_devices_and_links_and_touches_no_neighbour() {
+    let place = Place::new();
+    run(&mut place.negstream(&["synth", "--events", "3000", "-o", "/dev/null"])).ended(0);
+    std::os::unix::fs::symlink("there.parquet", place.path("log.parquet")).unwrap();
+    run(&mut place.negstream(&["synth", "--events", "3000", "-o", "log.parquet"])).ended(0);
+    assert!(place.path("log.parquet").is_symlink() && place.path("there.parquet").is_file());
+    std::fs::write(place.path("r.unfinished"), "precious").unwrap();
+    let replay = |report: &str| run(&mut place.negstream(&["replay", "log.parquet", "--fresh", "--report", report]));
+    replay("r.json").ended(0);
+    assert_eq!(std::fs::read_to_string(place.path("r.unfinished")).unwrap(), "precious");
+    replay("/dev/null").ended(0);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    replay("/dev/full").names(&["cannot write /dev/full"]);
+    let negatives = ["negatives", "checkpoints", "--sampler", "uniform", "-o", "/dev/null"];
+    run(&mut place.negstream(&negatives)).ended(0);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// A result that nobody got is no success; a reader that has seen enough is none of that.
+#[test]
+fn standard_output_that_takes_nothing_is_an_error() {
+    let place = Place::new();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = place.negstream(&["config", "default"]);
+    let output = command.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("cannot write to standard output"), "{said}");
+}

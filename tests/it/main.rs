@@ -10,6 +10,7 @@ mod evaluator;
 mod examples;
 mod features;
 mod files;
+mod forged;
 mod http;
 mod kafka_harness;
 mod kafka_replay;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, UInt64Type};
+use arrow_array::types::{Float64Type, Int64Type};
 use negstream::event::Interaction;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -59,9 +59,9 @@ fn table(path: &Path) -> BTreeMap<String, (f64, u64)> {
             ["item_id", "log_q", "draws"]
         );
         let (names, logs) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Float64Type>());
-        let draws = batch.column(2).as_primitive::<UInt64Type>();
+        let draws = batch.column(2).as_primitive::<Int64Type>();
         for row in 0..batch.num_rows() {
-            let twice = table.insert(names.value(row).to_owned(), (logs.value(row), draws.value(row)));
+            let twice = table.insert(names.value(row).to_owned(), (logs.value(row), draws.value(row) as u64));
             assert!(twice.is_none(), "an item has one row");
         }
     }
@@ -228,7 +228,7 @@ fn negatives_file_is_readable_from_python() {
     negatives(&place, &["--draws", "50000", "-o", "draws.parquet"]).ended(0);
     let script = "import sys, numpy as np, pyarrow.parquet as pq\n\
                   t = pq.read_table(sys.argv[1])\n\
-                  assert str(t.schema.types) == '[DataType(string), DataType(double), DataType(uint64)]', t.schema\n\
+                  assert str(t.schema.types) == '[DataType(string), DataType(double), DataType(int64)]', t.schema\n\
                   q, n = np.exp(t['log_q'].to_numpy()), t['draws'].to_numpy()\n\
                   assert abs(q.sum() - 1) < 1e-9 and n.sum() == 50000\n\
                   print(t.num_rows)";

@@ -1,7 +1,7 @@
 //! Objectives by configuration alone: what each is there for, on a log with known structure and on a real one.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt64Type};
+use arrow_array::types::{Float32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ fn impurity(place: &Place, checkpoints: &str) -> f64 {
     for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
         let batch = batch.unwrap();
         let column = |name: &str| batch.column_by_name(name).unwrap();
-        let (names, counts) = (column("item_id").as_string::<i32>(), column("count").as_primitive::<UInt64Type>());
+        let (names, counts) = (column("item_id").as_string::<i32>(), column("count").as_primitive::<Int64Type>());
         let embeddings = column("embedding").as_fixed_size_list();
         for row in (0..batch.num_rows()).filter(|row| counts.value(*row) >= 5) {
             topics.push(names.value(row).rsplit_once('-').unwrap().0.to_owned());

@@ -185,6 +185,125 @@ fn restore_falls_back_past_damaged_checkpoint() {
     }
 }
 
+/// Permissions, open files, a disk that does not answer: with the trouble gone the checkpoint is whole, and so it is no reason to
+/// go on from an older one.
+#[test]
+fn restore_refuses_checkpoint_that_cannot_be_read() {
+    let damaged = DamagedCheckpoints::new();
+    damaged.copy("loop", |newest| {
+        // Whoever runs as root may read everything, but follows no link to itself.
+        std::fs::remove_file(newest.join("items.parquet")).unwrap();
+        std::os::unix::fs::symlink("items.parquet", newest.join("items.parquet")).unwrap();
+    });
+    let before = tree(&damaged.place.path("loop"));
+    let said = damaged.resume("loop").ended(4).names(&["0000000004/items.parquet", "cannot read"]);
+    assert!(!said.err.contains("damaged") && !said.err.contains("passed over"), "{}", said.err);
+    assert!(tree(&damaged.place.path("loop")) == before, "the folder was changed");
+}
+
+#[test]
+fn what_grew_or_is_no_file_is_damage_at_once() {
+    let damaged = DamagedCheckpoints::new();
+    let damages: [(&str, fn(&Path)); 3] = [
+        ("grown", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(1 << 40).unwrap()),
+        ("endless", |path| {
+            delete(path);
+            std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        }),
+        ("pipe", |path| {
+            delete(path);
+            let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+            assert!(made.success());
+        }),
+    ];
+    for (name, damage) in damages {
+        for file in ["items.parquet", "manifest.json"] {
+            let copy = format!("{name} {file}");
+            damaged.copy(&copy, |newest| damage(&newest.join(file)));
+            let place = damaged.place.path("");
+            run(support::negstream().current_dir(&place).args(["inspect", &copy]))
+                .ended(4)
+                .names(&[file, "is damaged"]);
+        }
+        let copy = format!("{name} items.parquet");
+        damaged.resume(&copy).ended(0).names(&["passed over", "0000000003"]);
+        assert!(damaged.place.items(&copy) == damaged.bytes, "{copy}: items.parquet differs");
+    }
+}
+
+/// Somebody else keeps folders whose names are ten digits, as seconds since 1970 are.
+#[test]
+fn fresh_run_removes_nothing_of_somebody_else() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &support::events(3_000, 4));
+    let theirs = ["1600000000/deep/db.sql", "1700000000/db.sql", "1700000000/manifest.json"];
+    for file in theirs {
+        let path = place.path("backups").join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "precious").unwrap();
+    }
+    let settings = ["--set", "checkpoint.keep=2", "--set", "checkpoint.every_events=500"];
+    let replay = |arguments: &[&str]| {
+        run(&mut place.negstream_in("backups", &[&["replay", "log.parquet"], &settings[..], arguments].concat()))
+    };
+    replay(&[]).ended(4).names(&["backups", "1700000000"]);
+    replay(&["--fresh"]).ended(0).names(&["left alone"]);
+    for file in theirs {
+        assert_eq!(std::fs::read_to_string(place.path("backups").join(file)).unwrap(), "precious", "{file}");
+    }
+    assert_eq!(place.checkpoints("backups").len(), 4, "two of theirs, two of ours");
+}
+
+/// Two runs, each with checkpoints of its own, and one file of dead letters.
+#[test]
+fn dead_letters_of_another_run_are_kept() {
+    let place = Place::new();
+    let settings = ["dead_letters.file=letters.jsonl", "dead_letters.max_share=1"];
+    for (log, item) in [("0", "a"), ("1", "b"), ("2", "c")] {
+        let row = |row: usize| if row % 5 == 0 { String::new() } else { format!("u{}", row % 50) };
+        let users = support::text((0..1_000).map(|index| Some(row(index))));
+        let items = support::text((0..1_000).map(|index| Some(format!("{item}{}", index % 90))));
+        let times = support::times((0..1_000).map(|index| Some(1_700_000_000_000 + index)));
+        let columns = vec![("user_id", users), ("item_id", items), ("timestamp", times)];
+        support::write_columns(&place.path(&format!("{log}.parquet")), columns);
+    }
+    for (run, log) in [("one", "0.parquet"), ("two", "1.parquet"), ("one", "2.parquet"), ("two", "0.parquet")] {
+        place.replay_in(run, &[log], &settings);
+    }
+    let letters = std::fs::read_to_string(place.path("letters.jsonl")).unwrap();
+    let of = |log: &str| letters.lines().filter(|line| line.contains(&format!("{log}.parquet"))).count();
+    assert_eq!((of("0"), of("1"), of("2"), letters.lines().count()), (400, 200, 200, 800));
+}
+
+/// The name of the lock is all that a second worker sees of it.
+#[test]
+fn worker_whose_lock_was_removed_is_fenced() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &support::events(60_000, 4));
+    let settings = ["--set", "checkpoint.every_events=1000", "--set", "evaluate.share=0"];
+    let command = || place.negstream_in("ck", &[&["replay", "log.parquet"], &settings[..]].concat());
+    let mut first = Background::start(&mut command());
+    first.wait_for(checkpoint_events).expect("a checkpoint");
+    std::fs::remove_file(place.path("ck/.lock")).unwrap();
+    let second = run(&mut command());
+    let first = first.end();
+    assert_eq!((first.code, second.code), (Some(6), Some(0)), "{}\n{}", first.err, second.err);
+    assert!(first.err.contains("the lock that this worker holds is not there any more"), "{}", first.err);
+    run(&mut place.negstream(&["inspect", "ck"])).ended(0);
+}
+
+/// Whoever loads what was learnt follows `latest`.
+#[test]
+fn latest_leads_to_the_newest_checkpoint() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &support::events(3_000, 4));
+    place.replay("log.parquet", &["checkpoint.keep=1", "checkpoint.every_events=1000"]);
+    let checkpoints = place.path("checkpoints");
+    assert_eq!(std::fs::read_link(checkpoints.join("latest")).unwrap(), Path::new("0000000003"));
+    assert!(support::read(&checkpoints.join("latest/items.parquet")) == place.items("checkpoints"));
+    run(&mut place.negstream(&["inspect", "checkpoints/latest"])).ended(0);
+}
+
 #[test]
 fn inspect_reports_damage() {
     let damaged = DamagedCheckpoints::new();

@@ -5,6 +5,7 @@
 //! the environment variable `NEGSTREAM_REQUIRE` (a list with commas) names it, that is a failure instead.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -166,8 +167,8 @@ impl Place {
     pub fn checkpoints(&self, checkpoints: &str) -> Vec<PathBuf> {
         let Ok(folder) = std::fs::read_dir(self.path(checkpoints)) else { return Vec::new() };
         let entries = folder.map(|entry| entry.expect("the folder can be listed").path());
-        let hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let mut found: Vec<PathBuf> = entries.filter(|path| !hidden(path)).collect();
+        let is_number = |name: &OsStr| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+        let mut found: Vec<PathBuf> = entries.filter(|path| path.file_name().is_some_and(is_number)).collect();
         found.sort();
         found
     }
@@ -200,12 +201,15 @@ pub fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every file below a folder: its path from there, and its bytes.
+/// Every file below a folder, but for links: its path from there, and its bytes.
 pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("the folder can be listed") {
         let path = entry.expect("the folder can be listed").path();
         let name = PathBuf::from(path.file_name().expect("an entry has a name"));
+        if path.is_symlink() {
+            continue;
+        }
         if path.is_dir() {
             files.extend(tree(&path).into_iter().map(|(inner, bytes)| (name.join(inner), bytes)));
         } else {

@@ -60,7 +60,7 @@ const RULES: [(&str, &[&str], &str); 33] = [
     ("table", &["kernel"], "rows know nothing of what they stand for; their arithmetic is the kernel's"),
     ("context", &["table", "util"], "a user's past is made of item numbers"),
     ("decode", &["event", "util"], "bytes to events; where they came from is the source's"),
-    ("synth", &["event"], "a generator needs no model"),
+    ("synth", &["event", "util"], "a generator needs no model"),
     (
         "negatives",
         &["kernel", "metric", "state_dict", "table", "util"],
@@ -126,6 +126,7 @@ const RULES: [(&str, &[&str], &str); 33] = [
             "state_dict",
             "table",
             "trainer",
+            "util",
         ],
         "state to files and back, one file of a checkpoint at a time",
     ),

@@ -18,7 +18,7 @@ promised = pa.schema([
     pa.field("item_id", pa.utf8(), nullable=False),
     pa.field("embedding", pa.list_(pa.field("element", pa.float32(), nullable=False), dim), nullable=False),
     pa.field("log_frequency", pa.float32(), nullable=False),
-    pa.field("count", pa.uint64(), nullable=False),
+    pa.field("count", pa.int64(), nullable=False),
     pa.field("last_event", pa.timestamp("ms", tz="UTC"), nullable=False),
 ])
 assert table.schema.equals(promised), f"{table.schema}\n\nis not\n\n{promised}"

@@ -51,6 +51,13 @@ pub trait Backend: std::fmt::Debug + Send + Sync {
     /// [`CheckpointError::Damaged`] for the first file that is not what the manifest says; what disk or object store say.
     fn fetch(&self, number: u64) -> Result<Checkpoint, CheckpointError>;
 
+    /// The number of the checkpoint that programs are pointed to which load what was learnt: the newest that holds any item.
+    /// `None` where nobody was pointed to any yet.
+    ///
+    /// # Errors
+    /// What disk or object store say.
+    fn latest(&self) -> Result<Option<u64>, CheckpointError>;
+
     /// Becomes the only writer of the place, making it where it is missing, until the result is dropped, or its process
     /// dies. Drafts that a dead worker left behind are removed, now or by a later [`WritableBackend::prune`].
     ///
@@ -120,6 +127,13 @@ pub trait WritableBackend: std::fmt::Debug + Send + Sync {
 
     /// Gives `draft`, of which `files` are finished, up. What cannot be removed now is removed later.
     fn discard(&self, draft: &DraftId, files: &[FileEntry]);
+
+    /// Points programs that load what was learnt to the checkpoint `number`, which is committed. They see the one before, or
+    /// this one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Fenced`]; what disk or object store say.
+    fn point_latest(&self, number: u64) -> Result<(), CheckpointError>;
 
     /// Removes what retention does not keep, and what unfinished drafts left behind. A checkpoint ceases to be
     /// listed before the first of its files goes.

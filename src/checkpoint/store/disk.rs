@@ -45,6 +45,8 @@ pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
     note(|| DiskChange::Remove(path.to_owned()));
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A pointer that was being moved.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         outcome => outcome,
     }
 }

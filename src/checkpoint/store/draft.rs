@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::backend::{DraftFile, DraftId};
-use super::{LINEAGE, Store, random_id};
+use super::{LINEAGE, Store, number_in, random_id};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{FileEntry, MANIFEST, Manifest, Provenance};
@@ -77,7 +77,13 @@ impl Draft {
         let bytes = manifest.files.iter().map(|file| file.bytes).sum();
         manifest.provenance = Provenance { lineage: self.lineage.clone(), epoch: 0, id: random_id() };
         self.is_over = true;
+        let holds_any_item = manifest.items > 0;
         let path = self.store.backend().commit(&self.id, manifest)?;
+        let number = path.file_name().and_then(|name| number_in(name.to_str()?)).filter(|_| holds_any_item);
+        if let Some(Err(error)) = number.map(|number| self.store.backend().point_latest(number)) {
+            // The checkpoint is durable all the same; the next one tries again.
+            tracing::warn!(%error, "the pointer 'latest' stays where it was");
+        }
         failpoint::reach("published").map_err(CheckpointError::io(&path, "report"))?;
         Ok(PublishedCheckpoint { path, bytes })
     }

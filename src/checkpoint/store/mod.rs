@@ -34,6 +34,10 @@ use crate::util::encoding::random_id;
 /// The file that tells which run a checkpoint belongs to, should its manifest no longer do so.
 pub(super) const LINEAGE: &str = "lineage";
 
+/// Where programs that load what was learnt find the newest checkpoint that holds any item: in a folder a symbolic link to it, in
+/// an object store an object with its number.
+pub(super) const LATEST: &str = "latest";
+
 /// A place for checkpoints, owned by this worker alone. Clones are the same store; the place is released with the last.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<SharedStore>);
@@ -95,7 +99,11 @@ impl Store {
     /// # Errors
     /// Where disk or object store refuse.
     pub fn prune(&self, keep: usize, pinned: &Pinned) -> Result<(), CheckpointError> {
-        self.backend().prune(keep, pinned)
+        let mut pinned = pinned.clone();
+        // Whoever follows the pointer finds what it points to, also while a run that begins anew has learnt nothing yet.
+        let latest = self.backend().reader().latest()?;
+        pinned.checkpoints.extend(latest.map(|number| self.backend().reader().address().join(point_to(number))));
+        self.backend().prune(keep, &pinned)
     }
 
     /// Restores the newest intact checkpoint through `restore`, and carries on its run from then on; `None` where there
@@ -141,6 +149,13 @@ pub(super) fn find(path: &Path, config: &CheckpointConfig) -> Result<Checkpoint,
         Some(_) => (path, None),
         None => location::split_number(path),
     };
+    if number.is_none()
+        && place.file_name().is_some_and(|name| name == LATEST)
+        && let Some(parent) = place.parent().filter(|parent| is_url(parent))
+    {
+        let backend = location::backend_at(parent, config)?;
+        return backend.fetch(backend.latest()?.ok_or_else(missing)?);
+    }
     let backend = location::backend_at(place, config)?;
     let numbers = backend.numbers()?;
     let number = number.map_or(numbers.last().copied(), |number| numbers.contains(&number).then_some(number));
@@ -151,6 +166,16 @@ pub(super) fn find(path: &Path, config: &CheckpointConfig) -> Result<Checkpoint,
 fn number_in(name: &str) -> Option<u64> {
     let is_number = name.len() == 10 && name.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { name.parse().ok() } else { None }
+}
+
+/// The text by which programs are pointed to the checkpoint `number`: the name of its folder.
+fn point_to(number: u64) -> String {
+    format!("{number:010}")
+}
+
+/// The number of the checkpoint that a text points to.
+fn latest_in(text: &str) -> Option<u64> {
+    number_in(text.trim_end().trim_end_matches('/'))
 }
 
 /// Whether a text can name a run.

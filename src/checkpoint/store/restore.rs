@@ -14,6 +14,7 @@ pub(super) fn newest_intact<T>(
     let address = |number: u64| backend.address().join(format!("{number:010}"));
     // What is wrong with the newest, the number of the last one that was skipped, and the run of those skipped.
     let mut newest: Option<CheckpointError> = None;
+    let mut intact: Option<Box<CheckpointError>> = None;
     let mut skipped = 0;
     let mut skipped_run = None;
     for &number in numbers.iter().rev() {
@@ -31,7 +32,12 @@ pub(super) fn newest_intact<T>(
             Ok(found) => return Ok(Some(found)),
             Err(error) if error.permits_fallback() => {
                 on_skipped(&error);
-                newest.get_or_insert(error);
+                match error {
+                    CheckpointError::Overtaken { .. } if newest.is_some() && intact.is_none() => {
+                        intact = Some(Box::new(error));
+                    }
+                    error => drop(newest.get_or_insert(error)),
+                }
                 skipped = number;
                 skipped_run = run.or(skipped_run);
             }
@@ -40,7 +46,7 @@ pub(super) fn newest_intact<T>(
     }
     let dir = backend.address().to_owned();
     newest.map_or(Ok(None), |error| {
-        Err(CheckpointError::NoneIntact { dir, count: numbers.len(), newest: Box::new(error) })
+        Err(CheckpointError::NoneIntact { dir, count: numbers.len(), newest: Box::new(error), older: intact })
     })
 }
 

@@ -216,6 +216,24 @@ impl TopicConnection {
         Ok(())
     }
 
+    /// Has a state hold all that this worker has read and does not have any more, because it has gone back to an older
+    /// checkpoint, or one was brought back: at the offset from which it reads that again. `is_older` says that the state is
+    /// known not to be the newest.
+    pub fn go_back(&self, positions: &mut Positions, ownerships: &mut Ownerships, is_older: bool) {
+        for (watermarks, history) in self.watermarks.iter().zip(&self.histories) {
+            let name = startup::stream_name(self.client.topic(), watermarks.id);
+            let record = ownerships.of(&name).record;
+            let own = positions.next(&name).map(|position| LocalClaim { position, record });
+            if let Some(back) = history.gone_back(&ownerships.worker, own).filter(|_| is_older || own.is_some()) {
+                if own.is_none_or(|own| own.position != back.position) {
+                    ownerships.set_last_timestamp(&name, None);
+                }
+                positions.advance(&name, back.position);
+                ownerships.set_record(&name, back.record);
+            }
+        }
+    }
+
     /// Begins to read, from where `state` stands.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::log::Listing;
 use super::runtime::BlockingRuntime;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::manifest::FileEntry;
+use crate::checkpoint::manifest::{FileEntry, LONGEST_MANIFEST};
 use crate::checkpoint::reader::check_sum;
 
 /// How often and how long a store is asked before a request counts as failed.
@@ -129,6 +129,10 @@ impl BucketClient {
         let key = self.key(key);
         self.with_retries(async || {
             let found = self.with_timeout(self.store.get(&key)).await?;
+            if found.meta.size > LONGEST_MANIFEST {
+                let source = format!("it has {} bytes, more than any such object", found.meta.size).into();
+                return Err(Error::NotSupported { source });
+            }
             let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
             Ok((self.with_timeout(found.bytes()).await?, version))
         })

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! PREFIX/lease.json                              who may write (see `lease`)
+//! PREFIX/latest                                  the number of the newest checkpoint that holds any item, for loaders
 //! PREFIX/0000000042/manifest.json                put if absent, after everything else: the commit
 //! PREFIX/0000000042/e7-5f3a…/items.parquet       data of an attempt in epoch 7, under a name that no other attempt has
 //! ```

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use self::bucket::{BucketClient, PutOutcome};
+use object_store::{PutMode, UpdateVersion};
+
+use self::bucket::{BucketClient, PutOutcome, is_conflict};
 use self::download::DownloadFolder;
 use self::lease::Lease;
 use self::log::{Listing, NumberConflict, ReferencedFiles, manifest_key, new_attempt, plan_removal, resolve_conflict};
@@ -30,7 +32,7 @@ use self::upload::Upload;
 use super::backend::{Backend, DraftFile, DraftId, WritableBackend};
 use super::location::invalid_url;
 use super::retention::Pinned;
-use super::{LINEAGE, is_lineage};
+use super::{LATEST, LINEAGE, is_lineage, latest_in, point_to};
 use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::failpoint;
 use crate::checkpoint::manifest::{FileEntry, Manifest, Provenance};
@@ -81,6 +83,12 @@ impl ObjectBackend {
     fn path(&self, number: u64) -> PathBuf {
         self.bucket.address().join(format!("{number:010}"))
     }
+
+    /// The number that the pointer has, if it can be read, and its version; `None` where there is no pointer.
+    fn pointer(&self) -> Result<Option<(Option<u64>, UpdateVersion)>, CheckpointError> {
+        let found = self.bucket.runtime.wait(self.bucket.read(LATEST)).map_err(self.bucket.failed(LATEST, "read"))?;
+        Ok(found.map(|(text, version)| (str::from_utf8(&text).ok().and_then(latest_in), version)))
+    }
 }
 
 impl Backend for ObjectBackend {
@@ -118,7 +126,7 @@ impl Backend for ObjectBackend {
     fn fetch(&self, number: u64) -> Result<Checkpoint, CheckpointError> {
         let manifest = self.manifest(number)?;
         let path = self.path(number);
-        let download = DownloadFolder::new().map_err(CheckpointError::io(&path, "make a folder below TMPDIR for"))?;
+        let download = DownloadFolder::new().map_err(CheckpointError::io(&path, "prepare to fetch files of"))?;
         for entry in &manifest.files {
             let key = entry.key.clone().unwrap_or_else(|| format!("{number:010}/{}", entry.name));
             check_name(entry, &self.bucket.address().join(&key))?;
@@ -128,7 +136,13 @@ impl Backend for ObjectBackend {
         Ok(Checkpoint::verified(path, folder, manifest, Some(Arc::new(download))))
     }
 
+    fn latest(&self) -> Result<Option<u64>, CheckpointError> {
+        Ok(self.pointer()?.and_then(|(number, _)| number))
+    }
+
     fn acquire(self: Box<Self>) -> Result<Box<dyn WritableBackend>, CheckpointError> {
+        // A restart would need it: better that the first start says so.
+        DownloadFolder::new().map_err(CheckpointError::io(self.bucket.address(), "prepare to fetch files of"))?;
         let lease = Lease::acquire(&self.bucket, self.lease)?;
         Ok(Box::new(LeasedObjectBackend { lease, store: *self, log: Mutex::default() }))
     }
@@ -292,6 +306,28 @@ impl WritableBackend for LeasedObjectBackend {
         // What stays is removed after the next checkpoint.
         let _ = self.store.bucket.remove(files.iter().filter_map(|file| file.key.clone()));
         self.log().live.remove(&draft.folder);
+    }
+
+    fn point_latest(&self, number: u64) -> Result<(), CheckpointError> {
+        self.ensure_owned()?;
+        let (store, bucket) = (&self.store, &self.store.bucket);
+        let mode = match store.pointer()? {
+            None => PutMode::Create,
+            // A worker that was paused here is late: whoever took over has pointed further. A number without a checkpoint is
+            // left over from a place that was emptied.
+            Some((Some(there), _)) if there >= number && store.manifest(there).is_ok() => return Ok(()),
+            Some((None, _)) => {
+                let problem = "its object 'latest' is somebody else's: left alone".to_owned();
+                return Err(CheckpointError::InvalidLocation { dir: bucket.address().to_owned(), problem });
+            }
+            Some((_, version)) => PutMode::Update(version),
+        };
+        let text = format!("{}\n", point_to(number));
+        match bucket.runtime.wait(bucket.put_once(LATEST, &text, mode)) {
+            Err(error) if !is_conflict(&error) => Err(bucket.failed(LATEST, "put")(error)),
+            // Whoever was in the way is newer, or an answer was lost.
+            _ => Ok(()),
+        }
     }
 
     fn prune(&self, keep: usize, pinned: &Pinned) -> Result<(), CheckpointError> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::memory::MemoryBackend;
 use super::{folder, manifest_of, newest, publish, state};
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::store::backend::{Backend, DraftId, WritableBackend};
 use crate::checkpoint::store::location::backend_at;
 use crate::checkpoint::store::{LINEAGE, Pinned, Store};
@@ -116,6 +117,31 @@ fn backend_prune_keeps_newest_and_pinned_whole() {
         for number in [3, 5, 6] {
             assert_eq!(state(&reader.fetch(number).unwrap()).unwrap(), number, "{kind}");
         }
+    });
+}
+
+#[test]
+fn backend_points_to_the_newest_checkpoint_that_holds_an_item() {
+    for_each_backend(|kind, open| {
+        assert_eq!(open().latest().unwrap(), None, "{kind}");
+        let publish_items = |store: &Store, items: u64| {
+            let draft = store.draft().unwrap();
+            draft.publish(|files| Manifest { items, ..manifest_of(1, files) }).unwrap();
+            store.prune(1, &Pinned::default()).unwrap();
+        };
+        let store = Store::over(open().acquire().unwrap());
+        for (items, expected) in [(0, None), (1, Some(2)), (2, Some(3))] {
+            publish_items(&store, items);
+            assert_eq!(open().latest().unwrap(), expected, "{kind}: {items} items");
+        }
+        drop(store);
+        // A run that begins anew has nothing to show at first; what was pointed to stays for as long.
+        let store = Store::over(open().acquire().unwrap());
+        publish_items(&store, 0);
+        assert_eq!(open().latest().unwrap(), Some(3), "{kind}");
+        assert_eq!(open().numbers().unwrap(), [3, 4], "{kind}");
+        publish_items(&store, 9);
+        assert_eq!((open().latest().unwrap(), open().numbers().unwrap()), (Some(5), vec![5]), "{kind}");
     });
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::{folder, newest, publish, state};
-use crate::checkpoint::store::Store;
+use super::{folder, manifest_of, newest, publish, state};
+use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::store::find;
+use crate::checkpoint::store::{Pinned, Store};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
 fn flip(path: &Path) {
@@ -93,6 +94,45 @@ fn restore_falls_back_within_a_resumed_run() {
     flip(&dir.path().join("0000000002/state.json"));
     let store = Store::open(&folder(dir.path())).unwrap();
     assert_eq!(newest(&store).unwrap().0, Some(1));
+}
+
+#[test]
+fn writer_whose_lock_is_gone_is_fenced() {
+    for replace in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder(dir.path())).unwrap();
+        publish(&store, 1).unwrap();
+        let begun = store.draft().unwrap();
+        std::fs::remove_file(dir.path().join(".lock")).unwrap();
+        let second = replace.then(|| Store::open(&folder(dir.path())).unwrap());
+        let manifest = Checkpoint::open(elsewhere()).unwrap().manifest().clone();
+        for outcome in
+            [begun.publish(|_| manifest).map(drop), store.draft().map(drop), store.prune(1, &Pinned::default())]
+        {
+            let error = outcome.unwrap_err();
+            assert!(error.is_fenced(), "{error}");
+        }
+        assert!(store.ensure_owned().unwrap_err().is_fenced());
+        if let Some(second) = second {
+            assert_eq!(newest(&second).unwrap().0, Some(1));
+            publish(&second, 2).unwrap();
+        }
+    }
+}
+
+#[test]
+fn pointer_of_somebody_else_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("latest"), "their notes").unwrap();
+    let store = Store::open(&folder(dir.path())).unwrap();
+    let draft = store.draft().unwrap();
+    draft.publish(|files| Manifest { items: 1, ..manifest_of(1, files) }).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("latest")).unwrap(), "their notes");
+    // Where the file system has no links, a file has the text of one.
+    std::fs::write(dir.path().join("latest"), "0000000001\n").unwrap();
+    let draft = store.draft().unwrap();
+    draft.publish(|files| Manifest { items: 1, ..manifest_of(2, files) }).unwrap();
+    assert_eq!(std::fs::read_link(dir.path().join("latest")).unwrap(), Path::new("0000000002"));
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub struct MemoryState {
     checkpoints: BTreeMap<u64, Files>,
     /// Finished files of drafts, by the draft's folder.
     drafts: BTreeMap<String, Files>,
+    latest: Option<u64>,
     is_owned: bool,
     drafts_begun: u64,
     /// The method whose next call fails.
@@ -95,6 +96,11 @@ impl Backend for MemoryBackend {
         Ok(Checkpoint::verified(path, copy, verified.manifest().clone(), Some(Arc::new(folder))))
     }
 
+    fn latest(&self) -> Result<Option<u64>, CheckpointError> {
+        self.check("latest")?;
+        Ok(self.state.lock().unwrap().latest)
+    }
+
     fn acquire(self: Box<Self>) -> Result<Box<dyn WritableBackend>, CheckpointError> {
         self.check("acquire")?;
         let mut state = self.state.lock().unwrap();
@@ -159,6 +165,12 @@ impl WritableBackend for OwnedMemory {
 
     fn discard(&self, draft: &DraftId, _files: &[FileEntry]) {
         self.place.state.lock().unwrap().drafts.remove(&draft.folder);
+    }
+
+    fn point_latest(&self, number: u64) -> Result<(), CheckpointError> {
+        self.place.check("point_latest")?;
+        self.place.state.lock().unwrap().latest = Some(number);
+        Ok(())
     }
 
     fn prune(&self, keep: usize, pinned: &Pinned) -> Result<(), CheckpointError> {

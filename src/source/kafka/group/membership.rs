@@ -245,6 +245,16 @@ impl Membership {
                     (startup::first_offset(client.config.starting_offsets, is_added, watermarks), claim, true)
                 }
             };
+            if let Some(committed) =
+                committed.filter(|committed| from < *committed && partition.local_claim().is_some())
+            {
+                tracing::warn!(
+                    partition = partition.label(),
+                    from,
+                    up_to = committed,
+                    "going back: this worker's newest state is lost or damaged, and nobody else has read on: it reads again"
+                );
+            }
             // The claim begins before a gap, so that the next owner counts the lost records.
             let start = startup::resume_offset(partition.label(), from, watermarks, client.config.on_data_loss)?;
             let n_partitions = n_at_first_claim.unwrap_or(partitions.len() as u32);
@@ -418,8 +428,9 @@ pub(in crate::source::kafka) fn conflict_error(label: &str, position: u64, confl
             stream: label.to_owned(),
             position,
             why: format!(
-                "another worker goes on at {from}, and what lies between is in nobody's state: a newer checkpoint of this \
-                 worker was lost; bring it back, or begin anew with an empty checkpoint.dir"
+                "another worker of the group goes on at {from}, so offsets {position} to {from} are in nobody's state: only a \
+                 newer checkpoint of this worker, which is lost or damaged, holds them; bring that one back from a copy, or \
+                 begin anew with an empty checkpoint.dir"
             ),
         },
         Conflict::Forgotten => KafkaSourceError::HistoryMismatch {

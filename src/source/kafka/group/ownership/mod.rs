@@ -11,11 +11,12 @@
 //! | holds the newest claim | – | goes on at its position, whatever offset is committed |
 //! | lost (a damaged checkpoint, a fresh disk, `--fresh`) | its own claim is the newest | begins where that claim began: all since is its own to read |
 //! | of the newest claim, under the name that it had then | – | goes on at its position, by a claim of its new name that tells the old one |
+//! | older than it was (the newest checkpoint is damaged) | what was read since is this worker's alone | claims the partition anew at its position, and reads that again; the state that reached further is overtaken from then on |
 //! | released the partition | its own claim is the newest, open again | goes on at its position: no other worker read the partition in between |
 //! | of an earlier claim | the claim after it began at its position | is sound; it begins where the newest stretch ends |
 //! | of an earlier claim | the claim after it began *before* its position | has events that are another worker's by now: it goes back to an earlier checkpoint |
 //! | of an earlier claim | the claim after it began *behind* its position | has lost events for good, and says so |
-//! | not the newest, which is damaged; reaches less far than a stretch of this worker that has ended | some | has lost events for good, and says so |
+//! | not the newest, which is damaged; reaches less far than a stretch of this worker that others have read on from | some | has lost events for good, and says so |
 //! | of no claim, read outside of a group | none | goes on at its position |
 //! | none | some | begins where the newest stretch ends |
 //!
@@ -44,6 +45,13 @@ pub struct Claim {
     /// The name that the worker had before, where it goes on under a new one with what it had read under that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
+}
+
+impl Claim {
+    /// Whether the claim is that of worker `me`, or of the worker that was called so before.
+    fn is_of(&self, me: &str) -> bool {
+        self.by == me || self.was.as_deref() == Some(me)
+    }
 }
 
 /// The newest claims on a partition, oldest first.
@@ -155,35 +163,85 @@ impl Claims {
             // Somebody set the group's offsets back by hand. The state wins, unless others have begun anew meanwhile.
             return if newest.by == me { Ok(()) } else { Err(Conflict::Forgotten) };
         }
-        let end = match self.claims.iter().find(|claim| claim.number == held + 1) {
-            Some(next) => next.from,
-            None if newest.number == held => match newest.until {
+        let Some(index) = self.claims.iter().position(|claim| claim.number > held) else {
+            return match newest.until {
                 // Let go of, and killed before the state said so.
-                Some(until) => until,
-                None => return Ok(()),
-            },
-            None => return Err(Conflict::Forgotten),
+                Some(until) => self.compare(me, own, until),
+                None => Ok(()),
+            };
         };
+        if self.claims[index].number != held + 1 {
+            return Err(Conflict::Forgotten);
+        }
+        let end = self.claims[index..].iter().map(|later| later.from).min().expect("there is a later claim");
+        self.compare(me, own, end)
+    }
+
+    /// Compares the position of `own` with the `end` of the stretch that it is of.
+    fn compare(&self, me: &str, own: LocalClaim, end: u64) -> Result<(), Conflict> {
         match own.position.cmp(&end) {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => Err(Conflict::Overtaken { from: end }),
+            // What this worker alone has read since, it can read again.
+            std::cmp::Ordering::Less if self.others_end(me, own.record, own.position) == Some(own.position) => Ok(()),
             std::cmp::Ordering::Less => Err(Conflict::Short { from: end }),
         }
     }
 
-    /// Whether a state that reaches up to `reached` has all that worker `me` read of the partition before another did, or
-    /// before it let go: of a state that is older than the newest, that is not certain.
+    /// One past the last offset that is known to belong to the claim at `index`: where a later one begins, or where it was
+    /// let go of. `None` where the claim is open, or it was forgotten which one came next.
+    ///
+    /// A later claim that begins before the end of an earlier one is of a worker that went back, and read again.
+    fn end(&self, index: usize) -> Option<u64> {
+        let later = &self.claims[index + 1..];
+        let next_is_known = later.first().is_some_and(|next| next.number == self.claims[index].number + 1);
+        let until = self.claims[index].until;
+        let begun = later.iter().map(|later| later.from).min();
+        match begun {
+            Some(begun) if next_is_known || until.is_some() => Some(until.map_or(begun, |until| until.min(begun))),
+            _ => until,
+        }
+    }
+
+    /// One past the last offset behind `position` that other workers than `me` have read; `position` where there is none,
+    /// and `None` where it is not known how far they read. What `me` holds by `record` is its own whatever it called itself
+    /// then.
+    fn others_end(&self, me: &str, record: OwnershipRecord, position: u64) -> Option<u64> {
+        let held = match record {
+            OwnershipRecord::Claim(held) => held,
+            OwnershipRecord::Released | OwnershipRecord::Standalone => 0,
+        };
+        let is_other =
+            |claim: &Claim| claim.number >= held && !claim.is_of(me) && record != OwnershipRecord::Claim(claim.number);
+        let ends = self
+            .claims
+            .iter()
+            .enumerate()
+            .filter(|(_, claim)| is_other(claim))
+            .map(|(index, claim)| self.end(index).map(|end| if end > claim.from { end } else { position }));
+        ends.chain([Some(position)]).try_fold(position, |furthest, end| Some(furthest.max(end?)))
+    }
+
+    /// Whether a state that reaches up to `reached` has all that worker `me` read of the partition before another did: of a
+    /// state that is older than the newest, that is not certain. What no other worker has read on from, it can read again.
     ///
     /// # Errors
     /// The state has not, and never will: other workers begin behind its position.
     pub fn check_whole(&self, me: &str, reached: Option<u64>) -> Result<(), Conflict> {
-        let end = |(index, claim): (usize, &Claim)| {
-            let next = self.claims.get(index + 1).filter(|next| next.number == claim.number + 1);
-            next.map(|next| next.from).or(claim.until).filter(|end| claim.by == me && *end > claim.from)
+        let others_go_on = |index: usize| {
+            let later = self.claims.iter().enumerate().skip(index + 1);
+            later
+                .filter(|(_, claim)| !claim.is_of(me))
+                .any(|(index, claim)| self.end(index).is_none_or(|end| end > claim.from))
         };
-        match self.claims.iter().enumerate().filter_map(end).max() {
-            Some(from) if reached.unwrap_or(0) < from => Err(Conflict::Short { from }),
-            _ => Ok(()),
+        let lost = |(index, claim): (usize, &Claim)| {
+            let end = self.end(index)?;
+            let is_lost = claim.is_of(me) && end > claim.from && end > reached.unwrap_or(0) && others_go_on(index);
+            is_lost.then_some(end)
+        };
+        match self.claims.iter().enumerate().filter_map(lost).max() {
+            Some(from) => Err(Conflict::Short { from }),
+            None => Ok(()),
         }
     }
 
@@ -210,19 +268,22 @@ impl Claims {
                 (None, None) => Ok(Begin::Fresh { claim: 0 }),
             };
         };
-        if let Some(LocalClaim { position, record: OwnershipRecord::Claim(held) }) = own {
-            match newest.number.cmp(&held) {
-                std::cmp::Ordering::Less => return Ok(Begin::At { offset: position, claim: held, new: true }),
-                std::cmp::Ordering::Equal if newest.until.is_none() && newest.by == me => {
-                    return Ok(Begin::At { offset: position, claim: held, new: false });
-                }
-                // No other worker holds this number: it is this one's, from when it had another name. Should what it had
-                // then come back, it finds that it is somebody else's by now.
-                std::cmp::Ordering::Equal if newest.until.is_none() => {
-                    return Ok(Begin::At { offset: position, claim: held + 1, new: true });
-                }
-                _ => {}
-            }
+        if let Some(LocalClaim { position, record: OwnershipRecord::Claim(held) }) = own
+            && newest.number < held
+        {
+            return Ok(Begin::At { offset: position, claim: held, new: true });
+        }
+        if let Some(begin) = self.begin_again(me, own) {
+            return Ok(begin);
+        }
+        if let Some(LocalClaim { position, record: OwnershipRecord::Claim(held) }) = own
+            && newest.number == held
+            && newest.until.is_none()
+        {
+            // No other worker holds this number: under another name it is this one's from before. Should what it had then come
+            // back, it finds that it is somebody else's by now.
+            let is_renamed = newest.by != me;
+            return Ok(Begin::At { offset: position, claim: held + u64::from(is_renamed), new: is_renamed });
         }
         let is_own_claim = newest.by == me;
         Ok(match newest.until {
@@ -237,6 +298,45 @@ impl Claims {
             Some(until) if is_own_claim => Begin::At { offset: until, claim: newest.number, new: true },
             Some(until) => Begin::At { offset: until, claim: newest.number + 1, new: true },
         })
+    }
+
+    /// The state of the partition, whose own state is `own`, to which worker `me` has gone back, if that lacks what it has
+    /// read itself, and nobody after it: held by the newest claim, which is its own, so that it is noticed if another worker
+    /// begins behind it before this one does.
+    pub fn gone_back(&self, me: &str, own: Option<LocalClaim>) -> Option<LocalClaim> {
+        match self.begin_again(me, own)? {
+            Begin::At { offset, .. } => {
+                Some(LocalClaim { position: offset, record: OwnershipRecord::Claim(self.newest()?.number) })
+            }
+            Begin::Fresh { .. } => None,
+        }
+    }
+
+    /// Where the newest stretches of worker `me` begin, of which no other worker has read anything.
+    fn own_since(&self, me: &str) -> Option<u64> {
+        let is_of_others =
+            |(index, claim): (usize, &Claim)| !claim.is_of(me) && self.end(index).is_none_or(|end| end > claim.from);
+        let others = self.claims.iter().enumerate().filter(|claim| is_of_others(*claim)).map(|(index, _)| index + 1);
+        let own = &self.claims[others.max().unwrap_or(0)..];
+        own.iter().filter(|claim| claim.is_of(me)).map(|claim| claim.from).min()
+    }
+
+    /// The place where worker `me` begins whose state has not all that it read itself, and nobody after it: there, by a
+    /// claim of a new number. `None` for any other state.
+    fn begin_again(&self, me: &str, own: Option<LocalClaim>) -> Option<Begin> {
+        let newest = self.newest()?;
+        // Without a state, what was read before its own newest stretches is not its business.
+        let nothing = || {
+            let position = self.own_since(me).unwrap_or(newest.from);
+            LocalClaim { position, record: OwnershipRecord::Released }
+        };
+        let own = own.unwrap_or_else(nothing);
+        if !newest.is_of(me) && own.record != OwnershipRecord::Claim(newest.number) {
+            return None;
+        }
+        let offset = self.others_end(me, own.record, own.position)?;
+        let is_behind = newest.until.map_or(offset < newest.from, |until| offset < until);
+        is_behind.then_some(Begin::At { offset, claim: newest.number + 1, new: true })
     }
 
     /// The history with worker `me` at claim `number`, open, from `offset` on; of a topic of `n_partitions`, where it is

@@ -49,6 +49,8 @@ struct Worker {
     flying: Option<Commit>,
     /// Whether an answer is on its way back.
     landed: bool,
+    /// Whether its newest checkpoint is damaged, since it ran last.
+    is_damaged: bool,
 }
 
 const WORKERS: usize = 3;
@@ -69,6 +71,8 @@ impl Worker {
 struct Group {
     committed: [Option<(u64, Claims)>; PARTITIONS],
     workers: [Worker; WORKERS],
+    /// Whether a worker has refused to start, since records are in no state any more: somebody has to bring one back.
+    is_refused: bool,
 }
 
 impl Group {
@@ -88,17 +92,26 @@ impl Group {
         if self.workers[worker].alive {
             return;
         }
+        let me = Self::name(worker);
+        let is_damaged = std::mem::take(&mut self.workers[worker].is_damaged);
         let sound = |saved: &SavedState| {
-            saved
-                .positions
-                .iter()
-                .all(|(partition, own)| self.committed(*partition).1.check(&Self::name(worker), *own).is_ok())
+            let is_own =
+                saved.positions.iter().all(|(partition, own)| self.committed(*partition).1.check(&me, *own).is_ok());
+            let reached = |partition| saved.positions.get(&partition).map(|own| own.position);
+            let is_whole = (0..PARTITIONS)
+                .all(|partition| self.committed(partition).1.check_whole(&me, reached(partition)).is_ok());
+            is_own && (is_whole || !is_damaged)
         };
         let checkpoints = &self.workers[worker].checkpoints;
         let newest = checkpoints.iter().rposition(sound);
+        if is_damaged && newest.is_none() {
+            self.is_refused = true;
+            return;
+        }
         assert!(newest.is_some() || checkpoints.is_empty(), "no checkpoint is sound: {self:?}");
         let known = newest.map_or(0, |newest| newest + 1);
-        let worker = &mut self.workers[worker];
+        let worker_index = worker;
+        let worker = &mut self.workers[worker_index];
         worker.checkpoints.truncate(known);
         (worker.commits, worker.flying, worker.landed) = (CommitTracker::default(), None, false);
         if worker.checkpoints.is_empty() {
@@ -108,6 +121,16 @@ impl Group {
         worker.restored = worker.checkpoints.len();
         worker.state = worker.checkpoints.last().cloned().unwrap_or_default();
         worker.alive = true;
+        for partition in 0..PARTITIONS {
+            let (_, claims) = self.committed(partition);
+            let positions = &mut self.workers[worker_index].state.positions;
+            let own = positions.get(&partition).copied();
+            if (is_damaged || own.is_some())
+                && let Some(gone_back) = claims.gone_back(&me, own)
+            {
+                positions.insert(partition, gone_back);
+            }
+        }
     }
 
     fn holder(&self, partition: usize) -> Option<usize> {
@@ -138,6 +161,11 @@ impl Group {
         let (offset, claim, new) = match claims.begin(&me, own, committed) {
             Ok(Begin::At { offset, claim, new }) => (offset, claim, new),
             Ok(Begin::Fresh { claim }) => (0, claim, true),
+            // What it is to read again was another's before it was assigned that.
+            Err(Conflict::Short { .. }) => {
+                self.is_refused = true;
+                return self.kill(worker);
+            }
             // Taken over and let go of since its start.
             Err(_) => return self.kill(worker),
         };
@@ -257,6 +285,24 @@ impl Group {
         self.workers[worker].alive = false;
     }
 
+    /// An end in good order: all is saved, and let go of.
+    fn stop(&mut self, worker: usize) {
+        let held: Vec<usize> = self.workers[worker].holds.keys().copied().collect();
+        if self.workers[worker].alive && self.workers[worker].unsure().is_empty() {
+            held.into_iter().for_each(|partition| self.let_go(partition, worker));
+        }
+        self.kill(worker);
+    }
+
+    /// The newest checkpoint of a worker that does not run is damaged.
+    fn damage(&mut self, worker: usize) {
+        let worker = &mut self.workers[worker];
+        if !worker.alive && !worker.checkpoints.is_empty() {
+            worker.checkpoints.pop();
+            worker.is_damaged = true;
+        }
+    }
+
     /// It comes back: to so many of the partitions that nobody took meanwhile. The others are nobody's for now.
     fn come_back(&mut self, worker: usize, most: usize) {
         if self.workers[worker].alive {
@@ -272,7 +318,8 @@ impl Group {
         for partition in self.workers[worker].unsure() {
             let (_, claims) = self.committed(partition);
             let own = self.workers[worker].state.positions.get_mut(&partition).expect("it is of the state");
-            if claims.check(&format!("w{worker}"), *own).is_err() {
+            if let Err(conflict) = claims.check(&format!("w{worker}"), *own) {
+                self.is_refused |= matches!(conflict, Conflict::Short { .. });
                 return self.kill(worker);
             }
             let newest = claims.newest().expect("it is claimed");
@@ -298,6 +345,8 @@ impl Group {
             Turn::Arrive(worker) => self.arrive(worker),
             Turn::Answer(worker) => self.answer(worker),
             Turn::Kill(worker) => self.kill(worker),
+            Turn::Stop(worker) => self.stop(worker),
+            Turn::Damage(worker) => self.damage(worker),
         }
     }
 }
@@ -315,6 +364,8 @@ enum Turn {
     Answer(usize),
     Look(usize),
     Kill(usize),
+    Stop(usize),
+    Damage(usize),
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -335,22 +386,64 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
-/// Whatever the turns, each record that was read is in exactly one state in the end.
-fn check(turns: Vec<Turn>) {
+/// Turns in which checkpoints are damaged, too.
+fn turn_with_damage(workers: usize) -> impl Strategy<Value = Turn> {
+    let worker = 0..workers;
+    prop_oneof![
+        10 => turn().prop_map(move |turn| turn.of(workers)),
+        1 => worker.clone().prop_map(Turn::Stop),
+        1 => worker.clone().prop_map(Turn::Damage),
+        1 => worker.prop_map(|worker| Turn::ComeBack(worker, PARTITIONS)),
+    ]
+}
+
+impl Turn {
+    /// The same turn, of one of the first `n` workers.
+    fn of(self, n: usize) -> Self {
+        match self {
+            Self::ComeBack(worker, most) => Self::ComeBack(worker % n, most),
+            Self::Assign(partition, worker, lost) => Self::Assign(partition, worker % n, lost),
+            Self::LetGo(partition) => Self::LetGo(partition),
+            Self::LoseAnswer(worker) => Self::LoseAnswer(worker % n),
+            Self::Train(worker, events) => Self::Train(worker % n, events),
+            Self::Checkpoint(worker) => Self::Checkpoint(worker % n),
+            Self::Send(worker) => Self::Send(worker % n),
+            Self::Arrive(worker) => Self::Arrive(worker % n),
+            Self::Answer(worker) => Self::Answer(worker % n),
+            Self::Look(worker) => Self::Look(worker % n),
+            Self::Kill(worker) => Self::Kill(worker % n),
+            Self::Stop(worker) => Self::Stop(worker % n),
+            Self::Damage(worker) => Self::Damage(worker % n),
+        }
+    }
+}
+
+/// Whatever the turns, each record that was read is in exactly one state in the end, or a worker has refused to start.
+/// Whether one has.
+fn check(turns: Vec<Turn>) -> bool {
     let mut group = Group::default();
     (0..WORKERS).for_each(|worker| group.start(worker));
     for turn in turns {
         group.turn(turn);
+        if group.is_refused {
+            return true;
+        }
     }
     // Everybody comes back, what nobody holds is given to the first, and all that was ever read is read.
     for _ in 0..=WORKERS {
         (0..WORKERS).for_each(|worker| group.come_back(worker, PARTITIONS));
+        if group.is_refused {
+            return true;
+        }
         for partition in 0..PARTITIONS {
             if group.workers.iter().all(|worker| !worker.holds.contains_key(&partition)) {
                 group.assign(partition, 0, false);
             }
         }
         (0..WORKERS).for_each(|worker| group.look(worker));
+        if group.is_refused {
+            return true;
+        }
     }
     assert!(group.workers.iter().all(|worker| worker.alive && worker.unsure().is_empty()), "{group:?}");
     let reached = |group: &Group, partition: usize| {
@@ -374,12 +467,49 @@ fn check(turns: Vec<Turn>) {
         }
     }
     assert!(times.is_empty(), "beyond the ends: {times:?}");
+    false
 }
 
 proptest! {
     #[test]
     fn simulated_group_keeps_each_record_in_exactly_one_state(turns in prop::collection::vec(turn(), 0..120)) {
+        prop_assert!(!check(turns), "a worker has refused to start");
+    }
+
+    /// Where other workers have read on, a worker whose checkpoint is damaged may refuse; nothing is read twice, or left out.
+    #[test]
+    fn simulated_group_with_damaged_checkpoints_keeps_each_record_or_refuses(
+        turns in prop::collection::vec(turn_with_damage(WORKERS), 0..120),
+    ) {
         check(turns);
+    }
+
+    /// A worker that is alone goes back to any checkpoint that is left.
+    #[test]
+    fn simulated_lone_worker_reads_again_whatever_is_damaged(
+        turns in prop::collection::vec(turn_with_damage(1), 0..120),
+    ) {
+        let mut group = Group::default();
+        group.start(0);
+        for turn in turns {
+            let is_last = group.workers[0].checkpoints.len() == 1;
+            if !(is_last && matches!(turn, Turn::Damage(_))) {
+                group.turn(turn);
+            }
+            prop_assert!(!group.is_refused, "{group:?}");
+        }
+        // All the other workers' turns are idle: what there is was read by this one.
+        group.come_back(0, PARTITIONS);
+        (0..PARTITIONS).for_each(|partition| group.assign(partition, 0, false));
+        prop_assert!(!group.is_refused && group.workers[0].alive, "{group:?}");
+        let state = &group.workers[0].state;
+        for (partition, own) in &state.positions {
+            for offset in 0..own.position {
+                prop_assert_eq!(state.records.get(&(*partition, offset)), Some(&1), "{:?}", &group);
+            }
+        }
+        let n_reached: u64 = state.positions.values().map(|own| own.position).sum();
+        prop_assert_eq!(state.records.len() as u64, n_reached);
     }
 }
 

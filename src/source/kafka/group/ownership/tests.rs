@@ -87,6 +87,62 @@ fn check_whole_detects_a_state_from_before_a_released_stretch() {
     assert_eq!(short.check_whole("a", None), Ok(()));
 }
 
+/// A worker that let go of all when it ended, and whose newest checkpoint is damaged since: what only that one held is in the
+/// topic still, and nobody else has read it.
+#[test]
+fn begin_reads_again_what_only_this_worker_has_read() {
+    let claims = history(&[(0, "a", 0, Some(100))]);
+    let older = own(66, OwnershipRecord::Claim(0));
+    assert_eq!(claims.check("a", older.unwrap()), Ok(()));
+    assert_eq!(claims.check_whole("a", Some(66)), Ok(()));
+    assert_eq!(claims.begin("a", older, Some(100)), Ok(Begin::At { offset: 66, claim: 1, new: true }));
+    assert_eq!(claims.begin("renamed", older, Some(100)), Ok(Begin::At { offset: 66, claim: 1, new: true }));
+    // A state from before it was assigned the partition.
+    assert_eq!(claims.check_whole("a", None), Ok(()));
+    assert_eq!(claims.begin("a", None, Some(100)), Ok(Begin::At { offset: 0, claim: 1, new: true }));
+
+    let again = claims.claimed("a", 1, 66, 1);
+    let whole = own(100, OwnershipRecord::Claim(0));
+    assert_eq!(
+        again.check("a", whole.unwrap()),
+        Err(Conflict::Overtaken { from: 66 }),
+        "the damaged one, brought back"
+    );
+    assert_eq!(again.begin("a", older, Some(66)), Ok(Begin::At { offset: 66, claim: 1, new: false }), "killed at once");
+    let oldest = own(33, OwnershipRecord::Claim(0));
+    assert_eq!(
+        again.begin("a", oldest, Some(66)),
+        Ok(Begin::At { offset: 33, claim: 2, new: true }),
+        "damaged once more"
+    );
+    let all = again.begin("a", None, Some(66));
+    assert_eq!(all, Ok(Begin::At { offset: 0, claim: 2, new: true }), "and all of them");
+    // Until it begins, it looks whether anybody else does.
+    let gone_back = again.gone_back("a", oldest).unwrap();
+    assert_eq!(gone_back, LocalClaim { position: 33, record: OwnershipRecord::Claim(1) });
+    assert_eq!(again.gone_back("a", older), None);
+    assert_eq!(again.begin("a", Some(gone_back), Some(66)), Ok(Begin::At { offset: 33, claim: 2, new: true }));
+    let taken = again.claimed("b", 2, 100, 1);
+    assert_eq!(taken.check("a", gone_back), Err(Conflict::Short { from: 100 }));
+}
+
+#[test]
+fn begin_reads_again_behind_what_other_workers_have_read() {
+    let claims = history(&[(3, "a", 10, None), (4, "b", 40, Some(60)), (5, "a", 60, Some(90))]);
+    for held in [OwnershipRecord::Claim(3), OwnershipRecord::Released] {
+        assert_eq!(claims.begin("a", own(40, held), Some(90)), Ok(Begin::At { offset: 60, claim: 6, new: true }));
+    }
+    assert_eq!(claims.check_whole("a", Some(40)), Ok(()));
+    assert_eq!(claims.begin("a", own(35, OwnershipRecord::Claim(3)), Some(90)), Err(Conflict::Short { from: 40 }));
+    // Somebody has begun behind it, and may have read by now.
+    let taken = history(&[(0, "a", 0, Some(90)), (1, "b", 90, None)]);
+    assert_eq!(taken.begin("a", own(40, OwnershipRecord::Claim(0)), Some(90)), Err(Conflict::Short { from: 90 }));
+    // Somebody had, and let go of it without a record.
+    let touched = history(&[(0, "a", 0, Some(90)), (1, "b", 90, Some(90)), (2, "a", 90, Some(95))]);
+    let begin = touched.begin("a", own(40, OwnershipRecord::Claim(0)), Some(95));
+    assert_eq!(begin, Ok(Begin::At { offset: 40, claim: 3, new: true }));
+}
+
 #[test]
 fn history_is_read_back_and_stays_short() {
     let claims = history(&[(3, "a\"\u{1f600}", 10, None), (4, "b", 40, Some(60))]);
