@@ -187,14 +187,14 @@ fn lone_worker_reads_again_what_its_damaged_checkpoint_held() {
         let mut group = Group::new(&broker, &topic, partitions).with(&["checkpoint.every_events=500"]);
         group.produce(1_800);
         group.read_to_end(&[("a", false)]);
-        let kept = group.place.checkpoints("a");
-        assert_eq!(kept.len(), 3);
         let mut damaged: Vec<std::path::PathBuf> = Vec::new();
         for _ in 0..2 {
             // The newest; then the newest two that are left.
             damaged = group.place.checkpoints("a").into_iter().filter(|path| !damaged.contains(path)).collect();
             let intact = damaged.remove(0);
-            damaged.iter().for_each(|checkpoint| flip(checkpoint));
+            for checkpoint in &damaged {
+                flip(checkpoint);
+            }
             let said = run(&mut group.command("a", &["--until-end"]));
             assert_eq!(said.code, Some(0), "{}", said.err);
             let newest = damaged.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
@@ -214,7 +214,7 @@ fn lone_worker_reads_again_what_its_damaged_checkpoint_held() {
 #[test]
 fn damaged_checkpoint_that_others_went_on_from_is_refused() {
     let Some(broker) = Broker::shared() else { return };
-    let mut group = Group::new(&broker, "flipped-and-taken", 1).with(&["checkpoint.every_events=500"]);
+    let mut group = Group::new(&broker, "flipped-and-taken", 1).with(&SESSION).with(&["checkpoint.every_events=500"]);
     group.produce(1_800);
     group.read_to_end(&[("a", false)]);
     group.produce(300);
@@ -223,8 +223,7 @@ fn damaged_checkpoint_that_others_went_on_from_is_refused() {
     flip(&newest);
     let said = run(&mut group.command("a", &["--until-end"]));
     assert_eq!(said.code, Some(4), "{}", said.err);
-    let name = newest.join("items.parquet").file_name().unwrap().to_string_lossy().into_owned();
-    for words in [&*name, "is damaged", "another worker of the group goes on at 1800", "bring that one back"] {
+    for words in ["items.parquet", "is damaged", "another worker of the group goes on at 1800", "bring that one back"] {
         assert!(said.err.contains(words), "no '{words}' in {}", said.err);
     }
     // Brought back, all is well.

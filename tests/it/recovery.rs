@@ -204,7 +204,8 @@ fn restore_refuses_checkpoint_that_cannot_be_read() {
 #[test]
 fn what_grew_or_is_no_file_is_damage_at_once() {
     let damaged = DamagedCheckpoints::new();
-    let damages: [(&str, fn(&Path)); 3] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
         ("grown", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(1 << 40).unwrap()),
         ("endless", |path| {
             delete(path);
@@ -260,7 +261,7 @@ fn dead_letters_of_another_run_are_kept() {
     let place = Place::new();
     let settings = ["dead_letters.file=letters.jsonl", "dead_letters.max_share=1"];
     for (log, item) in [("0", "a"), ("1", "b"), ("2", "c")] {
-        let row = |row: usize| if row % 5 == 0 { String::new() } else { format!("u{}", row % 50) };
+        let row = |row: usize| if row.is_multiple_of(5) { String::new() } else { format!("u{}", row % 50) };
         let users = support::text((0..1_000).map(|index| Some(row(index))));
         let items = support::text((0..1_000).map(|index| Some(format!("{item}{}", index % 90))));
         let times = support::times((0..1_000).map(|index| Some(1_700_000_000_000 + index)));
