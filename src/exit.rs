@@ -129,6 +129,7 @@ impl ExitCode for PipelineError {
             Self::Catalogue(error) => error.exit(),
             Self::Diverged(_) => Exit::Diverged,
             Self::TooManyRejected(_) | Self::NothingTaken(_) => Exit::Source,
+            Self::NoneOfKinds(_) => Exit::Usage,
             Self::Sink(_) => Exit::Usage,
             Self::Thread { .. } => Exit::Unexpected,
         }

@@ -34,6 +34,9 @@ pub enum PipelineError {
     /// Every record was rejected, and none was ever taken.
     #[error(transparent)]
     NothingTaken(#[from] NothingTaken),
+    /// No event was ever of a type that is trained on.
+    #[error(transparent)]
+    NoneOfKinds(#[from] NoneOfKinds),
     /// A sink could not be opened by its name.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -123,6 +126,12 @@ pub struct NothingTaken {
     /// Detail of the first rejection.
     pub(super) detail: String,
 }
+
+/// The source has ended, and none of its events was of a type that is trained on. Nothing was saved, so that a run with other
+/// `positives.kinds` reads them.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; nothing is saved, so that they are read again once this is set right")]
+pub struct NoneOfKinds(pub(super) String);
 
 /// The settings by which records of a sound producer are rejected where they are wrong.
 fn settings_for(reason: Reason) -> &'static str {

@@ -7,6 +7,7 @@
 //! | source failed | read again after a restart | attempted | the source's error |
 //! | too many rejected | trained | attempted | the error |
 //! | nothing taken | dropped | forbidden | the error |
+//! | none of the types that are trained on | dropped | forbidden | the error |
 //! | fenced | dropped | forbidden | the source's error |
 //! | checkpoint failed | dropped | forbidden | the checkpoint's error |
 //! | dead letters failed | dropped | forbidden | the dead letters' error |
@@ -17,7 +18,7 @@
 //! [`ExitPath::policy`] is this table in code; the loop leaves by an [`ExitPath`] only, so that nothing else decides.
 
 use super::StopReason;
-use super::error::{Diverged, NothingTaken, PipelineError, SaveError, TooManyRejected};
+use super::error::{Diverged, NoneOfKinds, NothingTaken, PipelineError, SaveError, TooManyRejected};
 use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
 use crate::source::SourceError;
@@ -35,6 +36,8 @@ pub(super) enum ExitPath {
     TooManyRejected(TooManyRejected),
     /// Every record was rejected, and none was ever taken: the configuration may be at fault.
     NothingTaken(NothingTaken),
+    /// The source has ended, and no event was ever of a type that is trained on.
+    NoneOfKinds(NoneOfKinds),
     /// The streams belong to another worker, or may: so does everything trained since the last checkpoint.
     Fenced(SourceError),
     /// A checkpoint that had to succeed failed, or another worker has taken over the checkpoint folder.
@@ -77,6 +80,7 @@ impl ExitPath {
             // kept as dead letters, once more after a restart.
             Self::TooManyRejected(_) => (BatchInProgress::Train, FinalCheckpoint::Attempted),
             Self::NothingTaken(_)
+            | Self::NoneOfKinds(_)
             | Self::Fenced(_)
             | Self::CheckpointFailed(_)
             | Self::DeadLettersFailed(_)
@@ -92,6 +96,7 @@ impl ExitPath {
             Self::SourceFailed(error) | Self::Fenced(error) => Err(error.into()),
             Self::TooManyRejected(error) => Err(error.into()),
             Self::NothingTaken(error) => Err(error.into()),
+            Self::NoneOfKinds(error) => Err(error.into()),
             Self::CheckpointFailed(error) => Err(error.into()),
             Self::DeadLettersFailed(error) => Err(error.into()),
             Self::Diverged(error) => Err(error.into()),

@@ -45,7 +45,7 @@ use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
 use checkpoint_writer::SharedDeadLetters;
 use checkpoints::CheckpointSchedule;
-pub use error::{Diverged, NothingTaken, PipelineError, SaveError, TooManyRejected};
+pub use error::{Diverged, NoneOfKinds, NothingTaken, PipelineError, SaveError, TooManyRejected};
 pub use events::{Observer, PipelineEvent, WrittenCheckpoint};
 use exit_path::{BatchInProgress, ExitPath, FinalCheckpoint};
 use probation::{HeldLetter, Probation};
@@ -344,6 +344,10 @@ impl Pipeline {
             ExitPath::EndOfSource | ExitPath::TooManyRejected(_) if self.probation.has_only_rejected() => {
                 self.probation.error(self.n_rejected).into()
             }
+            ExitPath::EndOfSource => match self.trainer.none_of_kinds() {
+                Some(why) => ExitPath::NoneOfKinds(NoneOfKinds(why)),
+                None => ExitPath::EndOfSource,
+            },
             exit => exit,
         };
         let (batch, checkpoint) = exit.policy();

@@ -56,18 +56,29 @@ impl Trainer {
         nothing_learnt.into_iter().chain(self.catalogue.warning(self.state.items.ids.len())).collect()
     }
 
-    /// Why no step has trained yet; `None` where one has, or where nothing was read that is to be trained on.
+    /// That none of the events that were read is of a type that is trained on, where so it is.
+    pub fn none_of_kinds(&self) -> Option<String> {
+        let mut counts = self.state.progress.events;
+        counts += self.pending.counts;
+        let EventCounts { used, ignored, deferred, .. } = counts;
+        let kinds = &self.settings.positive_kinds;
+        (used + deferred == 0 && ignored > 0).then(|| none_of_kinds(ignored, kinds, &self.ignored_kinds.0))
+    }
+
+    /// Why no step has trained yet; `None` where one has, or may with the batch that is begun, or where nothing was read that
+    /// is to be trained on.
     fn why_nothing_learnt(&self) -> Option<String> {
-        if self.state.progress.last_loss != (0.0, 0.0) {
+        let (n_items, n_users) = (self.state.items.ids.len(), self.state.users.ids.len());
+        // A step whose items are all the same one trains, and teaches nothing.
+        if self.state.progress.last_loss != (0.0, 0.0) && n_items != 1 {
             return None;
         }
-        let EventCounts { used, ignored, deferred, .. } = self.ingested();
-        let (n_items, n_users) = (self.state.items.ids.len(), self.state.users.ids.len());
+        if let Some(why) = self.none_of_kinds() {
+            return Some(why);
+        }
+        let EventCounts { used, deferred, .. } = self.state.progress.events;
         Some(match () {
-            () if used + deferred == 0 && ignored > 0 => {
-                none_of_kinds(ignored, &self.settings.positive_kinds, &self.ignored_kinds.0)
-            }
-            () if used + deferred == 0 => return None,
+            () if used + deferred == 0 || (used == 0 && !self.pending.is_empty()) => return None,
             () if used == 0 => {
                 format!("none of the items of {deferred} events came often enough for a row (memory.items.admit_after)")
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use negstream::event::Interaction;
 use serde_json::Value;
 
+use crate::kafka_source::{Cluster, produce};
 use crate::support::{Place, events, run, set, text, write_columns, write_log};
 
 /// The events of `n` users, of which `change` makes something else.
@@ -71,6 +72,22 @@ fn event_type_that_no_event_has_is_refused_before_anything_is_saved() {
     );
     let mut command = place.negstream(&["replay", "untyped.parquet", "--set", "positives.kinds=[\"click\"]"]);
     run(&mut command).ended(2).names(&["they have no type at all; source.fields.event_type"]);
+}
+
+#[test]
+fn run_that_meets_no_event_of_its_types_passes_none_over() {
+    let (place, cluster) = (Place::new(), Cluster::embedded());
+    let kafka = cluster.topic("typed", 1);
+    produce(&kafka, 0..600);
+    let run_with = |kinds: &str, arguments: &[&str]| {
+        let mut command = place.negstream(&[&["run", "--until-end", "--json"], arguments].concat());
+        let (brokers, kinds) = (format!("kafka.brokers={}", kafka.brokers), format!("positives.kinds=[{kinds:?}]"));
+        set(&mut command, &[&brokers, "kafka.topic=typed", "kafka.assignment=all", &kinds]);
+        run(&mut command)
+    };
+    run_with("Click", &[]).ended(2).names(&["none of 600 events is of positives.kinds", "did you mean \"click\"?"]);
+    let report = run_with("click", &["--fresh"]).ended(0).json();
+    assert_eq!((&report["events"]["read"], &report["events"]["used"]), (&600.into(), &600.into()));
 }
 
 #[test]
