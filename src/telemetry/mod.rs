@@ -145,6 +145,8 @@ mod tests {
         assert_eq!(phase(LifecycleEvent::Restoring), Phase::Restoring);
         assert_eq!(phase(LifecycleEvent::Restored), Phase::Waiting);
         assert_eq!(phase(LifecycleEvent::SourceOpened), Phase::Waiting);
+        assert!(!telemetry.health().readiness(Instant::now()).ready, "it waits for the group");
+        phase(LifecycleEvent::Assigned);
         assert!(telemetry.health().readiness(Instant::now()).ready);
         assert_eq!(phase(LifecycleEvent::Draining), Phase::Draining);
         assert!(telemetry.health().readiness(Instant::now()).draining);
