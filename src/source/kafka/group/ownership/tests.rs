@@ -27,6 +27,16 @@ fn begin_goes_on_where_the_state_stands() {
 }
 
 #[test]
+fn begin_without_a_state_reads_the_own_stretch_again() {
+    let closed = history(&[(3, "a", 10, Some(40))]);
+    assert_eq!(closed.begin("a", None, Some(40)), Ok(Begin::At { offset: 10, claim: 4, new: true }));
+    let let_go = own(40, OwnershipRecord::Released);
+    assert_eq!(closed.begin("a", let_go, Some(40)), Ok(Begin::At { offset: 40, claim: 3, new: true }));
+    // Another worker of the group begins behind it.
+    assert_eq!(closed.begin("b", None, Some(40)), Ok(Begin::At { offset: 40, claim: 4, new: true }));
+}
+
+#[test]
 fn begin_under_a_new_name_tells_the_old_one() {
     let claims = history(&[(3, "a", 10, None)]);
     let held = own(50, OwnershipRecord::Claim(3));
