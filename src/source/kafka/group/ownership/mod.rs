@@ -295,11 +295,7 @@ impl Claims {
             // The worker that made the claim is gone; what it made durable, it committed.
             None => Begin::At { offset: committed.unwrap_or(0).max(newest.from), claim: newest.number + 1, new: true },
             // This worker's own stretch goes on, so that the history stays short.
-            Some(until) if is_own_claim && own.is_some() => {
-                Begin::At { offset: until, claim: newest.number, new: true }
-            }
-            // Its state is gone (`--fresh`, a lost disk): what it had read is nobody else's, and is read again.
-            Some(_) if is_own_claim => Begin::At { offset: newest.from, claim: newest.number + 1, new: true },
+            Some(until) if is_own_claim => Begin::At { offset: until, claim: newest.number, new: true },
             Some(until) => Begin::At { offset: until, claim: newest.number + 1, new: true },
         })
     }
