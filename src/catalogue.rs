@@ -24,7 +24,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use crate::config::Config;
-use crate::decode::arrow_rows::identifier;
+use crate::decode::arrow_rows::{identifier, is_uuid, names_things};
 use crate::table::ids::Ids;
 use crate::table::rows::stable_hash;
 use crate::util::catch_panic::catch_panic;
@@ -123,11 +123,11 @@ impl Catalogue {
         while let Some(batch) = catch_panic(|| reader.next()).map_err(|words| unreadable(&words))? {
             let batch = batch.map_err(|error| unreadable(&error))?;
             let column = |name: &str| batch.column_by_name(name).expect("it was asked for");
-            let ids = column(id);
+            let (ids, are_uuids) = (column(id), is_uuid(metadata.parquet_schema(), std::slice::from_ref(id)));
             let described: Vec<(&str, &ArrayRef)> = names.iter().map(|name| (name.as_str(), column(name))).collect();
             for row in 0..batch.num_rows() {
                 // Nobody can choose what has no name.
-                if let Some(item) = identifier(ids, row) {
+                if let Some(item) = identifier(ids, row, are_uuids) {
                     catalogue.add(&item, row, &described);
                 }
             }
@@ -212,8 +212,7 @@ fn columns(path: &Path, schema: &Schema, id: &str, wanted: &[String]) -> Result<
     let kind = |name: &str| schema.field_with_name(name).ok().map(Field::data_type);
     let missing = |name: &str| problem(name, format!("is missing; there are {}", there.join(", ")));
     match kind(id) {
-        Some(DataType::Utf8) => {}
-        Some(found) if found.is_integer() => {}
+        Some(found) if names_things(found) => {}
         Some(found) => return Err(problem(id, format!("must be text or whole numbers, but is {found}"))),
         None => return Err(problem(id, format!("is missing; there are {} (source.fields.item_id)", there.join(", ")))),
     }
@@ -277,7 +276,7 @@ fn whole(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str)) {
         if column.is_valid(row) {
             take(if values.value(row) { "true" } else { "false" });
         }
-    } else if let Some(text) = identifier(column, row).filter(|text| !text.trim().is_empty()) {
+    } else if let Some(text) = identifier(column, row, false).filter(|text| !text.trim().is_empty()) {
         take(&text);
     }
 }

@@ -140,9 +140,13 @@ pub struct RunArgs {
 /// Options of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Files, folders or patterns, in the order in which they are to be read.
+    /// Files, folders or patterns, in the order in which they are to be read; the files of a folder or a pattern come in the
+    /// order of their names, in which numbers count as numbers.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
     #[arg(long)]
     pub fresh: bool,

@@ -47,7 +47,7 @@ pub enum Reason {
     EmptyId,
     /// An identifier is longer than `source.max_id_bytes`.
     IdTooLong,
-    /// A time before 1970 or after `source.latest_year`.
+    /// A time before `source.earliest_year` or after `source.latest_year`.
     TimestampOutOfRange,
     /// `value` is NaN or infinite.
     ValueNotFinite,
@@ -123,9 +123,22 @@ pub struct Record {
 pub struct EventLimits {
     /// Longest identifier, in bytes.
     pub max_id_bytes: usize,
+    /// First millisecond, since 1970, that is believed of an event.
+    pub start_of_time: i64,
     /// First millisecond, since 1970, that is too late for an event.
     pub end_of_time: i64,
+    /// Nanoseconds of the unit in which times come that are plain numbers.
+    pub timestamp_unit: i64,
 }
+
+/// The units in which programs count time: the value of `source.timestamp_unit`, the word, and nanoseconds.
+const UNITS: [(&str, &str, i64); 5] = [
+    ("s", "seconds", 1_000_000_000),
+    ("ms", "milliseconds", 1_000_000),
+    ("us", "microseconds", 1_000),
+    ("ns", "nanoseconds", 1),
+    ("days", "days", 86_400_000_000_000),
+];
 
 impl EventLimits {
     /// Checks the bounds that do not depend on the encoding.
@@ -146,14 +159,42 @@ impl EventLimits {
         for feature in &event.features {
             self.check_length("features", feature)?;
         }
-        if event.timestamp < 0 || event.timestamp >= self.end_of_time {
-            let detail = format!("timestamp {} ms is outside the believable range", event.timestamp);
-            return Err((Reason::TimestampOutOfRange, detail));
+        let milliseconds = i128::from(event.timestamp);
+        if !self.is_believable(milliseconds) {
+            return Err((Reason::TimestampOutOfRange, self.unbelievable("timestamp", milliseconds)));
         }
         match event.value {
             Some(value) if !value.is_finite() => Err((Reason::ValueNotFinite, format!("value is {value}"))),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a time, in milliseconds since 1970, lies within the years that are believed.
+    pub fn is_believable(&self, milliseconds: i128) -> bool {
+        (i128::from(self.start_of_time)..i128::from(self.end_of_time)).contains(&milliseconds)
+    }
+
+    /// The words for a time outside the believable years; where the same number is within them in another unit, they name
+    /// that unit.
+    pub fn unbelievable(&self, name: &str, milliseconds: i128) -> String {
+        let number = milliseconds.saturating_mul(1_000_000) / i128::from(self.timestamp_unit);
+        let day = |milliseconds: i128| {
+            let time = chrono::DateTime::from_timestamp_millis(i64::try_from(milliseconds).ok()?)?;
+            Some(time.date_naive().to_string())
+        };
+        let shown = day(milliseconds).map_or(String::new(), |day| format!(" ({day})"));
+        let told = format!("{name} {milliseconds} ms{shown} is outside the believable range");
+        let others = UNITS.iter().filter(|(.., nanoseconds)| *nanoseconds != self.timestamp_unit);
+        for (value, word, nanoseconds) in others {
+            let otherwise = number.saturating_mul(i128::from(*nanoseconds)) / 1_000_000;
+            if self.is_believable(otherwise)
+                && let Some(day) = day(otherwise)
+            {
+                return format!("{told}; a number of {word} would be {day}: source.timestamp_unit = \"{value}\"?");
+            }
+        }
+        let key = if milliseconds < i128::from(self.start_of_time) { "earliest_year" } else { "latest_year" };
+        format!("{told} (source.{key})")
     }
 
     fn check_length(&self, name: &str, text: &str) -> Result<(), (Reason, String)> {

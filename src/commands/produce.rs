@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{CommandContext, print};
 use crate::cli::ProduceArgs;
 use crate::config::Config;
-use crate::decode;
 use crate::event::Reason;
 use crate::exit::UsageError;
 use crate::kafka::pacing::EmbeddedPace;
@@ -30,11 +29,7 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
         .into());
     }
     let context = CommandContext::set_up(config)?;
-    let reading = LogOptions {
-        fields: config.source.fields.clone(),
-        limits: decode::limits(&config.source),
-        columns: ColumnSelection::All,
-    };
+    let reading = LogOptions::new(&config.source, ColumnSelection::All);
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let encoder = registry::encoder(&config.source, &kafka.topic)?;
     admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;

@@ -7,8 +7,9 @@ use crate::config::Config;
 use crate::exit::UsageError;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
+use crate::source::parquet::sorted::SortedLogs;
 use crate::source::parquet::{LogOptions, ParquetLogs};
-use crate::source::{EventSource as _, PollStatus};
+use crate::source::{EventSource, PollStatus};
 use crate::telemetry::observer::RunObserver;
 use crate::trainer::warnings;
 
@@ -18,12 +19,13 @@ const MOST_LOOKED_AT: usize = 1_000_000;
 pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let context = CommandContext::set_up(config)?;
-    let reading = LogOptions::new(&config.source, config.features.buckets > 0);
+    let columns =
+        if config.features.buckets > 0 { ColumnSelection::ModelWithFeatures } else { ColumnSelection::Model };
     let catalogue = Catalogue::open(config)?;
     // Every log is opened before the checkpoint folder is touched.
-    ParquetLogs::open(&options.logs, reading.clone(), &Positions::default())?;
+    let reading = LogOptions::new(&config.source, columns);
+    let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let mut restored = Restored::find(config, options.fresh)?;
-    let logs = ParquetLogs::open(&options.logs, reading, &restored.state.sources.positions)?;
     if restored.checkpoint.is_none() {
         // The share of the log that is only learnt from; a resumed worker keeps to what it began with.
         let positives = logs.count_kinds(&config.positives.kinds)?;
@@ -32,24 +34,54 @@ pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()>
         }
         restored.state.progress.evaluation.counts_from = (positives as f64 * config.evaluate.from).ceil() as u64;
     }
-    let (rows, done) = logs.rows();
-    if rows == done {
-        tracing::info!("these logs were read to their end before; --fresh begins anew");
+    let replay = Replay { config, options: &options, context: &context, catalogue };
+    let positions = &restored.state.sources.positions;
+    if options.sort {
+        let sorted = SortedLogs::new(logs, positions)?;
+        let rows = sorted.rows();
+        replay.train(restored, sorted, rows)
+    } else {
+        logs.seek(positions)?;
+        let rows = logs.rows();
+        replay.train(restored, logs, rows)
     }
-    let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
-    observer.draw_bar(&context.bars, rows, done);
-    let mut pipeline =
-        Pipeline::builder(config).restored(restored).catalogue(catalogue).stop(context.stop.clone()).build()?;
-    let result = pipeline.run_observed(logs, &mut |trainer, event| observer.observe(trainer, event));
-    observer.finish();
-    if result? == StopReason::Stopped {
-        match options.fresh {
-            // It would begin anew once more.
-            true => tracing::warn!("stopped by a signal; the same command without --fresh goes on from here"),
-            false => tracing::warn!("stopped by a signal; the same command goes on from here"),
+}
+
+/// What a replay needs besides its logs.
+struct Replay<'a> {
+    config: &'a Config,
+    options: &'a ReplayArgs,
+    context: &'a CommandContext,
+    catalogue: Catalogue,
+}
+
+impl Replay<'_> {
+    /// Trains on `source`, which has so many rows, and had so many of them read before.
+    fn train(
+        self,
+        restored: Restored,
+        source: impl EventSource + 'static,
+        (rows, done): (u64, u64),
+    ) -> anyhow::Result<()> {
+        let Self { config, options, context, catalogue } = self;
+        if rows == done {
+            tracing::info!("these logs were read to their end before; --fresh begins anew");
         }
+        let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+        observer.draw_bar(&context.bars, rows, done);
+        let mut pipeline =
+            Pipeline::builder(config).restored(restored).catalogue(catalogue).stop(context.stop.clone()).build()?;
+        let result = pipeline.run_observed(source, &mut |trainer, event| observer.observe(trainer, event));
+        observer.finish();
+        if result? == StopReason::Stopped {
+            match options.fresh {
+                // It would begin anew once more.
+                true => tracing::warn!("stopped by a signal; the same command without --fresh goes on from here"),
+                false => tracing::warn!("stopped by a signal; the same command goes on from here"),
+            }
+        }
+        context.conclude(&pipeline, &mut observer, &options.output)
     }
-    context.conclude(&pipeline, &mut observer, &options.output)
 }
 
 /// Says that none of the logs' events is of a type that is trained on, and which types there are.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::time::zone_offset;
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{Refusal, config_choice, config_section, redact_text, require};
 
@@ -14,6 +15,37 @@ config_choice! {
         Avro = "avro",
         /// One Protobuf message.
         Protobuf = "protobuf",
+    }
+}
+
+config_choice! {
+    /// The unit of timestamps that are plain numbers.
+    pub enum TimestampUnit {
+        /// Each number in the unit by which it lies within the believable years.
+        Auto = "auto",
+        /// Days since 1970.
+        Days = "days",
+        /// Seconds since 1970.
+        Seconds = "s",
+        /// Milliseconds since 1970.
+        Milliseconds = "ms",
+        /// Microseconds since 1970.
+        Microseconds = "us",
+        /// Nanoseconds since 1970.
+        Nanoseconds = "ns",
+    }
+}
+
+impl TimestampUnit {
+    /// Length of the unit, in nanoseconds; that of a millisecond where the unit is chosen by the number.
+    pub(super) fn nanoseconds(self) -> i64 {
+        match self {
+            Self::Days => 86_400_000_000_000,
+            Self::Seconds => 1_000_000_000,
+            Self::Auto | Self::Milliseconds => 1_000_000,
+            Self::Microseconds => 1_000,
+            Self::Nanoseconds => 1,
+        }
     }
 }
 
@@ -30,8 +62,16 @@ config_section! {
         message: String = String::new();
         /// Longest identifier in bytes; events with a longer one are rejected.
         max_id_bytes: usize = 1024 => [within(1..=65_536)];
+        /// The unit of timestamps that are plain numbers: `s`, `ms`, `us`, `ns` or `days` since 1970; `auto`: each number in
+        /// the first of ms, s, us and ns by which it lies between the two years below.
+        timestamp_unit: TimestampUnit = TimestampUnit::Milliseconds;
+        /// The zone of times that name none: `UTC`, or an offset such as `+01:00`. Empty: texts and dates without a zone are
+        /// refused, and a Parquet column of times without a zone holds UTC.
+        timezone: String = String::new() => [check(|zone, _| validate_timezone(zone))];
+        /// Events dated before this year are rejected. 1970 takes every number from 0 on, times or not.
+        earliest_year: u16 = 1971 => [at_least(1970)];
         /// Events dated after this year are rejected.
-        latest_year: u16 = 2100 => [at_least(1970)];
+        latest_year: u16 = 2100 => [check(|year, section| validate_latest_year(*year, section))];
         /// Where the schemas of records are looked up: a schema registry (Confluent's API).
         registry: RegistryConfig = RegistryConfig::default();
         /// What the columns (Parquet) or fields (records) are called in your data.
@@ -55,7 +95,8 @@ config_section! {
 }
 
 config_section! {
-    /// What the columns (Parquet) or fields (records) are called in your data.
+    /// What the columns (Parquet) or fields (records) are called in your data; a field within other records by its path,
+    /// joined by dots (`payload.after.user_id`).
     pub struct FieldNames {
         /// The user who acted.
         user_id: String = "user_id".to_owned();
@@ -63,7 +104,7 @@ config_section! {
         item_id: String = "item_id".to_owned();
         /// The type of the event; may be absent.
         event_type: String = "event_type".to_owned();
-        /// The time of the event: milliseconds since 1970 or RFC 3339 in JSON, a timestamp column in Parquet; see
+        /// The time of the event: a number (`source.timestamp_unit`), RFC 3339, or what is declared as a timestamp; see
         /// docs/formats.md.
         timestamp: String = "timestamp".to_owned();
         /// Session or basket; may be absent.
@@ -75,13 +116,18 @@ config_section! {
     }
 }
 
+/// Most dots in the path of a field: each may belong to a name or stand between two.
+const MOST_DOTS: usize = 8;
+
 impl FieldNames {
     fn validate_distinct(&self) -> Result<(), Refusal> {
         let Self { user_id, item_id, event_type, timestamp, session_id, value, features } = self;
         let mut names = [user_id, item_id, event_type, timestamp, session_id, value, features];
         names.sort_unstable();
         let distinct = !names[0].is_empty() && names.windows(2).all(|pair| pair[0] != pair[1]);
-        require(distinct, "every field needs a name of its own")
+        require(distinct, "every field needs a name of its own")?;
+        let deepest = names.iter().map(|name| name.matches('.').count()).max().unwrap_or(0);
+        require(deepest <= MOST_DOTS, &format!("a path may have {MOST_DOTS} dots at most"))
     }
 }
 
@@ -95,6 +141,15 @@ fn validate_url(url: &str) -> Result<(), Refusal> {
     CargoFeature::Registry.require_if(!url.is_empty())?;
     CargoFeature::Tls.require_if(url.starts_with("https:"))?;
     Ok(())
+}
+
+fn validate_timezone(zone: &str) -> Result<(), Refusal> {
+    let is_zone = zone.is_empty() || zone_offset(zone).is_some();
+    require(is_zone, "must be empty, UTC, or an offset such as +01:00 (names of zones are not known: clocks change)")
+}
+
+fn validate_latest_year(year: u16, section: &SourceConfig) -> Result<(), Refusal> {
+    require(year >= section.earliest_year, "must not be before source.earliest_year")
 }
 
 fn validate_format(format: Format) -> Result<(), Refusal> {

@@ -7,9 +7,12 @@ use std::fmt;
 
 use compact_str::{CompactString, ToCompactString};
 
-use super::{Fault, rfc3339_milliseconds};
-use crate::decode::FieldNames;
+use super::names::NameTree;
+use super::time::TimeRules;
+use super::{Fault, limits};
+use crate::decode::{FieldNames, SourceConfig};
 use crate::event::{Interaction, Reason};
+use crate::util::encoding::hexadecimal;
 
 /// How much of a text that was found is repeated in a message.
 const QUOTED_CHARACTERS: usize = 60;
@@ -27,21 +30,9 @@ pub(super) enum Field {
 }
 
 impl Field {
-    pub(super) const COUNT: usize = 7;
-
-    /// The field of that name.
-    pub(super) fn of(name: &str, names: &FieldNames) -> Option<Self> {
-        match () {
-            () if name == names.user_id => Some(Self::User),
-            () if name == names.item_id => Some(Self::Item),
-            () if name == names.timestamp => Some(Self::Timestamp),
-            () if name == names.event_type => Some(Self::Kind),
-            () if name == names.session_id => Some(Self::Session),
-            () if name == names.value => Some(Self::Value),
-            () if name == names.features => Some(Self::Features),
-            () => None,
-        }
-    }
+    pub(super) const ALL: [Self; 7] =
+        [Self::User, Self::Item, Self::Timestamp, Self::Kind, Self::Session, Self::Value, Self::Features];
+    pub(super) const COUNT: usize = Self::ALL.len();
 
     /// The field's name in the records.
     pub(super) fn name(self, names: &FieldNames) -> &str {
@@ -54,6 +45,11 @@ impl Field {
             Field::Value => &names.value,
             Field::Features => &names.features,
         }
+    }
+
+    /// Whether the configuration leaves the field its own name.
+    pub(super) fn has_default_name(self, names: &FieldNames) -> bool {
+        self.key().strip_prefix("source.fields.") == Some(self.name(names))
     }
 
     /// The key of the configuration that names it.
@@ -70,6 +66,25 @@ impl Field {
     }
 }
 
+/// What is known of a record's fields before the record is seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldRules {
+    /// What they are called.
+    pub names: FieldNames,
+    /// Where they are found.
+    pub(super) tree: NameTree,
+    /// How their times are read.
+    pub(super) times: TimeRules,
+}
+
+impl FieldRules {
+    /// The rules that `source` describes.
+    pub fn new(source: &SourceConfig) -> Self {
+        let tree = NameTree::new(&source.fields);
+        Self { names: source.fields.clone(), tree, times: TimeRules::new(source, limits(source)) }
+    }
+}
+
 /// The value of a field of the record, before it is checked.
 #[derive(Debug, Default)]
 pub(super) enum FieldValue<'a> {
@@ -80,7 +95,13 @@ pub(super) enum FieldValue<'a> {
     Negative(i64),
     Natural(u64),
     Float(f64),
+    /// A number with a decimal point, by its digits; without a fraction, only where 64 bits do not hold it.
+    Decimal(String),
     Text(Cow<'a, str>),
+    /// A declared time, in milliseconds since 1970.
+    Time(i64),
+    /// A date, or a time that is declared to have no zone, as if it were one of UTC.
+    LocalTime(i64),
     /// A list of texts and integers.
     Texts(Vec<CompactString>),
     /// A list with something else in it, described.
@@ -90,17 +111,60 @@ pub(super) enum FieldValue<'a> {
     Unsupported(&'static str),
 }
 
-impl FieldValue<'_> {
+/// Beyond it floats leave whole numbers out.
+const LAST_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
+
+impl<'a> FieldValue<'a> {
     pub(super) fn integer(number: i64) -> Self {
         u64::try_from(number).map_or(Self::Negative(number), Self::Natural)
     }
 
-    /// The text of an identifier: a string, or an integer's digits.
+    /// Bytes that nobody declared to be text, but that are.
+    pub(super) fn bytes(bytes: &'a [u8]) -> Self {
+        std::str::from_utf8(bytes)
+            .map_or(Self::Unsupported("bytes that are not UTF-8"), |text| Self::Text(Cow::Borrowed(text)))
+    }
+
+    /// A UUID, as it is written.
+    pub(super) fn uuid(bytes: [u8; 16]) -> Self {
+        let mut text = hexadecimal(&bytes);
+        for dash in [8, 13, 18, 23] {
+            text.insert(dash, '-');
+        }
+        Self::Text(Cow::Owned(text))
+    }
+
+    /// The number whose digits, without a decimal point, are `unscaled`, and that has `scale` of them behind the point.
+    pub(super) fn decimal(unscaled: &str, scale: i32) -> Self {
+        let (sign, digits) = unscaled.strip_prefix('-').map_or(("", unscaled), |digits| ("-", digits));
+        let behind = scale.max(0) as usize;
+        let zeros = if scale < 0 { "0".repeat(scale.unsigned_abs() as usize) } else { String::new() };
+        let digits = format!("{}{digits}{zeros}", "0".repeat((behind + 1).saturating_sub(digits.len())));
+        let (whole, fraction) = digits.split_at(digits.len() - behind);
+        let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+        let whole = if whole.is_empty() { "0" } else { whole };
+        if !fraction.is_empty() {
+            return Self::Decimal(format!("{sign}{whole}.{fraction}"));
+        }
+        let whole = if whole == "0" { whole.to_owned() } else { format!("{sign}{whole}") };
+        match (whole.parse::<u64>(), whole.parse::<i64>()) {
+            (Ok(number), _) => Self::Natural(number),
+            (_, Ok(number)) => Self::Negative(number),
+            _ => Self::Decimal(whole),
+        }
+    }
+
+    /// The text of an identifier: a string, or the digits of a number without a fraction.
     pub(super) fn text(&self) -> Option<CompactString> {
         match self {
             Self::Text(text) => Some(CompactString::from(text.as_ref())),
             Self::Natural(number) => Some(number.to_compact_string()),
             Self::Negative(number) => Some(number.to_compact_string()),
+            // A column of integers in which some are missing is one of floats to many programs.
+            Self::Float(number) if number.fract() == 0.0 && number.abs() < LAST_WHOLE_FLOAT => {
+                Some((*number as i64).to_compact_string())
+            }
+            Self::Decimal(digits) if !digits.contains('.') => Some(CompactString::from(digits)),
             _ => None,
         }
     }
@@ -119,6 +183,9 @@ impl fmt::Display for FieldValue<'_> {
             Self::Negative(number) => write!(formatter, "{number}"),
             Self::Natural(number) => write!(formatter, "{number}"),
             Self::Float(number) => write!(formatter, "{number:?}"),
+            Self::Decimal(digits) => formatter.write_str(digits),
+            Self::Time(_) => formatter.write_str("a time"),
+            Self::LocalTime(_) => formatter.write_str("a date or a local time"),
             // Escaped and cut: what was found comes from outside.
             Self::Text(text) => match text.char_indices().nth(QUOTED_CHARACTERS) {
                 Some((end, _)) => write!(formatter, "{:?}…", &text[..end]),
@@ -143,9 +210,10 @@ pub(super) struct ListBuilder {
 }
 
 impl ListBuilder {
+    /// Adds an element; one that is null says nothing.
     pub(super) fn push(&mut self, element: &FieldValue<'_>) {
         match element.text() {
-            _ if self.invalid.is_some() => {}
+            _ if self.invalid.is_some() || matches!(element, FieldValue::Null) => {}
             None => self.invalid = Some(element.to_string()),
             Some(_) if self.texts.len() == MAX_ELEMENTS => {
                 self.invalid = Some(format!("more than {MAX_ELEMENTS} elements"));
@@ -169,21 +237,41 @@ impl ListBuilder {
 
 /// The values of all fields of one record, unchecked.
 #[derive(Default)]
-pub(super) struct FieldValues<'a>([FieldValue<'a>; Field::COUNT]);
+pub(super) struct FieldValues<'a> {
+    values: [FieldValue<'a>; Field::COUNT],
+    /// How deep in the record each was found.
+    depths: [u8; Field::COUNT],
+}
 
 impl<'a> FieldValues<'a> {
     /// The place for the value of a field.
     pub(super) fn slot(&mut self, field: Field) -> &mut FieldValue<'a> {
-        &mut self.0[field as usize]
+        &mut self.values[field as usize]
+    }
+
+    /// The place for the value of a field that was found `depth` records deep; `None` where a less deep one was found.
+    pub(super) fn slot_at(&mut self, field: Field, depth: u8) -> Option<&mut FieldValue<'a>> {
+        let (value, found) = (&mut self.values[field as usize], &mut self.depths[field as usize]);
+        if !matches!(value, FieldValue::Absent) {
+            if *found < depth {
+                return None;
+            }
+            if *found > depth {
+                *value = FieldValue::Absent;
+            }
+        }
+        *found = depth;
+        Some(value)
     }
 
     /// The interaction that the values make together; bounds are not checked here.
-    pub(super) fn interaction(mut self, names: &FieldNames) -> Result<Interaction, Fault> {
+    pub(super) fn interaction(mut self, rules: &FieldRules) -> Result<Interaction, Fault> {
+        let FieldRules { names, times, .. } = rules;
         Ok(Interaction {
             user: self.identifier(Field::User, &names.user_id)?,
             item: self.identifier(Field::Item, &names.item_id)?,
-            timestamp: self.timestamp(&names.timestamp)?,
-            kind: self.optional_text(Field::Kind, &names.event_type)?.unwrap_or_default(),
+            timestamp: times.milliseconds(&names.timestamp, self.get(Field::Timestamp))?,
+            kind: self.kind(&names.event_type)?,
             session: self.optional_text(Field::Session, &names.session_id)?,
             value: self.value(&names.value)?,
             features: self.features(&names.features)?,
@@ -191,7 +279,7 @@ impl<'a> FieldValues<'a> {
     }
 
     fn get(&self, field: Field) -> &FieldValue<'a> {
-        &self.0[field as usize]
+        &self.values[field as usize]
     }
 
     fn identifier(&self, field: Field, name: &str) -> Result<CompactString, Fault> {
@@ -206,18 +294,12 @@ impl<'a> FieldValues<'a> {
         found.text().map(Some).ok_or_else(|| wrong_type(name, "a string or an integer", found))
     }
 
-    fn timestamp(&self, name: &str) -> Result<i64, Fault> {
-        let found = self.get(Field::Timestamp);
-        let milliseconds = match found {
-            FieldValue::Absent | FieldValue::Null => return Err(missing(name, found)),
-            FieldValue::Natural(number) => Some(i64::try_from(*number).map_err(|_| {
-                (Reason::TimestampOutOfRange, format!("{name}: {number} ms is outside the believable range"))
-            })?),
-            FieldValue::Negative(number) => Some(*number),
-            FieldValue::Text(text) => rfc3339_milliseconds(text),
-            _ => None,
-        };
-        milliseconds.ok_or_else(|| wrong_type(name, "milliseconds or RFC 3339", found))
+    /// A truth value is a type of events as well: bought, or not.
+    fn kind(&self, name: &str) -> Result<CompactString, Fault> {
+        match self.get(Field::Kind) {
+            FieldValue::Boolean(value) => Ok(value.to_compact_string()),
+            _ => Ok(self.optional_text(Field::Kind, name)?.unwrap_or_default()),
+        }
     }
 
     fn value(&self, name: &str) -> Result<Option<f64>, Fault> {
@@ -226,12 +308,13 @@ impl<'a> FieldValues<'a> {
             FieldValue::Natural(number) => Ok(Some(*number as f64)),
             FieldValue::Negative(number) => Ok(Some(*number as f64)),
             FieldValue::Float(number) => Ok(Some(*number)),
+            FieldValue::Decimal(digits) => Ok(digits.parse().ok()),
             other => Err(wrong_type(name, "a number", other)),
         }
     }
 
     fn features(&mut self, name: &str) -> Result<Vec<CompactString>, Fault> {
-        match std::mem::take(&mut self.0[Field::Features as usize]) {
+        match std::mem::take(self.slot(Field::Features)) {
             FieldValue::Absent | FieldValue::Null => Ok(Vec::new()),
             FieldValue::Texts(texts) => Ok(texts),
             other => Err(wrong_type(name, "a list of strings or integers", &other)),
@@ -239,12 +322,12 @@ impl<'a> FieldValues<'a> {
     }
 }
 
-fn missing(name: &str, found: &FieldValue<'_>) -> Fault {
+pub(super) fn missing(name: &str, found: &FieldValue<'_>) -> Fault {
     let state = if matches!(found, FieldValue::Null) { "null" } else { "missing" };
     (Reason::MissingField, format!("{name}: {state}"))
 }
 
-fn wrong_type(name: &str, expected: &str, found: &FieldValue<'_>) -> Fault {
+pub(super) fn wrong_type(name: &str, expected: &str, found: &FieldValue<'_>) -> Fault {
     (Reason::WrongType, format!("{name}: expected {expected}, found {found}"))
 }
 

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | [`json`], `avro`, `protobuf` | the formats of a record, both ways |
 //! | `framing` | the wire format of schema registries, around a record of any format |
-//! | `fields` | what the fields of a record hold, and what an interaction makes of it; shared by the formats |
+//! | `fields` | what the fields of a record hold, and what an interaction makes of it; shared by the formats and by rows |
+//! | `names` | under which names, or at the end of which paths, they are found |
+//! | `time` | what numbers, texts and dates mean in the place of a timestamp |
 //! | [`arrow_rows`] | rows of columns |
 //!
 //! Pure: no I/O, no clock, no logging. A [`EventDecoder`] never panics, whatever the bytes, never allocates more than a small
@@ -22,11 +24,14 @@ mod encoder;
 mod fields;
 mod framing;
 pub mod json;
+mod names;
 #[cfg_attr(not(feature = "protobuf"), expect(dead_code, reason = "without its parser there is no schema to read by"))]
 mod protobuf;
 mod schema;
+mod time;
 
-pub use config::{FieldNames, Format, RegistryConfig, SourceConfig};
+pub use config::{FieldNames, Format, RegistryConfig, SourceConfig, TimestampUnit};
+pub use fields::FieldRules;
 
 use chrono::{DateTime, NaiveDate};
 
@@ -39,8 +44,7 @@ use crate::event::{EventLimits, Interaction, Reason, Rejection};
 /// Turns records into interactions.
 #[derive(Debug)]
 pub struct EventDecoder {
-    /// What the fields are called in the records.
-    pub fields: FieldNames,
+    rules: FieldRules,
     /// The bounds that every event must keep.
     pub limits: EventLimits,
     /// Most features of an event that are kept: whoever uses none, or a few, need not have memory for thousands.
@@ -81,7 +85,7 @@ impl EventDecoder {
             (format, None) => Encoding::Plain(Box::new(RecordSchema::plain(format, plain, source)?)),
             (format, Some(schemas)) => Encoding::Framed { format, cache: SchemaCache::default(), schemas },
         };
-        Ok(Self { fields: source.fields.clone(), limits: limits(source), most_features: usize::MAX, encoding })
+        Ok(Self { rules: FieldRules::new(source), limits: limits(source), most_features: usize::MAX, encoding })
     }
 
     /// Decodes one record. `None` as payload is Kafka's null value. Gives `None` where its schema is not known yet: then
@@ -105,17 +109,17 @@ impl EventDecoder {
     }
 
     fn attempt(&mut self, payload: &[u8]) -> Option<Result<Interaction, Fault>> {
-        let names = &self.fields;
+        let rules = &self.rules;
         if payload.is_empty() {
             return Some(Err((Reason::Unparsable, "empty record".to_owned())));
         }
         Some(match &mut self.encoding {
-            Encoding::Json => json::decode(payload, names),
-            Encoding::Plain(schema) => schema.decode(payload, names),
-            Encoding::FramedJson => framing::open(payload).and_then(|(_, inner)| json::decode(inner, names)),
+            Encoding::Json => json::decode(payload, rules),
+            Encoding::Plain(schema) => schema.decode(payload, rules).map_err(|fault| framed_perhaps(fault, payload)),
+            Encoding::FramedJson => framing::open(payload).and_then(|(_, inner)| json::decode(inner, rules)),
             Encoding::Framed { format, cache, schemas } => match framing::open(payload) {
-                Ok((id, inner)) => match cache.schema(id, *format, names, schemas.as_mut())? {
-                    Ok(schema) => schema.decode_framed(inner, names),
+                Ok((id, inner)) => match cache.schema(id, *format, rules, schemas.as_mut())? {
+                    Ok(schema) => schema.decode_framed(inner, rules),
                     Err(problem) => Err((Reason::UnknownSchema, format!("schema {id}: {problem}"))),
                 },
                 Err(fault) => Err(fault),
@@ -124,15 +128,32 @@ impl EventDecoder {
     }
 }
 
+/// The fault of a record that came plain and begins as one in a registry's frame does: the frame may be all that is wrong.
+fn framed_perhaps((reason, detail): Fault, payload: &[u8]) -> Fault {
+    match payload {
+        [0, _, _, _, _, _, ..] => {
+            let hint = "begins with a byte 0: in a schema registry's frame? (source.registry.url)";
+            (reason, format!("{detail}; {hint}"))
+        }
+        _ => (reason, detail),
+    }
+}
+
 /// A fault, before the record's bytes are attached to it.
 pub type Fault = (Reason, String);
 
 /// The bounds that `source` describes.
 pub fn limits(source: &SourceConfig) -> EventLimits {
-    let end_of_time = NaiveDate::from_ymd_opt(i32::from(source.latest_year) + 1, 1, 1)
-        .and_then(|day| day.and_hms_opt(0, 0, 0))
-        .map_or(i64::MAX, |midnight| midnight.and_utc().timestamp_millis());
-    EventLimits { max_id_bytes: source.max_id_bytes, end_of_time }
+    let new_year = |year: u16| {
+        NaiveDate::from_ymd_opt(i32::from(year), 1, 1)
+            .map_or(i64::MAX, |day| i64::from(day.to_epoch_days()) * 86_400_000)
+    };
+    EventLimits {
+        max_id_bytes: source.max_id_bytes,
+        start_of_time: new_year(source.earliest_year),
+        end_of_time: source.latest_year.checked_add(1).map_or(i64::MAX, new_year),
+        timestamp_unit: source.timestamp_unit.nanoseconds(),
+    }
 }
 
 /// Milliseconds since 1970 of an RFC 3339 text.

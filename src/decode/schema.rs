@@ -1,7 +1,7 @@
 //! The schemas that binary records are read by: as text, ready to use, and those of a registry that are in use.
 
 use super::{Fault, avro, framing, protobuf};
-use crate::decode::{FieldNames, Format, SourceConfig};
+use crate::decode::{FieldRules, Format, SourceConfig};
 use crate::event::{Interaction, Reason};
 
 /// Number of a schema in its registry.
@@ -73,7 +73,7 @@ impl RecordSchema {
     /// The schema of records that come plain.
     pub(super) fn plain(format: Format, text: &SchemaText, source: &SourceConfig) -> Result<Self, SchemaError> {
         let wrong = |problem| SchemaError { origin: text.origin.clone(), problem };
-        let mut schema = Self::parse(format, text, &source.fields).map_err(wrong)?;
+        let mut schema = Self::parse(format, text, &FieldRules::new(source)).map_err(wrong)?;
         if let Self::Protobuf(messages, path) = &mut schema {
             *path = messages
                 .path(&source.message)
@@ -82,31 +82,31 @@ impl RecordSchema {
         Ok(schema)
     }
 
-    fn parse(format: Format, text: &SchemaText, names: &FieldNames) -> Result<Self, String> {
+    fn parse(format: Format, text: &SchemaText, rules: &FieldRules) -> Result<Self, String> {
         let references: Vec<&str> = text.references.iter().map(String::as_str).collect();
         match format {
-            Format::Avro => avro::AvroSchema::parse(&text.text, &references, names).map(Self::Avro),
-            Format::Protobuf => protobuf::ProtobufSchema::parse(&text.text, &references, names)
+            Format::Avro => avro::AvroSchema::parse(&text.text, &references, rules).map(Self::Avro),
+            Format::Protobuf => protobuf::ProtobufSchema::parse(&text.text, &references, rules)
                 .map(|schema| Self::Protobuf(schema, vec![0])),
             Format::Json => Err("JSON is read without a schema".to_owned()),
         }
     }
 
     /// The bytes of one record that came plain.
-    pub(super) fn decode(&self, payload: &[u8], names: &FieldNames) -> Result<Interaction, Fault> {
+    pub(super) fn decode(&self, payload: &[u8], rules: &FieldRules) -> Result<Interaction, Fault> {
         match self {
-            Self::Avro(schema) => avro::decode(payload, schema, names),
-            Self::Protobuf(schema, path) => decode_message(payload, schema, path, names),
+            Self::Avro(schema) => avro::decode(payload, schema, rules),
+            Self::Protobuf(schema, path) => decode_message(payload, schema, path, rules),
         }
     }
 
     /// The bytes of one record, taken out of its frame.
-    pub(super) fn decode_framed(&self, inner: &[u8], names: &FieldNames) -> Result<Interaction, Fault> {
+    pub(super) fn decode_framed(&self, inner: &[u8], rules: &FieldRules) -> Result<Interaction, Fault> {
         match self {
-            Self::Avro(schema) => avro::decode(inner, schema, names),
+            Self::Avro(schema) => avro::decode(inner, schema, rules),
             Self::Protobuf(schema, _) => {
                 let (path, message) = framing::open_message(inner)?;
-                decode_message(message, schema, &path, names)
+                decode_message(message, schema, &path, rules)
             }
         }
     }
@@ -116,10 +116,10 @@ fn decode_message(
     payload: &[u8],
     schema: &protobuf::ProtobufSchema,
     path: &[usize],
-    names: &FieldNames,
+    rules: &FieldRules,
 ) -> Result<Interaction, Fault> {
     match schema.at(path) {
-        Some(message) => protobuf::decode(payload, schema, message, names),
+        Some(message) => protobuf::decode(payload, schema, message, rules),
         None => Err((Reason::UnknownSchema, format!("the schema has no message at the places {path:?}"))),
     }
 }
@@ -134,7 +134,7 @@ impl SchemaCache {
         &mut self,
         id: SchemaId,
         format: Format,
-        names: &FieldNames,
+        rules: &FieldRules,
         registry: &mut dyn SchemaResolver,
     ) -> Option<Result<&RecordSchema, String>> {
         match self.0.iter().position(|(known, _)| *known == id) {
@@ -142,7 +142,7 @@ impl SchemaCache {
             Some(place) => self.0[..=place].rotate_right(1),
             None => {
                 let parsed = match registry.schema(id) {
-                    SchemaLookup::Found(text) => RecordSchema::parse(format, &text, names),
+                    SchemaLookup::Found(text) => RecordSchema::parse(format, &text, rules),
                     // Not kept: it may be registered yet.
                     SchemaLookup::Unknown(problem) => return Some(Err(problem)),
                     SchemaLookup::NotYet => return None,

@@ -11,9 +11,20 @@ fn decoder() -> EventDecoder {
     EventDecoder::new(&source, &SchemaText::built_in(source.format), None).unwrap()
 }
 
-/// What fields are called.
-pub(super) fn names() -> FieldNames {
-    Config::default().source.fields
+/// How fields are read.
+pub(super) fn names() -> FieldRules {
+    FieldRules::new(&Config::default().source)
+}
+
+/// The same, with other names for some fields, by their keys.
+pub(super) fn named(others: &[(&str, &str)]) -> FieldRules {
+    let mut source = Config::default().source;
+    let mut fields = serde_json::to_value(&source.fields).unwrap();
+    for (key, name) in others {
+        fields[key] = serde_json::Value::from(*name);
+    }
+    source.fields = serde_json::from_value(fields).unwrap();
+    FieldRules::new(&source)
 }
 
 /// Bytes by their digits.
@@ -37,6 +48,7 @@ pub(super) fn own_event() -> Interaction {
 #[test]
 fn limits_end_with_the_latest_year() {
     let mut source = Config::default().source;
+    assert_eq!(limits(&source).start_of_time, 365 * 86_400_000);
     source.latest_year = 1970;
     assert_eq!(limits(&source).end_of_time, 365 * 86_400_000);
     source.latest_year = u16::MAX;
@@ -66,6 +78,7 @@ fn limits_are_checked() {
     for (record, reason) in [
         (r#"{"user_id":"","item_id":"i","timestamp":1}"#.to_owned(), Reason::EmptyId),
         (format!(r#"{{"user_id":"{long}","item_id":"i","timestamp":1}}"#), Reason::IdTooLong),
+        (r#"{"user_id":"u","item_id":"i","timestamp":1}"#.to_owned(), Reason::TimestampOutOfRange),
         (r#"{"user_id":"u","item_id":"i","timestamp":-1}"#.to_owned(), Reason::TimestampOutOfRange),
         (r#"{"user_id":"u","item_id":"i","timestamp":"9999-01-01T00:00:00Z"}"#.to_owned(), Reason::TimestampOutOfRange),
         (r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#.to_owned(), Reason::TimestampOutOfRange),
@@ -170,7 +183,7 @@ fn decoder_looks_up_a_pending_schema_again() {
         let schema = SchemaText::built_in(format);
         let mut decoder = EventDecoder::new(&source(format), &schema, Some(Box::new(Stub(format, false)))).unwrap();
         let encoder = EventEncoder::new(&source(format), &schema, Some(1)).unwrap();
-        let json = br#"{"user_id":"u","item_id":"i","timestamp":1}"#;
+        let json = br#"{"user_id":"u","item_id":"i","timestamp":1700000000000}"#;
         let event = self::decoder().decode(None, Some(json)).unwrap().unwrap();
         let record = encoder.encode(&event).unwrap();
         assert_eq!(decoder.decode(None, Some(&record)), None);
@@ -216,6 +229,96 @@ fn protobuf_frame_must_name_a_message_of_the_schema() {
 }
 
 #[test]
+fn times_in_another_unit_are_named() {
+    let told = |timestamp: &str, unit: &str| {
+        let mut source = source(Format::Json);
+        source.timestamp_unit = serde_json::from_value(unit.into()).unwrap();
+        let mut decoder = EventDecoder::new(&source, &SchemaText::built_in(Format::Json), None).unwrap();
+        let record = format!(r#"{{"user_id":"u","item_id":"i","timestamp":{timestamp}}}"#);
+        decoder.decode(None, Some(record.as_bytes())).unwrap().map_err(|rejection| {
+            assert_eq!(rejection.reason, Reason::TimestampOutOfRange);
+            rejection.detail
+        })
+    };
+    for (timestamp, unit, hint) in [
+        ("1767225600", "ms", "a number of seconds would be 2026-01-01: source.timestamp_unit = \"s\"?"),
+        ("1767225600.25", "ms", "a number of seconds would be 2026-01-01"),
+        ("20454", "ms", "a number of days would be 2026-01-01: source.timestamp_unit = \"days\"?"),
+        ("1767225600000000", "ms", "a number of microseconds would be 2026-01-01"),
+        ("1767225600000000000", "ms", "a number of nanoseconds would be 2026-01-01"),
+        ("1767225600000", "s", "a number of milliseconds would be 2026-01-01"),
+        ("17", "ms", "(1970-01-01) is outside the believable range (source.earliest_year)"),
+    ] {
+        let detail = told(timestamp, unit).unwrap_err();
+        assert!(detail.contains(hint), "{detail}");
+    }
+    for (timestamp, unit) in [("1767225600", "s"), ("20454", "days"), ("1767225600000000", "us"), ("1767225600", "auto")] {
+        assert_eq!(told(timestamp, unit).unwrap().timestamp, 1_767_225_600_000, "{timestamp} {unit}");
+    }
+}
+
+/// The same envelope in every format, by the same paths.
+#[test]
+fn fields_are_found_at_the_end_of_paths_in_every_format() {
+    let paths = [("user_id", "payload.after.user_id"), ("item_id", "payload.after.item_id"), ("timestamp", "payload.ts_ms")];
+    let rules = named(&paths);
+    let json = br#"{"schema":{},"payload":{"before":null,"after":{"user_id":"u","item_id":7},"op":"c","ts_ms":1700000000000}}"#;
+    let expected = json::decode(json, &rules).unwrap();
+    assert_eq!((expected.user.as_str(), expected.item.as_str(), expected.timestamp), ("u", "7", 1_700_000_000_000));
+    // A deletion has nothing behind it.
+    let deleted = br#"{"payload":{"before":{"user_id":"u"},"after":null,"ts_ms":1}}"#;
+    assert_eq!(json::decode(deleted, &rules).unwrap_err().0, Reason::MissingField);
+    // What has the whole path as its name wins over what the path leads to, wherever it stands.
+    for record in [
+        r#"{"payload.after.user_id":"whole","payload":{"after":{"user_id":"u","item_id":"i"},"ts_ms":1700000000000}}"#,
+        r#"{"payload":{"after":{"user_id":"u","item_id":"i"},"ts_ms":1700000000000},"payload.after.user_id":"whole"}"#,
+    ] {
+        assert_eq!(json::decode(record.as_bytes(), &rules).unwrap().user, "whole", "{record}");
+    }
+
+    let avsc = r#"{"type":"record","name":"Envelope","fields":[{"name":"payload","type":["null",{"type":"record","name":"P","fields":[
+        {"name":"before","type":["null",{"type":"record","name":"Row","fields":[
+            {"name":"user_id","type":"string"},{"name":"item_id","type":"long"}]}]},
+        {"name":"after","type":["null","Row"]},{"name":"ts_ms","type":"long"}]}]}]}"#;
+    let avro = avro::AvroSchema::parse(avsc, &[], &rules).unwrap();
+    assert_eq!(avro::check(&avro, &rules), Ok(()));
+    let bytes = avro::encode(&expected, &avro, &rules).unwrap();
+    assert_eq!(avro::decode(&bytes, &avro, &rules), Ok(expected.clone()));
+    #[cfg(feature = "protobuf")]
+    {
+        let proto = r#"syntax = "proto3"; message Envelope { P payload = 1; }
+            message P { Row before = 1; Row after = 2; int64 ts_ms = 3; } message Row { string user_id = 1; int64 item_id = 2; }"#;
+        let schema = protobuf::ProtobufSchema::parse(proto, &[], &rules).unwrap();
+        let message = schema.at(&[0]).unwrap();
+        assert_eq!(protobuf::check(message), Ok(()));
+        let bytes = protobuf::encode(&expected, &schema, message).unwrap();
+        assert_eq!(protobuf::decode(&bytes, &schema, message, &rules), Ok(expected));
+    }
+}
+
+#[test]
+fn missing_fields_are_looked_for_where_they_may_be() {
+    let told = |record: &str| json::decode(record.as_bytes(), &names()).unwrap_err().1;
+    let debezium = told(r#"{"payload":{"after":{"user_id":"u","item_id":"i","timestamp":1}}}"#);
+    assert_eq!(
+        debezium,
+        r#"user_id: missing; there is "payload.after.user_id" (source.fields.user_id = "payload.after.user_id")"#
+    );
+    let other = told(r#"{"userId":"u","item_id":"i"}"#);
+    assert_eq!(other, r#"user_id: missing; there are "userId", "item_id" (source.fields.user_id)"#);
+}
+
+#[test]
+fn plain_records_in_frames_name_the_registry() {
+    let json = b"\0\0\0\0\x07{\"user_id\":\"u\",\"item_id\":\"i\",\"timestamp\":1700000000000}";
+    for (format, record) in [(Format::Json, &json[..]), (Format::Avro, b"\0\0\0\0\x07\x02u\x02i\x00\x02\x00\x00\x00\x00")] {
+        let mut decoder = EventDecoder::new(&source(format), &SchemaText::built_in(format), None).unwrap();
+        let detail = decoder.decode(None, Some(record)).unwrap().unwrap_err().detail;
+        assert!(detail.contains("a schema registry's frame? (source.registry.url)"), "{detail}");
+    }
+}
+
+#[test]
 fn schema_cache_is_bounded() {
     #[derive(Debug)]
     struct Every;
@@ -224,7 +327,7 @@ fn schema_cache_is_bounded() {
             SchemaLookup::Found(SchemaText::built_in(Format::Avro))
         }
     }
-    let names = source(Format::Avro).fields;
+    let names = FieldRules::new(&source(Format::Avro));
     let mut cache = SchemaCache::default();
     for id in 0..1_000 {
         assert!(cache.schema(id, Format::Avro, &names, &mut Every).unwrap().is_ok());

@@ -6,6 +6,8 @@
 /// A feature of this crate that a value of the configuration can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CargoFeature {
+    /// Logs compressed by Brotli.
+    Brotli,
     /// Records in Protobuf.
     Protobuf,
     /// A schema registry.
@@ -20,6 +22,7 @@ impl CargoFeature {
     /// Name of the feature in Cargo.toml.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Brotli => "brotli",
             Self::Protobuf => "protobuf",
             Self::Registry => "registry",
             Self::S3 => "s3",
@@ -30,6 +33,7 @@ impl CargoFeature {
     /// Whether this program was built with the feature.
     pub fn is_built_in(self) -> bool {
         match self {
+            Self::Brotli => cfg!(feature = "brotli"),
             Self::Protobuf => cfg!(feature = "protobuf"),
             Self::Registry => cfg!(feature = "registry"),
             Self::S3 => cfg!(feature = "s3"),

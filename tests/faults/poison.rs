@@ -83,18 +83,18 @@ fn json(encode: &dyn Fn(&Interaction) -> Vec<u8>) -> Vec<Dose> {
         (b"\x00\x00\x00\x00\x01{}", Unparsable),
         (b"[]", Unparsable),
         (b"null", Unparsable),
-        (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":NaN}"#, Unparsable),
-        (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":-1e999}"#, ValueNotFinite),
-        (br#"{"user_id":"u","item_id":"i","timestamp":1,"value":"much"}"#, WrongType),
-        (br#"{"user_id":"u","item_id":{"a":"<b>"},"timestamp":1}"#, WrongType),
+        (br#"{"user_id":"u","item_id":"i","timestamp":1700000000000,"value":NaN}"#, Unparsable),
+        (br#"{"user_id":"u","item_id":"i","timestamp":1700000000000,"value":-1e999}"#, ValueNotFinite),
+        (br#"{"user_id":"u","item_id":"i","timestamp":1700000000000,"value":"much"}"#, WrongType),
+        (br#"{"user_id":"u","item_id":{"a":"<b>"},"timestamp":1700000000000}"#, WrongType),
         (br#"{"user_id":"u","item_id":"i","timestamp":"\u001b[31mnow\n"}"#, WrongType),
         (br#"{"user_id":"u","item_id":"i"}"#, MissingField),
-        (br#"{"item_id":null,"user_id":"u","timestamp":1}"#, MissingField),
+        (br#"{"item_id":null,"user_id":"u","timestamp":1700000000000}"#, MissingField),
     ] {
         doses.push((record.to_vec(), Err(reason)));
     }
     let padding = " ".repeat(LARGE);
-    let large = format!(r#"{{"user_id":"u","item_id":"large","timestamp":1,"ignored":"{padding}"}}"#);
+    let large = format!(r#"{{"user_id":"u","item_id":"large","timestamp":1700000000000,"ignored":"{padding}"}}"#);
     doses.push((large.into_bytes(), Ok("large".to_owned())));
     doses.push((format!("{}{}", "[".repeat(LARGE / 2), "]".repeat(LARGE / 2)).into_bytes(), Err(Unparsable)));
     doses

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use negstream::checkpoint::manifest::Manifest;
 use negstream::config::{Config, Format, SourceConfig, layers};
-use negstream::decode::{self, EventDecoder, EventEncoder, SchemaId, SchemaLookup, SchemaResolver, SchemaText};
+use negstream::decode::{EventDecoder, EventEncoder, SchemaId, SchemaLookup, SchemaResolver, SchemaText};
 use negstream::position::Positions;
 use negstream::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
 use negstream::source::{EventSource, PollStatus};
@@ -96,7 +96,7 @@ fn schemas(format: Format) -> impl Fn(&[u8]) {
     let source = source(format);
     let whole = SchemaText::built_in(format);
     let writer = EventEncoder::new(&source, &whole, None).expect("a schema");
-    let json = br#"{"user_id":"17","item_id":"2","timestamp":3,"event_type":"view","value":1,"features":["4"]}"#;
+    let json = br#"{"user_id":"17","item_id":"2","timestamp":1700000000003,"event_type":"view","value":1,"features":["4"]}"#;
     let reading = self::source(Format::Json);
     let mut reader = EventDecoder::new(&reading, &SchemaText::built_in(Format::Json), None).expect("no schema");
     let event = reader.decode(None, Some(json)).expect("at once").expect("an event");
@@ -163,11 +163,7 @@ pub fn parquet() -> impl Fn(&[u8]) {
     move |bytes: &[u8]| {
         let path = folder.path().join("log.parquet");
         std::fs::write(&path, bytes).expect("a writable folder");
-        let options = LogOptions {
-            fields: source.fields.clone(),
-            limits: decode::limits(&source),
-            columns: ColumnSelection::All,
-        };
+        let options = LogOptions::new(&source, ColumnSelection::All);
         let log = path.to_str().expect("a path in Unicode").to_owned();
         let opened = ParquetLogs::open(&[log], options, &Positions::default());
         let named = |error: &dyn std::fmt::Display| assert!(error.to_string().contains("log.parquet"), "{error}");

@@ -147,11 +147,7 @@ impl Work {
         let folder = self.place.path(folder);
         let dir = format!("checkpoint.dir={}", folder.display());
         let config = configuration(&[&SMALL, settings, &[&dir]].concat());
-        let options = LogOptions {
-            fields: config.source.fields.clone(),
-            limits: negstream::decode::limits(&config.source),
-            columns: ColumnSelection::Model,
-        };
+        let options = LogOptions::new(&config.source, ColumnSelection::Model);
         let source = ParquetLogs::open(&self.log, options, &Positions::default()).unwrap();
         let mut pipeline = Pipeline::new(&config).unwrap();
         let mut done = Vec::new();

@@ -17,6 +17,7 @@ mod kafka_replay;
 mod kafka_sense;
 mod kafka_source;
 mod kafka_trouble;
+mod logs;
 mod misconfigured;
 mod negatives;
 mod objectives;
@@ -34,3 +35,4 @@ mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;
+mod writers;

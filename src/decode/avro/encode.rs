@@ -1,39 +1,101 @@
 //! Interactions as Avro, by any schema that has room for them.
 
-use super::schema::{AvroSchema, AvroType, LogicalType, TypeId};
+use super::schema::{AvroSchema, AvroType, LogicalType, RecordField, TypeId};
 use crate::decode::cursor::{put_varint, zigzag};
-use crate::decode::fields::{EventField, Field};
+use crate::decode::fields::{EventField, Field, FieldRules};
+use crate::decode::names::NameTree;
 use crate::decode::{Fault, rfc3339};
 use crate::event::{Interaction, Reason};
 
 /// Whether interactions can be written by `schema`: whatever else it describes must be able to stay away.
-pub(in crate::decode) fn check(schema: &AvroSchema) -> Result<(), String> {
+pub(in crate::decode) fn check(schema: &AvroSchema, rules: &FieldRules) -> Result<(), String> {
     let AvroType::Record(fields) = schema.get(schema.root) else {
         return Err("only a record can be written".to_owned());
     };
+    let mut room = Vec::new();
+    check_record(fields, schema, &rules.tree, &mut room)?;
     for wanted in [Field::User, Field::Item, Field::Timestamp] {
-        if !fields.iter().any(|field| field.field == Some(wanted)) {
+        if !room.contains(&wanted) {
             return Err(format!("it has no field for {}", wanted.key()));
         }
     }
-    match fields.iter().find(|field| field.field.is_none() && absent(schema, field.of).is_none()) {
-        Some(field) => Err(format!("nothing can be written into its field {:?}, which may not be null", field.name)),
-        None => Ok(()),
+    Ok(())
+}
+
+fn check_record(
+    fields: &[RecordField],
+    schema: &AvroSchema,
+    names: &NameTree,
+    room: &mut Vec<Field>,
+) -> Result<(), String> {
+    for field in fields {
+        let entry = names.get(&field.name);
+        match (entry.and_then(|entry| entry.field), entry.and_then(|entry| entry.inner.as_ref())) {
+            (Some(wanted), _) => room.push(wanted),
+            (None, Some(inner)) if let Some((_, fields)) = inner_record(schema, field.of) => {
+                check_record(fields, schema, inner, room)?;
+            }
+            _ if absent(schema, field.of).is_none() => {
+                let name = &field.name;
+                return Err(format!("nothing can be written into its field {name:?}, which may not be null"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The fields of a record, or of the first one of a union, with its number in the union.
+fn inner_record(schema: &AvroSchema, of: TypeId) -> Option<(Option<usize>, &[RecordField])> {
+    match schema.get(of) {
+        AvroType::Record(fields) => Some((None, fields)),
+        AvroType::Union(branches) => {
+            branches.iter().enumerate().find_map(|(index, branch)| match schema.get(*branch) {
+                AvroType::Record(fields) => Some((Some(index), fields.as_slice())),
+                _ => None,
+            })
+        }
+        _ => None,
     }
 }
 
 /// Writes an interaction as [`super::decode`] reads it.
-pub(in crate::decode) fn encode(event: &Interaction, schema: &AvroSchema) -> Result<Vec<u8>, Fault> {
+pub(in crate::decode) fn encode(
+    event: &Interaction,
+    schema: &AvroSchema,
+    rules: &FieldRules,
+) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::with_capacity(96);
     if let AvroType::Record(fields) = schema.get(schema.root) {
-        for field in fields {
-            let given = field.field.map_or(EventField::Absent, |wanted| EventField::of(event, wanted));
-            if !put(&given, schema, field.of, &mut bytes) {
-                return Err((Reason::WrongType, format!("{}: the schema has no room for {given:?}", field.name)));
-            }
-        }
+        put_record(event, fields, schema, &rules.tree, &mut bytes)?;
     }
     Ok(bytes)
+}
+
+fn put_record(
+    event: &Interaction,
+    fields: &[RecordField],
+    schema: &AvroSchema,
+    names: &NameTree,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    for field in fields {
+        let entry = names.get(&field.name);
+        let wanted = entry.and_then(|entry| entry.field);
+        let inner = entry.and_then(|entry| entry.inner.as_ref()).filter(|_| wanted.is_none());
+        if let (Some(inner), Some((branch, fields))) = (inner, inner_record(schema, field.of)) {
+            if let Some(branch) = branch {
+                put_long(branch as i64, bytes);
+            }
+            put_record(event, fields, schema, inner, bytes)?;
+            continue;
+        }
+        let given = wanted.map_or(EventField::Absent, |wanted| EventField::of(event, wanted));
+        if !put(&given, schema, field.of, bytes) {
+            return Err((Reason::WrongType, format!("{}: the schema has no room for {given:?}", field.name)));
+        }
+    }
+    Ok(())
 }
 
 /// How nothing is written as a value of this type.
@@ -105,7 +167,7 @@ fn integer(given: &EventField<'_>, of: &AvroType) -> Option<i64> {
     let number = match (given, meaning) {
         (EventField::Time(time), LogicalType::Microseconds) => time.checked_mul(1_000),
         (EventField::Time(time), LogicalType::Nanoseconds) => time.checked_mul(1_000_000),
-        (_, LogicalType::Other(_)) => None,
+        (_, LogicalType::Other(_) | LogicalType::Local(_)) => None,
         _ => given.integer(),
     }?;
     (matches!(of, AvroType::Long(_)) || i32::try_from(number).is_ok()).then_some(number)

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::decode::FieldNames;
-use crate::decode::fields::Field;
+use crate::decode::fields::{Field, FieldRules};
 
 /// Place of a type in the list.
 pub(super) type TypeId = usize;
@@ -31,9 +30,9 @@ pub(super) enum AvroType {
     Long(LogicalType),
     Float,
     Double,
-    Bytes,
+    Bytes(LogicalType),
     Text,
-    Fixed(u64),
+    Fixed(u64, LogicalType),
     Enum(Vec<String>),
     Array(TypeId),
     Map(TypeId),
@@ -41,13 +40,18 @@ pub(super) enum AvroType {
     Record(Vec<RecordField>),
 }
 
-/// What a number stands for, by its logical type.
+/// What a number, or bytes, stand for, by their logical type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LogicalType {
     Number,
     Milliseconds,
     Microseconds,
     Nanoseconds,
+    /// So many nanoseconds each, since 1970 on the clocks of a zone that is not told.
+    Local(i64),
+    /// A number with so many digits behind the point.
+    Decimal(i32),
+    Uuid,
     /// Something that no field of an interaction is.
     Other(&'static str),
 }
@@ -56,8 +60,10 @@ pub(super) enum LogicalType {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RecordField {
     pub(super) name: String,
-    /// Which field of the interaction it is.
+    /// Which field of the interaction it is, in an outermost record.
     pub(super) field: Option<Field>,
+    /// Whether its name means anything in an outermost record: then it is a field, or paths lead into it.
+    pub(super) is_named: bool,
     pub(super) of: TypeId,
 }
 
@@ -66,8 +72,8 @@ impl AvroSchema {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
-        let mut reading = SchemaParser { types: Vec::new(), named: BTreeMap::new(), names };
+    pub(crate) fn parse(text: &str, references: &[&str], rules: &FieldRules) -> Result<Self, String> {
+        let mut reading = SchemaParser { types: Vec::new(), named: BTreeMap::new(), rules };
         for reference in references {
             reading.text(reference)?;
         }
@@ -101,7 +107,7 @@ fn takes_no_bytes(types: &[AvroType]) -> Vec<bool> {
         let before = empty.clone();
         for (id, of) in types.iter().enumerate() {
             empty[id] = match of {
-                AvroType::Null | AvroType::Fixed(0) => true,
+                AvroType::Null | AvroType::Fixed(0, _) => true,
                 AvroType::Record(fields) => fields.iter().all(|field| empty[field.of]),
                 _ => false,
             };
@@ -116,7 +122,7 @@ struct SchemaParser<'a> {
     types: Vec<AvroType>,
     /// Records, enums and fixed by their full names.
     named: BTreeMap<String, TypeId>,
-    names: &'a FieldNames,
+    rules: &'a FieldRules,
 }
 
 impl SchemaParser<'_> {
@@ -146,7 +152,7 @@ impl SchemaParser<'_> {
     }
 
     fn reference(&mut self, name: &str, space: &str) -> Result<TypeId, String> {
-        if let Some(primitive) = primitive(name, None) {
+        if let Some(primitive) = primitive(name, LogicalType::Number) {
             return Ok(self.add(primitive));
         }
         let found = self.named.get(&full_name(name, space)).or_else(|| self.named.get(name));
@@ -177,7 +183,8 @@ impl SchemaParser<'_> {
             }
             "fixed" => {
                 let size = part("size")?.as_u64().ok_or("the size of a fixed is no number")?;
-                self.name(object, space, AvroType::Fixed(size)).map(|(id, _)| id)
+                let meaning = logical_type(object);
+                self.name(object, space, AvroType::Fixed(size, meaning)).map(|(id, _)| id)
             }
             "record" | "error" => {
                 // Known by name before its fields are read: they may hold it.
@@ -188,12 +195,14 @@ impl SchemaParser<'_> {
                     let name = field.get("name").and_then(Value::as_str).ok_or("a field has no name")?;
                     let of = field.get("type").ok_or_else(|| format!("field {name:?} has no type"))?;
                     let of = self.any(of, &space)?;
-                    fields.push(RecordField { name: name.to_owned(), field: Field::of(name, self.names), of });
+                    let entry = self.rules.tree.get(name);
+                    let (field, is_named) = (entry.and_then(|entry| entry.field), entry.is_some());
+                    fields.push(RecordField { name: name.to_owned(), field, is_named, of });
                 }
                 self.types[id] = AvroType::Record(fields);
                 Ok(id)
             }
-            _ => match primitive(kind, object.get("logicalType").and_then(Value::as_str)) {
+            _ => match primitive(kind, logical_type(object)) {
                 Some(primitive) => Ok(self.add(primitive)),
                 None => self.reference(kind, space),
             },
@@ -218,19 +227,27 @@ fn full_name(name: &str, space: &str) -> String {
     if space.is_empty() || name.contains('.') { name.to_owned() } else { format!("{space}.{name}") }
 }
 
-fn primitive(name: &str, logical: Option<&str>) -> Option<AvroType> {
-    let meaning = match logical {
+fn logical_type(object: &Map<String, Value>) -> LogicalType {
+    match object.get("logicalType").and_then(Value::as_str) {
         Some("timestamp-millis") => LogicalType::Milliseconds,
         Some("timestamp-micros") => LogicalType::Microseconds,
         Some("timestamp-nanos") => LogicalType::Nanoseconds,
-        Some("date") => LogicalType::Other("a date"),
+        Some("local-timestamp-millis") => LogicalType::Local(1_000_000),
+        Some("local-timestamp-micros") => LogicalType::Local(1_000),
+        Some("local-timestamp-nanos") => LogicalType::Local(1),
+        Some("date") => LogicalType::Local(86_400_000_000_000),
         Some("time-millis" | "time-micros") => LogicalType::Other("a time of day"),
-        Some("local-timestamp-millis" | "local-timestamp-micros" | "local-timestamp-nanos") => {
-            LogicalType::Other("a time without a zone")
+        Some("uuid") => LogicalType::Uuid,
+        Some("decimal") => {
+            let scale = object.get("scale").and_then(Value::as_i64).unwrap_or(0);
+            i32::try_from(scale).ok().filter(|scale| (0..=1_000).contains(scale)).map_or(LogicalType::Number, LogicalType::Decimal)
         }
         // A logical type that is not known is none.
         _ => LogicalType::Number,
-    };
+    }
+}
+
+fn primitive(name: &str, meaning: LogicalType) -> Option<AvroType> {
     Some(match name {
         "null" => AvroType::Null,
         "boolean" => AvroType::Boolean,
@@ -238,7 +255,7 @@ fn primitive(name: &str, logical: Option<&str>) -> Option<AvroType> {
         "long" => AvroType::Long(meaning),
         "float" => AvroType::Float,
         "double" => AvroType::Double,
-        "bytes" => AvroType::Bytes,
+        "bytes" => AvroType::Bytes(meaning),
         "string" => AvroType::Text,
         _ => return None,
     })

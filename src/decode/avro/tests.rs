@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::tests::{bytes, interaction, names, own_event};
+use crate::decode::tests::{bytes, interaction, named, names, own_event};
 
 const OWN: &str = include_str!("../../../schemas/interaction.avsc");
 
@@ -41,13 +41,13 @@ fn fault(of: &str, payload: &[u8]) -> Fault {
 fn golden_bytes_of_other_writers_are_read() {
     let own = bytes("0a752231c3a908f09fa680020a636c69636bf6a1abfef96202000200000000000004c0040261023700");
     assert_eq!(decode(&own, &schema(OWN), &names()), Ok(own_event()));
-    assert_eq!(encode(&own_event(), &schema(OWN)), Ok(own));
+    assert_eq!(encode(&own_event(), &schema(OWN), &names()), Ok(own));
 
     let other = bytes(concat!(
         "02026b060002000000000000f03f0404010200009901046e6f02046e6f00090909090909f2c0010202808981828389850602000000003f",
         "010204000200"
     ));
-    let names = FieldNames { user_id: "visitor".to_owned(), timestamp: "at".to_owned(), ..names() };
+    let names = named(&[("user_id", "visitor"), ("timestamp", "at")]);
     let event = decode(&other, &AvroSchema::parse(OTHER, &[], &names).unwrap(), &names).unwrap();
     assert_eq!((event.user.as_str(), event.item.as_str(), event.kind.as_str()), ("-77", "12345", "buy"));
     assert_eq!((event.timestamp, event.session, event.value), (1_700_000_000_123, None, Some(0.5)));
@@ -56,7 +56,7 @@ fn golden_bytes_of_other_writers_are_read() {
 
 #[test]
 fn truncated_datum_is_unparsable() {
-    let own = encode(&own_event(), &schema(OWN)).unwrap();
+    let own = encode(&own_event(), &schema(OWN), &names()).unwrap();
     for end in 0..own.len() {
         let (reason, detail) = decode(&own[..end], &schema(OWN), &names()).unwrap_err();
         assert_eq!(reason, Reason::Unparsable, "{detail}");
@@ -76,7 +76,7 @@ fn faults_name_the_field_and_what_was_found() {
         (r#"["null","string"]"#, b"\x01", Unparsable, "a union has no branch -1 at byte 1"),
         (r#""boolean""#, b"\x01", WrongType, "user_id: expected a string or an integer, found true"),
         (r#""boolean""#, b"\x02", Unparsable, "2 is no boolean at byte 1"),
-        (r#""bytes""#, b"\x02x", WrongType, "user_id: expected a string or an integer, found bytes"),
+        (r#""bytes""#, b"\x02\xff", WrongType, "user_id: expected a string or an integer, found bytes that are not UTF-8"),
         (r#""string""#, b"\x02\xff", Unparsable, "not UTF-8 at byte 1"),
         (r#""string""#, b"\x01", Unparsable, "-1 is no length at byte 1"),
         (
@@ -90,7 +90,7 @@ fn faults_name_the_field_and_what_was_found() {
             r#"{"type":"int","logicalType":"date"}"#,
             b"\x02",
             WrongType,
-            "user_id: expected a string or an integer, found a date",
+            "user_id: expected a string or an integer, found a date or a local time",
         ),
         (r#"{"type":"enum","name":"E","symbols":["a"]}"#, b"\x02", Unparsable, "an enum has no symbol 1 at byte 1"),
         (
@@ -108,6 +108,25 @@ fn faults_name_the_field_and_what_was_found() {
     ] {
         assert_eq!(fault(of, payload), (reason, detail.to_owned()), "{of}");
     }
+}
+
+#[test]
+fn decimals_uuids_and_local_times() {
+    let of = r#"{"type":"record","name":"R","fields":[
+        {"name":"user_id","type":{"type":"bytes","logicalType":"decimal","precision":38,"scale":0}},
+        {"name":"item_id","type":{"type":"fixed","name":"U","size":16,"logicalType":"uuid"}},
+        {"name":"timestamp","type":{"type":"long","logicalType":"local-timestamp-micros"}},
+        {"name":"value","type":{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}}]}"#;
+    let mut time = Vec::new();
+    crate::decode::cursor::put_varint(crate::decode::cursor::zigzag(1_767_225_600_000_000), &mut time);
+    let payload = [&[4, 0x01, 0x00][..], &[0; 15], &[6], &time, &[4, 0xfc, 0x19]].concat();
+    let (reason, detail) = decode(&payload, &schema(of), &names()).unwrap_err();
+    assert!(reason == Reason::WrongType && detail.contains("source.timezone"), "{detail}");
+    let mut source = crate::config::Config::default().source;
+    source.timezone = "UTC".to_owned();
+    let event = decode(&payload, &schema(of), &FieldRules::new(&source)).unwrap();
+    assert_eq!((event.user.as_str(), event.item.as_str()), ("256", "00000000-0000-0000-0000-000000000006"));
+    assert_eq!((event.timestamp, event.value), (1_767_225_600_000, Some(-9.99)));
 }
 
 #[test]
@@ -216,24 +235,27 @@ fn names_resolve_in_namespaces_and_references() {
     }
     // Several kinds of events in one topic: the branch tells which.
     let union = r#"["null",{"type":"record","name":"A","fields":[{"name":"user_id","type":"int"}]},"int"]"#;
-    assert_eq!(decode(&[2, 2], &schema(union), &names()).unwrap_err().1, "item_id: missing");
+    assert_eq!(
+        decode(&[2, 2], &schema(union), &names()).unwrap_err().1,
+        "item_id: missing; there are \"user_id\" (source.fields.item_id)"
+    );
     assert_eq!(decode(&[4, 2], &schema(union), &names()).unwrap_err().0, Reason::WrongType);
 }
 
 #[test]
 fn encode_refuses_what_the_schema_has_no_room_for() {
     let lacking = r#"{"type":"record","name":"R","fields":[{"name":"user_id","type":"int"}]}"#;
-    assert_eq!(check(&schema(lacking)).unwrap_err(), "it has no field for source.fields.item_id");
+    assert_eq!(check(&schema(lacking), &names()).unwrap_err(), "it has no field for source.fields.item_id");
     let whole = |more: &str| {
         schema(&format!(
             r#"{{"type":"record","name":"R","fields":[{{"name":"user_id","type":"long"}},{{"name":"item_id","type":"string"}},
                 {{"name":"timestamp","type":["null","string"]}}{more}]}}"#
         ))
     };
-    let error = check(&whole(r#",{"name":"shop","type":"string"}"#)).unwrap_err();
+    let error = check(&whole(r#",{"name":"shop","type":"string"}"#), &names()).unwrap_err();
     assert_eq!(error, "nothing can be written into its field \"shop\", which may not be null");
     let roomy = whole(r#",{"name":"shop","type":["string","null"]},{"name":"x","type":{"type":"map","values":"int"}}"#);
-    assert_eq!(check(&roomy), Ok(()));
+    assert_eq!(check(&roomy, &names()), Ok(()));
     let event = Interaction {
         user: "17".into(),
         kind: "".into(),
@@ -242,8 +264,8 @@ fn encode_refuses_what_the_schema_has_no_room_for() {
         features: Vec::new(),
         ..own_event()
     };
-    assert_eq!(decode(&encode(&event, &roomy).unwrap(), &roomy, &names()), Ok(event));
-    let (reason, detail) = encode(&own_event(), &roomy).unwrap_err();
+    assert_eq!(decode(&encode(&event, &roomy, &names()).unwrap(), &roomy, &names()), Ok(event));
+    let (reason, detail) = encode(&own_event(), &roomy, &names()).unwrap_err();
     assert_eq!((reason, detail.as_str()), (Reason::WrongType, "user_id: the schema has no room for Text(\"u\\\"1é\")"));
 }
 
@@ -260,7 +282,7 @@ proptest! {
     #[test]
     fn damaged_records_never_panic(event in interaction(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let schema = schema(OWN);
-        let mut bytes = encode(&event, &schema).unwrap();
+        let mut bytes = encode(&event, &schema, &names()).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let _ = decode(&bytes, &schema, &names());

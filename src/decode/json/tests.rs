@@ -3,11 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::tests::interaction;
-
-fn names() -> FieldNames {
-    crate::config::Config::default().source.fields
-}
+use crate::decode::tests::{interaction, named, names};
 
 fn fault(record: &str) -> Fault {
     decode(record.as_bytes(), &names()).unwrap_err()
@@ -54,37 +50,39 @@ fn timestamp_may_be_rfc3339() {
 
 #[test]
 fn fields_are_found_under_their_own_names() {
-    let mut names = names();
-    names.user_id = "visitor".to_owned();
-    names.timestamp = "at".to_owned();
+    let names = named(&[("user_id", "visitor"), ("timestamp", "at")]);
     let event = decode(br#"{"visitor":"v","item_id":"i","at":9,"user_id":[],"timestamp":{}}"#, &names).unwrap();
     assert_eq!((event.user.as_str(), event.timestamp), ("v", 9));
     let (reason, detail) = decode(br#"{"user_id":"u","item_id":"i","at":9}"#, &names).unwrap_err();
-    assert_eq!((reason, detail.as_str()), (Reason::MissingField, "visitor: missing"));
+    assert_eq!((reason, detail.as_str()), (Reason::MissingField, r#"visitor: missing; there are "user_id", "item_id", "at" (source.fields.user_id)"#));
 }
 
 #[test]
 fn faults_name_the_field_and_what_was_found() {
     use Reason::{MissingField, TimestampOutOfRange, Unparsable, ValueNotFinite, WrongType};
     for (record, reason, detail) in [
-        (r#"{"user_id":"u","timestamp":1}"#, MissingField, "item_id: missing"),
-        (r#"{"user_id":null,"item_id":"i","timestamp":1}"#, MissingField, "user_id: null"),
-        (r#"{"user_id":"u","item_id":"i"}"#, MissingField, "timestamp: missing"),
+        (
+            r#"{"user_id":"u","timestamp":1}"#,
+            MissingField,
+            r#"item_id: missing; there are "user_id", "timestamp" (source.fields.item_id)"#,
+        ),
+        (r#"{"user_id":null,"item_id":"i","timestamp":1}"#, MissingField, "user_id: null; there are \"user_id\", \"item_id\", \"timestamp\" (source.fields.user_id)"),
+        (r#"{"user_id":"u","item_id":"i"}"#, MissingField, "timestamp: missing; there are \"user_id\", \"item_id\" (source.fields.timestamp)"),
         (r#"{}"#, MissingField, "user_id: missing"),
         (
             r#"{"user_id":"u","item_id":"i","timestamp":"yesterday"}"#,
             WrongType,
-            "timestamp: expected milliseconds or RFC 3339, found \"yesterday\"",
+            "timestamp: expected a number or RFC 3339, found \"yesterday\"",
         ),
         (
-            r#"{"user_id":"u","item_id":"i","timestamp":1.5}"#,
+            r#"{"user_id":"u","item_id":"i","timestamp":"2026-01-01T00:00:00"}"#,
             WrongType,
-            "timestamp: expected milliseconds or RFC 3339, found 1.5",
+            "timestamp: \"2026-01-01T00:00:00\" has no zone (source.timezone says which one is meant)",
         ),
         (
             r#"{"user_id":"u","item_id":"i","timestamp":18446744073709551615}"#,
             TimestampOutOfRange,
-            "timestamp: 18446744073709551615 ms is outside the believable range",
+            "timestamp 18446744073709551615 ms is outside the believable range (source.latest_year)",
         ),
         (
             r#"{"user_id":{"a":1},"item_id":"i","timestamp":1}"#,
@@ -92,14 +90,14 @@ fn faults_name_the_field_and_what_was_found() {
             "user_id: expected a string or an integer, found an object",
         ),
         (
-            r#"{"user_id":"u","item_id":1.0,"timestamp":1}"#,
+            r#"{"user_id":"u","item_id":1.5,"timestamp":1}"#,
             WrongType,
-            "item_id: expected a string or an integer, found 1.0",
+            "item_id: expected a string or an integer, found 1.5",
         ),
         (
-            r#"{"user_id":"u","item_id":"i","timestamp":1,"event_type":true}"#,
+            r#"{"user_id":"u","item_id":"i","timestamp":1,"event_type":[true]}"#,
             WrongType,
-            "event_type: expected a string or an integer, found true",
+            "event_type: expected a string or an integer, found a list with true",
         ),
         (
             r#"{"user_id":"u","item_id":"i","timestamp":1,"value":"high"}"#,
@@ -122,7 +120,9 @@ fn faults_name_the_field_and_what_was_found() {
             "number out of range at line 1 column 56",
         ),
         (r#"{"user_id":"u""#, Unparsable, "EOF while parsing an object at line 1 column 14"),
-        (r#"[1]"#, Unparsable, "invalid type: sequence, expected an object at line 1 column 0"),
+        (r#"[1]"#, Unparsable, "a list: each record must be one event, an object"),
+        (r#""{}""#, Unparsable, "a text: an object that was encoded twice?"),
+        ("\0\0\0\0\x07{}", Unparsable, "begins with a byte 0: in a schema registry's frame? (source.registry.url)"),
         (r#"null"#, Unparsable, "invalid type: null, expected an object at line 1 column 4"),
         (r#"{"user_id":"u","item_id":"i","timestamp":1} x"#, Unparsable, "trailing characters at line 1 column 45"),
         (
@@ -131,11 +131,20 @@ fn faults_name_the_field_and_what_was_found() {
             "user_id comes twice at line 1 column 24",
         ),
         (r#"{"user_id":null,"user_id":"v"}"#, Unparsable, "user_id comes twice at line 1 column 25"),
-        ("{\"user_id\":\"u\",\n\"item_id\":NaN}", Unparsable, "expected value at line 2 column 11"),
+        ("{\"user_id\":\"u\",\n\"item_id\":NaN}", Unparsable, "NaN and infinities are no JSON, at line 2 column 11"),
+        (r#"{"a":-Infinity}"#, Unparsable, "NaN and infinities are no JSON, at line 1 column 7"),
         (r#"{"user_id":"\ud800"}"#, Unparsable, "unexpected end of hex escape at line 1 column 19"),
     ] {
         assert_eq!(fault(record), (reason, detail.to_owned()), "{record}");
     }
+}
+
+#[test]
+fn whole_numbers_truth_values_and_marks_are_taken() {
+    let record = "\u{feff}{\"user_id\":123.0,\"item_id\":1e3,\"timestamp\":1767225600123.0,\"event_type\":true,\"features\":[\"a\",null]}";
+    let event = decode(record.as_bytes(), &names()).unwrap();
+    assert_eq!((event.user.as_str(), event.item.as_str(), event.kind.as_str()), ("123", "1000", "true"));
+    assert_eq!((event.timestamp, event.features), (1_767_225_600_123, vec!["a".into()]));
 }
 
 #[test]

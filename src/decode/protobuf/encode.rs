@@ -1,6 +1,6 @@
 //! Interactions as Protobuf, by any message that has room for them.
 
-use super::schema::{Kind, MessageField, MessageSchema, ProtobufSchema};
+use super::schema::{FieldContent, Kind, MessageField, MessageSchema, ProtobufSchema};
 use super::{EIGHT_BYTES, FOUR_BYTES, LENGTH, VARINT};
 use crate::decode::cursor::{put_varint, zigzag};
 use crate::decode::fields::{EventField, Field};
@@ -10,7 +10,7 @@ use crate::event::{Interaction, Reason};
 /// Whether interactions can be written as `message`.
 pub(in crate::decode) fn check(message: &MessageSchema) -> Result<(), String> {
     for wanted in [Field::User, Field::Item, Field::Timestamp] {
-        if !message.fields.iter().any(|field| field.field == wanted) {
+        if !has_room(&message.fields, wanted) {
             return Err(format!("message {:?} has no field for {}", message.name, wanted.key()));
         }
     }
@@ -22,6 +22,13 @@ pub(in crate::decode) fn check(message: &MessageSchema) -> Result<(), String> {
     }
 }
 
+fn has_room(fields: &[MessageField], wanted: Field) -> bool {
+    fields.iter().any(|field| match &field.content {
+        FieldContent::Field(field) => *field == wanted,
+        FieldContent::Within(inner) => has_room(inner, wanted),
+    })
+}
+
 /// Writes an interaction as [`super::decode`] reads it.
 pub(in crate::decode) fn encode(
     event: &Interaction,
@@ -29,25 +36,40 @@ pub(in crate::decode) fn encode(
     message: &MessageSchema,
 ) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::with_capacity(96);
-    for wanted in &message.fields {
-        let given = EventField::of(event, wanted.field);
-        let fits = match &given {
-            EventField::Absent => true,
-            EventField::List(texts) if wanted.repeated => {
-                texts.iter().all(|text| put(&EventField::Text(text), wanted.number, wanted.kind, schema, &mut bytes))
-            }
-            _ => !wanted.repeated && put(&given, wanted.number, wanted.kind, schema, &mut bytes),
-        };
-        if !fits {
-            return Err(no_room(wanted, &given));
-        }
-    }
+    put_fields(event, &message.fields, schema, &mut bytes)?;
     Ok(bytes)
 }
 
-fn no_room(wanted: &MessageField, given: &EventField<'_>) -> Fault {
-    let field = wanted.field.key();
-    (Reason::WrongType, format!("field {} ({field}): the schema has no room for {given:?}", wanted.number))
+fn put_fields(
+    event: &Interaction,
+    fields: &[MessageField],
+    schema: &ProtobufSchema,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    for wanted in fields {
+        let field = match &wanted.content {
+            FieldContent::Field(field) => *field,
+            FieldContent::Within(inner) => {
+                let mut message = Vec::new();
+                put_fields(event, inner, schema, &mut message)?;
+                put_bytes(wanted.number, &message, bytes);
+                continue;
+            }
+        };
+        let given = EventField::of(event, field);
+        let fits = match &given {
+            EventField::Absent => true,
+            EventField::List(texts) if wanted.repeated => {
+                texts.iter().all(|text| put(&EventField::Text(text), wanted.number, wanted.kind, schema, bytes))
+            }
+            _ => !wanted.repeated && put(&given, wanted.number, wanted.kind, schema, bytes),
+        };
+        if !fits {
+            let (key, number) = (field.key(), wanted.number);
+            return Err((Reason::WrongType, format!("field {number} ({key}): the schema has no room for {given:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// Appends tag and value, or nothing and `false` where the kind has no room for it.

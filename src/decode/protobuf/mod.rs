@@ -3,12 +3,12 @@
 //!
 //! | field | taken as |
 //! | --- | --- |
-//! | `user_id`, `item_id` | `string`, any integer type, an enum (its value's name) |
-//! | `timestamp` | any integer type (milliseconds), `google.protobuf.Timestamp`, RFC 3339 `string` |
-//! | `event_type`, `session_id` | as identifiers |
+//! | `user_id`, `item_id` | `string`, any integer type, an enum (its value's name), `bytes` in UTF-8, `double` and `float` without a fraction |
+//! | `timestamp` | `google.protobuf.Timestamp`, any number type (of `source.timestamp_unit`), RFC 3339 `string` |
+//! | `event_type`, `session_id` | as identifiers; `bool` as a type |
 //! | `value` | `double`, `float`, any integer type |
 //! | `features` | `repeated`, as identifiers, packed or not |
-//! | each of them | also in the wrappers of `google.protobuf` (`StringValue`, …) |
+//! | each of them | also in the wrappers of `google.protobuf` (`StringValue`, …), and in messages that a path leads into |
 //! | any other | ignored |
 //!
 //! What is not sent is absent; but a field without presence (`proto3` without `optional`) then holds its default, as
@@ -23,12 +23,11 @@ use std::borrow::Cow;
 
 pub(super) use encode::{check, encode};
 pub(super) use schema::ProtobufSchema;
-use schema::{Kind, MessageField, MessageSchema};
+use schema::{FieldContent, Kind, MessageField, MessageSchema};
 
 use super::Fault;
 use super::cursor::{Cursor, MAX_DEPTH, unzigzag};
-use super::fields::{Field, FieldValue, FieldValues, ListBuilder};
-use crate::decode::FieldNames;
+use super::fields::{Field, FieldRules, FieldValue, FieldValues, ListBuilder};
 use crate::event::{Interaction, Reason};
 
 /// Wire types.
@@ -47,23 +46,90 @@ pub(super) fn decode(
     payload: &[u8],
     schema: &ProtobufSchema,
     message: &MessageSchema,
-    names: &FieldNames,
+    rules: &FieldRules,
 ) -> Result<Interaction, Fault> {
-    let mut cursor = Cursor::new(payload);
-    let mut found = FieldValues::default();
-    let mut lists: [Option<ListBuilder>; Field::COUNT] = Default::default();
-    while cursor.remaining() > 0 {
-        let tag = cursor.varint()?;
-        let (number, wire) = (tag >> 3, tag & 7);
-        let Some(wanted) = message.fields.iter().find(|wanted| wanted.number == number) else {
-            skip(&mut cursor, number, wire, 0)?;
-            continue;
-        };
-        if !wanted.repeated {
-            *found.slot(wanted.field) = value(&mut cursor, wanted.kind, wire, number, schema)?;
-            continue;
+    let mut reading = MessageReader { schema, found: FieldValues::default(), lists: Default::default() };
+    reading.message(Cursor::new(payload), &message.fields, 1)?;
+    let MessageReader { mut found, lists, .. } = reading;
+    for (field, list) in Field::ALL.into_iter().zip(lists) {
+        if let Some((depth, list)) = list
+            && let Some(slot) = found.slot_at(field, depth)
+        {
+            *slot = list.into_value();
         }
-        let list = lists[wanted.field as usize].get_or_insert_default();
+    }
+    found.interaction(rules)
+}
+
+/// A record that is being read.
+struct MessageReader<'a> {
+    schema: &'a ProtobufSchema,
+    found: FieldValues<'a>,
+    /// The lists so far, and how deep each was found.
+    lists: [Option<(u8, ListBuilder)>; Field::COUNT],
+}
+
+impl<'a> MessageReader<'a> {
+    /// Reads a message, `depth` messages deep, of which these are the fields that mean something.
+    fn message(&mut self, mut cursor: Cursor<'a>, fields: &[MessageField], depth: u8) -> Result<(), Fault> {
+        while cursor.remaining() > 0 {
+            let tag = cursor.varint()?;
+            let (number, wire) = (tag >> 3, tag & 7);
+            let before = cursor.clone();
+            let mut is_known = false;
+            for wanted in fields.iter().filter(|wanted| wanted.number == number) {
+                cursor = before.clone();
+                is_known = true;
+                match &wanted.content {
+                    FieldContent::Field(field) => self.field(&mut cursor, wanted, *field, wire, depth)?,
+                    FieldContent::Within(inner) if wire == LENGTH => {
+                        let length = cursor.varint()?;
+                        self.message(Cursor::new(cursor.take(length)?), inner, depth + 1)?;
+                    }
+                    FieldContent::Within(_) => return Err(another_type(&cursor, number, wire)),
+                }
+            }
+            if !is_known {
+                skip(&mut cursor, number, wire, 0)?;
+            }
+        }
+        for wanted in fields.iter().filter(|wanted| wanted.implicit && !wanted.repeated) {
+            let Some(field) = wanted.field() else { continue };
+            if matches!(self.found.slot(field), FieldValue::Absent)
+                && let Some(slot) = self.found.slot_at(field, depth)
+            {
+                *slot = default_of(wanted, field, self.schema);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a field of the interaction.
+    fn field(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        wanted: &MessageField,
+        field: Field,
+        wire: u64,
+        depth: u8,
+    ) -> Result<(), Fault> {
+        let (schema, number) = (self.schema, wanted.number);
+        if !wanted.repeated {
+            let value = value(cursor, wanted.kind, wire, number, schema)?;
+            if let Some(slot) = self.found.slot_at(field, depth) {
+                *slot = value;
+            }
+            return Ok(());
+        }
+        let list = &mut self.lists[field as usize];
+        if list.as_ref().is_none_or(|(found, _)| depth < *found) {
+            *list = Some((depth, ListBuilder::default()));
+        }
+        let mut unused = ListBuilder::default();
+        let list = match list {
+            Some((found, list)) if *found == depth => list,
+            _ => &mut unused,
+        };
         let packable = !matches!(wire_of(wanted.kind), Some(LENGTH) | None);
         if wire == LENGTH && packable {
             let length = cursor.varint()?;
@@ -73,29 +139,25 @@ pub(super) fn decode(
                 list.push(&value(&mut packed, wanted.kind, each, number, schema)?);
             }
         } else {
-            list.push(&value(&mut cursor, wanted.kind, wire, number, schema)?);
+            list.push(&value(cursor, wanted.kind, wire, number, schema)?);
         }
+        Ok(())
     }
-    for wanted in &message.fields {
-        let slot = found.slot(wanted.field);
-        if let Some(list) = lists[wanted.field as usize].take() {
-            *slot = list.into_value();
-        } else if wanted.implicit && matches!(slot, FieldValue::Absent) {
-            *slot = default_of(wanted, schema);
-        }
-    }
-    found.interaction(names)
+}
+
+fn another_type(cursor: &Cursor<'_>, number: u64, wire: u64) -> Fault {
+    cursor.fault(&format!("field {number} is of another type than in the schema (wire type {wire})"))
 }
 
 /// What a field without presence holds where it is not sent.
-fn default_of<'a>(wanted: &MessageField, schema: &'a ProtobufSchema) -> FieldValue<'a> {
+fn default_of<'a>(wanted: &MessageField, field: Field, schema: &'a ProtobufSchema) -> FieldValue<'a> {
     match wanted.kind {
-        _ if wanted.field == Field::Session => FieldValue::Absent,
+        _ if field == Field::Session => FieldValue::Absent,
         Kind::Text => FieldValue::Text(Cow::Borrowed("")),
         Kind::Enum(id) => symbol(schema, id, 0),
         Kind::Double | Kind::Float => FieldValue::Float(0.0),
         Kind::Boolean => FieldValue::Boolean(false),
-        Kind::Bytes => FieldValue::Unsupported("bytes"),
+        Kind::Bytes => FieldValue::bytes(&[]),
         _ => FieldValue::Natural(0),
     }
 }
@@ -120,7 +182,7 @@ fn value<'a>(
     schema: &'a ProtobufSchema,
 ) -> Result<FieldValue<'a>, Fault> {
     if wire_of(kind).is_some_and(|expected| expected != wire) {
-        return Err(cursor.fault(&format!("field {number} is of another type than in the schema (wire type {wire})")));
+        return Err(another_type(cursor, number, wire));
     }
     Ok(match kind {
         Kind::Double => FieldValue::Float(f64::from_le_bytes(cursor.array()?)),
@@ -140,8 +202,7 @@ fn value<'a>(
         }
         Kind::Bytes => {
             let length = cursor.varint()?;
-            cursor.take(length)?;
-            FieldValue::Unsupported("bytes")
+            FieldValue::bytes(cursor.take(length)?)
         }
         Kind::Enum(id) => symbol(schema, id, (cursor.varint()? as i32).into()),
         Kind::Timestamp => {
@@ -203,7 +264,7 @@ fn timestamp<'a>(bytes: &[u8]) -> Result<FieldValue<'a>, Fault> {
     let milliseconds =
         seconds.checked_mul(1_000).and_then(|whole| whole.checked_add(nanoseconds.div_euclid(1_000_000)));
     milliseconds
-        .map(FieldValue::integer)
+        .map(FieldValue::Time)
         .ok_or_else(|| (Reason::TimestampOutOfRange, format!("timestamp: {seconds} s is outside the believable range")))
 }
 

@@ -1,11 +1,11 @@
 //! Protobuf schemas: for each message of a .proto file, which of its fields is which of an interaction, and how it is
 //! read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::file::{DeclaredType, EnumDeclaration, FieldDeclaration, Label, MessageDeclaration, ProtoFile};
-use crate::decode::FieldNames;
-use crate::decode::fields::Field;
+use crate::decode::fields::{Field, FieldRules};
+use crate::decode::names::NameTree;
 
 /// The messages of a .proto file.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,15 +29,34 @@ pub(crate) struct MessageSchema {
     pub(super) required: Option<String>,
 }
 
-/// A field of a message that is one of an interaction's.
+/// A field of a message that is one of an interaction's, or a message that paths lead into.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MessageField {
     pub(super) number: u64,
-    pub(super) field: Field,
+    pub(super) content: FieldContent,
     pub(super) kind: Kind,
     pub(super) repeated: bool,
     /// Whether it holds its default where it is not sent.
     pub(super) implicit: bool,
+}
+
+/// What the value of a message's field is good for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum FieldContent {
+    /// It is a field of the interaction.
+    Field(Field),
+    /// It is a message with fields of the interaction in it.
+    Within(Vec<MessageField>),
+}
+
+impl MessageField {
+    /// The field of the interaction that it is.
+    pub(super) fn field(&self) -> Option<Field> {
+        match self.content {
+            FieldContent::Field(field) => Some(field),
+            FieldContent::Within(_) => None,
+        }
+    }
 }
 
 /// How a value is read.
@@ -97,15 +116,15 @@ impl ProtobufSchema {
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub(crate) fn parse(text: &str, references: &[&str], names: &FieldNames) -> Result<Self, String> {
-        let mut known = KnownTypes::default();
-        for reference in references {
-            known.learn(&ProtoFile::parse(reference)?);
-        }
+    pub(crate) fn parse(text: &str, references: &[&str], rules: &FieldRules) -> Result<Self, String> {
+        let references: Vec<ProtoFile> =
+            references.iter().map(|text| ProtoFile::parse(text)).collect::<Result<_, _>>()?;
         let file = ProtoFile::parse(text)?;
+        let mut known = KnownTypes::default();
+        references.iter().for_each(|reference| known.learn(reference));
         known.learn(&file);
         let mut schema = Self { messages: Vec::new(), top: Vec::new(), enums: Vec::new() };
-        let context = ParseContext { known: &known, names, implicit: file.implicit };
+        let context = ParseContext { known: &known, rules, implicit: file.implicit };
         schema.top = file.messages.iter().map(|message| schema.add(message, &file.package, &context)).collect();
         schema.enums = known.values;
         if schema.top.is_empty() { Err("it describes no message".to_owned()) } else { Ok(schema) }
@@ -143,14 +162,8 @@ impl ProtobufSchema {
 
     fn add(&mut self, message: &MessageDeclaration, space: &str, context: &ParseContext<'_>) -> usize {
         let name = join(space, &message.name);
-        let mut fields: Vec<MessageField> =
-            message.fields.iter().filter_map(|line| context.wanted(line, &name)).collect();
-        fields.sort_by_key(|field| field.number);
-        let required = message
-            .fields
-            .iter()
-            .find(|line| line.label == Label::Required && Field::of(&line.name, context.names).is_none());
-        let required = required.map(|line| line.name.clone());
+        let mut required = None;
+        let fields = context.fields(message, &name, &context.rules.tree, context.implicit, &mut required);
         let id = self.messages.len();
         self.messages.push(MessageSchema { name: name.clone(), inner: Vec::new(), fields, required });
         let inner = message.messages.iter().map(|inner| self.add(inner, &name, context)).collect();
@@ -161,18 +174,25 @@ impl ProtobufSchema {
 
 /// What types there are, by their full names.
 #[derive(Debug, Default)]
-struct KnownTypes {
-    messages: BTreeSet<String>,
+struct KnownTypes<'a> {
+    /// Each with whether its fields tell nothing from their defaults.
+    messages: BTreeMap<String, (&'a MessageDeclaration, bool)>,
     enums: BTreeMap<String, usize>,
     values: Vec<BTreeMap<i64, String>>,
 }
 
-impl KnownTypes {
-    fn learn(&mut self, file: &ProtoFile) {
-        self.scope(&file.package, &file.messages, &file.enums);
+impl<'a> KnownTypes<'a> {
+    fn learn(&mut self, file: &'a ProtoFile) {
+        self.scope(&file.package, &file.messages, &file.enums, file.implicit);
     }
 
-    fn scope(&mut self, space: &str, messages: &[MessageDeclaration], enums: &[EnumDeclaration]) {
+    fn scope(
+        &mut self,
+        space: &str,
+        messages: &'a [MessageDeclaration],
+        enums: &[EnumDeclaration],
+        implicit: bool,
+    ) {
         for of in enums {
             self.enums.insert(join(space, &of.name), self.values.len());
             // Of names for the same number the first one counts.
@@ -180,13 +200,13 @@ impl KnownTypes {
         }
         for message in messages {
             let name = join(space, &message.name);
-            self.scope(&name, &message.messages, &message.enums);
-            self.messages.insert(name);
+            self.scope(&name, &message.messages, &message.enums, implicit);
+            self.messages.insert(name, (message, implicit));
         }
     }
 
-    /// The type that `name` means within `space`: that of the innermost scope which has one.
-    fn find(&self, name: &str, space: &str) -> Option<Kind> {
+    /// The type that `name` means within `space`, and its full name: that of the innermost scope which has one.
+    fn find(&self, name: &str, space: &str) -> Option<(Kind, String)> {
         let (mut space, name, absolute) = match name.strip_prefix('.') {
             Some(name) => ("", name, true),
             None => (space, name, false),
@@ -194,13 +214,13 @@ impl KnownTypes {
         loop {
             let full = join(space, name);
             if let Some(special) = well_known(&full) {
-                return Some(special);
+                return Some((special, full));
             }
             if let Some(id) = self.enums.get(&full) {
-                return Some(Kind::Enum(*id));
+                return Some((Kind::Enum(*id), full));
             }
-            if self.messages.contains(&full) {
-                return Some(Kind::Message);
+            if self.messages.contains_key(&full) {
+                return Some((Kind::Message, full));
             }
             if space.is_empty() || absolute {
                 return None;
@@ -211,23 +231,54 @@ impl KnownTypes {
 }
 
 struct ParseContext<'a> {
-    known: &'a KnownTypes,
-    names: &'a FieldNames,
+    known: &'a KnownTypes<'a>,
+    rules: &'a FieldRules,
     implicit: bool,
 }
 
 impl ParseContext<'_> {
-    fn wanted(&self, line: &FieldDeclaration, space: &str) -> Option<MessageField> {
-        let field = Field::of(&line.name, self.names)?;
-        let kind = match &line.of {
-            DeclaredType::Map | DeclaredType::Group => Kind::Message,
-            DeclaredType::Scalar(kind) => *kind,
-            DeclaredType::Named(name) => self.known.find(name, space).unwrap_or(Kind::Unknown),
-        };
-        let message = matches!(kind, Kind::Message | Kind::Timestamp | Kind::Wrapped(_) | Kind::Unknown);
-        let implicit = self.implicit && line.label == Label::None && !message;
-        let repeated = line.label == Label::Repeated || matches!(line.of, DeclaredType::Map);
-        Some(MessageField { number: line.number, field, kind, repeated, implicit })
+    /// The fields of a message, by their numbers, that mean something by `names`; the first of the others that must be
+    /// there is put into `required`.
+    fn fields(
+        &self,
+        message: &MessageDeclaration,
+        space: &str,
+        names: &NameTree,
+        implicit: bool,
+        required: &mut Option<String>,
+    ) -> Vec<MessageField> {
+        let mut fields = Vec::new();
+        for line in &message.fields {
+            let Some(entry) = names.get(&line.name) else {
+                if line.label == Label::Required {
+                    required.get_or_insert_with(|| line.name.clone());
+                }
+                continue;
+            };
+            let (kind, full) = match &line.of {
+                DeclaredType::Map | DeclaredType::Group => (Kind::Message, None),
+                DeclaredType::Scalar(kind) => (*kind, None),
+                DeclaredType::Named(name) => match self.known.find(name, space) {
+                    Some((kind, full)) => (kind, Some(full)),
+                    None => (Kind::Unknown, None),
+                },
+            };
+            let repeated = line.label == Label::Repeated || matches!(line.of, DeclaredType::Map);
+            if let Some(field) = entry.field {
+                let message = matches!(kind, Kind::Message | Kind::Timestamp | Kind::Wrapped(_) | Kind::Unknown);
+                let implicit = implicit && line.label == Label::None && !message;
+                let content = FieldContent::Field(field);
+                fields.push(MessageField { number: line.number, content, kind, repeated, implicit });
+            }
+            let inner = full.as_ref().filter(|_| kind == Kind::Message && !repeated);
+            let declared = inner.and_then(|full| self.known.messages.get(full));
+            if let (Some(inner), Some((declared, implicit)), Some(full)) = (&entry.inner, declared, &full) {
+                let content = FieldContent::Within(self.fields(declared, full, inner, *implicit, required));
+                fields.push(MessageField { number: line.number, content, kind, repeated, implicit: false });
+            }
+        }
+        fields.sort_by_key(|field| field.number);
+        fields
     }
 }
 

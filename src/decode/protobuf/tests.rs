@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::tests::{bytes, interaction, names, own_event};
+use crate::decode::tests::{bytes, interaction, named, names, own_event};
 
 const OWN: &str = include_str!("../../../schemas/interaction.proto");
 
@@ -35,7 +35,7 @@ fn golden_bytes_of_other_writers_are_read() {
     let other = bytes(
         "0a080a016b12030a01781099011d3930000020012a0b0880e2cfaa0610959aef3a32040a0273393a00420301d804a21f030a0178",
     );
-    let names = FieldNames { user_id: "visitor".to_owned(), timestamp: "at".to_owned(), ..names() };
+    let names = named(&[("user_id", "visitor"), ("timestamp", "at")]);
     let parsed = ProtobufSchema::parse(OTHER, &[], &names).unwrap();
     assert_eq!(parsed.path("Click"), Some(vec![0, 1]));
     assert_eq!(parsed.path("shop.v1.Outer.Click"), Some(vec![0, 1]));
@@ -107,7 +107,12 @@ fn faults_name_the_field_and_what_was_found() {
     for (described, payload, reason, detail) in [
         ("optional string user_id = 1;", &b"\x10\x01"[..], MissingField, "user_id: missing"),
         ("bool user_id = 1;", b"\x08\x01", WrongType, "user_id: expected a string or an integer, found true"),
-        ("bytes user_id = 1;", b"\x0a\x01x", WrongType, "user_id: expected a string or an integer, found bytes"),
+        (
+            "bytes user_id = 1;",
+            b"\x0a\x01\xff",
+            WrongType,
+            "user_id: expected a string or an integer, found bytes that are not UTF-8",
+        ),
         ("M user_id = 1;", b"\x0a\x00", WrongType, "user_id: expected a string or an integer, found an object"),
         (
             "map<string, int32> user_id = 1;",

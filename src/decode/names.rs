@@ -1,0 +1,75 @@
+//! Where the fields of an interaction are found in a record: under a name, or at the end of a path of names joined by
+//! dots (`payload.after.user_id`), through records within records.
+//!
+//! A field whose own name has dots in it wins over a path of the same letters: the less deep one counts.
+
+use super::fields::Field;
+use crate::decode::FieldNames;
+
+/// The names that mean something in a record, and in the records within it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct NameTree(Vec<NameEntry>);
+
+/// What a name means.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct NameEntry {
+    name: String,
+    /// The field of the interaction that the value is.
+    pub(super) field: Option<Field>,
+    /// What names within the value mean, where paths lead into it.
+    pub(super) inner: Option<NameTree>,
+}
+
+impl NameTree {
+    /// The names that the configuration gives.
+    pub(super) fn new(names: &FieldNames) -> Self {
+        let mut tree = Self::default();
+        for field in Field::ALL {
+            tree.insert(field.name(names), field);
+        }
+        tree
+    }
+
+    fn insert(&mut self, path: &str, field: Field) {
+        self.entry(path).field.get_or_insert(field);
+        for (dot, _) in path.match_indices('.') {
+            let (name, rest) = (&path[..dot], &path[dot + 1..]);
+            if !name.is_empty() && !rest.is_empty() {
+                self.entry(name).inner.get_or_insert_default().insert(rest, field);
+            }
+        }
+    }
+
+    fn entry(&mut self, name: &str) -> &mut NameEntry {
+        let place = self.0.iter().position(|entry| entry.name == name).unwrap_or_else(|| {
+            self.0.push(NameEntry { name: name.to_owned(), field: None, inner: None });
+            self.0.len() - 1
+        });
+        &mut self.0[place]
+    }
+
+    /// What `name` means here.
+    pub(super) fn get(&self, name: &str) -> Option<&NameEntry> {
+        self.0.iter().find(|entry| entry.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_into_records_and_whole_names_stand_beside_them() {
+        let names = FieldNames { user_id: "a.b.c".to_owned(), item_id: "a.item".to_owned(), ..FieldNames::default() };
+        let tree = NameTree::new(&names);
+        assert_eq!(tree.get("a.b.c").unwrap().field, Some(Field::User));
+        let a = tree.get("a").unwrap();
+        assert_eq!(a.field, None);
+        let within = a.inner.as_ref().unwrap();
+        assert_eq!(within.get("b.c").unwrap().field, Some(Field::User));
+        assert_eq!(within.get("b").unwrap().inner.as_ref().unwrap().get("c").unwrap().field, Some(Field::User));
+        assert_eq!(within.get("item").unwrap().field, Some(Field::Item));
+        assert_eq!(tree.get("a.b").unwrap().inner.as_ref().unwrap().get("c").unwrap().field, Some(Field::User));
+        assert!(tree.get("timestamp").unwrap().inner.is_none() && tree.get("b").is_none());
+    }
+}
