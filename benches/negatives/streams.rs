@@ -5,7 +5,7 @@ use std::path::Path;
 use negstream::config::{Config, layers};
 use negstream::event::Interaction;
 use negstream::position::Positions;
-use negstream::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
+use negstream::source::parquet::{LogOptions, ParquetLogs};
 use negstream::source::{EventSource, PollStatus};
 use negstream::synth::{EventGenerator, SynthConfig};
 use rand::{RngExt, SeedableRng};
@@ -26,7 +26,7 @@ pub fn configuration(half_life: &str) -> anyhow::Result<Config> {
 
 /// The events of a Parquet log, in order.
 pub fn real(path: &Path, config: &Config) -> anyhow::Result<Vec<Interaction>> {
-    let options = LogOptions::new(&config.source, ColumnSelection::Model);
+    let options = LogOptions::new(&config.source, false);
     let mut source = ParquetLogs::open(&[path.display().to_string()], options, &Positions::default())?;
     let mut block = Vec::new();
     while !matches!(source.poll(&mut block)?, PollStatus::End) {}

@@ -29,7 +29,7 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
         .into());
     }
     let context = CommandContext::set_up(config)?;
-    let reading = LogOptions::new(&config.source, ColumnSelection::All);
+    let reading = LogOptions::selecting(&config.source, ColumnSelection::All);
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let encoder = registry::encoder(&config.source, &kafka.topic)?;
     admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;

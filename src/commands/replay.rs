@@ -19,11 +19,9 @@ const MOST_LOOKED_AT: usize = 1_000_000;
 pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
     let context = CommandContext::set_up(config)?;
-    let columns =
-        if config.features.buckets > 0 { ColumnSelection::ModelWithFeatures } else { ColumnSelection::Model };
     let catalogue = Catalogue::open(config)?;
     // Every log is opened before the checkpoint folder is touched.
-    let reading = LogOptions::new(&config.source, columns);
+    let reading = LogOptions::new(&config.source, config.features.buckets > 0);
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let mut restored = Restored::find(config, options.fresh)?;
     if restored.checkpoint.is_none() {

@@ -29,6 +29,7 @@ use parquet::schema::types::SchemaDescriptor;
 use serde_json::{Map, Value};
 
 use super::fields::{Field, FieldRules, FieldValue, FieldValues, ListBuilder};
+use super::names::beside_user;
 use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
 /// Milliseconds of a day.
@@ -96,7 +97,8 @@ impl LogColumns {
             let is_required = matches!(field, Field::User | Field::Item | Field::Timestamp);
             // These are not part of the model: what they hold can make a row a rejection, but not a log unreadable.
             let is_spare = matches!(field, Field::Session | Field::Value) && selection != ColumnSelection::All;
-            let Some((root, path, of)) = lookup(schema, name) else {
+            let beside = || lookup(schema, &beside_user(field, &rules.names)?);
+            let Some((root, path, of)) = lookup(schema, name).or_else(beside) else {
                 if let Some((_, value)) = partitions.iter().find(|(partition, _)| partition == name) {
                     places[field as usize] = ColumnPlace::Constant(value.clone());
                 } else if is_required {

@@ -96,7 +96,7 @@ config_section! {
 
 config_section! {
     /// What the columns (Parquet) or fields (records) are called in your data; a field within other records by its path,
-    /// joined by dots (`payload.after.user_id`).
+    /// joined by dots (`payload.after.user_id`). Fields that keep these names are also looked for beside the user.
     pub struct FieldNames {
         /// The user who acted.
         user_id: String = "user_id".to_owned();

@@ -54,7 +54,10 @@ pub fn decode(payload: &[u8], rules: &FieldRules) -> Result<Interaction, Fault> 
         (reason, no_json(text, &error))
     })?;
     found.interaction(rules).map_err(|(reason, detail)| match reason {
-        Reason::MissingField if text.len() <= LOOKED_INTO => (reason, detail + &what_is_there(text, rules)),
+        Reason::MissingField if text.len() <= LOOKED_INTO => {
+            let there = what_is_there(text, rules, &detail);
+            (reason, detail + &there)
+        }
         _ => (reason, detail),
     })
 }
@@ -96,12 +99,14 @@ fn no_json(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// For a record that lacks a field: which names it has, and a path that ends in the name, where there is one.
-fn what_is_there(text: &str, rules: &FieldRules) -> String {
+/// For a record that lacks a field, as `detail` says: which names it has, and a path that ends in the name, where there is one.
+fn what_is_there(text: &str, rules: &FieldRules, detail: &str) -> String {
     let Ok(serde_json::Value::Object(record)) = serde_json::from_str(text) else { return String::new() };
     let required = [Field::User, Field::Item, Field::Timestamp];
-    let is_found = |name: &str| record.get(name).is_some_and(|value| !value.is_null());
-    let lost = required.into_iter().find(|field| !is_found(field.name(&rules.names)));
+    let is_lost = |field: &Field| {
+        detail.strip_prefix(field.name(&rules.names)).is_some_and(|rest| [": missing", ": null"].contains(&rest))
+    };
+    let lost = required.into_iter().find(is_lost);
     if let Some(field) = lost {
         let name = field.name(&rules.names);
         let last = name.rsplit('.').next().unwrap_or(name);

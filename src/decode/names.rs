@@ -1,7 +1,9 @@
 //! Where the fields of an interaction are found in a record: under a name, or at the end of a path of names joined by
 //! dots (`payload.after.user_id`), through records within records.
 //!
-//! A field whose own name has dots in it wins over a path of the same letters: the less deep one counts.
+//! A field whose own name has dots in it wins over a path of the same letters: the less deep one counts. Where the user is
+//! found by a path, the fields that the configuration leaves their own names are looked for in that record too, so that an
+//! envelope takes one path and not seven.
 
 use super::fields::Field;
 use crate::decode::FieldNames;
@@ -26,6 +28,11 @@ impl NameTree {
         let mut tree = Self::default();
         for field in Field::ALL {
             tree.insert(field.name(names), field);
+        }
+        for field in Field::ALL {
+            if let Some(beside) = beside_user(field, names) {
+                tree.insert(&beside, field);
+            }
         }
         tree
     }
@@ -54,6 +61,12 @@ impl NameTree {
     }
 }
 
+/// Where a field with its own name is in the record that the path to the user leads into.
+pub(super) fn beside_user(field: Field, names: &FieldNames) -> Option<String> {
+    let (around, _) = names.user_id.rsplit_once('.').filter(|_| field.has_default_name(names))?;
+    Some(format!("{around}.{}", field.name(names)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +84,9 @@ mod tests {
         assert_eq!(within.get("item").unwrap().field, Some(Field::Item));
         assert_eq!(tree.get("a.b").unwrap().inner.as_ref().unwrap().get("c").unwrap().field, Some(Field::User));
         assert!(tree.get("timestamp").unwrap().inner.is_none() && tree.get("b").is_none());
+        // What keeps its own name may be beside the user.
+        let beside = within.get("b").unwrap().inner.as_ref().unwrap();
+        assert_eq!(beside.get("timestamp").unwrap().field, Some(Field::Timestamp));
+        assert!(beside.get("item").is_none() && beside.get("item_id").is_none());
     }
 }

@@ -265,6 +265,11 @@ fn fields_are_found_at_the_end_of_paths_in_every_format() {
     let json = br#"{"schema":{},"payload":{"before":null,"after":{"user_id":"u","item_id":7},"op":"c","ts_ms":1700000000000}}"#;
     let expected = json::decode(json, &rules).unwrap();
     assert_eq!((expected.user.as_str(), expected.item.as_str(), expected.timestamp), ("u", "7", 1_700_000_000_000));
+    // One path is enough where all lies in the same record.
+    let one = named(&[("user_id", "payload.after.user_id")]);
+    let record = br#"{"payload":{"after":{"user_id":"u","item_id":7,"timestamp":1700000000000,"event_type":"buy"}}}"#;
+    let event = json::decode(record, &one).unwrap();
+    assert_eq!((event.item.as_str(), event.timestamp, event.kind.as_str()), ("7", 1_700_000_000_000, "buy"));
     // A deletion has nothing behind it.
     let deleted = br#"{"payload":{"before":{"user_id":"u"},"after":null,"ts_ms":1}}"#;
     assert_eq!(json::decode(deleted, &rules).unwrap_err().0, Reason::MissingField);

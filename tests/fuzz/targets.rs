@@ -163,7 +163,7 @@ pub fn parquet() -> impl Fn(&[u8]) {
     move |bytes: &[u8]| {
         let path = folder.path().join("log.parquet");
         std::fs::write(&path, bytes).expect("a writable folder");
-        let options = LogOptions::new(&source, ColumnSelection::All);
+        let options = LogOptions::selecting(&source, ColumnSelection::All);
         let log = path.to_str().expect("a path in Unicode").to_owned();
         let opened = ParquetLogs::open(&[log], options, &Positions::default());
         let named = |error: &dyn std::fmt::Display| assert!(error.to_string().contains("log.parquet"), "{error}");

@@ -11,7 +11,7 @@ use negstream::kernel::Kernel;
 use negstream::pipeline::{Pipeline, PipelineEvent, StopReason};
 use negstream::position::{Positions, Stream};
 use negstream::snapshot;
-use negstream::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
+use negstream::source::parquet::{LogOptions, ParquetLogs};
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
 use negstream::trainer::state_snapshot::StateSnapshot;
@@ -147,7 +147,7 @@ impl Work {
         let folder = self.place.path(folder);
         let dir = format!("checkpoint.dir={}", folder.display());
         let config = configuration(&[&SMALL, settings, &[&dir]].concat());
-        let options = LogOptions::new(&config.source, ColumnSelection::Model);
+        let options = LogOptions::new(&config.source, false);
         let source = ParquetLogs::open(&self.log, options, &Positions::default()).unwrap();
         let mut pipeline = Pipeline::new(&config).unwrap();
         let mut done = Vec::new();

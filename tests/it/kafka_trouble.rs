@@ -209,7 +209,7 @@ fn transaction_gaps_do_not_hold_up_the_end() {
     let send = |numbers: std::ops::Range<u32>| {
         producer.begin_transaction().unwrap();
         for number in numbers {
-            let payload = negstream::decode::json::encode(&event(number), &decoder().fields);
+            let payload = negstream::decode::json::encode(&event(number), &negstream::config::FieldNames::default());
             producer
                 .send(BaseRecord::to(&config.topic).key("k").payload(&payload))
                 .map_err(|(error, _)| error)

@@ -93,7 +93,7 @@ fn settings(changes: &Value) -> SourceConfig {
 }
 
 fn records(log: &Path, source: &SourceConfig) -> Result<Vec<Record>, String> {
-    let options = LogOptions::new(source, ColumnSelection::All);
+    let options = LogOptions::selecting(source, ColumnSelection::All);
     let mut logs = ParquetLogs::open(&[log.display().to_string()], options, &Positions::default())
         .map_err(|error| error.to_string())?;
     let mut records = Vec::new();

@@ -159,7 +159,7 @@ fn arrays_of_empty_values_cost_nothing() {
         let skipped = format!(
             r#"{{"type":"record","name":"R","fields":[{{"name":"x","type":{{"type":"array","items":{items}}}}}]}}"#
         );
-        assert_eq!(decode(&many, &schema(&skipped), &names()).unwrap_err().1, "user_id: missing");
+        assert!(decode(&many, &schema(&skipped), &names()).unwrap_err().1.starts_with("user_id: missing"));
     }
     let mut nested = r#""null""#.to_owned();
     for depth in 0..20 {
@@ -168,7 +168,7 @@ fn arrays_of_empty_values_cost_nothing() {
             r#"{{"type":"record","name":"T{depth}x","fields":[{{"name":"a","type":{{"type":"record","name":"T{depth}","fields":[{{"name":"i","type":{nested}}}]}}}},{{"name":"b","type":{again}}}]}}"#
         );
     }
-    assert_eq!(decode(b"", &schema(&nested), &names()).unwrap_err().1, "user_id: missing");
+    assert!(decode(b"", &schema(&nested), &names()).unwrap_err().1.starts_with("user_id: missing"));
 }
 
 #[test]

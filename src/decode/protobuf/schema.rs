@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{DeclaredType, EnumDeclaration, FieldDeclaration, Label, MessageDeclaration, ProtoFile};
+use super::file::{DeclaredType, EnumDeclaration, Label, MessageDeclaration, ProtoFile};
 use crate::decode::fields::{Field, FieldRules};
 use crate::decode::names::NameTree;
 

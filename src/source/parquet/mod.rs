@@ -53,8 +53,14 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// The options for logs as `source` says.
-    pub fn new(source: &SourceConfig, columns: ColumnSelection) -> Self {
+    /// The options for logs as `source` says, with the columns that a model needs; those of features `with_features`.
+    pub fn new(source: &SourceConfig, with_features: bool) -> Self {
+        let columns = if with_features { ColumnSelection::ModelWithFeatures } else { ColumnSelection::Model };
+        Self::selecting(source, columns)
+    }
+
+    /// The options for logs as `source` says, with these columns.
+    pub fn selecting(source: &SourceConfig, columns: ColumnSelection) -> Self {
         Self { rules: FieldRules::new(source), limits: crate::decode::limits(source), columns }
     }
 }

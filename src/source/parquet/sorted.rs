@@ -370,7 +370,7 @@ mod tests {
     use arrow_array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
     use parquet::arrow::ArrowWriter;
 
-    use super::super::{ColumnSelection, LogOptions};
+    use super::super::LogOptions;
     use super::*;
     use crate::config::Config;
 
@@ -392,7 +392,7 @@ mod tests {
     }
 
     fn read(logs: &[String], stretch_bytes: usize, from: u64) -> Vec<Record> {
-        let options = LogOptions::new(&Config::default().source, ColumnSelection::Model);
+        let options = LogOptions::new(&Config::default().source, false);
         let logs = ParquetLogs::open(logs, options, &Positions::default()).unwrap();
         let name = stream_name(&logs.streams);
         let mut sorted = SortedLogs::new(logs, &[(name, from)].into_iter().collect()).unwrap();
@@ -478,7 +478,7 @@ mod tests {
         let path = folder.path().join("a.parquet");
         write(&path, 0, &[3, 2, 1]);
         let open = |positions: &Positions| {
-            let options = LogOptions::new(&Config::default().source, ColumnSelection::Model);
+            let options = LogOptions::new(&Config::default().source, false);
             ParquetLogs::open(&[path.display().to_string()], options, positions)
         };
         let logs = open(&Positions::default()).unwrap();
