@@ -249,6 +249,11 @@ impl<'a> FieldValues<'a> {
         &mut self.values[field as usize]
     }
 
+    /// Whether a value of a field was found `depth` records deep already.
+    pub(super) fn has_at(&self, field: Field, depth: u8) -> bool {
+        self.depths[field as usize] == depth && !matches!(self.get(field), FieldValue::Absent)
+    }
+
     /// The place for the value of a field that was found `depth` records deep; `None` where a less deep one was found.
     pub(super) fn slot_at(&mut self, field: Field, depth: u8) -> Option<&mut FieldValue<'a>> {
         let (value, found) = (&mut self.values[field as usize], &mut self.depths[field as usize]);

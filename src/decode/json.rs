@@ -196,6 +196,9 @@ impl<'de> RecordPlace<'_, 'de> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
+            if let Some(field) = entry.field.filter(|field| found.has_at(*field, depth)) {
+                return Err(A::Error::custom(format_args!("{} comes twice", field.name(names))));
+            }
             let within = entry.inner.as_ref().map(|tree| RecordPlace {
                 names,
                 tree,
@@ -204,11 +207,7 @@ impl<'de> RecordPlace<'_, 'de> {
                 reading: &mut *reading,
             });
             let value = map.next_value_seed(ValueSeed { in_list: false, within })?;
-            let Some(field) = entry.field else { continue };
-            if let Some(slot) = found.slot_at(field, depth) {
-                if !matches!(slot, FieldValue::Absent) {
-                    return Err(A::Error::custom(format_args!("{} comes twice", field.name(names))));
-                }
+            if let Some(slot) = entry.field.and_then(|field| found.slot_at(field, depth)) {
                 *slot = value;
             }
         }
