@@ -171,7 +171,7 @@ fn invalid_rows_are_counted_by_reason_and_kept() {
     }
     let letters = letters(&place.path("letters.jsonl"));
     assert_eq!(rows_of(&letters), bad);
-    assert_eq!((&letters[0]["reason"], &letters[0]["detail"]), (&"missing_field".into(), &"user_id: missing".into()));
+    assert_eq!((&letters[0]["reason"], &letters[0]["detail"]), (&"missing_field".into(), &"user_id: null".into()));
     assert_eq!(letters[0]["stream"], "log.parquet");
     let payload: Value = serde_json::from_str(letters[4]["payload"].as_str().unwrap()).unwrap();
     assert_eq!(payload["item_id"].as_str().unwrap().len(), 1 << 16, "the row is kept as it came");
