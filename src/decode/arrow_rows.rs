@@ -394,9 +394,9 @@ impl<'a> ArrowRows<'a> {
         match &self.cells[field as usize] {
             Cells::None => FieldValue::Absent,
             Cells::Constant(None) => FieldValue::Null,
-            Cells::Constant(Some(text)) => constant(*text, field),
+            Cells::Constant(Some(text)) => constant(text, field),
             Cells::Column { around, .. } if around.iter().any(|outer| outer.is_null(row)) => FieldValue::Null,
-            Cells::Column { values, is_uuid, .. } => match value(*values, row, *is_uuid) {
+            Cells::Column { values, is_uuid, .. } => match value(values, row, *is_uuid) {
                 // A column without a zone holds UTC unless the configuration says otherwise.
                 FieldValue::LocalTime(time) if matches!(values.data_type(), DataType::Timestamp(..)) => {
                     FieldValue::Time(self.rules.times.declared_local(time))

@@ -446,7 +446,7 @@ def write_case(folder, draw):
 
 
 def main():
-    folder, seed, cases = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    folder, seed, cases = sys.argv[1], sys.argv[2], int(sys.argv[3])
     for case in range(cases):
         inside = os.path.join(folder, f"{case:06}")
         os.makedirs(inside)
