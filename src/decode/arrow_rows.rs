@@ -214,7 +214,10 @@ fn missing(schema: &Schema, name: &str, field: Field) -> String {
     paths_to(schema.fields(), "", &mut paths);
     let alike = paths.iter().find(|path| {
         path.eq_ignore_ascii_case(name)
-            || path.rsplit('.').next().is_some_and(|end| end.eq_ignore_ascii_case(last) || end.eq_ignore_ascii_case(name))
+            || path
+                .rsplit('.')
+                .next()
+                .is_some_and(|end| end.eq_ignore_ascii_case(last) || end.eq_ignore_ascii_case(name))
     });
     let hint = match alike {
         Some(path) => format!("{} = {path:?}?", field.key()),
@@ -488,9 +491,7 @@ fn value(column: &ArrayRef, row: usize, is_uuid: bool) -> FieldValue<'_> {
         DataType::Decimal32(_, scale) => decimal(i128::from(number!(Decimal32Type)), *scale),
         DataType::Decimal64(_, scale) => decimal(i128::from(number!(Decimal64Type)), *scale),
         DataType::Decimal128(_, scale) => decimal(number!(Decimal128Type), *scale),
-        DataType::Decimal256(_, scale) => {
-            FieldValue::decimal(&number!(Decimal256Type).to_string(), i32::from(*scale))
-        }
+        DataType::Decimal256(_, scale) => FieldValue::decimal(&number!(Decimal256Type).to_string(), i32::from(*scale)),
         DataType::Date32 => FieldValue::LocalTime(i64::from(number!(Date32Type)) * DAY),
         DataType::Date64 => FieldValue::LocalTime(number!(Date64Type)),
         DataType::Timestamp(unit, zone) => {
@@ -531,9 +532,8 @@ fn list<'a>(elements: &ArrayRef) -> FieldValue<'a> {
 /// The schema in which times of the old 96-bit type keep their whole range: in milliseconds, where in nanoseconds they
 /// would end with the year 2262. `None` where a file has none.
 pub fn with_wide_times(schema: &Schema, parquet: &SchemaDescriptor) -> Option<Schema> {
-    let is_old = |column: &&parquet::schema::types::ColumnDescPtr| {
-        column.physical_type() == parquet::basic::Type::INT96
-    };
+    let is_old =
+        |column: &&parquet::schema::types::ColumnDescPtr| column.physical_type() == parquet::basic::Type::INT96;
     let old: Vec<&[String]> = parquet.columns().iter().filter(is_old).map(|column| column.path().parts()).collect();
     if old.is_empty() {
         return None;

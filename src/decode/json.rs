@@ -46,7 +46,8 @@ pub fn decode(payload: &[u8], rules: &FieldRules) -> Result<Interaction, Fault> 
     let mut reading = None;
     let mut found = FieldValues::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let place = RecordPlace { names: &rules.names, tree: &rules.tree, depth: 0, found: &mut found, reading: &mut reading };
+    let place =
+        RecordPlace { names: &rules.names, tree: &rules.tree, depth: 0, found: &mut found, reading: &mut reading };
     RecordSeed(place).deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| {
         // JSON has no infinity: a number beyond every float is as near as it gets.
         let beyond = reading == Some(Field::Value) && error.to_string().starts_with("number out of range");

@@ -252,7 +252,9 @@ fn times_in_another_unit_are_named() {
         let detail = told(timestamp, unit).unwrap_err();
         assert!(detail.contains(hint), "{detail}");
     }
-    for (timestamp, unit) in [("1767225600", "s"), ("20454", "days"), ("1767225600000000", "us"), ("1767225600", "auto")] {
+    for (timestamp, unit) in
+        [("1767225600", "s"), ("20454", "days"), ("1767225600000000", "us"), ("1767225600", "auto")]
+    {
         assert_eq!(told(timestamp, unit).unwrap().timestamp, 1_767_225_600_000, "{timestamp} {unit}");
     }
 }
@@ -260,7 +262,8 @@ fn times_in_another_unit_are_named() {
 /// The same envelope in every format, by the same paths.
 #[test]
 fn fields_are_found_at_the_end_of_paths_in_every_format() {
-    let paths = [("user_id", "payload.after.user_id"), ("item_id", "payload.after.item_id"), ("timestamp", "payload.ts_ms")];
+    let paths =
+        [("user_id", "payload.after.user_id"), ("item_id", "payload.after.item_id"), ("timestamp", "payload.ts_ms")];
     let rules = named(&paths);
     let json = br#"{"schema":{},"payload":{"before":null,"after":{"user_id":"u","item_id":7},"op":"c","ts_ms":1700000000000}}"#;
     let expected = json::decode(json, &rules).unwrap();
@@ -316,7 +319,9 @@ fn missing_fields_are_looked_for_where_they_may_be() {
 #[test]
 fn plain_records_in_frames_name_the_registry() {
     let json = b"\0\0\0\0\x07{\"user_id\":\"u\",\"item_id\":\"i\",\"timestamp\":1700000000000}";
-    for (format, record) in [(Format::Json, &json[..]), (Format::Avro, b"\0\0\0\0\x07\x02u\x02i\x00\x02\x00\x00\x00\x00")] {
+    for (format, record) in
+        [(Format::Json, &json[..]), (Format::Avro, b"\0\0\0\0\x07\x02u\x02i\x00\x02\x00\x00\x00\x00")]
+    {
         let mut decoder = EventDecoder::new(&source(format), &SchemaText::built_in(format), None).unwrap();
         let detail = decoder.decode(None, Some(record)).unwrap().unwrap_err().detail;
         assert!(detail.contains("a schema registry's frame? (source.registry.url)"), "{detail}");

@@ -109,8 +109,12 @@ impl TimeRules {
             return self.unit;
         }
         let believable = |unit: &TimestampUnit| self.limits.is_believable(milliseconds(*unit));
-        let units =
-            [TimestampUnit::Milliseconds, TimestampUnit::Seconds, TimestampUnit::Microseconds, TimestampUnit::Nanoseconds];
+        let units = [
+            TimestampUnit::Milliseconds,
+            TimestampUnit::Seconds,
+            TimestampUnit::Microseconds,
+            TimestampUnit::Nanoseconds,
+        ];
         units.into_iter().find(believable).unwrap_or(TimestampUnit::Milliseconds)
     }
 
@@ -248,7 +252,8 @@ impl Scan<'_> {
         };
         self.0 = &self.0[1..];
         let hours = self.number(2)?;
-        let minutes = if self.take(b":") || self.0.first().is_some_and(u8::is_ascii_digit) { self.number(2)? } else { 0 };
+        let minutes =
+            if self.take(b":") || self.0.first().is_some_and(u8::is_ascii_digit) { self.number(2)? } else { 0 };
         if hours > 23 || minutes > 59 {
             return None;
         }
@@ -313,10 +318,29 @@ mod tests {
     #[test]
     fn texts_that_name_no_time() {
         for text in [
-            "", " ", "yesterday", "2026", "2026-01", "2026-02-30", "2026-13-01T00:00:00Z", "2026-01-01T", "2026-01-01T25:00:00Z",
-            "2026-01-01T00:60:00Z", "2026-01-01T00:00:61Z", "2026-01-01T24:00:01Z", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00ZZ",
-            "2026-01-01T00:00:00 CET", "2026-01-01T00:00:00+99:00", "2026-01-01T00:00:00Z[UTC", "2026-01-01T00:00:00[Europe/Berlin]",
-            "01/02/2026", "20260101", "2026-0101", "2026-01-01T00:00:00Z x", "2026-01-01T0\u{e9}",
+            "",
+            " ",
+            "yesterday",
+            "2026",
+            "2026-01",
+            "2026-02-30",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T",
+            "2026-01-01T25:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "2026-01-01T00:00:61Z",
+            "2026-01-01T24:00:01Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00ZZ",
+            "2026-01-01T00:00:00 CET",
+            "2026-01-01T00:00:00+99:00",
+            "2026-01-01T00:00:00Z[UTC",
+            "2026-01-01T00:00:00[Europe/Berlin]",
+            "01/02/2026",
+            "20260101",
+            "2026-0101",
+            "2026-01-01T00:00:00Z x",
+            "2026-01-01T0\u{e9}",
         ] {
             assert_eq!(text_time(text), None, "{text}");
         }

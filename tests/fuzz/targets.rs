@@ -96,7 +96,8 @@ fn schemas(format: Format) -> impl Fn(&[u8]) {
     let source = source(format);
     let whole = SchemaText::built_in(format);
     let writer = EventEncoder::new(&source, &whole, None).expect("a schema");
-    let json = br#"{"user_id":"17","item_id":"2","timestamp":1700000000003,"event_type":"view","value":1,"features":["4"]}"#;
+    let json =
+        br#"{"user_id":"17","item_id":"2","timestamp":1700000000003,"event_type":"view","value":1,"features":["4"]}"#;
     let reading = self::source(Format::Json);
     let mut reader = EventDecoder::new(&reading, &SchemaText::built_in(Format::Json), None).expect("no schema");
     let event = reader.decode(None, Some(json)).expect("at once").expect("an event");

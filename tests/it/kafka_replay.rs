@@ -153,8 +153,12 @@ fn run_answers_http_while_it_trains() {
 #[test]
 fn run_sends_poison_to_dead_letters_and_trains_on_the_rest() {
     let Some(topic) = Topic::new("poison") else { return };
-    let poison: [&[u8]; 4] =
-        [b"{nonsense", br#"{"user_id":"u","timestamp":1700000000000}"#, br#"{"user_id":"u","item_id":7.5,"timestamp":1700000000000}"#, b""];
+    let poison: [&[u8]; 4] = [
+        b"{nonsense",
+        br#"{"user_id":"u","timestamp":1700000000000}"#,
+        br#"{"user_id":"u","item_id":7.5,"timestamp":1700000000000}"#,
+        b"",
+    ];
     let events = support::events(6_000, 7);
     for (part, events) in events.chunks(1_500).enumerate() {
         write_log(&topic.place.path("part.parquet"), events);

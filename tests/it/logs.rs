@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow_array::builder::{Decimal128Builder, StringBuilder, StructBuilder};
 use arrow_array::types::Float64Type;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, NullArray, PrimitiveArray,
-    StringArray, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, NullArray,
+    PrimitiveArray, StringArray, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use arrow_schema::{DataType, Field};
 use negstream::event::Interaction;
@@ -125,7 +125,8 @@ fn times_of_every_type_are_the_same_times() {
 
 #[test]
 fn dates_are_times_once_a_zone_is_configured() {
-    let days = || with("timestamp", Arc::new(Date32Array::from_iter_values(moments().map(|time| (time / 86_400_000) as i32))));
+    let days =
+        || with("timestamp", Arc::new(Date32Array::from_iter_values(moments().map(|time| (time / 86_400_000) as i32))));
     refused(days(), &[], &["'timestamp' must be timestamps, but holds dates", "source.timezone = \"UTC\""]);
     let place = Place::new();
     write_columns(&place.path("log.parquet"), days());
@@ -136,13 +137,19 @@ fn dates_are_times_once_a_zone_is_configured() {
 #[test]
 fn seconds_taken_for_milliseconds_are_refused_and_the_unit_named() {
     let place = Place::new();
-    write_columns(&place.path("log.parquet"), with("timestamp", Arc::new(Int64Array::from_iter_values(moments().map(|time| time / 1_000)))));
+    write_columns(
+        &place.path("log.parquet"),
+        with("timestamp", Arc::new(Int64Array::from_iter_values(moments().map(|time| time / 1_000)))),
+    );
     let mut command = place.negstream(&["replay", "--json", "log.parquet"]);
     set(&mut command, &["dead_letters.file=letters.jsonl", "dead_letters.max_share=1"]);
     run(&mut command);
     let letters = String::from_utf8(read(&place.path("letters.jsonl"))).unwrap();
     assert_eq!(letters.lines().count(), 600);
-    assert!(letters.contains("timestamp_out_of_range") && letters.contains("source.timestamp_unit = \\\"s\\\""), "{letters}");
+    assert!(
+        letters.contains("timestamp_out_of_range") && letters.contains("source.timestamp_unit = \\\"s\\\""),
+        "{letters}"
+    );
 }
 
 #[test]
@@ -154,7 +161,9 @@ fn columns_that_are_not_read_refuse_no_log() {
         let inner: ArrayRef = Arc::new(StringArray::from(vec!["x"; n]));
         Arc::new(StructArray::from(vec![(Arc::new(Field::new("a", DataType::Utf8, true)), inner)])) as ArrayRef
     };
-    let lists = ListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>((0..n).map(|_| Some(vec![Some(1), None])));
+    let lists = ListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>(
+        (0..n).map(|_| Some(vec![Some(1), None])),
+    );
     let columns: [(&'static str, ArrayRef); 10] = [
         ("session_id", nulls()),
         ("value", nulls()),
@@ -190,7 +199,10 @@ fn replay_refuses_the_rows_that_a_live_worker_refuses() {
         _ => 1.0,
     };
     columns.push(("value", Arc::new(PrimitiveArray::<Float64Type>::from_iter_values((0..ROWS).map(odd)))));
-    columns.push(("session_id", text((0..ROWS).map(|row| Some(if row % 10 == 2 { "s".repeat(3_000) } else { "ok".to_owned() })))));
+    columns.push((
+        "session_id",
+        text((0..ROWS).map(|row| Some(if row % 10 == 2 { "s".repeat(3_000) } else { "ok".to_owned() }))),
+    ));
     write_columns(&place.path("log.parquet"), columns);
     let report = place.replay("log.parquet", &[]);
     assert_eq!(counts(&report), [600, 420, 0, 180]);
@@ -217,7 +229,10 @@ fn fields_within_structs_are_found_by_their_paths() {
     let mut columns = plain();
     columns.drain(..2);
     columns.push(("payload", payload));
-    same_model(columns.clone(), &["source.fields.user_id=payload.after.user_id", "source.fields.item_id=payload.after.sku"]);
+    same_model(
+        columns.clone(),
+        &["source.fields.user_id=payload.after.user_id", "source.fields.item_id=payload.after.sku"],
+    );
     refused(columns, &[], &["'user_id' is missing", "source.fields.user_id = \"payload.after.user_id\"?"]);
 }
 
@@ -300,7 +315,12 @@ fn logs_out_of_order_are_told_and_can_be_sorted() {
     let said = said_of(&place, "sorted", &["sorted.parquet"]);
     assert!(!said.err.contains("time goes back"), "{}", said.err);
 
-    said_of(&place, "stored", &["parts"]).names(&["time goes back by", "parts/2.parquet", "logs out of order: 4000 of 6000", "--sort"]);
+    said_of(&place, "stored", &["parts"]).names(&[
+        "time goes back by",
+        "parts/2.parquet",
+        "logs out of order: 4000 of 6000",
+        "--sort",
+    ]);
     assert!(place.items("stored") != place.items("sorted"), "the order matters");
     let said = said_of(&place, "ordered", &["--sort", "parts"]);
     assert!(!said.err.contains("out of order"), "{}", said.err);

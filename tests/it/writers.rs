@@ -59,7 +59,8 @@ fn cases(seed: u64, cases: u64) {
 /// Reads the log of a case and compares every row; the number of events.
 fn compare(folder: &Path) -> Result<usize, String> {
     let case: Value = serde_json::from_slice(&read(&folder.join("case.json"))).expect("it is JSON");
-    let told = |problem: String| format!("{problem}\n{}\n{}", case["settings"], case["way"]["types"].as_str().unwrap_or(""));
+    let told =
+        |problem: String| format!("{problem}\n{}\n{}", case["settings"], case["way"]["types"].as_str().unwrap_or(""));
     let mut events = 0;
     let found = records(&folder.join("log"), &settings(&case["settings"])).map_err(told)?;
     let rows = case["rows"].as_array().expect("rows");

@@ -109,13 +109,7 @@ impl<'a> DatumReader<'a> {
     }
 
     /// The value of a field that paths lead into.
-    fn within(
-        &mut self,
-        of: TypeId,
-        names: &NameTree,
-        found: &mut FieldValues<'a>,
-        depth: usize,
-    ) -> Result<(), Fault> {
+    fn within(&mut self, of: TypeId, names: &NameTree, found: &mut FieldValues<'a>, depth: usize) -> Result<(), Fault> {
         self.check(depth)?;
         let schema = self.schema;
         match schema.get(of) {

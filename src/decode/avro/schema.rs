@@ -240,7 +240,10 @@ fn logical_type(object: &Map<String, Value>) -> LogicalType {
         Some("uuid") => LogicalType::Uuid,
         Some("decimal") => {
             let scale = object.get("scale").and_then(Value::as_i64).unwrap_or(0);
-            i32::try_from(scale).ok().filter(|scale| (0..=1_000).contains(scale)).map_or(LogicalType::Number, LogicalType::Decimal)
+            i32::try_from(scale)
+                .ok()
+                .filter(|scale| (0..=1_000).contains(scale))
+                .map_or(LogicalType::Number, LogicalType::Decimal)
         }
         // A logical type that is not known is none.
         _ => LogicalType::Number,

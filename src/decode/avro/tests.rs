@@ -76,7 +76,12 @@ fn faults_name_the_field_and_what_was_found() {
         (r#"["null","string"]"#, b"\x01", Unparsable, "a union has no branch -1 at byte 1"),
         (r#""boolean""#, b"\x01", WrongType, "user_id: expected a string or an integer, found true"),
         (r#""boolean""#, b"\x02", Unparsable, "2 is no boolean at byte 1"),
-        (r#""bytes""#, b"\x02\xff", WrongType, "user_id: expected a string or an integer, found bytes that are not UTF-8"),
+        (
+            r#""bytes""#,
+            b"\x02\xff",
+            WrongType,
+            "user_id: expected a string or an integer, found bytes that are not UTF-8",
+        ),
         (r#""string""#, b"\x02\xff", Unparsable, "not UTF-8 at byte 1"),
         (r#""string""#, b"\x01", Unparsable, "-1 is no length at byte 1"),
         (

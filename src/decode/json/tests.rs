@@ -54,7 +54,10 @@ fn fields_are_found_under_their_own_names() {
     let event = decode(br#"{"visitor":"v","item_id":"i","at":9,"user_id":[],"timestamp":{}}"#, &names).unwrap();
     assert_eq!((event.user.as_str(), event.timestamp), ("v", 9));
     let (reason, detail) = decode(br#"{"user_id":"u","item_id":"i","at":9}"#, &names).unwrap_err();
-    assert_eq!((reason, detail.as_str()), (Reason::MissingField, r#"visitor: missing; there are "user_id", "item_id", "at" (source.fields.user_id)"#));
+    assert_eq!(
+        (reason, detail.as_str()),
+        (Reason::MissingField, r#"visitor: missing; there are "user_id", "item_id", "at" (source.fields.user_id)"#)
+    );
 }
 
 #[test]
@@ -66,8 +69,16 @@ fn faults_name_the_field_and_what_was_found() {
             MissingField,
             r#"item_id: missing; there are "user_id", "timestamp" (source.fields.item_id)"#,
         ),
-        (r#"{"user_id":null,"item_id":"i","timestamp":1}"#, MissingField, "user_id: null; there are \"user_id\", \"item_id\", \"timestamp\" (source.fields.user_id)"),
-        (r#"{"user_id":"u","item_id":"i"}"#, MissingField, "timestamp: missing; there are \"user_id\", \"item_id\" (source.fields.timestamp)"),
+        (
+            r#"{"user_id":null,"item_id":"i","timestamp":1}"#,
+            MissingField,
+            "user_id: null; there are \"user_id\", \"item_id\", \"timestamp\" (source.fields.user_id)",
+        ),
+        (
+            r#"{"user_id":"u","item_id":"i"}"#,
+            MissingField,
+            "timestamp: missing; there are \"user_id\", \"item_id\" (source.fields.timestamp)",
+        ),
         (r#"{}"#, MissingField, "user_id: missing"),
         (
             r#"{"user_id":"u","item_id":"i","timestamp":"yesterday"}"#,

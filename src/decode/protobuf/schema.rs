@@ -186,13 +186,7 @@ impl<'a> KnownTypes<'a> {
         self.scope(&file.package, &file.messages, &file.enums, file.implicit);
     }
 
-    fn scope(
-        &mut self,
-        space: &str,
-        messages: &'a [MessageDeclaration],
-        enums: &[EnumDeclaration],
-        implicit: bool,
-    ) {
+    fn scope(&mut self, space: &str, messages: &'a [MessageDeclaration], enums: &[EnumDeclaration], implicit: bool) {
         for of in enums {
             self.enums.insert(join(space, &of.name), self.values.len());
             // Of names for the same number the first one counts.

@@ -50,7 +50,10 @@ impl Disorder {
         let Self { events, late, most, .. } = self;
         (*late > 0).then(|| {
             let share = 100.0 * *late as f64 / *events as f64;
-            format!("{late} of {events} events ({share:.1} %) came after events of more than an hour later, by {} at most", span(*most))
+            format!(
+                "{late} of {events} events ({share:.1} %) came after events of more than an hour later, by {} at most",
+                span(*most)
+            )
         })
     }
 }

@@ -136,7 +136,8 @@ impl Beside {
             remarks.push(format!("{pattern}: empty files (0 bytes) hold no events: {}", examples(&self.empty)));
         }
         if !self.unfinished.is_empty() {
-            remarks.push(format!("{pattern}: left out, since it is still being written: {}", examples(&self.unfinished)));
+            remarks
+                .push(format!("{pattern}: left out, since it is still being written: {}", examples(&self.unfinished)));
         }
         for (table, path) in &self.tables {
             remarks.push(format!(
@@ -174,7 +175,8 @@ impl Beside {
             Ok(FileKind::Parquet) => return Ok(Some(path)),
             Ok(FileKind::Encrypted | FileKind::Cut) | Err(_) => self.others.entry(OTHER).or_default().push(path),
             Ok(FileKind::Other(kind)) => {
-                let is_data = ["csv", "tsv", "json", "jsonl", "ndjson", "avro", "orc", "arrow", "feather", "gz", "zst", "zip"];
+                let is_data =
+                    ["csv", "tsv", "json", "jsonl", "ndjson", "avro", "orc", "arrow", "feather", "gz", "zst", "zip"];
                 let kind = if is_data.contains(&ending) { kind } else { OTHER };
                 self.others.entry(kind).or_default().push(path);
             }
@@ -219,9 +221,9 @@ fn walk(
         }
     }
     let is_iceberg = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".metadata.json");
-    if fs::read_dir(folder.join("metadata")).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| is_iceberg(&entry.file_name())))
-    }) {
+    if fs::read_dir(folder.join("metadata"))
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_iceberg(&entry.file_name()))))
+    {
         beside.tables.push(("Iceberg", folder.to_owned()));
     }
     around.push(real);
@@ -249,8 +251,10 @@ fn matches(pattern: &str, logs: &mut Vec<PathBuf>, beside: &mut Beside) -> Resul
         .map_err(|error| not_found(pattern, &format!("the pattern is not understood at character {}", error.pos)))?;
     // Where the pattern itself asks for names with `_`, they are meant.
     let asks = Path::new(pattern).components().any(|part| part.as_os_str().to_string_lossy().starts_with('_'));
-    let fixed: usize =
-        Path::new(pattern).components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '['])).count();
+    let fixed: usize = Path::new(pattern)
+        .components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .count();
     let mut matched = Vec::new();
     for found in matches {
         let path = found.map_err(|error| super::unreadable(error.path(), error.error().to_string().into()))?;
@@ -417,9 +421,11 @@ pub(super) fn check(file: &mut File) -> io::Result<Result<(), String>> {
     Ok(match look(file)? {
         FileKind::Parquet => Ok(()),
         FileKind::Encrypted => Err("it is encrypted Parquet: decrypt it first".to_owned()),
-        FileKind::Cut => Err("it begins as Parquet, but does not end so (no PAR1 at its end): it is cut short, or still \
+        FileKind::Cut => {
+            Err("it begins as Parquet, but does not end so (no PAR1 at its end): it is cut short, or still \
                               being written"
-            .to_owned()),
+                .to_owned())
+        }
         FileKind::Other(kind) if kind.starts_with("compressed by") => {
             Err(format!("it is not Parquet (no PAR1 at its end), but {kind}: decompress it first"))
         }
@@ -447,9 +453,10 @@ mod tests {
 
     #[test]
     fn numbers_in_names_count_as_numbers() {
-        let mut paths: Vec<PathBuf> = ["part-10", "part-2", "part-1", "part-0010", "b/1", "b/10", "b/9", "a", "part", "a-1/x"]
-            .map(PathBuf::from)
-            .into();
+        let mut paths: Vec<PathBuf> =
+            ["part-10", "part-2", "part-1", "part-0010", "b/1", "b/10", "b/9", "a", "part", "a-1/x"]
+                .map(PathBuf::from)
+                .into();
         paths.sort_by(|a, b| natural_order(a, b));
         let sorted: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
         let expected = ["a", "a-1/x", "b/1", "b/9", "b/10", "part", "part-1", "part-2", "part-0010", "part-10"];
@@ -461,8 +468,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         for name in [
-            "day/part-2.parquet", "day/part-10.parquet", "day/deep/x.pq", "day/000000_0", "day/_temporary/0/part-0.parquet",
-            "day/.hidden.parquet", "day/._part-2.parquet", "day/_delta_log/10.checkpoint.parquet", "day/_kind=click/y.parquet",
+            "day/part-2.parquet",
+            "day/part-10.parquet",
+            "day/deep/x.pq",
+            "day/000000_0",
+            "day/_temporary/0/part-0.parquet",
+            "day/.hidden.parquet",
+            "day/._part-2.parquet",
+            "day/_delta_log/10.checkpoint.parquet",
+            "day/_kind=click/y.parquet",
             "day/part-3.parquet.tmp",
         ] {
             write(folder, name, PARQUET);
@@ -471,7 +485,8 @@ mod tests {
         write(folder, "day/README.txt", b"not a log");
         write(folder, "day/more.csv", b"user_id,item_id\n");
         write(folder, "day/part-4.parquet", b"");
-        let expected = ["day/000000_0", "day/_kind=click/y.parquet", "day/deep/x.pq", "day/part-2.parquet", "day/part-10.parquet"];
+        let expected =
+            ["day/000000_0", "day/_kind=click/y.parquet", "day/deep/x.pq", "day/part-2.parquet", "day/part-10.parquet"];
         assert_eq!(names(folder, &["day"]), expected);
         assert_eq!(names(folder, &["d*"]), expected, "a folder that a pattern matches is one");
         assert_eq!(names(folder, &["day/*.parquet"]), ["day/part-2.parquet", "day/part-10.parquet"]);
@@ -501,7 +516,9 @@ mod tests {
 
     #[test]
     fn folders_may_be_columns() {
-        let found = partitions(Path::new("logs/event_type=add%20to cart/day=2026-01-01/x=__HIVE_DEFAULT_PARTITION__/a=b.parquet"));
+        let found = partitions(Path::new(
+            "logs/event_type=add%20to cart/day=2026-01-01/x=__HIVE_DEFAULT_PARTITION__/a=b.parquet",
+        ));
         let expected = [("event_type", Some("add to cart")), ("day", Some("2026-01-01")), ("x", None)];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))));
     }

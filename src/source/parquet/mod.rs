@@ -218,7 +218,8 @@ impl ParquetLogs {
     /// A log has fewer rows than were read of it, or was read in another order.
     pub fn seek(&mut self, positions: &Positions) -> Result<(), SourceError> {
         if positions.next(&sorted::stream_name(&self.streams)).is_some() {
-            let problem = "these logs were read in the order of time before: go on with --sort, or begin anew with --fresh";
+            let problem =
+                "these logs were read in the order of time before: go on with --sort, or begin anew with --fresh";
             return Err(ParquetLogError::Order { problem: problem.to_owned() }.into());
         }
         for place in 0..self.logs.len() {

@@ -73,7 +73,8 @@ impl SortedLogs {
         let was_read = |stream: &Stream| positions.next(&stream.name).is_some_and(|next| next > 0);
         let formerly = |former: &String| positions.next(former).is_some_and(|next| next > 0);
         if logs.streams.iter().any(was_read) || logs.logs.iter().any(|log| formerly(&log.former_name)) {
-            let problem = "some of these logs were read without --sort before: go on without it, or begin anew with --fresh";
+            let problem =
+                "some of these logs were read without --sort before: go on without it, or begin anew with --fresh";
             return Err(ParquetLogError::Order { problem: problem.to_owned() }.into());
         }
         let next = positions.next(&name).unwrap_or(0);
@@ -429,10 +430,16 @@ mod tests {
         for (place, (record, (time, is_event, item))) in whole.iter().zip(&expected).enumerate() {
             assert_eq!((record.stream, record.offset), (0, place as u64));
             match &record.outcome {
-                Ok(event) => assert_eq!((event.timestamp, true, event.item.as_str()), (BEGIN + time, *is_event, item.as_str())),
+                Ok(event) => {
+                    assert_eq!((event.timestamp, true, event.item.as_str()), (BEGIN + time, *is_event, item.as_str()))
+                }
                 Err(rejection) => {
                     let row = item.parse::<usize>().unwrap() % 20_000;
-                    assert!(!is_event && rejection.detail.ends_with(&format!(".parquet, row {row})")), "{}", rejection.detail);
+                    assert!(
+                        !is_event && rejection.detail.ends_with(&format!(".parquet, row {row})")),
+                        "{}",
+                        rejection.detail
+                    );
                 }
             }
         }
@@ -455,12 +462,10 @@ mod tests {
             features: vec!["a".into(), "".into()],
         };
         let bare = Interaction { session: None, value: None, features: Vec::new(), ..event.clone() };
-        let rejection = Rejection {
-            reason: Reason::EmptyId,
-            detail: "é".to_owned(),
-            key: Some(Vec::new()),
-            payload: vec![0, 255],
-        };
+        let rejection =
+            Rejection {
+                reason: Reason::EmptyId, detail: "é".to_owned(), key: Some(Vec::new()), payload: vec![0, 255]
+            };
         for outcome in [Ok(event), Ok(bare), Err(rejection.clone()), Err(Rejection { key: None, ..rejection })] {
             let row = Row { time: i64::MIN, outcome };
             let mut bytes = Vec::new();
