@@ -22,7 +22,6 @@ fn configuration() -> String {
     format!(
         "[kafka]\nbrokers = \"embedded\"\n\
          [kafka.properties]\n\"sasl.password\" = \"{CANARY}\"\n\"sasl.username\" = \"me\"\n\
-         \"sasl.oauthbearer.config\" = \"principal={CANARY}\"\n\
          [source.registry]\n{registry}user = \"me\"\npassword = \"{CANARY}\"\n\
          [checkpoint.storage_options]\naws_secret_access_key = \"{CANARY}\"\naws_session_token = \"{CANARY}\"\n"
     )
