@@ -91,7 +91,8 @@ fn secrets_are_on_no_page_of_a_worker() {
     let (place, elsewhere) = (Place::new(), Place::new());
     let config = elsewhere.path("worker.toml");
     std::fs::write(&config, configuration()).unwrap();
-    let mut command = with_secrets(&place, &config, "text", &["run", "--set", "http.listen=127.0.0.1:0"]);
+    let mut command = with_secrets(&place, &config, "text", &["run"]);
+    command.args(["--set", "http.listen=127.0.0.1:0"]);
     let mut worker = Background::start(&mut command);
     let address = worker.address();
     for path in ["/", "/metrics", "/status", "/livez", "/readyz", "/elsewhere"] {
