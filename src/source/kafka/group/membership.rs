@@ -119,7 +119,7 @@ impl Membership {
             is_static,
             unfinished: None,
             looked_up: None,
-            doubt_log: LogThrottle::default(),
+            doubt_log: LogThrottle::begun(),
             others_are_done: false,
         }
     }

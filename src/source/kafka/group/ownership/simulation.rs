@@ -49,7 +49,7 @@ struct Worker {
     flying: Option<Commit>,
     /// Whether an answer is on its way back.
     landed: bool,
-    /// Whether its newest checkpoint is damaged, since it ran last.
+    /// Whether its newest checkpoint is damaged: until it writes another.
     is_damaged: bool,
 }
 
@@ -93,7 +93,7 @@ impl Group {
             return;
         }
         let me = Self::name(worker);
-        let is_damaged = std::mem::take(&mut self.workers[worker].is_damaged);
+        let is_damaged = self.workers[worker].is_damaged;
         let sound = |saved: &SavedState| {
             let is_own =
                 saved.positions.iter().all(|(partition, own)| self.committed(*partition).1.check(&me, *own).is_ok());
@@ -216,6 +216,7 @@ impl Group {
         let restored = worker.restored;
         worker.checkpoints.retain(|_| index.next().is_some_and(|index| index < restored || back.contains(&index)));
         worker.checkpoints.push(worker.state.clone());
+        worker.is_damaged = false;
     }
 
     /// It is durable, and the group is to know.
