@@ -173,7 +173,14 @@ impl Claims {
         if self.claims[index].number != held + 1 {
             return Err(Conflict::Forgotten);
         }
-        let end = self.claims[index..].iter().map(|later| later.from).min().expect("there is a later claim");
+        let mine = self.claims.iter().find(|claim| claim.number == held);
+        // Another worker that goes back never goes back behind what this one has read: at most to before a claim of its by which
+        // it has read nothing.
+        let begins = |later: &Claim| match mine {
+            Some(mine) if mine.by != later.by => later.from.max(mine.from),
+            _ => later.from,
+        };
+        let end = self.claims[index..].iter().map(begins).min().expect("there is a later claim");
         self.compare(me, own, end)
     }
 
@@ -304,12 +311,22 @@ impl Claims {
     /// read itself, and nobody after it: held by the newest claim, which is its own, so that it is noticed if another worker
     /// begins behind it before this one does.
     pub fn gone_back(&self, me: &str, own: Option<LocalClaim>) -> Option<LocalClaim> {
+        let record = own.map_or(OwnershipRecord::Released, |own| own.record);
         match self.begin_again(me, own)? {
             Begin::At { offset, .. } => {
-                Some(LocalClaim { position: offset, record: OwnershipRecord::Claim(self.newest()?.number) })
+                let mine = &self.claims[self.newest_own(me, record)?];
+                Some(LocalClaim { position: offset, record: OwnershipRecord::Claim(mine.number) })
             }
             Begin::Fresh { .. } => None,
         }
+    }
+
+    /// The index of the newest claim of worker `me`, after which nobody else has read anything.
+    fn newest_own(&self, me: &str, record: OwnershipRecord) -> Option<usize> {
+        let is_own = |claim: &Claim| claim.is_of(me) || record == OwnershipRecord::Claim(claim.number);
+        let newest = self.claims.iter().rposition(is_own)?;
+        let is_idle = |index: usize| self.end(index).is_some_and(|end| end <= self.claims[index].from);
+        (newest + 1..self.claims.len()).all(is_idle).then_some(newest)
     }
 
     /// Where the newest stretches of worker `me` begin, of which no other worker has read anything.
@@ -331,9 +348,7 @@ impl Claims {
             LocalClaim { position, record: OwnershipRecord::Released }
         };
         let own = own.unwrap_or_else(nothing);
-        if !newest.is_of(me) && own.record != OwnershipRecord::Claim(newest.number) {
-            return None;
-        }
+        self.newest_own(me, own.record)?;
         let offset = self.others_end(me, own.record, own.position)?;
         let is_behind = newest.until.map_or(offset < newest.from, |until| offset < until);
         is_behind.then_some(Begin::At { offset, claim: newest.number + 1, new: true })
