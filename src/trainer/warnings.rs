@@ -82,16 +82,16 @@ impl Trainer {
             () if used == 0 => {
                 format!("none of the items of {deferred} events came often enough for a row (memory.items.admit_after)")
             }
-            () if n_items == 1 => format!(
-                "all {used} events are of one item, and there is nothing to tell it from; source.fields.item_id says where \
-                 the item is"
-            ),
             () if n_users == 0 => {
                 format!("none of the users of {used} events came often enough for a row (memory.users.admit_after)")
             }
             () if n_users as u64 == used => format!(
                 "no event had an earlier one of the same user ({used} events, as many users); source.fields.user_id says \
                  where the user is"
+            ),
+            () if n_items == 1 => format!(
+                "all {used} events are of one item, and there is nothing to tell it from; source.fields.item_id says where \
+                 the item is"
             ),
             () => format!(
                 "too few events had an earlier one of the same user ({used} events of {n_users} users): no batch had two"
