@@ -51,9 +51,12 @@ impl Restored {
         } else {
             store.restore_newest(
                 |checkpoint| {
-                    check(checkpoint.manifest(), damaged.get()).map_err(|error| CheckpointError::Overtaken {
-                        path: checkpoint.path().to_owned(),
-                        cause: error.to_string(),
+                    check(checkpoint.manifest(), damaged.get()).map_err(|error| {
+                        if !error.is_fenced() {
+                            // It lacks records that are in no state any more, and an older one lacks more.
+                            damaged.set(true);
+                        }
+                        CheckpointError::Overtaken { path: checkpoint.path().to_owned(), cause: error.to_string() }
                     })?;
                     restore(config, checkpoint)
                 },

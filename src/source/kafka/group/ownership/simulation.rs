@@ -93,18 +93,27 @@ impl Group {
             return;
         }
         let me = Self::name(worker);
-        let is_damaged = self.workers[worker].is_damaged;
-        let sound = |saved: &SavedState| {
+        let mut is_older = self.workers[worker].is_damaged;
+        let sound = |saved: &SavedState, is_older: bool| {
             let is_own =
                 saved.positions.iter().all(|(partition, own)| self.committed(*partition).1.check(&me, *own).is_ok());
             let reached = |partition| saved.positions.get(&partition).map(|own| own.position);
             let is_whole = (0..PARTITIONS)
                 .all(|partition| self.committed(partition).1.check_whole(&me, reached(partition)).is_ok());
-            is_own && (is_whole || !is_damaged)
+            is_own && (is_whole || !is_older)
+        };
+        // One that lacks records which nobody has is passed over for good.
+        let is_short = |saved: &SavedState| {
+            let check = |(partition, own): (&usize, &LocalClaim)| self.committed(*partition).1.check(&me, *own);
+            saved.positions.iter().any(|held| matches!(check(held), Err(Conflict::Short { .. } | Conflict::Forgotten)))
         };
         let checkpoints = &self.workers[worker].checkpoints;
-        let newest = checkpoints.iter().rposition(sound);
-        if is_damaged && newest.is_none() {
+        let newest = checkpoints.iter().rposition(|saved| {
+            let is_sound = sound(saved, is_older);
+            is_older |= !is_sound && is_short(saved);
+            is_sound
+        });
+        if is_older && newest.is_none() {
             self.is_refused = true;
             return;
         }
@@ -125,7 +134,7 @@ impl Group {
             let (_, claims) = self.committed(partition);
             let positions = &mut self.workers[worker_index].state.positions;
             let own = positions.get(&partition).copied();
-            if (is_damaged || own.is_some())
+            if (is_older || own.is_some())
                 && let Some(gone_back) = claims.gone_back(&me, own)
             {
                 positions.insert(partition, gone_back);
