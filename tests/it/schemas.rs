@@ -133,7 +133,8 @@ fn schema_references_are_fetched() {
         r#"{{"type":"record","name":"shop.R","fields":[{fields},{{"name":"x","type":"Wrapped"}},{{"name":"event_type","type":"Kind"}}]}}"#
     );
     registry.add(8, "AVRO", &schema, &["wrapped", "kind"]);
-    let mut decoder = registry::decoder(&configured(&registry, &["source.format=avro"]).source).unwrap();
+    let config = configured(&registry, &["source.format=avro", "source.earliest_year=1970"]);
+    let mut decoder = registry::decoder(&config.source).unwrap();
     let event = decode(&mut decoder, &[0, 0, 0, 0, 8, 2, 4, 6, 0, 2]).unwrap();
     assert_eq!((event.user.as_str(), event.item.as_str(), event.timestamp, event.kind.as_str()), ("1", "2", 3, "buy"));
     assert_eq!(registry.requests().len(), 3, "{:?}", registry.requests());
@@ -142,7 +143,8 @@ fn schema_references_are_fetched() {
     let message = r#"syntax = "proto3"; package shop.v1; import "kind";
         message Other {} message R { int32 user_id = 1; int32 item_id = 2; int64 timestamp = 3; Kind event_type = 4; }"#;
     registry.add(9, "PROTOBUF", message, &["kind"]);
-    let mut decoder = registry::decoder(&configured(&registry, &["source.format=protobuf"]).source).unwrap();
+    let config = configured(&registry, &["source.format=protobuf", "source.earliest_year=1970"]);
+    let mut decoder = registry::decoder(&config.source).unwrap();
     let event = decode(&mut decoder, &[0, 0, 0, 0, 9, 2, 2, 8, 1, 16, 2, 24, 3, 32, 1]).unwrap();
     assert_eq!((event.user.as_str(), event.kind.as_str()), ("1", "BUY"));
 }
