@@ -1,7 +1,7 @@
 //! Rows of Arrow columns to interactions: where each field is, what its column must be, and what is wrong with a row that
 //! is not taken.
 //!
-//! A cell becomes the same [`FieldValue`] as a field of a record, so that a log takes and refuses what a topic does. What a
+//! A cell becomes the same `FieldValue` as a field of a record, so that a log takes and refuses what a topic does. What a
 //! column holds is looked at once, before the first row ([`LogColumns::find`]); what is wrong with single cells makes
 //! single rejections.
 //!

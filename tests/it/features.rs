@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
 use negstream::event::Interaction;
 
 use crate::support::{Place, events, lists, read, run, set, text, times, topic, tree, write_columns, write_log};
@@ -138,14 +138,15 @@ fn what_is_wrong_with_a_catalogue_is_told_before_anything_is_touched() {
     write_catalogue(&place, "prices.parquet", &["x"], vec![("price", numbers(1))]);
     write_catalogue(&place, "none.parquet", &[], vec![("title", text(Vec::<Option<&str>>::new()))]);
     write_columns(&place.path("nameless.parquet"), vec![("sku", one()), ("title", one())]);
-    write_columns(&place.path("priced.parquet"), vec![("item_id", numbers(1)), ("title", one())]);
+    let truth: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
+    write_columns(&place.path("truth.parquet"), vec![("item_id", truth), ("title", one())]);
     std::fs::write(place.path("text.parquet"), b"item_id,title").unwrap();
     let before = tree(&place.path(""));
     let cases: [(&[&str], &[&str]); 11] = [
         (&["features.catalogue=gone.parquet"], &["features.catalogue: cannot read gone.parquet", "No such file"]),
         (&["features.catalogue=text.parquet"], &["cannot read text.parquet"]),
         (&["features.catalogue=nameless.parquet"], &["column 'item_id' is missing; there are sku, title"]),
-        (&["features.catalogue=priced.parquet"], &["column 'item_id' must be text or whole numbers, but is Float64"]),
+        (&["features.catalogue=truth.parquet"], &["column 'item_id' must be text or whole numbers, but is Boolean"]),
         (&["features.catalogue=none.parquet"], &["none.parquet: it names no item"]),
         (&["features.catalogue=prices.parquet"], &["no column besides 'item_id' describes items", "price"]),
         (

@@ -280,7 +280,8 @@ fn dead_letter_too_large_for_its_topic_goes_without_payload() {
     let (mut found, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     while found.len() < 2 {
         assert!(Instant::now() < deadline, "no letters came");
-        found.extend(consumer.poll(Duration::from_millis(100)).map(|message| message.unwrap().detach()));
+        // A topic that is new is not known to every broker at once: an error passes, or the time is up.
+        found.extend(consumer.poll(Duration::from_millis(100)).and_then(Result::ok).map(|message| message.detach()));
     }
     let header = |letter: usize, name: &str| {
         let headers = found[letter].headers().unwrap();
