@@ -300,7 +300,9 @@ fn latest_leads_to_the_newest_checkpoint() {
     write_log(&place.path("log.parquet"), &support::events(3_000, 4));
     place.replay("log.parquet", &["checkpoint.keep=1", "checkpoint.every_events=1000"]);
     let checkpoints = place.path("checkpoints");
-    assert_eq!(std::fs::read_link(checkpoints.join("latest")).unwrap(), Path::new("0000000003"));
+    // How many there were before depends on how fast they are written.
+    let newest = place.checkpoints("checkpoints").pop().expect("a checkpoint");
+    assert_eq!(Some(std::fs::read_link(checkpoints.join("latest")).unwrap().as_os_str()), newest.file_name());
     assert!(support::read(&checkpoints.join("latest/items.parquet")) == place.items("checkpoints"));
     run(&mut place.negstream(&["inspect", "checkpoints/latest"])).ended(0);
 }
