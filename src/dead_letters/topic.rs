@@ -96,17 +96,18 @@ impl DeadLetterTopic {
     /// If one cannot be delivered, or the worker was told to stop and they take too long.
     pub fn settle(&mut self) -> Result<bool, ClientError> {
         if self.outbox.is_settled()? {
+            // Asked once: a second look could see the report of one that is too large, and it is not in the topic yet.
             self.take_back_too_large();
+            if self.too_large.is_empty() {
+                (self.stopping, self.reminder) = (None, None);
+                return Ok(true);
+            }
             while let Some((headers, key)) = self.too_large.last() {
                 if !self.outbox.offer(key.as_deref(), None, headers.clone())? {
                     break;
                 }
                 self.too_large.pop();
             }
-        }
-        if self.too_large.is_empty() && self.outbox.is_settled()? {
-            (self.stopping, self.reminder) = (None, None);
-            return Ok(true);
         }
         if self.stop.requested() && self.stopping.get_or_insert_with(Instant::now).elapsed() > LEAVING {
             return Err(self.outbox.given_up("told to stop"));
