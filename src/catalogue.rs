@@ -176,9 +176,7 @@ impl Catalogue {
         buckets.extend(more.iter().take(MOST_OF_EVENT).map(|feature| self.bucket(OF_EVENTS, feature)));
         buckets
     }
-}
 
-impl Catalogue {
     /// The warning where nothing was known of any new item, in a model that has `n_items` by now.
     pub fn warning(&self, n_items: usize) -> Option<String> {
         let Matches { asked, described, with_features } = &self.matches;

@@ -234,14 +234,12 @@ impl<'a, T: ArrowPrimitiveType> ListColumn<'a, T> {
 
 /// The field of a column `name` of vectors of `dim` numbers.
 pub fn vector_field(name: &str, dim: usize) -> Field {
-    let element = Arc::new(Field::new(ELEMENT, DataType::Float32, false));
-    Field::new(name, DataType::FixedSizeList(element, dim as i32), false)
+    fixed_list_field(name, DataType::Float32, dim)
 }
 
 /// A column of vectors of `dim` numbers, from the numbers of all rows, one row behind the other.
 pub fn vector_column(numbers: Vec<f32>, dim: usize) -> ArrayRef {
-    let element = Arc::new(Field::new(ELEMENT, DataType::Float32, false));
-    Arc::new(FixedSizeListArray::new(element, dim as i32, Arc::new(Float32Array::from(numbers)), None))
+    fixed_list_column(Arc::new(Float32Array::from(numbers)), dim)
 }
 
 /// A number in half precision.
@@ -249,15 +247,26 @@ type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// The field of a column `name` of vectors of `dim` numbers in half precision.
 pub fn half_vector_field(name: &str, dim: usize) -> Field {
-    let element = Arc::new(Field::new(ELEMENT, DataType::Float16, false));
-    Field::new(name, DataType::FixedSizeList(element, dim as i32), false)
+    fixed_list_field(name, DataType::Float16, dim)
 }
 
 /// A column of vectors of `dim` numbers in half precision, each the nearest to the given one.
 pub fn half_vector_column(numbers: &[f32], dim: usize) -> ArrayRef {
-    let element = Arc::new(Field::new(ELEMENT, DataType::Float16, false));
-    let halves = PrimitiveArray::<Float16Type>::from_iter_values(numbers.iter().map(|number| Half::from_f32(*number)));
-    Arc::new(FixedSizeListArray::new(element, dim as i32, Arc::new(halves), None))
+    let halves = numbers.iter().map(|number| Half::from_f32(*number));
+    fixed_list_column(Arc::new(PrimitiveArray::<Float16Type>::from_iter_values(halves)), dim)
+}
+
+fn fixed_list_field(name: &str, of: DataType, dim: usize) -> Field {
+    Field::new(name, DataType::FixedSizeList(element_field(of), dim as i32), false)
+}
+
+fn fixed_list_column(numbers: ArrayRef, dim: usize) -> ArrayRef {
+    let element = element_field(numbers.data_type().clone());
+    Arc::new(FixedSizeListArray::new(element, dim as i32, numbers, None))
+}
+
+fn element_field(of: DataType) -> Arc<Field> {
+    Arc::new(Field::new(ELEMENT, of, false))
 }
 
 /// A column of counts. Unsigned numbers of 64 bits are unknown to Athena, and decimals to Spark.
@@ -267,7 +276,7 @@ pub fn count_column(counts: impl IntoIterator<Item = u64>) -> ArrayRef {
 
 /// The field of a column `name` of lists.
 pub fn list_field<T: ArrowPrimitiveType>(name: &str) -> Field {
-    Field::new(name, DataType::List(Arc::new(Field::new(ELEMENT, T::DATA_TYPE, false))), false)
+    Field::new(name, DataType::List(element_field(T::DATA_TYPE)), false)
 }
 
 /// A column of lists, from the values of each row.
@@ -280,7 +289,7 @@ pub fn list_column<T: ArrowPrimitiveType, I: IntoIterator<Item = T::Native>>(
         values.extend(row);
         lengths.push(values.len() - before);
     }
-    let element = Arc::new(Field::new(ELEMENT, T::DATA_TYPE, false));
+    let element = element_field(T::DATA_TYPE);
     let values = Arc::new(PrimitiveArray::<T>::from_iter_values(values));
     Arc::new(ListArray::new(element, OffsetBuffer::from_lengths(lengths), values, None))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
+use crate::util::credentials::may_hold_credentials;
 
 config_choice! {
     /// The precision of the embeddings that other programs read.
@@ -46,7 +47,7 @@ fn validate_dir(dir: &Path) -> Result<(), Refusal> {
     let rest = dir.to_str().and_then(|dir| dir.split_once(":/")).map(|(_, rest)| rest);
     let message = "must be a folder or s3://bucket/prefix; credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
                    in checkpoint.storage_options";
-    require(rest.is_none_or(|rest| !rest.contains(['@', '?', '#'])), message)?;
+    require(!rest.is_some_and(may_hold_credentials), message)?;
     CargoFeature::S3.require_if(dir.to_str().is_some_and(|dir| dir.starts_with("s3://")))?;
     Ok(())
 }
@@ -55,7 +56,7 @@ fn validate_dir(dir: &Path) -> Result<(), Refusal> {
 fn validate_options(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
     for (key, value) in options.iter().filter(|(key, _)| key.contains("endpoint")) {
         let message = "must be https://host:port; credentials are options of their own (aws_access_key_id, …)";
-        require(!value.contains(['@', '?', '#']), message).map_err(|refusal| refusal.below(key))?;
+        require(!may_hold_credentials(value), message).map_err(|refusal| refusal.below(key))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::util::escape::escape_for_terminal;
 
 pub(super) fn migrate(config: &Config, options: &MigrateArgs) -> anyhow::Result<()> {
     let kafka = &config.kafka;
-    if kafka.brokers.is_empty() || kafka.brokers == crate::kafka::EMBEDDED {
+    if !kafka.names_brokers() {
         return Err(
             UsageError("no broker is named: set kafka.brokers to those that are read from now on".to_owned()).into()
         );

@@ -7,9 +7,9 @@ use crate::cli::ProduceArgs;
 use crate::config::Config;
 use crate::event::Reason;
 use crate::exit::UsageError;
+use crate::kafka::admin;
 use crate::kafka::pacing::EmbeddedPace;
 use crate::kafka::producer::{EventProducer, SendError};
-use crate::kafka::{EMBEDDED, admin};
 use crate::position::Positions;
 use crate::registry;
 use crate::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<()> {
     let kafka = &config.kafka;
-    if kafka.brokers.is_empty() || kafka.brokers == EMBEDDED {
+    if !kafka.names_brokers() {
         return Err(UsageError(
             "no broker is named: set kafka.brokers=HOST:PORT (an embedded broker ends with its process; a running \
              `negstream run` with one logs its address)"

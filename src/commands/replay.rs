@@ -11,7 +11,7 @@ use crate::source::parquet::sorted::SortedLogs;
 use crate::source::parquet::{LogOptions, ParquetLogs};
 use crate::source::{EventSource, PollStatus};
 use crate::telemetry::observer::RunObserver;
-use crate::trainer::warnings;
+use crate::trainer::warnings::{IgnoredKinds, none_of_kinds};
 
 /// Rows in which event types are looked for, to say which there are.
 const MOST_LOOKED_AT: usize = 1_000_000;
@@ -84,20 +84,17 @@ impl Replay<'_> {
 
 /// Says that none of the logs' events is of a type that is trained on, and which types there are.
 fn nothing_to_learn(config: &Config, options: &ReplayArgs, mut logs: ParquetLogs) -> anyhow::Result<UsageError> {
-    let (rows, mut kinds, mut block) = (logs.rows().0, Vec::new(), Vec::new());
+    let (rows, mut kinds, mut block) = (logs.rows().0, IgnoredKinds::default(), Vec::new());
     let mut looked_at = 0;
     while looked_at < MOST_LOOKED_AT && logs.poll(&mut block)? == PollStatus::More {
         looked_at += block.len();
         for record in block.drain(..) {
-            if let Ok(event) = record.outcome
-                && !kinds.contains(&event.kind)
-                && kinds.len() < warnings::MAX_KINDS
-            {
-                kinds.push(event.kind);
+            if let Ok(event) = record.outcome {
+                kinds.note(&event.kind);
             }
         }
     }
-    let why = warnings::none_of_kinds(rows, &config.positives.kinds, &kinds);
+    let why = none_of_kinds(rows, &config.positives.kinds, &kinds);
     if !options.output.json {
         // Where a report would be: whoever reads that alone is told as well.
         print(&format!("warning      nothing was learnt: {why}\n"));

@@ -290,12 +290,8 @@ impl KnownKeys {
         if let Some(table) = self.open_tables.iter().find(|table| rest.starts_with(&format!("{}_", words(table)))) {
             return Some(format!("{}__…", variable(table)));
         }
-        match is_nested && is_own {
-            true => Some(
-                self.nearest(&rest.replace('_', ".")).map_or_else(|| variable("section.key"), |key| variable(&key)),
-            ),
-            false => None,
-        }
+        let nearest = || self.nearest(&rest.replace('_', ".")).unwrap_or_else(|| "section.key".to_owned());
+        (is_nested && is_own).then(|| variable(&nearest()))
     }
 
     /// Checks that each key of `table` exists.

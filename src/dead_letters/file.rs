@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::DeadLetterError;
 use crate::event::Rejection;
 use crate::util::encoding::base64;
+use crate::util::file_name::sync_name;
 
 /// A file of dead letters, one JSON object a line.
 #[derive(Debug)]
@@ -134,7 +135,7 @@ impl DeadLetterFile {
         file.seek(SeekFrom::Start(length)).map_err(fail)?;
         file.sync_all().map_err(fail)?;
         if there.is_err() {
-            sync_folder(path).map_err(fail)?;
+            sync_name(path).map_err(fail)?;
         }
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), length, dirty: false, tail, is_regular: true })
     }
@@ -197,15 +198,6 @@ impl DeadLetterFile {
     fn failed(&self, source: io::Error) -> DeadLetterError {
         DeadLetterError::File { path: self.path.clone(), source }
     }
-}
-
-/// Makes the name of a new file durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl LogColumns {
         Ok((Self { places, roots }, told))
     }
 
-    /// The same, of the types of events alone; `None` where no column tells them.
+    /// The column of event types alone, without the other fields; `None` where no column tells them.
     pub fn kinds_alone(&self) -> Option<Self> {
         let ColumnPlace::Column { root, .. } = &self.places[Field::Kind as usize] else { return None };
         let mut places: [ColumnPlace; Field::COUNT] = std::array::from_fn(|_| ColumnPlace::Nowhere);

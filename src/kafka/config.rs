@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::EMBEDDED;
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
+use crate::util::credentials::may_hold_credentials;
 
 /// What is wrong with a topic of events that is its own topic of dead letters.
 const FEEDS_ITSELF: &str =
@@ -84,10 +86,17 @@ fn require_one_topic(topic: &str) -> Result<(), Refusal> {
     )
 }
 
+impl KafkaConfig {
+    /// Whether brokers outside of this process are named.
+    pub fn names_brokers(&self) -> bool {
+        !self.brokers.is_empty() && self.brokers != EMBEDDED
+    }
+}
+
 /// Refuses what may be a password: every message about the brokers repeats their addresses.
 fn validate_brokers(brokers: &str) -> Result<(), Refusal> {
     let message = "must be host:port,…; user and password are kafka.properties.sasl.username and .sasl.password";
-    require(!brokers.contains(['@', '?', '#']), message)
+    require(!may_hold_credentials(brokers), message)
 }
 
 fn validate_properties(properties: &BTreeMap<String, String>) -> Result<(), Refusal> {

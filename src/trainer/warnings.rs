@@ -10,24 +10,24 @@ use super::Trainer;
 use crate::event::EventCounts;
 use crate::util::nearest::nearest;
 
-/// Types of ignored events that are remembered, at most.
-pub const MAX_KINDS: usize = 8;
+/// Types of events that are remembered, at most.
+const MAX_KINDS: usize = 8;
 
-/// The types of events that were ignored, as far as they are remembered.
+/// The first few types among events that are not trained on, each once.
 #[derive(Debug, Default)]
-pub(super) struct IgnoredKinds(Vec<CompactString>);
+pub struct IgnoredKinds(Vec<CompactString>);
 
 impl IgnoredKinds {
     /// Notes the type of an event that is not trained on.
-    pub(super) fn note(&mut self, kind: &CompactString) {
+    pub fn note(&mut self, kind: &CompactString) {
         if self.0.len() < MAX_KINDS && !self.0.contains(kind) {
             self.0.push(kind.clone());
         }
     }
 }
 
-/// The warning where none of `events` events is of `wanted` types, but of `found` (the first of them).
-pub fn none_of_kinds(events: u64, wanted: &[String], found: &[CompactString]) -> String {
+/// The warning where none of `events` events is of `wanted` types, but of those that were `found`.
+pub fn none_of_kinds(events: u64, wanted: &[String], IgnoredKinds(found): &IgnoredKinds) -> String {
     if found.iter().all(|kind| kind.is_empty()) {
         return format!(
             "none of {events} events is of positives.kinds {wanted:?}: they have no type at all; source.fields.event_type \
@@ -37,8 +37,8 @@ pub fn none_of_kinds(events: u64, wanted: &[String], found: &[CompactString]) ->
     let mut there: Vec<&str> = found.iter().map(CompactString::as_str).filter(|kind| !kind.is_empty()).collect();
     there.sort_unstable();
     let meant = wanted.iter().find_map(|wanted| {
-        let (name, likeness) = nearest(there.iter().copied(), &wanted.to_lowercase())?;
-        (likeness > 0.85).then(|| format!("; did you mean {name:?}?"))
+        let (name, similarity) = nearest(there.iter().copied(), &wanted.to_lowercase())?;
+        (similarity > 0.85).then(|| format!("; did you mean {name:?}?"))
     });
     let more = if found.len() < MAX_KINDS { "" } else { ", …" };
     let there: Vec<String> = there.into_iter().map(|kind| format!("{kind:?}")).collect();
@@ -62,7 +62,7 @@ impl Trainer {
         counts += self.pending.counts;
         let EventCounts { used, ignored, deferred, .. } = counts;
         let kinds = &self.settings.positive_kinds;
-        (used + deferred == 0 && ignored > 0).then(|| none_of_kinds(ignored, kinds, &self.ignored_kinds.0))
+        (used + deferred == 0 && ignored > 0).then(|| none_of_kinds(ignored, kinds, &self.ignored_kinds))
     }
 
     /// Why no step has trained yet; `None` where one has, or may with the batch that is begun, or where nothing was read that

@@ -30,6 +30,11 @@ pub fn hide_credentials(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Whether an address may hold a password before its host, or a signature in its query.
+pub fn may_hold_credentials(address: &str) -> bool {
+    address.contains(['@', '?', '#'])
+}
+
 /// Adds what may be shown of a URL's part behind `://`.
 fn hide_in(url: &str, shown: &mut String) {
     let (mut place, behind) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));

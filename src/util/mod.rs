@@ -1,5 +1,5 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
-//! configuration sections, names that resemble a mistyped one, output files, what may not be shown, and what this program was
+//! configuration sections, names that resemble a mistyped one, files and their names, output files, what may not be shown, and what this program was
 //! built with.
 
 pub mod cargo_feature;
@@ -9,6 +9,7 @@ pub mod config_section;
 pub mod credentials;
 pub mod encoding;
 pub mod escape;
+pub mod file_name;
 #[cfg(test)]
 pub mod generated;
 pub mod nearest;

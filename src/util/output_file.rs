@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::encoding::random_id;
+use super::file_name::{folder_of, sync_name};
 
 /// An output file in the making. Dropped before [`OutputFile::finish`], it leaves what was at its path as it was.
 #[derive(Debug)]
@@ -70,8 +71,7 @@ impl OutputFile {
         let Some((unfinished, place)) = self.unfinished.take() else { return Ok(()) };
         let done = self.file.sync_all().and_then(|()| fs::rename(&unfinished, &place));
         done.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
-        // The name lives in the folder: without this a power cut could take it back.
-        File::open(folder_of(&place))?.sync_all()
+        sync_name(&place)
     }
 }
 
@@ -125,10 +125,6 @@ fn hidden_name(place: &Path) -> io::Result<PathBuf> {
     hidden.push(name);
     hidden.push(format!(".{}.unfinished", &random_id()[..8]));
     Ok(place.with_file_name(hidden))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -15,12 +15,11 @@ use std::path::PathBuf;
 use std::task::Poll;
 
 use compact_str::CompactString;
-use sha2::{Digest, Sha256};
 
 use super::{CommitTracker, EventSource, ParquetLogError, ParquetLogs, PollStatus, SourceError};
 use crate::event::{Interaction, Reason, Record, Rejection};
 use crate::position::{Positions, Stream};
-use crate::util::encoding::{hexadecimal, random_id};
+use crate::util::encoding::{random_id, sha256};
 
 /// About how many bytes of rows are sorted in memory.
 const STRETCH_BYTES: usize = 256 << 20;
@@ -58,9 +57,7 @@ pub struct SortedLogs {
 pub(super) fn stream_name(streams: &[Stream]) -> String {
     let mut names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
     names.sort_unstable();
-    let mut hash = Sha256::new();
-    names.iter().for_each(|name| hash.update(name.as_bytes()));
-    format!("parquet/sorted-{}", hexadecimal(&hash.finalize()[..16]))
+    format!("parquet/sorted-{}", &sha256(names.concat().as_bytes())[..32])
 }
 
 impl SortedLogs {
