@@ -147,6 +147,10 @@ pub struct ReplayArgs {
     /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
     #[arg(long)]
     pub sort: bool,
+    /// Cut batches where a live worker did that read the same events in the same order: its checkpoints, all from the first on
+    /// (`checkpoint.keep`). The models are the same then, byte for byte.
+    #[arg(long, value_name = "CHECKPOINTS")]
+    pub cuts: Option<PathBuf>,
     /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
     #[arg(long)]
     pub fresh: bool,

@@ -54,6 +54,16 @@ impl<F: ?Sized> Metric<F> {
         Self { name, kind: MetricKind::Histogram, labels: &[], help, read }
     }
 
+    /// A histogram with labels. Their values must come from closed lists: each combination is a series that stays.
+    pub const fn histogram_by(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        read: fn(&F, &mut Samples),
+    ) -> Self {
+        Self { name, kind: MetricKind::Histogram, labels, help, read }
+    }
+
     /// A counter with labels. Their values must come from closed lists: each combination is a series that stays.
     pub const fn counter_by(
         name: &'static str,
@@ -194,8 +204,29 @@ impl Histogram {
 
     /// Counts an observation.
     pub fn observe(&mut self, value: f64) {
-        self.counts[self.bounds.partition_point(|bound| *bound < value)] += 1;
-        self.sum += value;
+        self.observe_many(value, 1);
+    }
+
+    /// Counts `n` observations of the same value.
+    pub fn observe_many(&mut self, value: f64, n: u64) {
+        self.counts[self.bounds.partition_point(|bound| *bound < value)] += n;
+        self.sum += value * n as f64;
+    }
+
+    /// The value that the share `share` of the observations does not exceed, on a straight line between the bounds of its bucket,
+    /// as Prometheus has it; the last finite bound where it lies beyond. `None` without an observation.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let count = self.count();
+        let wanted = share * count as f64;
+        let (mut below, mut low) = (0_u64, 0.0);
+        for (bound, reached) in self.cumulative().filter(|_| count > 0) {
+            if reached as f64 >= wanted && reached > below {
+                let part = (wanted - below as f64) / (reached - below) as f64;
+                return Some(if bound.is_finite() { low + (bound - low) * part.clamp(0.0, 1.0) } else { low });
+            }
+            (below, low) = (reached, if bound.is_finite() { bound } else { low });
+        }
+        None
     }
 
     /// The number of observations.
@@ -219,12 +250,15 @@ impl Histogram {
 }
 
 impl Serialize for Histogram {
-    /// Writes the number of observations and their sum.
+    /// Writes the number of observations, their sum, and some quantiles.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut summary = serializer.serialize_struct("Histogram", 2)?;
+        let mut summary = serializer.serialize_struct("Histogram", 5)?;
         summary.serialize_field("count", &self.count())?;
         summary.serialize_field("sum", &self.sum)?;
+        for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+            summary.serialize_field(name, &self.quantile(share))?;
+        }
         summary.end()
     }
 }
@@ -242,6 +276,14 @@ mod tests {
         let cumulative: Vec<_> = histogram.cumulative().collect();
         assert_eq!(cumulative, [(0.5, 2), (1.0, 3), (f64::INFINITY, 4)]);
         assert_eq!((histogram.count(), histogram.sum()), (4, 3.3));
+        assert_eq!(
+            (histogram.quantile(0.25), histogram.quantile(0.5), histogram.quantile(0.75)),
+            (Some(0.25), Some(0.5), Some(1.0))
+        );
+        assert_eq!(histogram.quantile(0.99), Some(1.0), "no more is known than that it lies beyond");
+        assert_eq!(Histogram::new(&[0.5]).quantile(0.5), None);
+        histogram.observe_many(0.75, 2);
+        assert_eq!((histogram.count(), histogram.sum()), (6, 4.8));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Positions travel with the state in the checkpoint; nothing else decides where a worker goes on.
 
+pub mod cuts;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,11 @@
-//! SIGINT and SIGTERM: the first asks the worker to stop in good order, a second ends the process at once.
+//! SIGINT and SIGTERM: the first asks the worker to stop in good order, a second ends the process at once. SIGUSR1 asks it for a
+//! checkpoint.
 //!
 //! | signal | first | second (of either kind) |
 //! | --- | --- | --- |
 //! | SIGINT (Ctrl-C) | the flag is set | exit status 130 |
 //! | SIGTERM | the flag is set | exit status 143 |
+//! | SIGUSR1 | a flag of its own is set | the same |
 //!
 //! The second does not wait for anything: what it interrupts is what a power cut would, and the checkpoint stands. This
 //! module only sets the flag; who looks at it, and what is finished first, is the application's.
@@ -12,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 /// A request to stop, made by a signal or by [`Stop::request`]. Clones are cheap and share the request.
@@ -53,6 +55,16 @@ pub fn install() -> io::Result<Stop> {
         flag::register(signal, Arc::clone(&stop.0))?;
     }
     Ok(stop)
+}
+
+/// The flag that SIGUSR1 sets from now on: somebody asks for a checkpoint. Whoever serves that unsets it.
+///
+/// # Errors
+/// Where the operating system refuses.
+pub fn checkpoint_flag() -> io::Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    flag::register(SIGUSR1, Arc::clone(&asked))?;
+    Ok(asked)
 }
 
 #[cfg(test)]

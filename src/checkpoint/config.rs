@@ -24,6 +24,9 @@ config_section! {
         dir: PathBuf = "checkpoints".into() => [not_empty, check(|dir, _| validate_dir(dir))];
         /// Events read between checkpoints.
         every_events: u64 = 100_000 => [at_least(1)];
+        /// On a live stream: longest time between checkpoints, in seconds, where anything was read since; 0: by events alone.
+        /// Where writing takes long, as much time again passes between two of them. `replay` goes by events.
+        every_seconds: u64 = 60 => [at_most(31_536_000)];
         /// How many of the newest checkpoints are kept.
         keep: usize = 3 => [at_least(1)];
         /// Keep, by stream and offset, what became of each record, for `negstream audit`; grows with what is rejected.

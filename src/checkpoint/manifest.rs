@@ -84,6 +84,10 @@ pub struct Manifest {
     pub positions: Positions,
     /// How each stream is owned, and which member of its group the worker is.
     pub ownerships: Ownerships,
+    /// Where batches were cut by something else than the log since the checkpoint before: by the clock, a signal, a rebalance,
+    /// an end. Each is a count of records read. The checkpoint before, the log and these give this state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<u64>,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run the checkpoint belongs to, and which worker wrote it.

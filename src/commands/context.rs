@@ -9,7 +9,7 @@ use super::output::{print, progress_bar, write_whole};
 use crate::cli::Output;
 use crate::config::Config;
 use crate::exit;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{CheckpointRequests, Pipeline};
 use crate::signals::{self, Stop};
 use crate::telemetry::http::{self, Server};
 use crate::telemetry::logging::{self, LineWriter};
@@ -21,6 +21,8 @@ pub(super) struct CommandContext {
     pub(super) bars: MultiProgress,
     pub(super) stop: Stop,
     pub(super) telemetry: Telemetry,
+    /// Who asks for checkpoints: by SIGUSR1, or over the network.
+    pub(super) requests: CheckpointRequests,
 }
 
 impl CommandContext {
@@ -29,7 +31,8 @@ impl CommandContext {
         let bars = MultiProgress::new();
         logging::init(&config.log, LineWriter::above(bars.clone()))?;
         let stop = signals::install().context("cannot listen to signals")?;
-        Ok(Self { bars, stop, telemetry: Telemetry::new(Instant::now()) })
+        let requests = CheckpointRequests::with_flag(signals::checkpoint_flag().context("cannot listen to signals")?);
+        Ok(Self { bars, stop, telemetry: Telemetry::new(Instant::now()), requests })
     }
 
     /// Serves metrics, health and the page, where an address is configured.
@@ -37,7 +40,7 @@ impl CommandContext {
         if config.http.listen.is_empty() {
             return Ok(None);
         }
-        let server = http::serve(&config.http, self.telemetry.clone())?;
+        let server = http::serve(&config.http, self.telemetry.clone(), self.requests.clone())?;
         tracing::info!(address = %server.address(), "serving the page, /metrics, /livez and /readyz");
         Ok(Some(server))
     }

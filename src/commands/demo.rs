@@ -74,6 +74,7 @@ pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
         .catalogue(catalogue)
         .dead_letters(DeadLetters::None)
         .stop(context.stop.clone())
+        .checkpoint_requests(context.requests.clone())
         .build()?;
     let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
     context.telemetry.emit(LifecycleEvent::SourceOpened);

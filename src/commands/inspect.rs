@@ -55,6 +55,10 @@ pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<(
     for (stream, next) in manifest.positions.iter() {
         writeln!(text, "position   {stream} → {next}")?;
     }
+    if !manifest.cuts.is_empty() {
+        let n = manifest.cuts.len();
+        writeln!(text, "cuts       {n} since the checkpoint before, by the clock, a signal, a rebalance or an end")?;
+    }
     for file in &manifest.files {
         writeln!(text, "file       {:<20} {:>12} bytes  sha256 {}", file.name, file.bytes, file.sha256)?;
     }

@@ -1,7 +1,11 @@
 //! `replay`: historical logs through the same pipeline.
 
+use std::path::Path;
+
 use super::{CommandContext, check_output, print};
 use crate::catalogue::Catalogue;
+use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::store;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
 use crate::exit::UsageError;
@@ -32,7 +36,11 @@ pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()>
         }
         restored.state.progress.evaluation.counts_from = (positives as f64 * config.evaluate.from).ceil() as u64;
     }
-    let replay = Replay { config, options: &options, context: &context, catalogue };
+    let cuts = match &options.cuts {
+        Some(place) => cuts_of(&store::manifests(place, &config.checkpoint)?, place)?,
+        None => Vec::new(),
+    };
+    let replay = Replay { config, options: &options, context: &context, catalogue, cuts };
     let positions = &restored.state.sources.positions;
     if options.sort {
         let sorted = SortedLogs::new(logs, positions)?;
@@ -51,6 +59,8 @@ struct Replay<'a> {
     options: &'a ReplayArgs,
     context: &'a CommandContext,
     catalogue: Catalogue,
+    /// Where batches are cut, besides.
+    cuts: Vec<u64>,
 }
 
 impl Replay<'_> {
@@ -61,14 +71,19 @@ impl Replay<'_> {
         source: impl EventSource + 'static,
         (rows, done): (u64, u64),
     ) -> anyhow::Result<()> {
-        let Self { config, options, context, catalogue } = self;
+        let Self { config, options, context, catalogue, cuts } = self;
         if rows == done {
             tracing::info!("these logs were read to their end before; --fresh begins anew");
         }
         let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
         observer.draw_bar(&context.bars, rows, done);
-        let mut pipeline =
-            Pipeline::builder(config).restored(restored).catalogue(catalogue).stop(context.stop.clone()).build()?;
+        let mut pipeline = Pipeline::builder(config)
+            .restored(restored)
+            .catalogue(catalogue)
+            .stop(context.stop.clone())
+            .cuts(cuts)
+            .checkpoint_requests(context.requests.clone())
+            .build()?;
         let result = pipeline.run_observed(source, &mut |trainer, event| observer.observe(trainer, event));
         observer.finish();
         if result? == StopReason::Stopped {
@@ -80,6 +95,24 @@ impl Replay<'_> {
         }
         context.conclude(&pipeline, &mut observer, &options.output)
     }
+}
+
+/// Where the worker of the newest of `manifests` cut batches, from its first record on; `place` is where they are.
+fn cuts_of(manifests: &[Manifest], place: &Path) -> Result<Vec<u64>, UsageError> {
+    let Some(newest) = manifests.last() else {
+        return Err(UsageError(format!("--cuts: no checkpoints in {}", place.display())));
+    };
+    let lineage = &newest.provenance.lineage;
+    let own: Vec<&Manifest> = manifests.iter().filter(|manifest| manifest.provenance.lineage == *lineage).collect();
+    let first = own.first().map_or(0, |manifest| manifest.events.read);
+    if first > 0 {
+        return Err(UsageError(format!(
+            "--cuts: the first checkpoint in {} has read {first} records, and where batches were cut before that is not known: \
+             keep all of them (checkpoint.keep)",
+            place.display()
+        )));
+    }
+    Ok(own.iter().flat_map(|manifest| manifest.cuts.iter().copied()).collect())
 }
 
 /// Says that none of the logs' events is of a type that is trained on, and which types there are.

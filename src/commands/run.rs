@@ -98,6 +98,8 @@ fn train(
         ownerships.forget_topic(&kafka.topic);
     }
     connection.go_back(positions, ownerships, restored.fallen_back);
+    // Under the name that it had when it died.
+    let cuts = connection.cuts_since(&ownerships.worker, restored.state.progress.events.read);
     let name = name_of_worker(&kafka, &[&ownerships.worker, &known_as]);
     connection.verify_identity(ownerships, &name)?;
     ownerships.rename(&name);
@@ -121,6 +123,9 @@ fn train(
         .catalogue(catalogue)
         .dead_letters(dead_letters)
         .stop(context.stop.clone())
+        .live(!options.until_end)
+        .cuts(cuts)
+        .checkpoint_requests(context.requests.clone())
         .build()?;
     context.telemetry.emit(LifecycleEvent::SourceOpened);
     let reason = pipeline.run_observed(source, &mut |trainer, event| observer.observe(trainer, event))?;

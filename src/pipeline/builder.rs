@@ -1,10 +1,12 @@
 //! Building a pipeline: what it goes on from, and what it is given besides its configuration.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint_writer::SharedDeadLetters;
-use super::checkpoints::CheckpointSchedule;
+use super::checkpoints::{CheckpointSchedule, LiveOptions};
+use super::live::ClockCuts;
+use super::on_demand::CheckpointRequests;
 use super::probation::Probation;
 use super::publisher::Publisher;
 use super::{Pipeline, PipelineError, Restored};
@@ -24,6 +26,9 @@ pub struct PipelineBuilder<'a> {
     catalogue: Option<Catalogue>,
     dead_letters: Option<DeadLetters>,
     stop: Stop,
+    is_live: bool,
+    cuts: Vec<u64>,
+    requests: CheckpointRequests,
     sinks: Vec<Box<dyn EmbeddingSink>>,
     named_sinks: Vec<(String, String)>,
 }
@@ -37,6 +42,9 @@ impl<'a> PipelineBuilder<'a> {
             catalogue: None,
             dead_letters: None,
             stop: Stop::new(),
+            is_live: false,
+            cuts: Vec::new(),
+            requests: CheckpointRequests::default(),
             sinks: Vec::new(),
             named_sinks: Vec::new(),
         }
@@ -77,6 +85,30 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
+    /// Follows the clock too, since the stream is live: batches are cut after `train.linger_ms`, checkpoints come every
+    /// `checkpoint.every_seconds`, a stop trains on all that was delivered, and freshness is measured. Where batches were cut is
+    /// kept with the checkpoints. Otherwise the model depends on the source alone.
+    #[must_use]
+    pub fn live(mut self, is_live: bool) -> Self {
+        self.is_live = is_live;
+        self
+    }
+
+    /// Cuts batches behind the records of these numbers, counted since the very first start: where another run's clock did, as
+    /// its checkpoints tell.
+    #[must_use]
+    pub fn cuts(mut self, places: impl IntoIterator<Item = u64>) -> Self {
+        self.cuts = places.into_iter().collect();
+        self
+    }
+
+    /// Writes a checkpoint whenever `requests` ask for one.
+    #[must_use]
+    pub fn checkpoint_requests(mut self, requests: CheckpointRequests) -> Self {
+        self.requests = requests;
+        self
+    }
+
     /// Publishes embeddings to `sink` at every checkpoint; may be called any number of times.
     #[must_use]
     pub fn sink(mut self, sink: impl EmbeddingSink + 'static) -> Self {
@@ -102,7 +134,19 @@ impl<'a> PipelineBuilder<'a> {
     /// Where the checkpoint folder is in use, no checkpoint in it is usable, or the first one cannot be written; where the
     /// catalogue, the file of dead letters or a sink cannot be opened; where a thread cannot be started.
     pub fn build(self) -> Result<Pipeline, PipelineError> {
-        let Self { config, fresh, restored, catalogue, dead_letters, stop, mut sinks, named_sinks } = self;
+        let Self {
+            config,
+            fresh,
+            restored,
+            catalogue,
+            dead_letters,
+            stop,
+            is_live,
+            cuts,
+            requests,
+            mut sinks,
+            named_sinks,
+        } = self;
         for (name, target) in named_sinks {
             sinks.push(publish::open(&name, &target)?);
         }
@@ -120,7 +164,8 @@ impl<'a> PipelineBuilder<'a> {
         let read_by = restored.state.sources.ownerships.read_by.as_deref();
         let has_taken_any = restored.state.progress.events.has_taken_any();
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
-        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks))?;
+        let live = LiveOptions { is_live, requests };
+        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks), live)?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
         if !probation.is_open() {
@@ -130,9 +175,11 @@ impl<'a> PipelineBuilder<'a> {
         if publishes {
             state.track_changes();
         }
-        let trainer = Trainer::new(config, state)
+        let mut trainer = Trainer::new(config, state)
             .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?
             .with_catalogue(catalogue);
+        trainer.plan_cuts(cuts);
+        let linger = Duration::from_millis(config.train.linger_ms);
         let now = Instant::now();
         let mut pipeline = Pipeline {
             trainer,
@@ -146,6 +193,7 @@ impl<'a> PipelineBuilder<'a> {
             started: now,
             read_at_start,
             observed: now,
+            clock: ClockCuts::new(Some(linger).filter(|linger| is_live && !linger.is_zero())),
         };
         if begins_with_a_checkpoint {
             pipeline.checkpoints.save(&mut pipeline.trainer, &mut |_, _| {})?;

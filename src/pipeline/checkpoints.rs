@@ -2,12 +2,15 @@
 //!
 //! One checkpoint at a time is written, by [`CheckpointWriter`], beside training. One that is due meanwhile is skipped and
 //! made up for as soon as the writer is free. Checkpoints are due at multiples of `checkpoint.every_events`, so that they
-//! stand at the same places however often a run is resumed.
+//! stand at the same places however often a run is resumed; on a live stream also by the clock
+//! (`checkpoint.every_seconds`), where anything was read since, and whenever somebody asks for one.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
+use super::freshness::Freshness;
+use super::on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use super::pins::CheckpointPins;
 use super::publisher::Publisher;
 use super::{Observer, PipelineError, PipelineEvent, Restored, SaveError, WrittenCheckpoint};
@@ -23,6 +26,15 @@ use crate::trainer::Trainer;
 /// tenth of a millisecond.
 const THAWED_ROWS_PER_STEP: usize = 4_096;
 
+/// What a schedule has to know of the stream besides its configuration.
+#[derive(Debug)]
+pub(super) struct LiveOptions {
+    /// Whether the stream is live.
+    pub(super) is_live: bool,
+    /// Who asks for checkpoints.
+    pub(super) requests: CheckpointRequests,
+}
+
 /// The checkpoints of one run: due, being written, durable.
 #[derive(Debug)]
 pub(super) struct CheckpointSchedule {
@@ -36,6 +48,18 @@ pub(super) struct CheckpointSchedule {
     due_at: u64,
     /// Whether a checkpoint was skipped that has not been made up for.
     is_overdue: bool,
+    /// Longest time between checkpoints; `None` where they are due by events alone.
+    every: Option<Duration>,
+    /// When the newest checkpoint was begun; the start of the schedule before the first.
+    begun_at: Instant,
+    /// The time that writing the newest one took.
+    took: Duration,
+    /// Whether one is due before its time.
+    is_urgent: bool,
+    requests: CheckpointRequests,
+    /// The request that the checkpoint answers which is being written.
+    serving: Option<Ticket>,
+    pub(super) freshness: Freshness,
     /// Whether the state may share tables with a checkpoint that is being, or was, written.
     shares_tables: bool,
     /// Length of the dead-letter file at the end of the newest batch; `None` where dead letters go elsewhere.
@@ -53,7 +77,9 @@ impl CheckpointSchedule {
         restored: &Restored,
         dead_letters: &SharedDeadLetters,
         publisher: Publisher,
+        live: LiveOptions,
     ) -> Result<Self, PipelineError> {
+        let LiveOptions { is_live, requests } = live;
         let Restored { checkpoint, state, store, .. } = restored;
         let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path());
         let writer = CheckpointWriter::start(config, store.clone(), dead_letters, publisher)
@@ -67,6 +93,14 @@ impl CheckpointSchedule {
             pins: CheckpointPins::new(path),
             due_at: 0,
             is_overdue: false,
+            every: Some(Duration::from_secs(config.checkpoint.every_seconds))
+                .filter(|every| is_live && !every.is_zero()),
+            begun_at: Instant::now(),
+            took: Duration::ZERO,
+            is_urgent: false,
+            requests,
+            serving: None,
+            freshness: Freshness::new(is_live),
             shares_tables: false,
             dead_letter_mark: dead_letters.length(),
             durable_at: checkpoint.is_some().then_some(state.progress.events.passed()),
@@ -120,15 +154,64 @@ impl CheckpointSchedule {
     }
 
     /// Takes note of a checkpoint that has been written meanwhile, and returns the positions that are durable by it. The
-    /// state takes tables back that it shared, and a checkpoint that was skipped is made up for.
-    pub(super) fn poll(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
+    /// state takes tables back that it shared, and a checkpoint that was skipped is made up for. Where it `may_begin`, one that
+    /// is due by the clock is begun.
+    pub(super) fn poll(
+        &mut self,
+        trainer: &mut Trainer,
+        may_begin: bool,
+        observer: &mut Observer<'_>,
+    ) -> Option<Positions> {
         let durable = self.writer.finished().and_then(|outcome| self.finish(outcome, trainer, observer));
-        if !self.writer.is_busy() && self.thaw(trainer, THAWED_ROWS_PER_STEP) && std::mem::take(&mut self.is_overdue) {
+        if self.writer.is_busy() || !self.thaw(trainer, THAWED_ROWS_PER_STEP) {
+            return durable;
+        }
+        if std::mem::take(&mut self.is_overdue) || (may_begin && self.is_due_by_clock(trainer)) {
             // When the next one is due is not known: the stream may have come to rest.
             observer(trainer, PipelineEvent::CheckpointStarted);
             self.begin(trainer);
         }
         durable
+    }
+
+    fn is_due_by_clock(&self, trainer: &Trainer) -> bool {
+        let Some(every) = self.every else { return false };
+        // So that what was trained right after the last one was begun is durable in time; and at most half of the time is
+        // spent on writing.
+        let interval = every.saturating_sub(self.took).max(2 * self.took);
+        (self.is_urgent || self.begun_at.elapsed() >= interval) && !self.is_up_to_date(trainer)
+    }
+
+    /// Has a checkpoint begun as soon as possible, where they are due by the clock at all.
+    pub(super) fn hasten(&mut self) {
+        self.is_urgent = true;
+    }
+
+    /// Whether somebody asks for a checkpoint, and one could be begun.
+    pub(super) fn is_asked_for(&self) -> bool {
+        !self.writer.is_busy() && self.requests.outstanding().is_some()
+    }
+
+    /// Answers those who ask for a checkpoint: begins one, unless the newest one holds everything.
+    pub(super) fn serve_requests(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) {
+        let Some(ticket) = self.requests.outstanding().filter(|_| !self.writer.is_busy()) else { return };
+        let newest = self.newest_path().filter(|_| self.is_up_to_date(trainer));
+        match newest.map(|path| durable_at(path, trainer.state.progress.events.read)) {
+            Some(answer) => self.requests.reply(ticket, answer),
+            None if self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) => {
+                observer(trainer, PipelineEvent::CheckpointStarted);
+                self.begin(trainer);
+            }
+            // At the next turn.
+            None => {}
+        }
+    }
+
+    /// Refuses to those who ask for a checkpoint.
+    pub(super) fn refuse_requests(&self, why: &str) {
+        if let Some(ticket) = self.requests.outstanding() {
+            self.requests.reply(ticket, CheckpointAnswer::Failed(why.to_owned()));
+        }
     }
 
     /// Whether the store is still this worker's, as far as is known without asking.
@@ -140,7 +223,7 @@ impl CheckpointSchedule {
     }
 
     /// Waits for the checkpoint that is being written, if one is, and returns the positions that are durable by it.
-    pub(super) fn wait(&mut self, trainer: &Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
+    pub(super) fn wait(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
         let outcome = self.writer.wait(|| observer(trainer, PipelineEvent::Tick))?;
         self.finish(outcome, trainer, observer)
     }
@@ -158,8 +241,9 @@ impl CheckpointSchedule {
         self.thaw(trainer, usize::MAX);
         self.begin(trainer);
         let outcome = self.writer.wait(|| observer(trainer, PipelineEvent::Tick)).expect("a checkpoint has just begun");
-        let written =
-            self.record(outcome).inspect_err(|error| observer(trainer, PipelineEvent::CheckpointFailed(error)))?;
+        let written = self
+            .record(outcome, trainer)
+            .inspect_err(|error| observer(trainer, PipelineEvent::CheckpointFailed(error)))?;
         observer(trainer, PipelineEvent::CheckpointWritten(&written));
         self.thaw(trainer, usize::MAX);
         Ok(())
@@ -175,6 +259,8 @@ impl CheckpointSchedule {
         let changes = trainer.state.drain_changes();
         let frozen = trainer.freeze();
         self.shares_tables = true;
+        (self.begun_at, self.is_urgent, self.serving) = (begin, false, self.requests.outstanding());
+        self.freshness.note_begun();
         let mark = |bytes| DeadLetterMark { file: self.dead_letter_file.clone(), bytes };
         let dead_letters = self.dead_letter_mark.map(mark);
         let pause = begin.elapsed();
@@ -188,9 +274,9 @@ impl CheckpointSchedule {
     }
 
     /// Shows the outcome of a checkpoint written beside training; the positions that are durable by it.
-    fn finish(&mut self, outcome: Outcome, trainer: &Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
+    fn finish(&mut self, outcome: Outcome, trainer: &mut Trainer, observer: &mut Observer<'_>) -> Option<Positions> {
         let positions = outcome.positions.clone();
-        match self.record(outcome) {
+        match self.record(outcome, trainer) {
             Ok(written) => {
                 observer(trainer, PipelineEvent::CheckpointWritten(&written));
                 Some(positions)
@@ -202,11 +288,29 @@ impl CheckpointSchedule {
         }
     }
 
-    fn record(&mut self, outcome: Outcome) -> Result<WrittenCheckpoint, SaveError> {
+    fn record(&mut self, outcome: Outcome, trainer: &mut Trainer) -> Result<WrittenCheckpoint, SaveError> {
+        self.took = self.begun_at.elapsed();
+        self.freshness.note_written(outcome.written.is_ok());
+        if let Some(ticket) = self.serving.take() {
+            self.requests.reply(
+                ticket,
+                match &outcome.written {
+                    Ok(written) => durable_at(&written.path, written.events),
+                    Err(error) => CheckpointAnswer::Failed(error.to_string()),
+                },
+            );
+        }
         let written = outcome.written?;
+        trainer.state.sources.cuts.forget_until(written.events);
         self.pins.add(&written.path, outcome.claimed);
         self.durable_at = Some(outcome.passed);
         self.written = Some(written.clone());
         Ok(written)
     }
+}
+
+/// The answer that tells of the durable checkpoint at `path`.
+fn durable_at(path: &Path, events: u64) -> CheckpointAnswer {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    CheckpointAnswer::Durable { name, events }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use super::SaveError;
+use super::{FreshnessFigures, SaveError};
 use crate::event::Rejection;
 use crate::trainer::{StepReport, Trainer};
 
@@ -21,6 +21,8 @@ pub enum PipelineEvent<'a> {
         /// The time that the step took.
         took: Duration,
     },
+    /// How fresh what is learnt is; comes before each [`PipelineEvent::Tick`].
+    Freshness(&'a FreshnessFigures),
     /// The loop turns: a sign of life, a few times a second, whether or not anything else happens.
     Tick,
     /// The source said which streams are this worker's to read; they may be none.

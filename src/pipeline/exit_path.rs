@@ -3,7 +3,7 @@
 //! | exit path | batch in progress | final checkpoint | result |
 //! | --- | --- | --- | --- |
 //! | end of the source | trained | required | [`StopReason::End`] |
-//! | stop requested | read again after a restart | required | [`StopReason::Stopped`] |
+//! | stop requested | read again after a restart; trained where the clock cuts batches anyway | required | [`StopReason::Stopped`] |
 //! | source failed | read again after a restart | attempted | the source's error |
 //! | too many rejected | trained | attempted | the error |
 //! | nothing taken | dropped | forbidden | the error |
@@ -69,10 +69,11 @@ pub(super) enum FinalCheckpoint {
 }
 
 impl ExitPath {
-    /// What this way out leaves behind: the table of the module.
-    pub(super) fn policy(&self) -> (BatchInProgress, FinalCheckpoint) {
+    /// What this way out leaves behind: the table of the module. `has_clock` says that the clock cuts batches too.
+    pub(super) fn policy(&self, has_clock: bool) -> (BatchInProgress, FinalCheckpoint) {
         match self {
             Self::EndOfSource => (BatchInProgress::Train, FinalCheckpoint::Required),
+            Self::StopRequested if has_clock => (BatchInProgress::Train, FinalCheckpoint::Required),
             // A short batch here would make the model depend on the moment of a signal.
             Self::StopRequested => (BatchInProgress::LeaveUnread, FinalCheckpoint::Required),
             Self::SourceFailed(_) => (BatchInProgress::LeaveUnread, FinalCheckpoint::Attempted),

@@ -10,6 +10,9 @@
 //! | `exit_path` | why the loop ends, and what is saved for each reason |
 //! | `checkpoints` | when a checkpoint is due, and what is durable |
 //! | `checkpoint_writer` | nothing: it writes, on a thread of its own |
+//! | `freshness` | nothing: it measures how long events take to be in the weights, and in a checkpoint |
+//! | `live` | what the clock decides on a live stream: when a batch is cut, and a checkpoint begun |
+//! | `on_demand` | nothing: it takes requests for checkpoints, and hands out the answers |
 //! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
 //! | `publisher` | which rows a sink is sent, once a checkpoint is durable |
 //! | `control` | what follows from a change of the streams |
@@ -22,6 +25,9 @@ mod control;
 mod error;
 mod events;
 mod exit_path;
+mod freshness;
+mod live;
+mod on_demand;
 mod pins;
 mod probation;
 mod publisher;
@@ -39,7 +45,7 @@ use crate::dead_letters::DeadLettersConfig;
 use crate::event::{Record, Rejection};
 use crate::position::{Positions, Stream};
 use crate::signals::Stop;
-use crate::source::{EventSource, SourceError, SourceHandle, SourceMessage, spawn};
+use crate::source::{EventSource, NotedCuts, SourceError, SourceHandle, SourceMessage, spawn};
 use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
@@ -48,6 +54,9 @@ use checkpoints::CheckpointSchedule;
 pub use error::{Diverged, NoneOfKinds, NothingTaken, PipelineError, SaveError, TooManyRejected};
 pub use events::{Observer, PipelineEvent, WrittenCheckpoint};
 use exit_path::{BatchInProgress, ExitPath, FinalCheckpoint};
+pub use freshness::FreshnessFigures;
+use live::ClockCuts;
+pub use on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use probation::{HeldLetter, Probation};
 pub use restore::Restored;
 
@@ -85,6 +94,8 @@ pub struct Pipeline {
     read_at_start: u64,
     /// When the observer was shown the state last.
     observed: Instant,
+    /// When the clock cuts a batch.
+    clock: ClockCuts,
 }
 
 impl Pipeline {
@@ -136,6 +147,11 @@ impl Pipeline {
         (self.started.elapsed().as_secs_f64(), self.trainer.state.progress.events.read - self.read_at_start)
     }
 
+    /// How fresh what is learnt was, on a live stream.
+    pub fn freshness(&self) -> FreshnessFigures {
+        self.checkpoints.freshness.figures()
+    }
+
     /// Writes a checkpoint of the state as it stands.
     ///
     /// # Errors
@@ -162,6 +178,11 @@ impl Pipeline {
         source: impl EventSource + 'static,
         observer: &mut Observer<'_>,
     ) -> Result<StopReason, PipelineError> {
+        if let Some(commits) = source.commit_tracker() {
+            // Before the source can commit anything: what is still to be cut again must not be forgotten by it.
+            let by = self.trainer.state.sources.ownerships.worker.clone();
+            commits.note_cuts(NotedCuts { by, cuts: self.trainer.cuts() });
+        }
         let source = spawn(Box::new(source))?;
         self.streams.clone_from(&source.streams);
         self.checkpoints.track_commits(source.commit_tracker.clone());
@@ -180,21 +201,25 @@ impl Pipeline {
 
     /// Takes one message of the source's; the way out where the loop has to end.
     fn turn(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
-        self.check_stop()?;
-        match source.messages.recv_timeout(OBSERVE_EVERY) {
-            Ok(SourceMessage::Records(records)) => {
-                records.into_iter().try_for_each(|record| self.train(record, source, observer))?;
+        if self.stop.requested() {
+            self.train_on_what_was_delivered(source, observer)?;
+            return Err(ExitPath::StopRequested);
+        }
+        self.follow_clock(source, observer)?;
+        match source.messages.recv_timeout(self.clock.wait(OBSERVE_EVERY)) {
+            Ok(SourceMessage::Records(records, read_at)) => {
+                records.into_iter().try_for_each(|record| self.train(record, read_at, source, observer))?;
             }
             Ok(SourceMessage::Control(control, reply)) => {
                 self.handle_control(control, &reply, observer)?;
                 if self.checkpoints.is_up_to_date(&self.trainer) {
                     // Nothing was read since: the worker was killed before the source was told, or was assigned just now.
-                    source.request_commit(self.trainer.state.sources.positions.clone());
+                    self.request_commit(source, self.trainer.state.sources.positions.clone());
                 }
             }
             Ok(SourceMessage::Idle) | Err(RecvTimeoutError::Timeout) => {
                 self.poll_checkpoints(source, observer)?;
-                observer(&self.trainer, PipelineEvent::Tick);
+                self.tick(observer);
             }
             Ok(SourceMessage::End) => return Err(ExitPath::EndOfSource),
             Ok(SourceMessage::Failed(error)) => return Err(error.into()),
@@ -204,7 +229,13 @@ impl Pipeline {
     }
 
     /// Hands a record to the trainer, and does what is due after it.
-    fn train(&mut self, record: Record, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+    fn train(
+        &mut self,
+        record: Record,
+        read_at: Instant,
+        source: &SourceHandle,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), ExitPath> {
         match &record.outcome {
             Ok(_) if self.probation.is_open() => {
                 self.send_held_letters(observer)?;
@@ -216,13 +247,23 @@ impl Pipeline {
             Err(_) => {}
         }
         let begin = Instant::now();
+        let happened = record.outcome.as_ref().ok().map(|event| event.timestamp);
+        let n_admitted = self.trainer.n_admitted();
         let step = self.trainer.ingest(record);
+        let mut is_step = step.is_some();
+        self.note_arrival(read_at, happened.filter(|_| self.trainer.n_admitted() > n_admitted), is_step);
+        if let Some(report) = step {
+            self.report_step(&report, begin.elapsed(), observer)?;
+        }
+        if self.trainer.records_to_planned_cut() == Some(0) {
+            is_step |= self.close_batch(observer)?;
+        }
         let is_settled = self.trainer.is_settled();
         if is_settled {
             self.checkpoints.mark_dead_letters(self.dead_letters.length());
         }
-        if let Some(report) = step {
-            self.report_step(&report, begin.elapsed(), observer)?;
+        self.clock.note(is_settled, is_step, read_at);
+        if is_step {
             self.poll_checkpoints(source, observer)?;
         } else if !is_settled {
             return Ok(());
@@ -231,12 +272,27 @@ impl Pipeline {
             // Records that no batch waits for are part of the state too, however long none is trained on.
             self.checkpoints.begin_if_due(&mut self.trainer, observer);
         }
-        self.check_stop()?;
+        if !self.clock.is_followed() {
+            // Else everything that was delivered is trained on, and the end is at the end of the block.
+            self.check_stop()?;
+        }
         if self.observed.elapsed() >= OBSERVE_EVERY {
             self.observed = Instant::now();
-            observer(&self.trainer, PipelineEvent::Tick);
+            self.tick(observer);
         }
         Ok(())
+    }
+
+    /// Shows the observer how things stand.
+    fn tick(&mut self, observer: &mut Observer<'_>) {
+        observer(&self.trainer, PipelineEvent::Freshness(&self.checkpoints.freshness.figures()));
+        observer(&self.trainer, PipelineEvent::Tick);
+    }
+
+    /// Asks the source to commit `durable`, and to note which cuts are not in it.
+    fn request_commit(&self, source: &SourceHandle, durable: Positions) {
+        source.note_cuts(&self.trainer.state.sources.ownerships.worker, self.trainer.cuts());
+        source.request_commit(durable);
     }
 
     fn check_stop(&self) -> Result<(), ExitPath> {
@@ -316,19 +372,24 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Trains on the batch in progress, short as it is: everything that was read is part of the state then.
-    fn close_batch(&mut self, observer: &mut Observer<'_>) -> Result<(), Diverged> {
+    /// Trains on the batch in progress, short as it is: everything that was ingested is part of the state then. Gives whether
+    /// there was one.
+    fn close_batch(&mut self, observer: &mut Observer<'_>) -> Result<bool, Diverged> {
         let begin = Instant::now();
-        if let Some(report) = self.trainer.finish() {
-            self.report_step(&report, begin.elapsed(), observer)?;
+        let step = self.trainer.finish();
+        self.checkpoints.freshness.note_trained(0);
+        self.clock.note_cut();
+        if let Some(report) = &step {
+            self.report_step(report, begin.elapsed(), observer)?;
         }
         self.checkpoints.mark_dead_letters(self.dead_letters.length());
-        Ok(())
+        Ok(step.is_some())
     }
 
     fn poll_checkpoints(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
-        if let Some(durable) = self.checkpoints.poll(&mut self.trainer, observer) {
-            source.request_commit(durable);
+        let may_begin = !self.probation.has_only_rejected();
+        if let Some(durable) = self.checkpoints.poll(&mut self.trainer, may_begin, observer) {
+            self.request_commit(source, durable);
         }
         Ok(self.checkpoints.check_ownership()?)
     }
@@ -350,7 +411,7 @@ impl Pipeline {
             },
             exit => exit,
         };
-        let (batch, checkpoint) = exit.policy();
+        let (batch, checkpoint) = exit.policy(self.clock.is_followed());
         if checkpoint != FinalCheckpoint::Forbidden && self.probation.has_only_rejected() {
             tracing::warn!(
                 records = self.n_rejected,
@@ -364,8 +425,8 @@ impl Pipeline {
         if checkpoint == FinalCheckpoint::Forbidden {
             return exit.into_result();
         }
-        if let Some(durable) = self.checkpoints.wait(&self.trainer, observer) {
-            source.request_commit(durable);
+        if let Some(durable) = self.checkpoints.wait(&mut self.trainer, observer) {
+            self.request_commit(source, durable);
         }
         let saved = if self.checkpoints.is_up_to_date(&self.trainer) {
             Ok(())
@@ -380,11 +441,11 @@ impl Pipeline {
             }
             (_, Err(unsaved)) => return Err(unsaved.into()),
             (_, Ok(())) => {
-                source.request_commit(self.trainer.state.sources.positions.clone());
+                self.request_commit(source, self.trainer.state.sources.positions.clone());
                 exit.into_result()
             }
         };
-        observer(&self.trainer, PipelineEvent::Tick);
+        self.tick(observer);
         result
     }
 }

@@ -111,7 +111,7 @@ fn leave_by(exit: ExitPath) -> Left {
     pipeline.streams.clone_from(&source.streams);
     pipeline.trainer.set_streams(&source.streams);
     for record in records() {
-        pipeline.train(record, &source, &mut |_, _| {}).unwrap();
+        pipeline.train(record, Instant::now(), &source, &mut |_, _| {}).unwrap();
     }
     let result = pipeline.conclude(exit, &source, &mut |_, _| {});
     source.close();
@@ -204,7 +204,7 @@ fn fenced_pipeline_saves_nothing() {
         KafkaSourceError::OwnershipUnknown { stream: "script".to_owned(), why: "" },
         KafkaSourceError::DuplicateMember { member: "worker".to_owned() },
     ] {
-        assert_eq!(ExitPath::from(SourceError::from(error)).policy().1, FinalCheckpoint::Forbidden);
+        assert_eq!(ExitPath::from(SourceError::from(error)).policy(false).1, FinalCheckpoint::Forbidden);
     }
 }
 
@@ -273,4 +273,106 @@ fn second_source_on_the_same_pipeline_goes_on_from_the_first() {
     drop(pipeline);
     let again = Pipeline::new(&config).unwrap();
     assert_eq!((again.positions().next("script"), again.progress().1), (Some(EVENTS), 0));
+}
+
+/// A live source: a record in each block, and nothing in between for a while.
+struct Trickle {
+    records: std::collections::VecDeque<Record>,
+    is_quiet: bool,
+}
+
+impl EventSource for Trickle {
+    fn streams(&self) -> Vec<Stream> {
+        vec![Stream { name: "script".to_owned(), label: "script".to_owned() }]
+    }
+
+    fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
+        self.is_quiet = !self.is_quiet;
+        if self.is_quiet && self.records.len() % 7 < 3 {
+            // As a source does that waits for records.
+            std::thread::sleep(Duration::from_millis(6));
+            return Ok(PollStatus::Idle);
+        }
+        block.extend(self.records.pop_front());
+        Ok(if block.is_empty() { PollStatus::End } else { PollStatus::More })
+    }
+
+    fn commit_tracker(&self) -> Option<CommitTracker> {
+        None
+    }
+
+    fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<Poll<()>, SourceError> {
+        Ok(Poll::Ready(()))
+    }
+
+    fn keep_alive(&mut self) {}
+}
+
+#[test]
+fn replay_with_the_cuts_of_a_live_run_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = |dir: &Path| std::fs::read(Checkpoint::open(dir).unwrap().folder().join("items.parquet")).unwrap();
+    let (live, replayed, plain) =
+        (folder.path().join("live"), folder.path().join("replayed"), folder.path().join("plain"));
+    let config = configuration(&live, &["train.linger_ms=2", "checkpoint.every_seconds=0"]);
+    let mut pipeline = Pipeline::builder(&config).live(true).build().unwrap();
+    let source = Trickle { records: records().into(), is_quiet: false };
+    assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
+    let freshness = pipeline.freshness();
+    assert!(freshness.clock_cuts > 0 && freshness.read_to_weights.count() == EVENTS, "{freshness:?}");
+    assert_eq!((freshness.read_to_checkpoint.count(), freshness.oldest_unsaved), (EVENTS, None));
+    drop(pipeline);
+    let cuts = Checkpoint::open(&live).unwrap().manifest().cuts.clone();
+    assert!(cuts.len() as u64 >= freshness.clock_cuts, "{cuts:?}");
+
+    let replay = |dir: &Path, cuts: Vec<u64>| {
+        let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
+        let mut pipeline = Pipeline::builder(&configuration(dir, &[])).cuts(cuts).build().unwrap();
+        assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
+        Checkpoint::open(dir).unwrap().manifest().cuts.clone()
+    };
+    assert_eq!(replay(&replayed, cuts.clone()), cuts, "all of them, and no other");
+    assert_eq!(items(&replayed), items(&live));
+    assert_eq!(replay(&plain, Vec::new()), [EVENTS], "the end alone");
+    assert_ne!(items(&plain), items(&live), "cuts are part of what the model depends on");
+}
+
+#[test]
+fn stop_of_a_live_run_trains_on_everything_that_was_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), &["train.linger_ms=3600000"]);
+    let mut pipeline = Pipeline::builder(&config).live(true).build().unwrap();
+    let stop = pipeline.stop_handle();
+    // One block of them all: the stop comes after its first step.
+    let source = Script { records: records(), then: Some(Ok(PollStatus::Idle)), commits: CommitTracker::default() };
+    let result = pipeline.run_observed(source, &mut |_, event| {
+        if matches!(event, PipelineEvent::Step { .. }) {
+            stop.request();
+        }
+    });
+    assert_eq!(result.unwrap(), StopReason::Stopped);
+    assert_eq!(pipeline.state().progress.events.read, EVENTS);
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().manifest().cuts, [EVENTS]);
+}
+
+#[test]
+fn checkpoint_is_written_for_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), &[]);
+    let requests = CheckpointRequests::default();
+    let mut pipeline = Pipeline::builder(&config).checkpoint_requests(requests.clone()).build().unwrap();
+    let (mut ticket, stop) = (None, pipeline.stop_handle());
+    let source = Script { records: records(), then: None, commits: CommitTracker::default() };
+    let result = pipeline.run_observed(source, &mut |_, event| {
+        if matches!(event, PipelineEvent::Step { .. }) {
+            ticket = Some(requests.ask());
+        }
+        if ticket.is_some_and(|ticket| requests.answer(ticket).is_some()) {
+            stop.request();
+        }
+    });
+    assert_eq!(result.unwrap(), StopReason::Stopped);
+    let answer = requests.answer(ticket.expect("it asked")).expect("an answer");
+    // The log alone cuts batches: the one in progress is not part of it.
+    assert_eq!(answer, CheckpointAnswer::Durable { name: "0000000001".to_owned(), events: 3 * BATCH });
 }

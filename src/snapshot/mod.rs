@@ -36,6 +36,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::kernel::Kernel;
 use crate::model::Similarity;
+use crate::position::cuts::Cuts;
 use crate::trainer::state::{SourceProgress, State};
 use crate::trainer::state_snapshot::StateSnapshot;
 use crate::util::catch_panic::catch_panic;
@@ -73,7 +74,7 @@ pub fn save(
     bank::write(&mut draft, bank)?;
     samplers::write(&mut draft, snapshot)?;
     false_negatives::write(&mut draft, false_negatives)?;
-    let SourceProgress { positions, ownerships, audit } = sources;
+    let SourceProgress { positions, ownerships, audit, cuts } = sources;
     if let Some(audit) = audit {
         audit::write(&mut draft, audit)?;
     }
@@ -100,6 +101,7 @@ pub fn save(
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
         ownerships: ownerships.clone(),
+        cuts: cuts.places().collect(),
         dead_letters,
         provenance: Provenance::default(),
         files,
@@ -131,6 +133,7 @@ fn load_files(config: &Config, kernel: Kernel, checkpoint: &Checkpoint) -> Resul
     (state.progress.steps, state.progress.events) = (manifest.step, manifest.events);
     state.negatives.frequencies = progress::read(folder, config, counts, &mut state.progress)?;
     (state.sources.positions, state.sources.ownerships) = (manifest.positions.clone(), manifest.ownerships.clone());
+    state.sources.cuts = Cuts::after(manifest.events.read);
     if config.checkpoint.audit {
         // An audit that is begun now knows nothing of the records before.
         state.sources.audit = Some(audit::read(checkpoint)?.unwrap_or_default());

@@ -9,11 +9,22 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::position::Positions;
+use crate::position::cuts::Cuts;
 
 /// The commits of one source: requested by the worker that writes checkpoints, sent and confirmed by the source. A cheap
 /// handle; clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct CommitTracker(Arc<Mutex<Stages>>);
+
+/// Where a worker cut batches since its newest durable checkpoint, as it is noted beside what it commits: a worker that comes
+/// back from a crash makes the same cuts again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedCuts {
+    /// Name of the worker.
+    pub by: String,
+    /// The cuts.
+    pub cuts: Cuts,
+}
 
 /// The states that the group may send a worker back to, as indices into a list of states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,9 +45,28 @@ struct Stages {
     /// The confirmed positions as a whole, also where the commit named only some of their streams: the others are another
     /// worker's by then.
     confirmed: Option<Positions>,
+    /// What is noted beside the next commit.
+    noted: Option<NotedCuts>,
 }
 
 impl CommitTracker {
+    /// Notes `cuts` beside what is committed from now on; what is durable already is committed again for them.
+    pub fn note_cuts(&self, cuts: NotedCuts) {
+        let mut stages = self.stages();
+        let known = stages.noted.as_ref();
+        let is_news = match known {
+            Some(known) => !cuts.cuts.is_empty() && known.cuts != cuts.cuts,
+            None => !cuts.cuts.is_empty(),
+        };
+        stages.requested |= is_news && stages.newest.is_some();
+        stages.noted = Some(cuts);
+    }
+
+    /// What is to be noted beside a commit.
+    pub fn noted_cuts(&self) -> Option<NotedCuts> {
+        self.stages().noted.clone().filter(|noted| !noted.cuts.is_empty())
+    }
+
     /// Asks for a commit of `durable`; a request that was not sent yet is replaced.
     pub fn request(&self, durable: Positions) {
         let mut stages = self.stages();
@@ -113,6 +143,29 @@ mod tests {
         commits.confirm();
         commits.request(at(30));
         assert_eq!(commits.next_commit(), None, "nothing new");
+    }
+
+    #[test]
+    fn cuts_are_committed_once_beside_what_is_durable() {
+        let commits = CommitTracker::default();
+        let note = |places: &[u64]| {
+            let mut cuts = Cuts::after(5);
+            cuts.extend(places.iter().copied());
+            commits.note_cuts(NotedCuts { by: "worker".to_owned(), cuts });
+        };
+        note(&[7]);
+        assert_eq!(commits.next_commit(), None, "nothing is durable yet");
+        commits.request(at(10));
+        assert_eq!(commits.next_commit(), Some(at(10)));
+        commits.confirm();
+        note(&[7]);
+        assert_eq!(commits.next_commit(), None, "known already");
+        note(&[7, 9]);
+        assert_eq!(commits.next_commit(), Some(at(10)));
+        commits.confirm();
+        assert_eq!(commits.noted_cuts().map(|noted| noted.cuts.places().collect::<Vec<_>>()), Some(vec![7, 9]));
+        note(&[]);
+        assert_eq!((commits.next_commit(), commits.noted_cuts()), (None, None), "gone with the next commit");
     }
 
     #[test]

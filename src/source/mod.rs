@@ -30,7 +30,7 @@ use std::task::Poll;
 
 use crate::event::Record;
 use crate::position::{OwnershipRecord, Positions, Stream};
-pub use commit_tracker::{CommitTracker, RestorePoints};
+pub use commit_tracker::{CommitTracker, NotedCuts, RestorePoints};
 pub use kafka::KafkaSourceError;
 pub use parquet::ParquetLogError;
 pub use runner::{SourceHandle, SourceMessage, spawn};

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
-use super::{CommitTracker, EventSource, PollStatus, SourceControl, SourceError};
+use super::{CommitTracker, EventSource, NotedCuts, PollStatus, SourceControl, SourceError};
 use crate::event::Record;
+use crate::position::cuts::Cuts;
 use crate::position::{Positions, Stream};
 
 /// Most blocks that wait for the trainer.
@@ -25,8 +26,8 @@ const THREAD: &str = "source";
 /// A message of the source's thread to the trainer.
 #[derive(Debug)]
 pub enum SourceMessage {
-    /// Records, in order.
-    Records(Vec<Record>),
+    /// Records, in order, and when they were read.
+    Records(Vec<Record>, Instant),
     /// A message besides records. [`SourceControl::Revoking`] waits for the durable positions as its answer.
     Control(SourceControl, Sender<Positions>),
     /// Nothing to do at the moment; sent so that the trainer can look after its other duties.
@@ -59,6 +60,18 @@ impl SourceHandle {
         if let Some(commits) = &self.commit_tracker {
             commits.request(durable);
         }
+    }
+
+    /// Has the source note `cuts` of `worker` beside what it commits, if it commits anything.
+    pub fn note_cuts(&self, worker: &str, cuts: Cuts) {
+        if let Some(commits) = &self.commit_tracker {
+            commits.note_cuts(NotedCuts { by: worker.to_owned(), cuts });
+        }
+    }
+
+    /// Has the source read no further; what it delivered is still to be had.
+    pub fn stop_reading(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Stops the source and waits until its thread has sent the last requested commit.
@@ -133,7 +146,7 @@ impl SourceThread {
         let polled = self.source.poll(&mut block);
         let is_empty = block.is_empty();
         if !is_empty {
-            self.send(SourceMessage::Records(block))?;
+            self.send(SourceMessage::Records(block, Instant::now()))?;
         }
         match polled {
             Ok(PollStatus::More) => Ok(()),
@@ -209,7 +222,7 @@ mod tests {
     fn handle_receives_records_then_end() {
         let handle = spawn(Box::new(source(3))).unwrap();
         let messages: Vec<SourceMessage> = handle.messages.iter().collect();
-        let [SourceMessage::Records(records), SourceMessage::End] = &messages[..] else { panic!("{messages:?}") };
+        let [SourceMessage::Records(records, _), SourceMessage::End] = &messages[..] else { panic!("{messages:?}") };
         let offsets: Vec<u64> = records.iter().map(|record| record.offset).collect();
         assert_eq!(offsets, [0, 1, 2]);
     }
@@ -221,7 +234,7 @@ mod tests {
         let handle = spawn(Box::new(source)).unwrap();
         let messages: Vec<SourceMessage> = handle.messages.iter().collect();
         assert!(
-            matches!(&messages[..], [SourceMessage::Records(block), SourceMessage::Failed(_)] if block.len() == 2),
+            matches!(&messages[..], [SourceMessage::Records(block, _), SourceMessage::Failed(_)] if block.len() == 2),
             "{messages:?}"
         );
     }
@@ -258,9 +271,9 @@ mod tests {
         }
         let journal = source.journal();
         let handle = spawn(Box::new(source)).unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while journal.keep_alives() == 0 {
-            assert!(std::time::Instant::now() < deadline, "the source was not kept alive");
+            assert!(Instant::now() < deadline, "the source was not kept alive");
             std::thread::sleep(Duration::from_millis(1));
         }
         handle.close();

@@ -1,7 +1,7 @@
 //! The sections `http` and `log`.
 
 use super::http::hosts::ANY;
-use crate::util::config_section::{Refusal, config_choice, config_section, require};
+use crate::util::config_section::{Refusal, config_choice, config_section, redact_text, require};
 
 config_section! {
     /// The address for metrics, health and the page.
@@ -12,6 +12,9 @@ config_section! {
         /// dot and those that end with `.internal`, `.local`, `.localhost` or `.svc` always may. Others are refused, since
         /// pages from elsewhere can make a name of their own lead here.
         allowed_hosts: Vec<String> = Vec::new() => [check(|hosts, _| validate_hosts(hosts))];
+        /// What a program has to show to ask for a checkpoint (`POST /checkpoint`, `Authorization: Bearer TOKEN`); empty: nobody
+        /// may. Everything else that the address serves is only read, and needs none.
+        token: String = String::new() => [redacted(redact_text), check(|token, _| validate_token(token))];
         /// Seconds that a failed `run` goes on serving `/metrics` until a scrape has shown the failure, at most; 0: none.
         linger_seconds: u64 = 60 => [at_most(3_600)];
     }
@@ -42,6 +45,12 @@ fn validate_address(listen: &str) -> Result<(), Refusal> {
     let is_host = |host: &str| !host.is_empty() && !host.contains(['@', '/']);
     let is_address = listen.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
     require(listen.is_empty() || is_address, "must be address:port, or empty")
+}
+
+/// Accepts an empty text, or one that fits into a header and cannot be guessed.
+fn validate_token(token: &str) -> Result<(), Refusal> {
+    let is_token = token.len() >= 16 && token.bytes().all(|byte| byte.is_ascii_graphic());
+    require(token.is_empty() || is_token, "must be 16 characters of ASCII or more, without spaces, or empty")
 }
 
 /// Accepts names without scheme, port and path.

@@ -7,13 +7,15 @@
 //! | `/livez` | 200 while the training loop turns, 503 otherwise, with JSON that says since when |
 //! | `/readyz` | 200 once everything is in place, 503 otherwise, with JSON that says what is missing |
 //! | `/status` | everything that the page shows, as JSON |
+//! | `POST /checkpoint` | asks for a checkpoint; needs `http.token` (`demand`) |
 //!
-//! [`serve`] has bound the address when it returns, so whoever gets a [`Server`] can be reached. It only reads: nothing
-//! that arrives here reaches the trainer, and no number of connections takes from it what it needs (`connections`). It
-//! deliberately knows no TLS and no passwords; the default address is local, what is in front of it decides who may look,
+//! [`serve`] has bound the address when it returns, so whoever gets a [`Server`] can be reached. It only reads, but for that
+//! request: nothing else that arrives here reaches the trainer, and no number of connections takes from it what it needs
+//! (`connections`). It deliberately knows no TLS, and no passwords for what is read; the default address is local, what is in front of it decides who may look,
 //! and pages from elsewhere may not (`hosts`).
 
 mod connections;
+mod demand;
 pub(super) mod hosts;
 
 use std::net::{SocketAddr, TcpListener};
@@ -27,11 +29,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::oneshot;
 
 use super::phase::Stage;
 use super::{HttpConfig, Telemetry, metrics};
+use crate::pipeline::CheckpointRequests;
+use demand::Token;
 use hosts::AllowedHosts;
 
 const PAGE: &str = include_str!("page.html");
@@ -47,6 +51,9 @@ struct Handlers {
     telemetry: Telemetry,
     /// Whether a scrape has shown that the worker has failed.
     failure_was_scraped: Arc<AtomicBool>,
+    requests: CheckpointRequests,
+    /// What a program has to show that asks for a checkpoint; `None` where nobody may.
+    token: Option<Token>,
 }
 
 /// The reason why the address cannot be served.
@@ -112,11 +119,12 @@ impl Drop for Server {
     }
 }
 
-/// Serves the page, metrics, health and status of `telemetry` on the address that `config` names.
+/// Serves the page, metrics, health and status of `telemetry` on the address that `config` names, and takes requests for
+/// checkpoints.
 ///
 /// # Errors
 /// Where the address cannot be bound; the error names it.
-pub fn serve(config: &HttpConfig, telemetry: Telemetry) -> Result<Server, HttpError> {
+pub fn serve(config: &HttpConfig, telemetry: Telemetry, requests: CheckpointRequests) -> Result<Server, HttpError> {
     let listen = &config.listen;
     let bind_error = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::AddrInUse => HttpError::InUse { listen: listen.clone() },
@@ -128,7 +136,8 @@ pub fn serve(config: &HttpConfig, telemetry: Telemetry) -> Result<Server, HttpEr
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(bind_error)?;
     let (stop, stopped) = oneshot::channel();
     let failure_was_scraped = Arc::new(AtomicBool::new(false));
-    let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped) };
+    let token = Token::new(&config.token);
+    let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped), requests, token };
     let router = router(handlers, AllowedHosts::new(listen, &config.allowed_hosts));
     let thread = std::thread::Builder::new().name("http".to_owned());
     let thread = thread.spawn(move || runtime.block_on(run(listener, router, stopped))).map_err(bind_error)?;
@@ -149,6 +158,7 @@ fn router(handlers: Handlers, hosts: AllowedHosts) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route("/checkpoint", post(demand::checkpoint))
         .layer(axum::middleware::from_fn_with_state(hosts, check_host))
         .layer(axum::middleware::from_fn(guard))
         .with_state(handlers)
@@ -227,7 +237,7 @@ mod tests {
     }
 
     fn serve_locally(telemetry: &Telemetry) -> Server {
-        serve(&listening_on("127.0.0.1:0"), telemetry.clone()).expect("a free port")
+        serve(&listening_on("127.0.0.1:0"), telemetry.clone(), CheckpointRequests::default()).expect("a free port")
     }
 
     fn get_path(server: &Server, path: &str) -> (u16, String, String) {
@@ -299,9 +309,13 @@ mod tests {
     fn serve_names_an_address_in_use_or_invalid() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let listen = taken.local_addr().expect("bound").to_string();
-        let error = serve(&listening_on(&listen), telemetry()).expect_err("it is taken").to_string();
+        let error = serve(&listening_on(&listen), telemetry(), CheckpointRequests::default())
+            .expect_err("it is taken")
+            .to_string();
         assert!(error.contains(&listen) && error.contains("already in use"), "{error}");
-        let error = serve(&listening_on("no address"), telemetry()).expect_err("it is none").to_string();
+        let error = serve(&listening_on("no address"), telemetry(), CheckpointRequests::default())
+            .expect_err("it is none")
+            .to_string();
         assert!(error.starts_with("cannot serve on no address: "), "{error}");
     }
 
@@ -350,7 +364,7 @@ mod tests {
         }
         assert_eq!(get_path_of(&server, "localhost:1", "/status").0, 200);
         let config = HttpConfig { allowed_hosts: vec!["worker.example".to_owned()], ..listening_on("127.0.0.1:0") };
-        let server = serve(&config, telemetry()).expect("a free port");
+        let server = serve(&config, telemetry(), CheckpointRequests::default()).expect("a free port");
         assert_eq!(get_path_of(&server, "worker.example:9464", "/livez").0, 200);
     }
 

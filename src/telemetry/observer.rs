@@ -107,6 +107,7 @@ impl RunObserver {
                 status.run.step_seconds.observe(took.as_secs_f64());
                 status.run.newest_event = Some(report.last_event);
             }),
+            PipelineEvent::Freshness(figures) => telemetry.update(|status| status.run.freshness.clone_from(figures)),
             PipelineEvent::Tick => self.tick(trainer, now),
             PipelineEvent::Assigned => telemetry.emit(LifecycleEvent::Assigned),
             PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far } => {

@@ -6,9 +6,10 @@ use super::process::ProcessMemory;
 use super::status::{Status, TrainerFigures};
 use crate::evaluate::metrics::RankingMetrics;
 use crate::event::{EventCounts, Evicted, Rejections};
+use crate::metric::Histogram;
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::step::ObjectiveLoss;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{FreshnessFigures, Pipeline};
 use crate::util::escape::escape_for_terminal;
 
 /// The report of a run, as `--report` and `--json` give it.
@@ -44,6 +45,8 @@ pub struct Report {
     pub negatives: ReportedNegatives,
     /// Results of the evaluation on the stream itself.
     pub evaluation: ReportedEvaluation,
+    /// How fresh what was learnt in this run was; `None` where no live stream was read.
+    pub freshness: Option<FreshnessFigures>,
     /// What is likely set wrong, as the records show, each with the setting to look at.
     pub warnings: Vec<String>,
 }
@@ -102,6 +105,7 @@ impl Report {
         let mut status = Status::default();
         status.update(TrainerFigures::of(pipeline.trainer()));
         status.run.memory = ProcessMemory::now();
+        status.run.freshness = pipeline.freshness();
         let (seconds, read) = pipeline.progress();
         let checkpoint = pipeline.checkpoint_path().map(|path| path.display().to_string());
         Self::new(&status, seconds, read, checkpoint, pipeline.trainer().warnings())
@@ -151,6 +155,7 @@ impl Report {
                 cold_events: evaluation.cold_events,
                 popularity: evaluation.popularity,
             },
+            freshness: Some(run.freshness.clone()).filter(|freshness| freshness.read_to_weights.count() > 0),
             warnings,
         }
     }
@@ -221,6 +226,17 @@ impl Report {
             if let Some(popularity) = evaluation.popularity {
                 let RankingMetrics { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate, cold_hit_rate } = popularity;
                 put("  popularity", figures(hit_rate, ndcg, mrr, [tail_hit_rate, head_hit_rate, cold_hit_rate]));
+            }
+        }
+        if let Some(freshness) = &self.freshness {
+            let quantiles = |histogram: &Histogram| {
+                let seconds =
+                    |share| histogram.quantile(share).map_or("–".to_owned(), |seconds| format!("{seconds:.2}"));
+                format!("{} s after they were read (99 %: {} s)", seconds(0.5), seconds(0.99))
+            };
+            put("freshness", format!("events are in the weights {}", quantiles(&freshness.read_to_weights)));
+            if freshness.read_to_checkpoint.count() > 0 {
+                put("", format!("and in a checkpoint {}", quantiles(&freshness.read_to_checkpoint)));
             }
         }
         put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));

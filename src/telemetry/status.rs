@@ -92,6 +92,7 @@ impl Status {
             lifecycle.families(),
             run.families(),
             run.checkpoints.families(),
+            run.freshness.families(),
             run.memory.families(),
             trainer.families(),
             TRANSIENT_ERRORS.families(),

@@ -4,6 +4,7 @@ use super::step::{MISSED, StepReport, is_chosen};
 use super::{Trainer, TrainerSettings};
 use crate::event::{EventCounts, Interaction, Record};
 use crate::position::Stream;
+use crate::position::cuts::Cuts;
 use crate::trainer::audit::{OffsetRange, RecordFate};
 use crate::trainer::pending::{PendingBatch, PendingEvent};
 use crate::trainer::state::{SourceProgress, State};
@@ -145,12 +146,52 @@ impl Trainer {
         self.settle_stream(stream);
     }
 
-    /// Steps on what is pending, at the declared end of the stream; `None` where no batch is begun.
+    /// Steps on what is pending, for a reason that is not in the log: the clock, a signal, a rebalance, the end of a stream.
+    /// Where that was is kept with the state, so that the same cut can be made again. `None` where no batch is begun.
     pub fn finish(&mut self) -> Option<StepReport> {
         if self.pending.is_empty() {
             return None;
         }
+        let place = self.ingested().read;
+        self.state.sources.cuts.add(place);
         Some(self.step())
+    }
+
+    /// Has batches cut behind the records of these numbers, counted since the very first start, as they were before.
+    pub fn plan_cuts(&mut self, places: impl IntoIterator<Item = u64>) {
+        self.pending.planned.extend(places);
+    }
+
+    /// Records to be read before the next planned cut: 0 where the batch in progress is to be cut now, `None` where no cut is
+    /// planned.
+    pub fn records_to_planned_cut(&mut self) -> Option<u64> {
+        if self.pending.planned.is_empty() {
+            return None;
+        }
+        let read = self.ingested().read;
+        self.pending.planned.next(read).map(|place| place - read)
+    }
+
+    /// Gives up the cuts that are still planned.
+    pub fn forget_planned_cuts(&mut self) {
+        self.pending.planned = Cuts::default();
+    }
+
+    /// The cuts since the newest durable checkpoint, made and planned.
+    pub fn cuts(&self) -> Cuts {
+        let mut cuts = self.state.sources.cuts.clone();
+        cuts.extend(self.pending.planned.places());
+        cuts
+    }
+
+    /// Events that were trained on, or wait for their batch.
+    pub fn n_admitted(&self) -> u64 {
+        self.state.progress.events.used + self.pending.counts.used
+    }
+
+    /// Events that wait for their batch.
+    pub fn n_waiting(&self) -> usize {
+        self.pending.events.len()
     }
 
     /// Whether everything that was ingested is part of the state.

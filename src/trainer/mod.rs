@@ -11,7 +11,8 @@
 //! | `memory_usage` | how much memory the state takes |
 //! | `warnings` | what is likely set wrong, as the records show |
 //!
-//! The model is a pure function of configuration, seed and sequence of events. State moves at the end of a batch only;
+//! The model is a pure function of configuration, seed, sequence of events, and the places at which batches were cut by something
+//! else than the log ([`Trainer::finish`]). State moves at the end of a batch only;
 //! events that wait for their batch to fill are no part of it, and a checkpoint says so: they are read again.
 
 pub mod audit;

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 use crate::context::Batch;
 use crate::event::{EventCounts, Interaction};
 use crate::negatives::samplers::Shown;
+use crate::position::cuts::Cuts;
 use crate::trainer::audit::OffsetRange;
 
 /// What samplers are told of a batch and of its queries.
@@ -83,6 +84,8 @@ pub(super) struct PendingBatch {
     pub(super) next: Vec<Option<(u64, Option<i64>)>>,
     /// What became of which offsets, by index of the stream; empty without an audit.
     pub(super) fates: Vec<(u32, OffsetRange)>,
+    /// Cuts that are to be made again, behind records that are still to come.
+    pub(super) planned: Cuts,
 }
 
 impl PendingBatch {

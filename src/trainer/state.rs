@@ -29,6 +29,7 @@ use crate::negatives::samplers::{Shown, StreamView};
 use crate::negatives::{BankVectors, Vectors};
 use crate::objective::Objectives;
 use crate::objective::step::ObjectiveLoss;
+use crate::position::cuts::Cuts;
 use crate::position::{Ownerships, Positions};
 use crate::table::changes::ChangeMark;
 use crate::table::ids::Ids;
@@ -128,6 +129,8 @@ pub struct SourceProgress {
     pub ownerships: Ownerships,
     /// What became of each record, where an audit is asked for.
     pub audit: Option<RecordAudit>,
+    /// Where batches were cut by something else than the log, since the newest durable checkpoint.
+    pub cuts: Cuts,
 }
 
 /// A frozen copy of an [`ItemStore`].
@@ -193,6 +196,7 @@ impl State {
                 positions: Positions::default(),
                 ownerships: Ownerships::default(),
                 audit: config.checkpoint.audit.then(RecordAudit::default),
+                cuts: Cuts::default(),
             },
         }
     }

@@ -145,7 +145,7 @@ fn slow_trainer_keeps_its_partitions() {
     let (mut gained, mut offsets, mut paused) = (0, vec![Vec::new(), Vec::new()], false);
     for message in &feed.messages {
         match message {
-            SourceMessage::Records(records) => {
+            SourceMessage::Records(records, _) => {
                 records.into_iter().for_each(|record| offsets[record.stream as usize].push(record.offset));
                 if !std::mem::replace(&mut paused, true) {
                     // Twice as long as the group would wait for a client that is not called.

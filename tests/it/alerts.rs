@@ -241,14 +241,14 @@ fn checkpoints_in_trouble() -> Fired {
 fn old_checkpoint() -> Fired {
     let mut watched = Watched::start("unsafe", 1, &["checkpoint.every_events=1000000"]);
     watched.scrape_until_shown("negstream_phase{phase=\"waiting\"} 1");
-    assert!(!watched.is_firing("NegstreamCheckpointOld"));
+    assert!(!watched.is_firing("NegstreamCheckpointOld") && !watched.is_firing("NegstreamStale"));
     // From here on half an hour passes between two scrapes.
     watched.interval = 1_700.0;
     for part in 1..=4 {
         watched.produce(&events(1_000, 5 + part));
         watched.scrape();
     }
-    vec![watched.scrape_until_firing("NegstreamCheckpointOld")]
+    vec![watched.scrape_until_firing("NegstreamCheckpointOld"), watched.scrape_until_firing("NegstreamStale")]
 }
 
 /// A producer whose records are wrong, one in ten.

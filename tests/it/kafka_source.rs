@@ -193,7 +193,7 @@ fn source_resumes_at_its_positions(cluster: &Cluster) {
     let feed = spawn(Box::new(open(&config, &positions, Until::End).unwrap())).unwrap();
     for message in &feed.messages {
         match message {
-            SourceMessage::Records(block) => records.extend(block),
+            SourceMessage::Records(block, _) => records.extend(block),
             SourceMessage::Idle | SourceMessage::Control(..) => {}
             SourceMessage::End => break,
             SourceMessage::Failed(error) => panic!("{error}"),

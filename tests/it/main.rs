@@ -13,6 +13,7 @@ mod files;
 mod forged;
 mod http;
 mod kafka_harness;
+mod kafka_live;
 mod kafka_replay;
 mod kafka_sense;
 mod kafka_source;

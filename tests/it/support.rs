@@ -145,6 +145,11 @@ impl Place {
         let mut command = negstream();
         command.current_dir(self.0.path()).args(arguments).args(["--set", "http.listen="]);
         command.arg("--set").arg(format!("checkpoint.dir={checkpoints}"));
+        if arguments.first() == Some(&"run") {
+            // What a worker learnt is compared byte for byte with a replay of the log: the log alone cuts its batches, and
+            // checkpoints are where they are in every run. Tests of what the clock does set these anew.
+            command.args(["--set", "train.linger_ms=0", "--set", "checkpoint.every_seconds=0"]);
+        }
         command
     }
 

@@ -140,6 +140,7 @@ const RULES: [(&str, &[&str], &str); 33] = [
             "event",
             "kafka",
             "kernel",
+            "metric",
             "position",
             "publish",
             "signals",

@@ -26,7 +26,7 @@ pub use retention::Pinned;
 
 pub(super) use local::manifest_in;
 
-use super::manifest::MANIFEST;
+use super::manifest::{MANIFEST, Manifest};
 use super::{Checkpoint, CheckpointError};
 use crate::checkpoint::CheckpointConfig;
 use crate::util::encoding::random_id;
@@ -160,6 +160,15 @@ pub(super) fn find(path: &Path, config: &CheckpointConfig) -> Result<Checkpoint,
     let numbers = backend.numbers()?;
     let number = number.map_or(numbers.last().copied(), |number| numbers.contains(&number).then_some(number));
     backend.fetch(number.ok_or_else(missing)?)
+}
+
+/// The manifests of all checkpoints at `place`, oldest first.
+///
+/// # Errors
+/// [`CheckpointError::Damaged`] for the first that cannot be read; what disk or object store say.
+pub fn manifests(place: &Path, config: &CheckpointConfig) -> Result<Vec<Manifest>, CheckpointError> {
+    let backend = location::backend_at(place, config)?;
+    backend.numbers()?.into_iter().map(|number| backend.manifest(number)).collect()
 }
 
 /// The number that a folder of this name has, where it is a checkpoint's.

@@ -21,12 +21,12 @@ use super::lag::WatermarkPoller;
 use super::partitions::{Partition, Partitions, offset_of};
 use super::reader::Reader;
 use super::startup::{self, Watermarks};
-use super::{KafkaSource, ResumeState, Until};
+use super::{KafkaSource, ResumeState, Until, noted_cuts};
 use crate::decode::EventDecoder;
 use crate::kafka::admin::partitions_of;
 use crate::kafka::{Assignment, ClientFailure, KafkaConfig, LogThrottle, describe, is_refusal};
 use crate::position::{Ownerships, Positions, TopicIdentity};
-use crate::source::SourceError;
+use crate::source::{NotedCuts, SourceError};
 
 /// A place in every partition of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct TopicConnection {
     watermarks: Vec<Watermarks>,
     /// The group's history of each partition, by its place in `watermarks`; all empty outside of a group.
     histories: Vec<Claims>,
+    /// Cuts that are noted beside the offsets of the group.
+    noted_cuts: Vec<NotedCuts>,
     /// Ids of the group's members; empty outside of a group.
     members: Vec<String>,
     identity: TopicIdentity,
@@ -76,7 +78,10 @@ impl TopicConnection {
             }
             list
         };
-        let histories = match config.assignment {
+        let noted = |committed: &TopicPartitionList| {
+            committed.elements().iter().filter_map(|element| noted_cuts::parse(element.metadata())).collect()
+        };
+        let (histories, noted_cuts) = match config.assignment {
             Assignment::All => {
                 // Commits of this worker would wipe out what the workers of a group tell each other by theirs. Where nobody
                 // answers, the name is no group's.
@@ -90,7 +95,7 @@ impl TopicConnection {
                     );
                     return Err(KafkaSourceError::Refused { brokers: brokers.to_owned(), problem });
                 }
-                vec![Claims::default(); watermarks.len()]
+                (vec![Claims::default(); watermarks.len()], noted(&committed))
             }
             Assignment::Group => {
                 let committed = query.repeat(|| consumer.committed_offsets(partitions(), REQUEST_TIMEOUT))?;
@@ -98,7 +103,7 @@ impl TopicConnection {
                     let element = committed.find_partition(&config.topic, watermarks.id);
                     element.map_or_else(Claims::default, |element| Claims::parse(element.metadata()))
                 };
-                watermarks.iter().map(history).collect()
+                (watermarks.iter().map(history).collect(), noted(&committed))
             }
         };
         let members = match config.assignment {
@@ -107,12 +112,19 @@ impl TopicConnection {
         };
         let identity = identify(&consumer, &config.topic, REQUEST_TIMEOUT);
         let client = TopicClient::new(consumer, config.clone(), brokers.to_owned());
-        Ok(Self { client, watermarks, histories, members, identity })
+        Ok(Self { client, watermarks, histories, noted_cuts, members, identity })
     }
 
     /// The identity of the topic, as far as the brokers tell it.
     pub fn identity(&self) -> &TopicIdentity {
         &self.identity
+    }
+
+    /// Where the worker called `name` cut batches behind `read` records, before it died: behind its newest checkpoint, which
+    /// had read so many.
+    pub fn cuts_since(&self, name: &str, read: u64) -> Vec<u64> {
+        let own = self.noted_cuts.iter().filter(|noted| noted.by == name && noted.cuts.begin() <= read);
+        own.flat_map(|noted| noted.cuts.places()).filter(|place| *place > read).collect()
     }
 
     /// Checks that the topic is the one that a state knows, and that the state may be that of a worker called `name`.
@@ -253,7 +265,7 @@ impl TopicConnection {
         state: ResumeState<'_>,
         until: Until,
     ) -> Result<KafkaSource, KafkaSourceError> {
-        let Self { mut client, watermarks, histories: _, members, identity } = self;
+        let Self { mut client, watermarks, histories: _, noted_cuts: _, members, identity } = self;
         let membership = match client.config.assignment {
             Assignment::All => None,
             Assignment::Group => {
@@ -308,12 +320,13 @@ impl TopicConnection {
 
 impl std::fmt::Debug for TopicConnection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, watermarks, histories, members, identity } = self;
+        let Self { client, watermarks, histories, noted_cuts, members, identity } = self;
         formatter
             .debug_struct("TopicConnection")
             .field("brokers", &client.brokers)
             .field("watermarks", watermarks)
             .field("histories", histories)
+            .field("noted_cuts", noted_cuts)
             .field("members", members)
             .field("identity", identity)
             .finish()

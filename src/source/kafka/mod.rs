@@ -22,6 +22,7 @@
 //! | `reader` | the decoder, and what came and is not delivered yet |
 //! | `committer` | the commit in flight, and which offsets the group has confirmed |
 //! | `membership` | the rebalance that is being carried out |
+//! | `noted_cuts` | where batches were cut since the newest checkpoint, in the metadata of a commit |
 //! | `lag` | the high watermarks, and the thread that asks for them |
 //!
 //! Offsets are committed after the state that holds them is durable. A worker's own positions are never read back from
@@ -34,6 +35,7 @@ mod errors;
 mod group;
 mod identity;
 mod lag;
+mod noted_cuts;
 mod partitions;
 mod reader;
 mod shutdown;

@@ -12,9 +12,9 @@ use super::errors::KafkaSourceError;
 use super::group::ownership::{Claims, LocalClaim};
 use super::lag::HighWatermarks;
 use super::startup::{self, StartOffset};
-use super::{ResumeState, Until};
+use super::{ResumeState, Until, noted_cuts};
 use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
-use crate::source::{Assigned, SourceControl};
+use crate::source::{Assigned, NotedCuts, SourceControl};
 
 /// The ownership of a partition, as this worker knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,8 +264,14 @@ impl Partitions {
         list
     }
 
-    /// The commit of `durable`, of all partitions that are read; the claims of streams in `closing` are closed by it.
-    pub(super) fn commit_list(&self, durable: &Positions, closing: &[u32]) -> TopicPartitionList {
+    /// The commit of `durable`, of all partitions that are read; the claims of streams in `closing` are closed by it, and
+    /// `cuts` are noted beside the first offset.
+    pub(super) fn commit_list(
+        &self,
+        durable: &Positions,
+        closing: &[u32],
+        mut cuts: Option<NotedCuts>,
+    ) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for (index, partition) in self.all.iter().enumerate() {
             let next = durable.next(&partition.stream.name).filter(|next| partition.is_committable(*next));
@@ -273,6 +279,10 @@ impl Partitions {
             let metadata = match closing.contains(&(index as u32)) {
                 true => Some(partition.claims.closed(next).to_metadata()),
                 false => partition.metadata(),
+            };
+            let metadata = match cuts.take() {
+                Some(cuts) => Some(noted_cuts::beside(metadata.as_deref(), &cuts)),
+                None => metadata,
             };
             add_to_list(&mut list, &self.topic, partition.id, next, metadata);
         }
@@ -546,10 +556,10 @@ mod tests {
     fn suspended_partition_is_neither_read_nor_committed() {
         let mut partitions = partitions(None, Until::Stopped);
         let durable = Positions::from_iter([("kafka/t/0", 6_u64)]);
-        assert_eq!(partitions.commit_list(&durable, &[]).count(), 1);
+        assert_eq!(partitions.commit_list(&durable, &[], None).count(), 1);
         partitions.suspend(&[0]);
         assert_eq!(partitions.admit(0, 5, None).unwrap(), Admission::Ignore);
-        assert_eq!(partitions.commit_list(&durable, &[]).count(), 0);
+        assert_eq!(partitions.commit_list(&durable, &[], None).count(), 0);
         assert!(partitions.in_doubt().is_some());
         partitions.hand_over(0);
         assert!(partitions.in_doubt().is_none());

@@ -43,6 +43,7 @@ fn manifest_of(state: u64, files: Vec<FileEntry>) -> Manifest {
         temperature: 1.0,
         positions: Default::default(),
         ownerships: Default::default(),
+        cuts: Vec::new(),
         dead_letters: None,
         provenance: Provenance::default(),
         files,

@@ -114,7 +114,7 @@ impl Committer {
             return;
         }
         let Some(durable) = self.tracker.next_commit() else { return };
-        let list = partitions.commit_list(&durable, &[]);
+        let list = partitions.commit_list(&durable, &[], self.tracker.noted_cuts());
         if list.count() == 0 || self.confirmed.as_ref() == Some(&list) {
             self.tracker.confirm();
         } else {
@@ -171,7 +171,7 @@ impl Committer {
             return None;
         }
         let closing: Vec<u32> = if leaves_group { (0..partitions.len() as u32).collect() } else { Vec::new() };
-        let list = partitions.commit_list(&durable, &closing);
+        let list = partitions.commit_list(&durable, &closing, self.tracker.noted_cuts());
         (list.count() > 0 && self.confirmed.as_ref() != Some(&list)).then_some(list)
     }
 

@@ -389,7 +389,7 @@ pub(in crate::source::kafka) fn release(
         if committer.is_backing_off() {
             return Ok(Poll::Pending);
         }
-        let list = partitions.commit_list(durable, streams);
+        let list = partitions.commit_list(durable, streams, committer.tracker().noted_cuts());
         if list.count() > 0 {
             committer.send(CommitKind::Closing, list);
             return Ok(Poll::Pending);
