@@ -72,9 +72,11 @@
 //!
 //! # What holds everywhere
 //!
-//! - **The model is a pure function of configuration, seed and sequence of events.** No wall clock, no order of a hash
-//!   table, no timing of threads reaches it. So a replay equals the live run, a killed worker ends byte for byte like one
-//!   that was not, and a run can be repeated to debug it.
+//! - **The model is a pure function of configuration, seed, sequence of events, and the places at which batches were cut.** The
+//!   log alone cuts them in a replay; on a quiet live stream the clock does too, and each such cut is written down
+//!   ([`position::cuts`]). No order of a hash table, no timing of threads reaches the model, and of the clock nothing else. So
+//!   a replay with the same cuts equals the live run, a killed worker ends byte for byte like one that was not, and a run can
+//!   be repeated to debug it.
 //! - **State and positions move together**, at the end of a batch. A checkpoint holds both; what was read but not
 //!   trained is read again.
 //! - **Channels are bounded.** A slow trainer slows its source down.
