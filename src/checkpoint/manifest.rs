@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::{EventCounts, Evicted};
+use crate::position::cuts::Cuts;
 use crate::position::{Ownerships, Positions};
 use crate::util::encoding::sha256;
 
@@ -85,9 +86,9 @@ pub struct Manifest {
     /// How each stream is owned, and which member of its group the worker is.
     pub ownerships: Ownerships,
     /// Where batches were cut by something else than the log since the checkpoint before: by the clock, a signal, a rebalance,
-    /// an end. Each is a count of records read. The checkpoint before, the log and these give this state.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cuts: Vec<u64>,
+    /// an end. The checkpoint before, the log and these give this state. `None` in checkpoints of a version that kept none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<Cuts>,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run the checkpoint belongs to, and which worker wrote it.

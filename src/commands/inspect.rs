@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{checkpoint, print};
 use crate::cli::{InspectArgs, Layers};
+use crate::position::cuts::Cuts;
 use crate::util::escape::escape_for_terminal;
 
 pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<()> {
@@ -55,8 +56,8 @@ pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<(
     for (stream, next) in manifest.positions.iter() {
         writeln!(text, "position   {stream} → {next}")?;
     }
-    if !manifest.cuts.is_empty() {
-        let n = manifest.cuts.len();
+    let n = manifest.cuts.iter().flat_map(Cuts::places).count();
+    if n > 0 {
         writeln!(text, "cuts       {n} since the checkpoint before, by the clock, a signal, a rebalance or an end")?;
     }
     for file in &manifest.files {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::exit::UsageError;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
+use crate::position::cuts::Cuts;
 use crate::source::parquet::sorted::SortedLogs;
 use crate::source::parquet::{LogOptions, ParquetLogs};
 use crate::source::{EventSource, PollStatus};
@@ -99,20 +100,32 @@ impl Replay<'_> {
 
 /// Where the worker of the newest of `manifests` cut batches, from its first record on; `place` is where they are.
 fn cuts_of(manifests: &[Manifest], place: &Path) -> Result<Vec<u64>, UsageError> {
-    let Some(newest) = manifests.last() else {
-        return Err(UsageError(format!("--cuts: no checkpoints in {}", place.display())));
+    let place = place.display();
+    let Some(mut newest) = manifests.last() else {
+        return Err(UsageError(format!("--cuts: no checkpoints in {place}")));
     };
-    let lineage = &newest.provenance.lineage;
-    let own: Vec<&Manifest> = manifests.iter().filter(|manifest| manifest.provenance.lineage == *lineage).collect();
-    let first = own.first().map_or(0, |manifest| manifest.events.read);
-    if first > 0 {
-        return Err(UsageError(format!(
-            "--cuts: the first checkpoint in {} has read {first} records, and where batches were cut before that is not known: \
-             keep all of them (checkpoint.keep)",
-            place.display()
-        )));
+    let (mut cuts, mut older) = (Cuts::default(), manifests);
+    loop {
+        let Some(since) = &newest.cuts else {
+            return Err(UsageError(format!("--cuts: a checkpoint in {place} is of a version that did not keep them")));
+        };
+        cuts.extend(since.places());
+        if since.begin() == 0 {
+            return Ok(cuts.places().collect());
+        }
+        // Not always the one before: that may have been damaged, and gone back behind.
+        let is_before = |manifest: &Manifest| {
+            manifest.events.read == since.begin() && manifest.provenance.lineage == newest.provenance.lineage
+        };
+        let Some(index) = older.iter().rposition(is_before) else {
+            return Err(UsageError(format!(
+                "--cuts: the checkpoint of the first {} records is not in {place} any more, nor where batches were cut before \
+                 that: a worker whose batches are to be cut again has to keep all of them (checkpoint.keep)",
+                since.begin()
+            )));
+        };
+        (newest, older) = (&older[index], &older[..index]);
     }
-    Ok(own.iter().flat_map(|manifest| manifest.cuts.iter().copied()).collect())
 }
 
 /// Says that none of the logs' events is of a type that is trained on, and which types there are.
@@ -133,4 +146,42 @@ fn nothing_to_learn(config: &Config, options: &ReplayArgs, mut logs: ParquetLogs
         print(&format!("warning      nothing was learnt: {why}\n"));
     }
     Ok(UsageError(format!("{why}; nothing is saved")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(read: u64, cuts: &str, lineage: &str) -> Manifest {
+        let text = format!(
+            r#"{{"format":2,"negstream":"","configuration_digest":"","configuration":{{}},"seed":1,"step":0,"events":{},
+                "items":0,"users":0,"evicted":{},"dim":1,"similarity":"","beta":0,"temperature":1,"positions":{{}},
+                "ownerships":{{}},"cuts":{cuts},"dead_letters":null,
+                "provenance":{{"lineage":"{lineage}","epoch":0,"id":""}},"files":[]}}"#,
+            serde_json::json!(crate::event::EventCounts { read, ..Default::default() }),
+            serde_json::json!(crate::event::Evicted::default()),
+        );
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    fn cuts(manifests: &[Manifest]) -> Result<Vec<u64>, String> {
+        cuts_of(manifests, Path::new("there")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn cuts_are_those_of_the_way_to_the_newest_checkpoint() {
+        let all = [
+            manifest(90, r#"{"after":0,"at":[7]}"#, "older"),
+            manifest(0, r#"{"after":0,"at":[]}"#, "run"),
+            manifest(10, r#"{"after":0,"at":[3,10]}"#, "run"),
+            // Damaged later, and gone back behind.
+            manifest(20, r#"{"after":10,"at":[15]}"#, "run"),
+            manifest(30, r#"{"after":10,"at":[16,30]}"#, "run"),
+            manifest(30, r#"{"after":30,"at":[]}"#, "run"),
+        ];
+        assert_eq!(cuts(&all), Ok(vec![3, 10, 16, 30]));
+        assert!(cuts(&all[4..]).is_err_and(|why| why.contains("first 10 records") && why.contains("checkpoint.keep")));
+        assert!(cuts(&[]).is_err_and(|why| why.contains("no checkpoints in there")));
+        assert!(cuts(&[manifest(5, "null", "run")]).is_err_and(|why| why.contains("version")));
+    }
 }

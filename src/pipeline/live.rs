@@ -12,6 +12,8 @@ use crate::source::{SourceHandle, SourceMessage};
 
 /// The longest time that the clock waits for records which were there before a crash, and are to be cut off behind.
 const PLAN_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that is spent, after a stop was requested, on what the source has delivered.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
 /// Most bytes of cuts since the newest durable checkpoint; where there are more, one is begun, since what is committed beside an
 /// offset has little room.
 const MOST_BYTES_OF_CUTS: usize = 240;
@@ -22,6 +24,8 @@ pub(super) struct ClockCuts {
     /// How long an event may wait for its batch; `None` where batches are cut by the log alone.
     linger: Option<Duration>,
     waiting: Option<Waiting>,
+    /// When a request to stop was seen.
+    stopping_since: Option<Instant>,
 }
 
 /// The batch in progress.
@@ -47,7 +51,7 @@ enum Verdict {
 impl ClockCuts {
     /// Cuts after `linger`; none without it.
     pub(super) fn new(linger: Option<Duration>) -> Self {
-        Self { linger, waiting: None }
+        Self { linger, waiting: None, stopping_since: None }
     }
 
     /// Whether the clock cuts batches at all.
@@ -66,6 +70,13 @@ impl ClockCuts {
             Some(_) if !is_step => {}
             _ => self.waiting = Some(Waiting { read_at, begun_at: Instant::now() }),
         }
+    }
+
+    /// Whether a run that was asked to stop does so behind the newest step: at once where the log alone cuts batches; else when what
+    /// was delivered takes too long to be trained on.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        let since = *self.stopping_since.get_or_insert(now);
+        self.linger.is_none() || now.saturating_duration_since(since) >= DRAIN_PATIENCE
     }
 
     /// Notes that the batch in progress was cut.
@@ -209,6 +220,11 @@ mod tests {
         assert_eq!(clock.verdict(began + LINGER), Verdict::Wait, "a step took the older ones");
         clock.note(true, true, began + LINGER);
         assert_eq!(clock.verdict(began + 9 * LINGER), Verdict::Wait, "nothing waits");
+        assert!(
+            !clock.is_over(began)
+                && !clock.is_over(began + DRAIN_PATIENCE / 2)
+                && clock.is_over(began + DRAIN_PATIENCE)
+        );
     }
 
     #[test]
@@ -218,6 +234,6 @@ mod tests {
         clock.note(false, false, began);
         assert_eq!(clock.verdict(began + 9 * LINGER), Verdict::Wait);
         assert_eq!(clock.wait(LINGER), LINGER);
-        assert!(!clock.is_followed());
+        assert!(!clock.is_followed() && clock.is_over(began));
     }
 }

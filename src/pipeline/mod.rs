@@ -272,9 +272,8 @@ impl Pipeline {
             // Records that no batch waits for are part of the state too, however long none is trained on.
             self.checkpoints.begin_if_due(&mut self.trainer, observer);
         }
-        if !self.clock.is_followed() {
-            // Else everything that was delivered is trained on, and the end is at the end of the block.
-            self.check_stop()?;
+        if self.stop.requested() && self.clock.is_over(Instant::now()) {
+            return Err(ExitPath::StopRequested);
         }
         if self.observed.elapsed() >= OBSERVE_EVERY {
             self.observed = Instant::now();

@@ -6,10 +6,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 /// The cuts since a checkpoint, in the order in which they were made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cuts {
     after: u64,
+    #[serde(rename = "at")]
     places: BTreeSet<u64>,
 }
 

@@ -36,7 +36,6 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::kernel::Kernel;
 use crate::model::Similarity;
-use crate::position::cuts::Cuts;
 use crate::trainer::state::{SourceProgress, State};
 use crate::trainer::state_snapshot::StateSnapshot;
 use crate::util::catch_panic::catch_panic;
@@ -101,7 +100,7 @@ pub fn save(
         temperature: model.inverse_temperature().recip(),
         positions: positions.clone(),
         ownerships: ownerships.clone(),
-        cuts: cuts.places().collect(),
+        cuts: Some(cuts.clone()),
         dead_letters,
         provenance: Provenance::default(),
         files,
@@ -133,7 +132,7 @@ fn load_files(config: &Config, kernel: Kernel, checkpoint: &Checkpoint) -> Resul
     (state.progress.steps, state.progress.events) = (manifest.step, manifest.events);
     state.negatives.frequencies = progress::read(folder, config, counts, &mut state.progress)?;
     (state.sources.positions, state.sources.ownerships) = (manifest.positions.clone(), manifest.ownerships.clone());
-    state.sources.cuts = Cuts::after(manifest.events.read);
+    state.sources.cuts.forget_until(manifest.events.read);
     if config.checkpoint.audit {
         // An audit that is begun now knows nothing of the records before.
         state.sources.audit = Some(audit::read(checkpoint)?.unwrap_or_default());

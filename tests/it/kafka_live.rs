@@ -85,7 +85,7 @@ impl Quiet {
     fn cuts(&self) -> Vec<u64> {
         let cuts = |folder: &std::path::PathBuf| {
             let manifest: Value = serde_json::from_slice(&support::read(&folder.join("manifest.json"))).unwrap();
-            let cuts = manifest["cuts"].as_array().cloned().unwrap_or_default();
+            let cuts = manifest["cuts"]["at"].as_array().cloned().unwrap();
             cuts.iter().map(|place| place.as_u64().unwrap()).collect::<Vec<u64>>()
         };
         self.place.checkpoints("checkpoints").iter().flat_map(cuts).collect()

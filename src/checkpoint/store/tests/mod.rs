@@ -43,7 +43,7 @@ fn manifest_of(state: u64, files: Vec<FileEntry>) -> Manifest {
         temperature: 1.0,
         positions: Default::default(),
         ownerships: Default::default(),
-        cuts: Vec::new(),
+        cuts: None,
         dead_letters: None,
         provenance: Provenance::default(),
         files,
