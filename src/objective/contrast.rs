@@ -56,7 +56,7 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
             slope: &candidates.log_frequency,
             positives: &pairs.positives,
             pairs: pairs.pairs(),
-            scale: self.weight as f32 / n_queries as f32,
+            scale: self.weight as f32 * step.share / n_queries as f32,
             weights: self.weights,
         };
         let mut gradients = accumulator.gradients.contrast_buffer();
@@ -157,7 +157,7 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
             slope: zeros,
             positives,
             pairs: Pairs { starts, columns, terms },
-            scale: weight as f32 / n as f32,
+            scale: weight as f32 * step.share / n as f32,
             weights: &[],
         };
         info_nce(kernel, &problem, gradients);

@@ -193,7 +193,10 @@ impl InfoMax {
         let rows = self.row_gradients.chunks_exact_mut(stride).zip(self.code_gradients.chunks_exact(dim));
         for (query, (row, gradient)) in rows.enumerate() {
             row[dim..].fill(0.0);
-            row[..dim].iter_mut().zip(gradient).for_each(|(row, number)| *row = number * self.prior as f32);
+            row[..dim]
+                .iter_mut()
+                .zip(gradient)
+                .for_each(|(row, number)| *row = number * self.prior as f32 * step.share);
             if self.on_sphere && model.is_cosine() {
                 unnormalise(kernel, encoded.normalized.row(query), encoded.inverse_norms[query], row);
             }

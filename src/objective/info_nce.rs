@@ -266,7 +266,7 @@ impl ReverseDirection {
             slope: &self.zeros,
             positives: &self.rows,
             pairs: Pairs { starts: &self.starts, columns: &self.columns, terms: &self.terms },
-            scale: weight as f32 / n as f32,
+            scale: weight as f32 * step.share / n as f32,
             weights,
         };
         info_nce(kernel, &problem, &mut self.gradients);

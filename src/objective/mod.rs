@@ -97,6 +97,8 @@ struct Options {
     positive_rules: PositiveRules,
     /// Items of the longest context.
     context: usize,
+    /// Events of a full batch.
+    full_batch: usize,
     update: UpdateRules,
 }
 
@@ -124,6 +126,7 @@ impl Objectives {
             options: Options {
                 positive_rules: config.positive_rules(),
                 context: config.context.length,
+                full_batch: config.train.batch,
                 update: UpdateRules {
                     learning_rate: config.train.learning_rate as f32,
                     learn_popularity: config.model.learn_popularity,
@@ -143,7 +146,7 @@ impl Objectives {
         self.parts.iter_mut().for_each(|part| part.prepare(batch, random, request));
     }
 
-    /// Takes one step on the queries of `batch`, of which there must be at least two: `request` was prepared with `random`
+    /// Takes one step on the queries of `batch`, of which there must be one: `request` was prepared with `random`
     /// (seed, number of the step), and encoded, and gathered as `candidates`.
     pub fn step(
         &mut self,
@@ -171,6 +174,7 @@ impl Objectives {
             columns,
             positive_rules: options.positive_rules,
             random,
+            share: (batch.len() as f32 / options.full_batch as f32).min(1.0),
             rate: options.update.learning_rate,
         };
         self.parts.iter_mut().for_each(|part| part.step(&step, accumulator));

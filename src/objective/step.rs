@@ -66,6 +66,9 @@ pub(super) struct StepContext<'a> {
     pub(super) positive_rules: PositiveRules,
     /// Seed, and number of the step.
     pub(super) random: (u64, u64),
+    /// What part of a full batch the batch is. Mean losses count so much in the gradients, so that an event counts the same in
+    /// every batch: else one that is trained on alone would fill Adagrad's sums, and nothing would move its rows any more.
+    pub(super) share: f32,
     /// The step size, for parameters that an objective moves itself.
     pub(super) rate: f32,
 }

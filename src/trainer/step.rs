@@ -139,7 +139,7 @@ fn step(
 
     let StepBuffers { batch, samplers, request, initial_states, encoded, last_items, ranking, candidates, objectives } =
         buffers;
-    let trains = batch.n_queries() >= 2;
+    let trains = batch.n_queries() > 0;
     let State { items, model, negatives, .. } = &mut *state;
     let model = &*model;
     let by_queries = negatives.noise.depends_on_queries();
@@ -353,6 +353,10 @@ fn train(
     (candidates, outdated): (&Candidates, bool),
     scratch: &mut Scratch,
 ) -> LossStats {
+    if candidates.items.len() < 2 {
+        // A lone query, and nothing that its item could be told from.
+        return LossStats::default();
+    }
     let State { objectives, model, negatives, .. } = state;
     if outdated {
         model.refresh(&candidates.items);

@@ -32,7 +32,14 @@ struct World {
 }
 
 fn world(flags: &[&str]) -> (World, Model) {
-    let small = ["model.dim=5", "context.length=3", "negatives.bank=0", "negatives.half_life=40", "features.buckets=9"];
+    let small = [
+        "model.dim=5",
+        "context.length=3",
+        "negatives.bank=0",
+        "negatives.half_life=40",
+        "features.buckets=9",
+        "train.batch=2",
+    ];
     let flags: Vec<String> = small.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
     let config = layers::load(None, std::iter::empty(), &flags).unwrap();
     let mut model = Model::new(&config, Kernel::detect());

@@ -64,6 +64,8 @@ impl World {
             format!("context.length={context}"),
             "negatives.bank=8".to_owned(),
             "negatives.half_life=40".to_owned(),
+            // Every batch is a full one.
+            "train.batch=2".to_owned(),
             "model.learn_temperature=true".to_owned(),
         ];
         let config = layers::load(None, std::iter::empty(), &[&small, flags].concat()).unwrap();
