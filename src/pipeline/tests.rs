@@ -385,14 +385,14 @@ fn checkpoint_is_written_for_who_asks() {
 #[test]
 fn events_that_are_trained_on_alone_teach_as_much_as_in_batches() {
     let folder = tempfile::tempdir().unwrap();
-    let n = 8_000;
+    let n = 3_000;
     let records = || {
-        let mut synth = EventGenerator::new(SynthConfig { users: 60, items: 80, ..SynthConfig::default() });
+        let mut synth = EventGenerator::new(SynthConfig { users: 300, items: 300, ..SynthConfig::default() });
         (0..n).map(|offset| event(offset, Ok(synth.next_event()))).collect::<Vec<Record>>()
     };
     // By day batches are whole, by night the clock cuts off each event.
     let hit_rate = |name: &str, cuts: Vec<u64>| {
-        let config = configuration(&folder.path().join(name), &["model.dim=16"]);
+        let config = configuration(&folder.path().join(name), &["model.dim=8"]);
         let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
         let mut pipeline = Pipeline::builder(&config).cuts(cuts).build().unwrap();
         assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
@@ -402,6 +402,6 @@ fn events_that_are_trained_on_alone_teach_as_much_as_in_batches() {
     };
     let by_day = hit_rate("day", Vec::new());
     let by_night = hit_rate("night", (1..=n).collect());
-    let in_turn = hit_rate("turns", (1..=n).filter(|place| place / 1_000 % 2 == 0).collect());
+    let in_turn = hit_rate("turns", (1..=n).filter(|place| place / 500 % 2 == 0).collect());
     assert!(by_night > 0.9 * by_day && in_turn > 0.9 * by_day, "{by_day} {by_night} {in_turn}");
 }
