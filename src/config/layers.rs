@@ -418,7 +418,7 @@ mod tests {
             ("objective=[{kind=\"infonce\", event_weights={click=-1}}]", "'event_weights' of 'infonce' must be"),
             ("negatives.noise=[{sampler=\"uniform\", drws=3}]", "'drws' is not an option of 'uniform'"),
             ("negatives.half_life=nan", "'negatives.half_life': must be at least 1"),
-            ("negatives.half_life=long", "expected a number of events, `inf`, or `auto`"),
+            ("negatives.half_life=long", "expected a number of events, a time such as `6h`, `inf`, or `auto`"),
             ("negatives.noise=[{sampler=\"uniform\", clusters=3}]", "'clusters' is not an option of 'uniform'"),
             ("negatives.noise=[{sampler=\"unigram\", power=nan}]", "'power' of 'unigram' must lie in 0..=4"),
             ("negatives.noise=[{sampler=\"uniform\", draws=0}]", "'draws' of 'uniform' must lie in 1..="),
@@ -561,7 +561,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.kafka.brokers, "localhost:9092");
         assert_eq!(config.kafka.group, "7");
-        assert_eq!(config.negatives.half_life.events(), Some(f64::INFINITY));
+        assert_eq!(config.negatives.half_life, crate::negatives::HalfLife::Events(f64::INFINITY));
         assert_eq!(config.positives.kinds, ["a", "b"]);
         assert_eq!(config.kafka.properties["security.protocol"], "plaintext");
         assert_eq!(config.kafka.properties["sasl.password"], "12345");

@@ -39,12 +39,14 @@ impl PositiveRules {
 pub const NOBODY: u32 = u32::MAX;
 
 /// An item that a user had before, at the time of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OwnItem {
     /// The item's row.
     pub item: u32,
     /// What the repetition term is looked up by.
     pub buckets: Buckets,
+    /// How often the user had the item, decayed to the event.
+    pub count: f64,
     /// Time of the user's newest event with the item, milliseconds since 1970 UTC.
     pub timestamp: i64,
 }
@@ -60,7 +62,11 @@ pub struct Batch {
     pub timestamps: Vec<i64>,
     /// Type of each event.
     pub kinds: Vec<CompactString>,
-    /// Number of the first event on the stream, counting positives from 0.
+    /// Whether each event's user had its item before, as far as is remembered.
+    pub repeats: Vec<bool>,
+    /// Number of each event on the stream, counting positives from 0, those without a row for their item included.
+    pub numbers: Vec<u64>,
+    /// Number of the first event on the stream, counting from 0 what is trained on.
     pub first_event: u64,
     /// Indices of the events that have a context: entry `i` is the event of query `i`.
     pub with_context: Vec<u32>,
@@ -147,6 +153,8 @@ impl Batch {
             items,
             timestamps,
             kinds,
+            repeats,
+            numbers,
             first_event: first,
             with_context,
             contexts,
@@ -161,6 +169,8 @@ impl Batch {
         }
         timestamps.clear();
         kinds.clear();
+        repeats.clear();
+        numbers.clear();
         own.clear();
         context_starts.push(0);
         own_starts.push(0);

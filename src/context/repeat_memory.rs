@@ -57,7 +57,7 @@ impl RepeatDecay {
     /// What the repetition term is looked up by, for a user whose clock shows `clock` at time `now`.
     pub fn buckets(&self, remembered: &RememberedItem, clock: u32, now: i64) -> Buckets {
         let ago = clock - remembered.clock;
-        let count = remembered.count * self.factor(ago) + 1e-9;
+        let count = self.count(remembered, clock) + 1e-9;
         let recency = f64::from(ago) + 1.0;
         let seconds = 1.0 + now.saturating_sub(remembered.timestamp).max(0) as f64 / 1000.0;
         let bucket = |octave: i64, buckets: usize| octave.clamp(0, buckets as i64 - 1) as u8;
@@ -69,9 +69,16 @@ impl RepeatDecay {
         }
     }
 
-    /// Adds `item` at time `now` to `memory` (least recent first), the user's clock having moved on to `clock`.
-    pub fn remember(&self, memory: &mut Vec<RememberedItem>, item: u32, clock: u32, now: i64) {
-        let count = match memory.iter().rposition(|remembered| remembered.item == item) {
+    /// How often the user had the item, decayed to where their clock shows `clock`.
+    pub fn count(&self, remembered: &RememberedItem, clock: u32) -> f64 {
+        remembered.count * self.factor(clock - remembered.clock)
+    }
+
+    /// Adds `item` at time `now` to `memory` (least recent first), the user's clock having moved on to `clock`. Gives whether
+    /// it was remembered.
+    pub fn remember(&self, memory: &mut Vec<RememberedItem>, item: u32, clock: u32, now: i64) -> bool {
+        let before = memory.iter().rposition(|remembered| remembered.item == item);
+        let count = match before {
             Some(place) => {
                 let before = memory.remove(place);
                 1.0 + before.count * self.factor(clock - before.clock)
@@ -82,6 +89,7 @@ impl RepeatDecay {
             memory.remove(0);
         }
         memory.push(RememberedItem { item, clock, count, timestamp: now });
+        before.is_some()
     }
 }
 

@@ -109,6 +109,7 @@ impl UserHistories {
                 item: remembered.item,
                 // Without meaning where own items leave the ranking.
                 buckets: if *repeat { decay.buckets(remembered, history.clock, timestamp) } else { Default::default() },
+                count: decay.count(remembered, history.clock),
                 timestamp: remembered.timestamp,
             }));
             batch.own_starts.push(batch.own.len() as u32);
@@ -119,7 +120,7 @@ impl UserHistories {
             history.recent.remove(0);
         }
         history.recent.push(item);
-        decay.remember(&mut history.memory, item, history.clock, timestamp);
+        batch.repeats.push(decay.remember(&mut history.memory, item, history.clock, timestamp));
         if !repeat {
             history.own.push(item);
         }
@@ -130,6 +131,7 @@ impl UserHistories {
         batch.users.push(NOBODY);
         batch.items.push(item);
         batch.timestamps.push(timestamp);
+        batch.repeats.push(false);
     }
 
     /// All the items that the user of query `query` had before it.

@@ -14,6 +14,8 @@ config_section! {
         from: f64 = 0.5 => [within(0.0..=1.0)];
         /// Own items remembered per user where `repeat` is off; the ranking is exact up to that many.
         own_items: usize = 10_000 => [at_most(65_536)];
+        /// Half-life of the popularity that the model is compared with, in events; `inf`: popularity of all time.
+        popularity_half_life: f64 = 5_000.0 => [state, at_least(1.0)];
         /// Rank by the user's last item alone, as an item-to-item list does, instead of by all of the context.
         last_item: bool = false;
     }

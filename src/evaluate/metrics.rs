@@ -35,7 +35,7 @@ pub struct RankSums {
 /// The metrics of test-then-train evaluation so far, for the model and for decayed popularity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalMetrics {
-    /// Number of the first event, counting positives from 0, whose batch counts.
+    /// Number of the first event that counts, counting positives from 0.
     pub counts_from: u64,
     /// Ranked events, counted or not.
     pub ranked: u64,
@@ -44,6 +44,7 @@ pub struct EvalMetrics {
     recent_weight: f64,
     model: RankSums,
     popularity: RankSums,
+    own_history: Option<RankSums>,
 }
 
 /// Ranking metrics of one ranker.
@@ -84,7 +85,7 @@ pub struct RecentMetrics {
 }
 
 impl EvalMetrics {
-    /// Nothing ranked yet; batches that begin at event `counts_from` or later count.
+    /// Nothing ranked yet; events from number `counts_from` on count.
     pub fn new(counts_from: u64) -> Self {
         Self {
             counts_from,
@@ -93,19 +94,30 @@ impl EvalMetrics {
             recent_weight: 0.0,
             model: RankSums::default(),
             popularity: RankSums::default(),
+            own_history: None,
         }
     }
 
-    /// Adds the ranks of a batch that begins at event `first_event`.
-    pub fn add(&mut self, first_event: u64, ranked: &[Ranked]) {
-        let counts = first_event >= self.counts_from;
+    /// Measures the ranking by users' own history too, which is a peer where items may recur.
+    #[must_use]
+    pub fn with_own_history(mut self, repeat: bool) -> Self {
+        self.own_history = repeat.then(RankSums::default);
+        self
+    }
+
+    /// Adds the ranks of events.
+    pub fn add(&mut self, ranked: &[Ranked]) {
         let keep = (-1.0 / RECENT_HALF_LIFE).exp2();
         for event in ranked {
+            let counts = event.number >= self.counts_from;
             self.ranked += 1;
             self.events += u64::from(counts);
             self.recent_weight = self.recent_weight * keep + 1.0;
             self.model.add(event.model, event.occurrences, counts, keep);
             self.popularity.add(event.popularity, event.occurrences, counts, keep);
+            if let Some(own_history) = &mut self.own_history {
+                own_history.add(event.own_history, event.occurrences, counts, keep);
+            }
         }
     }
 
@@ -117,6 +129,11 @@ impl EvalMetrics {
     /// The figures of decayed popularity; `None` before anything was counted.
     pub fn popularity(&self) -> Option<RankingMetrics> {
         self.popularity.figures(self.events)
+    }
+
+    /// The figures of users' own history; `None` before anything was counted, and where items do not recur.
+    pub fn own_history(&self) -> Option<RankingMetrics> {
+        self.own_history.as_ref()?.figures(self.events)
     }
 
     /// Counted events whose items came fewer than 5 times before.
@@ -215,15 +232,15 @@ fn band(occurrences: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn event(rank: f64, occurrences: u64) -> Ranked {
-        Ranked { model: Some(rank), popularity: None, occurrences }
+    fn event(number: u64, rank: f64, occurrences: u64) -> Ranked {
+        Ranked { model: Some(rank), occurrences, ..Ranked::missed(number) }
     }
 
     #[test]
     fn metrics_match_figures_by_hand() {
         let mut tally = EvalMetrics::new(10);
-        tally.add(0, &[event(0.0, 5)]);
-        tally.add(10, &[event(0.0, 1), event(19.5, 2), event(20.0, 3)]);
+        tally.add(&[event(9, 0.0, 5), event(10, 0.0, 1)]);
+        tally.add(&[event(11, 19.5, 2), event(12, 20.0, 3)]);
         let figures = tally.model().unwrap();
         assert_eq!((tally.ranked, tally.events), (4, 3));
         assert!((figures.hit_rate - 2.0 / 3.0).abs() < 1e-12);
@@ -237,11 +254,12 @@ mod tests {
     #[test]
     fn cold_hit_rate_counts_items_seen_fewer_than_five_times() {
         let mut tally = EvalMetrics::new(0);
-        let unknown = Ranked { model: None, popularity: None, occurrences: 0 };
-        tally.add(0, &[unknown, event(3.0, 4), event(30.0, 1), event(0.0, 5), event(0.0, 900), event(2.0, 1)]);
+        let fared = [(3.0, 4), (30.0, 1), (0.0, 5), (0.0, 900), (2.0, 1)];
+        tally.add(&[Ranked::missed(0)]);
+        tally.add(&fared.map(|(rank, occurrences)| event(1, rank, occurrences)));
         assert_eq!((tally.cold_events(), tally.model().unwrap().cold_hit_rate), (4, 0.5));
         let mut warm = EvalMetrics::new(0);
-        warm.add(0, &[event(0.0, 5)]);
+        warm.add(&[event(0, 0.0, 5)]);
         assert_eq!((warm.cold_events(), warm.model().unwrap().cold_hit_rate), (0, 0.0));
     }
 

@@ -1,11 +1,24 @@
 //! Test-then-train evaluation: every event is ranked with the model as it stands before the event is learnt.
 //!
-//! The protocol: a batch's events are ranked before any of them is given to the model, against every item seen before
-//! the batch, from the user's exact history. Where items do not recur, the user's earlier items leave the ranking (except
-//! the target). rank = items scored strictly above the target + half of the ties; an item never seen before has no
-//! rank and counts as a miss. [`ranking`] finds the ranks of the model and of decayed popularity, [`metrics`] adds them up.
+//! The protocol, exact to the event: each event is ranked by what came before it, against every item that was seen before it,
+//! from the user's exact history; an item is known from its first event on. Counts, popularity and what users had are those
+//! just before the event, also within a batch; only trained weights are those before the batch. Where items do not recur, the
+//! user's earlier items leave the ranking (except the target). rank = items scored strictly above the target + half of the
+//! ties; an item never seen before has no rank and counts as a miss.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `history` | what a batch's events change for one another |
+//! | `ranking` | the ranks, under the model and under the baselines |
+//! | `popularity` | the items in the order of their decayed popularity |
+//! | `metrics` | the ranks added up |
+//! | `summary` | the results for whoever shows them |
+//!
+//! The baselines are decayed popularity and, where items may recur, the user's own history: an item counts as often as the user
+//! had it, decayed by `repetition.half_life`, and popularity decides between equals.
 
 mod config;
+pub mod history;
 pub mod metrics;
 pub mod popularity;
 pub mod ranking;

@@ -1,7 +1,8 @@
 //! Ranks under decayed popularity, without looking at every item for every event.
 //!
 //! The counts of all items are kept in order. A batch changes the counts of its own items only (decay moves all alike,
-//! so it changes no order), and one merge brings the order up to date; a rank is then two binary searches.
+//! so it changes no order), and one merge brings the order up to date; a rank is then two binary searches, corrected for the
+//! few items that the batch has touched so far ([`super::history`]).
 
 use crate::negatives::frequency::Frequencies;
 
@@ -27,25 +28,13 @@ impl PopularityOrder {
         (self.sorted.len() - up_to, up_to - below)
     }
 
-    /// Adds `items`, which may be new, to `frequencies`, and keeps up with it.
-    pub fn add(&mut self, frequencies: &mut Frequencies, n_items: usize, items: &[u32]) {
-        let mut changed = items.to_vec();
-        changed.sort_unstable();
-        changed.dedup();
-        let known = frequencies.len() as u32;
-        let count = |frequencies: &Frequencies, item: &u32| frequencies.popularity().relative()[*item as usize];
-        let mut gone: Vec<f64> =
-            changed.iter().filter(|item| **item < known).map(|item| count(frequencies, item)).collect();
-        frequencies.grow(n_items);
-        frequencies.add(items);
-        if frequencies.popularity().rescaled().is_some() {
-            *self = Self::new(frequencies);
-            return;
-        }
-        // All that is new comes in, whether the batch named it or not.
-        let new = known..frequencies.len() as u32;
-        let moved = changed.into_iter().filter(|item| *item < known).chain(new);
-        let mut come: Vec<f64> = moved.map(|item| count(frequencies, &item)).collect();
+    /// Puts all counts on another scale; `factor` is a power of two.
+    pub fn rescale(&mut self, factor: f64) {
+        self.sorted.iter_mut().for_each(|count| *count *= factor);
+    }
+
+    /// Takes each count of `gone` out once, and puts those of `come` in.
+    pub fn update(&mut self, mut gone: Vec<f64>, mut come: Vec<f64>) {
         gone.sort_unstable_by(f64::total_cmp);
         come.sort_unstable_by(f64::total_cmp);
         self.merge(&gone, &come);
@@ -76,21 +65,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn popularity_order_keeps_up_with_frequencies(
-            batches in proptest::collection::vec(proptest::collection::vec(0u32..40, 1..30), 1..30),
-            half_life in prop_oneof![Just(f64::INFINITY), 1.0f64..200.0],
+        fn popularity_order_is_that_of_sorting(
+            changes in proptest::collection::vec((0usize..30, 0u8..20), 1..60),
+            batch in 1usize..10,
         ) {
-            let mut frequencies = Frequencies::new(Some(half_life));
-            let mut order = PopularityOrder::default();
-            for batch in &batches {
-                let n_items = batch.iter().max().map_or(0, |item| *item as usize + 1).max(frequencies.len());
-                order.add(&mut frequencies, n_items, batch);
-                prop_assert_eq!(&order.sorted, &PopularityOrder::new(&frequencies).sorted);
-            }
-            for count in frequencies.popularity().relative().iter() {
-                let above = frequencies.popularity().relative().iter().filter(|other| *other > count).count();
-                let equal = frequencies.popularity().relative().iter().filter(|other| *other == count).count();
-                prop_assert_eq!(order.compare(*count), (above, equal));
+            let mut counts = vec![1.0; 10];
+            let mut order = PopularityOrder { sorted: counts.clone(), spare: Vec::new() };
+            for changes in changes.chunks(batch) {
+                let (before, known) = (counts.clone(), counts.len());
+                for (item, more) in changes {
+                    counts.resize(counts.len().max(item + 1), 0.0);
+                    counts[*item] += f64::from(*more);
+                }
+                let changed = |item: &usize| before.get(*item) != Some(&counts[*item]);
+                let gone = (0..known).filter(changed).map(|item| before[item]).collect();
+                order.update(gone, (0..counts.len()).filter(changed).map(|item| counts[item]).collect());
+                let mut sorted = counts.clone();
+                sorted.sort_unstable_by(f64::total_cmp);
+                prop_assert_eq!(&order.sorted, &sorted);
+                for count in &counts {
+                    let above = counts.iter().filter(|other| *other > count).count();
+                    let equal = counts.iter().filter(|other| *other == count).count();
+                    prop_assert_eq!(order.compare(*count), (above, equal));
+                }
             }
         }
     }

@@ -1,28 +1,45 @@
-//! The exact rank of each event's item, under the model and under decayed popularity.
+//! The exact rank of each event's item, under the model and under the baselines, as things stood just before the event.
 
 use rayon::prelude::*;
 
+use super::history::{BatchHistory, Frame, NEVER};
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::ranking::{ItemTile, PackedQueries, RankCounts, count_above, score_items};
+use crate::kernel::ranking::{
+    ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched, score_items,
+};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 use crate::model::encoder::Encoded;
 use crate::negatives::frequency::Frequencies;
-use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
 
-/// How one event fared; `None` where its item was never seen before.
+/// Weight of popularity beside a user's own history, as a share: it decides between items that the user had equally often,
+/// and among all others.
+const OWN_HISTORY_POPULARITY: f64 = 1e-3;
+
+/// How one event fared; the ranks are `None` where its item was never seen before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
+    /// The event's number on the stream, counting positives from 0.
+    pub number: u64,
     /// Its rank under the model, from 0; ties count half.
     pub model: Option<f64>,
     /// Its rank under decayed popularity.
     pub popularity: Option<f64>,
+    /// Its rank under the user's own history, where items may recur.
+    pub own_history: Option<f64>,
     /// How often its item came before.
     pub occurrences: u64,
+}
+
+impl Ranked {
+    /// Event `number`, whose item was never seen before, or has no row.
+    pub fn missed(number: u64) -> Self {
+        Self { number, model: None, popularity: None, own_history: None, occurrences: 0 }
+    }
 }
 
 /// What ranking reads of the worker's state.
@@ -30,165 +47,182 @@ pub struct Ranked {
 pub struct ModelView<'a> {
     /// The model as it stands before the batch.
     pub model: &'a Model,
-    /// The frequencies before the batch.
+    /// What the batch's events change for one another.
+    pub history: &'a BatchHistory,
+    /// The frequencies after the batch.
     pub frequencies: &'a Frequencies,
-    /// Their order.
+    /// The order of popularity before the batch.
     pub popularity: &'a PopularityOrder,
-    /// Occurrences of each item before the batch.
-    pub occurrences: &'a Paged<u64>,
     /// The users' histories, for their own items.
     pub histories: &'a UserHistories,
-    /// How many items were seen before the batch: they have the first rows.
-    pub n_known: usize,
     /// Items may recur.
     pub repeat: bool,
     /// Own items carry ρ.
     pub repetition: bool,
 }
 
-/// A batch's ranking: first what the state before the batch has to say, then the work. In between the counts may move on;
-/// the model must not. What is as long as the table is kept from batch to batch.
+/// Buffers of a batch's ranking: what is as long as the table is kept from batch to batch.
 #[derive(Debug, Default)]
 pub struct Ranking {
-    chosen: Vec<usize>,
-    /// By known item: factor of the dot product.
+    /// By item: factor of the dot product.
     scale: Vec<f32>,
-    /// By known item: β·log q̂ + b_c.
-    bias: Vec<f32>,
-    own: Vec<OwnItems>,
-    popularity: Vec<f64>,
-    occurrences: Vec<u64>,
-    repeat: bool,
+    touched: TouchedRows,
+}
+
+/// A query that is ranked.
+#[derive(Debug)]
+struct Asked {
+    query: usize,
+    /// Its event in the batch.
+    event: u32,
+    own: OwnItems,
 }
 
 impl Ranking {
-    /// Takes note of what ranking the queries `chosen` needs of the state before the batch.
-    pub fn prepare(&mut self, kernel: Kernel, view: ModelView<'_>, batch: &Batch, chosen: impl Iterator<Item = usize>) {
-        self.chosen.clear();
-        self.chosen.extend(chosen);
-        let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
-        own.clear();
-        popularity.clear();
-        occurrences.clear();
-        if chosen.is_empty() {
-            return;
-        }
-        let ModelView { model, frequencies, n_known, .. } = view;
-        *repeat = view.repeat;
-        scale.resize(n_known, 0.0);
-        bias.resize(n_known, 0.0);
-        let inverse_temperature = model.inverse_temperature();
-        let rows = scale.par_chunks_mut(CHUNK).zip(bias.par_chunks_mut(CHUNK));
-        rows.enumerate().for_each(|(chunk, (scale, bias))| {
-            let norms = &model.inverse_norms[chunk * CHUNK..];
-            scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
-            frequencies.log_frequencies(kernel, chunk * CHUNK, model.beta(), bias);
-            if model.biases.is_some() {
-                bias.iter_mut().enumerate().for_each(|(place, bias)| *bias += model.bias(chunk * CHUNK + place));
-            }
-        });
-        own.resize_with(chosen.len(), OwnItems::default);
-        popularity.resize(chosen.len(), f64::NAN);
-        occurrences.resize(chosen.len(), 0);
-        (&*chosen, own, popularity, occurrences).into_par_iter().for_each(|(query, own, popularity, occurrences)| {
-            let positive = batch.positive(*query) as usize;
-            if positive < n_known {
-                *own = OwnItems::of(view, batch, *query);
-                *popularity = popularity_rank(view, own);
-                *occurrences = view.occurrences[positive];
-            } else {
-                own.target = f32::INFINITY;
-            }
-        });
-    }
-
-    /// Ranks the chosen queries, in order; query `i` is row `i` of `encoded`.
-    pub fn rank(&mut self, kernel: Kernel, model: &Model, encoded: &Encoded) -> Vec<Ranked> {
-        let Self { chosen, scale, bias, own, popularity, occurrences, repeat } = self;
-        let (scale, bias) = (scale.as_slice(), bias.as_slice());
-        let (n_known, dim) = (scale.len(), model.dim());
+    /// Ranks the queries `chosen` of `batch`, in order; query `i` is row `i` of `encoded`.
+    pub fn rank(
+        &mut self,
+        kernel: Kernel,
+        view: ModelView<'_>,
+        batch: &Batch,
+        chosen: &[usize],
+        encoded: &Encoded,
+    ) -> Vec<Ranked> {
         if chosen.is_empty() {
             return Vec::new();
         }
-        let single = |item: u32| {
-            let item = item as usize;
-            (model.vectors().row(item), scale[item], bias[item])
-        };
-
-        // The targets' own scores, with ρ where it applies, and what has to be taken back from the plain count.
-        chosen.par_iter().zip(own.par_iter_mut()).for_each_init(
-            <(PackedQueries, Vec<f32>)>::default,
-            |scratch, (query, own)| {
-                if own.is_known() {
-                    let vector = &encoded.normalized.row(*query)[..dim];
-                    score_items(
-                        kernel,
-                        vector,
-                        own.items.iter().map(|item| single(*item)),
-                        &mut scratch.0,
-                        &mut scratch.1,
-                    );
-                    own.scores.clone_from(&scratch.1);
-                    own.target = own.scores[0] + own.terms[0];
-                }
-            },
-        );
-        let tiles: Vec<(PackedQueries, [f32; LANES])> = chosen
-            .par_chunks(LANES)
-            .zip(own.par_chunks(LANES))
-            .map(|(chosen, own)| {
-                let mut packed = PackedQueries::default();
-                packed.pack(chosen.iter().map(|query| &encoded.normalized.row(*query)[..dim]), dim);
-                let mut targets = [f32::INFINITY; LANES];
-                own.iter().zip(&mut targets).for_each(|(own, target)| *target = own.target);
-                (packed, targets)
-            })
-            .collect();
-        // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
-        let vectors = model.vectors();
-        let none = || vec![RankCounts::default(); tiles.len()];
-        let with_scratch = || (none(), Aligned::default());
-        let counts = (0..n_known.div_ceil(CHUNK))
-            .into_par_iter()
-            .fold(with_scratch, |(mut counts, mut scratch), chunk| {
-                let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, &mut scratch));
-                let n_items = (rows.len() / dim).min(n_known - first);
-                let items = ItemTile {
-                    rows: &rows[..n_items * dim],
-                    scale: &scale[first..first + n_items],
-                    bias: &bias[first..first + n_items],
-                };
-                for ((packed, targets), counts) in tiles.iter().zip(&mut counts) {
-                    count_above(kernel, packed, items, targets, counts);
-                }
-                (counts, scratch)
-            })
-            .map(|(counts, _)| counts)
-            .reduce(none, |mut a, b| {
-                for (a, b) in a.iter_mut().zip(&b) {
-                    for lane in 0..LANES {
-                        a.above[lane] += b.above[lane];
-                        a.equal[lane] += b.equal[lane];
-                    }
-                }
-                a
-            });
-
-        own.iter()
-            .enumerate()
-            .map(|(place, own)| {
-                if !own.is_known() {
-                    return Ranked { model: None, popularity: None, occurrences: 0 };
-                }
-                let (counts, lane) = (&counts[place / LANES], place % LANES);
-                Ranked {
-                    model: Some(own.rank(counts.above[lane], counts.equal[lane], *repeat)),
-                    popularity: Some(popularity[place]),
-                    occurrences: occurrences[place],
-                }
-            })
-            .collect()
+        let Self { scale, touched } = self;
+        let inverse_temperature = view.model.inverse_temperature();
+        scale.resize(view.model.inverse_norms.len(), 0.0);
+        scale.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, scale)| {
+            let norms = &view.model.inverse_norms[chunk * CHUNK..];
+            scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
+        });
+        let mut chosen = chosen.iter().copied().peekable();
+        let mut ranked = Vec::with_capacity(batch.n_queries());
+        for (frame, events) in view.history.frames() {
+            let in_frame = std::iter::from_fn(|| chosen.next_if(|query| events.contains(&batch.with_context[*query])));
+            let queries: Vec<usize> = in_frame.collect();
+            if !queries.is_empty() {
+                rank_frame(kernel, view, batch, frame, &queries, encoded, (scale, touched), &mut ranked);
+            }
+        }
+        ranked
     }
+}
+
+/// Ranks queries whose events are all of one frame.
+#[expect(clippy::too_many_arguments, reason = "the parts of one computation, each of another owner")]
+fn rank_frame(
+    kernel: Kernel,
+    view: ModelView<'_>,
+    batch: &Batch,
+    frame: &Frame,
+    queries: &[usize],
+    encoded: &Encoded,
+    (scale, touched): (&[f32], &mut TouchedRows),
+    ranked: &mut Vec<Ranked>,
+) {
+    let ModelView { model, history, .. } = view;
+    let dim = model.dim();
+    let vector = |query: usize| &encoded.normalized.row(query)[..dim];
+
+    // The targets' own scores, with ρ where it applies, and what has to be taken back from the plain count.
+    let ask = |scratch: &mut (PackedQueries, Vec<f32>), query: &usize| {
+        let event = batch.with_context[*query];
+        let mut own = OwnItems::default();
+        if history.touches()[event as usize].is_known {
+            own = OwnItems::of(view, batch, *query);
+            let single = |item: &u32| {
+                (model.vectors().row(*item as usize), scale[*item as usize], history.bias(frame, *item, event))
+            };
+            score_items(kernel, vector(*query), own.items.iter().map(single), &mut scratch.0, &mut scratch.1);
+            own.scores.clone_from(&scratch.1);
+            own.target = own.scores[0] + own.terms[0];
+        }
+        Asked { query: *query, event, own }
+    };
+    let asked: Vec<Asked> = queries.par_iter().map_init(<(PackedQueries, Vec<f32>)>::default, ask).collect();
+    let tiles: Vec<Tile> = asked
+        .par_chunks(LANES)
+        .map(|asked| {
+            let mut tile = Tile::default();
+            tile.queries.pack(asked.iter().map(|asked| vector(asked.query)), dim);
+            tile.targets = [f32::INFINITY; LANES];
+            for (lane, Asked { event, own, .. }) in asked.iter().enumerate() {
+                tile.events[lane] = *event;
+                if own.is_known() {
+                    tile.targets[lane] = own.target;
+                }
+            }
+            tile
+        })
+        .collect();
+
+    // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
+    let vectors = model.vectors();
+    let none = || vec![RankCounts::default(); tiles.len()];
+    let with_scratch = || (none(), Aligned::default());
+    let mut counts = (0..frame.n_known.div_ceil(CHUNK))
+        .into_par_iter()
+        .fold(with_scratch, |(mut counts, mut scratch), chunk| {
+            let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, &mut scratch));
+            let n_items = (rows.len() / dim).min(frame.n_known - first);
+            let items = ItemTile {
+                rows: &rows[..n_items * dim],
+                scale: &scale[first..first + n_items],
+                bias: &frame.bias[first..first + n_items],
+            };
+            for (tile, counts) in tiles.iter().zip(&mut counts) {
+                count_above(kernel, &tile.queries, items, &tile.targets, counts);
+            }
+            (counts, scratch)
+        })
+        .map(|(counts, _)| counts)
+        .reduce(none, |mut a, b| {
+            a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
+            a
+        });
+
+    // What was touched within the frame before an event is not as it was when the frame began.
+    touched.clear(dim);
+    let until = asked.last().map_or(0, |asked| asked.event);
+    for (event, touch) in (frame.first_event..until).zip(&history.touches()[frame.first_event as usize..]) {
+        let row = touch.item as usize;
+        if history.newest_of(touch.item, event).is_none_or(|(before, _)| before < frame.first_event)
+            && row < frame.n_known
+        {
+            touched.push_gone(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
+        }
+        touched.push_come(vectors.row(row), scale[row], touch.bias, (event, touch.next));
+    }
+    let touched = &*touched;
+    tiles.par_iter().zip(&mut counts).for_each(|(tile, counts)| {
+        count_touched(kernel, &tile.queries, touched, &tile.events, &tile.targets, counts);
+    });
+
+    ranked.extend(asked.iter().enumerate().map(|(place, Asked { query, event, own })| {
+        let (number, touch) = (batch.numbers[*event as usize], &history.touches()[*event as usize]);
+        if !own.is_known() {
+            return Ranked::missed(number);
+        }
+        let (counts, lane) = (&counts[place / LANES], place % LANES);
+        Ranked {
+            number,
+            model: Some(own.rank(counts.above[lane], counts.equal[lane], view.repeat)),
+            popularity: Some(popularity_rank(view, own, *event)),
+            own_history: view.repeat.then(|| own_history_rank(view, batch, *query, *event)),
+            occurrences: touch.occurrences,
+        }
+    }));
+}
+
+/// Up to [`LANES`] queries.
+#[derive(Debug, Default)]
+struct Tile {
+    queries: PackedQueries,
+    targets: [f32; LANES],
+    events: [u32; LANES],
 }
 
 /// The target and the user's own known items, each once: what the plain count of all items gets wrong.
@@ -205,7 +239,7 @@ struct OwnItems {
 }
 
 impl OwnItems {
-    /// Whether the target was ever seen before the batch.
+    /// Whether the target was ever seen before the event.
     fn is_known(&self) -> bool {
         !self.items.is_empty()
     }
@@ -219,7 +253,7 @@ impl OwnItems {
                 let term = if rho { view.model.repetition.term(remembered.buckets) } else { 0.0 };
                 if remembered.item == positive {
                     own.terms[0] = term;
-                } else if (remembered.item as usize) < view.n_known {
+                } else {
                     own.items.push(remembered.item);
                     own.terms.push(term);
                 }
@@ -228,14 +262,14 @@ impl OwnItems {
             let mut all = view.histories.own(batch, query).to_vec();
             all.sort_unstable();
             all.dedup();
-            own.items.extend(all.iter().filter(|item| **item != positive && (**item as usize) < view.n_known));
+            own.items.extend(all.iter().filter(|item| **item != positive));
             own.terms.resize(own.items.len(), 0.0);
         }
         own
     }
 
     /// The rank, from the counts over all known items.
-    fn rank(&self, above: u32, equal: u32, repeat: bool) -> f64 {
+    fn rank(&self, above: i32, equal: i32, repeat: bool) -> f64 {
         if self.target.is_nan() {
             // Nothing compares with it: no rank is better than none.
             return f64::INFINITY;
@@ -254,17 +288,44 @@ impl OwnItems {
 }
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
-fn popularity_rank(view: ModelView<'_>, own: &OwnItems) -> f64 {
-    let counts = view.frequencies.popularity().relative();
-    let target = counts[own.items[0] as usize];
-    let (above, equal) = view.popularity.compare(target);
-    let (mut above, mut equal) = (above as i64, equal as i64 - 1);
-    if !view.repeat {
+fn popularity_rank(view: ModelView<'_>, own: &OwnItems, event: u32) -> f64 {
+    let ModelView { history, frequencies, popularity, repeat, .. } = view;
+    let counts = frequencies.popularity().relative();
+    let target = history.touches()[event as usize].count_before;
+    let (mut above, mut equal) = history.compare(popularity, event, target);
+    equal -= 1;
+    if !repeat {
         for item in &own.items[1..] {
-            let count = counts[*item as usize];
+            let count = history.count(counts, *item, event);
             above -= i64::from(count > target);
             equal -= i64::from(count == target);
         }
+    }
+    above as f64 + equal as f64 / 2.0
+}
+
+/// The rank under the user's own history: how often the user had an item, decayed, plus [`OWN_HISTORY_POPULARITY`] times its
+/// share of decayed popularity.
+fn own_history_rank(view: ModelView<'_>, batch: &Batch, query: usize, event: u32) -> f64 {
+    let ModelView { history, frequencies, popularity, .. } = view;
+    let counts = frequencies.popularity().relative();
+    let touch = &history.touches()[event as usize];
+    // In units of the popularity: one comparison is of counts alone, and exact.
+    let unit = touch.total_before / OWN_HISTORY_POPULARITY;
+    let own = batch.own(query);
+    let positive = batch.positive(query);
+    let of_positive = own.iter().find(|own| own.item == positive).map_or(0.0, |own| own.count * unit);
+    let target = of_positive + touch.count_before;
+    let (mut above, mut equal) = history.compare(popularity, event, target);
+    if of_positive == 0.0 {
+        // The target itself; with a history of its own, it is above its count.
+        equal -= 1;
+    }
+    for own in own.iter().filter(|own| own.item != positive) {
+        let count = history.count(counts, own.item, event);
+        let score = own.count * unit + count;
+        above += i64::from(score > target) - i64::from(count > target);
+        equal += i64::from(score == target) - i64::from(count == target);
     }
     above as f64 + equal as f64 / 2.0
 }

@@ -18,6 +18,8 @@ pub struct EvalSummary {
     pub model: Option<RankingMetrics>,
     /// Decayed popularity, the baseline, over the same events.
     pub popularity: Option<RankingMetrics>,
+    /// Users' own history, over the same events; only where items may recur.
+    pub own_history: Option<RankingMetrics>,
     /// The model, over the newest events.
     pub model_recent: Option<RecentMetrics>,
     /// Decayed popularity, over the newest events.
@@ -32,6 +34,7 @@ impl From<&EvalMetrics> for EvalSummary {
             recent_events: metrics.recent_events().round() as u64,
             model: metrics.model(),
             popularity: metrics.popularity(),
+            own_history: metrics.own_history(),
             model_recent: metrics.recent_model(),
             popularity_recent: metrics.recent_popularity(),
         }
@@ -45,6 +48,7 @@ impl EvalSummary {
         samples.put_for(["model", "recent"], self.model_recent.map(recent));
         samples.put_for(["popularity", "all"], self.popularity.map(whole));
         samples.put_for(["popularity", "recent"], self.popularity_recent.map(recent));
+        samples.put_for(["own_history", "all"], self.own_history.map(whole));
     }
 }
 
@@ -58,7 +62,7 @@ impl Instrumented for EvalSummary {
         Metric::gauge_by(
             "negstream_hit_rate_at_20",
             &["ranking", "window"],
-            "Share of targets among the best 20, of the model and of decayed popularity, over all and over recent events.",
+            "Share of targets among the best 20, of the model, of decayed popularity and (where items may recur) of users' own history, over all and over recent events.",
             |summary, samples| summary.put_rankings(samples, |all| all.hit_rate, |recent| recent.hit_rate),
         ),
         Metric::gauge_by(

@@ -23,9 +23,64 @@ impl PackedQueries {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RankCounts {
     /// Items that score above the target.
-    pub above: [u32; LANES],
+    pub above: [i32; LANES],
     /// Items that score the same.
-    pub equal: [u32; LANES],
+    pub equal: [i32; LANES],
+}
+
+impl RankCounts {
+    /// Adds counts over other items.
+    pub fn add(&mut self, other: &Self) {
+        for lane in 0..LANES {
+            self.above[lane] += other.above[lane];
+            self.equal[lane] += other.equal[lane];
+        }
+    }
+}
+
+/// Rows that count for some queries only: for those of the events after one event, up to another.
+#[derive(Debug, Default)]
+pub struct TouchedRows {
+    /// n × dim.
+    rows: Vec<f32>,
+    dim: usize,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    /// The last event before those that it counts for, and the last that it counts for.
+    span: Vec<(u32, u32)>,
+    /// 1, or −1 for a row that was counted and must not have been.
+    sign: Vec<i32>,
+}
+
+impl TouchedRows {
+    /// Empties the rows, the next of which have `dim` numbers.
+    pub fn clear(&mut self, dim: usize) {
+        let Self { rows, dim: of_rows, scale, bias, span, sign } = self;
+        *of_rows = dim;
+        for numbers in [rows, scale, bias] {
+            numbers.clear();
+        }
+        span.clear();
+        sign.clear();
+    }
+
+    /// A row as it is for the events of `span`.
+    pub fn push_come(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
+        self.push(row, (scale, bias), span, 1);
+    }
+
+    /// A row as it is no longer for the events of `span`.
+    pub fn push_gone(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
+        self.push(row, (scale, bias), span, -1);
+    }
+
+    fn push(&mut self, row: &[f32], (scale, bias): (f32, f32), span: (u32, u32), sign: i32) {
+        self.rows.extend_from_slice(row);
+        self.scale.push(scale);
+        self.bias.push(bias);
+        self.span.push(span);
+        self.sign.push(sign);
+    }
 }
 
 /// A run of items as they lie in the table.
@@ -48,6 +103,18 @@ pub fn count_above(
     counts: &mut RankCounts,
 ) {
     run_count(kernel.isa, &queries.0, items, targets, counts);
+}
+
+/// Adds to `counts` how the `touched` rows compare with the `targets` of the queries, whose events are `events`.
+pub fn count_touched(
+    kernel: Kernel,
+    queries: &PackedQueries,
+    touched: &TouchedRows,
+    events: &[u32; LANES],
+    targets: &Lanes,
+    counts: &mut RankCounts,
+) {
+    run_count_touched(kernel.isa, &queries.0, touched, events, targets, counts);
 }
 
 /// The scores of `items[..]` (table rows, with their scale and bias) for one query, into `scores`.
@@ -74,6 +141,13 @@ pub fn score_items<'a>(
 }
 
 for_each_isa!(run_count = count(packed: &[Lanes], items: ItemTile<'_>, targets: &Lanes, counts: &mut RankCounts));
+for_each_isa!(run_count_touched = count_touched_rows(
+    packed: &[Lanes],
+    touched: &TouchedRows,
+    events: &[u32; LANES],
+    targets: &Lanes,
+    counts: &mut RankCounts,
+));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
 /// Compares scores with the targets as they come.
@@ -89,10 +163,45 @@ impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
         let (scale, bias) = (self.items.scale[row], self.items.bias[row]);
         for lane in 0..LANES {
             let score = multiply_add::<FMA>(products[lane], scale, bias);
-            self.counts.above[lane] += u32::from(score > self.targets[lane]);
-            self.counts.equal[lane] += u32::from(score == self.targets[lane]);
+            self.counts.above[lane] += i32::from(score > self.targets[lane]);
+            self.counts.equal[lane] += i32::from(score == self.targets[lane]);
         }
     }
+}
+
+/// Compares the scores of touched rows with the targets, where they count.
+struct TouchedComparison<'a, const FMA: bool> {
+    touched: &'a TouchedRows,
+    events: &'a [u32; LANES],
+    targets: &'a Lanes,
+    counts: RankCounts,
+}
+
+impl<const FMA: bool> Consumer for TouchedComparison<'_, FMA> {
+    #[inline(always)]
+    fn take(&mut self, row: usize, products: &Lanes) {
+        let (scale, bias, sign) = (self.touched.scale[row], self.touched.bias[row], self.touched.sign[row]);
+        let (after, until) = self.touched.span[row];
+        for lane in 0..LANES {
+            let score = multiply_add::<FMA>(products[lane], scale, bias);
+            let counts = i32::from(self.events[lane] > after) & i32::from(self.events[lane] <= until);
+            self.counts.above[lane] += sign * (counts & i32::from(score > self.targets[lane]));
+            self.counts.equal[lane] += sign * (counts & i32::from(score == self.targets[lane]));
+        }
+    }
+}
+
+#[inline(always)]
+fn count_touched_rows<const FMA: bool, const ROWS: usize>(
+    packed: &[Lanes],
+    touched: &TouchedRows,
+    events: &[u32; LANES],
+    targets: &Lanes,
+    counts: &mut RankCounts,
+) {
+    let mut comparison = TouchedComparison::<FMA> { touched, events, targets, counts: *counts };
+    for_rows::<FMA, ROWS>(packed, &touched.rows, touched.dim.max(1), &mut comparison);
+    *counts = comparison.counts;
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
-use super::ranking::{ItemTile, PackedQueries, RankCounts, count_above, score_items};
+use super::ranking::{ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched, score_items};
 use super::reference::{self, Truth};
 use super::{Kernel, LANES};
 
@@ -167,11 +167,37 @@ proptest! {
             let mut counts = RankCounts::default();
             count_above(kernel, &packed, ItemTile { rows: &rows, scale: &scale, bias: &bias }, &targets, &mut counts);
             for lane in 0..LANES {
-                let above = all[lane].iter().filter(|score| **score > targets[lane]).count() as u32;
-                let equal = all[lane].iter().filter(|score| **score == targets[lane]).count() as u32;
+                let above = all[lane].iter().filter(|score| **score > targets[lane]).count() as i32;
+                let equal = all[lane].iter().filter(|score| **score == targets[lane]).count() as i32;
                 prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
                 prop_assert!(n_items <= 3 || equal >= 2);
             }
+            // The same rows as touched ones: each comes at one event and goes at another, if ever.
+            let mut touched = TouchedRows::default();
+            touched.clear(dim);
+            let spans: Vec<(u32, u32)> = (0..n_items as u32)
+                .map(|item| (item % 7, if item % 3 == 0 { u32::MAX } else { item % 7 + item % 5 }))
+                .collect();
+            for item in 0..n_items {
+                touched.push_come(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
+            }
+            let mut counts = RankCounts::default();
+            let events: [u32; LANES] = std::array::from_fn(|lane| lane as u32 % 13);
+            count_touched(kernel, &packed, &touched, &events, &targets, &mut counts);
+            for lane in 0..LANES {
+                let valid = |item: &usize| spans[*item].0 < events[lane] && events[lane] <= spans[*item].1;
+                let scores = || (0..n_items).filter(valid).map(|item| all[lane][item]);
+                let above = scores().filter(|score| *score > targets[lane]).count() as i32;
+                let equal = scores().filter(|score| *score == targets[lane]).count() as i32;
+                prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
+            }
+            // What is taken back leaves nothing.
+            touched.clear(dim);
+            for item in 0..n_items {
+                touched.push_gone(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
+            }
+            count_touched(kernel, &packed, &touched, &events, &targets, &mut counts);
+            prop_assert_eq!(counts, RankCounts::default());
         }
     }
 }

@@ -27,7 +27,8 @@ config_section! {
         bank_vectors: BankVectors = BankVectors::Fresh => [state];
         /// Entries leave the bank when they are more than so many events old; 0: at any age.
         bank_max_age: u64 = 0 => [state];
-        /// Half-life of an item's frequency, in events; `inf` counts for ever; `auto`: the stream chooses.
+        /// Half-life of an item's frequency, in events, or in time (`30m`, `6h`, `1d`, `1w`); `inf` counts for ever; `auto`: the
+        /// stream chooses.
         half_life: HalfLife = HalfLife::Auto => [state];
         /// An item can be drawn as noise for so many events after its last one; 0: for ever.
         live_events: u64 = 0 => [state, at_most(1 << 28)];
@@ -72,23 +73,53 @@ pub enum HalfLife {
     Auto,
     /// A half-life in events, which may be infinite.
     Events(f64),
+    /// A half-life in the time of the events, in milliseconds.
+    Millis(f64),
 }
+
+/// The units in which a half-life in time is written, with their milliseconds.
+const UNITS: [(&str, f64); 5] = [("w", 604_800e3), ("d", 86_400e3), ("h", 3_600e3), ("m", 60e3), ("s", 1e3)];
 
 impl ConfigValue for HalfLife {
     fn shape() -> Shape {
         value_shape(json!({ "oneOf": [
             { "const": "auto", "description": "Several half-lives side by side; the stream chooses." },
             { "type": "number", "minimum": 1, "description": "A half-life in events." },
+            {
+                "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?)[smhdw]$",
+                "description": "A half-life in time: seconds, minutes, hours, days or weeks.",
+            },
         ] }))
     }
 }
 
 impl HalfLife {
-    /// The half-life in events; `None` where the stream chooses.
-    pub fn events(self) -> Option<f64> {
+    /// A half-life in time, as it is written: `90s`, `30m`, `6h`, `1d`, `2w`.
+    fn in_time(text: &str) -> Option<Self> {
+        let (unit, millis) = UNITS.iter().find(|(unit, _)| text.ends_with(unit))?;
+        let number: f64 = text[..text.len() - unit.len()].parse().ok()?;
+        let half_life = number * millis;
+        (half_life.is_finite() && half_life >= 1.0).then_some(Self::Millis(half_life))
+    }
+}
+
+impl From<Option<f64>> for HalfLife {
+    /// A half-life in events; `None` where the stream chooses.
+    fn from(events: Option<f64>) -> Self {
+        events.map_or(Self::Auto, Self::Events)
+    }
+}
+
+impl fmt::Display for HalfLife {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => None,
-            Self::Events(events) => Some(events),
+            Self::Auto => formatter.write_str("auto"),
+            Self::Events(events) => write!(formatter, "{events}"),
+            Self::Millis(millis) => {
+                let whole = UNITS.iter().find(|(_, unit)| (millis / unit).fract() == 0.0);
+                let (name, unit) = whole.unwrap_or(&UNITS[UNITS.len() - 1]);
+                write!(formatter, "{}{name}", millis / unit)
+            }
         }
     }
 }
@@ -96,10 +127,9 @@ impl HalfLife {
 impl Serialize for HalfLife {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Auto => serializer.serialize_str("auto"),
+            Self::Events(events) if events.is_finite() => serializer.serialize_f64(*events),
             // JSON has no infinity.
-            Self::Events(events) if events.is_infinite() => serializer.serialize_str("inf"),
-            Self::Events(events) => serializer.serialize_f64(*events),
+            other => serializer.collect_str(other),
         }
     }
 }
@@ -112,7 +142,7 @@ impl<'de> Deserialize<'de> for HalfLife {
             type Value = HalfLife;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a number of events, `inf`, or `auto`")
+                formatter.write_str("a number of events, a time such as `6h`, `inf`, or `auto`")
             }
 
             fn visit_f64<E: serde::de::Error>(self, events: f64) -> Result<HalfLife, E> {
@@ -132,7 +162,9 @@ impl<'de> Deserialize<'de> for HalfLife {
                 match text.parse::<f64>() {
                     _ if text == "auto" => Ok(HalfLife::Auto),
                     Ok(events) => self.visit_f64(events),
-                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                    Err(_) => {
+                        HalfLife::in_time(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                    }
                 }
             }
         }

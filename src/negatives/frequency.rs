@@ -1,27 +1,37 @@
 //! q̂: how often each item comes, decayed so that it follows the stream, at a rate that the stream itself chooses.
 //!
-//! Each [`DecayedCounts`] counts with one half-life. Before a batch of B events is added, every count is multiplied by
-//! 2^(−B/half-life). Instead of touching them all, the weight of a new event grows by the inverse, and counts are read
-//! relative to it: `q̂(j) = (n_j + ½) / Σ n`.
+//! Each [`DecayedCounts`] counts with one half-life, in events or in time: before an event is added, every count is multiplied
+//! by 2^(−1/half-life), or by 2^(−elapsed/half-life). Instead of touching them all, the weight of a new event grows by the
+//! inverse, and counts are read relative to it: `q̂(j) = (n_j + ½) / Σ n`.
 //!
-//! With several half-lives side by side, each batch is predicted by all of them before it is counted, and
+//! With several half-lives side by side, each event is predicted by all of them before it is counted, and
 //! `q̂(j) = Σ_h s_h·n_jh/Σn_h + ½/Σn_b`, with the shares `s_h ∝ exp(discounted log-likelihood of h)`: a Bayesian mixture
-//! that forgets (cf. Raftery, Kárný & Ettler 2010). News end up with a short memory, films with a long one. The half is
-//! that of the baseline b whichever half-life counts: how much an item is given that has hardly been seen is another
-//! question than how long to remember, and a long memory must not take it away.
+//! that forgets (cf. Raftery, Kárný & Ettler 2010). News end up with a short memory, films with a long one; where nights are
+//! quiet and noons busy, a half-life in time predicts better than any in events. Two kinds of events are counted, but tell
+//! half-lives nothing. A user who comes back to an item says nothing of what others will choose. And an item that never came
+//! before is predicted best by whoever remembers least, which is no merit. The half is that of the baseline b whichever
+//! half-life counts: how much an item is given that has hardly been seen is another question than how long to remember, and
+//! a long memory must not take it away.
 //!
 //! Popularity, as a baseline of the evaluation and as a rank, goes by one half-life whatever the others are
-//! ([`POPULARITY`]): what to beat must not move with what is tried.
+//! ([`POPULARITY`], or `evaluate.popularity_half_life`): what to beat must not move with what is tried.
+//!
+//! **Frames.** Counts move with every event; shares and scales, which all items have in common, move when
+//! [`Frequencies::refresh`] says so, at the latest at the end of a batch. In between, in one *frame*, each mixture is read by
+//! the scales of the frame's beginning: an item that is not touched keeps its q̂ to the bit, so that only the few that were
+//! touched have to be looked at again. With one half-life that changes no item's rank, since all counts decay alike. With
+//! several, the shares of short memories seem to grow with the weight of an event; a frame is full
+//! ([`Frequencies::frame_is_full`]) before that doubles.
 //!
 //! One item of many may leave its rate while the stream as a whole keeps its own: the mixture, which the whole stream
-//! chooses, notices late. So each memory that is shorter than the chosen half-life may object, for each item by itself. Of
-//! an item with the share q, a memory of N decayed events expects λ = q·N; its decayed count n varies by λ/2 (weights that
-//! halve in a half-life have a sum of squares half as large as their sum). Where `(n − λ)² > 4²·(λ/2 + 1)`, q becomes
-//! n/N. Memories are asked from the longest to the shortest, each against what was settled so far, as in the choice of a
-//! bandwidth: the largest that no smaller one contradicts (Lepski 1991). So an item that jumps to ten times its rate is
-//! followed within one half-life, if enough events of it came to tell. What is as common as before is left alone: four
-//! standard deviations are rare, and of an item that hardly comes, the 1 asks for five events at least. A fixed half-life
-//! has a memory of a quarter of it beside, only to object.
+//! chooses, notices late. So memories that are shorter than the chosen half-life may object, for each item by itself: the
+//! [`OBJECTORS`] longest of them. Of an item with the share q, a memory of N decayed events expects λ = q·N; its decayed
+//! count n varies by λ/2 (weights that halve in a half-life have a sum of squares half as large as their sum). Where
+//! `(n − λ)² > 4²·(λ/2 + 1)`, q becomes n/N. Memories are asked from the longest to the shortest, each against what was
+//! settled so far, as in the choice of a bandwidth: the largest that no smaller one contradicts (Lepski 1991). So an item
+//! that jumps to ten times its rate is followed within one half-life, if enough events of it came to tell. What is as common
+//! as before is left alone: four standard deviations are rare, and of an item that hardly comes, the 1 asks for five events
+//! at least. A fixed half-life has a memory of a quarter of it beside, only to object.
 //!
 //! Where somebody objected, q̂ no longer sums to what it did. It need not. In the score only ratios count, and as the
 //! probability with which the stream proposes an item it is an estimate, which is to be right for the item that is asked
@@ -30,6 +40,7 @@
 
 use std::ops::Range;
 
+use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
 use crate::table::paged::{PAGE, Paged};
@@ -37,12 +48,35 @@ use crate::table::row_remap::RowRemap;
 
 /// Rescale before the fourth power of a count (the largest that a sampler takes) nears the end of what a double holds.
 const LARGEST_WEIGHT: f64 = 1e60;
-/// The half-lives that `auto` sets side by side, in events.
-pub const AUTO: [f64; 5] = [500.0, 2_000.0, 5_000.0, 20_000.0, 100_000.0];
+/// A frame that has not been refreshed ends before a weight comes near the end of what a double holds.
+const OVERFLOWING_WEIGHT: f64 = 1e150;
+/// A pause counts as so many half-lives at most: a count may fade, but all of them must not vanish at once.
+const LONGEST_PAUSE: f64 = 64.0;
+const MINUTE: f64 = 60e3;
+const HOUR: f64 = 60.0 * MINUTE;
+const DAY: f64 = 24.0 * HOUR;
+/// The half-lives that `auto` sets side by side: in events, ascending, then in time.
+pub const AUTO: [HalfLife; 15] = [
+    HalfLife::Events(25.0),
+    HalfLife::Events(50.0),
+    HalfLife::Events(100.0),
+    HalfLife::Events(250.0),
+    HalfLife::Events(500.0),
+    HalfLife::Events(1_000.0),
+    HalfLife::Events(2_000.0),
+    HalfLife::Events(5_000.0),
+    HalfLife::Events(20_000.0),
+    HalfLife::Events(100_000.0),
+    HalfLife::Millis(10.0 * MINUTE),
+    HalfLife::Millis(HOUR),
+    HalfLife::Millis(6.0 * HOUR),
+    HalfLife::Millis(DAY),
+    HalfLife::Millis(7.0 * DAY),
+];
 /// The place in [`AUTO`] of the half-life whose half an event every item is given.
-const AUTO_BASELINE: usize = 2;
-/// The half-life that the popularity baseline and popularity ranks go by, in events.
-pub const POPULARITY: f64 = AUTO[AUTO_BASELINE];
+const AUTO_BASELINE: usize = 7;
+/// The half-life that the popularity baseline and popularity ranks go by unless another is configured, in events.
+pub const POPULARITY: f64 = 5_000.0;
 /// Weight of the uniform distribution in a half-life's predictions, in events.
 const NOVELTY: f64 = 200.0;
 /// Half-life of what a half-life's predictions count in its share, in events.
@@ -51,16 +85,24 @@ const MEMORY: f64 = 20_000.0;
 const COMPANION: f64 = 0.25;
 /// The shortest half-life of a memory beside a fixed one, in events: fewer events contradict nothing.
 const SHORTEST: f64 = 50.0;
+/// How many memories may object to the mixture.
+const OBJECTORS: usize = 3;
 /// Standard deviations of a decayed count that are a contradiction.
 const DEVIATIONS: f64 = 4.0;
 /// Variance of a decayed count that is expected to be 0.
 const LEAST_VARIANCE: f64 = 1.0;
+/// A frame is full when the weight of an event has grown by so much in a memory that counts.
+const LARGEST_TILT: f64 = 2.0;
+/// A memory counts from this share on.
+const COUNTING_SHARE: f64 = 0.01;
 
 /// Decayed counts of all items, with one half-life.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecayedCounts {
-    half_life: f64,
-    /// Weight of an event of the newest batch.
+    half_life: HalfLife,
+    /// The factor by which an event's weight grows from one event to the next, where the half-life is one of events.
+    growth: f64,
+    /// Weight of the newest event.
     weight: f64,
     /// Sum of the weights of all events.
     total: f64,
@@ -70,28 +112,56 @@ pub struct DecayedCounts {
 }
 
 impl DecayedCounts {
-    /// Counts before the first event, which halve in `half_life` events (∞: never).
-    fn new(half_life: f64) -> Self {
-        Self { half_life, weight: 1.0, total: 0.0, counts: Paged::default(), rescaled: None }
+    /// Counts before the first event.
+    fn new(half_life: HalfLife) -> Self {
+        let growth = match half_life {
+            HalfLife::Events(events) => events.recip().exp2(),
+            HalfLife::Millis(_) | HalfLife::Auto => 1.0,
+        };
+        Self { half_life, growth, weight: 1.0, total: 0.0, counts: Paged::default(), rescaled: None }
     }
 
-    fn add(&mut self, items: &[u32]) {
-        self.weight *= (items.len() as f64 / self.half_life).exp2();
-        self.rescaled = (self.weight > LARGEST_WEIGHT).then(|| self.weight.recip());
-        if let Some(factor) = self.rescaled {
-            self.counts.iter_mut().for_each(|count| *count *= factor);
-            self.total *= factor;
-            self.weight = 1.0;
-        }
-        for item in items {
-            *self.counts.get_mut(*item as usize) += self.weight;
-        }
-        self.total += self.weight * items.len() as f64;
+    /// Lets the counts decay by an event that comes `elapsed` milliseconds after the one before.
+    fn decay(&mut self, elapsed: f64) {
+        self.weight *= match self.half_life {
+            HalfLife::Millis(half_life) if elapsed > 0.0 => (elapsed / half_life).min(LONGEST_PAUSE).exp2(),
+            _ => self.growth,
+        };
     }
 
-    /// The half-life, in events.
-    pub fn half_life(&self) -> f64 {
+    fn add(&mut self, item: u32) {
+        *self.counts.get_mut(item as usize) += self.weight;
+        self.total += self.weight;
+    }
+
+    /// Brings weights that grew large back to about 1, by a power of two: no count is rounded.
+    fn rescale(&mut self) {
+        if self.weight <= LARGEST_WEIGHT {
+            return;
+        }
+        let factor = (-self.weight.log2().floor()).exp2();
+        self.counts.iter_mut().for_each(|count| *count *= factor);
+        self.total *= factor;
+        self.weight *= factor;
+        self.rescaled = Some(self.rescaled.unwrap_or(1.0) * factor);
+    }
+
+    /// The half-life.
+    pub fn half_life(&self) -> HalfLife {
         self.half_life
+    }
+
+    /// The half-life in events: for one in time, as many as came in it of late.
+    fn events(&self) -> f64 {
+        match self.half_life {
+            HalfLife::Events(events) => events,
+            _ => (self.total / self.weight * std::f64::consts::LN_2).max(1.0),
+        }
+    }
+
+    /// Sum of all counts, on the scale of [`Self::relative`].
+    pub fn relative_total(&self) -> f64 {
+        self.total
     }
 
     /// The factor by which the newest batch changed the scale of [`Self::relative`], if it did.
@@ -131,96 +201,119 @@ impl DecayedCounts {
         Contradiction { slope, offset: slope * 2.0 * LEAST_VARIANCE / events }
     }
 
-    /// log of the probability that the next events are `items`, in nats, where [`NOVELTY`] events of items that may be
-    /// any were seen besides. Half an event for every item, as in q̂, would drown a short memory among many items.
-    fn log_likelihood(&self, items: &[u32]) -> f64 {
+    /// log of the probability that the next event is `item`, in nats, where [`NOVELTY`] events of items that may be any were
+    /// seen besides. Half an event for every item, as in q̂, would drown a short memory among many items.
+    fn log_likelihood(&self, item: u32) -> f64 {
         let novelty = NOVELTY * self.weight;
-        let (each, factor) = (novelty / self.counts.len() as f64, (self.total + novelty).recip());
-        // The logarithm of a product of some: none is below 1e-18.
-        let product = |items: &[u32]| -> f64 {
-            items.iter().map(|item| (self.counts[*item as usize] + each) * factor).product::<f64>().ln()
-        };
-        items.chunks(16).map(product).sum()
+        let each = novelty / self.counts.len() as f64;
+        ((self.counts[item as usize] + each) / (self.total + novelty)).ln()
     }
 }
 
 /// The decayed frequencies q̂ of all items: a mixture of half-lives, corrected where shorter memories contradict it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frequencies {
-    /// Counts by half-life: first the memory beside a fixed half-life, then the mixed ones, ascending; at last that of
-    /// [`POPULARITY`], where it is none of these.
+    /// Counts by half-life: first the memory beside a fixed half-life, then the mixed ones, as in [`AUTO`]; at last that of
+    /// popularity, where it is none of these.
     memories: Vec<DecayedCounts>,
     /// The place of the first mixed half-life in `memories`.
     first: usize,
     /// The place of the baseline in `memories`.
     baseline: usize,
-    /// The place of the counts of [`POPULARITY`] in `memories`.
+    /// The place of the counts of popularity in `memories`.
     popularity: usize,
+    /// Time of the newest event, milliseconds since 1970 UTC; `None` before the first.
+    newest: Option<i64>,
     /// The discounted log-likelihood of each mixed half-life, in nats.
     evidence: Vec<f64>,
     /// The weight of each mixed half-life; weights sum to 1.
     shares: Vec<f64>,
     /// The factors of the mixed half-lives' counts, with which they all together sum to 1.
     factors: Vec<f64>,
-    /// For each memory that is shorter than the chosen half-life: the factor with which its counts sum to 1, and the
-    /// condition under which they overrule longer memories.
-    objections: Vec<(f64, Contradiction)>,
+    /// Half an event of the baseline, which every item is given besides its count.
+    floor: f64,
+    /// The memories that may object, longest first.
+    objections: Vec<Objection>,
+    /// By memory: the weight of an event when the frame began.
+    frame: Vec<f64>,
+}
+
+/// A memory that is shorter than the chosen half-life and may contradict it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Objection {
+    /// Its place among the memories.
+    memory: usize,
+    /// The factor with which its counts sum to 1.
+    factor: f64,
+    /// The condition under which they overrule longer memories.
+    contradiction: Contradiction,
 }
 
 impl Frequencies {
-    /// Frequencies before the first event, with one half-life, or with [`AUTO`] where it is `None`.
-    pub fn new(half_life: Option<f64>) -> Self {
-        let mut half_lives = half_life.map_or(AUTO.to_vec(), |half_life| vec![half_life]);
+    /// Frequencies before the first event, with one half-life or with [`AUTO`], and popularity by [`POPULARITY`].
+    pub fn new(half_life: impl Into<HalfLife>) -> Self {
+        Self::with_popularity(half_life.into(), POPULARITY)
+    }
+
+    /// Frequencies before the first event, with one half-life or with [`AUTO`], and popularity by a half-life of `popularity`
+    /// events.
+    pub fn with_popularity(half_life: HalfLife, popularity: f64) -> Self {
+        let mut half_lives = if half_life == HalfLife::Auto { AUTO.to_vec() } else { vec![half_life] };
         let n_mixed = half_lives.len();
-        let companion = half_lives[0] * COMPANION;
-        if half_life.is_some_and(|half_life| (SHORTEST..half_life).contains(&companion)) {
+        let companion = match half_life {
+            HalfLife::Events(events) if (SHORTEST..events).contains(&(events * COMPANION)) => {
+                Some(HalfLife::Events(events * COMPANION))
+            }
+            HalfLife::Millis(millis) => Some(HalfLife::Millis(millis * COMPANION)),
+            _ => None,
+        };
+        if let Some(companion) = companion {
             half_lives.insert(0, companion);
         }
         let first = half_lives.len() - n_mixed;
         let mixed = first..half_lives.len();
-        let popularity = mixed.clone().find(|place| half_lives[*place] == POPULARITY).unwrap_or(mixed.end);
+        let by_popularity = HalfLife::Events(popularity);
+        let popularity = mixed.clone().find(|place| half_lives[*place] == by_popularity).unwrap_or(mixed.end);
         if popularity == mixed.end {
-            half_lives.push(POPULARITY);
+            half_lives.push(by_popularity);
         }
         let mut frequencies = Self {
             memories: half_lives.into_iter().map(DecayedCounts::new).collect(),
             first,
-            baseline: if half_life.is_some() { first } else { AUTO_BASELINE },
+            baseline: if half_life == HalfLife::Auto { AUTO_BASELINE } else { first },
             popularity,
+            newest: None,
             evidence: vec![0.0; n_mixed],
             shares: vec![1.0; n_mixed],
             factors: Vec::new(),
+            floor: 0.0,
             objections: Vec::new(),
+            frame: Vec::new(),
         };
         frequencies.refresh();
         frequencies
     }
 
-    /// The frequencies with saved [`Self::memories`] and [`Self::evidence`]: weight and total of each memory, its counts,
-    /// and the evidence; `None` where the numbers of memories do not match.
-    pub fn from_parts(
-        half_life: Option<f64>,
+    /// These frequencies with what was saved of others: the weight and total of each memory, its counts, the evidence, and
+    /// the time of the newest event; `None` where the numbers of memories do not match.
+    pub fn restored(
+        mut self,
         scales: &[[f64; 2]],
-        mut counts: Vec<Paged<f64>>,
+        counts: Vec<Paged<f64>>,
         evidence: &[f64],
+        newest: Option<i64>,
     ) -> Option<Self> {
-        let mut frequencies = Self::new(half_life);
-        let n = frequencies.memories.len();
-        let mut scales = scales.to_vec();
-        if scales.len() + 1 == n && frequencies.has_extra_memory() && counts.len() == n {
-            // Popularity had no memory of its own once: it goes on from what it went by then.
-            scales.push(*scales.get(frequencies.first)?);
-            counts[n - 1] = counts[frequencies.first].clone();
-        }
-        if [scales.len(), counts.len(), evidence.len()] != [n, n, frequencies.evidence.len()] {
+        let n = self.memories.len();
+        if [scales.len(), counts.len(), evidence.len()] != [n, n, self.evidence.len()] {
             return None;
         }
-        for ((memory, [weight, total]), counts) in frequencies.memories.iter_mut().zip(&scales).zip(counts) {
+        for ((memory, [weight, total]), counts) in self.memories.iter_mut().zip(scales).zip(counts) {
             (memory.weight, memory.total, memory.counts) = (*weight, *total, counts);
         }
-        frequencies.evidence.copy_from_slice(evidence);
-        frequencies.refresh();
-        Some(frequencies)
+        self.evidence.copy_from_slice(evidence);
+        self.newest = newest;
+        self.refresh();
+        Some(self)
     }
 
     /// Makes room for `n_items` items; new ones have a count of 0.
@@ -238,20 +331,53 @@ impl Frequencies {
         self.refresh();
     }
 
-    /// Lets every half-life predict the batch, then decays by its length and adds it.
-    pub fn add(&mut self, items: &[u32]) {
-        if self.shares.len() > 1 {
-            let discount = (-(items.len() as f64) / MEMORY).exp2();
+    /// Begins a batch, at the end of which there are `n_items` items: from now on [`DecayedCounts::rescaled`] is of this batch.
+    pub fn begin_batch(&mut self, n_items: usize) {
+        self.memories.iter_mut().for_each(|memory| memory.rescaled = None);
+        self.grow(n_items);
+    }
+
+    /// Lets all counts decay, every half-life predict the event, and counts it. `is_evidence` says whether it tells half-lives
+    /// apart: its item came before, and its user comes to it for the first time.
+    pub fn observe(&mut self, item: u32, timestamp: i64, is_evidence: bool) {
+        let elapsed = self.newest.map_or(0, |newest| timestamp.saturating_sub(newest).max(0)) as f64;
+        self.newest = Some(self.newest.map_or(timestamp, |newest| newest.max(timestamp)));
+        self.memories.iter_mut().for_each(|memory| memory.decay(elapsed));
+        if self.evidence.len() > 1 && is_evidence {
+            let discount = (-1.0 / MEMORY).exp2();
             for (evidence, memory) in self.evidence.iter_mut().zip(&self.memories[self.first..]) {
-                *evidence = *evidence * discount + memory.log_likelihood(items);
+                *evidence = *evidence * discount + memory.log_likelihood(item);
             }
         }
-        self.memories.iter_mut().for_each(|memory| memory.add(items));
+        self.memories.iter_mut().for_each(|memory| memory.add(item));
+    }
+
+    /// Counts a batch of `items` that came all at one time, none of them a repeat.
+    pub fn add(&mut self, items: &[u32]) {
+        self.begin_batch(self.len());
+        items.iter().for_each(|item| self.observe(*item, 0, self.popularity().count(*item) > 0.0));
         self.refresh();
     }
 
-    /// Computes the shares from the evidence, and the factors from shares and scales.
-    fn refresh(&mut self) {
+    /// Whether the frame should end: within it the shares of short memories have come to look twice as large as they are.
+    pub fn frame_is_full(&self) -> bool {
+        let mixed = self.first..self.first + self.evidence.len();
+        let mut tilted = mixed.zip(&self.shares).filter(|(_, share)| **share > COUNTING_SHARE);
+        self.evidence.len() > 1 && tilted.any(|(place, _)| self.tilt(place) > LARGEST_TILT)
+    }
+
+    /// Whether the frame has to end, since the weights grow too large.
+    pub fn frame_overflows(&self) -> bool {
+        self.memories.iter().any(|memory| memory.weight > OVERFLOWING_WEIGHT)
+    }
+
+    fn tilt(&self, place: usize) -> f64 {
+        self.memories[place].weight / self.frame[place]
+    }
+
+    /// Begins a frame: shares, scales and objections become those of the counts as they are.
+    pub fn refresh(&mut self) {
+        self.memories.iter_mut().for_each(DecayedCounts::rescale);
         let best = self.evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.shares.iter_mut().zip(&self.evidence).for_each(|(share, evidence)| *share = (evidence - best).exp());
         let sum: f64 = self.shares.iter().sum();
@@ -259,11 +385,23 @@ impl Frequencies {
         self.factors.clear();
         let mixed = self.memories[self.first..].iter().zip(&self.shares);
         self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
+        let baseline = self.baseline();
+        self.floor = 0.5 * baseline.weight * baseline.inverse_total();
         let half_life = self.half_life();
+        let asked = self.memories.iter().take(self.first + self.evidence.len()).enumerate();
+        let objects = |(place, memory): &(usize, &DecayedCounts)| {
+            *place < self.first || matches!(memory.half_life, HalfLife::Events(events) if events < half_life)
+        };
+        let mut shorter: Vec<_> = asked.filter(objects).collect();
+        shorter.sort_by(|(_, a), (_, b)| b.events().total_cmp(&a.events()));
         self.objections.clear();
-        let asked = self.memories.iter().take(self.first + self.evidence.len());
-        let shorter = asked.take_while(|memory| memory.half_life < half_life);
-        self.objections.extend(shorter.map(|memory| (memory.inverse_total(), memory.contradiction())));
+        self.objections.extend(shorter.into_iter().take(OBJECTORS).map(|(place, memory)| Objection {
+            memory: place,
+            factor: memory.inverse_total(),
+            contradiction: memory.contradiction(),
+        }));
+        self.frame.clear();
+        self.frame.extend(self.memories.iter().map(|memory| memory.weight));
     }
 
     /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones, then that of popularity, if it is
@@ -277,11 +415,6 @@ impl Frequencies {
         &self.memories[self.first..self.first + self.evidence.len()]
     }
 
-    /// Whether the last of [`Self::memories`] is there for popularity alone.
-    pub fn has_extra_memory(&self) -> bool {
-        self.popularity == self.first + self.evidence.len()
-    }
-
     /// Discounted log-likelihood of each half-life, in nats.
     pub fn evidence(&self) -> &[f64] {
         &self.evidence
@@ -292,10 +425,16 @@ impl Frequencies {
         &self.shares
     }
 
-    /// exp Σ_h s_h·log h: the half-life that the stream has chosen, in events.
+    /// Time of the newest event, milliseconds since 1970 UTC; `None` before the first.
+    pub fn newest(&self) -> Option<i64> {
+        self.newest
+    }
+
+    /// exp Σ_h s_h·log h: the half-life that the stream has chosen, in events. One in time counts as so many events as came in
+    /// it of late.
     pub fn half_life(&self) -> f64 {
         let logs = self.mixed().iter().zip(&self.shares).filter(|(_, share)| **share > 0.0);
-        let half_life = logs.map(|(memory, share)| share * memory.half_life.ln()).sum::<f64>().exp();
+        let half_life = logs.map(|(memory, share)| share * memory.events().ln()).sum::<f64>().exp();
         // Thousandths of an event are rounding.
         (half_life * 1e3).round() / 1e3
     }
@@ -328,13 +467,14 @@ impl Frequencies {
 
     /// Half an event of the baseline, which every item is given besides its count.
     pub fn floor(&self) -> f64 {
-        let baseline = self.baseline();
-        0.5 * baseline.weight * baseline.inverse_total()
+        self.floor
     }
 
     /// The memories that may contradict the mixture, longest first.
     fn shorter(&self) -> impl Iterator<Item = (&DecayedCounts, (f64, Contradiction))> {
-        self.memories[..self.objections.len()].iter().zip(self.objections.iter().copied()).rev()
+        self.objections
+            .iter()
+            .map(|objection| (&self.memories[objection.memory], (objection.factor, objection.contradiction)))
     }
 
     /// q̂ of item `item`.
@@ -401,28 +541,107 @@ mod tests {
         for frequencies in &all {
             assert_eq!(frequencies.popularity(), all[0].popularity());
             // The memory for popularity alone has no say in q̂.
-            let half_lives: Vec<f64> = frequencies.mixed().iter().map(DecayedCounts::half_life).collect();
+            let half_lives: Vec<HalfLife> = frequencies.mixed().iter().map(DecayedCounts::half_life).collect();
             assert!(half_lives == AUTO || half_lives.len() == 1, "{half_lives:?}");
-            let objecting = frequencies.shorter().map(|(memory, _)| memory.half_life());
+            let objecting = frequencies.shorter().map(|(memory, _)| memory.events());
             assert!(objecting.fold(0.0, f64::max) < frequencies.half_life().max(1e-3));
-            // What was saved before there was such a memory can be gone on from.
-            let scales: Vec<[f64; 2]> = frequencies.memories().iter().map(DecayedCounts::scale_parts).collect();
-            let mut counts: Vec<Paged<f64>> =
-                frequencies.memories().iter().map(|memory| memory.counts.clone()).collect();
-            let half_life = if half_lives.len() == 1 { Some(half_lives[0]) } else { None };
-            let restore = |scales: &[[f64; 2]], counts| {
-                Frequencies::from_parts(half_life, scales, counts, frequencies.evidence())
-            };
-            assert!(
-                restore(&scales, counts.clone()).is_some_and(|restored| restored.memories() == frequencies.memories())
-            );
-            if let (true, Some(last)) = (frequencies.has_extra_memory(), counts.last_mut()) {
-                *last = Paged::default();
-                let restored = restore(&scales[..scales.len() - 1], counts).expect("an older state");
-                assert_eq!(restored.popularity().relative(), frequencies.mixed()[0].relative());
-                assert_eq!(restored.log_frequency(3), frequencies.log_frequency(3));
-            }
         }
+    }
+
+    #[test]
+    fn frequencies_go_on_from_what_was_saved() {
+        let mut random = Pcg64Mcg::seed_from_u64(6);
+        for half_life in
+            [HalfLife::Auto, HalfLife::Events(100.0), HalfLife::Millis(1e6), HalfLife::Events(f64::INFINITY)]
+        {
+            let mut frequencies = Frequencies::new(half_life);
+            let step = |frequencies: &mut Frequencies, random: &mut Pcg64Mcg, from: i64| {
+                frequencies.begin_batch(50);
+                (from..from + 64).for_each(|event| {
+                    frequencies.observe(random.random_range(0..50), event * 60_000, event > 10);
+                });
+                frequencies.refresh();
+            };
+            (0..40).for_each(|batch| step(&mut frequencies, &mut random, batch * 64));
+            let scales: Vec<[f64; 2]> = frequencies.memories().iter().map(DecayedCounts::scale_parts).collect();
+            let counts: Vec<Paged<f64>> = frequencies.memories().iter().map(|memory| memory.counts.clone()).collect();
+            let restore = |scales: &[[f64; 2]]| {
+                let (evidence, newest) = (frequencies.evidence(), frequencies.newest());
+                Frequencies::new(half_life).restored(scales, counts.clone(), evidence, newest)
+            };
+            assert!(restore(&scales[1..]).is_none());
+            let mut restored = restore(&scales).expect("all of it");
+            let mut same = random.clone();
+            step(&mut frequencies, &mut random, 2560);
+            step(&mut restored, &mut same, 2560);
+            assert_eq!(restored, frequencies);
+        }
+    }
+
+    #[test]
+    fn half_life_in_time_follows_the_clock() {
+        let mut frequencies = Frequencies::new(HalfLife::Millis(3.6e6));
+        frequencies.begin_batch(2);
+        for minute in 0..60 {
+            frequencies.observe(0, minute * 60_000, true);
+        }
+        // An hour without an event halves what there was; a step back in time is none.
+        for time in [119, 100, 119] {
+            frequencies.observe(1, time * 60_000, true);
+        }
+        frequencies.refresh();
+        let expected: f64 = (60..120).map(|ago| (-f64::from(ago) / 60.0).exp2()).sum();
+        assert!((frequencies.baseline().count(0) - expected).abs() < 1e-9);
+        assert!((frequencies.baseline().count(1) - 3.0).abs() < 1e-12);
+        // A year of silence leaves who was more common the more common one.
+        frequencies.begin_batch(3);
+        frequencies.observe(2, 525_600 * 60_000, true);
+        frequencies.refresh();
+        let [first, second, third] = [0, 1, 2].map(|item| frequencies.baseline().count(item));
+        assert!(first > second && second > 0.0 && third == 1.0, "{first} {second}");
+    }
+
+    #[test]
+    fn half_life_of_night_and_day_is_one_in_time() {
+        let mut random = Pcg64Mcg::seed_from_u64(12);
+        let mut frequencies = Frequencies::new(HalfLife::Auto);
+        let mut seconds = 0.0;
+        let mut seen = vec![false; 4_000];
+        for _ in 0..200 {
+            frequencies.begin_batch(seen.len());
+            for _ in 0..100 {
+                let is_day = seconds % 86_400.0 > 40_000.0;
+                seconds += random.random_range(0.0..if is_day { 20.0 } else { 1_000.0 });
+                // Every six hours other items are asked for.
+                let item = (seconds / 21_600.0) as usize * 20 % 4_000 + random.random_range(0..20);
+                frequencies.observe(item as u32, (seconds * 1e3) as i64, seen[item]);
+                seen[item] = true;
+            }
+            frequencies.refresh();
+        }
+        let in_time = frequencies.mixed().iter().zip(frequencies.shares());
+        let in_time = in_time.filter(|(memory, _)| matches!(memory.half_life(), HalfLife::Millis(_)));
+        let share: f64 = in_time.map(|(_, share)| share).sum();
+        assert!(share > 0.9, "{:?}", frequencies.shares());
+    }
+
+    #[test]
+    fn frame_keeps_frequency_of_untouched_item_to_the_bit() {
+        let mut random = Pcg64Mcg::seed_from_u64(13);
+        let mut frequencies = Frequencies::new(HalfLife::Auto);
+        frequencies.begin_batch(40);
+        (0..4_000).for_each(|event| frequencies.observe(random.random_range(0..20), event, event > 100));
+        frequencies.refresh();
+        let before: Vec<u64> = (0..40).map(|item| frequencies.frequency(item).to_bits()).collect();
+        frequencies.begin_batch(40);
+        (0..50).for_each(|event| frequencies.observe(20 + event % 5, 4_000 + i64::from(event), true));
+        for (item, before) in before.iter().enumerate() {
+            let is_same = frequencies.frequency(item as u32).to_bits() == *before;
+            assert_eq!(is_same, !(20..25).contains(&item), "{item}");
+        }
+        frequencies.refresh();
+        let sum: f64 = (0..40).map(|item| frequencies.share(item)).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
     }
 
     #[test]

@@ -59,14 +59,9 @@ pub(super) fn read(
     let mut counts = vec![Paged::default(); frequencies.memories().len()];
     let Model { items, features, contexts, biases, .. } = &mut *model;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
-    // Popularity had no memory of its own once; then its counts stay empty.
-    let optional = frequencies.has_extra_memory().then(|| counts.len() - 1);
     let mut has_features = true;
     columns::read(folder, ITEM_STATE, |slice| {
         for (index, counts) in counts.iter_mut().enumerate() {
-            if optional == Some(index) && !slice.has(&frequency_column(index)) {
-                continue;
-            }
             counts.extend(slice.primitives::<Float64Type>(&frequency_column(index))?.iter().copied());
         }
         for (name, table) in &mut tables {
@@ -83,10 +78,7 @@ pub(super) fn read(
     if !has_features {
         return Err(damaged(folder, ITEM_STATE, "it refers to features that are not there"));
     }
-    let is_whole = |(index, counts): (usize, &Paged<f64>)| {
-        counts.len() == n_items || (optional == Some(index) && counts.is_empty())
-    };
-    if !counts.iter().enumerate().all(is_whole) {
+    if !counts.iter().all(|counts| counts.len() == n_items) {
         return Err(damaged(folder, ITEM_STATE, "it does not have a row for each item"));
     }
     model.refresh_all_norms();

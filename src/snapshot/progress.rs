@@ -26,6 +26,8 @@ struct ProgressFile {
     frequency_scales: Vec<[f64; 2]>,
     /// By half-life: the evidence that decides between them.
     frequency_evidence: Vec<f64>,
+    /// Time of the newest event that was counted, milliseconds since 1970 UTC.
+    frequency_newest: Option<i64>,
     /// Loss and bound on information of the newest step that trained, in nats.
     last_loss: (f64, f64),
     /// How each part of the objectives did in that step.
@@ -42,6 +44,7 @@ pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Freque
     let content = ProgressFile {
         frequency_scales: frequencies.memories().iter().map(DecayedCounts::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
+        frequency_newest: frequencies.newest(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
         rejected_share: *rejected_share,
@@ -61,10 +64,17 @@ pub(super) fn read(
     let text = read_bounded(&folder.join(PROGRESS), u64::MAX - 1)?;
     let content: ProgressFile = serde_json::from_slice(&text).map_err(|error| damaged(&error.to_string()))?;
     // Named one by one, so that a field which is not restored does not compile.
-    let ProgressFile { frequency_scales, frequency_evidence, last_loss, last_parts, rejected_share, evaluation } =
-        content;
-    let half_life = config.negatives.half_life.events();
-    let frequencies = Frequencies::from_parts(half_life, &frequency_scales, counts, &frequency_evidence);
+    let ProgressFile {
+        frequency_scales,
+        frequency_evidence,
+        frequency_newest,
+        last_loss,
+        last_parts,
+        rejected_share,
+        evaluation,
+    } = content;
+    let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life);
+    let frequencies = empty.restored(&frequency_scales, counts, &frequency_evidence, frequency_newest);
     let Progress { steps, events, .. } = *progress;
     *progress = Progress { steps, events, last_loss, last_parts, evaluation, rejected_share };
     frequencies.ok_or_else(|| damaged("it does not have a scale for each half-life"))

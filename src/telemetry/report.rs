@@ -97,6 +97,9 @@ pub struct ReportedEvaluation {
     /// Events whose items came fewer than 5 times before: what `cold_hr@20` is over.
     cold_events: u64,
     popularity: Option<RankingMetrics>,
+    /// Users' own history, where items may recur.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_history: Option<RankingMetrics>,
 }
 
 impl Report {
@@ -154,6 +157,7 @@ impl Report {
                 cold_hit_rate: model.map(|figures| figures.cold_hit_rate),
                 cold_events: evaluation.cold_events,
                 popularity: evaluation.popularity,
+                own_history: evaluation.own_history,
             },
             freshness: Some(run.freshness.clone()).filter(|freshness| freshness.read_to_weights.count() > 0),
             warnings,
@@ -223,9 +227,10 @@ impl Report {
                 )
             };
             put("  model", figures(hit_rate, ndcg, mrr, [tail, head, cold]));
-            if let Some(popularity) = evaluation.popularity {
-                let RankingMetrics { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate, cold_hit_rate } = popularity;
-                put("  popularity", figures(hit_rate, ndcg, mrr, [tail_hit_rate, head_hit_rate, cold_hit_rate]));
+            let peers = [("  popularity", evaluation.popularity), ("  own history", evaluation.own_history)];
+            for (name, peer) in peers.into_iter().filter_map(|(name, peer)| Some((name, peer?))) {
+                let RankingMetrics { hit_rate, ndcg, mrr, tail_hit_rate, head_hit_rate, cold_hit_rate } = peer;
+                put(name, figures(hit_rate, ndcg, mrr, [tail_hit_rate, head_hit_rate, cold_hit_rate]));
             }
         }
         if let Some(freshness) = &self.freshness {

@@ -1,7 +1,8 @@
 //! Ingestion: which records are trained on, and when records and their positions become part of the state.
 
-use super::step::{MISSED, StepReport, is_chosen};
+use super::step::{StepReport, is_chosen};
 use super::{Trainer, TrainerSettings};
+use crate::evaluate::ranking::Ranked;
 use crate::event::{EventCounts, Interaction, Record};
 use crate::position::Stream;
 use crate::position::cuts::Cuts;
@@ -139,7 +140,7 @@ impl Trainer {
         let (now, number) = (state.progress.events.positives(), state.progress.events.deferred);
         for (_, user) in pending.deferred.drain(..) {
             if state.touch_deferred(&user, now) && is_chosen(*seed, "deferred", number, *ranked_share) {
-                state.progress.evaluation.add(now - 1, &[MISSED]);
+                state.progress.evaluation.add(&[Ranked::missed(now - 1)]);
             }
         }
         self.settle_records();

@@ -178,7 +178,7 @@ impl State {
             model: Model::new(config, kernel),
             objectives: Objectives::new(config),
             negatives: NegativeSources {
-                frequencies: Frequencies::new(negatives.half_life.events()),
+                frequencies: Frequencies::with_popularity(negatives.half_life, config.evaluate.popularity_half_life),
                 live: LiveItems::new(horizon(config)),
                 noise: NoiseMix::new(&negatives.noise.terms()),
                 bank: Bank::new(negatives.bank, negatives.bank_max_age, negatives.bank_vectors == BankVectors::Frozen),
@@ -189,7 +189,7 @@ impl State {
                 events: EventCounts::default(),
                 last_loss: (0.0, 0.0),
                 last_parts: Vec::new(),
-                evaluation: EvalMetrics::new(0),
+                evaluation: EvalMetrics::new(0).with_own_history(config.evaluate.repeat),
                 rejected_share: 0.0,
             },
             sources: SourceProgress {

@@ -1,36 +1,38 @@
 //! One step: a batch is one whole thing, in this order.
 //!
-//! 1. [`capture`]: the context of each event is captured, new items and users get their rows;
-//! 2. [`rank`]: events are ranked with the model and the frequencies as they stand;
-//! 3. [`observe`] and [`gather`]: meanwhile the frequencies decay and count the batch, samplers observe it, candidates are
-//!    gathered;
+//! 1. [`capture`]: the context of each event is captured, new items and users get their rows, and the frequencies count the
+//!    events one by one ([`BatchHistory`]);
+//! 2. [`rank`]: events are ranked with the model as it stands, and with the history before each event;
+//! 3. [`observe`] and [`gather`]: meanwhile samplers observe the batch, candidates are gathered;
 //! 4. [`train`]: one step of the objectives on the events that have a context, against the batch's positives, the bank, and
 //!    noise;
 //! 5. [`commit`]: the batch's items enter the bank, and what was read becomes part of the state.
 //!
-//! Ranking reads the model, and phase 3 moves everything but the model: the two run side by side.
+//! Ranking reads the model and the counts, and phase 3 moves neither: the two run side by side.
 
 use super::{Trainer, TrainerSettings};
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::context::Batch;
 use crate::context::users::UserHistories;
+use crate::evaluate::history::{BatchHistory, Counts};
 use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{ModelView, Ranked, Ranking};
 use crate::model::Model;
 use crate::model::encoder::{Encoded, LastItems};
+use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
 use crate::negatives::false_negatives::QueryToWatch;
+use crate::negatives::frequency::Frequencies;
+use crate::negatives::live::LiveItems;
+use crate::negatives::samplers::mix::NoiseMix;
 use crate::negatives::samplers::{BatchObservation, QueryContext, Shown, StreamView};
 use crate::objective::step::StepRequest;
 use crate::objective::{LossStats, Scratch};
 use crate::table::rows::stable_hash;
 use crate::trainer::lifecycle::make_room;
 use crate::trainer::pending::{PendingBatch, PendingEvent, SamplerInput};
-use crate::trainer::state::{ItemStore, NegativeSources, State};
-
-/// The ranking of an item without a row.
-pub(super) const MISSED: Ranked = Ranked { model: None, popularity: None, occurrences: 0 };
+use crate::trainer::state::{NegativeSources, State};
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -56,6 +58,9 @@ pub(super) struct StepBuffers {
     encoded: Encoded,
     /// Where events are ranked by the last item alone: that item, encoded.
     last_items: Option<LastItems>,
+    history: BatchHistory,
+    /// The queries that are ranked.
+    chosen: Vec<usize>,
     ranking: Ranking,
     pub(super) candidates: Candidates,
     objectives: Scratch,
@@ -83,6 +88,8 @@ impl StepBuffers {
             initial_states: Vec::new(),
             encoded: Encoded::default(),
             last_items: config.evaluate.last_item.then(LastItems::default),
+            history: BatchHistory::default(),
+            chosen: Vec::new(),
             ranking: Ranking::default(),
             candidates: Candidates::default(),
             objectives: Scratch::default(),
@@ -134,24 +141,46 @@ fn step(
     let n_known = state.items.ids.len();
 
     let StepBuffers { batch, samplers, .. } = buffers;
-    let n_missed = capture(state, settings, catalogue, pending, clock, (batch, samplers));
+    let missed = capture(state, settings, catalogue, pending, clock, (batch, samplers));
     let ranks = prepare(state, settings, popularity, clock, n_known, buffers);
 
-    let StepBuffers { batch, samplers, request, initial_states, encoded, last_items, ranking, candidates, objectives } =
-        buffers;
+    let StepBuffers {
+        batch,
+        samplers,
+        request,
+        initial_states,
+        encoded,
+        last_items,
+        history,
+        chosen,
+        ranking,
+        candidates,
+        objectives,
+    } = buffers;
     let trains = batch.n_queries() > 0;
-    let State { items, model, negatives, .. } = &mut *state;
-    let model = &*model;
-    let by_queries = negatives.noise.depends_on_queries();
+    let State { users, model, negatives, .. } = &mut *state;
+    let NegativeSources { frequencies, live, noise, bank, .. } = negatives;
+    let (model, frequencies) = (&*model, &*frequencies);
+    let view = ModelView {
+        model,
+        history: &*history,
+        frequencies,
+        popularity: &*popularity,
+        histories: &users.histories,
+        repeat: settings.positive_rules.repeat,
+        repetition: settings.positive_rules.repeat && last_items.is_none(),
+    };
+    let by_queries = noise.depends_on_queries();
     let (ranked, ()) = rayon::join(
         || {
             model.encode(model.kernel(), &request.sequences, initial_states, encoded);
-            rank(model, batch, encoded, last_items.as_mut(), ranking)
+            rank(view, batch, chosen, encoded, last_items.as_mut(), ranking)
         },
         || {
-            observe(items, negatives, popularity, model, (batch, samplers));
+            observe(model, (frequencies, live, noise), (batch, samplers));
             if trains && !by_queries {
-                gather(negatives, model, clock, request, QueryContext::default(), candidates);
+                let view = StreamView { frequencies, live, vectors: model };
+                gather(view, (bank, noise), clock, request, QueryContext::default(), candidates);
             }
         },
     );
@@ -160,10 +189,12 @@ fn step(
         let queries = queries.to_slice().expect("padded rows are contiguous");
         let SamplerInput { last_items, users, .. } = &*samplers;
         let query_context = QueryContext { last_items, users, queries, stride: model.stride(), others: &[] };
-        gather(negatives, model, clock, request, query_context, candidates);
+        let view = StreamView { frequencies, live, vectors: model };
+        gather(view, (bank, noise), clock, request, query_context, candidates);
     }
-    state.progress.evaluation.add(clock.begin, &ranked);
-    (0..n_missed).for_each(|_| state.progress.evaluation.add(clock.begin, &[MISSED]));
+    history.settle(popularity);
+    state.progress.evaluation.add(&ranked);
+    state.progress.evaluation.add(&missed);
     watch(state, settings, clock, batch, trains.then_some(candidates));
     let loss = match trains {
         true => train(state, clock, batch, (request, encoded), (candidates, !ranks), objectives),
@@ -180,8 +211,8 @@ fn step(
 }
 
 /// Phase 1: the batch of the pending events, each with the context of its user, and rows for the items and users that are
-/// new. Gives how many events were missed: those that have no row for their item, but a user by whose history they would
-/// have been ranked.
+/// new. Gives the events that were missed: those that have no row for their item, but a user by whose history they would have
+/// been ranked.
 fn capture(
     state: &mut State,
     settings: &TrainerSettings,
@@ -189,7 +220,7 @@ fn capture(
     pending: &mut PendingBatch,
     clock: StepClock,
     (batch, samplers): (&mut Batch, &mut SamplerInput),
-) -> usize {
+) -> Vec<Ranked> {
     let now = clock.end;
     batch.clear(clock.first_event);
     samplers.shown.clear();
@@ -197,11 +228,13 @@ fn capture(
     let PendingBatch { events, deferred, shown, .. } = pending;
     let deferred_before = state.progress.events.deferred;
     let (mut deferred, mut shown) = (deferred.iter().zip(deferred_before + 1..).peekable(), shown.iter().peekable());
-    let mut n_missed = 0;
+    let (mut missed, mut event_number) = (Vec::new(), clock.begin);
     for place in 0..=events.len() {
         while let Some(((_, user), number)) = deferred.next_if(|((before, _), _)| *before <= place) {
-            let is_chosen = || is_chosen(settings.seed, "deferred", number, settings.ranked_share);
-            n_missed += usize::from(state.touch_deferred(user, now) && is_chosen());
+            if state.touch_deferred(user, now) && is_chosen(settings.seed, "deferred", number, settings.ranked_share) {
+                missed.push(Ranked::missed(event_number));
+            }
+            event_number += 1;
         }
         while let Some((_, shown)) = shown.next_if(|(before, _)| *before <= place) {
             let incoming = events.len() - place;
@@ -212,6 +245,8 @@ fn capture(
         let item = state.add_item_with(&event.item, || catalogue.of(&event.item, &event.features));
         state.items.lifecycle.touch(item, now);
         batch.kinds.push(event.kind.clone());
+        batch.numbers.push(event_number);
+        event_number += 1;
         if !has_user {
             UserHistories::capture_nobody(batch, item, event.timestamp);
             continue;
@@ -226,93 +261,84 @@ fn capture(
     if !state.negatives.noise.terms.is_empty() {
         samplers.set_queries(batch);
     }
-    n_missed
+    missed
 }
 
-/// Readies what phases 2 to 4 read: what the objectives ask for, the vectors of all that is encoded or ranked, the hidden
-/// states, and the ranking's part of the state before the batch, before which `n_known` items had a row. Gives whether the
-/// batch has events to be ranked; then the vectors of all items are up to date.
+/// Counts the events of the batch, before which `n_known` items had a row, and readies what phases 2 to 4 read: what the
+/// objectives ask for, the vectors of all that is encoded or ranked, and the hidden states. Gives whether the batch has events
+/// to be ranked; then the vectors of all items are up to date.
 fn prepare(
     state: &mut State,
     settings: &TrainerSettings,
-    popularity: &PopularityOrder,
+    popularity: &mut PopularityOrder,
     clock: StepClock,
     n_known: usize,
     buffers: &mut StepBuffers,
 ) -> bool {
-    let StepBuffers { batch, request, initial_states, last_items, ranking, .. } = buffers;
-    let State { items, users, model, objectives, negatives, .. } = state;
+    let StepBuffers { batch, request, initial_states, history, chosen, .. } = buffers;
+    let State { items, model, objectives, negatives, .. } = state;
     objectives.prepare(batch, clock.random, request);
     let is_ranked =
         |query: &usize| is_chosen(settings.seed, "evaluate", clock.event(batch, *query), settings.ranked_share);
+    chosen.clear();
+    chosen.extend((0..batch.n_queries()).filter(is_ranked));
     // A ranking needs the vectors of all items; otherwise those that are used will do.
-    let ranks = (0..batch.n_queries()).any(|query| is_ranked(&query));
+    let ranks = !chosen.is_empty();
     match ranks {
         true => model.refresh_all(),
         false => model.refresh(&request.sequences.items),
     }
     let kernel = model.kernel();
     model.advance_hidden_states(kernel, batch, request.longest, initial_states);
-    let view = ModelView {
-        model,
-        frequencies: &negatives.frequencies,
+    let mut of_events = vec![false; batch.len()];
+    chosen.iter().for_each(|query| of_events[batch.with_context[*query] as usize] = true);
+    let counts = Counts {
+        frequencies: &mut negatives.frequencies,
         popularity,
-        occurrences: &items.occurrences,
-        histories: &users.histories,
-        n_known,
-        repeat: settings.positive_rules.repeat,
-        repetition: settings.positive_rules.repeat && last_items.is_none(),
+        occurrences: &mut items.occurrences,
+        last_event: &mut items.last_event,
     };
-    ranking.prepare(kernel, view, batch, (0..batch.n_queries()).filter(is_ranked));
+    history.observe(kernel, model, counts, batch, n_known, &of_events);
     ranks
 }
 
 /// Phase 2: the ranks of the chosen queries' items, by the encoded contexts, or (`last_items`) by their last items alone.
 fn rank(
-    model: &Model,
+    view: ModelView<'_>,
     batch: &Batch,
+    chosen: &[usize],
     encoded: &Encoded,
     last_items: Option<&mut LastItems>,
     ranking: &mut Ranking,
 ) -> Vec<Ranked> {
-    let kernel = model.kernel();
+    let kernel = view.model.kernel();
     match last_items {
-        Some(last_items) => ranking.rank(kernel, model, last_items.encode(kernel, model, batch)),
-        None => ranking.rank(kernel, model, encoded),
+        Some(last_items) => ranking.rank(kernel, view, batch, chosen, last_items.encode(kernel, view.model, batch)),
+        None => ranking.rank(kernel, view, batch, chosen, encoded),
     }
 }
 
-/// Phase 3: the frequencies decay and count the batch, and everything that negatives are drawn from observes it.
+/// Phase 3: everything that negatives are drawn from observes the batch.
 fn observe(
-    items: &mut ItemStore,
-    negatives: &mut NegativeSources,
-    popularity: &mut PopularityOrder,
     model: &Model,
+    (frequencies, live, noise): (&Frequencies, &mut LiveItems, &mut NoiseMix),
     (batch, samplers): (&Batch, &SamplerInput),
 ) {
-    let NegativeSources { frequencies, live, noise, .. } = negatives;
-    popularity.add(frequencies, items.ids.len(), &batch.items);
     live.observe(&batch.items);
     let view = StreamView { frequencies, live, vectors: model };
     noise.observe(view, BatchObservation { items: &batch.items, pairs: &samplers.pairs, shown: &samplers.shown });
-    for (item, timestamp) in batch.items.iter().zip(&batch.timestamps) {
-        *items.occurrences.get_mut(*item as usize) += 1;
-        *items.last_event.get_mut(*item as usize) = *timestamp;
-    }
 }
 
 /// Phase 3: gathers the candidates: the positives that the objectives asked for, the bank, and draws of the samplers, which
 /// may look at `queries`.
 fn gather(
-    negatives: &mut NegativeSources,
-    model: &Model,
+    view: StreamView<'_>,
+    (bank, noise): (&Bank, &mut NoiseMix),
     clock: StepClock,
     request: &StepRequest,
     queries: QueryContext<'_>,
     candidates: &mut Candidates,
 ) {
-    let NegativeSources { frequencies, live, noise, bank, .. } = negatives;
-    let view = StreamView { frequencies, live, vectors: model };
     candidates.gather(request.positives.iter().copied(), bank, noise, view, queries, clock.random);
 }
 

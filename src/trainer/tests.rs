@@ -159,3 +159,45 @@ fn changes_match_a_comparison_of_all_embeddings() {
         assert_eq!(served(&tracked.state), served(&plain.state), "{features}");
     }
 }
+
+/// Where weights do not move, nothing that a ranking goes by lags: how the stream is cut into batches must not matter.
+#[test]
+fn ranking_of_an_event_does_not_depend_on_the_batch_it_is_in() {
+    let figures = |half_life: &str, repeat: &str, batch: &str| {
+        let settings = [half_life, repeat, batch, "train.learning_rate=1e-30", "evaluate.popularity_half_life=60"];
+        let mut trainer = trainer(&configuration(&settings));
+        let mut random = Pcg64Mcg::seed_from_u64(11);
+        for number in 0..3_000u64 {
+            let user = format!("user-{}", random.random_range(0..60));
+            // Some items are common, some are of the hour, and a third is new.
+            let item = match random.random_range(0..3) {
+                0 => random.random_range(0..40),
+                1 => 1_000 + number / 150 * 10 + random.random_range(0..10u64),
+                _ => 10_000 + number,
+            };
+            trainer.ingest(event(&user, &format!("item-{item}"), "click", number, &[]));
+        }
+        trainer.finish();
+        let evaluation = trainer.state.progress.evaluation;
+        let all = [evaluation.model(), evaluation.popularity(), evaluation.own_history()];
+        (evaluation.events, all.map(|ranker| ranker.map(|ranker| [ranker.hit_rate, ranker.mrr])))
+    };
+    for (half_life, tolerance) in [("100", 1e-3), ("1", 1e-3), ("3m", 1e-3), ("inf", 1e-3), ("auto", 0.02)] {
+        let half_life = format!("negatives.half_life={half_life}");
+        for repeat in ["evaluate.repeat=true", "evaluate.repeat=false"] {
+            let (events, reference) = figures(&half_life, repeat, "train.batch=2");
+            assert!(events > 2_500 && reference[0].is_some_and(|[hit_rate, _]| hit_rate > 0.1), "{reference:?}");
+            for batch in ["train.batch=16", "train.batch=300", "train.batch=2500"] {
+                let (same, found) = figures(&half_life, repeat, batch);
+                assert_eq!(same, events);
+                for (place, (found, reference)) in found.iter().zip(&reference).enumerate() {
+                    let tolerance = if place == 0 { tolerance } else { 1e-12 };
+                    let both = found.iter().flatten().zip(reference.iter().flatten());
+                    let differ = both.clone().find(|(found, reference)| (*found - *reference).abs() > tolerance);
+                    assert_eq!(differ, None, "{half_life} {repeat} {batch}, ranker {place}");
+                    assert_eq!(found.is_some(), reference.is_some());
+                }
+            }
+        }
+    }
+}

@@ -65,7 +65,7 @@ fn world(flags: &[&str]) -> (World, Model) {
         *number = (place as f32 * 0.7).sin() * 0.3;
     }
     model.refresh_all();
-    let mut frequencies = Frequencies::new(config.negatives.half_life.events());
+    let mut frequencies = Frequencies::new(config.negatives.half_life);
     frequencies.grow(ITEMS.len());
     frequencies.add(&batch.items);
     let mut live = LiveItems::new(u64::MAX);

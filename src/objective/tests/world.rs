@@ -89,7 +89,7 @@ impl World {
             now += if random.random_range(0..8) == 0 { 4_000_000 } else { 4_000 };
         }
         (0..n_items).for_each(|item| model.add_item(&format!("item-{item}")));
-        let mut frequencies = Frequencies::new(config.negatives.half_life.events());
+        let mut frequencies = Frequencies::new(config.negatives.half_life);
         frequencies.grow(n_items as usize);
         frequencies.add(&batch.items);
         let mut live = LiveItems::new(u64::MAX);
