@@ -182,7 +182,7 @@ mod tests {
             "evaluate",
         ];
         assert_eq!(sections, expected);
-        assert_eq!(relevant["evaluate"], serde_json::json!({ "repeat": false }));
+        assert_eq!(relevant["evaluate"], serde_json::json!({ "repeat": false, "popularity_half_life": 5000.0 }));
         assert_eq!(relevant["features"], serde_json::json!({ "buckets": 0, "columns": [] }));
         // Of these sections, all keys, but for the clock of live streams: what it did is in the checkpoints itself.
         let mut all = serde_json::to_value(Config::default()).unwrap();

@@ -521,10 +521,13 @@ mod tests {
         let mut frequencies = Frequencies::new(Some(100.0));
         frequencies.grow(2);
         frequencies.add(&[0; 10]);
+        let before = frequencies.baseline().count(0);
         frequencies.add(&[1; 100]);
-        assert!((frequencies.baseline().count(0) - 5.0).abs() < 1e-12);
-        assert!((frequencies.baseline().count(1) - 100.0).abs() < 1e-12);
-        let expected = ((5.0f64 + 0.5) / 105.0).ln() as f32;
+        let [first, second] = [0, 1].map(|item| frequencies.baseline().count(item));
+        assert!((first - before / 2.0).abs() < 1e-12);
+        // 1 + r + r² + … + r⁹⁹, of which r¹⁰⁰ is a half.
+        assert!((second - 0.5 / (1.0 - (-0.01f64).exp2())).abs() < 1e-9);
+        let expected = ((first + 0.5) / (first + second)).ln() as f32;
         assert!((frequencies.log_frequency(0) - expected).abs() < 1e-6);
     }
 
@@ -662,7 +665,12 @@ mod tests {
             assert!((sum - 1.0).abs() < 1e-8, "{sum}");
             frequencies.grow(60);
             frequencies.add(&[59; 30]);
-            assert!((frequencies.baseline().count(59) - 30.0).abs() < 1e-9);
+            let rate = match frequencies.baseline().half_life() {
+                HalfLife::Events(events) => (-1.0 / events).exp2(),
+                other => unreachable!("{other}"),
+            };
+            let expected: f64 = (0..30).map(|ago| rate.powi(ago)).sum();
+            assert!((frequencies.baseline().count(59) - expected).abs() < 1e-9);
         }
     }
 

@@ -342,6 +342,7 @@ mod tests {
     #[test]
     fn hard_set_breaks_ties_by_lower_row() {
         let mut world = World::new(u64::MAX, Hard::new(3, 1));
+        world.frequencies = Frequencies::new(Some(f64::INFINITY));
         world.observe(&[9, 5, 7, 2, 8]);
         // The product is the same 0 with all of them.
         world.ask(&[0.0; DIM], &[9, 8, 7, 5, 9, 2]);
