@@ -33,6 +33,9 @@ config_section! {
         learn_temperature: bool = false => [state];
         /// How alike a query and an item are: `cosine` or `dot`.
         similarity: Similarity = Similarity::Cosine => [state];
+        /// How much an item has to be learnt before its similarity counts: where the similarity is the cosine, a vector of length n
+        /// enters it as one of length n/√(n² + this²).
+        shrinkage: f64 = 0.0 => [state, finite];
         /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_init`.
         learn_popularity: bool = true => [state];
         /// Where β begins.

@@ -84,6 +84,8 @@ pub struct Model {
     /// features.
     pub inverse_norms: Vec<f32>,
     similarity: Similarity,
+    /// The square of `model.shrinkage`.
+    pub(crate) shrinkage: f32,
     kernel: Kernel,
     seed: u64,
     init_scale: f32,
@@ -105,6 +107,14 @@ impl Vectors for Model {
     fn beta(&self) -> f32 {
         self.beta()
     }
+}
+
+/// 1/√(n² + s²), where `inverse_norm` is 1/n and `shrinkage` is s²: the factor by which an item's vector enters the cosine. What
+/// has hardly been learnt is short and says little; the gradient of the factor is that of 1/n with the shorter vector in the
+/// place of the unit vector.
+#[inline]
+pub(crate) fn shrunk(inverse_norm: f32, shrinkage: f32) -> f32 {
+    inverse_norm / (1.0 + shrinkage * inverse_norm * inverse_norm).sqrt()
 }
 
 impl Model {
@@ -135,6 +145,7 @@ impl Model {
             repetition: Repetition::default(),
             inverse_norms: Vec::new(),
             similarity: config.model.similarity,
+            shrinkage: (config.model.shrinkage * config.model.shrinkage) as f32,
             kernel,
             seed: config.seed,
             init_scale: config.model.init_scale as f32,
@@ -230,6 +241,7 @@ impl Model {
             repetition: _,
             inverse_norms,
             similarity: _,
+            shrinkage: _,
             kernel: _,
             seed: _,
             init_scale: _,
@@ -261,6 +273,7 @@ impl Model {
             repetition: _,
             inverse_norms: _,
             similarity: _,
+            shrinkage: _,
             kernel: _,
             seed: _,
             init_scale: _,
@@ -313,6 +326,7 @@ impl Model {
             repetition,
             inverse_norms: _,
             similarity,
+            shrinkage,
             kernel,
             seed,
             init_scale,
@@ -334,6 +348,7 @@ impl Model {
             // Norms are made anew by whoever asks a frozen model for vectors.
             inverse_norms: Vec::new(),
             similarity: *similarity,
+            shrinkage: *shrinkage,
             kernel: *kernel,
             seed: *seed,
             init_scale: *init_scale,
@@ -393,7 +408,7 @@ impl Model {
             None => own,
         };
         if self.similarity == Similarity::Cosine {
-            self.inverse_norms[item] = inverse_norm(vector);
+            self.inverse_norms[item] = shrunk(inverse_norm(vector), self.shrinkage);
         }
     }
 
@@ -409,7 +424,8 @@ impl Model {
     pub fn refresh_all(&mut self) {
         let cosine = self.is_cosine();
         if let Some(features) = &mut self.features {
-            let norm = |vector: &[f32]| if cosine { inverse_norm(vector) } else { 1.0 };
+            let shrinkage = self.shrinkage;
+            let norm = |vector: &[f32]| if cosine { shrunk(inverse_norm(vector), shrinkage) } else { 1.0 };
             features.refresh_all(self.kernel, &self.items.values, &mut self.inverse_norms, norm);
         }
     }
@@ -429,7 +445,7 @@ impl Model {
             None => out.copy_from_slice(row),
         }
         if self.is_cosine() {
-            let scale = inverse_norm(out);
+            let scale = shrunk(inverse_norm(out), self.shrinkage);
             out.iter_mut().for_each(|number| *number *= scale);
         }
     }
@@ -454,6 +470,7 @@ impl Model {
             repetition,
             inverse_norms: _,
             similarity: _,
+            shrinkage: _,
             kernel: _,
             seed: _,
             init_scale: _,

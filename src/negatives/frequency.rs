@@ -19,9 +19,9 @@
 //! **Frames.** Counts move with every event; shares and scales, which all items have in common, move when
 //! [`Frequencies::refresh`] says so, at the latest at the end of a batch. In between, in one *frame*, each mixture is read by
 //! the scales of the frame's beginning: an item that is not touched keeps its q̂ to the bit, so that only the few that were
-//! touched have to be looked at again. With one half-life that changes no item's rank, since all counts decay alike. With
-//! several, the shares of short memories seem to grow with the weight of an event; a frame is full
-//! ([`Frequencies::frame_is_full`]) before that doubles.
+//! touched have to be looked at again. Counts of one half-life all decay alike, which changes no order. But the half that every
+//! item is given seems to shrink as the weight of an event grows, and of several half-lives the shares of the short ones seem
+//! to grow; a frame is full ([`Frequencies::frame_is_full`]) before that makes a factor of two.
 //!
 //! One item of many may leave its rate while the stream as a whole keeps its own: the mixture, which the whole stream
 //! chooses, notices late. So memories that are shorter than the chosen half-life may object, for each item by itself: the
@@ -359,11 +359,11 @@ impl Frequencies {
         self.refresh();
     }
 
-    /// Whether the frame should end: within it the shares of short memories have come to look twice as large as they are.
+    /// Whether the frame should end: the weight of an event is twice what it was when the frame began, in a memory that counts.
     pub fn frame_is_full(&self) -> bool {
         let mixed = self.first..self.first + self.evidence.len();
         let mut tilted = mixed.zip(&self.shares).filter(|(_, share)| **share > COUNTING_SHARE);
-        self.evidence.len() > 1 && tilted.any(|(place, _)| self.tilt(place) > LARGEST_TILT)
+        tilted.any(|(place, _)| self.tilt(place) > LARGEST_TILT)
     }
 
     /// Whether the frame has to end, since the weights grow too large.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::kernel::Kernel;
 use crate::kernel::contrast::Gradients;
 use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
-use crate::model::Model;
+use crate::model::{Model, shrunk};
 use crate::model::encoder::{Encoded, Padded, Sequences};
 use crate::model::features::{FeatureGradients, Features};
 use crate::negatives::candidates::Candidates;
@@ -139,12 +139,12 @@ impl TouchedItems {
         sources: GradientSources<'_>,
         rate: f32,
     ) -> bool {
-        let (dim, stride, cosine) = (model.dim(), model.stride(), model.is_cosine());
+        let (dim, stride, cosine, shrinkage) = (model.dim(), model.stride(), model.is_cosine(), model.shrinkage);
         let Model { items, features, contexts, inverse_norms, .. } = model;
         let mut of_features = std::mem::take(&mut self.features);
         of_features.of_items.resize(if features.is_some() { self.items.len() * dim } else { 0 }, 0.0);
         let vectors = features.as_ref().map(Features::vectors);
-        let mover = Mover { touched: self, kernel, sources, vectors, rate, dim, stride, cosine };
+        let mover = Mover { touched: self, kernel, sources, vectors, rate, dim, stride, cosine, shrinkage };
         let (items, contexts) = (items.share(), contexts.as_mut().map(TrainedRows::share));
         let gradients = &mut of_features.of_items[..];
         let mut finite =
@@ -186,6 +186,8 @@ struct Mover<'a> {
     dim: usize,
     stride: usize,
     cosine: bool,
+    /// s² of [`shrunk`].
+    shrinkage: f32,
 }
 
 /// Neighbouring chunks of the table.
@@ -236,7 +238,7 @@ impl Mover<'_> {
         of_uses: &mut [f32],
         of_all: &mut [f32],
     ) -> bool {
-        let Self { touched, kernel, sources, vectors, rate, dim, cosine, .. } = *self;
+        let Self { touched, kernel, sources, vectors, rate, dim, cosine, shrinkage, .. } = *self;
         let TableSlice { bounds, items, contexts, inverse_norms, gradients } = part;
         let row = touched.items[place] as usize % CHUNK;
         let inverse_norm = &mut inverse_norms[chunk * CHUNK + row];
@@ -273,7 +275,7 @@ impl Mover<'_> {
             gradients[(place - bounds[0] as usize) * dim..][..dim].copy_from_slice(&of_all[..dim]);
         }
         let moved = items.step(kernel, (chunk, row), &of_all[..dim], rate);
-        *inverse_norm = if cosine { moved } else { 1.0 };
+        *inverse_norm = if cosine { shrunk(moved, shrinkage) } else { 1.0 };
         finite && !moved.is_nan()
     }
 }

@@ -417,9 +417,8 @@ mod tests {
 
     #[test]
     fn cooccurrence_backs_off_as_witten_and_bell() {
-        let (mut sampler, mut world) = (Cooccurrence::new(4, f64::INFINITY), world(20, u64::MAX));
-        world.frequencies = Frequencies::new(Some(f64::INFINITY));
-        world.frequencies.grow(20);
+        let mut sampler = Cooccurrence::new(4, f64::INFINITY);
+        let mut world = Stream::new(20, u64::MAX, Some(f64::INFINITY));
         step(&mut world, &mut sampler, &(0..10).collect::<Vec<_>>(), &[(0, 1), (0, 1), (0, 1), (0, 2)]);
         ask(&world, &mut sampler, &[0]);
         // T = 2, N = 4, and the unigram is even.
