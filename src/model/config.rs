@@ -33,15 +33,15 @@ config_section! {
         learn_temperature: bool = false => [state];
         /// How alike a query and an item are: `cosine` or `dot`.
         similarity: Similarity = Similarity::Cosine => [state];
-        /// How much an item has to be learnt before its similarity counts: where the similarity is the cosine, a vector of length n
-        /// enters it as one of length n/√(n² + this²).
-        shrinkage: f64 = 0.0 => [state, finite];
+        /// How much an item has to be learnt before its similarity counts: where the similarity is the cosine, the item's vector of
+        /// length n enters it with the length n/√(n² + this²). 0: with 1, from its first event on.
+        shrinkage: f64 = 0.25 => [state, at_least(0.0)];
         /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_init`.
         learn_popularity: bool = true => [state];
         /// Where β begins.
         popularity_init: f64 = 0.3 => [state, finite];
         /// Standard deviation of a new row's norm: each number is N(0, (this/√dim)²). A quarter of it for the rows of items
         /// that have features.
-        init_scale: f64 = 0.4 => [state, above_zero];
+        init_scale: f64 = 0.1 => [state, above_zero];
     }
 }

@@ -29,6 +29,17 @@ impl Scores<'_> {
         row
     }
 
+    /// The item's vector as it enters the similarity.
+    pub(in crate::objective) fn item_vector(&self, item: u32) -> Vec<f64> {
+        let mut row = self.row("item", item).unwrap().to_vec();
+        let config = &self.world.config.model;
+        if config.similarity == Similarity::Cosine {
+            let norm = (product(&row, &row) + config.shrinkage * config.shrinkage).sqrt();
+            row.iter_mut().for_each(|number| *number /= norm);
+        }
+        row
+    }
+
     /// The item's row, and its other one.
     fn input(&self, item: u32) -> Vec<f64> {
         let mut sum = self.row("item", item).unwrap().to_vec();
@@ -103,7 +114,7 @@ impl Scores<'_> {
         let World { candidates, bank, .. } = self.world;
         let item = candidates.items[column];
         let vector = match column.checked_sub(candidates.n_live()) {
-            None => self.normalized(self.row("item", item).unwrap().to_vec()),
+            None => self.item_vector(item),
             Some(place) => {
                 let mut frozen = vec![0.0; query.len()];
                 bank.frozen_vector(candidates.frozen[place] as usize, &mut frozen);
