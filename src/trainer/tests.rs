@@ -164,7 +164,14 @@ fn changes_match_a_comparison_of_all_embeddings() {
 #[test]
 fn ranking_of_an_event_does_not_depend_on_the_batch_it_is_in() {
     let figures = |half_life: &str, repeat: &str, batch: &str| {
-        let settings = [half_life, repeat, batch, "train.learning_rate=1e-30", "evaluate.popularity_half_life=60", "model.popularity_init=2"];
+        let settings = [
+            half_life,
+            repeat,
+            batch,
+            "train.learning_rate=1e-30",
+            "evaluate.popularity_half_life=60",
+            "model.popularity_init=2",
+        ];
         let mut trainer = trainer(&configuration(&settings));
         let mut random = Pcg64Mcg::seed_from_u64(11);
         for number in 0..3_000u64 {
