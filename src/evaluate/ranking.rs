@@ -262,7 +262,12 @@ impl OwnItems {
             let mut all = view.histories.own(batch, query).to_vec();
             all.sort_unstable();
             all.dedup();
-            own.items.extend(all.iter().filter(|item| **item != positive));
+            own.items.reserve(all.len());
+            for item in all {
+                if item != positive {
+                    own.items.push(item);
+                }
+            }
             own.terms.resize(own.items.len(), 0.0);
         }
         own

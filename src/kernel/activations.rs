@@ -35,12 +35,14 @@ fn exponentials_body<const FMA: bool, const ROWS: usize>(numbers: &mut [f32], fa
     let mut sums = [0.0; LANES];
     for block in numbers.chunks_mut(LANES) {
         let mut x = [f32::NEG_INFINITY; LANES];
-        x.iter_mut().zip(&*block).for_each(|(x, number)| *x = factor * number - shift);
+        for k in 0..block.len().min(LANES) {
+            x[k] = factor * block[k] - shift;
+        }
         let powers = exp::<FMA>(x);
         for lane in 0..LANES {
             sums[lane] += powers[lane];
         }
-        block.iter_mut().zip(powers).for_each(|(number, power)| *number = power);
+        block.copy_from_slice(&powers[..block.len()]);
     }
     total(&sums)
 }
@@ -48,7 +50,8 @@ fn exponentials_body<const FMA: bool, const ROWS: usize>(numbers: &mut [f32], fa
 #[inline(always)]
 fn logistic_body<const FMA: bool, const ROWS: usize>(numbers: &mut [f32], counts: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];
-    for (block, counts) in numbers.chunks_mut(LANES).zip(counts.chunks(LANES)) {
+    for (first, block) in numbers.chunks_mut(LANES).enumerate() {
+        let counts = &counts[first * LANES..][..block.len()];
         let (mut x, mut count) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
         x[..block.len()].copy_from_slice(block);
         count[..counts.len()].copy_from_slice(counts);
@@ -69,7 +72,7 @@ fn logistic_body<const FMA: bool, const ROWS: usize>(numbers: &mut [f32], counts
             sums[lane] += count[lane] * (positive + log[lane]);
             weights[lane] = count[lane] * share / one_more[lane];
         }
-        block.iter_mut().zip(weights).for_each(|(number, weight)| *number = weight);
+        block.copy_from_slice(&weights[..block.len()]);
     }
     total(&sums)
 }

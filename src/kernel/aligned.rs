@@ -17,16 +17,19 @@ impl<T: Copy> Aligned<T> {
     }
 
     /// Cuts, or fills up with `value`.
+    #[inline]
     pub fn resize(&mut self, len: usize, value: T) {
         self.0.resize(len, value);
     }
 
     /// Adds copies of `elements`.
+    #[inline]
     pub fn extend_from_slice(&mut self, elements: &[T]) {
         self.0.extend_from_slice(elements);
     }
 
     /// Forgets all elements.
+    #[inline]
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -41,12 +44,14 @@ impl<T: Copy> Default for Aligned<T> {
 impl<T> Deref for Aligned<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         &self.0
     }
 }
 
 impl<T> DerefMut for Aligned<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.0
     }

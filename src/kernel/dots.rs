@@ -3,14 +3,18 @@
 //! Each product is the sum over the dimensions in their order, one multiply-add each, whichever operand is packed and
 //! wherever it stands in its tile: that is what makes ties in a ranking exact.
 
-use super::{LANES, Lanes, multiply_add};
+use super::{LANES, Lanes, cut_alike, multiply_add};
 
 /// Packs up to [`LANES`] rows side by side: `packed[k][lane]` = number `k` of row `lane`; lanes left over are 0.
+#[inline(always)]
 pub(super) fn pack<'a>(rows: impl Iterator<Item = &'a [f32]>, packed: &mut [Lanes]) {
-    packed.fill([0.0; LANES]);
+    for block in packed.iter_mut() {
+        *block = [0.0; LANES];
+    }
     for (lane, row) in rows.take(LANES).enumerate() {
-        for (slot, number) in packed.iter_mut().zip(row) {
-            slot[lane] = *number;
+        let (packed, row) = cut_alike(packed, row);
+        for k in 0..packed.len() {
+            packed[k][lane] = row[k];
         }
     }
 }

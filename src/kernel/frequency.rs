@@ -4,7 +4,7 @@
 //! longest of them to the shortest ([`Contradiction`]).
 
 use super::exp::ln;
-use super::{Kernel, LANES, for_each_isa};
+use super::{Kernel, LANES, cut_alike, for_each_isa};
 
 /// Counts of a run of items, and the factor that puts them on a common scale.
 #[derive(Debug, Clone, Copy)]
@@ -72,17 +72,24 @@ fn body<const FMA: bool, const ROWS: usize>(
         let range = block * LANES..block * LANES + out.len();
         let mut shares = [0.0; LANES];
         for ScaledCounts { counts, factor } in mixed {
-            let scaled = shares.iter_mut().zip(&counts[range.clone()]);
-            scaled.for_each(|(share, count)| *share += count * factor);
+            let (shares, counts) = cut_alike(&mut shares, &counts[range.clone()]);
+            for k in 0..counts.len() {
+                shares[k] += counts[k] * factor;
+            }
         }
         for (ScaledCounts { counts, factor }, contradiction) in shorter {
-            let both = shares.iter_mut().zip(&counts[range.clone()]);
-            both.for_each(|(share, count)| *share = contradiction.settle(*share, count * factor));
+            let (shares, counts) = cut_alike(&mut shares, &counts[range.clone()]);
+            for k in 0..counts.len() {
+                shares[k] = contradiction.settle(shares[k], counts[k] * factor);
+            }
         }
         let mut frequencies = [1.0; LANES];
-        let known = frequencies.iter_mut().zip(&shares[..out.len()]);
-        known.for_each(|(frequency, share)| *frequency = (share + floor) as f32);
+        for k in 0..out.len().min(LANES) {
+            frequencies[k] = (shares[k] + floor) as f32;
+        }
         let logs = ln::<FMA>(frequencies);
-        out.iter_mut().zip(&logs).for_each(|(out, log)| *out = factor * log);
+        for k in 0..out.len().min(LANES) {
+            out[k] = factor * logs[k];
+        }
     }
 }

@@ -6,12 +6,15 @@
 //! falls in and whatever the number of threads: same input, same bytes. (A machine without fused multiply-add rounds
 //! differently from one that has it; the two agree to single precision, not to the bit.)
 //!
+//! Small loops go over indices, not over `zip` or `chunks_exact`: what makes and steps those is not marked to be inlined,
+//! so with several codegen units it may be compiled elsewhere, and without the instruction set of its caller.
+//!
 //! This is the only module with `unsafe` code: the calls that enter a function compiled for a detected feature, and
 //! hints to fetch memory.
 
 #![expect(
     clippy::needless_range_loop,
-    reason = "a lane indexes several arrays at once; and a closure is compiled for the detected instruction set only where it is inlined"
+    reason = "a lane indexes several arrays at once; and neither a closure nor `zip` is compiled for the detected instruction set unless it is inlined"
 )]
 
 pub mod activations;
@@ -128,4 +131,11 @@ use for_each_isa;
 #[inline(always)]
 fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Both, cut to the length of the shorter, so that nothing is checked in a loop over that length.
+#[inline(always)]
+fn cut_alike<'a, A, B>(a: &'a mut [A], b: &'a [B]) -> (&'a mut [A], &'a [B]) {
+    let len = if a.len() < b.len() { a.len() } else { b.len() };
+    (&mut a[..len], &b[..len])
 }

@@ -23,9 +23,9 @@ pub(super) fn add_columns<const FMA: bool, const ROWS: usize>(
     ) {
         for k in (0..stride).step_by(LANES) {
             let mut block = [[0.0; LANES]; ROWS];
-            for (weight, row) in weights.iter().zip(rows.chunks_exact(stride)) {
-                let weight: &[f32; ROWS] = weight[first..first + ROWS].try_into().expect("ROWS lanes");
-                let numbers: &Lanes = row[k..k + LANES].try_into().expect("a block");
+            for row in 0..weights.len().min(rows.len() / stride) {
+                let weight = weights[row][first..].first_chunk::<ROWS>().expect("ROWS lanes");
+                let numbers = rows[row * stride + k..].first_chunk::<LANES>().expect("a block");
                 for query in 0..ROWS {
                     for lane in 0..LANES {
                         block[query][lane] = multiply_add::<FMA>(weight[query], numbers[lane], block[query][lane]);
@@ -33,8 +33,7 @@ pub(super) fn add_columns<const FMA: bool, const ROWS: usize>(
                 }
             }
             for query in 0..ROWS {
-                let sums: &mut Lanes =
-                    (&mut sums[(first + query) * stride + k..][..LANES]).try_into().expect("a block");
+                let sums = sums[(first + query) * stride + k..].first_chunk_mut::<LANES>().expect("a block");
                 for lane in 0..LANES {
                     sums[lane] += block[query][lane];
                 }
@@ -74,8 +73,10 @@ pub(super) fn add_rows<const FMA: bool, const ROWS: usize>(
         fresh: bool,
     ) {
         let mut block = [[0.0; LANES]; ROWS];
-        for (weights, queries) in weights.chunks_exact(n_rows).zip(slab.chunks_exact(LANES)) {
-            let weights: &[Lanes; ROWS] = weights[first..first + ROWS].try_into().expect("ROWS rows");
+        let (slab, _) = slab.as_chunks::<LANES>();
+        for queries in 0..slab.len().min(weights.len() / n_rows) {
+            let weights = weights[queries * n_rows + first..].first_chunk::<ROWS>().expect("ROWS rows");
+            let queries = &slab[queries];
             for query in 0..LANES {
                 let numbers = &queries[query];
                 for row in 0..ROWS {
@@ -87,7 +88,7 @@ pub(super) fn add_rows<const FMA: bool, const ROWS: usize>(
             }
         }
         for row in 0..ROWS {
-            let sums: &mut Lanes = (&mut sums[row * stride..][..LANES]).try_into().expect("a block");
+            let sums = sums[row * stride..].first_chunk_mut::<LANES>().expect("a block");
             for lane in 0..LANES {
                 sums[lane] = if fresh { block[row][lane] } else { sums[lane] + block[row][lane] };
             }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is fused or reordered by instruction set, only made wider: the same bytes on every machine.
 
-use super::{Kernel, LANES, for_each_isa};
+use super::{Kernel, LANES, cut_alike, for_each_isa};
 
 /// Added to the root of Adagrad's sum, which begins above 0 anyway.
 const EPSILON: f32 = 1e-10;
@@ -11,13 +11,18 @@ const SMALLEST_NORM: f32 = 1e-12;
 /// The dot product, in [`LANES`] partial sums: one order of operations, which compilers can also run side by side.
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (blocks_a, rest_a) = a.as_chunks::<LANES>();
+    let (blocks_b, rest_b) = b.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];
-    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = blocks_a.remainder().iter().zip(blocks_b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in blocks_a.zip(blocks_b) {
+    for block in 0..blocks_a.len().min(blocks_b.len()) {
         for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+            sums[lane] += blocks_a[block][lane] * blocks_b[block][lane];
         }
+    }
+    // What a sum of nothing is.
+    let mut rest = -0.0;
+    for k in 0..rest_a.len().min(rest_b.len()) {
+        rest += rest_a[k] * rest_b[k];
     }
     sums.iter().sum::<f32>() + rest
 }
@@ -130,7 +135,10 @@ for_each_isa!(run_rowwise_adagrad = rowwise_adagrad_body(
 
 #[inline(always)]
 fn add_scaled_body<const FMA: bool, const ROWS: usize>(into: &mut [f32], row: &[f32], factor: f32) {
-    into.iter_mut().zip(row).for_each(|(sum, number)| *sum += factor * number);
+    let (into, row) = cut_alike(into, row);
+    for k in 0..into.len() {
+        into[k] += factor * row[k];
+    }
 }
 
 #[inline(always)]
@@ -140,13 +148,19 @@ fn dot_of_sum_body<const FMA: bool, const ROWS: usize>(a: &[f32], b: &[f32], oth
 
 #[inline(always)]
 fn scale_body<const FMA: bool, const ROWS: usize>(out: &mut [f32], row: &[f32], factor: f32) {
-    out.iter_mut().zip(row).for_each(|(out, number)| *out = number * factor);
+    let (out, row) = cut_alike(out, row);
+    for k in 0..out.len() {
+        out[k] = row[k] * factor;
+    }
 }
 
 #[inline(always)]
 fn unnormalise_body<const FMA: bool, const ROWS: usize>(unit: &[f32], inverse_norm: f32, gradient: &mut [f32]) {
     let along = dot(unit, gradient);
-    gradient.iter_mut().zip(unit).for_each(|(gradient, unit)| *gradient = (*gradient - along * unit) * inverse_norm);
+    let (gradient, unit) = cut_alike(gradient, unit);
+    for k in 0..gradient.len() {
+        gradient[k] = (gradient[k] - along * unit[k]) * inverse_norm;
+    }
 }
 
 #[inline(always)]
@@ -156,9 +170,11 @@ fn adagrad_body<const FMA: bool, const ROWS: usize>(
     gradient: &[f32],
     rate: f32,
 ) -> f32 {
-    for ((value, sum), gradient) in values.iter_mut().zip(&mut *sums).zip(gradient) {
-        *sum += gradient * gradient;
-        *value -= rate * gradient / (sum.sqrt() + EPSILON);
+    let dim = values.len();
+    let (sums, gradient) = (&mut sums[..dim], &gradient[..dim]);
+    for k in 0..dim {
+        sums[k] += gradient[k] * gradient[k];
+        values[k] -= rate * gradient[k] / (sums[k].sqrt() + EPSILON);
     }
     // An infinite sum would stop its number for ever, and nobody would notice.
     if largest(sums).is_finite() { finite_inverse_norm(values) } else { f32::NAN }
@@ -173,7 +189,10 @@ fn rowwise_adagrad_body<const FMA: bool, const ROWS: usize>(
 ) -> f32 {
     *sum += dot(gradient, gradient) / gradient.len() as f32;
     let rate = rate / (sum.sqrt() + EPSILON);
-    values.iter_mut().zip(gradient).for_each(|(value, gradient)| *value -= rate * gradient);
+    let (values, gradient) = cut_alike(values, gradient);
+    for k in 0..values.len() {
+        values[k] -= rate * gradient[k];
+    }
     if sum.is_finite() { finite_inverse_norm(values) } else { f32::NAN }
 }
 
@@ -181,8 +200,8 @@ fn rowwise_adagrad_body<const FMA: bool, const ROWS: usize>(
 #[inline(always)]
 fn largest(numbers: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let blocks = numbers.chunks_exact(LANES);
-    let rest = blocks.remainder().iter().fold(0.0f32, |a, b| a.max(*b));
+    let (blocks, rest) = numbers.as_chunks::<LANES>();
+    let rest = rest.iter().fold(0.0f32, |a, b| a.max(*b));
     for block in blocks {
         for lane in 0..LANES {
             lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };

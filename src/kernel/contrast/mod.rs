@@ -58,6 +58,7 @@ pub struct Problem<'a> {
 
 impl Problem<'_> {
     /// What the loss of `query` counts in the gradients.
+    #[inline(always)]
     fn weight(&self, query: usize) -> f32 {
         self.weights.get(query).map_or(self.scale, |weight| weight * self.scale)
     }
@@ -68,16 +69,20 @@ impl Problem<'_> {
     fn back_to_vector(&self, query: usize, direction: &mut [f32]) -> f64 {
         let stride = self.queries.ncols();
         let unit = &self.queries.as_slice().expect("standard layout")[query * stride..][..stride];
+        let direction = &mut direction[..stride];
         let along = dot(direction, unit);
         let (factor, taken) = match self.query_inverse_norms.get(query) {
             // The gradient of a direction is what is left of it across that direction, over the length.
             Some(inverse_norm) => (self.inverse_temperature * inverse_norm, along),
             None => (self.inverse_temperature, 0.0),
         };
-        direction.iter_mut().zip(unit).for_each(|(number, unit)| *number = (*number - taken * unit) * factor);
+        for k in 0..stride {
+            direction[k] = (direction[k] - taken * unit[k]) * factor;
+        }
         f64::from(along)
     }
 
+    #[inline]
     fn pairs_of(&self, query: usize) -> std::ops::Range<usize> {
         self.pairs.starts[query] as usize..self.pairs.starts[query + 1] as usize
     }

@@ -258,7 +258,9 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
                 shift[lane] = if shift[lane] > f32::NEG_INFINITY { shift[lane] } else { 0.0 };
             }
             let (mut total, mut slopes) = (found.sums[block], found.slopes[block]);
-            for (weight, slope) in weights.iter_mut().zip(&problem.slope[first..]) {
+            let slope = &problem.slope[first..][..weights.len()];
+            for row in 0..weights.len() {
+                let weight = &mut weights[row];
                 let mut shifted = [0.0; LANES];
                 for lane in 0..LANES {
                     shifted[lane] = weight[lane] - shift[lane];
@@ -266,7 +268,7 @@ fn first_pass<const FMA: bool, const ROWS: usize>(
                 *weight = exp::<FMA>(shifted);
                 for lane in 0..LANES {
                     total[lane] += weight[lane];
-                    slopes[lane] = multiply_add::<FMA>(weight[lane], *slope, slopes[lane]);
+                    slopes[lane] = multiply_add::<FMA>(weight[lane], slope[row], slopes[lane]);
                 }
             }
             (found.sums[block], found.slopes[block]) = (total, slopes);
@@ -300,8 +302,8 @@ fn finish_queries(
         let positive = &candidates[problem.positives[queries.start + place] as usize * stride..][..stride];
         let sums = &group.sums[place * stride..][..stride];
         let (factor, weight) = (factors[block][lane], problem.weight(queries.start + place));
-        for (gradient, (sum, positive)) in gradient.iter_mut().zip(sums.iter().zip(positive)) {
-            *gradient = sum * factor - weight * positive;
+        for k in 0..stride {
+            gradient[k] = sums[k] * factor - weight * positive[k];
         }
         group.inverse_temperature += problem.back_to_vector(queries.start + place, gradient);
     }
@@ -326,8 +328,7 @@ fn second_pass<const FMA: bool, const ROWS: usize>(
     group.slabs.resize(stride / LANES * n_queries, [0.0; LANES]);
     for (query, row) in query_rows.chunks_exact(stride).enumerate() {
         let factor = factors[query / LANES][query % LANES] * problem.inverse_temperature;
-        for (slab, numbers) in row.chunks_exact(LANES).enumerate() {
-            let numbers: &Lanes = numbers.try_into().expect("a block");
+        for (slab, numbers) in row.as_chunks::<LANES>().0.iter().enumerate() {
             let scaled = &mut group.slabs[slab * n_queries + query];
             for lane in 0..LANES {
                 scaled[lane] = numbers[lane] * factor;
