@@ -50,11 +50,13 @@ impl RepeatDecay {
         Self { half_life, capacity, table }
     }
 
+    #[inline]
     fn factor(&self, ago: u32) -> f64 {
         self.table.get(ago as usize).copied().unwrap_or_else(|| (-f64::from(ago) / self.half_life).exp2())
     }
 
     /// What the repetition term is looked up by, for a user whose clock shows `clock` at time `now`.
+    #[inline]
     pub fn buckets(&self, remembered: &RememberedItem, clock: u32, now: i64) -> Buckets {
         let ago = clock - remembered.clock;
         let count = self.count(remembered, clock) + 1e-9;
@@ -70,6 +72,7 @@ impl RepeatDecay {
     }
 
     /// How often the user had the item, decayed to where their clock shows `clock`.
+    #[inline]
     pub fn count(&self, remembered: &RememberedItem, clock: u32) -> f64 {
         remembered.count * self.factor(clock - remembered.clock)
     }
@@ -94,6 +97,7 @@ impl RepeatDecay {
 }
 
 /// ⌊log₂ x⌋ of a positive normal number: its exponent.
+#[inline]
 fn floor_log2(x: f64) -> i64 {
     (x.to_bits() >> 52) as i64 - 1023
 }

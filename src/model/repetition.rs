@@ -27,11 +27,13 @@ impl Default for Repetition {
 
 impl Repetition {
     /// ρ for an item in these buckets.
+    #[inline]
     pub fn term(&self, buckets: Buckets) -> f32 {
         places(buckets).iter().map(|place| self.parameters.values[*place]).sum()
     }
 
     /// Adds the gradient of one term to `gradients` (of length [`LENGTH`]).
+    #[inline]
     pub fn add_gradient(buckets: Buckets, gradient: f32, gradients: &mut [f32]) {
         for place in places(buckets) {
             gradients[place] += gradient;
@@ -39,6 +41,7 @@ impl Repetition {
     }
 }
 
+#[inline]
 fn places(buckets: Buckets) -> [usize; 4] {
     [0, COUNT + buckets.count as usize, RECENCY + buckets.recency as usize, AGE + buckets.age as usize]
 }
