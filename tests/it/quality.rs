@@ -29,7 +29,14 @@ fn keeps(promise: &Promise) {
 
 #[test]
 fn films() {
-    keeps(&Promise { log: "ml-100k", settings: &[], hit_rate: 0.335, ndcg: 0.14 });
+    keeps(&Promise { log: "ml-100k", settings: &[], hit_rate: 0.3456, ndcg: 0.149 });
+}
+
+/// A mix of item-kNN and popularity, the best of a grid on these very events, has .1522 and .0705 (`eval/prequential_exact.py`,
+/// the shared folder's README).
+#[test]
+fn films_of_twenty_years() {
+    keeps(&Promise { log: "ml-latest-small", settings: &[], hit_rate: 0.1522, ndcg: 0.0705 });
 }
 
 #[test]
@@ -52,15 +59,15 @@ fn features_place_new_films() {
 #[test]
 fn a_shop_where_people_come_back() {
     let settings = &["evaluate.repeat=true", r#"positives.kinds=["purchase"]"#];
-    keeps(&Promise { log: "online-retail-ii-y1", settings, hit_rate: 0.405, ndcg: 0.24 });
+    keeps(&Promise { log: "online-retail-ii-y1", settings, hit_rate: 0.4167, ndcg: 0.2508 });
 }
 
 #[test]
 fn groceries() {
-    keeps(&Promise { log: "complete-journey", settings: &["evaluate.repeat=true"], hit_rate: 0.29, ndcg: 0.16 });
+    keeps(&Promise { log: "complete-journey", settings: &["evaluate.repeat=true"], hit_rate: 0.2984, ndcg: 0.1651 });
 }
 
 #[test]
 fn news() {
-    keeps(&Promise { log: "globo-clicks", settings: &[], hit_rate: 0.73, ndcg: 0.4 });
+    keeps(&Promise { log: "globo-clicks", settings: &[], hit_rate: 0.761, ndcg: 0.4314 });
 }
