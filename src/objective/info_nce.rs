@@ -94,7 +94,7 @@ impl ObjectiveOptions for InfoNceOptions {
         };
         let back = |query: usize| {
             let item = batch.positive(query);
-            let vector = at.scores.normalized(at.scores.row("item", item).unwrap().to_vec());
+            let vector = at.scores.item_vector(item);
             let score =
                 |other: usize| at.scores.similarity(&vector, &queries[other]) + at.scores.repetition(other, item);
             let rivals =

@@ -129,6 +129,8 @@ fn loss(world: &World, model: &Model, Tables([items, features, contexts]): &Tabl
         (0..dim).map(|k| items[item][k] + share * of_features(k)).collect::<Vec<f64>>()
     };
     let unit = |row: Vec<f64>| row.iter().map(|number| number / norm(&row)).collect::<Vec<f64>>();
+    let shrinkage = world.config.model.shrinkage;
+    let shrunk = |row: Vec<f64>| row.iter().map(|number| number / norm(&row).hypot(shrinkage)).collect::<Vec<f64>>();
     let mut sum = 0.0;
     for query in 0..batch.n_queries() {
         let context = batch.context(query);
@@ -143,7 +145,7 @@ fn loss(world: &World, model: &Model, Tables([items, features, contexts]): &Tabl
         let own: Vec<u32> = batch.own(query).iter().map(|own| own.item).collect();
         let (mut of_positive, mut mass) = (0.0, 0.0);
         for (column, item) in candidates.items.iter().enumerate() {
-            let similarity: f64 = raw.iter().zip(unit(vector(*item as usize))).map(|(a, b)| a * b).sum();
+            let similarity: f64 = raw.iter().zip(shrunk(vector(*item as usize))).map(|(a, b)| a * b).sum();
             let popularity = f64::from(model.beta()) * f64::from(candidates.log_frequency[column]);
             let logit = similarity * f64::from(model.temperature.values[0]).exp() + popularity;
             if *item == batch.positive(query) {
