@@ -5,25 +5,36 @@
 //! which the model's figures rest too.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::{Place, alone, data, python, run, shared};
 
-const OWN_HISTORY: &str = "own history (half-life 50), then recent popularity";
+const OWN_HISTORY: &str = "own history";
 
-/// The protocol's program, where it and what it takes are there.
-fn protocol() -> Option<(Command, std::path::PathBuf)> {
-    python(&["numpy", "pandas", "pyarrow", "numba"]).zip(shared("eval/prequential_exact.py"))
-}
+/// Runs the two baselines of the protocol's own program, in the same order of events, and nothing else of it.
+const PEERS: &str = r#"
+import json, os, sys
+folder, log, kinds, repeat, out = sys.argv[1:]
+sys.path.insert(0, folder)
+import prequential_exact as protocol
+user, item, ts, users, items = protocol.load(log, kinds.split())
+streams = protocol.Streams(user, item, users, items, repeat == "repeat")
+peers = [("100", 0, 0, 0, 1, 0, 0), ("5000", 0, 0, 0, 1, 1, 0)]
+if streams.repeat:
+    peers.append(("own history", 0, 1, 0, 1e-3, 1, 1))
+json.dump(streams.go([100, 5000], peers), open(out, "w"))
+"#;
 
-fn agrees(log: &Path, options: &[&str], settings: &[&str]) {
-    let Some((mut python, program)) = protocol() else { return };
+fn agrees(log: &Path, kinds: &str, settings: &[&str]) {
+    let program = shared("eval/prequential_exact.py");
+    let Some((mut python, program)) = python(&["numpy", "pandas", "pyarrow", "numba"]).zip(program) else { return };
     let _alone = alone();
     let place = Place::new();
-    python.arg(program).arg(log).args(options).args(["--peer", "recent", "own"]);
-    run(python.arg("--out").arg(place.path("peers.json"))).ended(0);
+    let repeat = if settings.contains(&"evaluate.repeat=true") { "repeat" } else { "once" };
+    python.env("NUMBA_CACHE_DIR", std::env::temp_dir().join("negstream-numba"));
+    python.args(["-c", PEERS]).arg(program.parent().expect("a folder")).arg(log).args([kinds, repeat]);
+    run(python.arg(place.path("peers.json"))).ended(0);
     let peers: Vec<Value> = serde_json::from_slice(&crate::support::read(&place.path("peers.json"))).unwrap();
     let peer = |name: &str| peers.iter().find(|peer| peer["peer"] == name);
 
@@ -34,8 +45,7 @@ fn agrees(log: &Path, options: &[&str], settings: &[&str]) {
         let settings = [&small[..], settings, &[&popularity]].concat();
         let report = place.replay_in(half_life, &[log.to_str().unwrap()], &settings);
         let ours = &report["evaluation"];
-        let named = format!("popularity, half-life {half_life} events");
-        agree(ours, &ours["popularity"], peer(&named).expect("it has this half-life"), &named);
+        agree(ours, &ours["popularity"], peer(half_life).expect("it has this half-life"), half_life);
         match (peer(OWN_HISTORY), half_life) {
             (Some(peer), "5000") => agree(ours, &ours["own_history"], peer, OWN_HISTORY),
             (None, _) => assert!(ours["own_history"].is_null(), "{ours}"),
@@ -55,9 +65,9 @@ fn agree(evaluation: &Value, ours: &Value, peer: &Value, name: &str) {
     }
 }
 
-fn agrees_on(log: &str, options: &[&str], settings: &[&str]) {
+fn agrees_on(log: &str, kinds: &str, settings: &[&str]) {
     if let Some(log) = data(log) {
-        agrees(&log, options, settings);
+        agrees(&log, kinds, settings);
     }
 }
 
@@ -88,31 +98,31 @@ frame.to_parquet(sys.argv[1])
 
 #[test]
 fn evaluator_agrees_with_the_protocol_where_own_items_leave_the_ranking() {
-    agrees_on("ml-100k", &[], &[]);
+    agrees_on("ml-100k", "", &[]);
 }
 
 #[test]
 fn evaluator_agrees_with_the_protocol_where_items_recur() {
     let settings = ["evaluate.repeat=true", r#"positives.kinds=["purchase"]"#];
-    agrees_on("online-retail-ii-y1", &["--repeat", "--kind", "purchase"], &settings);
+    agrees_on("online-retail-ii-y1", "purchase", &settings);
 }
 
 #[test]
 fn evaluator_agrees_with_the_protocol_where_most_items_are_new() {
     let place = Place::new();
     let Some(log) = mostly_new(&place) else { return };
-    agrees(&log, &[], &[]);
-    agrees(&log, &["--repeat"], &["evaluate.repeat=true"]);
+    agrees(&log, "", &[]);
+    agrees(&log, "", &["evaluate.repeat=true"]);
     // Whatever a batch has of its own events is known within it.
-    agrees(&log, &["--repeat"], &["evaluate.repeat=true", "train.batch=2"]);
-    agrees(&log, &["--repeat"], &["evaluate.repeat=true", "train.batch=5000"]);
+    agrees(&log, "", &["evaluate.repeat=true", "train.batch=2"]);
+    agrees(&log, "", &["evaluate.repeat=true", "train.batch=5000"]);
 }
 
 /// The other logs take minutes each.
 #[test]
 #[ignore = "a quarter of an hour"]
 fn evaluator_agrees_with_the_protocol_on_long_logs() {
-    agrees_on("ml-latest-small", &[], &[]);
-    agrees_on("complete-journey", &["--repeat"], &["evaluate.repeat=true"]);
-    agrees_on("globo-clicks", &[], &[]);
+    agrees_on("ml-latest-small", "", &[]);
+    agrees_on("complete-journey", "", &["evaluate.repeat=true"]);
+    agrees_on("globo-clicks", "", &[]);
 }
