@@ -117,7 +117,7 @@ impl BatchHistory {
             let (count_before, total_before) = (by_popularity.relative()[row], by_popularity.relative_total());
             frequencies.observe(item, batch.timestamps[event], occurrences[row] > 0 && !batch.repeats[event]);
             let bias = match ranks {
-                true => model.beta() * frequencies.log_frequency(item) + model.bias(row),
+                true => model.beta() * frequencies.log_frequency_of_touched(item) + model.bias(row),
                 false => 0.0,
             };
             if self.first_touch[row] == NEVER {

@@ -21,7 +21,7 @@
 //! the scales of the frame's beginning: an item that is not touched keeps its q̂ to the bit, so that only the few that were
 //! touched have to be looked at again. Counts of one half-life all decay alike, which changes no order. But the half that every
 //! item is given seems to shrink as the weight of an event grows, and of several half-lives the shares of the short ones seem
-//! to grow; a frame is full ([`Frequencies::frame_is_full`]) before that makes a factor of two.
+//! to grow; a frame is full ([`Frequencies::frame_is_full`]) before that comes to much.
 //!
 //! One item of many may leave its rate while the stream as a whole keeps its own: the mixture, which the whole stream
 //! chooses, notices late. So memories that are shorter than the chosen half-life may object, for each item by itself: the
@@ -91,8 +91,10 @@ const OBJECTORS: usize = 3;
 const DEVIATIONS: f64 = 4.0;
 /// Variance of a decayed count that is expected to be 0.
 const LEAST_VARIANCE: f64 = 1.0;
-/// A frame is full when the weight of an event has grown by so much in a memory that counts.
-const LARGEST_TILT: f64 = 2.0;
+/// A frame is full when the weight of an event has grown by this factor in a memory that counts.
+const LARGEST_TILT: f64 = 1.25;
+/// Likewise in a memory that may object: what it objected to when the frame began is half forgotten.
+const LARGEST_TILT_OF_OBJECTOR: f64 = 2.0;
 /// A memory counts from this share on.
 const COUNTING_SHARE: f64 = 0.01;
 
@@ -234,8 +236,8 @@ pub struct Frequencies {
     floor: f64,
     /// The memories that may object, longest first.
     objections: Vec<Objection>,
-    /// By memory: the weight of an event when the frame began.
-    frame: Vec<f64>,
+    /// By memory: the weight of an event when the frame began, and the inverse of the total.
+    frame: Vec<(f64, f64)>,
 }
 
 /// A memory that is shorter than the chosen half-life and may contradict it.
@@ -359,11 +361,13 @@ impl Frequencies {
         self.refresh();
     }
 
-    /// Whether the frame should end: the weight of an event is twice what it was when the frame began, in a memory that counts.
+    /// Whether the frame should end: the weight of an event has grown by [`LARGEST_TILT`] in a memory that counts, or by
+    /// [`LARGEST_TILT_OF_OBJECTOR`] in one that may object.
     pub fn frame_is_full(&self) -> bool {
         let mixed = self.first..self.first + self.evidence.len();
         let mut tilted = mixed.zip(&self.shares).filter(|(_, share)| **share > COUNTING_SHARE);
         tilted.any(|(place, _)| self.tilt(place) > LARGEST_TILT)
+            || self.objections.iter().any(|objection| self.tilt(objection.memory) > LARGEST_TILT_OF_OBJECTOR)
     }
 
     /// Whether the frame has to end, since the weights grow too large.
@@ -372,7 +376,7 @@ impl Frequencies {
     }
 
     fn tilt(&self, place: usize) -> f64 {
-        self.memories[place].weight / self.frame[place]
+        self.memories[place].weight / self.frame[place].0
     }
 
     /// Begins a frame: shares, scales and objections become those of the counts as they are.
@@ -401,7 +405,7 @@ impl Frequencies {
             contradiction: memory.contradiction(),
         }));
         self.frame.clear();
-        self.frame.extend(self.memories.iter().map(|memory| memory.weight));
+        self.frame.extend(self.memories.iter().map(|memory| (memory.weight, memory.inverse_total())));
     }
 
     /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones, then that of popularity, if it is
@@ -483,6 +487,23 @@ impl Frequencies {
             contradiction.settle(longer, memory.counts[item as usize] * factor)
         });
         settled + self.floor()
+    }
+
+    /// log q̂ of item `item`, which was touched within the frame, on the scale of the frame: q̂ by all counts as they are now, times
+    /// the factor by which the totals have grown since the frame began, as those of items that were not touched stand as they did.
+    pub fn log_frequency_of_touched(&self, item: u32) -> f32 {
+        let (mut share, mut growth) = (0.0, 0.0);
+        for (place, weight) in (self.first..).zip(&self.shares).filter(|(_, weight)| **weight > 0.0) {
+            let now = self.memories[place].inverse_total();
+            share += weight * self.memories[place].counts[item as usize] * now;
+            growth += weight * self.frame[place].1 / now;
+        }
+        let settled = self.shorter().fold(share, |longer, (memory, (_, contradiction))| {
+            contradiction.settle(longer, memory.counts[item as usize] * memory.inverse_total())
+        });
+        let baseline = self.baseline();
+        let floor = 0.5 * baseline.weight * baseline.inverse_total();
+        ((settled + floor) * growth).ln() as f32
     }
 
     /// log q̂ of item `item`.

@@ -181,8 +181,8 @@ impl NoiseSampler for Unigram {
             }
             self.parts.push(Part { awake: awake == 1, classes, places });
         }
-        if !view.live.items().is_empty() && self.is_empty(view) {
-            return Err(saved.error("awake", "is none of them"));
+        if !view.live.items().is_empty() && (self.is_empty(view) || self.awake(view).1.next().is_none()) {
+            return Err(saved.error("awake", "is none of them that counts"));
         }
         Ok(())
     }
