@@ -115,7 +115,8 @@ impl BatchHistory {
             let row = item as usize;
             let by_popularity = frequencies.popularity();
             let (count_before, total_before) = (by_popularity.relative()[row], by_popularity.relative_total());
-            frequencies.observe(item, batch.timestamps[event], occurrences[row] > 0 && !batch.repeats[event]);
+            let is_evidence = occurrences[row] > 0 && !batch.repeats[event];
+            frequencies.observe(item, batch.timestamps[event], is_evidence.then_some(known));
             let bias = match ranks {
                 true => model.beta() * frequencies.log_frequency_of_touched(item) + model.bias(row),
                 false => 0.0,

@@ -203,11 +203,11 @@ impl DecayedCounts {
         Contradiction { slope, offset: slope * 2.0 * LEAST_VARIANCE / events }
     }
 
-    /// log of the probability that the next event is `item`, in nats, where [`NOVELTY`] events of items that may be any were
+    /// log of the probability that the next event is `item`, one of `n_known`, in nats, where [`NOVELTY`] events of items that may be any were
     /// seen besides. Half an event for every item, as in q̂, would drown a short memory among many items.
-    fn log_likelihood(&self, item: u32) -> f64 {
+    fn log_likelihood(&self, item: u32, n_known: usize) -> f64 {
         let novelty = NOVELTY * self.weight;
-        let each = novelty / self.counts.len() as f64;
+        let each = novelty / n_known as f64;
         ((self.counts[item as usize] + each) / (self.total + novelty)).ln()
     }
 }
@@ -339,16 +339,16 @@ impl Frequencies {
         self.grow(n_items);
     }
 
-    /// Lets all counts decay, every half-life predict the event, and counts it. `is_evidence` says whether it tells half-lives
-    /// apart: its item came before, and its user comes to it for the first time.
-    pub fn observe(&mut self, item: u32, timestamp: i64, is_evidence: bool) {
+    /// Lets all counts decay, every half-life predict the event, and counts it. Where the event tells half-lives apart (its item
+    /// came before, and its user comes to it for the first time), `evidence` is the number of items that it might have been.
+    pub fn observe(&mut self, item: u32, timestamp: i64, evidence: Option<usize>) {
         let elapsed = self.newest.map_or(0, |newest| timestamp.saturating_sub(newest).max(0)) as f64;
         self.newest = Some(self.newest.map_or(timestamp, |newest| newest.max(timestamp)));
         self.memories.iter_mut().for_each(|memory| memory.decay(elapsed));
-        if self.evidence.len() > 1 && is_evidence {
+        if let Some(n_known) = evidence.filter(|_| self.evidence.len() > 1) {
             let discount = (-1.0 / MEMORY).exp2();
             for (evidence, memory) in self.evidence.iter_mut().zip(&self.memories[self.first..]) {
-                *evidence = *evidence * discount + memory.log_likelihood(item);
+                *evidence = *evidence * discount + memory.log_likelihood(item, n_known);
             }
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
@@ -357,7 +357,9 @@ impl Frequencies {
     /// Counts a batch of `items` that came all at one time, none of them a repeat.
     pub fn add(&mut self, items: &[u32]) {
         self.begin_batch(self.len());
-        items.iter().for_each(|item| self.observe(*item, 0, self.popularity().count(*item) > 0.0));
+        items
+            .iter()
+            .for_each(|item| self.observe(*item, 0, (self.popularity().count(*item) > 0.0).then_some(self.len())));
         self.refresh();
     }
 
@@ -582,7 +584,7 @@ mod tests {
             let step = |frequencies: &mut Frequencies, random: &mut Pcg64Mcg, from: i64| {
                 frequencies.begin_batch(50);
                 (from..from + 64).for_each(|event| {
-                    frequencies.observe(random.random_range(0..50), event * 60_000, event > 10);
+                    frequencies.observe(random.random_range(0..50), event * 60_000, (event > 10).then_some(50));
                 });
                 frequencies.refresh();
             };
@@ -607,11 +609,11 @@ mod tests {
         let mut frequencies = Frequencies::new(HalfLife::Millis(3.6e6));
         frequencies.begin_batch(2);
         for minute in 0..60 {
-            frequencies.observe(0, minute * 60_000, true);
+            frequencies.observe(0, minute * 60_000, Some(2));
         }
         // An hour without an event halves what there was; a step back in time is none.
         for time in [119, 100, 119] {
-            frequencies.observe(1, time * 60_000, true);
+            frequencies.observe(1, time * 60_000, Some(2));
         }
         frequencies.refresh();
         let expected: f64 = (60..120).map(|ago| (-f64::from(ago) / 60.0).exp2()).sum();
@@ -619,7 +621,7 @@ mod tests {
         assert!((frequencies.baseline().count(1) - 3.0).abs() < 1e-12);
         // A year of silence leaves who was more common the more common one.
         frequencies.begin_batch(3);
-        frequencies.observe(2, 525_600 * 60_000, true);
+        frequencies.observe(2, 525_600 * 60_000, Some(3));
         frequencies.refresh();
         let [first, second, third] = [0, 1, 2].map(|item| frequencies.baseline().count(item));
         assert!(first > second && second > 0.0 && third == 1.0, "{first} {second}");
@@ -638,7 +640,7 @@ mod tests {
                 seconds += random.random_range(0.0..if is_day { 20.0 } else { 1_000.0 });
                 // Every six hours other items are asked for.
                 let item = (seconds / 21_600.0) as usize * 20 % 4_000 + random.random_range(0..20);
-                frequencies.observe(item as u32, (seconds * 1e3) as i64, seen[item]);
+                frequencies.observe(item as u32, (seconds * 1e3) as i64, seen[item].then_some(4_000));
                 seen[item] = true;
             }
             frequencies.refresh();
@@ -654,11 +656,12 @@ mod tests {
         let mut random = Pcg64Mcg::seed_from_u64(13);
         let mut frequencies = Frequencies::new(HalfLife::Auto);
         frequencies.begin_batch(40);
-        (0..4_000).for_each(|event| frequencies.observe(random.random_range(0..20), event, event > 100));
+        (0..4_000)
+            .for_each(|event| frequencies.observe(random.random_range(0..20), event, (event > 100).then_some(20)));
         frequencies.refresh();
         let before: Vec<u64> = (0..40).map(|item| frequencies.frequency(item).to_bits()).collect();
         frequencies.begin_batch(40);
-        (0..50).for_each(|event| frequencies.observe(20 + event % 5, 4_000 + i64::from(event), true));
+        (0..50).for_each(|event| frequencies.observe(20 + event % 5, 4_000 + i64::from(event), Some(40)));
         for (item, before) in before.iter().enumerate() {
             let is_same = frequencies.frequency(item as u32).to_bits() == *before;
             assert_eq!(is_same, !(20..25).contains(&item), "{item}");

@@ -190,7 +190,7 @@ fn ranking_of_an_event_does_not_depend_on_the_batch_it_is_in() {
         (evaluation.events, all.map(|ranker| ranker.map(|ranker| [ranker.hit_rate, ranker.mrr])))
     };
     // The scales of q̂ are those of a frame: what that comes to is seen where they move.
-    for (half_life, tolerance) in [("100", 0.01), ("10m", 0.01), ("inf", 1e-3)] {
+    for (half_life, tolerance) in [("100", 0.01), ("10m", 0.01), ("inf", 1e-3), ("auto", 0.04)] {
         let half_life = format!("negatives.half_life={half_life}");
         for repeat in ["evaluate.repeat=true", "evaluate.repeat=false"] {
             let (events, reference) = figures(&half_life, repeat, "train.batch=2");
