@@ -309,6 +309,12 @@ impl Frequencies {
         if [scales.len(), counts.len(), evidence.len()] != [n, n, self.evidence.len()] {
             return None;
         }
+        // What was never counted: it would leave no half-life a share.
+        let is_sound =
+            |[weight, total]: &[f64; 2]| *weight > 0.0 && weight.is_finite() && *total >= 0.0 && total.is_finite();
+        if !scales.iter().all(is_sound) || !evidence.iter().all(|evidence| evidence.is_finite()) {
+            return None;
+        }
         for ((memory, [weight, total]), counts) in self.memories.iter_mut().zip(scales).zip(counts) {
             (memory.weight, memory.total, memory.counts) = (*weight, *total, counts);
         }

@@ -129,7 +129,7 @@ impl NoiseSampler for Unigram {
             ends.push((sum, &part.classes));
         }
         out.extend((0..draws).map(|_| {
-            if random.random::<f64>() < UNIFORM {
+            if ends.is_empty() || random.random::<f64>() < UNIFORM {
                 return live[random.random_range(0..live.len())];
             }
             let point = if ends.len() > 1 { random.random::<f64>() * sum } else { 0.0 };
