@@ -27,6 +27,8 @@ pub const NEVER: u32 = u32::MAX;
 pub struct Touch {
     /// The item's row.
     pub item: u32,
+    /// The event of the batch that touched the item before, or [`NEVER`].
+    pub previous: u32,
     /// The event of the batch that touches the item next, or [`NEVER`].
     pub next: u32,
     /// Whether the item was known before the event.
@@ -60,7 +62,7 @@ pub struct BatchHistory {
     touches: Vec<Touch>,
     /// By item: the first event of the batch that touched it, or [`NEVER`].
     first_touch: Vec<u32>,
-    /// By item that was touched: the newest event that did.
+    /// By item: the newest event of the batch that touched it, or [`NEVER`].
     last_touch: Vec<u32>,
     /// How many items had a row before the batch.
     n_known: usize,
@@ -121,14 +123,15 @@ impl BatchHistory {
                 true => model.beta() * frequencies.log_frequency_of_touched(item) + model.bias(row),
                 false => 0.0,
             };
-            if self.first_touch[row] == NEVER {
+            let previous = std::mem::replace(&mut self.last_touch[row], event as u32);
+            if previous == NEVER {
                 self.first_touch[row] = event as u32;
             } else {
-                self.touches[self.last_touch[row] as usize].next = event as u32;
+                self.touches[previous as usize].next = event as u32;
             }
-            self.last_touch[row] = event as u32;
             self.touches.push(Touch {
                 item,
+                previous,
                 next: NEVER,
                 is_known: row < known,
                 occurrences: occurrences[row],
@@ -146,27 +149,23 @@ impl BatchHistory {
 
     /// Brings the order of popularity up to date with the batch.
     pub fn settle(&self, popularity: &mut PopularityOrder) {
-        let first = self.touches.iter().enumerate().filter(|(event, touch)| self.is_first(*event, touch));
-        let gone = first.filter(|(_, touch)| self.was_known(touch)).map(|(_, touch)| touch.count_before);
+        let gone = self.touches.iter().filter(|touch| self.left_the_order(touch)).map(|touch| touch.count_before);
         let come = self.touches.iter().filter(|touch| touch.next == NEVER).map(|touch| touch.count_after);
         popularity.update(gone.collect(), come.collect());
     }
 
-    /// Whether event `event`, which did `touch`, is the first of the batch that touched its item.
-    fn is_first(&self, event: usize, touch: &Touch) -> bool {
-        self.first_touch[touch.item as usize] == event as u32
-    }
-
-    /// Whether the item of `touch` had a row before the batch.
-    fn was_known(&self, touch: &Touch) -> bool {
-        (touch.item as usize) < self.n_known
+    /// Whether it was by `touch` that the count which its item had before the batch became outdated.
+    fn left_the_order(&self, touch: &Touch) -> bool {
+        touch.previous == NEVER && (touch.item as usize) < self.n_known
     }
 
     fn clear(&mut self, n_items: usize) {
         for touch in self.touches.drain(..) {
-            // Rows may have gone since.
-            if let Some(first) = self.first_touch.get_mut(touch.item as usize) {
-                *first = NEVER;
+            for of_item in [&mut self.first_touch, &mut self.last_touch] {
+                // Rows may have gone since.
+                if let Some(event) = of_item.get_mut(touch.item as usize) {
+                    *event = NEVER;
+                }
             }
         }
         self.first_touch.resize(n_items, NEVER);
@@ -226,11 +225,6 @@ impl BatchHistory {
         &self.touches
     }
 
-    /// The touches that are an item's newest one before event `event`, of all events from `from` on.
-    pub fn newest_before(&self, from: u32, event: u32) -> impl Iterator<Item = &Touch> {
-        self.touches[from as usize..event as usize].iter().filter(move |touch| touch.next >= event)
-    }
-
     /// The newest touch of `item` before event `event`, if the batch has one.
     pub fn newest_of(&self, item: u32, event: u32) -> Option<(u32, &Touch)> {
         let mut at = self.first_touch[item as usize];
@@ -265,12 +259,12 @@ impl BatchHistory {
     pub fn compare(&self, order: &PopularityOrder, event: u32, count: f64) -> (i64, i64) {
         let (above, equal) = order.compare(count);
         let (mut above, mut equal) = (above as i64, equal as i64);
-        for (at, touch) in self.touches[..event as usize].iter().enumerate() {
+        for touch in &self.touches[..event as usize] {
             if touch.next >= event {
                 above += i64::from(touch.count_after > count);
                 equal += i64::from(touch.count_after == count);
             }
-            if self.is_first(at, touch) && self.was_known(touch) {
+            if self.left_the_order(touch) {
                 above -= i64::from(touch.count_before > count);
                 equal -= i64::from(touch.count_before == count);
             }

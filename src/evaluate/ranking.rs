@@ -189,12 +189,11 @@ fn rank_frame(
     let until = asked.last().map_or(0, |asked| asked.event);
     for (event, touch) in (frame.first_event..until).zip(&history.touches()[frame.first_event as usize..]) {
         let row = touch.item as usize;
-        if history.newest_of(touch.item, event).is_none_or(|(before, _)| before < frame.first_event)
-            && row < frame.n_known
-        {
-            touched.push_gone(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
+        let is_first_of_frame = touch.previous == NEVER || touch.previous < frame.first_event;
+        if is_first_of_frame && row < frame.n_known {
+            touched.push_outdated(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
         }
-        touched.push_come(vectors.row(row), scale[row], touch.bias, (event, touch.next));
+        touched.push_current(vectors.row(row), scale[row], touch.bias, (event, touch.next));
     }
     let touched = &*touched;
     tiles.par_iter().zip(&mut counts).for_each(|(tile, counts)| {

@@ -65,12 +65,12 @@ impl TouchedRows {
     }
 
     /// A row as it is for the events of `span`.
-    pub fn push_come(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
+    pub fn push_current(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
         self.push(row, (scale, bias), span, 1);
     }
 
     /// A row as it is no longer for the events of `span`.
-    pub fn push_gone(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
+    pub fn push_outdated(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
         self.push(row, (scale, bias), span, -1);
     }
 

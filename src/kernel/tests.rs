@@ -179,7 +179,7 @@ proptest! {
                 .map(|item| (item % 7, if item % 3 == 0 { u32::MAX } else { item % 7 + item % 5 }))
                 .collect();
             for item in 0..n_items {
-                touched.push_come(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
+                touched.push_current(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
             }
             let mut counts = RankCounts::default();
             let events: [u32; LANES] = std::array::from_fn(|lane| lane as u32 % 13);
@@ -194,7 +194,7 @@ proptest! {
             // What is taken back leaves nothing.
             touched.clear(dim);
             for item in 0..n_items {
-                touched.push_gone(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
+                touched.push_outdated(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
             }
             count_touched(kernel, &packed, &touched, &events, &targets, &mut counts);
             prop_assert_eq!(counts, RankCounts::default());

@@ -191,6 +191,11 @@ impl DecayedCounts {
         (self.total + 1e-9 * self.weight).recip()
     }
 
+    /// Half an event, as a share of all events.
+    fn half_an_event(&self) -> f64 {
+        0.5 * self.weight * self.inverse_total()
+    }
+
     fn scaled(&self, items: Range<usize>, factor: f64) -> ScaledCounts<'_> {
         ScaledCounts { counts: self.counts.run(items), factor }
     }
@@ -309,7 +314,7 @@ impl Frequencies {
         if [scales.len(), counts.len(), evidence.len()] != [n, n, self.evidence.len()] {
             return None;
         }
-        // What was never counted: it would leave no half-life a share.
+        // Counting never comes to other numbers than these, with which no half-life might have a share.
         let is_sound =
             |[weight, total]: &[f64; 2]| *weight > 0.0 && weight.is_finite() && *total >= 0.0 && total.is_finite();
         if !scales.iter().all(is_sound) || !evidence.iter().all(|evidence| evidence.is_finite()) {
@@ -397,8 +402,7 @@ impl Frequencies {
         self.factors.clear();
         let mixed = self.memories[self.first..].iter().zip(&self.shares);
         self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
-        let baseline = self.baseline();
-        self.floor = 0.5 * baseline.weight * baseline.inverse_total();
+        self.floor = self.baseline().half_an_event();
         let half_life = self.half_life();
         let asked = self.memories.iter().take(self.first + self.evidence.len()).enumerate();
         let objects = |(place, memory): &(usize, &DecayedCounts)| {
@@ -491,10 +495,15 @@ impl Frequencies {
 
     /// q̂ of item `item`.
     pub fn frequency(&self, item: u32) -> f64 {
-        let settled = self.shorter().fold(self.share(item), |longer, (memory, (factor, contradiction))| {
-            contradiction.settle(longer, memory.counts[item as usize] * factor)
-        });
-        settled + self.floor()
+        self.settled(item, self.share(item), |_, of_frame| of_frame) + self.floor()
+    }
+
+    /// The share of item `item` when the memories that may object were asked, where the mixture says `share`. The factor with which
+    /// a memory's counts sum to 1 is that of `factor`, which is told the one of the frame.
+    fn settled(&self, item: u32, share: f64, factor: impl Fn(&DecayedCounts, f64) -> f64) -> f64 {
+        self.shorter().fold(share, |longer, (memory, (of_frame, contradiction))| {
+            contradiction.settle(longer, memory.counts[item as usize] * factor(memory, of_frame))
+        })
     }
 
     /// log q̂ of item `item`, which was touched within the frame, on the scale of the frame: q̂ by all counts as they are now, times
@@ -506,12 +515,8 @@ impl Frequencies {
             share += weight * self.memories[place].counts[item as usize] * now;
             growth += weight * self.frame[place].1 / now;
         }
-        let settled = self.shorter().fold(share, |longer, (memory, (_, contradiction))| {
-            contradiction.settle(longer, memory.counts[item as usize] * memory.inverse_total())
-        });
-        let baseline = self.baseline();
-        let floor = 0.5 * baseline.weight * baseline.inverse_total();
-        ((settled + floor) * growth).ln() as f32
+        let settled = self.settled(item, share, |memory, _| memory.inverse_total());
+        ((settled + self.baseline().half_an_event()) * growth).ln() as f32
     }
 
     /// log q̂ of item `item`.

@@ -224,6 +224,11 @@ impl AgeSketch {
     fn add(&mut self, at: u64, age: f64, n: u64) {
         let bucket = ((1.0 + age * 1e3).log2() * BUCKETS_PER_DOUBLING).round() as u16;
         *self.counts.entry((at / self.slot_ms, bucket)).or_default() += n;
+        self.shrink();
+    }
+
+    /// Widens the slots until there are few enough entries.
+    fn shrink(&mut self) {
         while self.counts.len() > MOST_ENTRIES && self.slot_ms < u64::MAX / 4 {
             self.widen();
         }
@@ -248,9 +253,7 @@ impl AgeSketch {
         for (key, n) in other.counts {
             *self.counts.entry(key).or_default() += n;
         }
-        while self.counts.len() > MOST_ENTRIES && self.slot_ms < u64::MAX / 4 {
-            self.widen();
-        }
+        self.shrink();
     }
 
     /// Counts every event with the age that it has at the time `now`, in milliseconds.

@@ -16,12 +16,9 @@ use negstream::event::Interaction;
 use negstream::kafka::admin;
 use negstream::kafka::producer::EventProducer;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use rdkafka::ClientConfig;
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 
-use crate::kafka_harness::Broker;
+use crate::kafka_harness::{Broker, committed_offsets};
 use crate::support::{Background, Place, run, set};
 
 /// Long enough for any machine; a test that waits that long has failed.
@@ -177,17 +174,9 @@ impl Group {
 
     /// How many records the group has committed, over all partitions.
     pub fn committed(&self) -> u64 {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.config.brokers)
-            .set("group.id", &self.config.group)
-            .create()
-            .unwrap();
-        let mut asked = TopicPartitionList::new();
         let partitions = admin::partitions(&self.config, &self.config.brokers, &self.config.topic).unwrap();
-        for partition in partitions.unwrap_or_default() {
-            asked.add_partition(&self.config.topic, partition);
-        }
-        let Ok(committed) = consumer.committed_offsets(asked, Duration::from_secs(10)) else { return 0 };
+        let patience = Duration::from_secs(10);
+        let Ok(committed) = committed_offsets(&self.config, partitions.unwrap_or_default(), patience) else { return 0 };
         let offsets = committed.elements();
         offsets.iter().filter_map(|element| u64::try_from(element.offset().to_raw()?).ok()).sum()
     }

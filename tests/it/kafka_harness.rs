@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use negstream::config::KafkaConfig;
 
 use crate::support::left_out;
 
@@ -18,6 +22,21 @@ const PROPERTIES: &str = "further.properties";
 
 /// Further options of its formatting, one a line, beside them.
 const FORMAT: &str = "format.options";
+
+/// What the group of `config` has committed for `partitions` of its topic, asked for so long at most.
+pub fn committed_offsets(
+    config: &KafkaConfig,
+    partitions: impl IntoIterator<Item = i32>,
+    patience: Duration,
+) -> KafkaResult<TopicPartitionList> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &config.brokers).set("group.id", &config.group).create()?;
+    let mut asked = TopicPartitionList::new();
+    partitions.into_iter().for_each(|partition| {
+        asked.add_partition(&config.topic, partition);
+    });
+    consumer.committed_offsets(asked, patience)
+}
 
 /// A running broker, with a folder of its own.
 pub struct Broker {

@@ -12,11 +12,9 @@ use negstream::event::Interaction;
 use negstream::kafka::producer::EventProducer;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 
-use crate::kafka_harness::Broker;
+use crate::kafka_harness::{Broker, committed_offsets};
 use crate::kafka_replay::get;
 use crate::kafka_source::{PATIENCE, producer};
 use crate::support::{self, Background, Place, checkpoint_events, run, set, write_log};
@@ -70,14 +68,7 @@ impl Quiet {
 
     /// The metadata that the group has committed for the only partition.
     fn metadata(&self) -> String {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.config.brokers)
-            .set("group.id", &self.config.group)
-            .create()
-            .unwrap();
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(&self.config.topic, 0);
-        let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+        let committed = committed_offsets(&self.config, [0], PATIENCE).unwrap();
         committed.find_partition(&self.config.topic, 0).unwrap().metadata().to_owned()
     }
 

@@ -20,7 +20,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::kafka_harness::Broker;
+use crate::kafka_harness::{Broker, committed_offsets};
 
 /// Long enough for any machine; a test that waits that long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -239,11 +239,7 @@ fn source_with_a_limit_ends_there_and_commits(cluster: &Cluster) {
 
 /// The group's offset of a partition.
 fn committed(config: &KafkaConfig, partition: i32) -> Offset {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", &config.brokers).set("group.id", &config.group).create().unwrap();
-    let mut asked = TopicPartitionList::new();
-    asked.add_partition(&config.topic, partition);
-    let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+    let committed = committed_offsets(config, [partition], PATIENCE).unwrap();
     committed.find_partition(&config.topic, partition).unwrap().offset()
 }
 
@@ -330,11 +326,7 @@ fn durable_positions_are_committed(cluster: &Cluster) {
     source.commit_tracker().unwrap().request(positions.clone());
     drop(source);
 
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", &config.brokers).set("group.id", &config.group).create().unwrap();
-    let mut asked = TopicPartitionList::new();
-    asked.add_partition_range(&config.topic, 0, 1);
-    let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+    let committed = committed_offsets(&config, [0, 1], PATIENCE).unwrap();
     for (name, next) in positions.iter() {
         let partition = name.rsplit_once('/').unwrap().1.parse().unwrap();
         let found = committed.find_partition(&config.topic, partition).unwrap().offset();

@@ -129,6 +129,7 @@ impl NoiseSampler for Unigram {
             ends.push((sum, &part.classes));
         }
         out.extend((0..draws).map(|_| {
+            // No half-life counts where the numbers of a forged checkpoint have overflowed.
             if ends.is_empty() || random.random::<f64>() < UNIFORM {
                 return live[random.random_range(0..live.len())];
             }
