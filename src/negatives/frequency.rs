@@ -25,7 +25,7 @@
 //!
 //! One item of many may leave its rate while the stream as a whole keeps its own: the mixture, which the whole stream
 //! chooses, notices late. So memories that are shorter than the chosen half-life may object, for each item by itself: the
-//! [`OBJECTORS`] longest of them. Of an item with the share q, a memory of N decayed events expects λ = q·N; its decayed
+//! three longest of them. Of an item with the share q, a memory of N decayed events expects λ = q·N; its decayed
 //! count n varies by λ/2 (weights that halve in a half-life have a sum of squares half as large as their sum). Where
 //! `(n − λ)² > 4²·(λ/2 + 1)`, q becomes n/N. Memories are asked from the longest to the shortest, each against what was
 //! settled so far, as in the choice of a bandwidth: the largest that no smaller one contradicts (Lepski 1991). So an item
@@ -374,8 +374,8 @@ impl Frequencies {
         self.refresh();
     }
 
-    /// Whether the frame should end: the weight of an event has grown by [`LARGEST_TILT`] in a memory that counts, or by
-    /// [`LARGEST_TILT_OF_OBJECTOR`] in one that may object.
+    /// Whether the frame should end: the weight of an event has grown by a quarter in a memory that counts, or has doubled
+    /// in one that may object.
     pub fn frame_is_full(&self) -> bool {
         let mixed = self.first..self.first + self.evidence.len();
         let mut tilted = mixed.zip(&self.shares).filter(|(_, share)| **share > COUNTING_SHARE);
