@@ -235,6 +235,7 @@ fn check(kernel: Kernel) {
     let problem = Problem {
         queries: queries.view(),
         query_inverse_norms: &[],
+        query_scales: &[],
         candidates: candidates.view(),
         inverse_temperature: 6.0,
         bias: &bias,

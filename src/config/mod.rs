@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 pub use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::manifest;
 use crate::context::PositiveRules;
-pub use crate::context::{ContextConfig, EncoderKind, RepetitionConfig};
+pub use crate::context::{ContextConfig, CooccurrenceConfig, EncoderKind, RepetitionConfig};
 pub use crate::dead_letters::DeadLettersConfig;
 pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
@@ -46,6 +46,8 @@ config_section! {
         context: ContextConfig = ContextConfig::default();
         /// The memory of each user's items behind the repetition term ρ, which is idle where `evaluate.repeat` is off.
         repetition: RepetitionConfig = RepetitionConfig::default();
+        /// The counts of items that follow one another in users' histories, behind the co-occurrence term κ.
+        cooccurrence: CooccurrenceConfig = CooccurrenceConfig::default();
         /// Shape and score of the model.
         model: ModelConfig = ModelConfig::default();
         /// The steps of training.
@@ -87,13 +89,15 @@ impl Config {
     /// The first value that is refused, by its full key.
     pub fn validate(&self) -> Result<(), Refusal> {
         ConfigValue::validate(self)?;
-        let Self { context, repetition, train, memory, negatives, objective, positives, .. } = self;
+        let Self { context, repetition, cooccurrence, train, memory, negatives, objective, positives, .. } = self;
         let refuse = |key: &str, message: &str| Err(Refusal::of(key, message));
         if negatives.mask_recent > context.length {
             return refuse("negatives.mask_recent", "must be at most context.length");
         }
-        if train.batch * repetition.items.max(context.length) > 1 << 30 {
-            let message = "must be smaller: with repetition.items or context.length it makes too large a batch";
+        let of_event = repetition.items.max(context.length).max(cooccurrence.neighbors * cooccurrence.window);
+        if train.batch * of_event > 1 << 30 {
+            let message =
+                "must be smaller: with repetition.items, context.length or cooccurrence it makes too large a batch";
             return refuse("train.batch", message);
         }
         for (key, limits) in [("memory.items.cap", &memory.items), ("memory.users.cap", &memory.users)] {
@@ -174,6 +178,7 @@ mod tests {
             "positives",
             "context",
             "repetition",
+            "cooccurrence",
             "model",
             "train",
             "features",
@@ -187,7 +192,7 @@ mod tests {
         // Of these sections, all keys, but for the clock of live streams: what it did is in the checkpoints itself.
         let mut all = serde_json::to_value(Config::default()).unwrap();
         assert!(all["train"].as_object_mut().unwrap().remove("linger_ms").is_some());
-        for section in ["positives", "context", "repetition", "model", "train", "memory", "negatives"] {
+        for section in ["positives", "context", "repetition", "cooccurrence", "model", "train", "memory", "negatives"] {
             assert_eq!(relevant[section], all[section], "{section}");
         }
     }

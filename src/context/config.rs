@@ -1,4 +1,4 @@
-//! The sections `context` and `repetition`: what of a user's past the model sees.
+//! The sections `context`, `repetition` and `cooccurrence`: what of a user's past the model sees.
 
 use crate::util::config_section::{config_choice, config_section};
 
@@ -21,6 +21,9 @@ config_section! {
         context_rows: bool = true => [state];
         /// Give each user a row of their own, added to the query.
         user_row: bool = false => [state];
+        /// Add learned vectors to the query for the situation: how active the user is, the time since they came last, hour,
+        /// weekday, and place in the session.
+        situation: bool = true => [state];
         /// How those items make the query: `sum`, by learned position weights, or `gru`.
         encoder: EncoderKind = EncoderKind::Sum => [state];
     }
@@ -33,5 +36,16 @@ config_section! {
         items: usize = 128 => [state, within(1..=65_536)];
         /// Half-life of an item's count, in events of the same user.
         half_life: f64 = 50.0 => [state, at_least(1.0)];
+    }
+}
+
+config_section! {
+    /// The counts of items that follow one another in users' histories, behind the co-occurrence term κ.
+    pub struct CooccurrenceConfig {
+        /// Neighbours kept of each item; 0: none, and no such term.
+        neighbors: usize = 64 => [state, at_most(1024)];
+        /// How many of a context's newest items count: as those that an event's item came near, and as those whose neighbours
+        /// come next.
+        window: usize = 5 => [state, within(1..=64)];
     }
 }

@@ -8,16 +8,22 @@
 //! | `mod` | [`Batch`]: the events of one step with the context of each |
 //! | `users` | the users' histories |
 //! | `repeat_memory` | decayed counts of a user's items, behind the repetition term ρ |
+//! | `situation` | time and activity at an event, behind vectors that are added to queries |
+//! | `cooccurrence` | counts of items that follow one another, behind the co-occurrence term κ |
 
 mod config;
+pub mod cooccurrence;
 pub mod repeat_memory;
+pub mod situation;
 pub mod users;
 
-pub use config::{ContextConfig, EncoderKind, RepetitionConfig};
+pub use config::{ContextConfig, CooccurrenceConfig, EncoderKind, RepetitionConfig};
 
 use compact_str::CompactString;
 
+use cooccurrence::RelatedItem;
 use repeat_memory::Buckets;
+use situation::Situation;
 
 /// Which of a user's earlier items are positives of the user's next query too, and so never negatives of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,8 @@ pub struct Batch {
     pub kinds: Vec<CompactString>,
     /// Whether each event's user had its item before, as far as is remembered.
     pub repeats: Vec<bool>,
+    /// Whether each event's item never came before.
+    pub newcomers: Vec<bool>,
     /// Number of each event on the stream, counting positives from 0, those without a row for their item included.
     pub numbers: Vec<u64>,
     /// Number of the first event on the stream, counting from 0 what is trained on.
@@ -75,10 +83,16 @@ pub struct Batch {
     pub contexts: Vec<u32>,
     /// Bounds of the contexts in [`Self::contexts`], one more than queries.
     pub context_starts: Vec<u32>,
+    /// By query: the situation of its event.
+    pub situations: Vec<Situation>,
     /// The remembered items of the queries' users, one list behind the other.
     pub own: Vec<OwnItem>,
     /// Bounds of the lists in [`Self::own`], one more than queries.
     pub own_starts: Vec<u32>,
+    /// The items that came together with items of the queries' contexts, one list behind the other.
+    pub related: Vec<RelatedItem>,
+    /// Bounds of the lists in [`Self::related`], one more than queries.
+    pub related_starts: Vec<u32>,
     /// By query: how long the list of all the user's own items was ([`users::UserHistory::own`]).
     pub all_own: Vec<u32>,
 }
@@ -109,9 +123,19 @@ impl Batch {
         &self.own[self.own_starts[query] as usize..self.own_starts[query + 1] as usize]
     }
 
+    /// The items that came together with items of the context of query `query`, each once.
+    pub fn related(&self, query: usize) -> &[RelatedItem] {
+        &self.related[self.related_starts[query] as usize..self.related_starts[query + 1] as usize]
+    }
+
     /// The item that query `query` led to.
     pub fn positive(&self, query: usize) -> u32 {
         self.items[self.with_context[query] as usize]
+    }
+
+    /// Whether the item that query `query` led to never came before.
+    pub fn is_newcomer(&self, query: usize) -> bool {
+        self.newcomers[self.with_context[query] as usize]
     }
 
     /// The user of query `query`.
@@ -154,25 +178,33 @@ impl Batch {
             timestamps,
             kinds,
             repeats,
+            newcomers,
             numbers,
             first_event: first,
             with_context,
             contexts,
             context_starts,
+            situations,
             own,
             own_starts,
+            related,
+            related_starts,
             all_own,
         } = self;
         *first = first_event;
-        for rows in [users, items, with_context, contexts, context_starts, own_starts, all_own] {
+        for rows in [users, items, with_context, contexts, context_starts, own_starts, related_starts, all_own] {
             rows.clear();
         }
         timestamps.clear();
         kinds.clear();
         repeats.clear();
+        newcomers.clear();
         numbers.clear();
+        situations.clear();
         own.clear();
+        related.clear();
         context_starts.push(0);
         own_starts.push(0);
+        related_starts.push(0);
     }
 }

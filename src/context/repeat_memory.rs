@@ -98,7 +98,7 @@ impl RepeatDecay {
 
 /// ⌊log₂ x⌋ of a positive normal number: its exponent.
 #[inline]
-fn floor_log2(x: f64) -> i64 {
+pub(super) fn floor_log2(x: f64) -> i64 {
     (x.to_bits() >> 52) as i64 - 1023
 }
 

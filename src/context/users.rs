@@ -1,6 +1,7 @@
 //! The users' histories: each user's newest items, memory and own items, exact event by event.
 
 use super::repeat_memory::{RememberedItem, RepeatDecay};
+use super::situation::{SESSION_GAP_MS, Situation};
 use super::{Batch, NOBODY, OwnItem};
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
@@ -10,6 +11,8 @@ use crate::table::row_remap::RowRemap;
 pub struct UserHistory {
     /// Events of the user so far.
     pub clock: u32,
+    /// Events in the newest session ([`SESSION_GAP_MS`]).
+    pub session_events: u32,
     /// The newest items, oldest first; the same item may be there twice.
     pub recent: Vec<u32>,
     /// The newest distinct items, least recent first.
@@ -26,7 +29,7 @@ impl UserHistory {
 
     /// Remaps items after eviction; evicted items leave the history.
     fn keep_items(&mut self, rows: &RowRemap) {
-        let Self { clock: _, recent, memory, own } = self;
+        let Self { clock: _, session_events: _, recent, memory, own } = self;
         rows.renumber(recent);
         rows.renumber_by(memory, |remembered| &mut remembered.item);
         rows.renumber(own);
@@ -101,6 +104,8 @@ impl UserHistories {
         batch.users.push(row);
         batch.items.push(item);
         batch.timestamps.push(timestamp);
+        let newest = history.memory.last().map(|remembered| remembered.timestamp);
+        let is_same_session = newest.is_some_and(|newest| timestamp.saturating_sub(newest) <= SESSION_GAP_MS);
         if history.is_known() {
             batch.with_context.push(event);
             batch.contexts.extend(history.recent.iter().rev());
@@ -113,9 +118,11 @@ impl UserHistories {
                 timestamp: remembered.timestamp,
             }));
             batch.own_starts.push(batch.own.len() as u32);
+            batch.situations.push(Situation::of(history.clock, newest, history.session_events, timestamp));
             batch.all_own.push(history.own.len() as u32);
         }
         history.clock = history.clock.saturating_add(1);
+        history.session_events = if is_same_session { history.session_events.saturating_add(1) } else { 1 };
         if history.recent.len() == *context {
             history.recent.remove(0);
         }

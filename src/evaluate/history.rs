@@ -45,12 +45,13 @@ pub struct Touch {
     pub total_before: f64,
 }
 
-/// A run of events that are ranked by the same popularity terms, but for what they touched themselves.
+/// A run of events that are ranked by the same popularity terms, but for what they touched themselves. There is one where any of
+/// its events is ranked.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// The frame's first event.
     pub first_event: u32,
-    /// How many items were known before it; they have the first rows.
+    /// How many items were known when its terms were computed; they have the first rows.
     pub n_known: usize,
     /// By known item: β·log q̂ + b.
     pub bias: Vec<f32>,
@@ -102,18 +103,20 @@ impl BatchHistory {
         self.clear(n_items);
         self.n_known = n_known;
         frequencies.begin_batch(n_items);
-        let (mut known, mut first_event, mut ranked_in_frame) = (n_known, 0, 0);
+        let (mut known, mut first_event, mut has_terms) = (n_known, 0, false);
         for (event, item) in batch.items.iter().copied().enumerate() {
             let in_frame = event - first_event;
-            let is_full = ranked_in_frame >= LANES && (frequencies.frame_is_full() || in_frame >= LONGEST_FRAME);
+            // Where frames end is no matter of what is ranked: a frame moves the scale of the counts, which are saved.
+            let is_full = in_frame >= LANES && (frequencies.frame_is_full() || in_frame >= LONGEST_FRAME);
             if is_full || frequencies.frame_overflows() {
                 self.refresh(frequencies, popularity);
-                (first_event, ranked_in_frame) = (event, 0);
+                (first_event, has_terms) = (event, false);
             }
-            if ranks && event == first_event {
-                self.begin_frame(kernel, model, frequencies, event as u32, known);
+            if is_ranked[event] && !has_terms {
+                // What was touched in the frame before has its own terms, whichever are computed here.
+                self.begin_frame(kernel, model, frequencies, first_event as u32, known);
+                has_terms = true;
             }
-            ranked_in_frame += usize::from(is_ranked[event]);
             let row = item as usize;
             let by_popularity = frequencies.popularity();
             let (count_before, total_before) = (by_popularity.relative()[row], by_popularity.relative_total());
@@ -211,7 +214,7 @@ impl BatchHistory {
         }
     }
 
-    /// The frames, each with the events that it has: from its first event to that of the next.
+    /// The frames, each with the events from its first to that of the next one.
     pub fn frames(&self) -> impl Iterator<Item = (&Frame, std::ops::Range<u32>)> {
         let frames = &self.frames[..self.n_frames];
         frames.iter().enumerate().map(|(place, frame)| {

@@ -1,7 +1,10 @@
 //! The exact rank of each event's item, under the model and under the baselines, as things stood just before the event.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
+use super::K;
 use super::history::{BatchHistory, Frame, NEVER};
 use super::popularity::PopularityOrder;
 use crate::context::Batch;
@@ -20,14 +23,17 @@ use crate::table::rows::CHUNK;
 /// and among all others.
 const OWN_HISTORY_POPULARITY: f64 = 1e-3;
 
+/// Up to which part of the table (one in so many chunks) queries are compared, before those that are settled leave.
+const SHARES_OF_TABLE: [usize; 3] = [16, 4, 1];
+
 /// How one event fared; the ranks are `None` where its item was never seen before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
     /// The event's number on the stream, counting positives from 0.
     pub number: u64,
-    /// Its rank under the model, from 0; ties count half.
+    /// Its rank under the model, from 0; ties count half. Exact below [`K`]; what is certain to be beyond is infinite.
     pub model: Option<f64>,
-    /// Its rank under decayed popularity.
+    /// Its rank under decayed popularity, likewise.
     pub popularity: Option<f64>,
     /// Its rank under the user's own history, where items may recur.
     pub own_history: Option<f64>,
@@ -57,8 +63,8 @@ pub struct ModelView<'a> {
     pub histories: &'a UserHistories,
     /// Items may recur.
     pub repeat: bool,
-    /// Own items carry ρ.
-    pub repetition: bool,
+    /// Items carry ρ and κ.
+    pub history_terms: bool,
 }
 
 /// Buffers of a batch's ranking: what is as long as the table is kept from batch to batch.
@@ -75,7 +81,17 @@ struct Asked {
     query: usize,
     /// Its event in the batch.
     event: u32,
-    own: OwnItems,
+    /// The target's score, with its terms; `None` where it was never seen before the event.
+    target: Option<f32>,
+    /// How many items may have a score below their plain one, at most.
+    most_lowered: usize,
+}
+
+impl Asked {
+    /// Whether the target is certain to be beyond the first [`K`], where `above` items at least have a plain score above it.
+    fn is_beyond(&self, above: i64) -> bool {
+        above - self.most_lowered as i64 >= K as i64
+    }
 }
 
 impl Ranking {
@@ -125,66 +141,27 @@ fn rank_frame(
 ) {
     let ModelView { model, history, .. } = view;
     let dim = model.dim();
-    let vector = |query: usize| &encoded.normalized.row(query)[..dim];
+    let vector = |query: usize| &encoded.scored_row(query)[..dim];
 
-    // The targets' own scores, with ρ where it applies, and what has to be taken back from the plain count.
+    let scores = |query: usize, event: u32, items: &[u32], scratch: &mut PackedQueries, scores: &mut Vec<f32>| {
+        let single = |item: &u32| {
+            (model.vectors().row(*item as usize), scale[*item as usize], history.bias(frame, *item, event))
+        };
+        score_items(kernel, vector(query), items.iter().map(single), scratch, scores);
+    };
     let ask = |scratch: &mut (PackedQueries, Vec<f32>), query: &usize| {
         let event = batch.with_context[*query];
-        let mut own = OwnItems::default();
-        if history.touches()[event as usize].is_known {
-            own = OwnItems::of(view, batch, *query);
-            let single = |item: &u32| {
-                (model.vectors().row(*item as usize), scale[*item as usize], history.bias(frame, *item, event))
-            };
-            score_items(kernel, vector(*query), own.items.iter().map(single), &mut scratch.0, &mut scratch.1);
-            own.scores.clone_from(&scratch.1);
-            own.target = own.scores[0] + own.terms[0];
-        }
-        Asked { query: *query, event, own }
+        let target = history.touches()[event as usize].is_known.then(|| {
+            scores(*query, event, &[batch.positive(*query)], &mut scratch.0, &mut scratch.1);
+            scratch.1[0] + target_term(view, batch, *query)
+        });
+        let own = if view.repeat { batch.own(*query).len() } else { view.histories.own(batch, *query).len() };
+        // The target itself may be one.
+        Asked { query: *query, event, target, most_lowered: 1 + own + batch.related(*query).len() }
     };
     let asked: Vec<Asked> = queries.par_iter().map_init(<(PackedQueries, Vec<f32>)>::default, ask).collect();
-    let tiles: Vec<Tile> = asked
-        .par_chunks(LANES)
-        .map(|asked| {
-            let mut tile = Tile::default();
-            tile.queries.pack(asked.iter().map(|asked| vector(asked.query)), dim);
-            tile.targets = [f32::INFINITY; LANES];
-            for (lane, Asked { event, own, .. }) in asked.iter().enumerate() {
-                tile.events[lane] = *event;
-                if own.is_known() {
-                    tile.targets[lane] = own.target;
-                }
-            }
-            tile
-        })
-        .collect();
-
-    // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
+    // What was touched within the frame before an event is not as it was when the frame's terms were computed.
     let vectors = model.vectors();
-    let none = || vec![RankCounts::default(); tiles.len()];
-    let with_scratch = || (none(), Aligned::default());
-    let mut counts = (0..frame.n_known.div_ceil(CHUNK))
-        .into_par_iter()
-        .fold(with_scratch, |(mut counts, mut scratch), chunk| {
-            let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, &mut scratch));
-            let n_items = (rows.len() / dim).min(frame.n_known - first);
-            let items = ItemTile {
-                rows: &rows[..n_items * dim],
-                scale: &scale[first..first + n_items],
-                bias: &frame.bias[first..first + n_items],
-            };
-            for (tile, counts) in tiles.iter().zip(&mut counts) {
-                count_above(kernel, &tile.queries, items, &tile.targets, counts);
-            }
-            (counts, scratch)
-        })
-        .map(|(counts, _)| counts)
-        .reduce(none, |mut a, b| {
-            a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
-            a
-        });
-
-    // What was touched within the frame before an event is not as it was when the frame began.
     touched.clear(dim);
     let until = asked.last().map_or(0, |asked| asked.event);
     for (event, touch) in (frame.first_event..until).zip(&history.touches()[frame.first_event as usize..]) {
@@ -196,24 +173,102 @@ fn rank_frame(
         touched.push_current(vectors.row(row), scale[row], touch.bias, (event, touch.next));
     }
     let touched = &*touched;
-    tiles.par_iter().zip(&mut counts).for_each(|(tile, counts)| {
+    let count_touched = |tile: &Tile, counts: &mut RankCounts| {
         count_touched(kernel, &tile.queries, touched, &tile.events, &tile.targets, counts);
-    });
-
-    ranked.extend(asked.iter().enumerate().map(|(place, Asked { query, event, own })| {
-        let (number, touch) = (batch.numbers[*event as usize], &history.touches()[*event as usize]);
-        if !own.is_known() {
-            return Ranked::missed(number);
+    };
+    // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
+    let count_chunk = |chunk: usize, tiles: &[Tile], counts: &mut [RankCounts], scratch: &mut Aligned<f32>| {
+        let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, scratch));
+        let n_items = (rows.len() / dim).min(frame.n_known - first);
+        let items = ItemTile {
+            rows: &rows[..n_items * dim],
+            scale: &scale[first..first + n_items],
+            bias: &frame.bias[first..first + n_items],
+        };
+        for (tile, counts) in tiles.iter().zip(counts) {
+            count_above(kernel, &tile.queries, items, &tile.targets, counts);
         }
-        let (counts, lane) = (&counts[place / LANES], place % LANES);
+    };
+    let chunks = chunks_by_popularity(frame);
+    let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
+    let mut counts = vec![(0, 0); asked.len()];
+    let mut begin = 0;
+    for (round, share) in SHARES_OF_TABLE.into_iter().enumerate() {
+        let end = chunks.len().div_ceil(share);
+        let tiles: Vec<Tile> = open.par_chunks(LANES).map(|places| Tile::of(&asked, places, &vector, dim)).collect();
+        let none = || vec![RankCounts::default(); tiles.len()];
+        let fold = |(mut counts, mut scratch): (Vec<RankCounts>, Aligned<f32>), chunk: &u32| {
+            count_chunk(*chunk as usize, &tiles, &mut counts, &mut scratch);
+            (counts, scratch)
+        };
+        let add = |mut a: Vec<RankCounts>, b: Vec<RankCounts>| {
+            a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
+            a
+        };
+        let of_chunks = chunks[begin..end].par_iter().fold(|| (none(), Aligned::default()), fold);
+        let mut found = of_chunks.map(|(counts, _)| counts).reduce(none, add);
+        if round == 0 {
+            tiles.par_iter().zip(&mut found).for_each(|(tile, counts)| count_touched(tile, counts));
+        }
+        for (place, asked) in open.iter().enumerate() {
+            let (tile, lane) = (&found[place / LANES], place % LANES);
+            let (above, equal) = &mut counts[*asked];
+            *above += i64::from(tile.above[lane]);
+            *equal += i64::from(tile.equal[lane]);
+        }
+        // Most are settled by the most popular items, and have no need of the others.
+        open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
+        begin = end;
+    }
+
+    thread_local! {
+        // As long as the table is, and so kept.
+        static SINGLE: RefCell<SingleItems> = RefCell::default();
+    }
+    let rank = |single: &mut SingleItems, place: usize| {
+        let asked = &asked[place];
+        let Asked { query, event, target, .. } = asked;
+        let (number, touch) = (batch.numbers[*event as usize], &history.touches()[*event as usize]);
+        let Some(target) = *target else { return Ranked::missed(number) };
+        single.clear();
+        let of_model = match target.is_nan() || asked.is_beyond(counts[place].0) {
+            // Nothing compares with a number that is none: no rank is better than that.
+            true => f64::INFINITY,
+            false => single.rank(view, batch, *query, target, counts[place], |items, scratch, into| {
+                scores(*query, *event, items, scratch, into);
+            }),
+        };
         Ranked {
             number,
-            model: Some(own.rank(counts.above[lane], counts.equal[lane], view.repeat)),
-            popularity: Some(popularity_rank(view, own, *event)),
+            model: Some(of_model),
+            popularity: Some(popularity_rank(view, single, batch, *query, *event)),
             own_history: view.repeat.then(|| own_history_rank(view, batch, *query, *event)),
             occurrences: touch.occurrences,
         }
-    }));
+    };
+    let places = (0..asked.len()).into_par_iter();
+    ranked.par_extend(places.map(|place| SINGLE.with_borrow_mut(|single| rank(single, place))));
+}
+
+/// The chunks of the table that hold the known items, those with the most popular ones first.
+fn chunks_by_popularity(frame: &Frame) -> Vec<u32> {
+    let mean = |bias: &[f32]| bias.iter().sum::<f32>() / bias.len() as f32;
+    let means: Vec<f32> = frame.bias[..frame.n_known].par_chunks(CHUNK).map(mean).collect();
+    let mut chunks: Vec<u32> = (0..means.len() as u32).collect();
+    chunks.sort_by(|a, b| means[*b as usize].total_cmp(&means[*a as usize]));
+    chunks
+}
+
+/// The terms ρ and κ of the target of query `query`.
+fn target_term(view: ModelView<'_>, batch: &Batch, query: usize) -> f32 {
+    if !view.history_terms {
+        return 0.0;
+    }
+    let positive = batch.positive(query);
+    let own = batch.own(query).iter().find(|own| view.repeat && own.item == positive);
+    let related = batch.related(query).iter().find(|related| related.item == positive);
+    let repetition = own.map_or(0.0, |own| view.model.repetition.term(own.buckets));
+    repetition + related.map_or(0.0, |related| view.model.cooccurrence.term(related.buckets))
 }
 
 /// Up to [`LANES`] queries.
@@ -224,83 +279,130 @@ struct Tile {
     events: [u32; LANES],
 }
 
-/// The target and the user's own known items, each once: what the plain count of all items gets wrong.
-#[derive(Debug, Default)]
-struct OwnItems {
-    /// The target's score, ρ included.
-    target: f32,
-    /// The target first.
-    items: Vec<u32>,
-    /// ρ of each.
-    terms: Vec<f32>,
-    /// Score of each without ρ.
-    scores: Vec<f32>,
+impl Tile {
+    /// The queries at `places` of `asked`; `vector` gives that of each.
+    fn of<'a>(asked: &[Asked], places: &[usize], vector: &impl Fn(usize) -> &'a [f32], dim: usize) -> Self {
+        let mut tile = Self { targets: [f32::INFINITY; LANES], ..Self::default() };
+        tile.queries.pack(places.iter().map(|place| vector(asked[*place].query)), dim);
+        for (lane, place) in places.iter().enumerate() {
+            let Asked { event, target, .. } = &asked[*place];
+            tile.events[lane] = *event;
+            tile.targets[lane] = target.unwrap_or(f32::INFINITY);
+        }
+        tile
+    }
 }
 
-impl OwnItems {
-    /// Whether the target was ever seen before the event.
-    fn is_known(&self) -> bool {
-        !self.items.is_empty()
+/// The items, other than the target, that do not have the plain score, each once: what the plain count of all items gets wrong.
+/// They are gathered where that may decide whether the target is among the first [`K`], since most targets are not.
+#[derive(Debug, Default)]
+struct SingleItems {
+    is_gathered: bool,
+    items: Vec<u32>,
+    /// ρ + κ of each; −∞ for an item that leaves the ranking.
+    terms: Vec<f32>,
+    /// The plain score of each.
+    scores: Vec<f32>,
+    /// By item: its place in the list, if it is there.
+    places: Vec<u32>,
+    scratch: PackedQueries,
+}
+
+impl SingleItems {
+    fn clear(&mut self) {
+        self.is_gathered = false;
+        self.items.clear();
+        self.terms.clear();
     }
 
-    fn of(view: ModelView<'_>, batch: &Batch, query: usize) -> Self {
-        let positive = batch.positive(query);
-        let mut own = Self { target: 0.0, items: vec![positive], terms: vec![0.0], scores: Vec::new() };
-        if view.repeat {
-            for remembered in batch.own(query) {
-                let rho = view.repetition;
-                let term = if rho { view.model.repetition.term(remembered.buckets) } else { 0.0 };
-                if remembered.item == positive {
-                    own.terms[0] = term;
-                } else {
-                    own.items.push(remembered.item);
-                    own.terms.push(term);
-                }
-            }
-        } else {
-            let mut all = view.histories.own(batch, query).to_vec();
-            all.sort_unstable();
-            all.dedup();
-            own.items.reserve(all.len());
-            for item in all {
-                if item != positive {
-                    own.items.push(item);
-                }
-            }
-            own.terms.resize(own.items.len(), 0.0);
+    fn gather(&mut self, view: ModelView<'_>, batch: &Batch, query: usize) {
+        if std::mem::replace(&mut self.is_gathered, true) {
+            return;
         }
-        own
+        let ModelView { model, histories, repeat, history_terms, .. } = view;
+        let positive = batch.positive(query);
+        self.places.resize(model.inverse_norms.len(), 0);
+        if !repeat {
+            for item in histories.own(batch, query).iter().filter(|item| **item != positive) {
+                self.add(*item, f32::NEG_INFINITY);
+            }
+        }
+        if !history_terms {
+            return;
+        }
+        if repeat {
+            for own in batch.own(query).iter().filter(|own| own.item != positive) {
+                self.add(own.item, model.repetition.term(own.buckets));
+            }
+        }
+        for related in batch.related(query).iter().filter(|related| related.item != positive) {
+            self.add(related.item, model.cooccurrence.term(related.buckets));
+        }
     }
 
-    /// The rank, from the counts over all known items.
-    fn rank(&self, above: i32, equal: i32, repeat: bool) -> f64 {
-        if self.target.is_nan() {
-            // Nothing compares with it: no rank is better than none.
+    fn add(&mut self, item: u32, term: f32) {
+        let place = &mut self.places[item as usize];
+        if self.items.get(*place as usize) == Some(&item) {
+            self.terms[*place as usize] += term;
+        } else {
+            *place = self.items.len() as u32;
+            self.items.push(item);
+            self.terms.push(term);
+        }
+    }
+
+    /// The items that leave the ranking.
+    fn excluded(&self) -> impl Iterator<Item = u32> {
+        self.items.iter().zip(&self.terms).filter(|(_, term)| **term == f32::NEG_INFINITY).map(|(item, _)| *item)
+    }
+
+    /// The rank of a target with the score `target`, from how many of all known items have a plain score above it and how many
+    /// the same; `scores` gives the plain scores of items.
+    fn rank(
+        &mut self,
+        view: ModelView<'_>,
+        batch: &Batch,
+        query: usize,
+        target: f32,
+        (mut above, mut equal): (i64, i64),
+        scores: impl FnOnce(&[u32], &mut PackedQueries, &mut Vec<f32>),
+    ) -> f64 {
+        self.gather(view, batch, query);
+        // The target itself may have a plain score above its own.
+        let lowered = 1 + self.terms.iter().filter(|term| **term < 0.0).count();
+        if above - lowered as i64 >= K as i64 {
             return f64::INFINITY;
         }
-        let (mut above, mut equal) = (i64::from(above), i64::from(equal));
-        for (place, (score, term)) in self.scores.iter().zip(&self.terms).enumerate() {
-            above -= i64::from(*score > self.target);
-            equal -= i64::from(*score == self.target);
-            if repeat && place > 0 {
-                above += i64::from(score + term > self.target);
-                equal += i64::from(score + term == self.target);
-            }
+        let positive = [batch.positive(query)];
+        self.items.extend_from_slice(&positive);
+        scores(&self.items, &mut self.scratch, &mut self.scores);
+        self.items.pop();
+        for score in &self.scores {
+            above -= i64::from(*score > target);
+            equal -= i64::from(*score == target);
+        }
+        for (score, term) in self.scores.iter().zip(&self.terms) {
+            above += i64::from(score + term > target);
+            equal += i64::from(score + term == target);
         }
         above as f64 + equal as f64 / 2.0
     }
 }
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
-fn popularity_rank(view: ModelView<'_>, own: &OwnItems, event: u32) -> f64 {
+fn popularity_rank(view: ModelView<'_>, single: &mut SingleItems, batch: &Batch, query: usize, event: u32) -> f64 {
     let ModelView { history, frequencies, popularity, repeat, .. } = view;
     let counts = frequencies.popularity().relative();
     let target = history.touches()[event as usize].count_before;
     let (mut above, mut equal) = history.compare(popularity, event, target);
     equal -= 1;
     if !repeat {
-        for item in &own.items[1..] {
-            let count = history.count(counts, *item, event);
+        if above - view.histories.own(batch, query).len() as i64 >= K as i64 {
+            return f64::INFINITY;
+        }
+        single.gather(view, batch, query);
+        for item in single.excluded() {
+            let count = history.count(counts, item, event);
             above -= i64::from(count > target);
             equal -= i64::from(count == target);
         }

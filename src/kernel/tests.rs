@@ -66,6 +66,7 @@ impl Case {
         Problem {
             queries: self.queries.view(),
             query_inverse_norms: &[],
+            query_scales: &[],
             candidates: self.candidates.view(),
             inverse_temperature: self.inverse_temperature,
             bias: &self.bias,
@@ -277,24 +278,30 @@ fn contrast_buffers_carry_nothing_to_the_next_batch() {
 fn gradients_of_directions_become_those_of_the_vectors() {
     let case = Case::new(37, 60, 24, 1.0, 0.1, 8);
     let norms: Vec<f32> = (0..37).map(|query| 0.5 + query as f32 / 20.0).collect();
-    // Unit queries, whose vectors have these norms.
+    let scales: Vec<f32> = (0..37).map(|query| 0.4 + query as f32 / 30.0).collect();
+    // Directions times a scale; the vectors that they are the directions of have these norms.
     let mut case = case;
-    for mut row in case.queries.rows_mut() {
+    for (mut row, scale) in case.queries.rows_mut().into_iter().zip(&scales) {
         let norm = row.dot(&row).sqrt();
-        row.mapv_inplace(|number| number / norm);
+        row.mapv_inplace(|number| number / norm * scale);
     }
     let inverse_norms: Vec<f32> = norms.iter().map(|norm| norm.recip()).collect();
     let truth = reference::info_nce(&case.problem());
     for kernel in Kernel::available() {
         let mut found = Gradients::default();
-        let problem = Problem { query_inverse_norms: &inverse_norms, ..case.problem() };
+        let problem = Problem { query_inverse_norms: &inverse_norms, query_scales: &scales, ..case.problem() };
         info_nce(kernel, &problem, &mut found);
         let stride = case.queries.ncols();
         for (query, (norm, gradient)) in norms.iter().zip(truth.queries.rows()).enumerate() {
-            let unit = case.queries.row(query).mapv(f64::from);
-            let expected = (&gradient - &unit * unit.dot(&gradient)) / f64::from(*norm);
+            let scale = f64::from(scales[query]);
+            let unit = case.queries.row(query).mapv(f64::from) / scale;
+            let along = unit.dot(&gradient);
+            let expected = (&gradient - &unit * along) * scale / f64::from(*norm);
             let apart = apart(&found.queries[query * stride..][..stride], expected.iter().copied());
             assert!(apart < 1e-4, "{kernel:?}: query {query}: {apart}");
+            // ∂/∂ log(scale), two ways.
+            let of_scale = found.inverse_temperatures[query] * f64::from(case.inverse_temperature);
+            assert!((of_scale - along * scale).abs() < 1e-4, "{kernel:?}: query {query}: {of_scale}");
         }
         assert!((found.inverse_temperature - truth.inverse_temperature).abs() < 1e-4);
     }

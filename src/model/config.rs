@@ -35,7 +35,10 @@ config_section! {
         similarity: Similarity = Similarity::Cosine => [state];
         /// How much an item has to be learnt before its similarity counts: where the similarity is the cosine, the item's vector of
         /// length n enters it with the length n/√(n² + this²). 0: with 1, from its first event on.
-        shrinkage: f64 = 0.25 => [state, at_least(0.0)];
+        shrinkage: f64 = 0.35 => [state, at_least(0.0)];
+        /// Learn how much the similarity counts, by how active the user is, how long ago they came last, and the place in the
+        /// session.
+        gate: bool = true => [state];
         /// Learn β, the share of popularity that is preference; otherwise it stays at `popularity_init`.
         learn_popularity: bool = true => [state];
         /// Where β begins.

@@ -1,7 +1,8 @@
 //! The encoder: sequences of items become queries.
 //!
 //! ```text
-//! c = Σ_k w_k·(vector + context row of the k-th newest item) / Σ_k w_k  (+ the user's row)      raw query = W·c
+//! c = Σ_k w_k·(vector + context row of the k-th newest item) / Σ_k w_k  (+ the user's row) (+ vectors of the situation)
+//! raw query = W·c
 //! ```
 //!
 //! W is there only where an objective learns it (`cpc`). Instead of a sum, c can be the state of a recurrent unit:
@@ -9,11 +10,14 @@
 //! All the sequences of a step are encoded together: the contexts of the batch's queries come first, then what objectives
 //! ask for.
 
+use std::ops::Range;
+
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::Model;
 use super::recurrent::Recurrence;
+use crate::context::situation::Situation;
 use crate::context::{Batch, NOBODY};
 use crate::kernel::Kernel;
 use crate::kernel::aligned::Aligned;
@@ -35,12 +39,15 @@ pub struct Sequences {
     origins: Vec<u32>,
     /// Which W: 0 for the next item, 1 for the one after it, …
     pub steps: Vec<u32>,
+    /// The situations of the batch's queries, which are the first sequences.
+    pub situations: Vec<Situation>,
 }
 
 impl Sequences {
     /// Begins anew, with the contexts of `batch`.
     pub fn begin(&mut self, batch: &Batch) {
-        let Self { items, starts, users, origins, steps } = self;
+        let Self { items, starts, users, origins, steps, situations } = self;
+        situations.clone_from(&batch.situations);
         items.clone_from(&batch.contexts);
         starts.clone_from(&batch.context_starts);
         users.clear();
@@ -53,7 +60,8 @@ impl Sequences {
 
     /// Begins anew, without sequences.
     pub fn begin_empty(&mut self) {
-        let Self { items, starts, users, origins, steps } = self;
+        let Self { items, starts, users, origins, steps, situations } = self;
+        situations.clear();
         for numbers in [items, &mut *starts, users, origins, steps] {
             numbers.clear();
         }
@@ -90,7 +98,7 @@ impl Sequences {
     }
 
     /// The places of sequence `sequence` in [`Self::items`].
-    pub fn range(&self, sequence: usize) -> std::ops::Range<usize> {
+    pub fn range(&self, sequence: usize) -> Range<usize> {
         self.starts[sequence] as usize..self.starts[sequence + 1] as usize
     }
 }
@@ -102,6 +110,10 @@ pub struct Encoded {
     pub normalized: Padded,
     /// 1/norm of each before it was divided by it (1 where the similarity is the dot product).
     pub inverse_norms: Vec<f32>,
+    /// The batch's queries times their gates, queries × stride; no rows where the model has no gate.
+    gated: Padded,
+    /// What each of them was multiplied by.
+    scales: Vec<f32>,
     /// Sum of the position weights of each.
     pub weight_sums: Vec<f32>,
     /// Weight of the k-th newest item.
@@ -109,6 +121,23 @@ pub struct Encoded {
     /// c of each, where there is a W.
     contexts: Padded,
     pub(crate) recurrence: Recurrence,
+}
+
+impl Encoded {
+    /// The sequences of `rows` as items are scored with them: times their gates, if they are queries of the batch.
+    pub fn scored(&self, rows: Range<usize>) -> ArrayView2<'_, f32> {
+        if self.scales(rows.clone()).is_empty() { self.normalized.rows(rows) } else { self.gated.rows(rows) }
+    }
+
+    /// Sequence `row` as items are scored with it.
+    pub fn scored_row(&self, row: usize) -> &[f32] {
+        if row < self.scales.len() { self.gated.row(row) } else { self.normalized.row(row) }
+    }
+
+    /// The gates of the sequences of `rows`; empty where they have none.
+    pub fn scales(&self, rows: Range<usize>) -> &[f32] {
+        self.scales.get(rows).unwrap_or(&[])
+    }
 }
 
 impl Model {
@@ -138,16 +167,19 @@ impl Model {
             row[..dim].iter_mut().for_each(|number| *number *= inverse);
             inverse
         };
-        let add_user = |sequence: usize, raw: &mut [f32]| {
+        let add_vectors = |sequence: usize, raw: &mut [f32]| {
             let user = sequences.users[sequence];
             if let Some(users) = self.users.as_ref().filter(|_| user != NOBODY) {
                 add_scaled(kernel, raw, users.values.row(user as usize), 1.0);
+            }
+            if let (Some(vectors), Some(situation)) = (&self.situations, sequences.situations.get(sequence)) {
+                vectors.add_to(kernel, *situation, raw);
             }
         };
         let at_once = self.transforms.is_empty() && self.gru.is_none();
         if let Some(weights) = &self.gru {
             self.run_gru(&weights.values, sequences, initial_states, recurrence, normalized);
-            (0..n).for_each(|sequence| add_user(sequence, &mut normalized.row_mut(sequence)[..dim]));
+            (0..n).for_each(|sequence| add_vectors(sequence, &mut normalized.row_mut(sequence)[..dim]));
         } else {
             let rows =
                 (normalized.rows_mut(), &mut *inverse_norms, weight_sums).into_par_iter().with_min_len(32).enumerate();
@@ -164,7 +196,7 @@ impl Model {
                         add_scaled(kernel, raw, contexts.values.row(*item as usize), share);
                     }
                 }
-                add_user(sequence, raw);
+                add_vectors(sequence, raw);
                 if at_once {
                     *inverse = divide_by_norm(row);
                 }
@@ -185,6 +217,20 @@ impl Model {
                 row.iter_mut().zip(transform).for_each(|(raw, numbers)| *raw = dot(numbers, context));
                 *inverse = divide_by_norm(row);
             });
+        }
+        self.open_gates(sequences, encoded);
+    }
+
+    /// Multiplies the batch's queries by their gates.
+    fn open_gates(&self, sequences: &Sequences, encoded: &mut Encoded) {
+        let Encoded { normalized, gated, scales, .. } = encoded;
+        scales.clear();
+        let Some(gate) = &self.gate else { return };
+        scales.extend(sequences.situations.iter().map(|situation| gate.factor(*situation)));
+        gated.resize_to(scales.len(), self.stride());
+        for (row, scale) in scales.iter().enumerate() {
+            let query = gated.row_mut(row).iter_mut().zip(normalized.row(row));
+            query.for_each(|(number, unit)| *number = unit * scale);
         }
     }
 
@@ -281,7 +327,7 @@ impl Padded {
     }
 
     /// The rows of `range`, as a matrix.
-    pub fn rows(&self, range: std::ops::Range<usize>) -> ArrayView2<'_, f32> {
+    pub fn rows(&self, range: Range<usize>) -> ArrayView2<'_, f32> {
         let numbers = &self.numbers[range.start * self.stride..range.end * self.stride];
         ArrayView2::from_shape((range.len(), self.stride), numbers).expect("whole rows")
     }

@@ -7,15 +7,21 @@
 //! | `recurrent`, `gru` | the recurrent encoder, and the gated recurrent unit that it runs |
 //! | `features` | rows that items share |
 //! | `repetition` | ρ, what having had an item before adds to its score |
+//! | `gate` | how much the similarity counts in an event's situation |
+//! | `situation` | vectors that are added to queries for the time and the user's activity |
+//! | `cooccurrence` | κ, what coming together with items of the context adds to an item's score |
 //! | `backward` | gradients back to rows and parameters, which move once a step |
 
 pub mod backward;
 mod config;
+pub mod cooccurrence;
 pub mod encoder;
 pub mod features;
+pub mod gate;
 pub(crate) mod gru;
 pub(crate) mod recurrent;
 pub mod repetition;
+pub mod situation;
 
 pub use config::{ModelConfig, OptimizerKind, Similarity};
 
@@ -30,9 +36,12 @@ use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
 use crate::table::changes::{ChangeMark, RowChanges};
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::{Rows, stable_hash, start};
+use cooccurrence::CooccurrenceTerm;
 pub use features::FeaturesConfig;
 use features::{Features, OWN_START};
+use gate::SimilarityGate;
 use repetition::Repetition;
+use situation::SituationVectors;
 
 /// The parameters that objectives need of a model besides those that every model has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +79,8 @@ pub struct Model {
     pub gru: Option<Parameters>,
     /// The unit's hidden state of each user before the items of the context, users × dim; no rows where there is no unit.
     pub hidden_states: Rows,
+    /// Vectors of the situations of events, where queries have them.
+    pub situations: Option<SituationVectors>,
     /// W_k, dim × dim by rows, where an objective learns them (`cpc`); the first makes the query.
     pub transforms: Vec<Parameters>,
     /// β.
@@ -80,6 +91,10 @@ pub struct Model {
     pub normaliser: Parameters,
     /// ρ.
     pub repetition: Repetition,
+    /// What the similarity is multiplied by in the situation of an event, where it is.
+    pub gate: Option<SimilarityGate>,
+    /// κ.
+    pub cooccurrence: CooccurrenceTerm,
     /// 1/norm of each item's vector (1 where the similarity is the dot product); as of its last refresh, where there are
     /// features.
     pub inverse_norms: Vec<f32>,
@@ -138,11 +153,14 @@ impl Model {
             gru: (config.context.encoder == EncoderKind::Gru)
                 .then(|| Parameters::new(gru::start(dim, stable_hash(config.seed, &["unit"])))),
             hidden_states: Rows::new(dim),
+            situations: config.context.situation.then(|| SituationVectors::new(dim)),
             transforms: (0..transforms).map(|_| identity()).collect(),
             popularity: Parameters::new(vec![config.model.popularity_init as f32]),
             temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
             normaliser: Parameters::new(vec![0.0]),
             repetition: Repetition::default(),
+            gate: config.model.gate.then(SimilarityGate::default),
+            cooccurrence: CooccurrenceTerm::default(),
             inverse_norms: Vec::new(),
             similarity: config.model.similarity,
             shrinkage: (config.model.shrinkage * config.model.shrinkage) as f32,
@@ -234,11 +252,14 @@ impl Model {
             position_weights: _,
             gru: _,
             hidden_states: _,
+            situations: _,
             transforms: _,
             popularity: _,
             temperature: _,
             normaliser: _,
             repetition: _,
+            gate: _,
+            cooccurrence: _,
             inverse_norms,
             similarity: _,
             shrinkage: _,
@@ -266,11 +287,14 @@ impl Model {
             position_weights: _,
             gru,
             hidden_states,
+            situations: _,
             transforms: _,
             popularity: _,
             temperature: _,
             normaliser: _,
             repetition: _,
+            gate: _,
+            cooccurrence: _,
             inverse_norms: _,
             similarity: _,
             shrinkage: _,
@@ -319,11 +343,14 @@ impl Model {
             position_weights,
             gru,
             hidden_states,
+            situations,
             transforms,
             popularity,
             temperature,
             normaliser,
             repetition,
+            gate,
+            cooccurrence,
             inverse_norms: _,
             similarity,
             shrinkage,
@@ -340,11 +367,14 @@ impl Model {
             position_weights: position_weights.clone(),
             gru: gru.clone(),
             hidden_states: hidden_states.freeze(),
+            situations: situations.clone(),
             transforms: transforms.clone(),
             popularity: popularity.clone(),
             temperature: temperature.clone(),
             normaliser: normaliser.clone(),
             repetition: repetition.clone(),
+            gate: gate.clone(),
+            cooccurrence: cooccurrence.clone(),
             // Norms are made anew by whoever asks a frozen model for vectors.
             inverse_norms: Vec::new(),
             similarity: *similarity,
@@ -463,11 +493,14 @@ impl Model {
             position_weights,
             gru,
             hidden_states: _,
+            situations,
             transforms,
             popularity,
             temperature,
             normaliser,
             repetition,
+            gate,
+            cooccurrence,
             inverse_norms: _,
             similarity: _,
             shrinkage: _,
@@ -481,9 +514,13 @@ impl Model {
             ("temperature", temperature),
             ("normaliser", normaliser),
             ("repetition", &mut repetition.parameters),
+            ("cooccurrence", &mut cooccurrence.parameters),
         ];
         let transform = |(k, parameters)| (Cow::Owned(format!("transform {}", k + 1)), parameters);
-        let fixed = fixed.into_iter().chain(gru.iter_mut().map(|parameters| ("gru", parameters)));
+        let situations = situations.iter_mut().map(|vectors| ("situations", &mut vectors.parameters));
+        let gate = gate.iter_mut().map(|gate| ("gate", &mut gate.parameters));
+        let fixed =
+            fixed.into_iter().chain(gate).chain(situations).chain(gru.iter_mut().map(|parameters| ("gru", parameters)));
         let fixed = fixed.map(|(name, parameters)| (Cow::Borrowed(name), parameters));
         fixed.chain(transforms.iter_mut().enumerate().map(transform))
     }

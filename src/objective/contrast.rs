@@ -23,12 +23,14 @@ pub(super) fn tell_apart(step: &StepContext<'_>, problem: &Problem<'_>, gradient
 pub(super) struct ItemContrast<'a, Queries> {
     /// The queries' rows among the sequences.
     pub(super) rows: Range<usize>,
-    /// Gathers the queries' pairs: positives, masks and ρ.
+    /// Gathers the queries' pairs: positives, masks, ρ and κ.
     pub(super) pairs: Queries,
     /// The weight of each query; empty where all count alike.
     pub(super) weights: &'a [f32],
     /// The weight of the queries' mean loss in the sum of objectives.
     pub(super) weight: f64,
+    /// Whether the rows are the batch's queries, each with the item that came next: these have gates.
+    pub(super) next: bool,
     /// Whether equal candidates are merged into one logit (with log m), as a sum over candidates wants them.
     pub(super) merged: bool,
 }
@@ -48,8 +50,13 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
         (self.pairs)(&mut pairs);
         let n_queries = self.rows.len();
         let problem = Problem {
-            queries: encoded.normalized.rows(self.rows.clone()),
+            queries: if self.next {
+                encoded.scored(self.rows.clone())
+            } else {
+                encoded.normalized.rows(self.rows.clone())
+            },
             query_inverse_norms: if model.is_cosine() { &encoded.inverse_norms[self.rows.clone()] } else { &[] },
+            query_scales: if self.next { encoded.scales(self.rows.clone()) } else { &[] },
             candidates: columns.vectors.view(),
             inverse_temperature: model.inverse_temperature(),
             bias: if self.merged { &columns.merged_bias } else { &columns.bias },
@@ -61,8 +68,18 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
         };
         let mut gradients = accumulator.gradients.contrast_buffer();
         solve(&problem, &mut gradients);
-        accumulator.gradients.add_repetition(batch, &pairs.own, &gradients.pairs);
-        accumulator.gradients.add_scalars(&gradients);
+        // Whatever these terms say, an item that nobody had before is ranked by none of them.
+        let teaches = |query: usize| !(self.next && batch.is_newcomer(query));
+        for query in (0..n_queries).filter(|query| teaches(*query)) {
+            let of_query = pairs.of_query(query);
+            accumulator.gradients.popularity += gradients.slopes[query];
+            accumulator.gradients.add_pairs(batch, &pairs.sources[of_query.clone()], &gradients.pairs[of_query]);
+        }
+        accumulator.gradients.inverse_temperature += gradients.inverse_temperature;
+        if !problem.query_scales.is_empty() {
+            let inverse_temperature = f64::from(model.inverse_temperature());
+            accumulator.gradients.add_gate(batch, inverse_temperature, &gradients.inverse_temperatures);
+        }
         let loss = gradients.loss / n_queries as f64;
         let bound = bounded.then(|| information_bound(candidates, &pairs.positives, &gradients.losses));
         accumulator.gradients.add_sequences(self.rows.start, &mut gradients.queries);
@@ -151,6 +168,7 @@ impl<Same: Fn(usize, usize) -> bool> SequenceContrast<Same> {
         let problem = Problem {
             queries: encoded.normalized.rows(first..first + n),
             query_inverse_norms: if model.is_cosine() { inverse_norms(first) } else { &[] },
+            query_scales: &[],
             candidates: encoded.normalized.rows(other..other + n),
             inverse_temperature: model.inverse_temperature(),
             bias: zeros,

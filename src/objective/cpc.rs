@@ -58,9 +58,13 @@ impl ObjectiveOptions for CpcOptions {
                 continue;
             }
             sum += mean(queries.iter().map(|query| {
-                let vector = at.scores.encode(&earlier(query), Some(*query), back);
-                let rho = |item| if back == 0 { at.scores.repetition(*query, item) } else { 0.0 };
-                at.softmax(at.contrast(&vector, batch.positive(*query), rho, |item| at.masked(*query, item)))
+                let scores = if back == 0 { at.next_scores(*query) } else { at.scores };
+                let vector = match back {
+                    0 => scores.gated(*query),
+                    _ => at.scores.encode(&earlier(query), Some(*query), back),
+                };
+                let term = |item| if back == 0 { scores.history_terms(*query, item) } else { 0.0 };
+                at.softmax(at.contrast(scores, &vector, batch.positive(*query), term, |item| at.masked(*query, item)))
             }));
         }
         sum / self.steps as f64
@@ -95,8 +99,8 @@ impl Objective for Cpc {
         let weight = self.weight / self.steps as f64;
         let rules = step.rules();
         let all: Vec<usize> = (0..batch.n_queries()).collect();
-        // ρ is what happens next, not what happens later.
-        let later = PairRules { repetition: false, ..rules };
+        // ρ and κ are about what happens next, not about what happens later.
+        let later = PairRules { history_terms: false, ..rules };
         let first = (0, &all, rules);
         let further = self.further.iter().map(|(first, queries)| (*first, queries, later));
         for (place, (first, queries, rules)) in [first].into_iter().chain(further).enumerate() {
@@ -110,6 +114,7 @@ impl Objective for Cpc {
                 },
                 weights: &[],
                 weight,
+                next: place == 0,
                 merged: true,
             };
             let (loss, bound) = contrast.tell_apart(step, accumulator);

@@ -111,7 +111,7 @@ impl ObjectiveOptions for InfoMaxOptions {
                     assert!(context.contains(item));
                     let own = |other: u32| batch.own(query).iter().any(|own| own.item == other);
                     let masked = |other| context.contains(&other) || (!config.evaluate.repeat && own(other));
-                    at.softmax(at.contrast(vector, *item, |_| 0.0, masked))
+                    at.softmax(at.contrast(at.scores, vector, *item, |_| 0.0, masked))
                 }));
         }
         sum
@@ -174,6 +174,7 @@ impl InfoMax {
             },
             weights: &[],
             weight: self.local,
+            next: false,
             merged: true,
         };
         let (loss, bound) = contrast.tell_apart(step, accumulator);

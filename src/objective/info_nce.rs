@@ -30,7 +30,7 @@ use crate::kernel::activations::{exponentials, largest};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::{Gradients, Pairs, Problem, RowLoss, any, info_nce};
 use crate::kernel::rows::add_scaled;
-use crate::model::backward::NOT_OWN;
+use crate::model::backward::{NO_ENTRY, PairSource};
 use crate::model::encoder::Padded;
 use crate::util::component::Component;
 use crate::util::config_section::{ConfigValue, Refusal, Shape, config_section, value_shape};
@@ -88,15 +88,16 @@ impl ObjectiveOptions for InfoNceOptions {
             if at.weighed { self.event_weights.0.get(kind.as_str()).copied().unwrap_or(1.0) } else { 1.0 }
         };
         let forth = |query: usize| {
-            let (rho, masked) = (|item| at.scores.repetition(query, item), |item| at.masked(query, item));
-            let contrast = at.contrast(&queries[query], batch.positive(query), rho, masked);
+            let scores = at.next_scores(query);
+            let (term, masked) = (|item| scores.history_terms(query, item), |item| at.masked(query, item));
+            let contrast = at.contrast(scores, &scores.gated(query), batch.positive(query), term, masked);
             if plain { at.softmax(contrast) } else { at.reweighted(contrast, self.debias, self.hardness) }
         };
         let back = |query: usize| {
             let item = batch.positive(query);
             let vector = at.scores.item_vector(item);
             let score =
-                |other: usize| at.scores.similarity(&vector, &queries[other]) + at.scores.repetition(other, item);
+                |other: usize| at.scores.similarity(&vector, &queries[other]) + at.scores.history_terms(other, item);
             let rivals =
                 (0..n).filter(|other| *other == query || (batch.positive(*other) != item && !at.masked(*other, item)));
             rivals.map(|other| score(other).exp()).sum::<f64>().ln() - score(query)
@@ -157,6 +158,7 @@ impl Objective for InfoNce {
             pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
             weights: &self.weights,
             weight,
+            next: true,
             merged: true,
         };
         let plain = self.debias == 0.0 && self.hardness == 0.0;
@@ -189,6 +191,15 @@ impl Objective for InfoNce {
     }
 }
 
+/// An item that a query's terms ρ or κ apply to.
+#[derive(Debug, Clone, Copy)]
+struct Likely {
+    item: u32,
+    query: u32,
+    term: f32,
+    source: PairSource,
+}
+
 /// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, with the same scores. What is the
 /// same for all queries (popularity, correction) plays no part. Queries that led to the same item are masked, and those of
 /// which the item is no negative.
@@ -202,9 +213,9 @@ struct ReverseDirection {
     starts: Vec<u32>,
     columns: Vec<u32>,
     terms: Vec<f32>,
-    own: Vec<u32>,
-    /// (item, query, term, place among the own items), in the order of the items.
-    likely: Vec<(u32, u32, f32, u32)>,
+    sources: Vec<PairSource>,
+    /// In the order of the items, and then of the queries.
+    likely: Vec<Likely>,
 }
 
 impl ReverseDirection {
@@ -216,42 +227,41 @@ impl ReverseDirection {
         for query in 0..n {
             self.items.row_mut(query).copy_from_slice(columns.vectors.row(column_of(query) as usize));
         }
-        // ρ of an item for whoever had it before.
-        self.likely.clear();
-        for query in 0..n {
-            for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                let term =
-                    if step.positive_rules.repeat { model.repetition.term(own.buckets) } else { f32::NEG_INFINITY };
-                self.likely.push((own.item, query as u32, term, place));
-            }
-        }
-        self.likely.sort_unstable_by_key(|(item, query, ..)| (*item, *query));
-        for numbers in [&mut self.rows, &mut self.starts, &mut self.columns, &mut self.own] {
+        self.gather_likely(step);
+        for numbers in [&mut self.rows, &mut self.starts, &mut self.columns] {
             numbers.clear();
         }
         self.terms.clear();
+        self.sources.clear();
         self.starts.push(0);
         for row in 0..n {
             let item = batch.positive(row);
             self.rows.push(row as u32);
-            let first = self.likely.partition_point(|(other, ..)| *other < item);
-            let mut likely = self.likely[first..].iter().take_while(|(other, ..)| *other == item).peekable();
+            let first = self.likely.partition_point(|likely| likely.item < item);
+            let mut likely = self.likely[first..].iter().take_while(|likely| likely.item == item).peekable();
             for query in 0..n {
-                let own = likely.next_if(|(_, other, ..)| *other == query as u32);
-                let context = batch.context(query);
-                let recent = || step.positive_rules.recent(context).contains(&item);
-                let masked = query != row && (batch.positive(query) == item || recent());
-                let (term, place) = match own {
-                    _ if masked => (f32::NEG_INFINITY, NOT_OWN),
-                    // What the user had before is no candidate of its own query then, and so none of others'.
-                    Some((_, _, term, _)) if !step.positive_rules.repeat && query != row => (*term, NOT_OWN),
-                    Some((_, _, term, place)) if step.positive_rules.repeat => (*term, *place),
-                    _ if query == row => (0.0, NOT_OWN),
-                    _ => continue,
-                };
-                self.columns.push(query as u32);
-                self.terms.push(term);
-                self.own.push(place);
+                let (mut term, mut source, mut applies) = (0.0, PairSource::NONE, query == row);
+                // An item may be there twice, for ρ and for κ.
+                while let Some(likely) = likely.next_if(|likely| likely.query == query as u32) {
+                    term += likely.term;
+                    source.own = source.own.min(likely.source.own);
+                    source.related = source.related.min(likely.source.related);
+                    applies = true;
+                }
+                let recent = || step.positive_rules.recent(batch.context(query)).contains(&item);
+                // What the user had before is no candidate of its own query where own items leave the ranking, and so none
+                // of others'.
+                let is_own = !step.positive_rules.repeat && source.own != NO_ENTRY;
+                if query != row && (batch.positive(query) == item || is_own || recent()) {
+                    (term, source, applies) = (f32::NEG_INFINITY, PairSource::NONE, true);
+                } else if is_own {
+                    source.own = NO_ENTRY;
+                }
+                if applies {
+                    self.columns.push(query as u32);
+                    self.terms.push(term);
+                    self.sources.push(source);
+                }
             }
             self.starts.push(self.columns.len() as u32);
         }
@@ -260,6 +270,7 @@ impl ReverseDirection {
         let problem = Problem {
             queries: self.items.view(),
             query_inverse_norms: &[],
+            query_scales: &[],
             candidates: encoded.normalized.rows(0..n),
             inverse_temperature: model.inverse_temperature(),
             bias: &self.zeros,
@@ -276,9 +287,32 @@ impl ReverseDirection {
             add_scaled(kernel, more.row_mut(column_of(query) as usize), gradient, 1.0);
         }
         add_candidates(step, accumulator, &self.gradients, 0, &mut self.of_queries);
-        accumulator.gradients.add_repetition(batch, &self.own, &self.gradients.pairs);
+        accumulator.gradients.add_pairs(batch, &self.sources, &self.gradients.pairs);
         accumulator.gradients.inverse_temperature += self.gradients.inverse_temperature;
         self.gradients.loss / n as f64
+    }
+
+    /// Lists which of the batch's positives the terms ρ and κ of which queries apply to. Where own items leave the ranking they
+    /// have no term, but are listed.
+    fn gather_likely(&mut self, step: &StepContext<'_>) {
+        let StepContext { model, batch, .. } = *step;
+        let n = batch.n_queries();
+        let mut positives: Vec<u32> = (0..n).map(|query| batch.positive(query)).collect();
+        positives.sort_unstable();
+        self.likely.clear();
+        for query in 0..n {
+            let own = (batch.own_starts[query]..).zip(batch.own(query)).map(|(place, own)| {
+                let term = if step.positive_rules.repeat { model.repetition.term(own.buckets) } else { 0.0 };
+                (own.item, term, PairSource::of_own(place))
+            });
+            let related = (batch.related_starts[query]..).zip(batch.related(query)).map(|(place, related)| {
+                (related.item, model.cooccurrence.term(related.buckets), PairSource::of_related(place))
+            });
+            let of_batch = own.chain(related).filter(|(item, ..)| positives.binary_search(item).is_ok());
+            let query = query as u32;
+            self.likely.extend(of_batch.map(|(item, term, source)| Likely { item, query, term, source }));
+        }
+        self.likely.sort_by_key(|likely| (likely.item, likely.query));
     }
 }
 

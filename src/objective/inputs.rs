@@ -1,5 +1,7 @@
 //! The inputs of the kernel: the candidates' vectors with their biases, and the additive terms of single pairs.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::context::{Batch, PositiveRules};
@@ -7,7 +9,7 @@ use crate::kernel::Kernel;
 use crate::kernel::contrast::Pairs;
 use crate::kernel::rows::{prefetch, scale};
 use crate::model::Model;
-use crate::model::backward::NOT_OWN;
+use crate::model::backward::PairSource;
 use crate::model::encoder::Padded;
 use crate::negatives::bank::Bank;
 use crate::negatives::candidates::Candidates;
@@ -60,8 +62,8 @@ impl CandidateColumns {
 pub(super) struct PairRules {
     /// Which of a user's earlier items are masked.
     pub(super) positives: PositiveRules,
-    /// Whether own items carry ρ.
-    pub(super) repetition: bool,
+    /// Whether pairs carry ρ and κ.
+    pub(super) history_terms: bool,
     /// Whether the positive counts once and without a correction, since it is there with certainty; otherwise it is a
     /// candidate like all others.
     pub(super) certain: bool,
@@ -72,11 +74,13 @@ pub(super) struct PairRules {
 pub(super) struct PairTerms {
     /// The column of each query's positive.
     pub(super) positives: Vec<u32>,
-    /// For each pair that carries ρ, the place of the own item in the batch's lists; for others [`NOT_OWN`].
-    pub(super) own: Vec<u32>,
+    /// For each pair, what it takes ρ and κ from.
+    pub(super) sources: Vec<PairSource>,
     starts: Vec<u32>,
     columns: Vec<u32>,
     terms: Vec<f32>,
+    /// By column: the place of its pair with the query that is being gathered, if it has one; otherwise anything.
+    places: Vec<u32>,
 }
 
 impl PairTerms {
@@ -90,33 +94,23 @@ impl PairTerms {
         rules: PairRules,
     ) {
         self.clear();
-        let PairRules { positives, repetition, certain } = rules;
+        let PairRules { positives, history_terms, certain } = rules;
         for query in queries {
             let positive = batch.positive(query);
-            let at_positive = self.begin_query(candidates, positive, certain);
-            let context = batch.context(query);
-            let recent = positives.recent(context);
+            self.begin_query(candidates, positive, certain);
+            let recent = positives.recent(batch.context(query));
             for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                let accumulator = [candidates.column(own.item), candidates.frozen_column(own.item)];
-                if accumulator == [None, None] {
-                    continue;
+                if own.item != positive && (!positives.repeat || recent.contains(&own.item)) {
+                    self.mask(candidates, own.item);
+                } else if positives.repeat && history_terms {
+                    let term = || model.repetition.term(own.buckets);
+                    self.add(candidates, own.item, term, PairSource::of_own(place));
                 }
-                let masked = !positives.repeat || recent.contains(&own.item);
-                if own.item != positive {
-                    if !masked && !repetition {
-                        continue;
-                    }
-                    let term = if masked { f32::NEG_INFINITY } else { model.repetition.term(own.buckets) };
-                    for column in accumulator.into_iter().flatten() {
-                        self.push(column, term, if masked { NOT_OWN } else { place });
-                    }
-                } else if positives.repeat && repetition {
-                    let term = model.repetition.term(own.buckets);
-                    self.terms[at_positive] += term;
-                    self.own[at_positive] = place;
-                    if let Some(column) = candidates.frozen_column(positive).filter(|_| !certain) {
-                        self.push(column, term, place);
-                    }
+            }
+            if history_terms {
+                for (place, related) in (batch.related_starts[query]..).zip(batch.related(query)) {
+                    let term = || model.cooccurrence.term(related.buckets);
+                    self.add(candidates, related.item, term, PairSource::of_related(place));
                 }
             }
             self.end_query();
@@ -125,18 +119,19 @@ impl PairTerms {
 
     /// Removes all pairs.
     pub(super) fn clear(&mut self) {
-        let Self { positives, own, starts, columns, terms } = self;
-        for numbers in [positives, own, &mut *starts, columns] {
+        let Self { positives, sources, starts, columns, terms, places: _ } = self;
+        for numbers in [positives, &mut *starts, columns] {
             numbers.clear();
         }
+        sources.clear();
         terms.clear();
         starts.push(0);
     }
 
-    /// Begins the pairs of a query with its positive. Gives the place of that pair.
-    pub(super) fn begin_query(&mut self, candidates: &Candidates, positive: u32, certain: bool) -> usize {
+    /// Begins the pairs of a query with its positive.
+    pub(super) fn begin_query(&mut self, candidates: &Candidates, positive: u32, certain: bool) {
         let column = candidates.column(positive).expect("every positive is a candidate");
-        let at_positive = self.terms.len();
+        self.places.resize(candidates.items.len(), 0);
         self.positives.push(column);
         let taken_back = match certain {
             true => {
@@ -144,30 +139,63 @@ impl PairTerms {
             }
             false => 0.0,
         };
-        self.push(column, taken_back, NOT_OWN);
+        self.push(column, taken_back, PairSource::NONE);
         // A further draw of it is an accidental hit.
         if let Some(column) = candidates.frozen_column(positive).filter(|_| certain) {
-            self.push(column, f32::NEG_INFINITY, NOT_OWN);
+            self.push(column, f32::NEG_INFINITY, PairSource::NONE);
         }
-        at_positive
     }
 
-    fn push(&mut self, column: u32, term: f32, own: u32) {
+    fn push(&mut self, column: u32, term: f32, source: PairSource) {
+        self.places[column as usize] = self.columns.len() as u32;
         self.columns.push(column);
         self.terms.push(term);
-        self.own.push(own);
+        self.sources.push(source);
+    }
+
+    /// The place of the pair of `column` with the query that is being gathered.
+    #[inline]
+    fn place(&self, column: u32) -> Option<usize> {
+        let place = self.places[column as usize] as usize;
+        let first = self.starts.last().map_or(0, |start| *start as usize);
+        (place >= first && self.columns.get(place) == Some(&column)).then_some(place)
     }
 
     /// Masks `item` for the query that is being gathered.
     pub(super) fn mask(&mut self, candidates: &Candidates, item: u32) {
         for column in [candidates.column(item), candidates.frozen_column(item)].into_iter().flatten() {
-            self.push(column, f32::NEG_INFINITY, NOT_OWN);
+            self.push(column, f32::NEG_INFINITY, PairSource::NONE);
+        }
+    }
+
+    /// Adds `term` to the pairs of `item` with the query that is being gathered, but for masked ones.
+    fn add(&mut self, candidates: &Candidates, item: u32, term: impl FnOnce() -> f32, source: PairSource) {
+        let columns = [candidates.column(item), candidates.frozen_column(item)];
+        if columns == [None, None] {
+            return;
+        }
+        let term = term();
+        for column in columns.into_iter().flatten() {
+            match self.place(column) {
+                None => self.push(column, term, source),
+                Some(place) if self.terms[place] == f32::NEG_INFINITY => {}
+                Some(place) => {
+                    self.terms[place] += term;
+                    let PairSource { own, related } = &mut self.sources[place];
+                    (*own, *related) = ((*own).min(source.own), (*related).min(source.related));
+                }
+            }
         }
     }
 
     /// Ends the pairs of a query.
     pub(super) fn end_query(&mut self) {
         self.starts.push(self.columns.len() as u32);
+    }
+
+    /// The places of the pairs of the `query`-th query.
+    pub(super) fn of_query(&self, query: usize) -> Range<usize> {
+        self.starts[query] as usize..self.starts[query + 1] as usize
     }
 
     /// The pairs as the kernel takes them.

@@ -3,12 +3,14 @@
 //! The score of item c for a user u with query q is
 //!
 //! ```text
-//! f(q, c) = s(q, c)/τ + β·log q̂(c) + ρ(u, c)  (+ b_c)
+//! f(q, c) = e^g·s(q, c)/τ + β·log q̂(c) + ρ(u, c) + κ(u, c)  (+ b_c)
 //! ```
 //!
-//! with the similarity s, the popularity term β, the repetition term ρ and, where an objective learns it, a bias b_c.
+//! with the similarity s, its gate g, the popularity term β, the repetition term ρ, the co-occurrence term κ and, where an objective learns
+//! it, a bias b_c.
 //! [`crate::model`] holds these numbers, [`crate::model::features`] is what items share, [`crate::model::encoder`] makes queries of contexts and of other
-//! sequences, [`crate::model::repetition`] is the term ρ. Objectives are parts that plug into one path (`step::Objective`), and
+//! sequences, [`crate::model::gate`] is g, [`crate::model::repetition`] the term ρ,
+//! [`crate::model::cooccurrence`] the term κ. Objectives are parts that plug into one path (`step::Objective`), and
 //! each has a line in [`OBJECTIVES`]:
 //!
 //! | part | what it learns from |
@@ -132,6 +134,7 @@ impl Objectives {
                     learn_popularity: config.model.learn_popularity,
                     learn_temperature: config.model.learn_temperature,
                     learn_repetition: config.evaluate.repeat,
+                    learn_cooccurrence: config.cooccurrence.neighbors > 0,
                 },
             },
         }

@@ -53,14 +53,13 @@ impl ObjectiveOptions for NceOptions {
         let (batch, candidates) = (&at.world.batch, &at.world.candidates);
         let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
         let of = |(query, vector): (usize, Vec<f64>)| {
-            let positive = batch.positive(query);
+            let (positive, scores) = (batch.positive(query), at.next_scores(query));
             let mut real = None;
             let mut noise = 0.0;
             for (column, item) in candidates.items.iter().enumerate() {
-                let delta = at.scores.score(&vector, column)
-                    + at.scores.repetition(query, *item)
-                    + at.scores.number("normaliser")
-                    - f64::from(candidates.log_expected[column]);
+                let delta =
+                    scores.score(&vector, column) + scores.history_terms(query, *item) + scores.number("normaliser")
+                        - f64::from(candidates.log_expected[column]);
                 let mut draws = candidates.multiplicity[column];
                 if *item == positive && column < candidates.n_live() {
                     // One of them is the real one.
@@ -73,7 +72,7 @@ impl ObjectiveOptions for NceOptions {
             }
             real.unwrap() + noise
         };
-        mean(at.scores.queries().into_iter().enumerate().map(of))
+        mean((0..batch.n_queries()).map(|query| of((query, at.scores.gated(query)))))
     }
 }
 
@@ -99,6 +98,7 @@ impl Objective for Nce {
             pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
             weights: &[],
             weight: self.weight,
+            next: true,
             merged: false,
         };
         // b is part of every Δ.

@@ -152,7 +152,7 @@ impl StepAccumulator {
 impl StepContext<'_> {
     /// The rules for the pairs of a loss that sums over candidates.
     pub(super) fn rules(&self) -> PairRules {
-        PairRules { positives: self.positive_rules, repetition: self.positive_rules.repeat, certain: true }
+        PairRules { positives: self.positive_rules, history_terms: true, certain: true }
     }
 }
 

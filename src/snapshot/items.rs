@@ -28,7 +28,7 @@ pub(super) fn write(
     model: &Model,
     frequencies: &Frequencies,
 ) -> Result<(), CheckpointError> {
-    let FrozenItems { names, occurrences, last_event, lifecycle: _ } = items;
+    let FrozenItems { names, occurrences, last_event, neighborhoods: _, lifecycle: _ } = items;
     let dim = model.dim();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `items.parquet` | `items` | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
 //! | `item_state.parquet` | `item_state` | item rows as trained, their optimizer's accumulators, decayed counts; in the order of `items.parquet` |
+//! | `cooccurrence.parquet` | `cooccurrence` | which items follow one another, where that is counted; in the order of `items.parquet` |
 //! | `features.parquet` | `features` | rows of the item features, where items have features |
 //! | `users.parquet` | `users` | the users' histories and rows; items by their row in `items.parquet` |
 //! | `parameters.parquet` | `parameters` | the learned parameters that belong to no row |
@@ -18,6 +19,7 @@
 
 pub mod audit;
 mod bank;
+mod cooccurrence;
 mod false_negatives;
 mod features;
 mod item_state;
@@ -67,6 +69,7 @@ pub fn save(
     } = snapshot;
     items::write(&mut draft, config.checkpoint.embedding_type, items, model, frequencies)?;
     item_state::write(&mut draft, model, frequencies)?;
+    cooccurrence::write(&mut draft, &items.neighborhoods)?;
     features::write(&mut draft, model)?;
     users::write(&mut draft, users, model)?;
     parameters::write(&mut draft, parameters)?;
@@ -125,6 +128,7 @@ fn load_files(config: &Config, kernel: Kernel, checkpoint: &Checkpoint) -> Resul
     let mut state = State::new(config, kernel);
     // In this order: each file is checked against the rows that the files before it have.
     items::read(folder, manifest.items, &mut state.items)?;
+    cooccurrence::read(folder, state.items.ids.len(), &mut state.items.cooccurrences)?;
     features::read(folder, &mut state.model)?;
     let counts = item_state::read(folder, state.items.ids.len(), &mut state.model, &state.negatives.frequencies)?;
     users::read(folder, state.items.ids.len(), &mut state.users, &mut state.model)?;

@@ -26,6 +26,7 @@ const USERS: &str = "users.parquet";
 /// | --- | --- |
 /// | `user_id` | the name |
 /// | `clock` | events of the user so far |
+/// | `session_events` | events of the newest session |
 /// | `recent_items` | the newest items, oldest first |
 /// | `memory_items`, `_clocks`, `_counts`, `_timestamps` | the distinct items that the repetition term remembers |
 /// | `own_items` | all items, where own items leave the ranking |
@@ -36,6 +37,7 @@ pub(super) fn write(draft: &mut Draft, users: &FrozenUsers, model: &Model) -> Re
     let mut fields = vec![
         Field::new("user_id", DataType::Utf8, false),
         Field::new("clock", DataType::UInt32, false),
+        Field::new("session_events", DataType::UInt32, false),
         list_field::<UInt32Type>("recent_items"),
         list_field::<UInt32Type>("memory_items"),
         list_field::<UInt32Type>("memory_clocks"),
@@ -54,6 +56,7 @@ pub(super) fn write(draft: &mut Draft, users: &FrozenUsers, model: &Model) -> Re
         let mut columns = vec![
             string_column(range.clone().map(|user| names.get(user).as_str())),
             primitive_column::<UInt32Type>(rows().map(|user| user.clock)),
+            primitive_column::<UInt32Type>(rows().map(|user| user.session_events)),
             list_column::<UInt32Type, _>(rows().map(|user| user.recent.iter().copied())),
             list_column::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.item))),
             list_column::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.clock))),
@@ -83,6 +86,7 @@ pub(super) fn read(
     columns::read(folder, USERS, |slice| {
         let names = slice.strings("user_id")?;
         let clocks = slice.primitives::<UInt32Type>("clock")?;
+        let session_events = slice.primitives::<UInt32Type>("session_events")?;
         let (recent, own) = (slice.lists::<UInt32Type>("recent_items")?, slice.lists::<UInt32Type>("own_items")?);
         let item = slice.lists::<UInt32Type>("memory_items")?;
         let clock = slice.lists::<UInt32Type>("memory_clocks")?;
@@ -99,6 +103,7 @@ pub(super) fn read(
             };
             histories.restore(UserHistory {
                 clock: *user_clock,
+                session_events: session_events[row],
                 recent: recent.row(row).to_vec(),
                 memory: memory.map(remembered).collect(),
                 own: own.row(row).to_vec(),

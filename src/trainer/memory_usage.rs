@@ -3,6 +3,7 @@
 use compact_str::CompactString;
 use serde::Serialize;
 
+use crate::context::cooccurrence::{CountedNeighbor, Neighborhood};
 use crate::context::repeat_memory::RememberedItem;
 use crate::context::users::UserHistory;
 use crate::metric::{Instrumented, Metric};
@@ -19,7 +20,7 @@ const ALLOCATION: usize = 16;
 /// Estimated memory of the state, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryUsage {
-    /// Memory of the items' rows and counts, without what samplers keep.
+    /// Memory of the items' rows, counts and neighbours, without what samplers keep.
     pub items: u64,
     /// Memory of the users' rows and histories.
     pub users: u64,
@@ -35,15 +36,20 @@ impl State {
         // Counts by half-life and in the popularity order; occurrences, time of the last event, last activity; norm.
         let counted = 8 * (negatives.frequencies.memories().len() + 2) + 3 * 8 + 4;
         let history = |user: &UserHistory| {
-            let UserHistory { clock: _, recent, memory, own } = user;
+            let UserHistory { clock: _, session_events: _, recent, memory, own } = user;
             let lists = [recent.capacity() * 4, memory.capacity() * size_of::<RememberedItem>(), own.capacity() * 4];
             size_of::<UserHistory>()
                 + 8
                 + lists.iter().filter(|bytes| **bytes > 0).map(|bytes| bytes + ALLOCATION).sum::<usize>()
         };
-        let n_users = users.histories.len();
+        let neighborhood = |of_item: &Neighborhood| {
+            let bytes = of_item.neighbors.capacity() * size_of::<CountedNeighbor>();
+            size_of::<Neighborhood>() + if bytes > 0 { bytes + ALLOCATION } else { 0 }
+        };
+        let (n_items, n_users) = (items.ids.len(), users.histories.len());
         MemoryUsage {
-            items: (items.ids.len() * (of_item + counted)) as u64,
+            items: (n_items * (of_item + counted)) as u64
+                + estimate(items.cooccurrences.len(), |row| neighborhood(items.cooccurrences.get(row as u32))),
             users: (n_users * of_user) as u64 + estimate(n_users, |row| history(users.histories.get(row as u32))),
             names: names(&items.ids) + names(&users.ids),
         }

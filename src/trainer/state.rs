@@ -14,6 +14,7 @@
 use compact_str::CompactString;
 
 use crate::config::Config;
+use crate::context::cooccurrence::{CooccurrenceLimits, Cooccurrences, Neighborhood};
 use crate::context::repeat_memory::RepeatDecay;
 use crate::context::users::{Retention, UserHistories, UserHistory};
 use crate::evaluate::metrics::EvalMetrics;
@@ -69,6 +70,8 @@ pub struct ItemStore {
     pub occurrences: Paged<u64>,
     /// Time of each item's newest positive event, milliseconds since 1970 UTC.
     pub last_event: Paged<i64>,
+    /// Which items follow one another.
+    pub cooccurrences: Cooccurrences,
     /// Admission and eviction.
     pub lifecycle: RowLifecycle,
     /// Names of evicted items, where the changes of embeddings are tracked; no part of a checkpoint.
@@ -142,6 +145,8 @@ pub struct FrozenItems {
     pub occurrences: Paged<u64>,
     /// As [`ItemStore::last_event`].
     pub last_event: Paged<i64>,
+    /// As [`ItemStore::cooccurrences`]; none where nothing is counted.
+    pub neighborhoods: Records<Neighborhood>,
     /// As [`ItemStore::lifecycle`].
     pub lifecycle: RowLifecycle,
 }
@@ -166,6 +171,10 @@ impl State {
                 ids: Ids::default(),
                 occurrences: Paged::default(),
                 last_event: Paged::default(),
+                cooccurrences: Cooccurrences::new(CooccurrenceLimits {
+                    window: config.cooccurrence.window,
+                    neighbors: config.cooccurrence.neighbors,
+                }),
                 lifecycle: RowLifecycle::new(&config.memory.items, config.seed),
                 evicted_names: None,
                 drained: ChangeMark::START,
@@ -208,12 +217,13 @@ impl State {
 
     /// The row of item `name`, a new one where it had none; the features of a new item fall into `buckets`.
     pub fn add_item_with(&mut self, name: &str, buckets: impl FnOnce() -> Vec<u32>) -> u32 {
-        let Self { items: ItemStore { ids, occurrences, last_event, lifecycle, .. }, model, .. } = self;
+        let Self { items: ItemStore { ids, occurrences, last_event, cooccurrences, lifecycle, .. }, model, .. } = self;
         let item = ids.intern(name);
         if item as usize == occurrences.len() {
             model.add_item_with(name, &buckets());
             occurrences.push(0);
             last_event.push(0);
+            cooccurrences.push();
             lifecycle.admitted(name);
         }
         item
@@ -296,30 +306,32 @@ impl ItemStore {
     /// Remaps rows after eviction; `interval` is that of the model's changes, where they are tracked.
     fn keep(&mut self, rows: &RowRemap, interval: Option<ChangeMark>) {
         // The lifecycle chose the rows that stay, and has remapped its own.
-        let Self { ids, occurrences, last_event, lifecycle: _, evicted_names, drained: _ } = self;
+        let Self { ids, occurrences, last_event, cooccurrences, lifecycle: _, evicted_names, drained: _ } = self;
         if let (Some(evicted), Some(interval)) = (evicted_names, interval) {
             evicted.add(interval, ids, rows);
         }
         ids.keep(rows);
         occurrences.keep(rows);
         last_event.keep(rows);
+        cooccurrences.keep_items(rows);
     }
 
     /// A frozen copy; the store may change meanwhile.
     #[must_use]
     pub fn freeze(&mut self) -> FrozenItems {
-        let Self { ids, occurrences, last_event, lifecycle, evicted_names: _, drained: _ } = self;
+        let Self { ids, occurrences, last_event, cooccurrences, lifecycle, evicted_names: _, drained: _ } = self;
         FrozenItems {
             names: ids.freeze(),
             occurrences: occurrences.clone(),
             last_event: last_event.clone(),
+            neighborhoods: cooccurrences.freeze(),
             lifecycle: lifecycle.clone(),
         }
     }
 
-    /// Takes back names that frozen copies which are gone had shared: [`Ids::thaw`].
+    /// Takes back names and neighbourhoods that frozen copies which are gone had shared: [`Ids::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
-        self.ids.thaw(budget)
+        self.ids.thaw(budget) && self.cooccurrences.thaw(budget)
     }
 }
 

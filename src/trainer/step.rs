@@ -168,7 +168,7 @@ fn step(
         popularity: &*popularity,
         histories: &users.histories,
         repeat: settings.positive_rules.repeat,
-        repetition: settings.positive_rules.repeat && last_items.is_none(),
+        history_terms: last_items.is_none(),
     };
     let by_queries = noise.depends_on_queries();
     let (ranked, ()) = rayon::join(
@@ -185,7 +185,7 @@ fn step(
         },
     );
     if trains && by_queries {
-        let queries = encoded.normalized.rows(0..batch.n_queries());
+        let queries = encoded.scored(0..batch.n_queries());
         let queries = queries.to_slice().expect("padded rows are contiguous");
         let SamplerInput { last_items, users, .. } = &*samplers;
         let query_context = QueryContext { last_items, users, queries, stride: model.stride(), others: &[] };
@@ -242,18 +242,22 @@ fn capture(
             samplers.shown.extend(exposure.inspect(|shown| state.users.lifecycle.touch(shown.user, now)));
         }
         let Some(PendingEvent { event, has_user }) = events.get(place) else { break };
+        let n_items = state.items.ids.len();
         let item = state.add_item_with(&event.item, || catalogue.of(&event.item, &event.features));
+        batch.newcomers.push(item as usize == n_items);
         state.items.lifecycle.touch(item, now);
         batch.kinds.push(event.kind.clone());
         batch.numbers.push(event_number);
         event_number += 1;
         if !has_user {
             UserHistories::capture_nobody(batch, item, event.timestamp);
+            state.items.cooccurrences.capture(batch);
             continue;
         }
         let user = state.add_user(&event.user);
         state.users.lifecycle.touch(user, now);
         state.users.histories.capture(batch, user, item, event.timestamp);
+        state.items.cooccurrences.capture(batch);
         if !settings.exposure_kinds.is_empty() {
             samplers.shown.push(Shown { user, item, chosen: true });
         }

@@ -31,6 +31,7 @@ mod replay;
 #[cfg(feature = "full")]
 mod schemas;
 mod secrets;
+mod sparse;
 #[cfg(feature = "full")]
 mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]

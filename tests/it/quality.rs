@@ -29,14 +29,14 @@ fn keeps(promise: &Promise) {
 
 #[test]
 fn films() {
-    keeps(&Promise { log: "ml-100k", settings: &[], hit_rate: 0.3456, ndcg: 0.149 });
+    keeps(&Promise { log: "ml-100k", settings: &[], hit_rate: 0.3500, ndcg: 0.151 });
 }
 
 /// A mix of item-kNN and popularity, the best of a grid on these very events, has .1522 and .0705 (`eval/prequential_exact.py`,
 /// the shared folder's README).
 #[test]
 fn films_of_twenty_years() {
-    keeps(&Promise { log: "ml-latest-small", settings: &[], hit_rate: 0.1522, ndcg: 0.0705 });
+    keeps(&Promise { log: "ml-latest-small", settings: &[], hit_rate: 0.1700, ndcg: 0.0765 });
 }
 
 #[test]

@@ -266,8 +266,22 @@ pub const SETTINGS: [&[&str]; 43] = [
         "memory.items.newcomers=100",
         "train.batch_span_ms=600000",
     ],
-    &["memory.users.cap=200", "train.batch=100", "context.encoder=gru", "context.user_row=true"],
-    &["memory.items.expire_events=700", "memory.users.expire_events=400", "negatives.bank_vectors=frozen"],
+    &[
+        "memory.users.cap=200",
+        "train.batch=100",
+        "context.encoder=gru",
+        "context.user_row=true",
+        "cooccurrence.neighbors=3",
+        "cooccurrence.window=2",
+    ],
+    &[
+        "memory.items.expire_events=700",
+        "memory.users.expire_events=400",
+        "negatives.bank_vectors=frozen",
+        "cooccurrence.neighbors=0",
+        "context.situation=false",
+        "model.gate=false",
+    ],
     &[
         "memory.items.cap=250",
         "memory.users.cap=220",
@@ -303,7 +317,7 @@ fn state(place: &Place, checkpoints: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&place.newest(checkpoints));
     files.retain(|name, _| !["manifest.json", "progress.json", "lineage"].iter().any(|other| name.ends_with(other)));
     let features = usize::from(files.keys().any(|name| name.ends_with("features.parquet")));
-    assert_eq!(files.len(), 7 + features, "{:?}", files.keys());
+    assert_eq!(files.len(), 8 + features, "{:?}", files.keys());
     files
 }
 

@@ -76,11 +76,13 @@ fn tile(
             row[problem.pairs.columns[pair] as usize] += problem.pairs.terms[pair];
         }
         group.losses.push(loss.of(query, row));
+        let mut of_query = 0.0;
         for ((number, slope), sum) in row.iter_mut().zip(problem.slope).zip(&mut group.columns) {
             *number *= weight;
-            group.slope += f64::from(*number * slope);
+            of_query += f64::from(*number * slope);
             *sum += *number;
         }
+        group.slopes.push(of_query);
         for pair in pairs {
             group.pair_gradients[pair - group.first_pair] = row[problem.pairs.columns[pair] as usize];
         }
@@ -89,7 +91,7 @@ fn tile(
     general_mat_mul(1.0, &weights, &problem.candidates, 0.0, &mut directions);
     for (query, mut direction) in queries.zip(directions.rows_mut()) {
         let direction = direction.as_slice_mut().expect("standard layout");
-        group.inverse_temperature += problem.back_to_vector(query, direction);
+        group.inverse_temperatures.push(problem.back_to_vector(query, direction));
     }
     let sums = ArrayViewMut2::from_shape((n_candidates, stride), &mut group.candidate_gradients[..]);
     let begin = if group.stale { 0.0 } else { 1.0 };

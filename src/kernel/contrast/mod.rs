@@ -38,6 +38,8 @@ pub struct Problem<'a> {
     /// B: 1/norm of the vector that each query is the direction of; gradients are then those of that vector. Empty where
     /// queries are taken as they are.
     pub query_inverse_norms: &'a [f32],
+    /// B: what each query was multiplied by besides, a gate; empty where that is 1.
+    pub query_scales: &'a [f32],
     /// N × stride.
     pub candidates: ArrayView2<'a, f32>,
     /// 1/τ.
@@ -64,17 +66,18 @@ impl Problem<'_> {
     }
 
     /// Turns `direction`, ∂loss/∂(query direction) but for 1/τ, into the gradient of the query's own vector; gives its part
-    /// of ∂loss/∂(1/τ).
+    /// of ∂loss/∂(1/τ), which over τ is ∂loss/∂ log(the query's scale).
     #[inline(always)]
     fn back_to_vector(&self, query: usize, direction: &mut [f32]) -> f64 {
         let stride = self.queries.ncols();
         let unit = &self.queries.as_slice().expect("standard layout")[query * stride..][..stride];
         let direction = &mut direction[..stride];
         let along = dot(direction, unit);
+        let scale = self.query_scales.get(query).copied().unwrap_or(1.0);
         let (factor, taken) = match self.query_inverse_norms.get(query) {
             // The gradient of a direction is what is left of it across that direction, over the length.
-            Some(inverse_norm) => (self.inverse_temperature * inverse_norm, along),
-            None => (self.inverse_temperature, 0.0),
+            Some(inverse_norm) => (self.inverse_temperature * scale * inverse_norm, along / (scale * scale)),
+            None => (self.inverse_temperature * scale, 0.0),
         };
         for k in 0..stride {
             direction[k] = (direction[k] - taken * unit[k]) * factor;
@@ -101,8 +104,12 @@ pub struct Gradients {
     pub pairs: Vec<f32>,
     /// ∂/∂β.
     pub slope: f64,
+    /// B: the part of each query in it.
+    pub slopes: Vec<f64>,
     /// ∂/∂(1/τ).
     pub inverse_temperature: f64,
+    /// B: the part of each query in it.
+    pub inverse_temperatures: Vec<f64>,
     /// N: ∂/∂bias; by [`any()`] only.
     pub columns: Vec<f32>,
     n_groups: usize,
@@ -140,6 +147,7 @@ impl Gradients {
         assert!([problem.bias, problem.slope].iter().all(|column| column.len() == n_candidates));
         assert_eq!(problem.positives.len(), n_queries);
         assert!([0, n_queries].contains(&problem.query_inverse_norms.len()));
+        assert!([0, n_queries].contains(&problem.query_scales.len()));
         assert!([0, n_queries].contains(&problem.weights.len()));
         assert_eq!(problem.pairs.starts.len(), n_queries + 1);
 
@@ -171,8 +179,12 @@ impl Gradients {
         self.losses.clear();
         groups.iter().for_each(|group| self.losses.extend_from_slice(&group.losses));
         self.loss = self.losses.iter().sum();
-        self.slope = groups.iter().map(|group| group.slope).sum();
-        self.inverse_temperature = groups.iter().map(|group| group.inverse_temperature).sum();
+        self.slopes.clear();
+        groups.iter().for_each(|group| self.slopes.extend_from_slice(&group.slopes));
+        self.slope = groups.iter().map(|group| group.slopes.iter().sum::<f64>()).sum();
+        self.inverse_temperatures.clear();
+        groups.iter().for_each(|group| self.inverse_temperatures.extend_from_slice(&group.inverse_temperatures));
+        self.inverse_temperature = groups.iter().map(|group| group.inverse_temperatures.iter().sum::<f64>()).sum();
     }
 }
 

@@ -33,8 +33,10 @@ pub(super) struct Workspace {
     pub(super) pair_gradients: Vec<f32>,
     /// One for each query.
     pub(super) losses: Vec<f64>,
-    pub(super) slope: f64,
-    pub(super) inverse_temperature: f64,
+    /// One for each query.
+    pub(super) slopes: Vec<f64>,
+    /// One for each query.
+    pub(super) inverse_temperatures: Vec<f64>,
     pub(super) first_pair: usize,
     /// Whether `candidate_gradients` still holds those of the batch before.
     pub(super) stale: bool,
@@ -104,7 +106,8 @@ impl Workspace {
         self.weights.resize(n_candidates * BLOCKS, [0.0; LANES]);
         self.largest.resize(n_candidates.div_ceil(CHUNK) * BLOCKS, [0.0; LANES]);
         self.losses.clear();
-        (self.slope, self.inverse_temperature) = (0.0, 0.0);
+        self.inverse_temperatures.clear();
+        self.slopes.clear();
     }
 
     /// Takes one tile: `queries` against all candidates; their gradients go to `query_gradients`.
@@ -177,8 +180,8 @@ fn tile<const FMA: bool, const ROWS: usize>(
         let slope = problem.slope[problem.positives[query] as usize];
         let above = f64::from(found.largest[block][lane]) - f64::from(found.positive_logits[block][lane]);
         group.losses.push(above + f64::from(sum).ln());
-        group.slope +=
-            f64::from(problem.weight(query)) * (f64::from(found.slopes[block][lane] / sum) - f64::from(slope));
+        let slope = f64::from(found.slopes[block][lane] / sum) - f64::from(slope);
+        group.slopes.push(f64::from(problem.weight(query)) * slope);
         factors[block][lane] = problem.weight(query) / sum;
     }
     finish_queries(problem, &queries, &factors, group, query_gradients);
@@ -305,7 +308,7 @@ fn finish_queries(
         for k in 0..stride {
             gradient[k] = sums[k] * factor - weight * positive[k];
         }
-        group.inverse_temperature += problem.back_to_vector(queries.start + place, gradient);
+        group.inverse_temperatures.push(problem.back_to_vector(queries.start + place, gradient));
     }
 }
 

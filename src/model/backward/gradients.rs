@@ -3,11 +3,37 @@
 use crate::context::Batch;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::contrast::Gradients;
+use crate::model::cooccurrence::{self, CooccurrenceTerm};
 use crate::model::encoder::Padded;
+use crate::model::gate::{self, SimilarityGate};
 use crate::model::repetition::{self, Repetition};
 
-/// A pair of query and candidate whose candidate is not one of the user's own items, so that ρ has no part in it.
-pub const NOT_OWN: u32 = u32::MAX;
+/// Stands in place of an entry of the batch's lists that a pair does not have.
+pub const NO_ENTRY: u32 = u32::MAX;
+
+/// What the terms ρ and κ of a pair of query and candidate are looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairSource {
+    /// The candidate's place in [`Batch::own`], where the user had it before: ρ has a part in the pair.
+    pub own: u32,
+    /// The candidate's place in [`Batch::related`], where it came together with the context: κ has a part in the pair.
+    pub related: u32,
+}
+
+impl PairSource {
+    /// A pair without either term.
+    pub const NONE: Self = Self { own: NO_ENTRY, related: NO_ENTRY };
+
+    /// A pair with the user's own item at place `own`.
+    pub fn of_own(own: u32) -> Self {
+        Self { own, ..Self::NONE }
+    }
+
+    /// A pair with the related item at place `related`.
+    pub fn of_related(related: u32) -> Self {
+        Self { related, ..Self::NONE }
+    }
+}
 
 /// The sum of the gradients of all objectives in one step. Buffers are kept from step to step.
 #[derive(Debug, Default)]
@@ -26,6 +52,10 @@ pub struct GradientAccumulator {
     pub biases: Vec<f32>,
     /// Gradients of the parameters of ρ.
     pub(super) repetition: Vec<f32>,
+    /// Gradients of the parameters of the gate.
+    pub(super) gate: Vec<f32>,
+    /// Gradients of the parameters of κ.
+    pub(super) cooccurrence: Vec<f32>,
     /// Gradient of β.
     pub popularity: f64,
     /// Gradient of 1/τ.
@@ -48,6 +78,10 @@ impl GradientAccumulator {
         self.biases.clear();
         self.repetition.clear();
         self.repetition.resize(repetition::LENGTH, 0.0);
+        self.gate.clear();
+        self.gate.resize(gate::LENGTH, 0.0);
+        self.cooccurrence.clear();
+        self.cooccurrence.resize(cooccurrence::LENGTH, 0.0);
     }
 
     /// Ends the accumulation: a gradient that no objective has written is 0.
@@ -110,11 +144,23 @@ impl GradientAccumulator {
         self.inverse_temperature += gradients.inverse_temperature;
     }
 
-    /// Adds `gradients` of pairs to those of ρ. `own` has, for each pair, the place of its candidate among the batch's own
-    /// items, or [`NOT_OWN`].
-    pub fn add_repetition(&mut self, batch: &Batch, own: &[u32], gradients: &[f32]) {
-        for (own, gradient) in own.iter().zip(gradients).filter(|(own, _)| **own != NOT_OWN) {
-            Repetition::add_gradient(batch.own[*own as usize].buckets, *gradient, &mut self.repetition);
+    /// Adds the gradient of the gate, where `of_queries` are those of 1/τ that the batch's queries have a part in.
+    pub fn add_gate(&mut self, batch: &Batch, inverse_temperature: f64, of_queries: &[f64]) {
+        for (situation, gradient) in batch.situations.iter().zip(of_queries) {
+            SimilarityGate::add_gradient(*situation, (inverse_temperature * gradient) as f32, &mut self.gate);
+        }
+    }
+
+    /// Adds `gradients` of pairs to those of ρ and κ; `sources` says for each pair which entries of the batch's lists it has.
+    pub fn add_pairs(&mut self, batch: &Batch, sources: &[PairSource], gradients: &[f32]) {
+        for (source, gradient) in sources.iter().zip(gradients) {
+            if source.own != NO_ENTRY {
+                Repetition::add_gradient(batch.own[source.own as usize].buckets, *gradient, &mut self.repetition);
+            }
+            if source.related != NO_ENTRY {
+                let buckets = batch.related[source.related as usize].buckets;
+                CooccurrenceTerm::add_gradient(buckets, *gradient, &mut self.cooccurrence);
+            }
         }
     }
 }

@@ -10,11 +10,12 @@ mod item_rows;
 
 use super::Model;
 use super::encoder::{Encoded, Padded, Sequences};
+use super::situation::{self, SituationVectors};
 use crate::context::NOBODY;
 use crate::kernel::Kernel;
 use crate::kernel::rows::add_scaled;
 use crate::negatives::candidates::Candidates;
-pub use gradients::{GradientAccumulator, NOT_OWN};
+pub use gradients::{GradientAccumulator, NO_ENTRY, PairSource};
 use item_rows::{GradientSources, TouchedItems};
 
 /// How far a step moves the model, and which of its optional parameters it moves.
@@ -28,6 +29,8 @@ pub struct UpdateRules {
     pub learn_temperature: bool,
     /// Whether ρ is learnt.
     pub learn_repetition: bool,
+    /// Whether κ is learnt.
+    pub learn_cooccurrence: bool,
 }
 
 /// The backward pass of one step, with the buffers that it keeps from step to step.
@@ -40,6 +43,8 @@ pub struct BackwardPass {
     /// Gradients by place of the sequences (as in [`Sequences::items`]), and of the recurrent unit's weights.
     places: Padded,
     gru: Vec<f32>,
+    /// Gradients of the vectors of situations.
+    situations: Vec<f32>,
 }
 
 /// Gradients of the users' rows.
@@ -75,9 +80,19 @@ impl BackwardPass {
     ) -> bool {
         let rate = rules.learning_rate;
         gradients.finish();
-        let Self { items, users, transforms, places, gru } = self;
+        let Self { items, users, transforms, places, gru, situations } = self;
         model.back_through_transforms(kernel, sequences, encoded, &mut gradients.sequences, transforms);
         let mut finite = users.move_rows(kernel, model, sequences, &gradients.sequences, rate);
+        if let Some(vectors) = &mut model.situations {
+            let (length, dim) = (vectors.parameters.values.len(), model.items.values.dim());
+            situations.clear();
+            situations.resize(length, 0.0);
+            for (sequence, situation) in sequences.situations.iter().enumerate() {
+                let gradient = &gradients.sequences.row(sequence)[..dim];
+                SituationVectors::add_gradient(kernel, *situation, gradient, situations);
+            }
+            vectors.parameters.step(kernel, situations, rate * situation::RATE);
+        }
         let recurrent = model.gru.is_some();
         if recurrent {
             model.back_through_gru(sequences, encoded, &gradients.sequences, gru, places);
@@ -103,6 +118,12 @@ impl BackwardPass {
         }
         if rules.learn_repetition {
             model.repetition.parameters.step(kernel, &gradients.repetition, rate);
+        }
+        if let Some(gate) = &mut model.gate {
+            gate.parameters.step(kernel, &gradients.gate, rate);
+        }
+        if rules.learn_cooccurrence {
+            model.cooccurrence.parameters.step(kernel, &gradients.cooccurrence, rate);
         }
         if model.biases.is_some() {
             if let Some(first) = gradients.first_normaliser {

@@ -4,6 +4,7 @@
 use super::Features;
 use crate::config::{Config, layers};
 use crate::context::Batch;
+use crate::context::cooccurrence::{CooccurrenceLimits, Cooccurrences};
 use crate::context::repeat_memory::RepeatDecay;
 use crate::context::users::{Retention, UserHistories};
 use crate::kernel::Kernel;
@@ -46,6 +47,8 @@ fn world(flags: &[&str]) -> (World, Model) {
     let decay = RepeatDecay::new(50.0, 128);
     let mut histories =
         UserHistories::new(Retention { context: 3, decay, repeat: config.evaluate.repeat, own_items: 9 });
+    // Of which nothing is counted here.
+    let mut cooccurrences = Cooccurrences::new(CooccurrenceLimits { window: 1, neighbors: 0 });
     let mut batch = Batch::default();
     batch.clear(0);
     let events = [(0, 1), (1, 2), (0, 3), (1, 1), (0, 6), (2, 4), (1, 3), (2, 1), (0, 5), (2, 0), (1, 2), (0, 1)];
@@ -56,7 +59,9 @@ fn world(flags: &[&str]) -> (World, Model) {
             model.add_user(&format!("user-{user}"));
         }
         histories.capture(&mut batch, user, item, number as i64 * 4000);
+        cooccurrences.capture(&mut batch);
         batch.kinds.push("click".into());
+        batch.newcomers.push(false);
     }
     ITEMS.iter().enumerate().for_each(|(item, buckets)| model.add_item_with(&format!("item-{item}"), buckets));
     // As if they had learnt something.

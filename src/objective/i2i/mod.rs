@@ -127,7 +127,8 @@ impl ObjectiveOptions for I2iOptions {
         };
         mean(pairs.iter().map(|(before, item)| {
             let vector = at.scores.encode(&[*before], None, 0);
-            weight(*before, *item) * at.softmax(at.contrast(&vector, *item, |_| 0.0, |other| other == *before))
+            weight(*before, *item)
+                * at.softmax(at.contrast(at.scores, &vector, *item, |_| 0.0, |other| other == *before))
         }))
     }
 }
@@ -203,6 +204,7 @@ impl Objective for I2i {
             },
             weights: &self.weights,
             weight: self.weight,
+            next: false,
             merged: true,
         };
         let (loss, bound) = contrast.tell_apart(step, accumulator);

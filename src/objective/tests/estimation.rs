@@ -140,6 +140,7 @@ impl Sample {
             let problem = Problem {
                 queries: query.view(),
                 query_inverse_norms: &[],
+                query_scales: &[],
                 candidates: candidates.view(),
                 inverse_temperature: 1.0,
                 bias: &bias,

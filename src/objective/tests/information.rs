@@ -43,6 +43,7 @@ fn contrast(kernel: Kernel, queries: &Array2<f32>, candidates: &Array2<f32>, gra
     let problem = Problem {
         queries: queries.view(),
         query_inverse_norms: &[],
+        query_scales: &[],
         candidates: candidates.view(),
         inverse_temperature: 1.0,
         bias: &zeros,

@@ -90,6 +90,7 @@ impl Case {
         let problem = Problem {
             queries: self.queries.view(),
             query_inverse_norms: &[],
+            query_scales: &[],
             candidates: self.candidates.view(),
             inverse_temperature: INVERSE_TEMPERATURE,
             bias: &bias,

@@ -31,7 +31,7 @@ impl<'a> ReferenceLoss<'a> {
     /// is reported.
     pub(in crate::objective) fn loss(&self, numbers: &Numbers<f64>, weighed: bool) -> f64 {
         self.at_least.set(0);
-        let scores = Scores { world: self.world, numbers };
+        let scores = Scores { world: self.world, numbers, terms: numbers };
         let [n_sequences, n_positives] = [(); 2].map(|()| Cell::new(self.world.batch.n_queries()));
         let at = Reference { loss: self, world: self.world, scores, weighed, n_sequences, n_positives };
         let mut loss = 0.0;
@@ -79,6 +79,7 @@ impl Reference<'_> {
     /// f of `positive`, and all draws of other items that are not masked.
     pub(in crate::objective) fn contrast(
         &self,
+        scores: Scores<'_>,
         query: &[f64],
         positive: u32,
         rho: impl Fn(u32) -> f64,
@@ -86,14 +87,14 @@ impl Reference<'_> {
     ) -> (f64, Vec<Negative>) {
         let candidates = &self.world.candidates;
         let column = candidates.items.iter().position(|item| *item == positive).unwrap();
-        let own = self.scores.score(query, column) + rho(positive);
+        let own = scores.score(query, column) + rho(positive);
         let others = (0..candidates.items.len()).filter(|column| {
             let item = candidates.items[*column];
             item != positive && !masked(item)
         });
         let start = &self.loss.start;
         let negative = |column: usize| Negative {
-            score: self.scores.score(query, column) + rho(candidates.items[column]),
+            score: scores.score(query, column) + rho(candidates.items[column]),
             log_expected: f64::from(candidates.log_expected[column]),
             draws: f64::from(candidates.multiplicity[column]),
             lowest: start["popularity"][0] * f64::from(candidates.log_frequency[column])
@@ -133,7 +134,13 @@ impl Reference<'_> {
 
     /// Scores at the numbers that the step began with: what the gradient takes for constant.
     pub(in crate::objective) fn start_scores(&self) -> Scores<'_> {
-        Scores { numbers: &self.loss.start, ..self.scores }
+        Scores { numbers: &self.loss.start, terms: &self.loss.start, ..self.scores }
+    }
+
+    /// The scores of `query` and its next item: where that never came before, what it does to popularity, ρ and κ is not learnt.
+    pub(in crate::objective) fn next_scores(&self, query: usize) -> Scores<'_> {
+        let is_newcomer = self.world.batch.is_newcomer(query);
+        Scores { terms: if is_newcomer { &self.loss.start } else { self.scores.terms }, ..self.scores }
     }
 
     /// Claims the next requested sequence.

@@ -1,6 +1,8 @@
 //! The encoder and the scores in double precision, anew from their formulas, as functions of the model's numbers.
 
 use super::world::{Numbers, World};
+use crate::context::cooccurrence::RelatedItem;
+use crate::context::situation::Situation;
 use crate::context::{EncoderKind, OwnItem};
 use crate::model::Similarity;
 
@@ -9,6 +11,8 @@ use crate::model::Similarity;
 pub(in crate::objective) struct Scores<'a> {
     pub(in crate::objective) world: &'a World,
     pub(in crate::objective) numbers: &'a Numbers<f64>,
+    /// Those of popularity, ρ and κ.
+    pub(in crate::objective) terms: &'a Numbers<f64>,
 }
 
 impl Scores<'_> {
@@ -72,6 +76,15 @@ impl Scores<'_> {
         if let (Some(query), true) = (query, self.numbers.contains_key("user")) {
             add(&mut raw, self.row("user", self.world.batch.user(query)).unwrap(), 1.0);
         }
+        let batch = &self.world.batch;
+        let situation = query.filter(|query| items == batch.context(*query)).map(|query| batch.situations[query]);
+        if let (Some(situation), Some(vectors)) = (situation, self.numbers.get("situations")) {
+            let Situation { activity, gap, hour, weekday, session } = situation;
+            let [activity, gap, hour, weekday, session] = [activity, gap, hour, weekday, session].map(usize::from);
+            for place in [activity, 24 + gap, 52 + hour, 76 + weekday, 83 + session] {
+                add(&mut raw, &vectors[place * dim..][..dim], 1.0);
+            }
+        }
         match self.numbers.get(&format!("transform {step}")) {
             Some(transform) => self.normalized(transform.chunks(dim).map(|row| product(row, &raw)).collect()),
             None => self.normalized(raw),
@@ -104,12 +117,25 @@ impl Scores<'_> {
         (0..batch.n_queries()).map(|query| self.encode(batch.context(query), Some(query), 0)).collect()
     }
 
+    /// e^g times the vector of `query`, with which items are scored.
+    pub(in crate::objective) fn gated(&self, query: usize) -> Vec<f64> {
+        let batch = &self.world.batch;
+        let mut vector = self.encode(batch.context(query), Some(query), 0);
+        if let Some(gate) = self.numbers.get("gate") {
+            let Situation { activity, gap, session, .. } = batch.situations[query];
+            let g = gate[usize::from(activity)] + gate[24 + usize::from(gap)] + gate[52 + usize::from(session)];
+            let factor = g.exp();
+            vector.iter_mut().for_each(|number| *number *= factor);
+        }
+        vector
+    }
+
     /// s/τ.
     pub(in crate::objective) fn similarity(&self, a: &[f64], b: &[f64]) -> f64 {
         product(a, b) * self.number("temperature").exp()
     }
 
-    /// f, without ρ, of a column.
+    /// f, without ρ and κ, of a column.
     pub(in crate::objective) fn score(&self, query: &[f64], column: usize) -> f64 {
         let World { candidates, bank, .. } = self.world;
         let item = candidates.items[column];
@@ -122,14 +148,27 @@ impl Scores<'_> {
             }
         };
         let bias = self.row("bias", item).map_or(0.0, |bias| bias[0]);
-        self.similarity(query, &vector) + self.number("popularity") * f64::from(candidates.log_frequency[column]) + bias
+        self.similarity(query, &vector)
+            + self.terms["popularity"][0] * f64::from(candidates.log_frequency[column])
+            + bias
     }
 
-    /// ρ.
-    pub(in crate::objective) fn repetition(&self, query: usize, item: u32) -> f64 {
+    /// ρ + κ.
+    pub(in crate::objective) fn history_terms(&self, query: usize, item: u32) -> f64 {
+        self.repetition(query, item) + self.cooccurrence(query, item)
+    }
+
+    fn cooccurrence(&self, query: usize, item: u32) -> f64 {
+        let related = self.world.batch.related(query).iter().find(|related| related.item == item);
+        let Some(RelatedItem { buckets, .. }) = related else { return 0.0 };
+        let tables = &self.terms["cooccurrence"];
+        tables[buckets.confidence as usize] + tables[32 + buckets.cosine as usize]
+    }
+
+    fn repetition(&self, query: usize, item: u32) -> f64 {
         let own = self.world.batch.own(query).iter().find(|own| own.item == item);
         let Some(OwnItem { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
-        let tables = &self.numbers["repetition"];
+        let tables = &self.terms["repetition"];
         let places = [0, 1 + buckets.count as usize, 21 + buckets.recency as usize, 41 + buckets.age as usize];
         places.iter().map(|place| tables[*place]).sum()
     }

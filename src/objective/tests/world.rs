@@ -6,9 +6,10 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use crate::config::{Config, layers};
-use crate::context::Batch;
+use crate::context::cooccurrence::{CooccurrenceLimits, Cooccurrences};
 use crate::context::repeat_memory::RepeatDecay;
 use crate::context::users::{Retention, UserHistories};
+use crate::context::{Batch, CooccurrenceConfig};
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::model::encoder::Encoded;
@@ -73,6 +74,9 @@ impl World {
         let decay = RepeatDecay::new(50.0, 128);
         let mut histories =
             UserHistories::new(Retention { context, decay, repeat: config.evaluate.repeat, own_items: 99 });
+        let CooccurrenceConfig { neighbors, window } = config.cooccurrence;
+        let mut cooccurrences = Cooccurrences::new(CooccurrenceLimits { window, neighbors });
+        (0..n_items).for_each(|_| cooccurrences.push());
         let (mut ids, mut batch) = (Ids::default(), Batch::default());
         batch.clear(0);
         let mut now = 0;
@@ -84,6 +88,8 @@ impl World {
                 model.add_user(&name);
             }
             histories.capture(&mut batch, user, random.random_range(0..n_items), now);
+            cooccurrences.capture(&mut batch);
+            batch.newcomers.push(random.random_range(0..4) == 0);
             batch.kinds.push(["view", "click", "buy"][random.random_range(0..3)].into());
             // Now and then a pause that ends a session.
             now += if random.random_range(0..8) == 0 { 4_000_000 } else { 4_000 };
@@ -159,8 +165,20 @@ type Part<'a> = (String, Vec<&'a mut f32>, Vec<&'a mut f32>);
 fn parts(model: &mut Model) -> Vec<Part<'_>> {
     let mut all = Vec::new();
     let mut parameters: Vec<(String, &mut Parameters)> = Vec::new();
-    let Model { items, contexts, users, biases, position_weights, gru, transforms, popularity, temperature, .. } =
-        model;
+    let Model {
+        items,
+        contexts,
+        users,
+        biases,
+        position_weights,
+        gru,
+        gate,
+        situations,
+        transforms,
+        popularity,
+        temperature,
+        ..
+    } = model;
     let tables =
         [("item", Some(items)), ("context", contexts.as_mut()), ("user", users.as_mut()), ("bias", biases.as_mut())];
     for (name, table) in tables {
@@ -174,8 +192,11 @@ fn parts(model: &mut Model) -> Vec<Part<'_>> {
         ("temperature".to_owned(), temperature),
         ("normaliser".to_owned(), &mut model.normaliser),
         ("repetition".to_owned(), &mut model.repetition.parameters),
+        ("cooccurrence".to_owned(), &mut model.cooccurrence.parameters),
     ]);
     parameters.extend(transforms.iter_mut().enumerate().map(|(k, numbers)| (format!("transform {k}"), numbers)));
+    parameters.extend(gate.iter_mut().map(|gate| ("gate".to_owned(), &mut gate.parameters)));
+    parameters.extend(situations.iter_mut().map(|vectors| ("situations".to_owned(), &mut vectors.parameters)));
     parameters.extend(gru.iter_mut().map(|numbers| ("gru".to_owned(), numbers)));
     all.extend(
         parameters

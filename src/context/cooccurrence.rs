@@ -1,0 +1,409 @@
+//! Co-occurrence: which items follow one another in users' histories, counted as the stream goes by.
+//!
+//! It stands behind the term κ: what came together lately will come together again, and a count knows that after one event,
+//! where vectors take steps to move. Each item keeps a bounded list of neighbours. Before an event, the `window` newest items
+//! h₀, h₁, … of the user's context vote for their neighbours; with c(h, j) the weight of j in the list of h, and n the events of
+//! an item,
+//!
+//! ```text
+//! confidence(j) = Σ_k 0.8^k·c(h_k, j)/(n(h_k) + 3) / Σ_k 0.8^k
+//! cosine(j)     = Σ_k 0.8^k·c(h_k, j)/√((n(h_k) + 10)·(n(j) + 10))
+//! ```
+//!
+//! After it, c(h_k, i) grows by 0.9^k and c(i, h_k) by half of that, i being the event's item.
+
+use std::cmp::Ordering;
+
+use super::Batch;
+use super::repeat_memory::floor_log2;
+use crate::table::records::Records;
+use crate::table::row_remap::RowRemap;
+
+/// Number of buckets of each measure, half octaves.
+pub const BUCKETS: usize = 32;
+/// By how much the vote of each older item of the context is weaker.
+const VOTE_DECAY: f32 = 0.8;
+/// By how much each older item of the context is less of a neighbour of the event's item.
+const COUNT_DECAY: f32 = 0.9;
+/// What the event's item counts for an item of the context, the other way round counts 1: what follows says more than what went
+/// before.
+const BACKWARD: f32 = 0.5;
+/// Events that are added to an item's own where confidence is computed: of an item with few events little is known.
+const CONFIDENCE_PRIOR: f64 = 3.0;
+/// Likewise of the cosine.
+const COSINE_PRIOR: f64 = 10.0;
+/// The bucket of a confidence of 1, which is the largest but for rounding.
+const CONFIDENCE_OF_ONE: i64 = 30;
+/// The bucket of a cosine of 1.
+const COSINE_OF_ONE: i64 = 24;
+/// Whoever has a smaller confidence is not related: such items are many, and κ says next to nothing of them.
+const LEAST_CONFIDENCE: f32 = 0.02;
+/// When an item has so many events, all its counts are halved: single precision adds small numbers to no more than that.
+const MOST_EVENTS: f64 = (1 << 22) as f64;
+
+/// The logarithmic buckets by which κ is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CooccurrenceBuckets {
+    /// Bucket of the confidence, in half octaves.
+    pub confidence: u8,
+    /// Bucket of the cosine, in half octaves.
+    pub cosine: u8,
+}
+
+/// An item that came together with items of a user's context, at the time of an event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RelatedItem {
+    /// The item's row.
+    pub item: u32,
+    /// What κ is looked up by.
+    pub buckets: CooccurrenceBuckets,
+}
+
+/// An item in the list of another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CountedNeighbor {
+    /// The item's row.
+    pub item: u32,
+    /// How often it came near the other, by distance.
+    pub weight: f32,
+}
+
+/// What came near one item.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Neighborhood {
+    /// Events of the item.
+    pub events: f64,
+    /// The items near it, in the order in which they came to the list.
+    pub neighbors: Vec<CountedNeighbor>,
+}
+
+impl Neighborhood {
+    /// Adds `weight` to `item`. In a full list it takes the place of the least, and that one's weight besides (the
+    /// space-saving counter of Metwally et al. 2005): so a newcomer stays long enough to show whether it recurs.
+    fn add(&mut self, item: u32, weight: f32, capacity: usize) {
+        let neighbors = &mut self.neighbors;
+        if let Some(neighbor) = neighbors.iter_mut().find(|neighbor| neighbor.item == item) {
+            neighbor.weight += weight;
+        } else if neighbors.len() < capacity {
+            neighbors.push(CountedNeighbor { item, weight });
+        } else {
+            let by_weight = |a: &&mut CountedNeighbor, b: &&mut CountedNeighbor| {
+                a.weight.partial_cmp(&b.weight).unwrap_or(Ordering::Equal)
+            };
+            if let Some(least) = neighbors.iter_mut().min_by(by_weight) {
+                *least = CountedNeighbor { item, weight: least.weight + weight };
+            }
+        }
+    }
+
+    fn count_event(&mut self) {
+        self.events += 1.0;
+        if self.events >= MOST_EVENTS {
+            self.events /= 2.0;
+            self.neighbors.iter_mut().for_each(|neighbor| neighbor.weight /= 2.0);
+        }
+    }
+}
+
+/// How much of the co-occurrence is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct CooccurrenceLimits {
+    /// How many of the newest items of a context count.
+    pub window: usize,
+    /// Longest list of neighbours; 0: nothing is counted.
+    pub neighbors: usize,
+}
+
+/// The neighbourhoods of all items, by row.
+#[derive(Debug)]
+pub struct Cooccurrences {
+    neighborhoods: Records<Neighborhood>,
+    limits: CooccurrenceLimits,
+    votes: Votes,
+}
+
+/// The votes for one event: a sparse set of items, of which only the list is ever emptied.
+#[derive(Debug, Default)]
+struct Votes {
+    /// By item: its place in the list, if it is there.
+    places: Vec<u32>,
+    list: Vec<Vote>,
+}
+
+#[derive(Debug)]
+struct Vote {
+    item: u32,
+    confidence: f32,
+    cosine: f32,
+}
+
+impl Votes {
+    #[inline]
+    fn add(&mut self, item: u32, confidence: f32, cosine: f32) {
+        let place = &mut self.places[item as usize];
+        match self.list.get_mut(*place as usize) {
+            Some(vote) if vote.item == item => {
+                vote.confidence += confidence;
+                vote.cosine += cosine;
+            }
+            _ => {
+                *place = self.list.len() as u32;
+                self.list.push(Vote { item, confidence, cosine });
+            }
+        }
+    }
+}
+
+impl Cooccurrences {
+    /// Of no items yet.
+    pub fn new(limits: CooccurrenceLimits) -> Self {
+        Self { neighborhoods: Records::default(), limits, votes: Votes::default() }
+    }
+
+    /// Whether anything is counted.
+    pub fn is_on(&self) -> bool {
+        self.limits.neighbors > 0
+    }
+
+    /// Adds the empty neighbourhood of a new item, in the next row.
+    pub fn push(&mut self) {
+        self.restore(Neighborhood::default());
+    }
+
+    /// Adds the neighbourhood of an item that a checkpoint holds, in the next row.
+    pub fn restore(&mut self, neighborhood: Neighborhood) {
+        if self.is_on() {
+            self.neighborhoods.push(neighborhood);
+        }
+    }
+
+    /// Number of neighbourhoods: as many as items, or none where nothing is counted.
+    pub fn len(&self) -> usize {
+        self.neighborhoods.len()
+    }
+
+    /// Whether there are no neighbourhoods.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The neighbourhood of the item in row `item`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn get(&self, item: u32) -> &Neighborhood {
+        self.neighborhoods.get(item as usize)
+    }
+
+    /// Captures the items that are related to the context of the newest event of `batch` into it, if it has a context; then
+    /// counts the event.
+    pub fn capture(&mut self, batch: &mut Batch) {
+        let Some(item) = batch.items.last().copied() else { return };
+        let has_context = batch.with_context.last().is_some_and(|event| *event as usize + 1 == batch.items.len());
+        if self.is_on() && has_context {
+            let Batch { contexts, context_starts, related, .. } = batch;
+            let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
+            let newest = &context[..context.len().min(self.limits.window)];
+            self.vote(newest, related);
+            self.count_neighbors(newest, item);
+        }
+        if has_context {
+            batch.related_starts.push(batch.related.len() as u32);
+        }
+        if self.is_on() {
+            self.neighborhoods.get_mut(item as usize).count_event();
+        }
+    }
+
+    /// Lists what is related to `newest`, the newest item first, in `related`.
+    fn vote(&mut self, newest: &[u32], related: &mut Vec<RelatedItem>) {
+        let Self { neighborhoods, votes, .. } = self;
+        votes.places.resize(neighborhoods.len(), 0);
+        votes.list.clear();
+        let strengths = || std::iter::successors(Some(1.0f32), |strength| Some(strength * VOTE_DECAY));
+        let total = f64::from(strengths().take(newest.len()).sum::<f32>());
+        for (item, strength) in newest.iter().zip(strengths()) {
+            let Neighborhood { events, neighbors } = neighborhoods.get(*item as usize);
+            let strength = f64::from(strength);
+            let confidence = (strength / ((events + CONFIDENCE_PRIOR) * total)) as f32;
+            let cosine = (strength / (events + COSINE_PRIOR).sqrt()) as f32;
+            for CountedNeighbor { item, weight } in neighbors {
+                votes.add(*item, confidence * weight, cosine * weight);
+            }
+        }
+        // floor(2·log₂ x) = floor(log₂ x²)
+        let bucket =
+            |measure: f64, of_one: i64| (floor_log2(measure * measure) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
+        let is_related = |vote: &&Vote| vote.confidence >= LEAST_CONFIDENCE;
+        related.extend(votes.list.iter().filter(is_related).map(|Vote { item, confidence, cosine }| {
+            let events = neighborhoods.get(*item as usize).events;
+            let cosine = f64::from(*cosine) / (events + COSINE_PRIOR).sqrt();
+            let buckets = CooccurrenceBuckets {
+                confidence: bucket(f64::from(*confidence), CONFIDENCE_OF_ONE),
+                cosine: bucket(cosine, COSINE_OF_ONE),
+            };
+            RelatedItem { item: *item, buckets }
+        }));
+    }
+
+    /// Makes `item` and the items of `newest`, the newest first, neighbours of each other.
+    fn count_neighbors(&mut self, newest: &[u32], item: u32) {
+        let Self { neighborhoods, limits, .. } = self;
+        let mut weight = 1.0;
+        for other in newest {
+            if *other != item {
+                neighborhoods.get_mut(*other as usize).add(item, weight, limits.neighbors);
+                neighborhoods.get_mut(item as usize).add(*other, BACKWARD * weight, limits.neighbors);
+            }
+            weight *= COUNT_DECAY;
+        }
+    }
+
+    /// Remaps items after eviction; evicted items leave the lists.
+    pub fn keep_items(&mut self, rows: &RowRemap) {
+        if !self.is_on() {
+            return;
+        }
+        let Self { neighborhoods, limits: _, votes: _ } = self;
+        neighborhoods.keep(rows);
+        for row in 0..neighborhoods.len() {
+            rows.renumber_by(&mut neighborhoods.get_mut(row).neighbors, |neighbor| &mut neighbor.item);
+        }
+    }
+
+    /// A frozen copy of the neighbourhoods: [`crate::table::chunks`].
+    #[must_use]
+    pub fn freeze(&mut self) -> Records<Neighborhood> {
+        self.neighborhoods.freeze()
+    }
+
+    /// Takes back neighbourhoods that frozen copies which are gone had shared: [`Records::thaw`].
+    pub fn thaw(&mut self, budget: &mut usize) -> bool {
+        self.neighborhoods.thaw(budget)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::context::repeat_memory::RepeatDecay;
+    use crate::context::users::{Retention, UserHistories};
+    use proptest::prelude::*;
+
+    const N_ITEMS: u32 = 12;
+
+    /// Captures `events` (user, item), and gives for each the items related to its context.
+    fn capture(limits: CooccurrenceLimits, events: &[(u32, u32)]) -> (Vec<Vec<RelatedItem>>, Cooccurrences) {
+        let retention = Retention { context: 3, decay: RepeatDecay::new(50.0, 16), repeat: true, own_items: 4 };
+        let (mut histories, mut counted) = (UserHistories::new(retention), Cooccurrences::new(limits));
+        (0..4).for_each(|_| histories.push());
+        (0..N_ITEMS).for_each(|_| counted.push());
+        let mut batch = Batch::default();
+        batch.clear(0);
+        let mut related = Vec::new();
+        for (user, item) in events {
+            let n_queries = batch.n_queries();
+            histories.capture(&mut batch, *user, *item, 0);
+            counted.capture(&mut batch);
+            related.push(if batch.n_queries() > n_queries { batch.related(n_queries).to_vec() } else { Vec::new() });
+        }
+        (related, counted)
+    }
+
+    #[test]
+    fn cooccurrence_counts_both_ways_by_distance() {
+        let (_, counted) = capture(CooccurrenceLimits { window: 2, neighbors: 8 }, &[(0, 1), (0, 2), (0, 3), (0, 4)]);
+        let of = |item: u32| {
+            let neighborhood = counted.neighborhoods.get(item as usize);
+            neighborhood.neighbors.iter().map(|neighbor| (neighbor.item, neighbor.weight)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), [(2, 1.0), (3, 0.9)]);
+        assert_eq!(of(2), [(1, 0.5), (3, 1.0), (4, 0.9)]);
+        assert_eq!(of(4), [(3, 0.5), (2, 0.45)]);
+    }
+
+    #[test]
+    fn cooccurrence_full_list_replaces_its_least() {
+        let mut neighborhood = Neighborhood::default();
+        for item in [1, 1, 2, 3] {
+            neighborhood.add(item, 1.0, 2);
+        }
+        let expected = [CountedNeighbor { item: 1, weight: 2.0 }, CountedNeighbor { item: 3, weight: 2.0 }];
+        assert_eq!(neighborhood.neighbors, expected);
+    }
+
+    #[test]
+    fn cooccurrence_halves_counts_that_grow_too_large() {
+        let neighbors = vec![CountedNeighbor { item: 1, weight: 3.0 }];
+        let mut neighborhood = Neighborhood { events: MOST_EVENTS - 1.0, neighbors };
+        neighborhood.count_event();
+        assert_eq!((neighborhood.events, neighborhood.neighbors[0].weight), (MOST_EVENTS / 2.0, 1.5));
+    }
+
+    #[test]
+    fn cooccurrence_goes_on_after_eviction() {
+        let events = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)];
+        let (_, mut counted) = capture(CooccurrenceLimits { window: 2, neighbors: 8 }, &events);
+        counted.keep_items(&RowRemap::of_rows(N_ITEMS as usize, |row| row != 2));
+        // Item 1 keeps its row, item 3 is in row 2 now.
+        let of = |row: usize| counted.neighborhoods.get(row).neighbors.iter().map(|n| n.item).collect::<Vec<_>>();
+        assert_eq!((of(1), of(2)), (vec![2], vec![1]));
+        assert_eq!(counted.neighborhoods.len(), N_ITEMS as usize - 1);
+    }
+
+    #[test]
+    fn cooccurrence_that_is_off_relates_nothing() {
+        let (related, mut counted) = capture(CooccurrenceLimits { window: 2, neighbors: 0 }, &[(0, 1), (0, 2), (0, 1)]);
+        assert!(related.iter().all(Vec::is_empty));
+        assert_eq!(counted.len(), 0);
+        counted.keep_items(&RowRemap::of_rows(N_ITEMS as usize, |row| row != 2));
+    }
+
+    proptest! {
+        /// Against sums over all pairs that came before, in double precision.
+        #[test]
+        fn cooccurrence_measures_agree_with_their_formulas(events in proptest::collection::vec((0u32..4, 0..N_ITEMS), 1..60)) {
+            let window = 2;
+            let (related, _) = capture(CooccurrenceLimits { window, neighbors: N_ITEMS as usize }, &events);
+            for (place, (user, _)) in events.iter().enumerate() {
+                let newest = |until: usize, user: u32| {
+                    let of_user = events[..until].iter().rev().filter(move |(other, _)| *other == user);
+                    of_user.map(|(_, item)| *item).take(window).collect::<Vec<_>>()
+                };
+                let (mut counts, mut occurrences) = (BTreeMap::new(), [0.0f64; N_ITEMS as usize]);
+                for (before, (user, item)) in events[..place].iter().enumerate() {
+                    for (k, other) in newest(before, *user).into_iter().enumerate().filter(|(_, other)| other != item) {
+                        *counts.entry((other, *item)).or_insert(0.0) += 0.9f64.powi(k as i32);
+                        *counts.entry((*item, other)).or_insert(0.0) += 0.5 * 0.9f64.powi(k as i32);
+                    }
+                    occurrences[*item as usize] += 1.0;
+                }
+                let context = newest(place, *user);
+                let total: f64 = (0..context.len()).map(|k| 0.8f64.powi(k as i32)).sum();
+                let mut expected = BTreeMap::new();
+                for (k, other) in context.iter().enumerate() {
+                    for ((_, item), count) in counts.iter().filter(|((from, _), _)| from == other) {
+                        let [of_other, of_item] = [*other, *item].map(|item| occurrences[item as usize]);
+                        let vote = 0.8f64.powi(k as i32) * count;
+                        let measures: &mut [f64; 2] = expected.entry(*item).or_default();
+                        measures[0] += vote / (of_other + 3.0) / total;
+                        measures[1] += vote / ((of_other + 10.0) * (of_item + 10.0)).sqrt();
+                    }
+                }
+                expected.retain(|_, measures| measures[0] >= f64::from(LEAST_CONFIDENCE));
+                prop_assert_eq!(related[place].len(), expected.len());
+                for RelatedItem { item, buckets } in &related[place] {
+                    let near = |bucket: u8, measure: f64, of_one: f64| {
+                        // A half octave's bounds may be met to the last digit.
+                        let octaves = 2.0 * measure.log2() + of_one;
+                        (f64::from(bucket) - octaves.floor()).abs() < 0.5 || (octaves - octaves.round()).abs() < 1e-3
+                    };
+                    prop_assert!(near(buckets.confidence, expected[item][0], 30.0), "{:?} {:?}", buckets, expected[item]);
+                    prop_assert!(near(buckets.cosine, expected[item][1], 24.0), "{:?} {:?}", buckets, expected[item]);
+                }
+            }
+        }
+    }
+}
