@@ -1,7 +1,8 @@
 //! Co-occurrence: which items follow one another in users' histories, counted as the stream goes by.
 //!
 //! It stands behind the term κ: what came together lately will come together again, and a count knows that after one event,
-//! where vectors take steps to move. Each item keeps a bounded list of neighbours. Before an event, the `window` newest items
+//! where vectors take steps to move. (The sampler of the same name, `crate::negatives::samplers`, draws negatives by sketches of
+//! such counts; here they are exact for the nearest, and part of the score.) Each item keeps a bounded list of neighbours. Before an event, the `window` newest items
 //! h₀, h₁, … of the user's context vote for their neighbours; with c(h, j) the weight of j in the list of h, and n the events of
 //! an item,
 //!
@@ -25,8 +26,8 @@ pub const BUCKETS: usize = 32;
 const VOTE_DECAY: f32 = 0.8;
 /// By how much each older item of the context is less of a neighbour of the event's item.
 const COUNT_DECAY: f32 = 0.9;
-/// What the event's item counts for an item of the context, the other way round counts 1: what follows says more than what went
-/// before.
+/// What an item of the context counts in the list of the event's item. The event's item counts 1 in its list: what follows says
+/// more than what went before.
 const BACKWARD: f32 = 0.5;
 /// Events that are added to an item's own where confidence is computed: of an item with few events little is known.
 const CONFIDENCE_PRIOR: f64 = 3.0;
@@ -85,6 +86,10 @@ impl Neighborhood {
         if let Some(neighbor) = neighbors.iter_mut().find(|neighbor| neighbor.item == item) {
             neighbor.weight += weight;
         } else if neighbors.len() < capacity {
+            if neighbors.len() == neighbors.capacity() {
+                // Twice as many, as a vector would by itself, but no more than there may be.
+                neighbors.reserve_exact(neighbors.len().max(4).min(capacity - neighbors.len()));
+            }
             neighbors.push(CountedNeighbor { item, weight });
         } else {
             let by_weight = |a: &&mut CountedNeighbor, b: &&mut CountedNeighbor| {
@@ -175,6 +180,11 @@ impl Cooccurrences {
         if self.is_on() {
             self.neighborhoods.push(neighborhood);
         }
+    }
+
+    /// The longest list of neighbours.
+    pub fn longest(&self) -> usize {
+        self.limits.neighbors
     }
 
     /// Number of neighbourhoods: as many as items, or none where nothing is counted.

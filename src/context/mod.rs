@@ -70,7 +70,7 @@ pub struct Batch {
     pub kinds: Vec<CompactString>,
     /// Whether each event's user had its item before, as far as is remembered.
     pub repeats: Vec<bool>,
-    /// Whether each event's item never came before.
+    /// Whether each event's item had no row before.
     pub newcomers: Vec<bool>,
     /// Number of each event on the stream, counting positives from 0, those without a row for their item included.
     pub numbers: Vec<u64>,
@@ -133,7 +133,7 @@ impl Batch {
         self.items[self.with_context[query] as usize]
     }
 
-    /// Whether the item that query `query` led to never came before.
+    /// Whether the item that query `query` led to had no row before: nothing could have ranked it.
     pub fn is_newcomer(&self, query: usize) -> bool {
         self.newcomers[self.with_context[query] as usize]
     }

@@ -2,8 +2,8 @@
 //! scored as a whole.
 //!
 //! Every event touches one item: its decayed counts grow, and it is known from then on. A batch is cut into *frames*
-//! ([`crate::negatives::frequency`]), at the beginning of which the popularity terms of all known items are computed; within a
-//! frame an item keeps its term until it is touched. So the state of an item before event `e` is the one that the newest touch
+//! ([`crate::negatives::frequency`]); the popularity terms of all known items are computed once in each frame of which any event
+//! is ranked, and within a frame an item keeps its term until it is touched. So the state of an item before event `e` is the one that the newest touch
 //! before `e` in the frame left behind ([`Touch`]), or that of the frame's beginning.
 
 use rayon::prelude::*;
@@ -113,7 +113,7 @@ impl BatchHistory {
                 (first_event, has_terms) = (event, false);
             }
             if is_ranked[event] && !has_terms {
-                // What was touched in the frame before has its own terms, whichever are computed here.
+                // Items that the frame has touched before are corrected by their touches, whichever of their terms these are.
                 self.begin_frame(kernel, model, frequencies, first_event as u32, known);
                 has_terms = true;
             }

@@ -1,6 +1,5 @@
-//! The exact rank of each event's item, under the model and under the baselines, as things stood just before the event.
-
-use std::cell::RefCell;
+//! The rank of each event's item, under the model and under the baselines, as things stood just before the event: exact among the
+//! first [`K`], beyond which no figure asks for it.
 
 use rayon::prelude::*;
 
@@ -83,14 +82,14 @@ struct Asked {
     event: u32,
     /// The target's score, with its terms; `None` where it was never seen before the event.
     target: Option<f32>,
-    /// How many items may have a score below their plain one, at most.
-    most_lowered: usize,
+    /// How many items may leave the ranking or have a score below their plain one, at most.
+    most_overcounted: usize,
 }
 
 impl Asked {
     /// Whether the target is certain to be beyond the first [`K`], where `above` items at least have a plain score above it.
     fn is_beyond(&self, above: i64) -> bool {
-        above - self.most_lowered as i64 >= K as i64
+        above - self.most_overcounted as i64 >= K as i64
     }
 }
 
@@ -157,7 +156,7 @@ fn rank_frame(
         });
         let own = if view.repeat { batch.own(*query).len() } else { view.histories.own(batch, *query).len() };
         // The target itself may be one.
-        Asked { query: *query, event, target, most_lowered: 1 + own + batch.related(*query).len() }
+        Asked { query: *query, event, target, most_overcounted: 1 + own + batch.related(*query).len() }
     };
     let asked: Vec<Asked> = queries.par_iter().map_init(<(PackedQueries, Vec<f32>)>::default, ask).collect();
     // What was touched within the frame before an event is not as it was when the frame's terms were computed.
@@ -218,13 +217,12 @@ fn rank_frame(
         }
         // Most are settled by the most popular items, and have no need of the others.
         open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
+        if open.is_empty() {
+            break;
+        }
         begin = end;
     }
 
-    thread_local! {
-        // As long as the table is, and so kept.
-        static SINGLE: RefCell<SingleItems> = RefCell::default();
-    }
     let rank = |single: &mut SingleItems, place: usize| {
         let asked = &asked[place];
         let Asked { query, event, target, .. } = asked;
@@ -247,7 +245,7 @@ fn rank_frame(
         }
     };
     let places = (0..asked.len()).into_par_iter();
-    ranked.par_extend(places.map(|place| SINGLE.with_borrow_mut(|single| rank(single, place))));
+    ranked.par_extend(places.map_init(SingleItems::default, rank));
 }
 
 /// The chunks of the table that hold the known items, those with the most popular ones first.
@@ -303,8 +301,8 @@ struct SingleItems {
     terms: Vec<f32>,
     /// The plain score of each.
     scores: Vec<f32>,
-    /// By item: its place in the list, if it is there.
-    places: Vec<u32>,
+    /// The terms that were gathered, by item.
+    gathered: Vec<(u32, f32)>,
     scratch: PackedQueries,
 }
 
@@ -313,6 +311,7 @@ impl SingleItems {
         self.is_gathered = false;
         self.items.clear();
         self.terms.clear();
+        self.gathered.clear();
     }
 
     fn gather(&mut self, view: ModelView<'_>, batch: &Batch, query: usize) {
@@ -320,34 +319,28 @@ impl SingleItems {
             return;
         }
         let ModelView { model, histories, repeat, history_terms, .. } = view;
-        let positive = batch.positive(query);
-        self.places.resize(model.inverse_norms.len(), 0);
+        let others = |item: u32| item != batch.positive(query);
         if !repeat {
-            for item in histories.own(batch, query).iter().filter(|item| **item != positive) {
-                self.add(*item, f32::NEG_INFINITY);
+            let own = histories.own(batch, query).iter().copied().filter(|item| others(*item));
+            self.gathered.extend(own.map(|item| (item, f32::NEG_INFINITY)));
+        } else if history_terms {
+            let own = batch.own(query).iter().filter(|own| others(own.item));
+            self.gathered.extend(own.map(|own| (own.item, model.repetition.term(own.buckets))));
+        }
+        if history_terms {
+            let related = batch.related(query).iter().filter(|related| others(related.item));
+            self.gathered.extend(related.map(|related| (related.item, model.cooccurrence.term(related.buckets))));
+        }
+        // Stable: an item that has both terms has ρ before κ, as the target has them.
+        self.gathered.sort_by_key(|(item, _)| *item);
+        for (item, term) in &self.gathered {
+            match self.terms.last_mut() {
+                Some(sum) if self.items.last() == Some(item) => *sum += term,
+                _ => {
+                    self.items.push(*item);
+                    self.terms.push(*term);
+                }
             }
-        }
-        if !history_terms {
-            return;
-        }
-        if repeat {
-            for own in batch.own(query).iter().filter(|own| own.item != positive) {
-                self.add(own.item, model.repetition.term(own.buckets));
-            }
-        }
-        for related in batch.related(query).iter().filter(|related| related.item != positive) {
-            self.add(related.item, model.cooccurrence.term(related.buckets));
-        }
-    }
-
-    fn add(&mut self, item: u32, term: f32) {
-        let place = &mut self.places[item as usize];
-        if self.items.get(*place as usize) == Some(&item) {
-            self.terms[*place as usize] += term;
-        } else {
-            *place = self.items.len() as u32;
-            self.items.push(item);
-            self.terms.push(term);
         }
     }
 

@@ -13,7 +13,7 @@ const SESSION: usize = WEEKDAY + 7;
 /// How many vectors there are.
 const LENGTH: usize = SESSION + SESSION_BUCKETS;
 /// Every query of a batch moves these few vectors, and so they take smaller steps than rows do: so much of the learning rate.
-pub const RATE: f32 = 0.06;
+pub const RATE_SHARE: f32 = 0.06;
 
 /// A vector for each bucket, one behind the other: activity, gap, hour, weekday, session.
 #[derive(Debug, Clone, PartialEq)]

@@ -30,7 +30,7 @@ pub(super) struct ItemContrast<'a, Queries> {
     /// The weight of the queries' mean loss in the sum of objectives.
     pub(super) weight: f64,
     /// Whether the rows are the batch's queries, each with the item that came next: these have gates.
-    pub(super) next: bool,
+    pub(super) is_next_item: bool,
     /// Whether equal candidates are merged into one logit (with log m), as a sum over candidates wants them.
     pub(super) merged: bool,
 }
@@ -50,13 +50,13 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
         (self.pairs)(&mut pairs);
         let n_queries = self.rows.len();
         let problem = Problem {
-            queries: if self.next {
+            queries: if self.is_next_item {
                 encoded.scored(self.rows.clone())
             } else {
                 encoded.normalized.rows(self.rows.clone())
             },
             query_inverse_norms: if model.is_cosine() { &encoded.inverse_norms[self.rows.clone()] } else { &[] },
-            query_scales: if self.next { encoded.scales(self.rows.clone()) } else { &[] },
+            query_scales: if self.is_next_item { encoded.scales(self.rows.clone()) } else { &[] },
             candidates: columns.vectors.view(),
             inverse_temperature: model.inverse_temperature(),
             bias: if self.merged { &columns.merged_bias } else { &columns.bias },
@@ -68,8 +68,8 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
         };
         let mut gradients = accumulator.gradients.contrast_buffer();
         solve(&problem, &mut gradients);
-        // Whatever these terms say, an item that nobody had before is ranked by none of them.
-        let teaches = |query: usize| !(self.next && batch.is_newcomer(query));
+        // An item without a row could not have been ranked: from its first event these terms would learn that they are wrong.
+        let teaches = |query: usize| !(self.is_next_item && batch.is_newcomer(query));
         for query in (0..n_queries).filter(|query| teaches(*query)) {
             let of_query = pairs.of_query(query);
             accumulator.gradients.popularity += gradients.slopes[query];

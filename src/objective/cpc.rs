@@ -114,7 +114,7 @@ impl Objective for Cpc {
                 },
                 weights: &[],
                 weight,
-                next: place == 0,
+                is_next_item: place == 0,
                 merged: true,
             };
             let (loss, bound) = contrast.tell_apart(step, accumulator);

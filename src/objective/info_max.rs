@@ -174,7 +174,7 @@ impl InfoMax {
             },
             weights: &[],
             weight: self.local,
-            next: false,
+            is_next_item: false,
             merged: true,
         };
         let (loss, bound) = contrast.tell_apart(step, accumulator);

@@ -95,9 +95,9 @@ impl ObjectiveOptions for InfoNceOptions {
         };
         let back = |query: usize| {
             let item = batch.positive(query);
-            let vector = at.scores.item_vector(item);
+            let (vector, scores) = (at.scores.item_vector(item), at.next_scores(query));
             let score =
-                |other: usize| at.scores.similarity(&vector, &queries[other]) + at.scores.history_terms(other, item);
+                |other: usize| at.scores.similarity(&vector, &queries[other]) + scores.history_terms(other, item);
             let rivals =
                 (0..n).filter(|other| *other == query || (batch.positive(*other) != item && !at.masked(*other, item)));
             rivals.map(|other| score(other).exp()).sum::<f64>().ln() - score(query)
@@ -158,7 +158,7 @@ impl Objective for InfoNce {
             pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
             weights: &self.weights,
             weight,
-            next: true,
+            is_next_item: true,
             merged: true,
         };
         let plain = self.debias == 0.0 && self.hardness == 0.0;
@@ -200,8 +200,9 @@ struct Likely {
     source: PairSource,
 }
 
-/// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, with the same scores. What is the
-/// same for all queries (popularity, correction) plays no part. Queries that led to the same item are masked, and those of
+/// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, by the same similarity and terms, but
+/// without the gates, which would only say how sure each query is. What is the same for all queries (popularity, correction)
+/// plays no part. Queries that led to the same item are masked, and those of
 /// which the item is no negative.
 #[derive(Debug, Default)]
 struct ReverseDirection {
@@ -287,7 +288,10 @@ impl ReverseDirection {
             add_scaled(kernel, more.row_mut(column_of(query) as usize), gradient, 1.0);
         }
         add_candidates(step, accumulator, &self.gradients, 0, &mut self.of_queries);
-        accumulator.gradients.add_pairs(batch, &self.sources, &self.gradients.pairs);
+        for row in (0..n).filter(|row| !batch.is_newcomer(*row)) {
+            let of_row = self.starts[row] as usize..self.starts[row + 1] as usize;
+            accumulator.gradients.add_pairs(batch, &self.sources[of_row.clone()], &self.gradients.pairs[of_row]);
+        }
         accumulator.gradients.inverse_temperature += self.gradients.inverse_temperature;
         self.gradients.loss / n as f64
     }
@@ -325,7 +329,7 @@ impl ReverseDirection {
 /// ```
 ///
 /// where j runs over the negatives. Without correction (μ = 1) these are the papers' own formulas. The lowest score is
-/// −1/τ + β·log q̂ (+ b_c); where G' has come down to it, it is a constant: nothing moves the negatives.
+/// −1/τ + β·log q̂ (+ b_c), the gate, ρ and κ left out; where G' has come down to it, it is a constant: nothing moves the negatives.
 pub(super) struct Reweighted<'a> {
     pub(super) kernel: Kernel,
     /// The column of each query's positive.

@@ -98,7 +98,7 @@ impl Objective for Nce {
             pairs: |pairs: &mut _| PairTerms::gather(pairs, model, batch, candidates, 0..n_queries, rules),
             weights: &[],
             weight: self.weight,
-            next: true,
+            is_next_item: true,
             merged: false,
         };
         // b is part of every Δ.

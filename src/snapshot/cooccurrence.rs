@@ -37,6 +37,7 @@ pub(super) fn read(folder: &Path, n_items: usize, cooccurrences: &mut Cooccurren
     if !cooccurrences.is_on() {
         return Ok(());
     }
+    let longest = cooccurrences.longest();
     let is_item = |item: &u32| (*item as usize) < n_items;
     let is_count = |count: f64| count.is_finite() && count >= 0.0;
     let mut is_sound = true;
@@ -46,10 +47,15 @@ pub(super) fn read(folder: &Path, n_items: usize, cooccurrences: &mut Cooccurren
         let weights = slice.lists::<Float32Type>("weights")?;
         for (row, events) in events.iter().enumerate() {
             let (items, weights) = (neighbors.row(row), weights.row(row));
-            is_sound &= is_count(*events)
+            is_sound &= cooccurrences.len() < n_items
+                && is_count(*events)
+                && items.len() <= longest
                 && items.len() == weights.len()
                 && items.iter().all(is_item)
                 && weights.iter().all(|weight| is_count((*weight).into()));
+            if !is_sound {
+                break;
+            }
             let neighbors =
                 items.iter().zip(weights).map(|(item, weight)| CountedNeighbor { item: *item, weight: *weight });
             cooccurrences.restore(Neighborhood { events: *events, neighbors: neighbors.collect() });
@@ -59,5 +65,5 @@ pub(super) fn read(folder: &Path, n_items: usize, cooccurrences: &mut Cooccurren
     if is_sound && cooccurrences.len() == n_items {
         return Ok(());
     }
-    Err(damaged(folder, COOCCURRENCE, "its counts cannot be counts, or are not of each item"))
+    Err(damaged(folder, COOCCURRENCE, "its counts cannot be counts, or are too many, or not of each item"))
 }

@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `items.parquet` | `items` | for everybody: names, embeddings as served, log q̂, occurrences, time of the last event |
 //! | `item_state.parquet` | `item_state` | item rows as trained, their optimizer's accumulators, decayed counts; in the order of `items.parquet` |
-//! | `cooccurrence.parquet` | `cooccurrence` | which items follow one another, where that is counted; in the order of `items.parquet` |
+//! | `cooccurrence.parquet` | `cooccurrence` | which items follow one another, in the order of `items.parquet`; no rows where that is not counted |
 //! | `features.parquet` | `features` | rows of the item features, where items have features |
 //! | `users.parquet` | `users` | the users' histories and rows; items by their row in `items.parquet` |
 //! | `parameters.parquet` | `parameters` | the learned parameters that belong to no row |

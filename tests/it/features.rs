@@ -57,7 +57,8 @@ fn neither_threads_nor_the_share_that_is_ranked_change_anything() {
     place.replay_in("one", &["log.parquet"], &[&WITH[..], &["threads=1"]].concat());
     for setting in ["threads=2", "threads=3", "evaluate.share=0", "evaluate.share=0.003"] {
         place.replay_in(setting, &["log.parquet"], &[&WITH[..], &[setting]].concat());
-        for file in ["items.parquet", "item_state.parquet", "features.parquet", "parameters.parquet"] {
+        let counts = ["item_state.parquet", "users.parquet", "cooccurrence.parquet"];
+        for file in counts.into_iter().chain(["items.parquet", "features.parquet", "parameters.parquet"]) {
             let of = |checkpoints: &str| read(&place.newest(checkpoints).join(file));
             assert!(of(setting) == of("one"), "{setting}: {file} differs");
         }

@@ -76,7 +76,7 @@ impl Problem<'_> {
         let scale = self.query_scales.get(query).copied().unwrap_or(1.0);
         let (factor, taken) = match self.query_inverse_norms.get(query) {
             // The gradient of a direction is what is left of it across that direction, over the length.
-            Some(inverse_norm) => (self.inverse_temperature * scale * inverse_norm, along / (scale * scale)),
+            Some(inverse_norm) => (self.inverse_temperature * scale * inverse_norm, along / scale / scale),
             None => (self.inverse_temperature * scale, 0.0),
         };
         for k in 0..stride {

@@ -91,7 +91,7 @@ impl BackwardPass {
                 let gradient = &gradients.sequences.row(sequence)[..dim];
                 SituationVectors::add_gradient(kernel, *situation, gradient, situations);
             }
-            vectors.parameters.step(kernel, situations, rate * situation::RATE);
+            vectors.parameters.step(kernel, situations, rate * situation::RATE_SHARE);
         }
         let recurrent = model.gru.is_some();
         if recurrent {

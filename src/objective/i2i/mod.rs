@@ -204,7 +204,7 @@ impl Objective for I2i {
             },
             weights: &self.weights,
             weight: self.weight,
-            next: false,
+            is_next_item: false,
             merged: true,
         };
         let (loss, bound) = contrast.tell_apart(step, accumulator);
