@@ -184,15 +184,8 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
         let allocated = ALLOCATIONS.load(Ordering::Relaxed);
         let start = Instant::now();
         batch.clear(0);
-        for (place, (context, positive)) in contexts.iter().zip(&positives).enumerate() {
-            batch.users.push(0);
-            batch.items.push(*positive);
-            batch.timestamps.push(0);
-            batch.with_context.push(place as u32);
-            batch.contexts.push(*context);
-            batch.context_starts.push(batch.contexts.len() as u32);
-            batch.own_starts.push(0);
-            batch.all_own.push(0);
+        for (context, positive) in contexts.iter().zip(&positives) {
+            batch.push(0, *positive, &[*context]);
         }
         objectives.prepare(&batch, (0, 0), &mut asked);
         rayon::join(

@@ -160,15 +160,8 @@ impl Replay {
     pub fn asked(&self, examples: &[Example]) -> StepRequest {
         let (mut batch, mut asked) = (Batch::default(), StepRequest::default());
         batch.clear(0);
-        for (place, Example { user, context, positive }) in examples.iter().enumerate() {
-            batch.users.push(*user);
-            batch.items.push(*positive);
-            batch.timestamps.push(0);
-            batch.with_context.push(place as u32);
-            batch.contexts.extend(context);
-            batch.context_starts.push(batch.contexts.len() as u32);
-            batch.own_starts.push(0);
-            batch.all_own.push(0);
+        for Example { user, context, positive } in examples {
+            batch.push(*user, *positive, context);
             asked.last_items.push(context[0]);
             asked.users.push(*user);
         }

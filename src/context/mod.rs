@@ -113,6 +113,26 @@ impl Batch {
         self.with_context.len()
     }
 
+    /// Appends an event of which nothing is known but the context, newest item first: no own and no related items. For whoever
+    /// has no histories to capture one from.
+    pub fn push(&mut self, user: u32, item: u32, context: &[u32]) {
+        let event = self.items.len() as u32;
+        self.users.push(user);
+        self.items.push(item);
+        self.timestamps.push(0);
+        self.kinds.push(CompactString::default());
+        self.repeats.push(false);
+        self.newcomers.push(false);
+        self.numbers.push(self.first_event + u64::from(event));
+        self.with_context.push(event);
+        self.contexts.extend(context);
+        self.context_starts.push(self.contexts.len() as u32);
+        self.situations.push(Situation::default());
+        self.own_starts.push(self.own.len() as u32);
+        self.related_starts.push(self.related.len() as u32);
+        self.all_own.push(0);
+    }
+
     /// The context of query `query`, newest item first.
     pub fn context(&self, query: usize) -> &[u32] {
         &self.contexts[self.context_starts[query] as usize..self.context_starts[query + 1] as usize]
