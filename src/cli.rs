@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::{self, UsageError};
+use crate::peers::registry::PEERS;
 
 /// Live recommendation embeddings from a stream of user–item interactions.
 #[derive(Debug, Parser)]
@@ -80,6 +81,11 @@ pub enum Command {
     /// Logs that were read before are not read again: a later call goes on with new ones. The end of a call ends a batch, so
     /// `replay a b` and `replay a`, then `replay b`, give models that differ in their last digits.
     Replay(ReplayArgs),
+    /// Lay configurations and peers (popularity, item-kNN, VSTAN and others) side by side over the same log.
+    ///
+    /// The first configuration is that of --config, --set and the environment; each --variant is another one. All are ranked on
+    /// the same events, each event before it is learnt, from the place on that `evaluate.from` says.
+    Compare(CompareArgs),
     /// Put a Parquet log into the topic, keyed by user; all of it, each time.
     Produce(ProduceArgs),
     /// Keep the model, and set its positions anew: for a topic on another cluster, or one that was made anew.
@@ -157,6 +163,43 @@ pub struct ReplayArgs {
     /// The report.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Files, folders or patterns, as `replay` takes them.
+    #[arg(required = true, value_name = "LOG.parquet")]
+    pub logs: Vec<String>,
+    /// Another configuration: settings that differ from the first one's, and a name for it if they are to have one
+    /// ("wide: model.dim=128; train.batch=128"). May be given any number of times.
+    #[arg(long = "variant", value_name = "[NAME:] KEY=VALUE; …")]
+    pub variants: Vec<String>,
+    /// Another configuration from a file, in the place of --config; it is called by the file's name. May be given any number of
+    /// times.
+    #[arg(long = "variant-file", value_name = "FILE.toml")]
+    pub variant_files: Vec<PathBuf>,
+    /// The peers: names with commas between them, `all`, or `none`.
+    #[arg(long, value_name = "PEERS", default_value = "recent,own-history,item-knn,vstan,mix", help = peers_help())]
+    pub peers: String,
+    /// Write the comparison as a page for a browser.
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+    /// Folder for the checkpoints of the configurations; they are left there.
+    #[arg(long, value_name = "DIR", default_value = "negstream-compare")]
+    pub dir: PathBuf,
+    /// The report.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `--peers` takes.
+fn peers_help() -> String {
+    let mut help = "The peers: names with commas between them, `all`, or `none`".to_owned();
+    for peer in PEERS {
+        help.push_str(&format!("\n  {}: {}", peer.name, peer.about));
+    }
+    help
 }
 
 /// Options of `produce`.

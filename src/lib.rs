@@ -68,7 +68,8 @@
 //! Around them: [`pipeline`] (the loop, and what stands around it), [`event`], [`position`], [`metric`], [`state_dict`] and
 //! [`util`] (what all stages speak of), [`config`] (the sum of the rooms' sections), [`catalogue`] (what is known of items),
 //! [`dead_letters`], [`kafka`] (clients and the embedded broker), [`registry`] (schemas of binary records), [`neighbors`],
-//! [`synth`] (a log with known structure), [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
+//! [`synth`] (a log with known structure), [`peers`] (rankings by counting), [`compare`] (contestants side by side),
+//! [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
 //!
@@ -92,6 +93,8 @@ pub mod checkpoint;
 pub mod cli;
 #[doc(hidden)]
 pub mod commands;
+#[doc(hidden)]
+pub mod compare;
 pub mod config;
 #[doc(hidden)]
 pub mod context;
@@ -116,6 +119,8 @@ pub mod negatives;
 pub mod neighbors;
 #[doc(hidden)]
 pub mod objective;
+#[doc(hidden)]
+pub mod peers;
 pub mod pipeline;
 pub mod position;
 pub mod publish;

@@ -4,6 +4,7 @@
 //! it composes does none of that.
 
 mod audit;
+mod compare;
 mod config;
 mod context;
 mod demo;
@@ -42,6 +43,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Demo(options) => demo::demo(layers, options),
         Command::Run(options) => run::run(&load(layers)?, options),
         Command::Replay(options) => replay::replay(&load(layers)?, options),
+        Command::Compare(options) => compare::compare(layers, options),
         Command::Produce(options) => produce::produce(&load(layers)?, options),
         Command::Migrate(options) => migrate::migrate(&load(layers)?, &options),
         Command::Synth(options) => synth::synth(&load(layers)?, options),

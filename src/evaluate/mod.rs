@@ -12,6 +12,7 @@
 //! | `ranking` | the ranks, under the model and under the baselines |
 //! | `popularity` | the items in the order of their decayed popularity |
 //! | `metrics` | the ranks added up |
+//! | `rank_code` | the ranks, a byte each, for whoever keeps them all |
 //! | `summary` | the results for whoever shows them |
 //!
 //! The baselines are decayed popularity and, where items may recur, the user's own history: an item counts as often as the user
@@ -21,6 +22,7 @@ mod config;
 pub mod history;
 pub mod metrics;
 pub mod popularity;
+pub mod rank_code;
 pub mod ranking;
 pub mod summary;
 

@@ -36,6 +36,7 @@ use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::context::PositiveRules;
 use crate::evaluate::popularity::PopularityOrder;
+use crate::evaluate::ranking::Ranked;
 use crate::event::EventCounts;
 use crate::negatives::proposals::{Proposal, proposals};
 use crate::position::Stream;
@@ -145,6 +146,11 @@ impl Trainer {
     pub fn freeze(&mut self) -> StateSnapshot {
         let Self { pool, state, .. } = self;
         pool.install(|| state.freeze())
+    }
+
+    /// How the events of the newest step were ranked, each before it was learnt.
+    pub fn ranked(&self) -> &[Ranked] {
+        &self.buffers.ranked
     }
 
     /// What each proposal brought to the newest batch that trained.

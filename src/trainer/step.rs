@@ -62,6 +62,7 @@ pub(super) struct StepBuffers {
     /// The queries that are ranked.
     chosen: Vec<usize>,
     ranking: Ranking,
+    pub(super) ranked: Vec<Ranked>,
     pub(super) candidates: Candidates,
     objectives: Scratch,
 }
@@ -91,6 +92,7 @@ impl StepBuffers {
             history: BatchHistory::default(),
             chosen: Vec::new(),
             ranking: Ranking::default(),
+            ranked: Vec::new(),
             candidates: Candidates::default(),
             objectives: Scratch::default(),
         }
@@ -154,6 +156,7 @@ fn step(
         history,
         chosen,
         ranking,
+        ranked,
         candidates,
         objectives,
     } = buffers;
@@ -171,7 +174,7 @@ fn step(
         history_terms: last_items.is_none(),
     };
     let by_queries = noise.depends_on_queries();
-    let (ranked, ()) = rayon::join(
+    let (of_queries, ()) = rayon::join(
         || {
             model.encode(model.kernel(), &request.sequences, initial_states, encoded);
             rank(view, batch, chosen, encoded, last_items.as_mut(), ranking)
@@ -193,8 +196,10 @@ fn step(
         gather(view, (bank, noise), clock, request, query_context, candidates);
     }
     history.settle(popularity);
-    state.progress.evaluation.add(&ranked);
-    state.progress.evaluation.add(&missed);
+    *ranked = of_queries;
+    let n_ranked = ranked.len();
+    ranked.extend(missed);
+    state.progress.evaluation.add(ranked);
     watch(state, settings, clock, batch, trains.then_some(candidates));
     let loss = match trains {
         true => train(state, clock, batch, (request, encoded), (candidates, !ranks), objectives),
@@ -205,7 +210,7 @@ fn step(
     StepReport {
         loss,
         events: batch.len(),
-        ranked: ranked.len(),
+        ranked: n_ranked,
         last_event: batch.timestamps.last().copied().unwrap_or(last_shown),
     }
 }

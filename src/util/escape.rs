@@ -35,6 +35,22 @@ pub fn escape_json_line(json: &str) -> String {
     escaped
 }
 
+/// `text` as a page shows it, in an element or an attribute; unsafe characters are shown as they are by [`escape_for_terminal`].
+pub fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in escape_for_terminal(text).chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
 /// A writer that escapes unsafe characters on their way into a string.
 #[derive(Debug)]
 pub struct Escaping<'a>(pub &'a mut String);

@@ -5,6 +5,7 @@ mod bad_input;
 mod cargo_features;
 mod checkpoints;
 mod cli;
+mod compare;
 mod demo;
 mod evaluator;
 mod examples;

@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 33] = [
+const RULES: [(&str, &[&str], &str); 35] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -81,6 +81,8 @@ const RULES: [(&str, &[&str], &str); 33] = [
         &["context", "kernel", "metric", "model", "negatives", "table", "util"],
         "reads the model, never changes it",
     ),
+    ("peers", &["evaluate"], "rankings by counting; no model, and nothing of its own to evaluate by"),
+    ("compare", &["evaluate", "peers", "util"], "ranks in, report out; who trains is the application's"),
     ("catalogue", &["config", "decode", "table", "util"], "what is known of items; what is made of it is the model's"),
     ("checkpoint", &["event", "position", "util"], "durable bytes; what is in them is the snapshot's"),
     ("neighbors", &["checkpoint", "kernel", "table"], "reads a checkpoint as anybody may"),
@@ -201,17 +203,19 @@ const RULES: [(&str, &[&str], &str); 33] = [
         ],
         "every error has its code",
     ),
-    ("cli", &["exit", "synth"], "parses, and acts on nothing"),
+    ("cli", &["exit", "peers", "synth"], "parses, and acts on nothing"),
     (
         "commands",
         &[
             "catalogue",
             "checkpoint",
             "cli",
+            "compare",
             "config",
             "context",
             "dead_letters",
             "decode",
+            "evaluate",
             "event",
             "exit",
             "kafka",
@@ -219,6 +223,7 @@ const RULES: [(&str, &[&str], &str); 33] = [
             "model",
             "negatives",
             "neighbors",
+            "peers",
             "pipeline",
             "position",
             "registry",
@@ -363,6 +368,7 @@ fn nothing_unfinished_and_no_stray_printing() {
 fn pure_modules_know_no_clock_no_log_and_no_chance_of_their_own() {
     // What the model is made of; a clock or an unseeded generator in it would end byte-identical runs.
     let pure = [
+        "compare",
         "context",
         "decode",
         "evaluate",
@@ -371,6 +377,7 @@ fn pure_modules_know_no_clock_no_log_and_no_chance_of_their_own() {
         "model",
         "negatives",
         "objective",
+        "peers",
         "publish",
         "synth",
         "table",

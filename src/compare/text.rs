@@ -1,0 +1,85 @@
+//! A comparison as a table for a terminal.
+
+use std::fmt::Write;
+
+use super::report::{ComparisonReport, ContestantReport};
+use crate::util::escape::escape_for_terminal;
+
+/// Columns for a name.
+const NAME: usize = 22;
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+pub(super) fn text(report: &ComparisonReport) -> String {
+    let ComparisonReport { log, contestants, .. } = report;
+    let mut text = String::new();
+    let mut line = |said: String| writeln!(text, "{}", said.trim_end()).expect("text grows");
+    line(format!(
+        "{} positive events, {} users, {} items; judged by {} of {} users",
+        log.positives, log.users, log.items, log.judged, log.judged_users
+    ));
+    line(String::new());
+    line(format!(
+        "{:<NAME$}  {:>6} {:>15}  {:>7}  {:>6}  {:>6}  {:>6}",
+        "", "HR@20", "95 %", "NDCG@20", "cold", "tail", "head"
+    ));
+    for contestant in contestants {
+        line(row(report, contestant));
+    }
+    for contestant in contestants.iter().filter(|contestant| !contestant.setting.is_empty()) {
+        let tried = match contestant.settings_tried {
+            1 => String::new(),
+            n => format!(" (best of {n} on these events)"),
+        };
+        let said = format!("{}: {}{tried}", contestant.name, contestant.setting);
+        fold(&escape_for_terminal(&said)).into_iter().for_each(&mut line);
+    }
+    report.left_out.iter().flat_map(|why| fold(why)).for_each(&mut line);
+    line(String::new());
+    fold(&escape_for_terminal(&report.verdict)).into_iter().for_each(&mut line);
+    text
+}
+
+fn row(report: &ComparisonReport, contestant: &ContestantReport) -> String {
+    let interval = contestant.intervals.hit_rate;
+    let name = cut(&escape_for_terminal(&contestant.name));
+    let band = |name: &str| {
+        let place = report.bands.iter().position(|band| band.name == name);
+        place.and_then(|place| contestant.bands[place]).map_or_else(|| "–".to_owned(), |rate| format!("{rate:.4}"))
+    };
+    format!(
+        "{name:<NAME$}  {:>6.4} {:>6.4} – {:>6.4}  {:>7.4}  {:>6}  {:>6}  {:>6}",
+        contestant.metrics.hit_rate,
+        interval.low,
+        interval.high,
+        contestant.metrics.ndcg,
+        band("cold"),
+        band("tail"),
+        band("head")
+    )
+}
+
+fn cut(name: &str) -> String {
+    if name.chars().count() <= NAME {
+        return name.to_owned();
+    }
+    let kept: String = name.chars().take(NAME - 1).collect();
+    format!("{kept}…")
+}
+
+/// Breaks a text at spaces, so that it fits a terminal.
+fn fold(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one");
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
