@@ -101,11 +101,18 @@ fn ids_of_every_type_are_the_same_ids() {
     refused(with("item_id", times), &[], &["'item_id' must be text or whole numbers, but holds timestamps", "cast it"]);
 }
 
+/// What a clock of UTC shows, as text without a zone.
+fn without_zone(time: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(time).unwrap().naive_utc().to_string()
+}
+
 #[test]
 fn times_of_every_type_are_the_same_times() {
     let rfc3339 = moments().map(|time| Some(chrono::DateTime::from_timestamp_millis(time).unwrap().to_rfc3339()));
     let seconds = || moments().map(|time| time / 1_000);
-    let columns: [(ArrayRef, &[&str]); 8] = [
+    // Winter in Berlin, an hour ahead of UTC.
+    let berlin = || moments().map(|time| time + 3_600_000);
+    let columns: [(ArrayRef, &[&str]); 10] = [
         (Arc::new(Int64Array::from_iter_values(moments())), &[]),
         (Arc::new(Float64Array::from_iter_values(moments().map(|time| time as f64))), &[]),
         (text(rfc3339), &[]),
@@ -113,10 +120,9 @@ fn times_of_every_type_are_the_same_times() {
         (Arc::new(TimestampMicrosecondArray::from_iter_values(moments().map(|time| time * 1_000 + 999))), &[]),
         (Arc::new(Int64Array::from_iter_values(seconds())), &["source.timestamp_unit=s"]),
         (Arc::new(Int64Array::from_iter_values(seconds())), &["source.timestamp_unit=auto"]),
-        (
-            Arc::new(TimestampMillisecondArray::from_iter_values(moments().map(|time| time + 3_600_000))),
-            &["source.timezone=+01:00"],
-        ),
+        (Arc::new(TimestampMillisecondArray::from_iter_values(berlin())), &["source.timezone=+01:00"]),
+        (Arc::new(TimestampMillisecondArray::from_iter_values(berlin())), &["source.timezone=Europe/Berlin"]),
+        (text(berlin().map(|time| Some(without_zone(time)))), &["source.timezone=Europe/Berlin"]),
     ];
     for (column, settings) in columns {
         same_model(with("timestamp", column), settings);
@@ -128,10 +134,22 @@ fn dates_are_times_once_a_zone_is_configured() {
     let days =
         || with("timestamp", Arc::new(Date32Array::from_iter_values(moments().map(|time| (time / 86_400_000) as i32))));
     refused(days(), &[], &["'timestamp' must be timestamps, but holds dates", "source.timezone = \"UTC\""]);
+    for zone in ["UTC", "America/Sao_Paulo"] {
+        let place = Place::new();
+        write_columns(&place.path("log.parquet"), days());
+        let report = place.replay("log.parquet", &[&format!("source.timezone={zone}")]);
+        assert_eq!(counts(&report), [600, 600, 0, 0], "{zone}");
+    }
+}
+
+#[test]
+fn mistyped_zone_is_refused_with_the_one_that_was_meant() {
     let place = Place::new();
-    write_columns(&place.path("log.parquet"), days());
-    let report = place.replay("log.parquet", &["source.timezone=UTC"]);
-    assert_eq!(counts(&report), [600, 600, 0, 0]);
+    for (zone, words) in [("Europe/Berln", "did you mean 'Europe/Berlin'?"), ("nowhere", "such as Europe/Berlin")] {
+        let mut command = place.negstream(&["replay", "log.parquet"]);
+        set(&mut command, &[&format!("source.timezone={zone}")]);
+        run(&mut command).ended(2).names(&["source.timezone", words]);
+    }
 }
 
 #[test]
