@@ -336,7 +336,7 @@ fn logs_out_of_order_are_told_and_can_be_sorted() {
     said_of(&place, "stored", &["parts"]).names(&[
         "time goes back by",
         "parts/2.parquet",
-        "logs out of order: 4000 of 6000",
+        "out of order: 4000 of 6000 events",
         "--sort",
     ]);
     assert!(place.items("stored") != place.items("sorted"), "the order matters");
