@@ -12,9 +12,10 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field};
 use negstream::event::Interaction;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use serde_json::Value;
 
-use crate::support::{self, Place, Said, read, run, set, text, times, write_columns, write_log};
+use crate::support::{self, Place, Said, read, run, set, text, times, write_columns, write_compressed, write_log};
 
 /// Rows of each log, and the time of the first one.
 const ROWS: i64 = 600;
@@ -347,6 +348,29 @@ fn logs_out_of_order_are_told_and_can_be_sorted() {
     said_of(&place, "ordered", &["--sort", "parts"]).names(&["read to their end before"]);
     run(&mut place.negstream_in("ordered", &["replay", "parts"])).ended(3).names(&["go on with --sort"]);
     run(&mut place.negstream_in("stored", &["replay", "--sort", "parts"])).ended(3).names(&["without --sort before"]);
+}
+
+#[test]
+fn logs_are_read_however_their_columns_are_compressed() {
+    let mut compressions = vec![
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+    ];
+    if cfg!(feature = "brotli") {
+        compressions.push(Compression::BROTLI(Default::default()));
+    }
+    let place = Place::new();
+    write_columns(&place.path("plain.parquet"), plain());
+    place.replay_in("plain", &["plain.parquet"], &[]);
+    for compression in compressions {
+        write_compressed(&place.path("log.parquet"), plain(), compression);
+        let report = place.replay_in(&compression.to_string(), &["log.parquet"], &[]);
+        assert_eq!(counts(&report), [600, 600, 0, 0], "{compression}");
+        assert!(place.items(&compression.to_string()) == place.items("plain"), "{compression}: items.parquet differs");
+    }
 }
 
 /// Writes a log without compression, dictionaries and statistics, as short as any other of the same rows.
