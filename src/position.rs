@@ -18,6 +18,13 @@ pub struct Stream {
     pub label: String,
 }
 
+impl Stream {
+    /// Whether the stream is a file: those are read one after the other, and partitions side by side.
+    pub fn is_file(&self) -> bool {
+        self.name.starts_with("parquet/")
+    }
+}
+
 /// The next offset of every stream ever read, by the stream's name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::time::zone_offset;
+use super::zone::Zone;
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{Refusal, config_choice, config_section, redact_text, require};
 
@@ -65,8 +65,10 @@ config_section! {
         /// The unit of timestamps that are plain numbers: `s`, `ms`, `us`, `ns` or `days` since 1970; `auto`: each number in
         /// the first of ms, s, us and ns by which it lies between the two years below.
         timestamp_unit: TimestampUnit = TimestampUnit::Milliseconds;
-        /// The zone of times that name none: `UTC`, or an offset such as `+01:00`. Empty: texts and dates without a zone are
-        /// refused, and a Parquet column of times without a zone holds UTC.
+        /// The zone of times that name none: `UTC`, an offset such as `+01:00`, or a name such as `Europe/Berlin`. An hour
+        /// that its clocks show twice is the first of the two; one that they leave out is read as if they had not been
+        /// changed yet. Empty: texts and dates without a zone are refused, and a Parquet column of times without a zone
+        /// holds UTC.
         timezone: String = String::new() => [check(|zone, _| validate_timezone(zone))];
         /// Events dated before this year are rejected. 1970 takes every number from 0 on, times or not.
         earliest_year: u16 = 1971 => [at_least(1970)];
@@ -144,8 +146,11 @@ fn validate_url(url: &str) -> Result<(), Refusal> {
 }
 
 fn validate_timezone(zone: &str) -> Result<(), Refusal> {
-    let is_zone = zone.is_empty() || zone_offset(zone).is_some();
-    require(is_zone, "must be empty, UTC, or an offset such as +01:00 (names of zones are not known: clocks change)")
+    let meant = || Zone::similar_name(zone).map(|name| format!(", did you mean '{name}'?")).unwrap_or_default();
+    if zone.is_empty() || Zone::find(zone).is_some() {
+        return Ok(());
+    }
+    Err(format!("must be empty, UTC, an offset such as +01:00, or a name such as Europe/Berlin{}", meant()).into())
 }
 
 fn validate_latest_year(year: u16, section: &SourceConfig) -> Result<(), Refusal> {

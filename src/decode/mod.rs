@@ -7,6 +7,7 @@
 //! | `fields` | what the fields of a record hold, and what an interaction makes of it; shared by the formats and by rows |
 //! | `names` | under which names, or at the end of which paths, they are found |
 //! | `time` | what numbers, texts and dates mean in the place of a timestamp |
+//! | `zone` | the moments at which the clocks of a zone show a time |
 //! | [`arrow_rows`] | rows of columns |
 //!
 //! Pure: no I/O, no clock, no logging. A [`EventDecoder`] never panics, whatever the bytes, never allocates more than a small
@@ -29,6 +30,7 @@ mod names;
 mod protobuf;
 mod schema;
 mod time;
+mod zone;
 
 pub use config::{FieldNames, Format, RegistryConfig, SourceConfig, TimestampUnit};
 pub use fields::FieldRules;

@@ -177,6 +177,53 @@ proptest! {
     }
 }
 
+/// A record of these texts in their order, as each format writes it.
+fn record_of_texts(format: Format, fields: [(&str, &str); 3]) -> Vec<u8> {
+    match format {
+        Format::Json => fields.into_iter().collect::<serde_json::Value>().to_string().into_bytes(),
+        Format::Avro => {
+            fields.iter().flat_map(|(_, text)| [&[text.len() as u8 * 2], text.as_bytes()].concat()).collect()
+        }
+        Format::Protobuf => {
+            let field = |(number, (_, text)): (u8, &(&str, &str))| {
+                [&[number << 3 | 2, text.len() as u8], text.as_bytes()].concat()
+            };
+            (1..).zip(&fields).flat_map(field).collect()
+        }
+    }
+}
+
+#[test]
+fn times_without_a_zone_are_those_of_the_configured_one_in_every_format() {
+    let text_of = |format| match format {
+        Format::Json => String::new(),
+        Format::Avro => r#"{"type":"record","name":"R","fields":[{"name":"user_id","type":"string"},
+            {"name":"item_id","type":"string"},{"name":"timestamp","type":"string"}]}"#
+            .to_owned(),
+        Format::Protobuf => {
+            "syntax = \"proto3\"; message M { string user_id = 1; string item_id = 2; string timestamp = 3; }"
+                .to_owned()
+        }
+    };
+    // Summer, the hour that comes twice, winter, the hour that is left out, and a date.
+    for (time, moment) in [
+        ("2026-07-01T12:00:00", 1_782_900_000_000),
+        ("2026-10-25T02:30:00", 1_792_888_200_000),
+        ("2026-10-25T03:30:00", 1_792_895_400_000),
+        ("2026-03-29T02:30:00", 1_774_747_800_000),
+        ("2026-01-01", 1_767_222_000_000),
+    ] {
+        for &format in FORMATS {
+            let source = SourceConfig { timezone: "Europe/Berlin".to_owned(), ..source(format) };
+            let schema = SchemaText { text: text_of(format), ..SchemaText::built_in(format) };
+            let record = record_of_texts(format, [("user_id", "u"), ("item_id", "i"), ("timestamp", time)]);
+            let event =
+                EventDecoder::new(&source, &schema, None).unwrap().decode(None, Some(&record)).unwrap().unwrap();
+            assert_eq!(event.timestamp, moment, "{time} in {format:?}");
+        }
+    }
+}
+
 #[test]
 fn decoder_looks_up_a_pending_schema_again() {
     for &format in FORMATS.iter().filter(|format| **format != Format::Json) {

@@ -13,6 +13,7 @@ use chrono::{DateTime, NaiveDate};
 
 use super::Fault;
 use super::fields::{FieldValue, missing, wrong_type};
+use super::zone::Zone;
 use crate::decode::{SourceConfig, TimestampUnit};
 use crate::event::{EventLimits, Reason};
 
@@ -22,11 +23,11 @@ const DAY: i64 = 86_400_000;
 const MINUTE: i64 = 60_000;
 
 /// How the timestamps of records and rows are read.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct TimeRules {
     unit: TimestampUnit,
-    /// Milliseconds that the clocks of times without a zone are ahead of UTC; `None` where such times are refused.
-    zone: Option<i64>,
+    /// The zone of times that name none; `None` where such times are refused.
+    zone: Option<Zone>,
     limits: EventLimits,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct TextTime {
 impl TimeRules {
     /// The rules that `source` describes.
     pub(super) fn new(source: &SourceConfig, limits: EventLimits) -> Self {
-        Self { unit: source.timestamp_unit, zone: zone_offset(&source.timezone), limits }
+        Self { unit: source.timestamp_unit, zone: Zone::find(&source.timezone), limits }
     }
 
     /// Whether times without a zone are taken.
@@ -52,7 +53,7 @@ impl TimeRules {
 
     /// Milliseconds since 1970 of a time without a zone; of UTC where no zone is configured.
     pub(super) fn declared_local(&self, milliseconds: i64) -> i64 {
-        milliseconds.saturating_sub(self.zone.unwrap_or(0))
+        self.zone.as_ref().map_or(milliseconds, |zone| zone.moment(milliseconds))
     }
 
     /// Milliseconds since 1970 of what was found in the place of a timestamp, which is called `name`.
@@ -64,19 +65,20 @@ impl TimeRules {
             FieldValue::Float(number) => self.fraction(name, *number, found),
             FieldValue::Decimal(digits) => self.digits(name, digits, found),
             FieldValue::Time(milliseconds) => Ok(*milliseconds),
-            FieldValue::LocalTime(milliseconds) => match self.zone {
-                Some(_) => Ok(self.declared_local(*milliseconds)),
-                None => Err(no_zone(name, found)),
-            },
+            FieldValue::LocalTime(milliseconds) => self.local(name, *milliseconds, found),
             FieldValue::Text(text) if is_number(text) => self.digits(name, text, found),
             FieldValue::Text(text) => match text_time(text) {
                 Some(TextTime { milliseconds, has_zone: true }) => Ok(milliseconds),
-                Some(TextTime { milliseconds, .. }) if self.zone.is_some() => Ok(self.declared_local(milliseconds)),
-                Some(_) => Err(no_zone(name, found)),
+                Some(TextTime { milliseconds, .. }) => self.local(name, milliseconds, found),
                 None => Err(wrong_type(name, "a number or RFC 3339", found)),
             },
             _ => Err(wrong_type(name, "a number or RFC 3339", found)),
         }
+    }
+
+    /// Milliseconds since 1970 of a time without a zone, which clocks that showed UTC would show at `milliseconds`.
+    fn local(&self, name: &str, milliseconds: i64, found: &FieldValue<'_>) -> Result<i64, Fault> {
+        self.zone.as_ref().map(|zone| zone.moment(milliseconds)).ok_or_else(|| no_zone(name, found))
     }
 
     fn digits(&self, name: &str, digits: &str, found: &FieldValue<'_>) -> Result<i64, Fault> {
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_utc_or_offsets() {
+    fn offsets_of_zones_are_those_of_utc_or_in_digits() {
         for (zone, minutes) in [("UTC", 0), ("Z", 0), ("+01:00", 60), ("-0530", -330), ("+02", 120)] {
             assert_eq!(zone_offset(zone), Some(minutes * MINUTE), "{zone}");
         }
@@ -400,8 +402,10 @@ mod tests {
         for found in [text("2026-01-01T00:00:00"), text("2026-01-01"), FieldValue::LocalTime(NEW_YEAR)] {
             let (reason, detail) = rules(TimestampUnit::Milliseconds, "").milliseconds("at", &found).unwrap_err();
             assert!(reason == Reason::WrongType && detail.contains("source.timezone"), "{detail}");
-            let berlin = rules(TimestampUnit::Milliseconds, "+01:00").milliseconds("at", &found);
-            assert_eq!(berlin, Ok(NEW_YEAR - 60 * MINUTE));
+            for zone in ["+01:00", "Europe/Berlin"] {
+                let berlin = rules(TimestampUnit::Milliseconds, zone).milliseconds("at", &found);
+                assert_eq!(berlin, Ok(NEW_YEAR - 60 * MINUTE), "{zone}");
+            }
             assert_eq!(rules(TimestampUnit::Milliseconds, "UTC").milliseconds("at", &found), Ok(NEW_YEAR));
         }
     }

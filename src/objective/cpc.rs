@@ -1,12 +1,14 @@
 //! Contrastive predictive coding: what comes k steps ahead, for each k = 1…K (van den Oord et al. 2018).
 //!
 //! ```text
-//! f_k(c_t, x) = s(W_k·c_t, x)/τ + β·log q̂(x)        InfoNCE for each k
+//! f_1(c_t, x) = e^g·s(W_1·c_t, x)/τ + β·log q̂(x) + ρ(u, x) + κ(u, x)        InfoNCE for each k
+//! f_k(c_t, x) = s(W_k·c_t, x)/τ + β·log q̂(x)                                where k > 1
 //! ```
 //!
-//! On a stream, when an item arrives it is the positive of the contexts 1…K events back. W_1 makes the query that is ranked
-//! by, and served: so the first step also carries the repetition term, as InfoNCE does. Masks are those of the query, at
-//! every step.
+//! On a stream, when an item arrives it is the positive of the contexts 1…K events back. W_1 makes the query that is
+//! ranked by, and served: so the first step has the whole score, as InfoNCE does. The gate g, the repetition term ρ and
+//! the co-occurrence term κ are about what happens next, and no part of the later steps. Masks are those of the query,
+//! at every step.
 
 use super::contrast::ItemContrast;
 use super::inputs::{PairRules, PairTerms};

@@ -4,11 +4,14 @@
 //! logit_ij = f(q_i, c_j) − log E_j + log m_j,  logit_ip = f(q_i, c_p)        L_i = −logit_ip + log Σ_j exp logit_ij
 //! ```
 //!
-//! m_j draws of item j are one column with + log m_j. In the row of its own positive that column counts once, and without
-//! a correction: it is there with certainty, not because it was drawn, and further draws of it are accidental hits. (To
-//! correct it as if it had been drawn leaves a bias that more draws do not take away: docs/negatives.md.) Where own items
-//! leave the ranking, the remembered own items of the user are masked as well; where they may recur, they carry the
-//! repetition term. (van den Oord et al. 2018; correction: Bengio & Senécal 2008, Yi et al. 2019.)
+//! m_j draws of item j are one column with + log m_j. In the row of its own positive that column counts once, and
+//! without a correction: it is there with certainty, not because it was drawn, and further draws of it are accidental
+//! hits. (To correct it as if it had been drawn leaves a bias that more draws do not take away: docs/negatives.md.) The
+//! score f is the whole one (see [`super`]; what each of its terms is worth: docs/quality.md). Its gate g belongs to
+//! the query, and weighs every similarity of a row alike; popularity belongs to the column; ρ and κ belong to the pair.
+//! Where own items leave the ranking, the remembered own items of the user are masked as well; where they may recur,
+//! they carry the repetition term ρ. Neighbours of the user's newest items carry the co-occurrence term κ. (van den
+//! Oord et al. 2018; correction: Bengio & Senécal 2008, Yi et al. 2019.)
 //!
 //! *Symmetric*: also, which of the batch's queries led to the item? (As CLIP, Radford et al. 2021.) *Debiased* and
 //! *hardness-weighted*: see [`Reweighted`].
@@ -200,10 +203,10 @@ struct Likely {
     source: PairSource,
 }
 
-/// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, by the same similarity and terms, but
-/// without the gates, which would only say how sure each query is. What is the same for all queries (popularity, correction)
-/// plays no part. Queries that led to the same item are masked, and those of
-/// which the item is no negative.
+/// From the items back to the queries of the batch: `−logit_ii + log Σ_k exp logit_ki`, by the same similarity and
+/// terms, but without the gates, which would only say how sure each query is. What is the same for all queries
+/// (popularity, correction) plays no part. Queries that led to the same item are masked, and those of which the item is
+/// no negative.
 #[derive(Debug, Default)]
 struct ReverseDirection {
     gradients: Gradients,
@@ -250,8 +253,8 @@ impl ReverseDirection {
                     applies = true;
                 }
                 let recent = || step.positive_rules.recent(batch.context(query)).contains(&item);
-                // What the user had before is no candidate of its own query where own items leave the ranking, and so none
-                // of others'.
+                // What the user had before is no candidate of its own query where own items leave the ranking, and so
+                // none of others'.
                 let is_own = !step.positive_rules.repeat && source.own != NO_ENTRY;
                 if query != row && (batch.positive(query) == item || is_own || recent()) {
                     (term, source, applies) = (f32::NEG_INFINITY, PairSource::NONE, true);
@@ -296,8 +299,8 @@ impl ReverseDirection {
         self.gradients.loss / n as f64
     }
 
-    /// Lists which of the batch's positives the terms ρ and κ of which queries apply to. Where own items leave the ranking they
-    /// have no term, but are listed.
+    /// Lists which of the batch's positives the terms ρ and κ of which queries apply to. Where own items leave the
+    /// ranking they have no term, but are listed.
     fn gather_likely(&mut self, step: &StepContext<'_>) {
         let StepContext { model, batch, .. } = *step;
         let n = batch.n_queries();
@@ -329,7 +332,8 @@ impl ReverseDirection {
 /// ```
 ///
 /// where j runs over the negatives. Without correction (μ = 1) these are the papers' own formulas. The lowest score is
-/// −1/τ + β·log q̂ (+ b_c), the gate, ρ and κ left out; where G' has come down to it, it is a constant: nothing moves the negatives.
+/// −1/τ + β·log q̂ (+ b_c), the gate, ρ and κ left out; where G' has come down to it, it is a constant: nothing moves
+/// the negatives.
 pub(super) struct Reweighted<'a> {
     pub(super) kernel: Kernel,
     /// The column of each query's positive.

@@ -6,12 +6,11 @@
 //! f(q, c) = e^g·s(q, c)/τ + β·log q̂(c) + ρ(u, c) + κ(u, c)  (+ b_c)
 //! ```
 //!
-//! with the similarity s, its gate g, the popularity term β, the repetition term ρ, the co-occurrence term κ and, where an objective learns
-//! it, a bias b_c.
-//! [`crate::model`] holds these numbers, [`crate::model::features`] is what items share, [`crate::model::encoder`] makes queries of contexts and of other
-//! sequences, [`crate::model::gate`] is g, [`crate::model::repetition`] the term ρ,
-//! [`crate::model::cooccurrence`] the term κ. Objectives are parts that plug into one path (`step::Objective`), and
-//! each has a line in [`OBJECTIVES`]:
+//! with the similarity s, its gate g, the popularity term β, the repetition term ρ, the co-occurrence term κ and, where
+//! an objective learns it, a bias b_c. [`crate::model`] holds these numbers, [`crate::model::features`] is what items
+//! share, [`crate::model::encoder`] makes queries of contexts and of other sequences, [`crate::model::gate`] is g,
+//! [`crate::model::repetition`] the term ρ, [`crate::model::cooccurrence`] the term κ. Objectives are parts that plug
+//! into one path (`step::Objective`), and each has a line in [`OBJECTIVES`]:
 //!
 //! | part | what it learns from |
 //! | --- | --- |
@@ -22,8 +21,8 @@
 //! | `views` | two views of the same sequence |
 //! | `i2i` | items of the same session, as far as the stream bears them out |
 //!
-//! In a step `inputs` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds its
-//! gradients, and [`crate::model::backward`] brings them back to rows and parameters, which move once.
+//! In a step `inputs` lays out what the kernel is given, [`crate::kernel`] does the dense arithmetic, each part adds
+//! its gradients, and [`crate::model::backward`] brings them back to rows and parameters, which move once.
 
 mod contrast;
 mod cpc;
@@ -140,7 +139,8 @@ impl Objectives {
         }
     }
 
-    /// What a step on `batch`, number `random.1`, needs: the batch's contexts and positives, and what objectives ask for.
+    /// What a step on `batch`, number `random.1`, needs: the batch's contexts and positives, and what objectives ask
+    /// for.
     pub fn prepare(&mut self, batch: &Batch, random: (u64, u64), request: &mut StepRequest) {
         request.sequences.begin(batch);
         request.positives.clear();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint_writer::SharedDeadLetters;
 use super::checkpoints::{CheckpointSchedule, LiveOptions};
+use super::disorder::OrderWatch;
 use super::live::ClockCuts;
 use super::on_demand::CheckpointRequests;
 use super::probation::Probation;
@@ -194,6 +195,7 @@ impl<'a> PipelineBuilder<'a> {
             read_at_start,
             observed: now,
             clock: ClockCuts::new(Some(linger).filter(|linger| is_live && !linger.is_zero())),
+            order: OrderWatch::default(),
         };
         if begins_with_a_checkpoint {
             pipeline.checkpoints.save(&mut pipeline.trainer, &mut |_, _| {})?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use super::{FreshnessFigures, SaveError};
+use super::{DisorderFigures, FreshnessFigures, LateEvent, SaveError};
 use crate::event::Rejection;
 use crate::trainer::{StepReport, Trainer};
 
@@ -23,6 +23,8 @@ pub enum PipelineEvent<'a> {
     },
     /// How fresh what is learnt is; comes before each [`PipelineEvent::Tick`].
     Freshness(&'a FreshnessFigures),
+    /// How far out of order the events were so far; comes before each [`PipelineEvent::Tick`].
+    Disorder(&'a DisorderFigures),
     /// The loop turns: a sign of life, a few times a second, whether or not anything else happens.
     Tick,
     /// The source said which streams are this worker's to read; they may be none.
@@ -38,6 +40,13 @@ pub enum PipelineEvent<'a> {
         /// Whether the record was kept as a dead letter.
         is_dead_letter: bool,
         /// Records rejected by this process so far, this one included.
+        so_far: u64,
+    },
+    /// An event came long after a later one.
+    LateEvent {
+        /// The event's place, and how late it is.
+        event: &'a LateEvent,
+        /// Late events of this process so far, this one included.
         so_far: u64,
     },
     /// The state is about to be frozen, and a checkpoint of it to be written.

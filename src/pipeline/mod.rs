@@ -10,6 +10,7 @@
 //! | `exit_path` | why the loop ends, and what is saved for each reason |
 //! | `checkpoints` | when a checkpoint is due, and what is durable |
 //! | `checkpoint_writer` | nothing: it writes, on a thread of its own |
+//! | `disorder` | nothing: it notices events that come long after later ones |
 //! | `freshness` | nothing: it measures how long events take to be in the weights, and in a checkpoint |
 //! | `live` | what the clock decides on a live stream: when a batch is cut, and a checkpoint begun |
 //! | `on_demand` | nothing: it takes requests for checkpoints, and hands out the answers |
@@ -22,6 +23,7 @@ mod builder;
 mod checkpoint_writer;
 mod checkpoints;
 mod control;
+mod disorder;
 mod error;
 mod events;
 mod exit_path;
@@ -51,6 +53,8 @@ use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
 use checkpoint_writer::SharedDeadLetters;
 use checkpoints::CheckpointSchedule;
+use disorder::OrderWatch;
+pub use disorder::{DisorderFigures, LateEvent};
 pub use error::{Diverged, NoneOfKinds, NothingTaken, PipelineError, SaveError, TooManyRejected};
 pub use events::{Observer, PipelineEvent, WrittenCheckpoint};
 use exit_path::{BatchInProgress, ExitPath, FinalCheckpoint};
@@ -96,6 +100,8 @@ pub struct Pipeline {
     observed: Instant,
     /// When the clock cuts a batch.
     clock: ClockCuts,
+    /// The times of the events, as they came.
+    order: OrderWatch,
 }
 
 impl Pipeline {
@@ -150,6 +156,11 @@ impl Pipeline {
     /// How fresh what is learnt was, on a live stream.
     pub fn freshness(&self) -> FreshnessFigures {
         self.checkpoints.freshness.figures()
+    }
+
+    /// How far out of order the events were that this process read.
+    pub fn disorder(&self) -> &DisorderFigures {
+        self.order.figures()
     }
 
     /// Writes a checkpoint of the state as it stands.
@@ -246,6 +257,10 @@ impl Pipeline {
             Err(rejection) if rejection.reason.is_fault() => self.reject(&record, rejection, observer)?,
             Err(_) => {}
         }
+        if let Some(event) = self.order.observe(&record, &self.streams) {
+            let so_far = self.order.figures().late;
+            observer(&self.trainer, PipelineEvent::LateEvent { event: &event, so_far });
+        }
         let begin = Instant::now();
         let happened = record.outcome.as_ref().ok().map(|event| event.timestamp);
         let n_admitted = self.trainer.n_admitted();
@@ -285,6 +300,7 @@ impl Pipeline {
     /// Shows the observer how things stand.
     fn tick(&mut self, observer: &mut Observer<'_>) {
         observer(&self.trainer, PipelineEvent::Freshness(&self.checkpoints.freshness.figures()));
+        observer(&self.trainer, PipelineEvent::Disorder(self.order.figures()));
         observer(&self.trainer, PipelineEvent::Tick);
     }
 

@@ -108,6 +108,7 @@ impl RunObserver {
                 status.run.newest_event = Some(report.last_event);
             }),
             PipelineEvent::Freshness(figures) => telemetry.update(|status| status.run.freshness.clone_from(figures)),
+            PipelineEvent::Disorder(figures) => telemetry.update(|status| status.run.disorder.clone_from(figures)),
             PipelineEvent::Tick => self.tick(trainer, now),
             PipelineEvent::Assigned => telemetry.emit(LifecycleEvent::Assigned),
             PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far } => {
@@ -118,6 +119,12 @@ impl RunObserver {
                 if so_far.is_power_of_two() {
                     let Rejection { reason, detail, key: _, payload: _ } = rejection;
                     tracing::warn!(place = stream, offset, reason = reason.name(), %detail, so_far, "record rejected");
+                }
+            }
+            PipelineEvent::LateEvent { event, so_far } => {
+                if so_far.is_power_of_two() {
+                    let (place, offset, remedy) = (&event.stream, event.offset, event.remedy());
+                    tracing::warn!(place, offset, so_far, "time goes back by {}: {remedy}", event.behind());
                 }
             }
             PipelineEvent::CheckpointStarted => {
@@ -189,7 +196,11 @@ impl RunObserver {
         let (seconds, read) = self.progress(trainer);
         self.warn(trainer);
         self.publish(trainer, Instant::now());
-        Report::new(&self.telemetry.snapshot(), seconds, read, checkpoint, trainer.warnings())
+        let status = self.telemetry.snapshot();
+        if let Some(warning) = status.run.disorder.warning() {
+            tracing::warn!("{warning}");
+        }
+        Report::new(&status, seconds, read, checkpoint, trainer.warnings())
     }
 
     /// Logs the trainer's warnings, once.

@@ -9,7 +9,7 @@ use crate::event::{EventCounts, Evicted, Rejections};
 use crate::metric::Histogram;
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::step::ObjectiveLoss;
-use crate::pipeline::{FreshnessFigures, Pipeline};
+use crate::pipeline::{DisorderFigures, FreshnessFigures, Pipeline};
 use crate::util::escape::escape_for_terminal;
 
 /// The report of a run, as `--report` and `--json` give it.
@@ -47,7 +47,9 @@ pub struct Report {
     pub evaluation: ReportedEvaluation,
     /// How fresh what was learnt in this run was; `None` where no live stream was read.
     pub freshness: Option<FreshnessFigures>,
-    /// What is likely set wrong, as the records show, each with the setting to look at.
+    /// How far out of order the events of this run were.
+    pub disorder: DisorderFigures,
+    /// What is likely wrong with the settings or the order of the records, as these show, each with what can be done.
     pub warnings: Vec<String>,
 }
 
@@ -109,6 +111,7 @@ impl Report {
         status.update(TrainerFigures::of(pipeline.trainer()));
         status.run.memory = ProcessMemory::now();
         status.run.freshness = pipeline.freshness();
+        status.run.disorder.clone_from(pipeline.disorder());
         let (seconds, read) = pipeline.progress();
         let checkpoint = pipeline.checkpoint_path().map(|path| path.display().to_string());
         Self::new(&status, seconds, read, checkpoint, pipeline.trainer().warnings())
@@ -119,6 +122,8 @@ impl Report {
     pub fn new(status: &Status, seconds: f64, read: u64, checkpoint: Option<String>, warnings: Vec<String>) -> Self {
         let Status { trainer, run, .. } = status;
         let EventCounts { read: all, used, ignored, deferred, rejected, lost } = trainer.events;
+        let disorder = run.disorder.clone();
+        let warnings = warnings.into_iter().chain(disorder.warning()).collect();
         let evaluation = trainer.evaluation;
         let model = evaluation.model;
         Self {
@@ -159,6 +164,7 @@ impl Report {
                 popularity: evaluation.popularity,
                 own_history: evaluation.own_history,
             },
+            disorder,
             freshness: Some(run.freshness.clone()).filter(|freshness| freshness.read_to_weights.count() > 0),
             warnings,
         }

@@ -93,6 +93,7 @@ impl Status {
             run.families(),
             run.checkpoints.families(),
             run.freshness.families(),
+            run.disorder.families(),
             run.memory.families(),
             trainer.families(),
             TRANSIENT_ERRORS.families(),

@@ -53,8 +53,10 @@ fn comparison_ranks_as_replay_does_and_tells_it_three_ways() {
     compare.args(["--variant", "small <8>: model.dim=8; model.gate=false", "--variant", "train.batch=64"]);
     set(&mut compare, &settings);
     compare.arg("--html").arg(&html).arg("--report").arg(&json).arg("--dir").arg(&models);
-    let said = run(&mut compare).ended(0).names(&["small <8>", "model.dim=8", "train.batch=64", "page.html"]);
-    drop(said);
+    let said = run(&mut compare).ended(0).out;
+    for word in ["small <8>", "model.dim=8", "train.batch=64", "page.html"] {
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
     let report: Value = serde_json::from_slice(&read(&json)).unwrap();
 
     let replayed = place.replay(&log, &settings);

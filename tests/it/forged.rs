@@ -11,6 +11,7 @@ use arrow_array::types::{
     ArrowPrimitiveType, Float32Type, Float64Type, Int64Type, TimestampMillisecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, ListArray, PrimitiveArray, RecordBatch};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, TimeUnit};
 use negstream::checkpoint::manifest::{MANIFEST, Manifest};
 use negstream::checkpoint::store::Store;
@@ -29,7 +30,7 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 
 use crate::replay::SETTINGS;
-use crate::support::{copy, events, topic, tree};
+use crate::support::{Place, copy, events, run, set, topic, tree, write_log};
 
 const SMALL: [&str; 5] =
     ["train.batch=32", "model.dim=8", "negatives.bank=128", "threads=1", "negatives.live_events=600"];
@@ -110,15 +111,35 @@ fn forge_column(column: &dyn Array, random: &mut Pcg64Mcg) -> ArrayRef {
     }
 }
 
-/// Forges one thing in a Parquet file; what it was.
-fn forge_parquet(path: &Path, random: &mut Pcg64Mcg) -> String {
+/// All rows of a Parquet file.
+fn read_parquet(path: &Path) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
     let schema = Arc::clone(reader.schema());
-    // These models are so small that it is one.
+    // These models are so small that it is one batch.
     let mut batches = reader.with_batch_size(1 << 20).build().unwrap();
-    let whole = batches.next().map_or_else(|| RecordBatch::new_empty(Arc::clone(&schema)), Result::unwrap);
+    let whole = batches.next().map_or_else(|| RecordBatch::new_empty(schema), Result::unwrap);
     assert!(batches.next().is_none());
-    let rows = whole.num_rows();
+    whole
+}
+
+/// Writes a Parquet file anew.
+fn write_parquet(path: &Path, batches: &[RecordBatch]) {
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batches[0].schema(), None).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+}
+
+/// Makes the manifest's sum of the file `name` fit.
+fn fit_sum(manifest: &mut Manifest, folder: &Path, name: &str) {
+    let bytes = std::fs::read(folder.join(name)).unwrap();
+    let entry = manifest.files.iter_mut().find(|entry| entry.name == name).unwrap();
+    (entry.bytes, entry.sha256) = (bytes.len() as u64, negstream::util::encoding::sha256(&bytes));
+}
+
+/// Forges one thing in a Parquet file; what it was.
+fn forge_parquet(path: &Path, random: &mut Pcg64Mcg) -> String {
+    let whole = read_parquet(path);
+    let (schema, rows) = (whole.schema(), whole.num_rows());
     let (forged, what) = match random.random_range(0..8) {
         0 if rows > 0 => (vec![whole.slice(0, rows - 1)], "the last row is missing".to_owned()),
         1 if rows > 0 => {
@@ -142,9 +163,7 @@ fn forge_parquet(path: &Path, random: &mut Pcg64Mcg) -> String {
             )
         }
     };
-    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), forged[0].schema(), None).unwrap();
-    forged.iter().for_each(|batch| writer.write(batch).unwrap());
-    writer.close().unwrap();
+    write_parquet(path, &forged);
     what
 }
 
@@ -205,9 +224,7 @@ fn forge(folder: &Path, random: &mut Pcg64Mcg) -> String {
             std::fs::write(&path, value.to_string()).unwrap();
             "a number".to_owned()
         };
-        let bytes = std::fs::read(&path).unwrap();
-        let entry = manifest.files.iter_mut().find(|entry| entry.name == name).unwrap();
-        (entry.bytes, entry.sha256) = (bytes.len() as u64, negstream::util::encoding::sha256(&bytes));
+        fit_sum(&mut manifest, folder, &name);
         what
     };
     std::fs::write(&manifest_path, manifest.to_text()).unwrap();
@@ -253,4 +270,55 @@ fn forged_state_is_an_error_or_a_state_that_trains() {
     }
     assert!(panics.is_empty(), "{} panics:\n{}", panics.len(), panics.join("\n"));
     assert!(refused > rounds, "only {refused} were refused");
+}
+
+/// The lists with another one in the place of the first.
+fn with_first_list<T: ArrowPrimitiveType>(lists: &dyn Array, first: &[T::Native]) -> ArrayRef {
+    let lists = lists.as_list::<i32>();
+    let DataType::List(field) = lists.data_type() else { panic!("a column of {}", lists.data_type()) };
+    let others: Vec<ArrayRef> = (1..lists.len()).map(|row| lists.value(row)).collect();
+    let lengths = std::iter::once(first.len()).chain(others.iter().map(|list| list.len()));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let others = others.iter().flat_map(|list| list.as_primitive::<T>().values().iter().copied());
+    let values = PrimitiveArray::<T>::from_iter_values(first.iter().copied().chain(others));
+    Arc::new(ListArray::new(Arc::clone(field), offsets, Arc::new(values), None))
+}
+
+/// Each neighbour of an item is work for every event after it: a list that is longer than any that is counted is refused, and
+/// one that is as long as they come is not.
+#[test]
+fn list_of_more_neighbors_than_are_counted_is_refused() {
+    let place = Place::new();
+    write_log(&place.path("log.parquet"), &events(1_200, 43));
+    let settings = ["model.dim=8", "train.batch=32", "cooccurrence.neighbors=4"];
+    place.replay("log.parquet", &settings);
+    let [folder] = &place.checkpoints("checkpoints")[..] else { panic!("one checkpoint") };
+    for (n_neighbors, code) in [(4, 0), (5, 4)] {
+        let path = folder.join("cooccurrence.parquet");
+        let sound = read_parquet(&path);
+        let mut columns = sound.columns().to_vec();
+        for (place, field) in sound.schema().fields().iter().enumerate() {
+            match field.name().as_str() {
+                "neighbors" => {
+                    let neighbors: Vec<u32> = (1..=n_neighbors).collect();
+                    columns[place] = with_first_list::<UInt32Type>(&columns[place], &neighbors);
+                }
+                "weights" => {
+                    let weights = vec![1.0; n_neighbors as usize];
+                    columns[place] = with_first_list::<Float32Type>(&columns[place], &weights);
+                }
+                _ => {}
+            }
+        }
+        write_parquet(&path, &[RecordBatch::try_new(sound.schema(), columns).unwrap()]);
+        let mut manifest = Manifest::from_text(&std::fs::read(folder.join(MANIFEST)).unwrap()).unwrap();
+        fit_sum(&mut manifest, folder, "cooccurrence.parquet");
+        std::fs::write(folder.join(MANIFEST), manifest.to_text()).unwrap();
+        let mut command = place.negstream(&["replay", "log.parquet"]);
+        set(&mut command, &settings);
+        let said = run(&mut command).ended(code);
+        if code != 0 {
+            said.names(&["cooccurrence.parquet", "too many"]);
+        }
+    }
 }

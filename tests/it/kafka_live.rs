@@ -146,6 +146,30 @@ fn lone_events_are_trained_on_and_saved_without_any_further_record() {
     quiet.assert_replay_is_the_same();
 }
 
+/// Events of the past amid new ones: a backfill into a topic that is read live.
+#[test]
+fn late_events_are_counted_told_and_reported() {
+    let Some(mut quiet) = Quiet::new("late") else { return };
+    const HOUR: i64 = 3_600_000;
+    // Half an hour is what buffers bring about; the rest is not.
+    for (number, behind) in [(3, HOUR / 2), (5, 2 * HOUR), (7, 90 * 24 * HOUR)] {
+        quiet.events[number].timestamp = quiet.events[number - 1].timestamp - behind;
+    }
+    let mut worker = Background::start(&mut quiet.command(&[]));
+    let address = worker.address();
+    quiet.produce(8);
+    wait_for(&address, "negstream_events_late_total", 2.0);
+    wait_for(&address, "negstream_events_used_total", 8.0);
+    worker.terminate();
+    let said = worker.end().ended(0).names(&["time goes back by 2 hours", "place=late/0", "offset=5", "docs/kafka.md"]);
+    let report = said.json();
+    let disorder = &report["disorder"];
+    assert_eq!((&disorder["events"], &disorder["late"]), (&Value::from(8), &Value::from(2)), "{report}");
+    assert_eq!((&disorder["first"]["stream"], &disorder["first"]["offset"]), (&"late/0".into(), &5.into()), "{report}");
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("2 of 8 events (25.0 %)") && warning.contains("by 90 days at most"), "{warning}");
+}
+
 #[test]
 fn cuts_of_a_worker_that_dies_are_made_again() {
     let Some(mut quiet) = Quiet::new("again") else { return };

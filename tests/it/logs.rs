@@ -12,9 +12,10 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field};
 use negstream::event::Interaction;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use serde_json::Value;
 
-use crate::support::{self, Place, Said, read, run, set, text, times, write_columns, write_log};
+use crate::support::{self, Place, Said, read, run, set, text, times, write_columns, write_compressed, write_log};
 
 /// Rows of each log, and the time of the first one.
 const ROWS: i64 = 600;
@@ -101,11 +102,18 @@ fn ids_of_every_type_are_the_same_ids() {
     refused(with("item_id", times), &[], &["'item_id' must be text or whole numbers, but holds timestamps", "cast it"]);
 }
 
+/// What a clock of UTC shows, as text without a zone.
+fn without_zone(time: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(time).unwrap().naive_utc().to_string()
+}
+
 #[test]
 fn times_of_every_type_are_the_same_times() {
     let rfc3339 = moments().map(|time| Some(chrono::DateTime::from_timestamp_millis(time).unwrap().to_rfc3339()));
     let seconds = || moments().map(|time| time / 1_000);
-    let columns: [(ArrayRef, &[&str]); 8] = [
+    // Winter in Berlin, an hour ahead of UTC.
+    let berlin = || moments().map(|time| time + 3_600_000);
+    let columns: [(ArrayRef, &[&str]); 10] = [
         (Arc::new(Int64Array::from_iter_values(moments())), &[]),
         (Arc::new(Float64Array::from_iter_values(moments().map(|time| time as f64))), &[]),
         (text(rfc3339), &[]),
@@ -113,10 +121,9 @@ fn times_of_every_type_are_the_same_times() {
         (Arc::new(TimestampMicrosecondArray::from_iter_values(moments().map(|time| time * 1_000 + 999))), &[]),
         (Arc::new(Int64Array::from_iter_values(seconds())), &["source.timestamp_unit=s"]),
         (Arc::new(Int64Array::from_iter_values(seconds())), &["source.timestamp_unit=auto"]),
-        (
-            Arc::new(TimestampMillisecondArray::from_iter_values(moments().map(|time| time + 3_600_000))),
-            &["source.timezone=+01:00"],
-        ),
+        (Arc::new(TimestampMillisecondArray::from_iter_values(berlin())), &["source.timezone=+01:00"]),
+        (Arc::new(TimestampMillisecondArray::from_iter_values(berlin())), &["source.timezone=Europe/Berlin"]),
+        (text(berlin().map(|time| Some(without_zone(time)))), &["source.timezone=Europe/Berlin"]),
     ];
     for (column, settings) in columns {
         same_model(with("timestamp", column), settings);
@@ -128,10 +135,22 @@ fn dates_are_times_once_a_zone_is_configured() {
     let days =
         || with("timestamp", Arc::new(Date32Array::from_iter_values(moments().map(|time| (time / 86_400_000) as i32))));
     refused(days(), &[], &["'timestamp' must be timestamps, but holds dates", "source.timezone = \"UTC\""]);
+    for zone in ["UTC", "America/Sao_Paulo"] {
+        let place = Place::new();
+        write_columns(&place.path("log.parquet"), days());
+        let report = place.replay("log.parquet", &[&format!("source.timezone={zone}")]);
+        assert_eq!(counts(&report), [600, 600, 0, 0], "{zone}");
+    }
+}
+
+#[test]
+fn mistyped_zone_is_refused_with_the_one_that_was_meant() {
     let place = Place::new();
-    write_columns(&place.path("log.parquet"), days());
-    let report = place.replay("log.parquet", &["source.timezone=UTC"]);
-    assert_eq!(counts(&report), [600, 600, 0, 0]);
+    for (zone, words) in [("Europe/Berln", "did you mean 'Europe/Berlin'?"), ("nowhere", "such as Europe/Berlin")] {
+        let mut command = place.negstream(&["replay", "log.parquet"]);
+        set(&mut command, &[&format!("source.timezone={zone}")]);
+        run(&mut command).ended(2).names(&["source.timezone", words]);
+    }
 }
 
 #[test]
@@ -318,7 +337,7 @@ fn logs_out_of_order_are_told_and_can_be_sorted() {
     said_of(&place, "stored", &["parts"]).names(&[
         "time goes back by",
         "parts/2.parquet",
-        "logs out of order: 4000 of 6000",
+        "out of order: 4000 of 6000 events",
         "--sort",
     ]);
     assert!(place.items("stored") != place.items("sorted"), "the order matters");
@@ -329,6 +348,29 @@ fn logs_out_of_order_are_told_and_can_be_sorted() {
     said_of(&place, "ordered", &["--sort", "parts"]).names(&["read to their end before"]);
     run(&mut place.negstream_in("ordered", &["replay", "parts"])).ended(3).names(&["go on with --sort"]);
     run(&mut place.negstream_in("stored", &["replay", "--sort", "parts"])).ended(3).names(&["without --sort before"]);
+}
+
+#[test]
+fn logs_are_read_however_their_columns_are_compressed() {
+    let mut compressions = vec![
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+    ];
+    if cfg!(feature = "brotli") {
+        compressions.push(Compression::BROTLI(Default::default()));
+    }
+    let place = Place::new();
+    write_columns(&place.path("plain.parquet"), plain());
+    place.replay_in("plain", &["plain.parquet"], &[]);
+    for compression in compressions {
+        write_compressed(&place.path("log.parquet"), plain(), compression);
+        let report = place.replay_in(&compression.to_string(), &["log.parquet"], &[]);
+        assert_eq!(counts(&report), [600, 600, 0, 0], "{compression}");
+        assert!(place.items(&compression.to_string()) == place.items("plain"), "{compression}: items.parquet differs");
+    }
 }
 
 /// Writes a log without compression, dictionaries and statistics, as short as any other of the same rows.

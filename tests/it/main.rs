@@ -3,6 +3,7 @@
 mod alerts;
 mod bad_input;
 mod cargo_features;
+mod cases;
 mod checkpoints;
 mod cli;
 mod compare;

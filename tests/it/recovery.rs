@@ -13,7 +13,7 @@ use crate::support::{self, Background, Place, checkpoint_events, run, set, tree,
 /// A report without the keys that depend on how often and how long the worker ran.
 pub fn without_run_details(report: &Value) -> Value {
     let mut report = report.clone();
-    for key in ["seconds", "events_per_second", "peak_bytes", "checkpoint"] {
+    for key in ["seconds", "events_per_second", "peak_bytes", "checkpoint", "disorder"] {
         assert!(report.as_object_mut().expect("an object").remove(key).is_some(), "{key} is not reported");
     }
     report

@@ -18,6 +18,7 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray}
 use negstream::event::Interaction;
 use negstream::synth::{EventGenerator, SynthConfig};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
@@ -358,11 +359,17 @@ pub fn events(n: usize, seed: u64) -> Vec<Interaction> {
 
 /// Writes columns as a log, by their names.
 pub fn write_columns(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+    write_compressed(path, columns, Compression::UNCOMPRESSED);
+}
+
+/// The same, compressed.
+pub fn write_compressed(path: &Path, columns: Vec<(&str, ArrayRef)>, compression: Compression) {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
             .expect("columns of one length");
     // Small groups, so that a log of a few thousand rows has several.
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(5_000)).build();
+    let properties =
+        WriterProperties::builder().set_max_row_group_row_count(Some(5_000)).set_compression(compression).build();
     let file = File::create(path).expect("a writable folder");
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a schema for Parquet");
     writer.write(&batch).expect("a writable file");

@@ -16,6 +16,7 @@ import random
 import re
 import sys
 import uuid
+import zoneinfo
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,8 @@ import pyarrow.parquet as pq
 DAY = 86_400_000
 FIRST, END = 365 * DAY, 4_133_980_800_000  # 1971 up to 2100
 MAX_ID = 1024
+# Zones by their names, where Python has a database of them.
+NAMED_ZONES = sorted({"Europe/Berlin", "America/New_York", "Asia/Kolkata"} & zoneinfo.available_timezones())
 
 
 class Rejected(Exception):
@@ -129,7 +132,8 @@ UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1, "days": 86_4
 
 def moments(draw, n):
     """Milliseconds; now and then one that nobody believes."""
-    begin = draw.choice([1_700_000_000_000, 978_307_200_000, 32_000_000_000])
+    # The last two are half an hour before an hour that clocks in Berlin leave out, and one that they show twice.
+    begin = draw.choice([1_700_000_000_000, 978_307_200_000, 32_000_000_000, 1_711_848_600_000, 1_729_992_600_000])
     odd = [0, -1, 86_400_000, 4_133_980_799_999, 4_133_980_800_000]
     return [draw.choice(odd) if draw.random() < 0.03 else begin + k * 60_000 + draw.randrange(1000) for k in range(n)]
 
@@ -152,7 +156,7 @@ def time_column(draw, n, settings):
     kind = draw.choice(["ms", "us", "ns", "ms", "us", "int96", "number", "number", "float", "decimal", "text", "digits", "date", "local"])
     zone = draw.choice([None, "UTC", "America/New_York"])
     if draw.random() < 0.3 or kind in ("date", "local"):
-        settings["timezone"] = draw.choice(["UTC", "+01:00", "-0530"])
+        settings["timezone"] = draw.choice(["UTC", "+01:00", "-0530"] + NAMED_ZONES)
     if kind in ("ms", "us", "ns"):
         return pa.array(mapped(values, lambda x: x * 1_000_000 // UNITS[kind]), pa.int64()).cast(pa.timestamp(kind, zone))
     if kind == "int96":
@@ -230,9 +234,13 @@ def optional(cell):
     return text
 
 
-def offset(zone):
+def offset(zone, shown):
+    """Milliseconds that the clocks of a zone are ahead of UTC when they show what those of UTC show at `shown`."""
     if zone == "UTC":
         return 0
+    if zone in NAMED_ZONES:
+        clock = dt.datetime(1970, 1, 1, tzinfo=zoneinfo.ZoneInfo(zone)) + dt.timedelta(milliseconds=shown)
+        return clock.utcoffset() // dt.timedelta(milliseconds=1)
     sign = -1 if zone[0] == "-" else 1
     digits = zone[1:].replace(":", "")
     return sign * (int(digits[:2]) * 60 + int(digits[2:])) * 60_000
@@ -258,9 +266,10 @@ def moment(cell, settings):
     unit = UNITS[settings.get("timestamp_unit", "ms")]
     zone = settings.get("timezone", "")
     if isinstance(cell, tuple):
-        return cell[1] - (0 if cell[2] or not zone else offset(zone))
+        return cell[1] - (0 if cell[2] or not zone else offset(zone, cell[1]))
     if isinstance(cell, dt.date):
-        return (cell - dt.date(1970, 1, 1)).days * DAY - offset(zone)
+        midnight = (cell - dt.date(1970, 1, 1)).days * DAY
+        return midnight - offset(zone, midnight)
     if isinstance(cell, int):
         return cell * unit // 1_000_000
     if isinstance(cell, decimal.Decimal):
@@ -279,7 +288,7 @@ def moment(cell, settings):
         return at
     if not zone:
         raise Rejected("wrong_type")
-    return at - offset(zone)
+    return at - offset(zone, at)
 
 
 def number(cell):

@@ -9,10 +9,8 @@
 //! | --- | --- |
 //! | `files` | which files a name stands for, and what is no log |
 //! | `fingerprint` | what a file is known by |
-//! | `disorder` | notices that time goes backwards |
 //! | [`sorted`] | the same logs in the order of time |
 
-mod disorder;
 mod files;
 mod fingerprint;
 pub mod sorted;
@@ -36,7 +34,6 @@ use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::catch_panic::catch_panic;
-use disorder::Disorder;
 use fingerprint::Fingerprints;
 
 /// Rows handed over at a time.
@@ -140,9 +137,6 @@ pub struct ParquetLogs {
     streams: Vec<Stream>,
     current: usize,
     reader: Option<ParquetRecordBatchReader>,
-    disorder: Disorder,
-    /// Whether disorder is told of.
-    tells_disorder: bool,
 }
 
 impl ParquetLogs {
@@ -208,8 +202,7 @@ impl ParquetLogs {
             let former_name = format!("parquet/{edges}");
             logs.push(LogFile { path, metadata, columns, former_name, rows, next: 0 });
         }
-        let (current, reader, disorder) = (0, None, Disorder::default());
-        Ok(Self { options: Arc::new(options), logs, streams, current, reader, disorder, tells_disorder: true })
+        Ok(Self { options: Arc::new(options), logs, streams, current: 0, reader: None })
     }
 
     /// Goes to the first row of each log that is still to be read.
@@ -275,26 +268,6 @@ impl ParquetLogs {
         }
         Ok(count)
     }
-
-    /// Tells of the first event that is out of order.
-    fn watch_order(&mut self, records: &[Record]) {
-        let Some((record, behind)) = self.disorder.observe(records) else { return };
-        if self.tells_disorder {
-            tracing::warn!(
-                log = self.streams[record.stream as usize].label,
-                row = record.offset,
-                "time goes back by {}: a model learns from logs in the order of time (replay --sort puts them in order)",
-                disorder::span(behind)
-            );
-        }
-    }
-
-    /// Tells how far out of order the whole was.
-    fn tell_disorder(&self) {
-        if let Some(summary) = self.disorder.summary().filter(|_| self.tells_disorder) {
-            tracing::warn!("logs out of order: {summary} (replay --sort puts them in order)");
-        }
-    }
 }
 
 /// The metadata of an opened file.
@@ -357,10 +330,7 @@ impl EventSource for ParquetLogs {
 
     fn poll(&mut self, block: &mut Vec<Record>) -> Result<PollStatus, SourceError> {
         loop {
-            let Some(log) = self.logs.get(self.current) else {
-                self.tell_disorder();
-                return Ok(PollStatus::End);
-            };
+            let Some(log) = self.logs.get(self.current) else { return Ok(PollStatus::End) };
             let mut reader = match self.reader.take() {
                 Some(reader) => reader,
                 None => log.read(log.next, &log.columns)?,
@@ -376,7 +346,6 @@ impl EventSource for ParquetLogs {
             let stream = self.current as u32;
             let log = &mut self.logs[self.current];
             let rows = ArrowRows::new(&batch, &log.columns, &self.options.rules, self.options.limits);
-            let begin = block.len();
             block.extend((0..batch.num_rows()).map(|row| Record {
                 stream,
                 offset: log.next + row as u64,
@@ -384,7 +353,6 @@ impl EventSource for ParquetLogs {
                 outcome: rows.get(row),
             }));
             log.next += batch.num_rows() as u64;
-            self.watch_order(&block[begin..]);
             return Ok(PollStatus::More);
         }
     }

@@ -81,7 +81,6 @@ impl SortedLogs {
             return Err(ParquetLogError::Order { problem }.into());
         }
         let stream = Stream { name, label: "logs in the order of time".to_owned() };
-        let logs = ParquetLogs { tells_disorder: false, ..logs };
         Ok(Self { logs, stream, next, stretch_bytes: STRETCH_BYTES, merge: None })
     }
 
