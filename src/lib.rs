@@ -65,10 +65,11 @@
 //! | [`publish`] | embeddings leave for where they are served |
 //! | [`telemetry`] | status, metrics, health, page, logs, report |
 //!
-//! Around them: [`pipeline`] (the loop, and what stands around it), [`event`], [`position`], [`metric`], [`state_dict`] and
-//! [`util`] (what all stages speak of), [`config`] (the sum of the rooms' sections), [`catalogue`] (what is known of items),
-//! [`dead_letters`], [`kafka`] (clients and the embedded broker), [`registry`] (schemas of binary records), [`neighbors`],
-//! [`synth`] (a log with known structure), [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
+//! Around them: [`pipeline`] (the loop, and what stands around it), [`event`], [`position`], [`metric`], [`state_dict`]
+//! and [`util`] (what all stages speak of), [`config`] (the sum of the rooms' sections), [`catalogue`] (what is known of
+//! items), `remote` (object stores and web servers, with the feature `s3`), [`dead_letters`], [`kafka`] (clients
+//! and the embedded broker), [`registry`] (schemas of binary records), [`neighbors`], [`synth`] (a log with known
+//! structure), [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
 //!
@@ -121,6 +122,9 @@ pub mod position;
 pub mod publish;
 #[doc(hidden)]
 pub mod registry;
+#[cfg(feature = "s3")]
+#[doc(hidden)]
+pub mod remote;
 #[doc(hidden)]
 pub mod signals;
 #[doc(hidden)]
