@@ -179,6 +179,9 @@ fn faults_of_a_bucket_are_told_by_address_cause_and_remedy() {
     refused(&mut replay_of(&s3, &place, "none", &["s3://other/logs"]), &["s3://other/logs", "not there", "right"]);
     s3.fail(Method::HEAD, "hive", 100, S3Fault::Denied);
     refused(&mut replay_of(&s3, &place, "none", &[log]), &[log, "403 Forbidden", "AWS_ACCESS_KEY_ID"]);
+    // What is no log by its name, and cannot be looked into, is not left out in silence.
+    s3.fail(Method::GET, "000000_0", 1_000, S3Fault::Broken);
+    refused(&mut replay_of(&s3, &place, "none", &["s3://models/logs"]), &[log, "500 Internal Server Error"]);
     drop(s3);
     let s3 = S3::start();
     s3.replace("cut.parquet", read(&place.path("logs/hive/000000_0"))[..5_000].to_vec());

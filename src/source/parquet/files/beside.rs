@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content::{FileKind, look};
+use super::content::FileKind;
 use super::names::NameClaim;
-use crate::source::parquet::bytes::LogBytes;
 
 /// Most examples that a message gives.
 const EXAMPLES: usize = 3;
@@ -67,23 +66,27 @@ impl Beside {
         remarks
     }
 
-    /// Takes note of a file of `length` bytes, whose content is looked at where its name does not tell what it is. Whether it
-    /// is a log.
-    pub(super) fn add(&mut self, path: &Path, length: u64, open: impl FnOnce() -> io::Result<LogBytes>) -> bool {
+    /// Takes note of a file of `length` bytes, whose content is looked at where its name does not tell what it is (`None`: that
+    /// cannot be told). Whether it is a log.
+    pub(super) fn add(
+        &mut self,
+        path: &Path,
+        length: u64,
+        look: impl FnOnce() -> io::Result<Option<FileKind>>,
+    ) -> io::Result<bool> {
         let claim = NameClaim::of(path);
         match claim {
             NameClaim::Unfinished => self.unfinished.push(path.to_owned()),
             NameClaim::Log if length == 0 => self.empty.push(path.to_owned()),
-            NameClaim::Log => return true,
+            NameClaim::Log => return Ok(true),
             NameClaim::OtherData | NameClaim::Nothing if length == 0 => {}
-            // One that cannot be looked into, and does not claim to be a log, is none.
-            NameClaim::OtherData | NameClaim::Nothing => match open().and_then(|bytes| look(&bytes)) {
-                Ok(FileKind::Parquet) => return true,
-                Ok(FileKind::Other(kind)) if claim == NameClaim::OtherData => self.add_other(kind, path),
+            NameClaim::OtherData | NameClaim::Nothing => match look()? {
+                Some(FileKind::Parquet) => return Ok(true),
+                Some(FileKind::Other(kind)) if claim == NameClaim::OtherData => self.add_other(kind, path),
                 _ => self.add_other(OTHER, path),
             },
         }
-        false
+        Ok(false)
     }
 
     /// Takes note of a file that is no log for a reason of its own.

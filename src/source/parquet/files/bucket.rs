@@ -7,6 +7,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::address::BucketAddress;
 use super::beside::Beside;
+use super::content::look;
 use super::names::{is_hidden, is_pattern};
 use super::{FoundLog, not_found};
 use crate::remote::bucket::{Object, ObjectBucket};
@@ -58,7 +59,10 @@ pub(super) fn find(
             continue;
         }
         let log = open(object.clone());
-        if beside.add(&log.path, object.length(), || log.place.open(&log.path)) {
+        // What a network does not give now may be a log all the same: it is not left out in silence.
+        let kind = || log.place.open(&log.path).and_then(|bytes| look(&bytes)).map(Some);
+        let is_log = beside.add(&log.path, object.length(), kind);
+        if is_log.map_err(|error| unreadable(&log.path, log.place.cause(error.into())))? {
             logs.push(log);
         }
     }

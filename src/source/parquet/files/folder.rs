@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use glob::MatchOptions;
 
 use super::beside::Beside;
+use super::content::look;
 use super::names::{NameClaim, is_hidden, is_pattern};
 use super::not_found;
 use crate::source::parquet::bytes::LogPlace;
@@ -40,7 +41,9 @@ fn add(path: PathBuf, logs: &mut Vec<PathBuf>, beside: &mut Beside) -> Result<()
             return Ok(());
         }
     };
-    if beside.add(&path, length, || LogPlace::Disk.open(&path)) {
+    // One that cannot be looked into, and does not claim to be a log, is none.
+    let kind = || Ok(LogPlace::Disk.open(&path).and_then(|bytes| look(&bytes)).ok());
+    if beside.add(&path, length, kind).map_err(|error| unreadable(&path, error.into()))? {
         logs.push(path);
     }
     Ok(())
