@@ -147,7 +147,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// Files, folders or patterns, in the order in which they are to be read; the files of a folder or a pattern come in the
-    /// order of their names, in which numbers count as numbers.
+    /// order of their names, in which numbers count as numbers. Of this machine, or `s3://…`, `gs://…`, `az://…`; single files
+    /// also `https://…`.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
     /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
@@ -205,7 +206,7 @@ fn peers_help() -> String {
 /// Options of `produce`.
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
-    /// Files, folders or patterns, in the order in which they are to be sent.
+    /// Files, folders or patterns, in the order in which they are to be sent; addresses as for `replay`.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
 }

@@ -9,7 +9,7 @@ use crate::dead_letters::DeadLetterError;
 use crate::kafka::ClientError;
 use crate::pipeline::PipelineError;
 use crate::registry::RegistrySetupError;
-use crate::source::SourceError;
+use crate::source::{ParquetLogError, SourceError};
 use crate::telemetry::http::HttpError;
 use crate::util::credentials::hide_credentials;
 use crate::util::escape::escape_for_terminal;
@@ -140,6 +140,7 @@ impl ExitCode for SourceError {
     fn exit(&self) -> Exit {
         match self {
             _ if self.is_fenced() => Exit::Fenced,
+            Self::Parquet(ParquetLogError::InvalidAddress { .. }) => Exit::Usage,
             Self::Parquet(_) | Self::Kafka(_) | Self::Panicked | Self::Other(_) => Exit::Source,
             Self::Thread { .. } => Exit::Unexpected,
         }

@@ -67,7 +67,8 @@
 //!
 //! Around them: [`pipeline`] (the loop, and what stands around it), [`event`], [`position`], [`metric`], [`state_dict`] and
 //! [`util`] (what all stages speak of), [`config`] (the sum of the rooms' sections), [`catalogue`] (what is known of items),
-//! [`dead_letters`], [`kafka`] (clients and the embedded broker), [`registry`] (schemas of binary records), [`neighbors`],
+//! `remote` (object stores and web servers, with the feature `s3`), [`dead_letters`], [`kafka`] (clients and the embedded
+//! broker), [`registry`] (schemas of binary records), [`neighbors`],
 //! [`synth`] (a log with known structure), [`peers`] (rankings by counting), [`compare`] (contestants side by side),
 //! [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
@@ -126,6 +127,9 @@ pub mod position;
 pub mod publish;
 #[doc(hidden)]
 pub mod registry;
+#[cfg(feature = "s3")]
+#[doc(hidden)]
+pub mod remote;
 #[doc(hidden)]
 pub mod signals;
 #[doc(hidden)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::util::cargo_feature::CargoFeature;
-use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
+use crate::util::config_section::{Refusal, config_choice, config_section, require};
 use crate::util::credentials::may_hold_credentials;
+use crate::util::storage_options::{redact_options, validate_options};
 
 config_choice! {
     /// The precision of the embeddings that other programs read.
@@ -53,22 +54,4 @@ fn validate_dir(dir: &Path) -> Result<(), Refusal> {
     require(!rest.is_some_and(may_hold_credentials), message)?;
     CargoFeature::S3.require_if(dir.to_str().is_some_and(|dir| dir.starts_with("s3://")))?;
     Ok(())
-}
-
-/// Refuses addresses that hold a password or a signature.
-fn validate_options(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    for (key, value) in options.iter().filter(|(key, _)| key.contains("endpoint")) {
-        let message = "must be https://host:port; credentials are options of their own (aws_access_key_id, …)";
-        require(!may_hold_credentials(value), message).map_err(|refusal| refusal.below(key))?;
-    }
-    Ok(())
-}
-
-fn redact_options(options: &mut BTreeMap<String, String>) {
-    for (key, value) in options {
-        let harmless = ["region", "endpoint", "allow_http", "virtual_hosted_style_request", "conditional_put"];
-        if !harmless.contains(&key.strip_prefix("aws_").unwrap_or(key)) || value.contains('@') {
-            REDACTED.clone_into(value);
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! The section `source`: how the records of a topic and the rows of a log are read.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::zone::Zone;
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{Refusal, config_choice, config_section, redact_text, require};
+use crate::util::storage_options::{redact_options, validate_options};
 
 config_choice! {
     /// How the records of a topic are encoded.
@@ -74,6 +76,12 @@ config_section! {
         earliest_year: u16 = 1971 => [at_least(1970)];
         /// Events dated after this year are rejected.
         latest_year: u16 = 2100 => [check(|year, section| validate_latest_year(*year, section))];
+        /// Longest wait for an object store or a web server with logs to begin an answer, in milliseconds; then the request is
+        /// repeated.
+        request_timeout_ms: u64 = 30_000 => [within(100..=3_600_000)];
+        /// Options of the object stores that logs are read from (region, endpoint, …), over those of the environment
+        /// (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+        storage_options: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options), check(|options, _| validate_options(options))];
         /// Where the schemas of records are looked up: a schema registry (Confluent's API).
         registry: RegistryConfig = RegistryConfig::default();
         /// What the columns (Parquet) or fields (records) are called in your data.

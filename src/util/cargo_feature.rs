@@ -3,16 +3,22 @@
 //! The sections of the configuration refuse such values before anything is touched, so that nobody learns in the middle of
 //! a run what the program lacks. README.md has the table of all features.
 
-/// A feature of this crate that a value of the configuration can ask for.
+/// A feature of this crate that a value of the configuration, or the address of a log, can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CargoFeature {
+    /// Logs in Azure Blob Storage.
+    Azure,
     /// Logs compressed by Brotli.
     Brotli,
+    /// Logs in Google Cloud Storage.
+    Gcs,
+    /// Logs of a web server.
+    Http,
     /// Records in Protobuf.
     Protobuf,
     /// A schema registry.
     Registry,
-    /// Checkpoints in an object store.
+    /// Checkpoints and logs in S3.
     S3,
     /// TLS and SCRAM to brokers, https to a schema registry.
     Tls,
@@ -22,7 +28,10 @@ impl CargoFeature {
     /// Name of the feature in Cargo.toml.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Azure => "azure",
             Self::Brotli => "brotli",
+            Self::Gcs => "gcs",
+            Self::Http => "http",
             Self::Protobuf => "protobuf",
             Self::Registry => "registry",
             Self::S3 => "s3",
@@ -33,7 +42,10 @@ impl CargoFeature {
     /// Whether this program was built with the feature.
     pub fn is_built_in(self) -> bool {
         match self {
+            Self::Azure => cfg!(feature = "azure"),
             Self::Brotli => cfg!(feature = "brotli"),
+            Self::Gcs => cfg!(feature = "gcs"),
+            Self::Http => cfg!(feature = "http"),
             Self::Protobuf => cfg!(feature = "protobuf"),
             Self::Registry => cfg!(feature = "registry"),
             Self::S3 => cfg!(feature = "s3"),

@@ -1,6 +1,6 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
-//! configuration sections, names that resemble a mistyped one, files and their names, output files, what may not be shown, and what this program was
-//! built with.
+//! configuration sections, names that resemble a mistyped one, files and their names or without one, output files, what
+//! may not be shown, options of object stores, and what this program was built with.
 
 pub mod cargo_feature;
 pub mod catch_panic;
@@ -14,3 +14,5 @@ pub mod file_name;
 pub mod generated;
 pub mod nearest;
 pub mod output_file;
+pub mod storage_options;
+pub mod temporary;

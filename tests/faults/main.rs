@@ -18,6 +18,8 @@ mod memory;
 mod networks;
 mod poison;
 mod rebalances;
+#[path = "../it/s3.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod s3;
 mod secured;
 mod soak;

@@ -46,6 +46,31 @@ fn addresses_of_object_stores_are_refused_by_name_of_the_feature() {
     }
 }
 
+/// Addresses of logs, the feature that each needs, and whether this build has it.
+const LOGS: [(&str, &str, bool); 5] = [
+    ("s3://bucket/logs", "s3", cfg!(feature = "s3")),
+    ("gs://bucket/logs/*.parquet", "gcs", cfg!(feature = "gcs")),
+    ("az://container/logs", "azure", cfg!(feature = "azure")),
+    ("abfss://container@account.dfs.core.windows.net/logs", "azure", cfg!(feature = "azure")),
+    ("https://host/log.parquet", "http", cfg!(feature = "http")),
+];
+
+#[test]
+fn logs_that_need_a_missing_feature_are_refused_by_its_name() {
+    let place = Place::new();
+    for (log, feature, built_in) in LOGS {
+        if built_in {
+            continue;
+        }
+        for command in ["replay", "produce"] {
+            let mut negstream = negstream();
+            negstream.current_dir(place.path("")).args([command, log, "--set", "kafka.brokers=127.0.0.1:9"]);
+            run(&mut negstream).ended(2).names(&["://", &format!("'{feature}'"), "--features"]);
+            assert!(tree(&place.path("")).is_empty(), "{log}: nothing is touched");
+        }
+    }
+}
+
 #[test]
 #[cfg(not(feature = "failpoints"))]
 fn failpoint_variable_is_ignored_by_a_program_without_failpoints() {

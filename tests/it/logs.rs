@@ -421,8 +421,7 @@ fn what_is_no_log_is_told_by_what_it_is() {
         ("log.csv.parquet", &["not Parquet (no PAR1 at its end), but text (CSV?)", "convert it"][..]),
         ("gz.parquet", &["compressed by gzip as a whole", "decompress it first"]),
         ("csv", &["there is no Parquet, but text (CSV?)", "a.csv"]),
-        ("s3://bucket/logs/", &["s3://bucket/logs/", "logs are read from this machine alone"]),
-        ("https://me:secret@host/log.parquet?sig=secret", &["https://host/log.parquet", "download it"]),
+        ("hdfs://me:secret@host/logs/", &["@host/logs/", "hdfs dfs -get"]),
     ] {
         let said = run(&mut place.negstream(&["replay", log])).ended(3).names(words);
         assert!(!said.err.contains("secret"), "{}", said.err);

@@ -29,7 +29,12 @@ mod publish;
 mod python;
 mod quality;
 mod recovery;
+#[cfg(feature = "full")]
+mod remote_logs;
 mod replay;
+#[cfg(feature = "full")]
+#[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
+mod s3;
 #[cfg(feature = "full")]
 mod schemas;
 mod secrets;
@@ -39,4 +44,6 @@ mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;
+#[cfg(feature = "full")]
+mod web_server;
 mod writers;

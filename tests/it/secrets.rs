@@ -1,6 +1,6 @@
 //! Secrets: what was given as a password is in nothing that the program writes, whatever form it was given in.
 //!
-//! A canary stands for each secret: in `kafka.properties`, for the registry, among the options of the object store, in the
+//! A canary stands for each secret: in `kafka.properties`, for the registry, among the options of the object stores, in the
 //! environment of the store, and in URLs. It is looked for in all that every command says, serves and leaves behind.
 
 use std::io::{Read as _, Write as _};
@@ -23,6 +23,7 @@ fn configuration() -> String {
         "[kafka]\nbrokers = \"embedded\"\n\
          [kafka.properties]\n\"sasl.password\" = \"{CANARY}\"\n\"sasl.username\" = \"me\"\n\
          [source.registry]\n{registry}user = \"me\"\npassword = \"{CANARY}\"\n\
+         [source.storage_options]\nsecret_access_key = \"{CANARY}\"\nazure_storage_sas_key = \"{CANARY}\"\n\
          [checkpoint.storage_options]\naws_secret_access_key = \"{CANARY}\"\naws_session_token = \"{CANARY}\"\n"
     )
 }
@@ -50,7 +51,7 @@ fn secrets_are_in_nothing_that_commands_say_or_leave_behind() {
     let config = elsewhere.path("worker.toml");
     std::fs::write(&config, configuration()).unwrap();
     write_log(&place.path("log.parquet"), &events(3_000, 31));
-    let url = format!("https://me:{CANARY}@host/log.parquet?sig={CANARY}&se=1");
+    let url = format!("https://me:{CANARY}@127.0.0.1:1/log.parquet?sig={CANARY}&se=1");
     let catalogue = format!("features.catalogue={url}");
     let bucket = format!("s3://AK:{CANARY}@bucket/prefix");
     let other_store = format!("gs://AK:{CANARY}@bucket/prefix");

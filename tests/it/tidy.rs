@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 35] = [
+const RULES: [(&str, &[&str], &str); 36] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -84,12 +84,13 @@ const RULES: [(&str, &[&str], &str); 35] = [
     ("peers", &["evaluate"], "rankings by counting; no model, and nothing of its own to evaluate by"),
     ("compare", &["evaluate", "peers", "util"], "ranks in, report out; who trains is the application's"),
     ("catalogue", &["config", "decode", "table", "util"], "what is known of items; what is made of it is the model's"),
-    ("checkpoint", &["event", "position", "util"], "durable bytes; what is in them is the snapshot's"),
+    ("remote", &["util"], "how other machines are reached; what lies there is the business of whoever asks"),
+    ("checkpoint", &["event", "position", "remote", "util"], "durable bytes; what is in them is the snapshot's"),
     ("neighbors", &["checkpoint", "kernel", "table"], "reads a checkpoint as anybody may"),
     ("kafka", &["decode", "event", "util"], "clients; the consumer is a source"),
     (
         "source",
-        &["decode", "event", "kafka", "metric", "position", "util"],
+        &["decode", "event", "kafka", "metric", "position", "remote", "util"],
         "records in, nothing of the model; it counts its own faults",
     ),
     ("dead_letters", &["decode", "event", "kafka", "signals", "util"], "keeps what was not ingested"),

@@ -3,11 +3,11 @@
 //! All of a file counts up to [`WHOLE`] bytes. Of a longer one the beginning of each [`STRIDE`] counts, and the end, where
 //! Parquet has its metadata: two logs that differ in a stretch of that length differ in what is looked at.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
+use super::bytes::LogBytes;
 use crate::util::encoding::hexadecimal;
 
 /// Longest file that is looked at as a whole.
@@ -26,48 +26,62 @@ pub(super) struct Fingerprints {
     pub(super) edges: String,
 }
 
-/// Reads the fingerprints of a file, and goes back to its beginning.
-pub(super) fn fingerprints(file: &mut File) -> io::Result<Fingerprints> {
-    let length = file.seek(SeekFrom::End(0))?;
+/// Reads the fingerprints of a file.
+pub(super) fn fingerprints(bytes: &LogBytes) -> io::Result<Fingerprints> {
+    let length = bytes.length();
     let last = length.saturating_sub(PIECE);
-    let edges = hash(file, length, [0, last].into_iter(), PIECE)?;
-    let content = if length <= WHOLE {
-        hash(file, length, std::iter::once(0), length)?
+    let piece = |place: u64| place..(place + PIECE).min(length);
+    let mut edges = Hash::of(length);
+    for range in [piece(0), piece(last)] {
+        edges.update(&bytes.read(range)?);
+    }
+    let mut content = Hash::of(length);
+    if length <= WHOLE {
+        bytes.read_each(std::iter::once(0..length), |bytes| content.update(bytes))?;
     } else {
-        hash(file, length, (0..length).step_by(STRIDE as usize).chain([last]), PIECE)?
-    };
-    file.seek(SeekFrom::Start(0))?;
-    Ok(Fingerprints { content, edges })
+        let places = (0..length).step_by(STRIDE as usize).chain([last]);
+        bytes.read_each(places.map(piece), |bytes| content.update(bytes))?;
+    }
+    Ok(Fingerprints { content: content.name(), edges: edges.name() })
 }
 
-/// The beginning of the SHA-256 of the length and of so many bytes at each of the places.
-fn hash(file: &mut File, length: u64, places: impl Iterator<Item = u64>, bytes: u64) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    hash.update(length.to_le_bytes());
-    let mut buffer = vec![0; PIECE as usize];
-    for place in places {
-        file.seek(SeekFrom::Start(place))?;
-        let mut piece = file.by_ref().take(bytes);
-        loop {
-            match piece.read(&mut buffer)? {
-                0 => break,
-                read => hash.update(&buffer[..read]),
-            }
-        }
+/// The SHA-256 of the length and of what is looked at.
+struct Hash(Sha256);
+
+impl Hash {
+    fn of(length: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(length.to_le_bytes());
+        Self(hash)
     }
-    Ok(hexadecimal(&hash.finalize()[..16]))
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The beginning of it, as a name.
+    fn name(self) -> String {
+        hexadecimal(&self.0.finalize()[..16])
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::fs::File;
+    use std::io::{Seek as _, SeekFrom, Write as _};
+    use std::sync::Arc;
 
     use super::*;
+
+    fn of_file(file: &Arc<File>) -> Fingerprints {
+        let length = file.metadata().unwrap().len();
+        fingerprints(&LogBytes::File { file: Arc::clone(file), length }).unwrap()
+    }
 
     fn of(bytes: &[u8]) -> Fingerprints {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        fingerprints(&mut file).unwrap()
+        of_file(&Arc::new(file))
     }
 
     #[test]
@@ -81,14 +95,29 @@ mod tests {
         assert_ne!(after.content, before.content);
     }
 
+    /// Positions in checkpoints are of these names: they stay what they are.
+    #[test]
+    fn names_are_those_of_earlier_versions() {
+        let hash = |pieces: &[&[u8]]| {
+            let mut hash = Sha256::new();
+            pieces.iter().for_each(|piece| hash.update(piece));
+            hexadecimal(&hash.finalize()[..16])
+        };
+        let bytes: Vec<u8> = (0..100_000_u32).map(|place| place as u8).collect();
+        let length = 100_000_u64.to_le_bytes();
+        let (first, last) = (&bytes[..PIECE as usize], &bytes[100_000 - PIECE as usize..]);
+        let Fingerprints { content, edges } = of(&bytes);
+        assert_eq!((content, edges), (hash(&[&length, &bytes]), hash(&[&length, first, last])));
+    }
+
     #[test]
     fn long_files_differ_by_stretches() {
-        let mut file = tempfile::tempfile().unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap());
         file.set_len(WHOLE + 5).unwrap();
-        let before = fingerprints(&mut file).unwrap();
-        file.seek(SeekFrom::Start(WHOLE / 2 - 10)).unwrap();
-        file.write_all(&vec![1; STRIDE as usize]).unwrap();
-        let after = fingerprints(&mut file).unwrap();
+        let before = of_file(&file);
+        (&*file).seek(SeekFrom::Start(WHOLE / 2 - 10)).unwrap();
+        (&*file).write_all(&vec![1; STRIDE as usize]).unwrap();
+        let after = of_file(&file);
         assert_eq!(after.edges, before.edges);
         assert_ne!(after.content, before.content);
     }

@@ -1,5 +1,5 @@
-//! Historical logs from Parquet: files, folders and patterns, read in the order given (a folder's or a pattern's files
-//! by name, numbers in names as numbers), a few thousand rows at a time.
+//! Historical logs from Parquet: files, folders and patterns, on this machine, in object stores and on web servers, read in the
+//! order given (a folder's or a pattern's files by name, numbers in names as numbers), a few thousand rows at a time.
 //!
 //! A file is known by its content, not by its path: one that was read to its end is not read again under another name, and
 //! one that grew or changed is another file. All files are opened, and their columns and compression checked, before the
@@ -8,15 +8,18 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `files` | which files a name stands for, and what is no log |
+//! | `bytes` | the bytes of a log, wherever it lies |
+//! | `network` | how logs on other machines are reached |
 //! | `fingerprint` | what a file is known by |
 //! | [`sorted`] | the same logs in the order of time |
 
+mod bytes;
 mod files;
 mod fingerprint;
+mod network;
 pub mod sorted;
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -34,7 +37,10 @@ use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::catch_panic::catch_panic;
+use bytes::{LogBytes, LogPlace};
+use files::FoundLog;
 use fingerprint::Fingerprints;
+pub use network::NetworkOptions;
 
 /// Rows handed over at a time.
 const BLOCK: usize = 4096;
@@ -47,6 +53,8 @@ pub struct LogOptions {
     pub limits: EventLimits,
     /// Which columns are read.
     pub columns: ColumnSelection,
+    /// How logs on other machines are reached.
+    pub network: NetworkOptions,
 }
 
 impl LogOptions {
@@ -58,14 +66,17 @@ impl LogOptions {
 
     /// The options for logs as `source` says, with these columns.
     pub fn selecting(source: &SourceConfig, columns: ColumnSelection) -> Self {
-        Self { rules: FieldRules::new(source), limits: crate::decode::limits(source), columns }
+        let (rules, limits) = (FieldRules::new(source), crate::decode::limits(source));
+        Self { rules, limits, columns, network: NetworkOptions::new(source) }
     }
 }
 
 /// An opened log file.
 #[derive(Debug, Clone)]
 struct LogFile {
+    /// The path; of a log on another machine its address, without what may be secret in it.
     path: PathBuf,
+    place: LogPlace,
     metadata: ArrowReaderMetadata,
     columns: LogColumns,
     /// The name of the stream in checkpoints of earlier versions.
@@ -89,10 +100,24 @@ pub enum ParquetLogError {
         /// What is there instead, or why it cannot be.
         reason: String,
     },
+    /// An address that cannot be, or that this program was built without.
+    #[error("log {address}: {problem}")]
+    InvalidAddress {
+        /// What may be shown of the address.
+        address: String,
+        /// What is wrong with it, and what to do about it.
+        problem: String,
+    },
+    /// The thread for requests to other machines.
+    #[error("cannot start a thread for requests to other machines: {source}")]
+    Network {
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// A file that cannot be opened or read, or is not Parquet.
     #[error("cannot read {}: {}{source}", path.display(), place(*after_row))]
     Unreadable {
-        /// The file.
+        /// The file; on another machine its address, without what may be secret in it.
         path: PathBuf,
         /// Number of rows that were read before the damaged place, where that is known.
         after_row: Option<u64>,
@@ -154,23 +179,23 @@ impl ParquetLogs {
         let mut logs: Vec<LogFile> = Vec::new();
         let mut streams: Vec<Stream> = Vec::new();
         let mut told = BTreeSet::new();
-        let found = files::expand(patterns)?;
+        let found = files::expand(patterns, &options.network)?;
         for remark in found.remarks {
             tracing::warn!("{remark}");
         }
-        for path in found.paths {
-            let unreadable = |cause| unreadable(&path, cause);
-            let mut file = File::open(&path).map_err(|error| unreadable(error.into()))?;
-            let checked = files::check(&mut file).map_err(|error| unreadable(error.into()))?;
+        for FoundLog { path, place } in found.logs {
+            let unreadable = |cause| unreadable(&path, place.cause(cause));
+            let bytes = place.open(&path).map_err(|error| unreadable(error.into()))?;
+            let checked = files::check(&bytes).map_err(|error| unreadable(error.into()))?;
             checked.map_err(|problem| unreadable(problem.into()))?;
             let Fingerprints { content, edges } =
-                fingerprint::fingerprints(&mut file).map_err(|error| unreadable(error.into()))?;
+                fingerprint::fingerprints(&bytes).map_err(|error| unreadable(error.into()))?;
             let name = format!("parquet/{content}");
             if streams.iter().any(|stream| stream.name == name) {
                 tracing::warn!(path = %path.display(), "log named twice, read once");
                 continue;
             }
-            let metadata = metadata(&file).map_err(unreadable)?;
+            let metadata = metadata(&bytes).map_err(unreadable)?;
             let rows = metadata.metadata().file_metadata().num_rows().max(0) as u64;
             if rows == 0 {
                 // Nothing is read of it, so that its columns need not be what they should: there is nothing to know them by.
@@ -200,7 +225,7 @@ impl ParquetLogs {
             check_compression(&metadata, &columns).map_err(|problem| unreadable(problem.into()))?;
             streams.push(Stream { name, label: path.display().to_string() });
             let former_name = format!("parquet/{edges}");
-            logs.push(LogFile { path, metadata, columns, former_name, rows, next: 0 });
+            logs.push(LogFile { path, place, metadata, columns, former_name, rows, next: 0 });
         }
         Ok(Self { options: Arc::new(options), logs, streams, current: 0, reader: None })
     }
@@ -254,10 +279,8 @@ impl ParquetLogs {
                 count += log.rows;
             } else if let Some(columns) = log.columns.kinds_alone() {
                 let mut reader = log.read(0, &columns)?;
-                while let Some(batch) =
-                    catch_panic(|| reader.next()).map_err(|panic| unreadable(&log.path, panic.into()))?
-                {
-                    let batch = batch.map_err(|error| unreadable(&log.path, error.into()))?;
+                while let Some(batch) = catch_panic(|| reader.next()).map_err(|panic| log.unreadable(panic.into()))? {
+                    let batch = batch.map_err(|error| log.unreadable(error.into()))?;
                     let rows = ArrowRows::new(&batch, &columns, &self.options.rules, self.options.limits);
                     let kinds_there = (0..batch.num_rows()).filter_map(|row| rows.kind(row));
                     count += kinds_there.filter(|kind| is_wanted(kind)).count() as u64;
@@ -271,11 +294,11 @@ impl ParquetLogs {
 }
 
 /// The metadata of an opened file.
-fn metadata(file: &File) -> Result<ArrowReaderMetadata, Cause> {
+fn metadata(bytes: &LogBytes) -> Result<ArrowReaderMetadata, Cause> {
     // The writer's Arrow types (large, dictionary-encoded or view text) are storage details: the Parquet types are few and
     // always the same.
     let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata = catch_panic(|| ArrowReaderMetadata::load(file, reading))??;
+    let metadata = catch_panic(|| ArrowReaderMetadata::load(bytes, reading))??;
     let wide = with_wide_times(metadata.schema(), metadata.parquet_schema());
     let Some(schema) = wide else { return Ok(metadata) };
     let reading = ArrowReaderOptions::new().with_schema(Arc::new(schema));
@@ -306,20 +329,25 @@ fn check_compression(metadata: &ArrowReaderMetadata, columns: &LogColumns) -> Re
 }
 
 impl LogFile {
+    fn unreadable(&self, source: Cause) -> ParquetLogError {
+        unreadable(&self.path, self.place.cause(source))
+    }
+
     fn unreadable_after_row(&self, source: Cause) -> ParquetLogError {
+        let source = self.place.cause(source);
         ParquetLogError::Unreadable { path: self.path.clone(), after_row: Some(self.next), source }
     }
 
     fn read(&self, first_row: u64, columns: &LogColumns) -> Result<ParquetRecordBatchReader, ParquetLogError> {
-        let file = File::open(&self.path).map_err(|error| unreadable(&self.path, error.into()))?;
+        let bytes = self.place.open(&self.path).map_err(|error| self.unreadable(error.into()))?;
         let mask = columns.mask(self.metadata.parquet_schema());
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.metadata.clone())
             .with_projection(mask)
             .with_batch_size(BLOCK)
             .with_offset(first_row as usize);
         catch_panic(|| reader.build())
-            .map_err(|panic| unreadable(&self.path, panic.into()))?
-            .map_err(|error| unreadable(&self.path, error.into()))
+            .map_err(|panic| self.unreadable(panic.into()))?
+            .map_err(|error| self.unreadable(error.into()))
     }
 }
 

@@ -9,9 +9,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
 use std::task::Poll;
 
 use compact_str::CompactString;
@@ -19,7 +18,8 @@ use compact_str::CompactString;
 use super::{CommitTracker, EventSource, ParquetLogError, ParquetLogs, PollStatus, SourceError};
 use crate::event::{Interaction, Reason, Record, Rejection};
 use crate::position::{Positions, Stream};
-use crate::util::encoding::{random_id, sha256};
+use crate::util::encoding::sha256;
+use crate::util::temporary::nameless_file;
 
 /// About how many bytes of rows are sorted in memory.
 const STRETCH_BYTES: usize = 256 << 20;
@@ -236,7 +236,7 @@ fn failed(source: io::Error) -> ParquetLogError {
 
 /// Writes sorted rows to a temporary file.
 fn spill(rows: impl Iterator<Item = Result<Row, ParquetLogError>>) -> Result<Stretch, ParquetLogError> {
-    let mut file = BufWriter::with_capacity(1 << 18, temporary().map_err(failed)?);
+    let mut file = BufWriter::with_capacity(1 << 18, nameless_file().map_err(failed)?);
     let mut bytes = Vec::new();
     for row in rows {
         bytes.clear();
@@ -247,14 +247,6 @@ fn spill(rows: impl Iterator<Item = Result<Row, ParquetLogError>>) -> Result<Str
     let mut file = file.into_inner().map_err(|error| failed(error.into_error()))?;
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     Ok(Stretch::File(BufReader::with_capacity(1 << 18, file)))
-}
-
-/// A file without a name.
-fn temporary() -> io::Result<File> {
-    let path: PathBuf = std::env::temp_dir().join(format!(".negstream-sort-{}", random_id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
 
 /// Marks of what is there, in a row's bytes.

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -14,21 +13,11 @@ use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
 use sha2::{Digest, Sha256};
 
 use super::log::Listing;
-use super::runtime::BlockingRuntime;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{FileEntry, LONGEST_MANIFEST};
 use crate::checkpoint::reader::check_sum;
-
-/// How often and how long a store is asked before a request counts as failed.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct RetryPolicy {
-    /// Times that a request is made.
-    pub attempts: u32,
-    /// The pause before the second attempt, which doubles before each further one.
-    pub pause: Duration,
-    /// How long each attempt may take.
-    pub timeout: Duration,
-}
+use crate::remote::retry::{RetryPolicy, is_transient};
+use crate::remote::runtime::BlockingRuntime;
 
 /// A client for the objects below a prefix.
 #[derive(Debug)]
@@ -73,32 +62,12 @@ impl BucketClient {
 
     /// Does `work`, which may hang, within the timeout.
     pub async fn with_timeout<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let late = || Error::Generic { store: "object store", source: "no answer in time".into() };
-        tokio::time::timeout(self.retry.timeout, work).await.unwrap_or_else(|_| Err(late()))
-    }
-
-    /// Waits after `failures` failures of a request, the first counted as 0.
-    pub async fn back_off(&self, failures: u32) {
-        tokio::time::sleep(self.retry.pause * 2_u32.saturating_pow(failures.min(6))).await;
+        self.retry.with_timeout(work).await
     }
 
     /// Does `work`, which is harmless to repeat, until the store answers; `None` where there is no such object.
     pub async fn with_retries<T>(&self, work: impl AsyncFn() -> Result<T, Error>) -> Result<Option<T>, Error> {
-        let mut again = 0;
-        loop {
-            match work().await {
-                Ok(answer) => return Ok(Some(answer)),
-                Err(Error::NotFound { .. }) => return Ok(None),
-                Err(error) => {
-                    again += 1;
-                    if again >= self.retry.attempts || !is_transient(&error) {
-                        return Err(error);
-                    }
-                    tracing::debug!(%error, again, "asking the object store again");
-                    self.back_off(again - 1).await;
-                }
-            }
-        }
+        self.retry.with_retries(work).await
     }
 
     /// The error that a request about `key` ends with, after all attempts.
@@ -184,7 +153,7 @@ impl BucketClient {
                 if again >= self.retry.attempts || !(is_transient(&error) || is_conflict(&error)) {
                     return Err(error);
                 }
-                self.back_off(again - 1).await;
+                self.retry.back_off(again - 1).await;
             }
         };
         self.runtime.wait(work).map_err(self.failed(key, "put"))
@@ -236,11 +205,6 @@ pub(super) fn no_such_bucket(key: &str) -> Error {
 /// Whether `text` contains `id`.
 fn contains(text: &[u8], id: &str) -> bool {
     text.windows(id.len()).any(|part| part == id.as_bytes())
-}
-
-/// Whether the request may succeed if it is repeated.
-fn is_transient(error: &Error) -> bool {
-    matches!(error, Error::Generic { .. } | Error::JoinError { .. })
 }
 
 /// Whether another request was in the way. The object that a put would have replaced tells more.

@@ -258,7 +258,7 @@ async fn put(
         if again >= bucket.retry.attempts || refused {
             return Err(failed(bucket, "write the lease of")(error));
         }
-        bucket.back_off(again - 1).await;
+        bucket.retry.back_off(again - 1).await;
     }
 }
 

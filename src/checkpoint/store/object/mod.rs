@@ -13,7 +13,6 @@ pub(super) mod bucket;
 mod download;
 pub(super) mod lease;
 mod log;
-mod runtime;
 mod s3;
 mod upload;
 

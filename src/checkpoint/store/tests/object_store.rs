@@ -16,9 +16,10 @@ use super::{newest, publish};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::store::backend::{Backend as _, WritableBackend};
 use crate::checkpoint::store::object::ObjectBackend;
-use crate::checkpoint::store::object::bucket::{BucketClient, RetryPolicy};
+use crate::checkpoint::store::object::bucket::BucketClient;
 use crate::checkpoint::store::object::lease::LeaseRecord;
 use crate::checkpoint::store::{Pinned, Store};
+use crate::remote::retry::RetryPolicy;
 
 const PREFIX: &str = "some/prefix";
 const RETRY: RetryPolicy = RetryPolicy { attempts: 4, pause: Duration::ZERO, timeout: Duration::from_secs(60) };

@@ -1,4 +1,4 @@
-//! The thread on which requests to an object store make progress, so that every other thread may simply wait.
+//! The thread on which requests make progress, so that every other thread may simply wait.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -8,13 +8,17 @@ use tokio::sync::oneshot;
 
 /// A thread with an asynchronous runtime. When this is dropped, the thread ends, and the tasks on it.
 #[derive(Debug)]
-pub(super) struct BlockingRuntime {
+pub struct BlockingRuntime {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BlockingRuntime {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// What the operating system says.
     pub fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();

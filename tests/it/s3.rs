@@ -1,4 +1,4 @@
-//! An object store that speaks as much of S3 as checkpoints need, in memory, and misbehaves as it is told to.
+//! An object store that speaks as much of S3 as checkpoints and logs need, in memory, and misbehaves as it is told to.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +22,8 @@ pub enum S3Fault {
     Broken,
     /// 409, and nothing happened.
     Conflict,
+    /// 403, and nothing happened.
+    Denied,
     /// It takes effect, and there is never an answer.
     Silence,
     /// There is no answer until `release`, then 503; nothing happened.
@@ -83,6 +85,11 @@ impl S3 {
         };
         let thread = std::thread::spawn(move || runtime.block_on(serve));
         Self { address, content, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn content(&self) -> MutexGuard<'_, BucketContent> {
@@ -201,7 +208,9 @@ async fn answer(State(shared): State<SharedBucket>, request: Request) -> Respons
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let path = head.uri.path().trim_start_matches('/');
-    let key = path.strip_prefix(BUCKET).unwrap_or_default().trim_start_matches('/').replace("%2F", "/");
+    // Of another bucket there is nothing.
+    let within = path.strip_prefix(BUCKET).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let key = decoded(within.unwrap_or_default().trim_start_matches('/'));
     let query: BTreeMap<String, String> = head.uri.query().map(parse).unwrap_or_default();
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
 
@@ -223,6 +232,7 @@ async fn answer(State(shared): State<SharedBucket>, request: Request) -> Respons
         Some(S3Fault::Unavailable) => Some(StatusCode::SERVICE_UNAVAILABLE),
         Some(S3Fault::Broken) => Some(StatusCode::INTERNAL_SERVER_ERROR),
         Some(S3Fault::Conflict) => Some(StatusCode::CONFLICT),
+        Some(S3Fault::Denied) => Some(StatusCode::FORBIDDEN),
         Some(S3Fault::Silence) => {
             lock().take(&head.method, &key, &query, &head.headers, body);
             said(0);
@@ -239,6 +249,7 @@ async fn answer(State(shared): State<SharedBucket>, request: Request) -> Respons
     };
     let response = match refusal {
         Some(status) => (status, format!("<Error><Code>{status}</Code></Error>")).into_response(),
+        None if within.is_none() => (StatusCode::NOT_FOUND, "<Error><Code>NoSuchBucket</Code></Error>").into_response(),
         None => lock().take(&head.method, &key, &query, &head.headers, body),
     };
     said(response.status().as_u16());
@@ -246,8 +257,25 @@ async fn answer(State(shared): State<SharedBucket>, request: Request) -> Respons
 }
 
 fn parse(query: &str) -> BTreeMap<String, String> {
-    let plain = |text: &str| text.replace("%2F", "/");
-    query.split('&').map(|part| part.split_once('=').unwrap_or((part, ""))).map(|(k, v)| (k.into(), plain(v))).collect()
+    let parts = query.split('&').map(|part| part.split_once('=').unwrap_or((part, "")));
+    parts.map(|(key, value)| (key.into(), decoded(&value.replace('+', " ")))).collect()
+}
+
+/// A text without its `%2F` and the like.
+fn decoded(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(&piece[..2], 16).expect("two digits"));
+        bytes.extend(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// The range that a request asks for.
+fn range(headers: &HeaderMap) -> Option<(usize, usize)> {
+    let (begin, end) = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    Some((begin.parse().ok()?, end.parse().ok()?))
 }
 
 impl BucketContent {
@@ -262,17 +290,7 @@ impl BucketContent {
         let upload = query.get("uploadId").cloned();
         match (method.as_str(), upload) {
             ("GET", _) if key.is_empty() => self.list(query),
-            ("GET" | "HEAD", _) => match self.objects.get(key) {
-                Some((bytes, version)) => (
-                    [
-                        (header::ETAG, format!("\"{version}\"")),
-                        (header::LAST_MODIFIED, "Tue, 24 Nov 2026 12:00:00 GMT".to_owned()),
-                    ],
-                    Body::from(bytes.clone()),
-                )
-                    .into_response(),
-                None => StatusCode::NOT_FOUND.into_response(),
-            },
+            ("GET" | "HEAD", _) => self.get(key, headers),
             ("PUT", Some(upload)) => {
                 let Some(parts) = self.uploads.get_mut(&upload) else { return StatusCode::NOT_FOUND.into_response() };
                 let part = query["partNumber"].parse().expect("a number");
@@ -310,6 +328,19 @@ impl BucketContent {
         }
     }
 
+    fn get(&self, key: &str, headers: &HeaderMap) -> Response {
+        let Some((bytes, version)) = self.objects.get(key) else { return StatusCode::NOT_FOUND.into_response() };
+        let version = format!("\"{version}\"");
+        if headers.get(header::IF_MATCH).is_some_and(|asked| asked.as_bytes() != version.as_bytes()) {
+            return StatusCode::PRECONDITION_FAILED.into_response();
+        }
+        let described = [(header::ETAG, version), (header::LAST_MODIFIED, "Tue, 24 Nov 2026 12:00:00 GMT".to_owned())];
+        let Some((begin, end)) = range(headers) else { return (described, Body::from(bytes.clone())).into_response() };
+        let end = (end + 1).min(bytes.len());
+        let said = [(header::CONTENT_RANGE, format!("bytes {begin}-{}/{}", end - 1, bytes.len()))];
+        (StatusCode::PARTIAL_CONTENT, described, said, Body::from(bytes.slice(begin..end))).into_response()
+    }
+
     fn store(&mut self, key: &str, bytes: Bytes) -> u64 {
         self.counter += 1;
         self.objects.insert(key.to_owned(), (bytes, self.counter));
@@ -340,8 +371,9 @@ impl BucketContent {
         let mut text = String::from("<ListBucketResult>");
         for (key, (bytes, version)) in &page {
             text += &format!(
-                "<Contents><Key>{key}</Key><LastModified>2026-11-24T12:00:00.000Z</LastModified>\
+                "<Contents><Key>{}</Key><LastModified>2026-11-24T12:00:00.000Z</LastModified>\
                  <ETag>\"{version}\"</ETag><Size>{}</Size></Contents>",
+                key.replace('&', "&amp;"),
                 bytes.len()
             );
         }
