@@ -16,6 +16,7 @@ mod produce;
 mod replay;
 mod run;
 mod synth;
+mod topics;
 
 use std::path::Path;
 
