@@ -209,6 +209,10 @@ pub struct ProduceArgs {
     /// Files, folders or patterns, in the order in which they are to be sent; addresses as for `replay`.
     #[arg(required = true, value_name = "LOG.parquet")]
     pub logs: Vec<String>,
+    /// The topic for all of it, where several are configured; without it, each event goes to the topic whose `event_type` it
+    /// has, or else to the first one without any.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
 }
 
 /// Options of `migrate`.
@@ -218,6 +222,9 @@ pub struct MigrateArgs {
     /// `group`: where `kafka.group` stands there, as mirroring tools set it; or a time (RFC 3339), by the brokers' timestamps.
     #[arg(long, value_name = "PLACE", required = true)]
     pub to: String,
+    /// The only topic whose positions are set anew, where several are configured; without it, those of all are.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
 }
 
 /// Options of `synth`.

@@ -186,7 +186,8 @@ impl ExitCode for ClientError {
 impl ExitCode for RegistrySetupError {
     fn exit(&self) -> Exit {
         match self {
-            Self::File { .. } | Self::Schema(_) => Exit::Usage,
+            Self::File { .. } | Self::Schema(_) | Self::Topics(_) => Exit::Usage,
+            Self::OfTopic { source, .. } => source.exit(),
             Self::Register { .. } => Exit::Source,
             Self::Thread(_) => Exit::Unexpected,
         }

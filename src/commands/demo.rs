@@ -40,6 +40,7 @@ pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
     )?;
     "embedded".clone_into(&mut config.kafka.brokers);
     config.kafka.partitions = 1;
+    config.kafka.topics.clear();
     config.source.registry.url.clear();
     let context = CommandContext::set_up(&config)?;
     let catalogue = Catalogue::open(&config)?;

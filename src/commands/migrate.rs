@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::topics::configured_topic;
 use super::{CommandContext, print};
 use crate::cli::MigrateArgs;
 use crate::config::Config;
@@ -9,11 +10,15 @@ use crate::dead_letters::DeadLetters;
 use crate::decode::rfc3339_milliseconds;
 use crate::exit::UsageError;
 use crate::pipeline::{Pipeline, Restored};
+use crate::source::kafka::topic_partition::stream_prefix;
 use crate::source::kafka::{StartPlace, TopicConnection};
 use crate::util::escape::escape_for_terminal;
 
 pub(super) fn migrate(config: &Config, options: &MigrateArgs) -> anyhow::Result<()> {
-    let kafka = &config.kafka;
+    let kafka = match &options.topic {
+        Some(topic) => &configured_topic(&config.kafka, topic)?,
+        None => &config.kafka,
+    };
     if !kafka.names_brokers() {
         return Err(
             UsageError("no broker is named: set kafka.brokers to those that are read from now on".to_owned()).into()
@@ -36,17 +41,19 @@ pub(super) fn migrate(config: &Config, options: &MigrateArgs) -> anyhow::Result<
         let was = sources.positions.next(stream).map_or("–".to_owned(), |was| was.to_string());
         writeln!(text, "{}: {was} → {next}", escape_for_terminal(stream))?;
     }
-    let prefix = format!("kafka/{}/", kafka.topic);
-    sources.positions.forget(&prefix);
-    sources.ownerships.forget(&prefix);
-    sources.ownerships.forget_topic(&kafka.topic);
-    sources.ownerships.set_topic(&kafka.topic, connection.identity().clone());
+    for (topic, identity) in connection.identities() {
+        let prefix = stream_prefix(topic);
+        sources.positions.forget(&prefix);
+        sources.ownerships.forget(&prefix);
+        sources.ownerships.forget_topic(topic);
+        sources.ownerships.set_topic(topic, identity.clone());
+        if let Some(audit) = &mut sources.audit {
+            // Its offsets are those of the other topic.
+            audit.streams.retain(|stream, _| !stream.starts_with(&prefix));
+        }
+    }
     for (stream, next) in positions.iter() {
         sources.positions.advance(stream, next);
-    }
-    if let Some(audit) = &mut sources.audit {
-        // Its offsets are those of the other topic.
-        audit.streams.retain(|stream, _| !stream.starts_with(&prefix));
     }
     let (events, items) = (restored.state.progress.events.read, restored.state.items.ids.len());
     let mut pipeline = Pipeline::builder(config).restored(restored).dead_letters(DeadLetters::None).build()?;

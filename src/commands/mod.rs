@@ -17,6 +17,7 @@ mod produce;
 mod replay;
 mod run;
 mod synth;
+mod topics;
 
 use std::path::Path;
 

@@ -1,25 +1,21 @@
-//! `produce`: a Parquet log into the topic, keyed by user.
+//! `produce`: a Parquet log into the topic, or each event into the topic of its type, keyed by user.
 
-use std::time::Duration;
-
+use super::topics::{Outlet, configured_topic};
 use super::{CommandContext, print};
 use crate::cli::ProduceArgs;
 use crate::config::Config;
 use crate::event::Reason;
 use crate::exit::UsageError;
-use crate::kafka::admin;
-use crate::kafka::pacing::EmbeddedPace;
-use crate::kafka::producer::{EventProducer, SendError};
+use crate::kafka::producer::SendError;
 use crate::position::Positions;
-use crate::registry;
 use crate::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
 use crate::source::{EventSource, PollStatus};
 
-/// How long the last records may take to be acknowledged.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<()> {
-    let kafka = &config.kafka;
+    let kafka = match &options.topic {
+        Some(topic) => &configured_topic(&config.kafka, topic)?,
+        None => &config.kafka,
+    };
     if !kafka.names_brokers() {
         return Err(UsageError(
             "no broker is named: set kafka.brokers=HOST:PORT (an embedded broker ends with its process; a running \
@@ -31,47 +27,47 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
     let context = CommandContext::set_up(config)?;
     let reading = LogOptions::selecting(&config.source, ColumnSelection::All);
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
-    let encoder = registry::encoder(&config.source, &kafka.topic)?;
-    admin::ensure_topic(kafka, &kafka.brokers, &kafka.topic)?;
-    let mut producer = EventProducer::open(kafka, &kafka.brokers, encoder)?;
-    let mut pace = EmbeddedPace::of(kafka)?;
+    let mut outlets = Outlet::open_all(config, kafka)?;
     let bar = context.bar(logs.rows().0, "events");
-    let (mut sent, mut rejected) = (0u64, 0u64);
+    let (mut taken, mut rejected) = (0u64, 0u64);
     let mut block = Vec::new();
     while !context.stop.requested() {
         let status = logs.poll(&mut block)?;
         for record in block.drain(..) {
-            match &record.outcome {
-                Ok(event) => match producer.send(event) {
-                    Ok(()) => {
-                        sent += 1;
-                        if let Some(pace) = pace.as_mut().filter(|pace| pace.is_look_due(sent, producer.bytes())) {
-                            producer.flush(PATIENCE)?;
-                            pace.wait(sent, producer.bytes(), || context.stop.requested())?;
-                        }
-                    }
-                    Err(SendError::NoRoom((reason, detail))) => {
-                        rejected += 1;
-                        log_left_out(record.offset, reason, &detail, rejected);
-                    }
-                    Err(SendError::Kafka(error)) => return Err(error.into()),
+            taken += 1;
+            let sent = match &record.outcome {
+                Ok(event) => match Outlet::choose(&mut outlets, event) {
+                    Some(outlet) => outlet.send(event, || context.stop.requested()),
+                    None => Err(SendError::NoRoom((Reason::WrongType, no_topic_for(&event.kind)))),
                 },
-                Err(rejection) => {
+                Err(rejection) => Err(SendError::NoRoom((rejection.reason, rejection.detail.clone()))),
+            };
+            match sent {
+                Ok(()) => {}
+                Err(SendError::NoRoom((reason, detail))) => {
                     rejected += 1;
-                    log_left_out(record.offset, rejection.reason, &rejection.detail, rejected);
+                    log_left_out(record.offset, reason, &detail, rejected);
                 }
+                Err(SendError::Kafka(error)) => return Err(error.into()),
             }
         }
-        bar.set_position(sent + rejected);
+        bar.set_position(taken);
         if status == PollStatus::End {
             break;
         }
     }
-    producer.flush(PATIENCE)?;
+    outlets.iter_mut().try_for_each(Outlet::flush)?;
     bar.finish_and_clear();
     let stopped = if context.stop.requested() { "stopped by a signal: " } else { "" };
-    print(&format!("{stopped}{sent} events sent to topic '{}', {rejected} rows left out\n", kafka.topic));
+    let sent = |outlet: &Outlet| format!("{} events sent to topic '{}'", outlet.sent, outlet.topic);
+    let sent: Vec<String> = outlets.iter().map(sent).collect();
+    print(&format!("{stopped}{}, {rejected} rows left out\n", sent.join(", ")));
     Ok(())
+}
+
+/// Why an event of the type `kind` is in none of the topics.
+fn no_topic_for(kind: &str) -> String {
+    format!("no topic of kafka.topics is for events of the type {kind:?}; --topic names one for all")
 }
 
 /// Logs a row that is left out: the first of them, and ever fewer of the rest.

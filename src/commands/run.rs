@@ -1,4 +1,4 @@
-//! `run`: train on a Kafka topic until told to stop.
+//! `run`: train on Kafka topics until told to stop.
 
 use super::{CommandContext, check_output};
 use crate::catalogue::{Catalogue, MOST_OF_EVENT};
@@ -14,6 +14,7 @@ use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::{Assignment, KafkaConfig};
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::registry;
+use crate::source::kafka::topic_partition::stream_prefix;
 use crate::source::kafka::{ResumeState, TopicConnection, Until};
 use crate::source::{KafkaSourceError, SourceError};
 use crate::telemetry::LifecycleEvent;
@@ -33,10 +34,10 @@ pub(super) fn run(config: &Config, options: RunArgs) -> anyhow::Result<()> {
     }
     let context = CommandContext::set_up(config)?;
     let catalogue = Catalogue::open(config)?;
-    let mut decoder = registry::decoder(&config.source)?;
-    decoder.most_features = most_features(config);
+    let mut decoders = registry::decoders(&config.kafka, &config.source)?;
+    decoders.iter_mut().for_each(|decoder| decoder.most_features = most_features(config));
     let server = context.serve(config)?;
-    let result = train(config, &options, &context, catalogue, decoder);
+    let result = train(config, &options, &context, catalogue, decoders);
     if let Err(error) = &result {
         context.show_failure(config, server.as_ref(), error);
     }
@@ -52,16 +53,19 @@ fn train(
     options: &RunArgs,
     context: &CommandContext,
     catalogue: Catalogue,
-    decoder: EventDecoder,
+    decoders: Vec<EventDecoder>,
 ) -> anyhow::Result<()> {
     context.telemetry.emit(LifecycleEvent::Restoring);
     let mut kafka = config.kafka.clone();
     let embedded = match kafka.brokers.as_str() {
         EMBEDDED => {
-            let broker = EmbeddedBroker::start(&kafka.topic, kafka.partitions)?;
+            let topics = kafka.topic_names();
+            let broker = EmbeddedBroker::start(topics[0], kafka.partitions)?;
+            topics[1..].iter().try_for_each(|topic| broker.create_topic(topic, kafka.partitions))?;
             tracing::warn!(
                 bootstrap = broker.bootstrap(),
-                "embedded broker started, with an empty topic; send events with: negstream produce --set kafka.brokers={} LOG.parquet",
+                ?topics,
+                "embedded broker started, with empty topics; send events with: negstream produce --set kafka.brokers={} LOG.parquet",
                 broker.bootstrap()
             );
             broker.bootstrap().clone_into(&mut kafka.brokers);
@@ -91,11 +95,13 @@ fn train(
     })?;
     let SourceProgress { positions, ownerships, .. } = &mut restored.state.sources;
     if embedded.is_some() {
-        // Its log begins with this process, so no earlier position means anything in it.
-        let prefix = format!("kafka/{}/", kafka.topic);
-        positions.forget(&prefix);
-        ownerships.forget(&prefix);
-        ownerships.forget_topic(&kafka.topic);
+        // Its logs begin with this process, so no earlier position means anything in them.
+        for topic in kafka.topic_names() {
+            let prefix = stream_prefix(topic);
+            positions.forget(&prefix);
+            ownerships.forget(&prefix);
+            ownerships.forget_topic(topic);
+        }
     }
     connection.go_back(positions, ownerships, restored.fallen_back);
     // Under the name that it had when it died.
@@ -104,11 +110,13 @@ fn train(
     connection.verify_identity(ownerships, &name)?;
     ownerships.rename(&name);
     if embedded.is_none() {
-        ownerships.set_topic(&kafka.topic, connection.identity().clone());
+        for (topic, identity) in connection.identities() {
+            ownerships.set_topic(topic, identity.clone());
+        }
     }
     context.telemetry.emit(LifecycleEvent::Restored);
     let until = if options.until_end { Until::End } else { Until::Stopped };
-    let mut source = connection.into_source(decoder, ResumeState { positions, ownerships }, until)?;
+    let mut source = connection.into_source(decoders, ResumeState { positions, ownerships }, until)?;
     if embedded.is_some() {
         source.tell_producers();
     }

@@ -103,9 +103,10 @@ pub fn load_with_defaults(
     flags: &[String],
 ) -> Result<Config, ConfigError> {
     let known = KnownKeys::new();
-    let mut merged = known.defaults.clone();
+    let (mut merged, mut given) = (known.defaults.clone(), Table::new());
     let mut layer = |place: &str, table: Table| -> Result<(), ConfigError> {
         known.check(&table, place)?;
+        merge(&mut given, table.clone());
         merge(&mut merged, table);
         // Each layer is checked as it comes, so that the message can name the place.
         known.build(&merged, place).map(|_| ())
@@ -150,7 +151,7 @@ pub fn load_with_defaults(
     }
     let config = known.build(&merged, "configuration")?;
     let refused = |Refusal { key, message }| ConfigError::Value { place: "configuration".to_owned(), key, message };
-    config.validate().map_err(refused)?;
+    config.validate().and_then(|()| config.validate_given(&given)).map_err(refused)?;
     Ok(config)
 }
 
@@ -161,7 +162,12 @@ pub fn load_with_defaults(
 pub fn to_redacted_toml(config: &Config) -> Result<String, toml::ser::Error> {
     let mut shown = config.clone();
     shown.redact();
-    Ok(hide_credentials(&toml::to_string(&shown)?).into_owned())
+    let mut text = toml::to_string(&shown)?;
+    if !config.kafka.topics.is_empty() {
+        // The key for one topic is none that may be given beside the list: what is shown can be loaded.
+        text = text.replacen("\ntopic = ", "\n# topic = ", 1);
+    }
+    Ok(hide_credentials(&text).into_owned())
 }
 
 fn parse(text: &str, place: &str) -> Result<Table, ConfigError> {
@@ -423,12 +429,37 @@ mod tests {
             ("negatives.noise=[{sampler=\"unigram\", power=nan}]", "'power' of 'unigram' must lie in 0..=4"),
             ("negatives.noise=[{sampler=\"uniform\", draws=0}]", "'draws' of 'uniform' must lie in 1..="),
             ("negatives.noise=mixture", "'parts' of 'mixture' must list the samplers"),
+            (
+                "kafka.topics=[{name=\"a\", event_tpye=\"view\"}]",
+                "'kafka.topics[0]': 'event_tpye' is no setting of topic 'a'",
+            ),
+            (
+                "kafka.topics=[{name=\"a\", latest_year=1}]",
+                "'kafka.topics': 'latest_year' of topic 'a' must not be before",
+            ),
             ("negatives.noise=exposure", "'negatives.exposure_kinds': must name the event types"),
             ("seed", "expected KEY=VALUE"),
         ] {
             let error = with(&[flag]).unwrap_err().to_string();
             assert!(error.contains(message), "{flag}: {error}");
         }
+    }
+
+    #[test]
+    fn one_topic_and_several_are_not_given_both() {
+        let several = "kafka.topics=[{name=\"views\"}, {name=\"buys\", event_type=\"buy\"}]";
+        assert_eq!(with(&[several]).unwrap().kafka.topic_names(), ["views", "buys"]);
+        for flags in [["kafka.topic=clicks", several], [several, "kafka.topic=interactions"]] {
+            let error = with(&flags).unwrap_err().to_string();
+            assert!(error.contains("'kafka.topics': is given, and kafka.topic too"), "{error}");
+        }
+        let shown = with(&[several]).unwrap();
+        let (folder, text) = (tempfile::tempdir().unwrap(), to_redacted_toml(&shown).unwrap());
+        let file = folder.path().join("shown.toml");
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(load(Some(&file), std::iter::empty(), &[]).unwrap(), shown);
+        let config = with(&[several, "kafka.topics=[]", "kafka.topic=clicks"]).unwrap();
+        assert_eq!(config.kafka.topic_names(), ["clicks"]);
     }
 
     /// A secret that is given in every wrong form is repeated in none of the messages.

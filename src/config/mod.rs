@@ -10,7 +10,8 @@ pub mod layers;
 pub mod schema;
 pub mod template;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
+use toml::Table;
 
 pub use crate::checkpoint::CheckpointConfig;
 use crate::checkpoint::manifest;
@@ -19,7 +20,7 @@ pub use crate::context::{ContextConfig, CooccurrenceConfig, EncoderKind, Repetit
 pub use crate::dead_letters::DeadLettersConfig;
 pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
-pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
+pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets, TopicConfig};
 pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Similarity};
 pub use crate::negatives::samplers::registry::{Noise, NoiseTerm};
 pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
@@ -108,7 +109,19 @@ impl Config {
         }
         negatives.validate_exposure_kinds(&positives.kinds).map_err(|refusal| refusal.below("negatives"))?;
         objective.validate_memory(repetition.items).map_err(|message| Refusal::of("objective", message))?;
+        self.kafka.topic_sources(&self.source).map_err(|refusal| refusal.below("kafka.topics"))?;
         Ok(())
+    }
+
+    /// Checks what only those who know which keys were `given` can tell: of some, one takes the place of the other.
+    ///
+    /// # Errors
+    /// The key that is given beside the one whose place it takes.
+    pub(crate) fn validate_given(&self, given: &Table) -> Result<(), Refusal> {
+        let is_topic_given = given.get("kafka").and_then(|kafka| kafka.get("topic")).is_some();
+        let message = "is given, and kafka.topic too: one topic is named by that, several are listed here";
+        require(!is_topic_given || self.kafka.topics.is_empty(), message)
+            .map_err(|refusal| refusal.below("kafka.topics"))
     }
 
     /// Which of a user's earlier items are never negatives, by `evaluate.repeat` and `negatives.mask_recent`.
@@ -131,9 +144,16 @@ impl Config {
     pub fn reading_digest(&self) -> String {
         let mut source = self.source.clone();
         source.redact();
-        let Ok(Json::Object(settings)) = serde_json::to_value(&source) else {
+        let Ok(Json::Object(mut settings)) = serde_json::to_value(&source) else {
             unreachable!("a section is a JSON object")
         };
+        // Checkpoints from before there were these keys know the digest without them.
+        if self.source.event_type.is_empty() {
+            settings.remove("event_type");
+        }
+        if !self.kafka.topics.is_empty() {
+            settings.insert("topics".to_owned(), json!(self.kafka.topics));
+        }
         manifest::digest(&settings)
     }
 }

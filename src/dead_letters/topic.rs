@@ -7,7 +7,7 @@
 //! | `topic`, `partition`, `offset` | where the record was read |
 //! | `connector.name`, `task.id` | `negstream`, `0` |
 //! | `stage` | `VALUE_CONVERTER` |
-//! | `class.name` | the decoder of the configured format |
+//! | `class.name` | the decoder of the format that is configured for the topic |
 //! | `exception.class.name` | the name of the [`Reason`](crate::event::Reason) |
 //! | `exception.message` | the detail |
 //!
@@ -33,7 +33,9 @@ const LEAVING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct DeadLetterTopic {
     outbox: Outbox,
-    decoder: &'static str,
+    config: KafkaConfig,
+    /// The format of topics that have none of their own.
+    format: Format,
     /// Headers and key of those that have to be sent again, without their payload.
     too_large: Vec<(OwnedHeaders, Option<Vec<u8>>)>,
     /// Present while letters have to wait.
@@ -44,7 +46,8 @@ pub struct DeadLetterTopic {
 }
 
 impl DeadLetterTopic {
-    /// Sets up the producer, and makes sure that there is such a topic. The letters name the decoder of `format`.
+    /// Sets up the producer, and makes sure that there is such a topic. The letters name the decoder of `format`, or of the one
+    /// that their topic has for itself.
     /// Brokers that are away are waited for until `stop` is requested.
     ///
     /// # Errors
@@ -61,14 +64,10 @@ impl DeadLetterTopic {
             // Never given up: what lies behind a letter waits for it.
             client.set("message.timeout.ms", "0");
         }
-        let decoder = match format {
-            Format::Json => "negstream::decode::json",
-            Format::Avro => "negstream::decode::avro",
-            Format::Protobuf => "negstream::decode::protobuf",
-        };
         Ok(Self {
             outbox: Outbox::open(&client, brokers, topic, true)?,
-            decoder,
+            config: config.clone(),
+            format,
             too_large: Vec::new(),
             reminder: None,
             stop,
@@ -81,7 +80,7 @@ impl DeadLetterTopic {
     /// # Errors
     /// If this or an earlier one cannot be delivered.
     pub fn offer(&mut self, stream_label: &str, offset: u64, rejection: &Rejection) -> Result<bool, ClientError> {
-        let headers = headers(self.decoder, stream_label, offset, rejection);
+        let headers = self.headers(stream_label, offset, rejection);
         let taken = self.outbox.offer(rejection.key.as_deref(), Some(&rejection.payload), headers)?;
         if !taken {
             self.outbox
@@ -116,6 +115,27 @@ impl DeadLetterTopic {
         Ok(false)
     }
 
+    fn headers(&self, stream_label: &str, offset: u64, rejection: &Rejection) -> OwnedHeaders {
+        // A stream that is no partition (a file) goes by its whole label.
+        let (topic, partition) = stream_label.rsplit_once('/').unwrap_or((stream_label, "0"));
+        let offset = offset.to_string();
+        let mut headers = OwnedHeaders::new_with_capacity(9);
+        for (name, value) in [
+            ("__connect.errors.topic", topic),
+            ("__connect.errors.partition", partition),
+            ("__connect.errors.offset", &offset),
+            ("__connect.errors.connector.name", "negstream"),
+            ("__connect.errors.task.id", "0"),
+            ("__connect.errors.stage", "VALUE_CONVERTER"),
+            ("__connect.errors.class.name", decoder_name(self.config.format_of(topic, self.format))),
+            ("__connect.errors.exception.class.name", rejection.reason.name()),
+            ("__connect.errors.exception.message", &rejection.detail),
+        ] {
+            headers = headers.insert(Header { key: name, value: Some(value) });
+        }
+        headers
+    }
+
     /// What the brokers found too large is to be sent again, smaller.
     fn take_back_too_large(&mut self) {
         let letters = self.outbox.too_large();
@@ -131,23 +151,11 @@ impl DeadLetterTopic {
     }
 }
 
-fn headers(decoder: &str, stream_label: &str, offset: u64, rejection: &Rejection) -> OwnedHeaders {
-    // A stream that is no partition (a file) goes by its whole label.
-    let (topic, partition) = stream_label.rsplit_once('/').unwrap_or((stream_label, "0"));
-    let offset = offset.to_string();
-    let mut headers = OwnedHeaders::new_with_capacity(9);
-    for (name, value) in [
-        ("__connect.errors.topic", topic),
-        ("__connect.errors.partition", partition),
-        ("__connect.errors.offset", &offset),
-        ("__connect.errors.connector.name", "negstream"),
-        ("__connect.errors.task.id", "0"),
-        ("__connect.errors.stage", "VALUE_CONVERTER"),
-        ("__connect.errors.class.name", decoder),
-        ("__connect.errors.exception.class.name", rejection.reason.name()),
-        ("__connect.errors.exception.message", &rejection.detail),
-    ] {
-        headers = headers.insert(Header { key: name, value: Some(value) });
+/// The name of the decoder of a format.
+fn decoder_name(format: Format) -> &'static str {
+    match format {
+        Format::Json => "negstream::decode::json",
+        Format::Avro => "negstream::decode::avro",
+        Format::Protobuf => "negstream::decode::protobuf",
     }
-    headers
 }

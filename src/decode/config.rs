@@ -62,6 +62,8 @@ config_section! {
         schema: PathBuf = PathBuf::new();
         /// Name of the Protobuf message in that schema; empty: the first one.
         message: String = String::new();
+        /// The type of every event, whatever its record says, and also where that says nothing; empty: as the record says.
+        event_type: String = String::new();
         /// Longest identifier in bytes; events with a longer one are rejected.
         max_id_bytes: usize = 1024 => [within(1..=65_536)];
         /// The unit of timestamps that are plain numbers: `s`, `ms`, `us`, `ns` or `days` since 1970; `auto`: each number in

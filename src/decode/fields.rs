@@ -75,13 +75,16 @@ pub struct FieldRules {
     pub(super) tree: NameTree,
     /// How their times are read.
     pub(super) times: TimeRules,
+    /// The type of every event, where that is not for its record to say.
+    event_type: Option<CompactString>,
 }
 
 impl FieldRules {
     /// The rules that `source` describes.
     pub fn new(source: &SourceConfig) -> Self {
         let tree = NameTree::new(&source.fields);
-        Self { names: source.fields.clone(), tree, times: TimeRules::new(source, limits(source)) }
+        let event_type = Some(source.event_type.as_str()).filter(|kind| !kind.is_empty()).map(CompactString::from);
+        Self { names: source.fields.clone(), tree, times: TimeRules::new(source, limits(source)), event_type }
     }
 }
 
@@ -271,12 +274,12 @@ impl<'a> FieldValues<'a> {
 
     /// The interaction that the values make together; bounds are not checked here.
     pub(super) fn interaction(mut self, rules: &FieldRules) -> Result<Interaction, Fault> {
-        let FieldRules { names, times, .. } = rules;
+        let FieldRules { names, times, event_type, tree: _ } = rules;
         Ok(Interaction {
             user: self.identifier(Field::User, &names.user_id)?,
             item: self.identifier(Field::Item, &names.item_id)?,
             timestamp: times.milliseconds(&names.timestamp, self.get(Field::Timestamp))?,
-            kind: self.kind(&names.event_type)?,
+            kind: event_type.clone().map_or_else(|| self.kind(&names.event_type), Ok)?,
             session: self.optional_text(Field::Session, &names.session_id)?,
             value: self.value(&names.value)?,
             features: self.features(&names.features)?,

@@ -149,6 +149,26 @@ const FORMATS: &[Format] = if cfg!(feature = "protobuf") {
     &[Format::Json, Format::Avro]
 };
 
+#[test]
+fn configured_event_type_is_that_of_every_event_whatever_its_record_says() {
+    for &format in FORMATS {
+        let (records, schema) = (source(format), SchemaText::built_in(format));
+        let views = SourceConfig { event_type: "view".to_owned(), ..records.clone() };
+        let decoder = |source: &SourceConfig| EventDecoder::new(source, &schema, None).unwrap();
+        let (mut plain, mut typed) = (decoder(&records), decoder(&views));
+        for kind in ["click", ""] {
+            let event = Interaction { kind: kind.into(), ..own_event() };
+            let bytes = EventEncoder::new(&records, &schema, None).unwrap().encode(&event).unwrap();
+            let kind_by = |decoder: &mut EventDecoder| decoder.decode(None, Some(&bytes)).unwrap().unwrap().kind;
+            assert_eq!((kind_by(&mut plain).as_str(), kind_by(&mut typed).as_str()), (kind, "view"), "{format:?}");
+        }
+    }
+    let views = SourceConfig { event_type: "view".to_owned(), ..source(Format::Json) };
+    let mut decoder = EventDecoder::new(&views, &SchemaText::built_in(Format::Json), None).unwrap();
+    let record = br#"{"user_id":"u","item_id":"i","event_type":["no","text"],"timestamp":1700000000000}"#;
+    assert_eq!(decoder.decode(None, Some(record)).unwrap().unwrap().kind, "view");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 

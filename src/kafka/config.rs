@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::EMBEDDED;
+use super::topics::{TopicConfig, require_one_topic};
+use crate::decode::{Format, SourceConfig};
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::config_section::{REDACTED, Refusal, config_choice, config_section, require};
 use crate::util::credentials::may_hold_credentials;
 
 /// What is wrong with a topic of events that is its own topic of dead letters.
-const FEEDS_ITSELF: &str =
-    "must be another topic than kafka.topic: each letter would be read, rejected and written again, without end";
+const FEEDS_ITSELF: &str = "must be another topic than kafka.topic or one of kafka.topics: each letter would be read, \
+                            rejected and written again, without end";
 
 config_choice! {
     /// Where a topic is read from when no position in it is known.
@@ -22,7 +24,7 @@ config_choice! {
 }
 
 config_choice! {
-    /// Who reads which partitions of the topic.
+    /// Who reads which partitions of the topics.
     pub enum Assignment {
         /// The workers of the group share them.
         Group = "group",
@@ -48,6 +50,10 @@ config_section! {
         brokers: String = String::new() => [check(|brokers, _| validate_brokers(brokers))];
         /// The topic of events.
         topic: String = "interactions".to_owned() => [not_empty, check(|topic, _| require_one_topic(topic))];
+        /// Several topics of events, in place of `kafka.topic`: a list of tables, `[[kafka.topics]]`, each with a `name` and any
+        /// keys of `source` that are others for its records (`event_type = "view"`, `fields.user_id = "uid"`); see
+        /// docs/kafka.md.
+        topics: Vec<TopicConfig> = Vec::new();
         /// The consumer group.
         group: String = "negstream".to_owned();
         /// `group`: the workers of the group share the partitions, each record is learnt by one of them. `all`: this worker
@@ -66,7 +72,7 @@ config_section! {
         /// Where to begin on the very first start: `earliest` or `latest`.
         starting_offsets: StartingOffsets = StartingOffsets::Earliest;
         /// Topic for rejected records, another one than those that are read; empty: none.
-        dead_letter_topic: String = String::new() => [check(|topic, kafka| require(*topic != kafka.topic, FEEDS_ITSELF))];
+        dead_letter_topic: String = String::new() => [check(|topic, kafka| require(!kafka.topic_names().contains(&topic.as_str()), FEEDS_ITSELF))];
         /// Partitions of a topic that has to be created.
         partitions: i32 = 1 => [at_least(1)];
         /// Further librdkafka properties, passed on as they are.
@@ -74,22 +80,43 @@ config_section! {
     }
 }
 
-/// Refuses what is no name of a topic: a list, for one, or a pattern.
-fn require_one_topic(topic: &str) -> Result<(), Refusal> {
-    let is_name = topic.len() <= 249
-        && !matches!(topic, "." | "..")
-        && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    require(
-        is_name,
-        "must be the name of one topic (letters, digits, '.', '_' and '-'), no list and no pattern: one topic per worker; \
-         events of several kinds go into one, told apart by their event_type",
-    )
-}
-
 impl KafkaConfig {
     /// Whether brokers outside of this process are named.
     pub fn names_brokers(&self) -> bool {
         !self.brokers.is_empty() && self.brokers != EMBEDDED
+    }
+
+    /// The topics of events, in the order of the configuration.
+    pub fn topic_names(&self) -> Vec<&str> {
+        match self.topics.as_slice() {
+            [] => vec![&self.topic],
+            topics => topics.iter().map(|topic| topic.name.as_str()).collect(),
+        }
+    }
+
+    /// How the records of each topic are read, in the order of [`Self::topic_names`], where `source` says what they have in
+    /// common.
+    ///
+    /// # Errors
+    /// A setting of a topic that is refused.
+    pub fn topic_sources(&self, source: &SourceConfig) -> Result<Vec<SourceConfig>, Refusal> {
+        match self.topics.as_slice() {
+            [] => Ok(vec![source.clone()]),
+            topics => topics.iter().map(|topic| topic.source(source)).collect(),
+        }
+    }
+
+    /// The encoding of the records of `topic`, where those that say nothing of it are in `format`.
+    pub fn format_of(&self, topic: &str, format: Format) -> Format {
+        let topic = self.topics.iter().find(|configured| configured.name == topic);
+        topic.and_then(TopicConfig::format).unwrap_or(format)
+    }
+
+    /// The same configuration for `topic` alone.
+    #[must_use]
+    pub fn for_topic(&self, topic: &str) -> Self {
+        let topics = self.topics.iter().filter(|configured| configured.name == topic).cloned().collect();
+        Self { topic: topic.to_owned(), topics, ..self.clone() }
     }
 }
 

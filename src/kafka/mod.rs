@@ -6,6 +6,7 @@
 //! | [`embedded`] | a broker inside the process |
 //! | [`producer`] | events into a topic |
 //! | `pacing` | how far a producer may run ahead of an embedded broker's reader |
+//! | `topics` | what is different about the records of each of several topics |
 //! | `topic_id` | which of all topics of a name it is |
 //! | [`crate::dead_letters::topic`] | records that could not be taken, into a topic |
 //!
@@ -20,8 +21,10 @@ pub(crate) mod outbox;
 pub(crate) mod pacing;
 pub mod producer;
 pub(crate) mod topic_id;
+mod topics;
 
 pub use config::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
+pub use topics::TopicConfig;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

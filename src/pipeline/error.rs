@@ -84,13 +84,13 @@ pub struct Diverged {
 /// The share of rejected records among the newest ones exceeds `dead_letters.max_share`: their producer must be broken.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{:.0} % of about the last {window} records were rejected, more than {:.0} % (dead_letters.max_share); the newest: \
-     {}: {detail}; what was trained is saved: mend whoever produces them or, where that is at fault, {}; or raise the limit \
-     to go on",
+    "{:.0} % of about the last {window} records were rejected, more than {:.0} % (dead_letters.max_share); the newest, \
+     {stream} at {offset}: {}: {detail}; what was trained is saved: mend whoever produces them or, where that is at fault, {}; \
+     or raise the limit to go on",
     share * 100.0,
     max_share * 100.0,
     reason.name(),
-    settings_for(*reason)
+    settings_for(*reason, *by_topic)
 )]
 pub struct TooManyRejected {
     /// Share of rejected records, a moving average over `window` records.
@@ -99,6 +99,12 @@ pub struct TooManyRejected {
     pub(super) window: u64,
     /// The limit (`dead_letters.max_share`).
     pub(super) max_share: f64,
+    /// Label of the newest rejection's stream.
+    pub(super) stream: String,
+    /// Its place in its stream.
+    pub(super) offset: u64,
+    /// Whether topics have settings of their own.
+    pub(super) by_topic: bool,
     /// Reason of the newest rejection.
     pub(super) reason: Reason,
     /// Detail of the newest rejection.
@@ -112,7 +118,7 @@ pub struct TooManyRejected {
     "none of the {n_rejected} records that were read was taken; the first, {stream} at {offset}: {}: {detail}; nothing is \
      saved, so that they are read again once this is set right: see {}",
     reason.name(),
-    settings_for(*reason)
+    settings_for(*reason, *by_topic)
 )]
 pub struct NothingTaken {
     /// Records that were rejected.
@@ -121,6 +127,8 @@ pub struct NothingTaken {
     pub(super) stream: String,
     /// Place of the first one in its stream.
     pub(super) offset: u64,
+    /// Whether topics have settings of their own.
+    pub(super) by_topic: bool,
     /// Reason of the first rejection.
     pub(super) reason: Reason,
     /// Detail of the first rejection.
@@ -133,9 +141,10 @@ pub struct NothingTaken {
 #[error("{0}; nothing is saved, so that they are read again once this is set right")]
 pub struct NoneOfKinds(pub(super) String);
 
-/// The settings by which records of a sound producer are rejected where they are wrong.
-fn settings_for(reason: Reason) -> &'static str {
-    match reason {
+/// The settings by which records of a sound producer are rejected where they are wrong; `by_topic` says that they may also be
+/// those of a topic.
+fn settings_for(reason: Reason, by_topic: bool) -> String {
+    let settings = match reason {
         Reason::Unparsable => "source.format, and source.registry.url for records in a registry's frames",
         Reason::InvalidFrame => {
             "source.registry.url, which is for records in a registry's frames only, and source.format"
@@ -149,5 +158,7 @@ fn settings_for(reason: Reason) -> &'static str {
             "source.fields.timestamp and the unit of the times there, and source.latest_year"
         }
         Reason::NullValue => "the topic",
-    }
+    };
+    let own = if by_topic { " (or the same of that topic, in kafka.topics)" } else { "" };
+    format!("{settings}{own}")
 }

@@ -316,10 +316,10 @@ impl Pipeline {
 
     /// Keeps a record that was rejected, waiting for room.
     fn reject(&mut self, record: &Record, rejection: &Rejection, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
-        // Before the record is kept: where it ends the run, it is still to be read.
-        self.check_rejected_share(rejection)?;
         let (stream, offset) = (record.stream, record.offset);
         let label = &self.streams[stream as usize].label;
+        // Before the record is kept: where it ends the run, it is still to be read.
+        self.check_rejected_share(label, offset, rejection)?;
         if self.probation.is_open() {
             self.probation.note(label, offset, rejection);
         }
@@ -367,14 +367,22 @@ impl Pipeline {
     }
 
     /// Whether the share of rejected records among the newest ones is still bearable.
-    fn check_rejected_share(&self, newest: &Rejection) -> Result<(), TooManyRejected> {
+    fn check_rejected_share(&self, label: &str, offset: u64, newest: &Rejection) -> Result<(), TooManyRejected> {
         let DeadLettersConfig { max_share, window, .. } = self.config.dead_letters;
         let share = self.trainer.rejected_share();
         if share <= max_share {
             return Ok(());
         }
-        let (reason, detail) = (newest.reason, newest.detail.clone());
-        Err(TooManyRejected { share, window, max_share, reason, detail })
+        Err(TooManyRejected {
+            share,
+            window,
+            max_share,
+            stream: label.to_owned(),
+            offset,
+            by_topic: !self.config.kafka.topics.is_empty(),
+            reason: newest.reason,
+            detail: newest.detail.clone(),
+        })
     }
 
     /// Shows a step to the observer, unless the model has diverged by it.

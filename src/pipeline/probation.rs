@@ -28,6 +28,8 @@ pub(super) struct HeldLetter {
 pub(super) struct Probation {
     /// Whether no record has been taken yet.
     is_open: bool,
+    /// Whether topics have settings of their own.
+    by_topic: bool,
     /// The first record that was rejected: where it stood, and why.
     first: Option<(String, u64, Reason, String)>,
     held: Vec<HeldLetter>,
@@ -41,7 +43,7 @@ impl Probation {
         let is_waived = config.dead_letters.max_share >= 1.0 && are_kept;
         let settings_changed = read_by.is_some_and(|read_by| read_by != config.reading_digest());
         let is_open = !is_waived && (!has_taken_any || settings_changed);
-        Self { is_open, first: None, held: Vec::new(), held_bytes: 0 }
+        Self { is_open, by_topic: !config.kafka.topics.is_empty(), first: None, held: Vec::new(), held_bytes: 0 }
     }
 
     /// Whether no record has been taken yet.
@@ -83,6 +85,6 @@ impl Probation {
     /// The error of a run that took none of `n_rejected` records.
     pub(super) fn error(&self, n_rejected: u64) -> NothingTaken {
         let (stream, offset, reason, detail) = self.first.clone().expect("a record was rejected");
-        NothingTaken { n_rejected, stream, offset, reason, detail }
+        NothingTaken { n_rejected, stream, offset, by_topic: self.by_topic, reason, detail }
     }
 }

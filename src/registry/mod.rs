@@ -14,6 +14,7 @@ use std::path::PathBuf;
 #[cfg(not(feature = "registry"))]
 use crate::decode::SchemaId;
 use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaResolver, SchemaText, SourceConfig};
+use crate::kafka::KafkaConfig;
 #[cfg(feature = "registry")]
 pub use client::SchemaRegistry;
 #[cfg(feature = "registry")]
@@ -36,6 +37,17 @@ pub enum RegistrySetupError {
     /// The thread that asks the registry was not started by the operating system.
     #[error("cannot start the thread that asks the schema registry: {0}")]
     Thread(#[source] std::io::Error),
+    /// A fault of the schema of one topic, where there are several.
+    #[error("topic '{topic}' (kafka.topics): {source}")]
+    OfTopic {
+        /// The topic.
+        topic: String,
+        /// The fault.
+        source: Box<Self>,
+    },
+    /// A topic whose settings are refused, in a configuration that was not loaded.
+    #[error("kafka.topics: {0}")]
+    Topics(String),
     /// The registry does not take a schema.
     #[error("schema registry {url}: subject '{subject}': {cause}")]
     Register {
@@ -55,6 +67,38 @@ pub enum RegistrySetupError {
 pub fn decoder(source: &SourceConfig) -> Result<EventDecoder, RegistrySetupError> {
     let registry = if source.registry.url.is_empty() { None } else { Some(schemas_of(source)?) };
     Ok(EventDecoder::new(source, &schema(source)?, registry)?)
+}
+
+/// The decoder for the records of each topic of `kafka`, in its order, where `source` says what they have in common.
+///
+/// # Errors
+/// Those of [`decoder`]; where there are several topics, with the topic.
+pub fn decoders(kafka: &KafkaConfig, source: &SourceConfig) -> Result<Vec<EventDecoder>, RegistrySetupError> {
+    of_topics(kafka, source, |_, source| decoder(source))
+}
+
+/// The encoder for the records of each topic of `kafka`, in its order, where `source` says what they have in common.
+///
+/// # Errors
+/// Those of [`encoder`]; where there are several topics, with the topic.
+pub fn encoders(kafka: &KafkaConfig, source: &SourceConfig) -> Result<Vec<EventEncoder>, RegistrySetupError> {
+    of_topics(kafka, source, |topic, source| encoder(source, topic))
+}
+
+fn of_topics<T>(
+    kafka: &KafkaConfig,
+    source: &SourceConfig,
+    make: impl Fn(&str, &SourceConfig) -> Result<T, RegistrySetupError>,
+) -> Result<Vec<T>, RegistrySetupError> {
+    if kafka.topics.is_empty() {
+        return Ok(vec![make(&kafka.topic, source)?]);
+    }
+    let sources = kafka.topic_sources(source).map_err(|refusal| RegistrySetupError::Topics(refusal.message))?;
+    let made = kafka.topic_names().into_iter().zip(sources).map(|(topic, source)| {
+        make(topic, &source)
+            .map_err(|cause| RegistrySetupError::OfTopic { topic: topic.to_owned(), source: Box::new(cause) })
+    });
+    made.collect()
 }
 
 /// The encoder for the records of `topic`; its schema is registered first, where there is a registry.

@@ -31,7 +31,7 @@ pub fn none_of_kinds(events: u64, wanted: &[String], IgnoredKinds(found): &Ignor
     if found.iter().all(|kind| kind.is_empty()) {
         return format!(
             "none of {events} events is of positives.kinds {wanted:?}: they have no type at all; source.fields.event_type \
-             says where it is"
+             says where it is, or source.event_type which one all are of"
         );
     }
     let mut there: Vec<&str> = found.iter().map(CompactString::as_str).filter(|kind| !kind.is_empty()).collect();

@@ -86,6 +86,18 @@ impl Group {
         Self { place: Place::new(), config, produced: 0, settings: Vec::new() }
     }
 
+    /// Several new topics of `broker`, which the events go to in turn.
+    pub fn of_topics(broker: &Broker, names: &[&str], partitions: i32) -> Self {
+        let topics: Vec<String> = names.iter().map(|name| format!("{{ name = \"{name}\" }}")).collect();
+        let topics = format!("kafka.topics=[{}]", topics.join(", "));
+        let several = negstream::config::Config::with_settings(&[topics]).unwrap().kafka.topics;
+        let group = Self::configured(broker, names[0], partitions, |config| config.topics = several);
+        for name in &names[1..] {
+            admin::ensure_topic(&group.config, &group.config.brokers, name).unwrap();
+        }
+        group
+    }
+
     /// A topic that is there already, at brokers that are no real ones.
     pub fn of_brokers(brokers: &str, topic: &str) -> Self {
         let mut config = negstream::config::Config::default().kafka;
@@ -131,11 +143,13 @@ impl Group {
 
     /// Produces `n` more events.
     pub fn produce(&mut self, n: u32) {
-        let mut producer = producer(&self.config);
+        let mut producers: Vec<EventProducer> =
+            self.config.topic_names().iter().map(|topic| producer(&self.config.for_topic(topic))).collect();
         for number in self.produced..self.produced + n {
-            producer.send(&event(number)).unwrap();
+            let topic = number as usize % producers.len();
+            producers[topic].send(&event(number)).unwrap();
         }
-        producer.flush(PATIENCE).unwrap();
+        producers.iter_mut().for_each(|producer| producer.flush(PATIENCE).unwrap());
         self.produced += n;
     }
 
@@ -148,9 +162,13 @@ impl Group {
     pub fn command(&self, worker: &str, arguments: &[&str]) -> Command {
         let mut command = self.place.negstream_in(worker, &["run"]);
         command.args(arguments);
-        let KafkaConfig { brokers, topic, group, .. } = &self.config;
-        let kafka = [("brokers", brokers), ("topic", topic), ("group", group)];
-        let kafka: Vec<String> = kafka.iter().map(|(key, value)| format!("kafka.{key}={value}")).collect();
+        let KafkaConfig { brokers, topic, topics, group, .. } = &self.config;
+        let topics: Vec<String> = topics.iter().map(|topic| format!("{{ name = \"{}\" }}", topic.name)).collect();
+        let read = match topics.is_empty() {
+            true => format!("kafka.topic={topic}"),
+            false => format!("kafka.topics=[{}]", topics.join(", ")),
+        };
+        let kafka = [format!("kafka.brokers={brokers}"), format!("kafka.group={group}"), read];
         set(&mut command, &kafka.iter().map(String::as_str).collect::<Vec<_>>());
         set(&mut command, &SMALL);
         set(&mut command, &self.settings.iter().map(String::as_str).collect::<Vec<_>>());
@@ -174,9 +192,13 @@ impl Group {
 
     /// How many records the group has committed, over all partitions.
     pub fn committed(&self) -> u64 {
-        let partitions = admin::partitions(&self.config, &self.config.brokers, &self.config.topic).unwrap();
+        self.config.topic_names().iter().map(|topic| self.committed_of(&self.config.for_topic(topic))).sum()
+    }
+
+    fn committed_of(&self, config: &KafkaConfig) -> u64 {
+        let partitions = admin::partitions(config, &config.brokers, &config.topic).unwrap();
         let patience = Duration::from_secs(10);
-        let Ok(committed) = committed_offsets(&self.config, partitions.unwrap_or_default(), patience) else { return 0 };
+        let Ok(committed) = committed_offsets(config, partitions.unwrap_or_default(), patience) else { return 0 };
         let offsets = committed.elements();
         offsets.iter().filter_map(|element| u64::try_from(element.offset().to_raw()?).ok()).sum()
     }

@@ -12,9 +12,13 @@ use crate::support::{Background, run};
 
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 
-fn storm(topic: &str, rounds: u32, seed: u64) {
+fn storm(topics: &[&str], rounds: u32, seed: u64) {
     let Some(broker) = Broker::shared() else { return };
-    let mut group = Group::new(&broker, topic, 12).with(&SESSION);
+    let mut group = match topics {
+        [topic] => Group::new(&broker, topic, 12),
+        topics => Group::of_topics(&broker, topics, 6),
+    };
+    group = group.with(&SESSION);
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     group.produce(2_000);
     for _ in 0..rounds {
@@ -45,13 +49,18 @@ fn fenced(group: &Group) -> usize {
 
 #[test]
 fn group_with_joining_leaving_and_dying_workers_counts_each_event_once() {
-    storm("storm", 5, 1);
+    storm(&["storm"], 5, 1);
+}
+
+#[test]
+fn group_of_two_topics_with_joining_leaving_and_dying_workers_counts_each_event_once() {
+    storm(&["storm-views", "storm-buys"], 5, 4);
 }
 
 #[test]
 #[ignore = "long: the storm, over many rounds"]
 fn group_survives_a_hundred_rebalances() {
-    storm("long-storm", 100, 2);
+    storm(&["long-storm"], 100, 2);
 }
 
 fn killed_members(topic: &str, kills: u32, seed: u64) {

@@ -19,6 +19,7 @@ mod kafka_live;
 mod kafka_replay;
 mod kafka_sense;
 mod kafka_source;
+mod kafka_topics;
 mod kafka_trouble;
 mod logs;
 mod misconfigured;

@@ -1,4 +1,4 @@
-//! The consumer of the topic, with what every use of it needs: its configuration, its log of trouble, and when it was
+//! The consumer of the topics, with what every use of it needs: its configuration, its log of trouble, and when it was
 //! last polled.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::errors::KafkaSourceError;
 use super::group::rebalance::ConsumerCallbacks;
 use super::partitions::offset_in_list;
 use super::startup::Watermarks;
+use super::topic_partition::{TopicPartition, list_of};
 use crate::kafka::{ClientFailure, KafkaConfig, LogThrottle, describe};
 use crate::source::transient_errors::TRANSIENT_ERRORS;
 
@@ -24,7 +25,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// librdkafka's default of `max.poll.interval.ms`.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
-/// A consumer of one topic.
+/// A consumer of the topics of a configuration.
 pub(super) struct TopicClient {
     pub(super) consumer: Arc<TopicConsumer>,
     pub(super) config: KafkaConfig,
@@ -43,8 +44,9 @@ impl TopicClient {
         Self { consumer, config, brokers, trouble: None, last_poll: Instant::now(), poll_interval }
     }
 
-    pub(super) fn topic(&self) -> &str {
-        &self.config.topic
+    /// The topics, for a message.
+    pub(super) fn topics(&self) -> String {
+        name_topics(&self.config)
     }
 
     pub(super) fn callbacks(&self) -> &ConsumerCallbacks {
@@ -76,15 +78,15 @@ impl TopicClient {
         }
     }
 
-    /// The offsets that partition `id` holds.
-    pub(super) fn watermarks(&self, id: i32) -> KafkaResult<Watermarks> {
-        let (low, high) = self.consumer.fetch_watermarks(self.topic(), id, REQUEST_TIMEOUT)?;
-        Ok(Watermarks::new(id, low, high))
+    /// The offsets that a partition holds.
+    pub(super) fn watermarks(&self, partition: &TopicPartition) -> KafkaResult<Watermarks> {
+        let (low, high) = self.consumer.fetch_watermarks(&partition.topic, partition.id, REQUEST_TIMEOUT)?;
+        Ok(Watermarks::new(partition.id, low, high))
     }
 
-    /// Makes `offset` the next one that is fetched of partition `id`.
-    pub(super) fn seek(&self, id: i32, offset: u64) -> KafkaResult<()> {
-        self.consumer.seek(self.topic(), id, offset_in_list(offset), REQUEST_TIMEOUT)
+    /// Makes `offset` the next one that is fetched of a partition.
+    pub(super) fn seek(&self, partition: &TopicPartition, offset: u64) -> KafkaResult<()> {
+        self.consumer.seek(&partition.topic, partition.id, offset_in_list(offset), REQUEST_TIMEOUT)
     }
 
     /// Stops fetching the partitions of `list`; only spares the network and memory, since the source ignores records of
@@ -126,24 +128,17 @@ impl TopicClient {
     }
 
     /// Answers an assignment without fetching its partitions: until the group says more, they are nobody's.
-    pub(super) fn assign_without_fetching(&self, ids: &[i32]) {
-        let mut list = TopicPartitionList::new();
-        for id in ids {
-            let mut entry = list.add_partition(self.topic(), *id);
-            let _ = entry.set_offset(rdkafka::Offset::End);
-        }
+    pub(super) fn assign_without_fetching(&self, partitions: &[TopicPartition]) {
+        let mut list = list_of(partitions);
+        let _ = list.set_all_offsets(rdkafka::Offset::End);
         if let Err(error) = self.consumer.incremental_assign(&list) {
             tracing::debug!(%error, "no assignment");
         }
     }
 
     /// Stops fetching partitions that another worker may read.
-    pub(super) fn unassign(&self, ids: &[i32]) {
-        let mut list = TopicPartitionList::new();
-        for id in ids {
-            list.add_partition(self.topic(), *id);
-        }
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
+    pub(super) fn unassign(&self, partitions: &[TopicPartition]) {
+        if let Err(error) = self.consumer.incremental_unassign(&list_of(partitions)) {
             tracing::warn!(cause = describe(&error), "partitions were not let go of");
         }
     }
@@ -155,5 +150,13 @@ impl TopicClient {
             doing: doing.to_owned(),
             source: ClientFailure::from(error),
         }
+    }
+}
+
+/// The topics of a configuration, for a message.
+pub(super) fn name_topics(config: &KafkaConfig) -> String {
+    match config.topic_names().as_slice() {
+        [topic] => format!("topic '{topic}'"),
+        topics => format!("topics '{}'", topics.join("', '")),
     }
 }

@@ -1,4 +1,4 @@
-//! A connection to the topic, before it is decided where reading begins: which partitions there are, what they hold, and
+//! A connection to the topics, before it is decided where reading begins: which partitions there are, what they hold, and
 //! what the group knows of them.
 
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::groups::GroupInfo;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{REQUEST_TIMEOUT, TopicClient, TopicConsumer};
+use super::client::{REQUEST_TIMEOUT, TopicClient, TopicConsumer, name_topics};
+use super::decoders::TopicDecoders;
 use super::errors::KafkaSourceError;
 use super::group::committer::Committer;
 use super::group::membership::{Membership, conflict_error};
@@ -18,14 +19,14 @@ use super::group::ownership::{Claims, LocalClaim};
 use super::group::rebalance::ConsumerCallbacks;
 use super::identity::{KnownWorkers, check_topic, identify, is_member_called};
 use super::lag::WatermarkPoller;
-use super::partitions::{Partition, Partitions, offset_of};
+use super::partitions::{Partitions, offset_of};
 use super::reader::Reader;
 use super::startup::{self, Watermarks};
+use super::topic_partition::{TopicPartition, list_of};
 use super::{KafkaSource, ResumeState, Until, noted_cuts};
-use crate::decode::EventDecoder;
 use crate::kafka::admin::partitions_of;
 use crate::kafka::{Assignment, ClientFailure, KafkaConfig, LogThrottle, describe, is_refusal};
-use crate::position::{Ownerships, Positions, TopicIdentity};
+use crate::position::{OwnershipRecord, Ownerships, Positions, TopicIdentity};
 use crate::source::{NotedCuts, SourceError};
 
 /// A place in every partition of a topic.
@@ -43,21 +44,36 @@ pub enum StartPlace {
     Since(i64),
 }
 
-/// A connection to the topic of a configuration; reads nothing yet.
+/// A partition that was found.
+#[derive(Debug)]
+struct FoundPartition {
+    name: TopicPartition,
+    watermarks: Watermarks,
+    /// The group's history of the partition; empty outside of a group.
+    history: Claims,
+}
+
+/// A topic that was found.
+#[derive(Debug)]
+struct FoundTopic {
+    name: String,
+    identity: TopicIdentity,
+    partitions: Vec<FoundPartition>,
+}
+
+/// A connection to the topics of a configuration; reads nothing yet.
 pub struct TopicConnection {
     client: TopicClient,
-    watermarks: Vec<Watermarks>,
-    /// The group's history of each partition, by its place in `watermarks`; all empty outside of a group.
-    histories: Vec<Claims>,
+    /// The topics, in the order of the configuration.
+    topics: Vec<FoundTopic>,
     /// Cuts that are noted beside the offsets of the group.
     noted_cuts: Vec<NotedCuts>,
     /// Ids of the group's members; empty outside of a group.
     members: Vec<String>,
-    identity: TopicIdentity,
 }
 
 impl TopicConnection {
-    /// Connects to the topic of `config`. Waits for brokers that are away until `stop` is set.
+    /// Connects to the topics of `config`. Waits for brokers that are away until `stop` is set.
     ///
     /// # Errors
     /// [`KafkaSourceError`]: a topic that does not exist, a property that is refused, brokers that refuse this worker, or a
@@ -68,56 +84,66 @@ impl TopicConnection {
 
     fn connect(config: &KafkaConfig, brokers: &str, stop: &AtomicBool) -> Result<Self, KafkaSourceError> {
         let consumer = consumer(config, brokers)?;
-        let mut query =
-            PatientQuery { consumer: &consumer, brokers, topic: &config.topic, stop, log: LogThrottle::default() };
-        let watermarks = query.watermarks()?;
-        let partitions = || {
-            let mut list = TopicPartitionList::new();
-            for watermarks in &watermarks {
-                list.add_partition(&config.topic, watermarks.id);
-            }
-            list
-        };
+        let doing = name_topics(config);
+        let mut query = PatientQuery { consumer: &consumer, brokers, doing: &doing, stop, log: LogThrottle::default() };
+        let mut topics = Vec::new();
+        for name in config.topic_names() {
+            topics.push(FoundTopic {
+                name: name.to_owned(),
+                identity: TopicIdentity::default(),
+                partitions: query.partitions(name)?,
+            });
+        }
+        let partitions = || list_of(topics.iter().flat_map(|topic| &topic.partitions).map(|partition| &partition.name));
         let noted = |committed: &TopicPartitionList| {
             committed.elements().iter().filter_map(|element| noted_cuts::parse(element.metadata())).collect()
         };
-        let (histories, noted_cuts) = match config.assignment {
+        let (committed, noted_cuts) = match config.assignment {
             Assignment::All => {
                 // Commits of this worker would wipe out what the workers of a group tell each other by theirs. Where nobody
                 // answers, the name is no group's.
                 let committed = consumer.committed_offsets(partitions(), REQUEST_TIMEOUT).unwrap_or_default();
                 let claimant = |metadata: &str| Claims::parse(metadata).newest().map(|newest| newest.by.clone());
-                if let Some(by) = committed.elements().iter().find_map(|element| claimant(element.metadata())) {
+                for element in committed.elements() {
+                    let Some(by) = claimant(element.metadata()) else { continue };
                     let problem = format!(
                         "the group '{}' shares topic '{}' out among workers, '{by}' for one: read all of it as another \
                          kafka.group",
-                        config.group, config.topic
+                        config.group,
+                        element.topic()
                     );
                     return Err(KafkaSourceError::Refused { brokers: brokers.to_owned(), problem });
                 }
-                (vec![Claims::default(); watermarks.len()], noted(&committed))
+                (None, noted(&committed))
             }
             Assignment::Group => {
                 let committed = query.repeat(|| consumer.committed_offsets(partitions(), REQUEST_TIMEOUT))?;
-                let history = |watermarks: &Watermarks| {
-                    let element = committed.find_partition(&config.topic, watermarks.id);
-                    element.map_or_else(Claims::default, |element| Claims::parse(element.metadata()))
-                };
-                (watermarks.iter().map(history).collect(), noted(&committed))
+                let noted_cuts = noted(&committed);
+                (Some(committed), noted_cuts)
             }
         };
         let members = match config.assignment {
             Assignment::All => Vec::new(),
             Assignment::Group => query.members(&config.group)?,
         };
-        let identity = identify(&consumer, &config.topic, REQUEST_TIMEOUT);
+        for topic in &mut topics {
+            topic.identity = identify(&consumer, &topic.name, REQUEST_TIMEOUT);
+            for partition in &mut topic.partitions {
+                let element = committed.as_ref().and_then(|committed| partition.name.find_in(committed));
+                partition.history = element.map(|element| Claims::parse(element.metadata())).unwrap_or_default();
+            }
+        }
         let client = TopicClient::new(consumer, config.clone(), brokers.to_owned());
-        Ok(Self { client, watermarks, histories, noted_cuts, members, identity })
+        Ok(Self { client, topics, noted_cuts, members })
     }
 
-    /// The identity of the topic, as far as the brokers tell it.
-    pub fn identity(&self) -> &TopicIdentity {
-        &self.identity
+    /// The identity of each topic by its name, as far as the brokers tell it.
+    pub fn identities(&self) -> impl Iterator<Item = (&str, &TopicIdentity)> {
+        self.topics.iter().map(|topic| (topic.name.as_str(), &topic.identity))
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = &FoundPartition> {
+        self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
     /// Where the worker called `name` cut batches behind `read` records, before it died: behind its newest checkpoint, which
@@ -127,23 +153,25 @@ impl TopicConnection {
         own.flat_map(|noted| noted.cuts.places()).filter(|place| *place > read).collect()
     }
 
-    /// Checks that the topic is the one that a state knows, and that the state may be that of a worker called `name`.
+    /// Checks that the topics are those that a state knows, and that the state may be that of a worker called `name`.
     ///
     /// # Errors
     /// [`KafkaSourceError::OtherTopic`], [`KafkaSourceError::OtherWorker`].
     pub fn verify_identity(&self, ownerships: &Ownerships, name: &str) -> Result<(), SourceError> {
-        let topic = self.client.topic();
-        if let Some(was) = ownerships.topic(topic) {
-            check_topic(topic, was, &self.identity)?;
+        for (topic, is) in self.identities() {
+            if let Some(was) = ownerships.topic(topic) {
+                check_topic(topic, was, is)?;
+            }
         }
         if self.client.config.assignment == Assignment::Group {
-            let group = KnownWorkers { histories: &self.histories, members: &self.members };
+            let histories = self.partitions().map(|partition| &partition.history).collect();
+            let group = KnownWorkers { histories, members: &self.members };
             group.check(&ownerships.worker, name)?;
         }
         Ok(())
     }
 
-    /// The position of each partition for a state whose `positions` mean nothing in this topic, or mean the same.
+    /// The position of each partition for a state whose `positions` mean nothing in these topics, or mean the same.
     ///
     /// # Errors
     /// The group's workers have positions of their own, a place that does not hold for a partition, or brokers that do not
@@ -155,17 +183,15 @@ impl TopicConnection {
     fn find_positions(&self, place: StartPlace, positions: &Positions) -> Result<Positions, KafkaSourceError> {
         let TopicClient { consumer, config, brokers, .. } = &self.client;
         let refused = |problem: String| KafkaSourceError::Refused { brokers: brokers.clone(), problem };
-        if let Some(claim) = self.histories.iter().find_map(Claims::newest) {
+        for FoundPartition { name, history, .. } in self.partitions() {
+            let Some(claim) = history.newest() else { continue };
             return Err(refused(format!(
                 "worker '{}' of the group '{}' has read of topic '{}': name another kafka.group for the worker that goes on \
                  there",
-                claim.by, config.group, config.topic
+                claim.by, config.group, name.topic
             )));
         }
-        let mut asked = TopicPartitionList::new();
-        for watermarks in &self.watermarks {
-            asked.add_partition(&config.topic, watermarks.id);
-        }
+        let mut asked = list_of(self.partitions().map(|partition| &partition.name));
         let failed = |doing: &str| {
             let doing = doing.to_owned();
             |error| KafkaSourceError::Client { brokers: brokers.clone(), doing, source: ClientFailure::from(error) }
@@ -180,42 +206,41 @@ impl TopicConnection {
                 consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(failed("the offsets of a time"))?
             }
         };
-        let position = |watermarks: &Watermarks| {
-            let Watermarks { id, low, high } = *watermarks;
-            let name = startup::stream_name(&config.topic, id);
-            let answer = found.find_partition(&config.topic, id).and_then(|element| offset_of(&element));
+        let position = |partition: &FoundPartition| {
+            let FoundPartition { name: partition, watermarks: Watermarks { low, high, .. }, .. } = partition;
+            let (name, low, high) = (partition.stream_name(), *low, *high);
+            let answer = partition.find_in(&found).and_then(|element| offset_of(&element));
             let next = match place {
                 StartPlace::Earliest => low,
                 StartPlace::Latest => high,
                 // No record is as new as that.
                 StartPlace::Since(_) => answer.unwrap_or(high),
-                StartPlace::Group => answer.ok_or_else(|| {
-                    refused(format!("the group '{}' stands nowhere in {}/{id}", config.group, config.topic))
-                })?,
+                StartPlace::Group => answer
+                    .ok_or_else(|| refused(format!("the group '{}' stands nowhere in {partition}", config.group)))?,
                 StartPlace::Same => positions.next(&name).unwrap_or(low),
             };
             if !(low..=high).contains(&next) {
                 return Err(refused(format!(
-                    "{next} is no position of {}/{id}, which holds {low}..{high}: name another place",
-                    config.topic
+                    "{next} is no position of {partition}, which holds {low}..{high}: name another place"
                 )));
             }
             Ok((name, next))
         };
-        self.watermarks.iter().map(position).collect()
+        self.partitions().map(position).collect()
     }
 
-    /// Checks that a state is its worker's own: that no other worker of the group reads what is in it. For a state that was
+    /// Checks that a state is its worker's own: that no other worker of the group reads what is in it, be it of a topic that
+    /// this one does not read any more. For a state that was
     /// `fallen_back` to, since newer ones are damaged, checks also that it has all records that this worker will not get to
     /// read again.
     ///
     /// # Errors
     /// [`KafkaSourceError`]: what is wrong with the first partition that does not fit.
     pub fn verify_ownership(&self, state: ResumeState<'_>, fallen_back: bool) -> Result<(), SourceError> {
-        let (me, topic) = (&state.ownerships.worker, self.client.topic());
-        for (watermarks, history) in self.watermarks.iter().zip(&self.histories) {
-            let name = startup::stream_name(topic, watermarks.id);
-            let label = format!("{topic}/{}", watermarks.id);
+        let me = &state.ownerships.worker;
+        let left = self.left_partitions(state);
+        for FoundPartition { name: partition, history, .. } in self.partitions().chain(&left) {
+            let (name, label) = (partition.stream_name(), partition.to_string());
             let reached = state.positions.next(&name);
             if fallen_back {
                 let whole = history.check_whole(me, reached);
@@ -228,12 +253,34 @@ impl TopicConnection {
         Ok(())
     }
 
+    /// The partitions that a state holds by a claim, of topics that are not in the configuration any more, with what the
+    /// group knows of them; without those of which it says nothing.
+    fn left_partitions(&self, state: ResumeState<'_>) -> Vec<FoundPartition> {
+        let is_claimed = |stream: &str| matches!(state.ownerships.of(stream).record, OwnershipRecord::Claim(_));
+        let claimed = state.positions.iter().map(|(stream, _)| stream).filter(|stream| is_claimed(stream));
+        let left: Vec<TopicPartition> = claimed
+            .filter_map(TopicPartition::of_stream)
+            .filter(|partition| self.topics.iter().all(|topic| topic.name != partition.topic))
+            .collect();
+        if left.is_empty() || self.client.config.assignment == Assignment::All {
+            return Vec::new();
+        }
+        let Ok(committed) = self.client.consumer.committed_offsets(list_of(&left), REQUEST_TIMEOUT) else {
+            return Vec::new();
+        };
+        let found = |name: TopicPartition| {
+            let history = Claims::parse(name.find_in(&committed)?.metadata());
+            Some(FoundPartition { watermarks: Watermarks::new(name.id, 0, 0), name, history })
+        };
+        left.into_iter().filter_map(found).collect()
+    }
+
     /// Has a state hold all that this worker has read and does not have any more, because it has gone back to an older
     /// checkpoint, or one was brought back: at the offset from which it reads that again. `is_older` says that the state is
     /// known not to be the newest.
     pub fn go_back(&self, positions: &mut Positions, ownerships: &mut Ownerships, is_older: bool) {
-        for (watermarks, history) in self.watermarks.iter().zip(&self.histories) {
-            let name = startup::stream_name(self.client.topic(), watermarks.id);
+        for FoundPartition { name: partition, history, .. } in self.partitions() {
+            let name = partition.stream_name();
             let record = ownerships.of(&name).record;
             let own = positions.next(&name).map(|position| LocalClaim { position, record });
             if let Some(back) = history.gone_back(&ownerships.worker, own).filter(|_| is_older || own.is_some()) {
@@ -246,26 +293,27 @@ impl TopicConnection {
         }
     }
 
-    /// Begins to read, from where `state` stands.
+    /// Begins to read, from where `state` stands; `decoders` are those of the topics, in the order of the configuration.
     ///
     /// # Errors
     /// [`KafkaSourceError`]: a position that is lost, or a thread that does not start.
     pub fn into_source(
         self,
-        decoder: EventDecoder,
+        decoders: impl Into<TopicDecoders>,
         state: ResumeState<'_>,
         until: Until,
     ) -> Result<KafkaSource, SourceError> {
-        Ok(self.begin(decoder, state, until)?)
+        Ok(self.begin(decoders.into(), state, until)?)
     }
 
     fn begin(
         self,
-        decoder: EventDecoder,
+        decoders: TopicDecoders,
         state: ResumeState<'_>,
         until: Until,
     ) -> Result<KafkaSource, KafkaSourceError> {
-        let Self { mut client, watermarks, histories: _, noted_cuts: _, members, identity } = self;
+        let Self { mut client, topics, noted_cuts: _, members } = self;
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
         let membership = match client.config.assignment {
             Assignment::All => None,
             Assignment::Group => {
@@ -277,30 +325,27 @@ impl TopicConnection {
                     client.config.group_instance_id.clone_from(worker);
                     client.consumer = consumer(&client.config, &client.brokers)?;
                 }
-                Some(Membership::new(state, client.topic(), !client.config.group_instance_id.is_empty()))
+                Some(Membership::new(state, &names, !client.config.group_instance_id.is_empty()))
             }
         };
         let (config, consumer) = (&client.config, &client.consumer);
-        let starts = match membership {
-            None => startup::start_offsets(config, state.positions, &watermarks)?,
-            Some(_) => {
-                startup::check_partitions_exist(&config.topic, state.positions, &watermarks)?;
-                Vec::new()
+        let mut partitions = Partitions::new(names.iter().copied(), until);
+        let mut starts = Vec::new();
+        for (place, FoundTopic { name, partitions: found, .. }) in topics.iter().enumerate() {
+            let watermarks: Vec<Watermarks> = found.iter().map(|partition| partition.watermarks).collect();
+            match membership {
+                None => starts.extend(startup::start_offsets(config, name, state.positions, &watermarks)?),
+                Some(_) => drop(startup::check_partitions_exist(name, state.positions, &watermarks)?),
             }
-        };
-        let mut partitions = Partitions::new(&config.topic, until);
-        for watermarks in &watermarks {
-            partitions.add_at_startup(Partition::new(&config.topic, watermarks.id, state), *watermarks);
+            for watermarks in watermarks {
+                partitions.add_at_startup(place, state, watermarks);
+            }
         }
-        let poller = WatermarkPoller::start(
-            Arc::clone(consumer),
-            config.topic.clone(),
-            identity,
-            Arc::clone(partitions.watermarks()),
-        )?;
+        let identities = topics.iter().map(|topic| (topic.name.clone(), topic.identity.clone())).collect();
+        let poller = WatermarkPoller::start(Arc::clone(consumer), identities, Arc::clone(partitions.watermarks()))?;
         let committer = Committer::start(Arc::clone(consumer))?;
         if membership.is_some() {
-            let subscribed = consumer.subscribe(&[&config.topic]);
+            let subscribed = consumer.subscribe(&names);
             subscribed.map_err(|error| client.error("no subscription", error))?;
         } else {
             super::assign_all(&client, &mut partitions, starts.into_iter().enumerate())?;
@@ -308,7 +353,7 @@ impl TopicConnection {
         Ok(KafkaSource {
             client: Some(client),
             partitions,
-            reader: Reader::new(decoder, until),
+            reader: Reader::new(decoders, until),
             committer,
             membership,
             poller,
@@ -320,15 +365,13 @@ impl TopicConnection {
 
 impl std::fmt::Debug for TopicConnection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, watermarks, histories, noted_cuts, members, identity } = self;
+        let Self { client, topics, noted_cuts, members } = self;
         formatter
             .debug_struct("TopicConnection")
             .field("brokers", &client.brokers)
-            .field("watermarks", watermarks)
-            .field("histories", histories)
+            .field("topics", topics)
             .field("noted_cuts", noted_cuts)
             .field("members", members)
-            .field("identity", identity)
             .finish()
     }
 }
@@ -347,15 +390,16 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 struct PatientQuery<'a> {
     consumer: &'a TopicConsumer,
     brokers: &'a str,
-    topic: &'a str,
+    /// What the questions are about, for a message.
+    doing: &'a str,
     stop: &'a AtomicBool,
     log: LogThrottle,
 }
 
 impl PatientQuery<'_> {
-    /// The partitions by number, with what they hold.
-    fn watermarks(&mut self) -> Result<Vec<Watermarks>, KafkaSourceError> {
-        let (consumer, topic) = (self.consumer, self.topic);
+    /// The partitions of `topic` by number, with what they hold; the group was not asked about them.
+    fn partitions(&mut self, topic: &str) -> Result<Vec<FoundPartition>, KafkaSourceError> {
+        let consumer = self.consumer;
         let ids = self.repeat(|| {
             let metadata = consumer.fetch_metadata(Some(topic), QUERY_TIMEOUT)?;
             partitions_of(&metadata, topic).map_err(KafkaError::MetadataFetch)
@@ -363,12 +407,13 @@ impl PatientQuery<'_> {
         let Some(ids) = ids else {
             return Err(self.refused(format!("no topic '{topic}'; create it, or let `negstream produce` do so")));
         };
-        let mut watermarks = Vec::with_capacity(ids.len());
+        let mut partitions = Vec::with_capacity(ids.len());
         for id in ids {
             let (low, high) = self.repeat(|| consumer.fetch_watermarks(topic, id, QUERY_TIMEOUT))?;
-            watermarks.push(Watermarks::new(id, low, high));
+            let (name, watermarks) = (TopicPartition::new(topic, id), Watermarks::new(id, low, high));
+            partitions.push(FoundPartition { name, watermarks, history: Claims::default() });
         }
-        Ok(watermarks)
+        Ok(partitions)
     }
 
     /// Ids of the group's members.
@@ -407,7 +452,7 @@ impl PatientQuery<'_> {
             if error.rdkafka_error_code().is_some_and(|code| is_refusal(code) || is_hopeless(code)) {
                 return Err(KafkaSourceError::Client {
                     brokers: self.brokers.to_owned(),
-                    doing: format!("topic '{}'", self.topic),
+                    doing: self.doing.to_owned(),
                     source: ClientFailure::from(error),
                 });
             }

@@ -46,7 +46,7 @@ pub(super) fn check_topic(topic: &str, was: &TopicIdentity, is: &TopicIdentity) 
 #[derive(Debug)]
 pub(super) struct KnownWorkers<'a> {
     /// The group's histories of all partitions.
-    pub(super) histories: &'a [Claims],
+    pub(super) histories: Vec<&'a Claims>,
     /// Ids of the group's members. That of a member with a lasting name begins with that name.
     pub(super) members: &'a [String],
 }
@@ -62,7 +62,7 @@ impl KnownWorkers<'_> {
         }
         let refuse =
             |found: String| Err(KafkaSourceError::OtherWorker { was: was.to_owned(), name: name.to_owned(), found });
-        let mut claims = self.histories.iter().flat_map(Claims::iter);
+        let mut claims = self.histories.iter().flat_map(|history| history.iter());
         if let Some(later) = claims.clone().find(|claim| claim.was.as_deref() == Some(was) && claim.by != name) {
             return refuse(format!("that worker has gone on as '{}' since, with a copy of them", later.by));
         }
@@ -114,7 +114,7 @@ mod tests {
             claims(r#"{"negstream_claims":[{"n":0,"by":"m0","from":0}]}"#),
             claims(r#"{"negstream_claims":[{"n":0,"by":"m1","from":0}]}"#),
         ];
-        let group = KnownWorkers { histories: &both, members: &[] };
+        let group = KnownWorkers { histories: both.iter().collect(), members: &[] };
         group.check("m0", "m0").unwrap();
         group.check("", "m1").unwrap();
         let swapped = group.check("m0", "m1").unwrap_err().to_string();
@@ -122,12 +122,12 @@ mod tests {
         // A worker that is given a name.
         group.check("m0", "m2").unwrap();
         let live = ["m0-00000000-0000-0000-0000-000000000000".to_owned()];
-        let at_work = KnownWorkers { histories: &both, members: &live };
+        let at_work = KnownWorkers { histories: both.iter().collect(), members: &live };
         let copied = at_work.check("m0", "m2").unwrap_err().to_string();
         assert!(copied.contains("'m0' is at work"), "{copied}");
         let renamed =
             [claims(r#"{"negstream_claims":[{"n":0,"by":"m0","from":0},{"n":1,"by":"m2","from":5,"was":"m0"}]}"#)];
-        let group = KnownWorkers { histories: &renamed, members: &[] };
+        let group = KnownWorkers { histories: renamed.iter().collect(), members: &[] };
         group.check("m0", "m2").unwrap();
         group.check("m2", "m2").unwrap();
         let copied = group.check("m0", "m0").unwrap_err().to_string();

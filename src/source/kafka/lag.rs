@@ -2,7 +2,7 @@
 //!
 //! A thread of its own asks the brokers every two seconds; what the consumer last heard would be no use, since it
 //! fetches nothing while its queue is full, which is when the lag grows. The thread also notes when partitions were
-//! added to the topic.
+//! added to the topics.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,6 +15,8 @@ use rdkafka::consumer::Consumer;
 use super::client::TopicConsumer;
 use super::errors::KafkaSourceError;
 use super::identity::{check_topic, identify};
+use super::partitions::Partition;
+use super::topic_partition::TopicPartition;
 use crate::kafka::admin::partitions_of;
 use crate::position::{Stream, TopicIdentity};
 use crate::source::LagProbe;
@@ -32,15 +34,15 @@ const THREAD: &str = "kafka-watermarks";
 #[derive(Debug, Default)]
 pub(super) struct HighWatermarks {
     marks: RwLock<Vec<Arc<Mark>>>,
-    /// Number of partitions of the topic.
-    n_partitions: AtomicUsize,
-    /// Present once the topic was found to be another one of the same name, until it is taken.
+    /// Number of partitions of each topic, in the order of the configuration.
+    n_partitions: Vec<AtomicUsize>,
+    /// Present once a topic was found to be another one of the same name, until it is taken.
     replaced: Mutex<Option<KafkaSourceError>>,
 }
 
 #[derive(Debug)]
 struct Mark {
-    id: i32,
+    partition: TopicPartition,
     stream: Stream,
     high: AtomicU64,
     /// Whether how far the worker is behind is this one's to tell: of what it reads, and of what its state holds as long as
@@ -55,12 +57,22 @@ impl Mark {
 }
 
 impl HighWatermarks {
-    /// Adds the stream of the next index.
-    pub(super) fn add(&self, id: i32, stream: Stream, high: u64, is_shown: bool) {
-        let mark = Mark { id, stream, high: AtomicU64::new(high), is_shown: AtomicBool::new(is_shown) };
-        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        marks.push(Arc::new(mark));
-        self.n_partitions.fetch_max(marks.len(), Ordering::Relaxed);
+    /// The watermarks of so many topics, of none of which a partition is known.
+    pub(super) fn new(n_topics: usize) -> Self {
+        let n_partitions = std::iter::repeat_with(AtomicUsize::default).take(n_topics).collect();
+        Self { n_partitions, ..Self::default() }
+    }
+
+    /// Adds the stream of the next index, whose topic has `n_partitions` with it.
+    pub(super) fn add(&self, partition: &Partition, high: u64, n_partitions: usize) {
+        let mark = Mark {
+            partition: partition.name().clone(),
+            stream: partition.stream().clone(),
+            high: AtomicU64::new(high),
+            is_shown: AtomicBool::new(partition.is_in_doubt()),
+        };
+        self.marks.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(mark));
+        self.n_partitions[partition.topic()].fetch_max(n_partitions, Ordering::Relaxed);
     }
 
     fn marks(&self) -> Vec<Arc<Mark>> {
@@ -83,9 +95,9 @@ impl HighWatermarks {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The number of partitions that the topic was last seen to have.
-    pub(super) fn n_partitions(&self) -> usize {
-        self.n_partitions.load(Ordering::Relaxed)
+    /// The number of partitions that the topic at the place `topic` was last seen to have.
+    pub(super) fn n_partitions(&self, topic: usize) -> usize {
+        self.n_partitions[topic].load(Ordering::Relaxed)
     }
 }
 
@@ -110,14 +122,13 @@ impl WatermarkPoller {
     /// The operating system starts no thread.
     pub(super) fn start(
         consumer: Arc<TopicConsumer>,
-        topic: String,
-        identity: TopicIdentity,
+        topics: Vec<(String, TopicIdentity)>,
         watermarks: Arc<HighWatermarks>,
     ) -> Result<Self, KafkaSourceError> {
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
-            .spawn(move || poll_watermarks(&consumer, &topic, &identity, &watermarks, &stopped))
+            .spawn(move || poll_watermarks(&consumer, &topics, &watermarks, &stopped))
             .map_err(|source| KafkaSourceError::Thread { name: THREAD, source })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -131,8 +142,7 @@ impl WatermarkPoller {
 
 fn poll_watermarks(
     consumer: &TopicConsumer,
-    topic: &str,
-    identity: &TopicIdentity,
+    topics: &[(String, TopicIdentity)],
     watermarks: &HighWatermarks,
     stopped: &Receiver<()>,
 ) {
@@ -145,22 +155,29 @@ fn poll_watermarks(
             if !mark.is_shown() {
                 continue;
             }
-            match consumer.fetch_watermarks(topic, mark.id, REQUEST_TIMEOUT) {
+            match consumer.fetch_watermarks(&mark.partition.topic, mark.partition.id, REQUEST_TIMEOUT) {
                 Ok((_, high)) => mark.high.store(u64::try_from(high).unwrap_or_default(), Ordering::Relaxed),
                 // The source itself logs that the brokers are away.
                 Err(_) => break,
             }
         }
         n_polls += 1;
-        if n_polls.is_multiple_of(POLLS_PER_METADATA)
-            && let Ok(metadata) = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-            && let Ok(Some(now)) = partitions_of(&metadata, topic)
-        {
-            watermarks.n_partitions.fetch_max(now.len(), Ordering::Relaxed);
-            let now = identify(consumer, topic, REQUEST_TIMEOUT);
-            if let Err(error) = check_topic(topic, identity, &now) {
-                *watermarks.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        if !n_polls.is_multiple_of(POLLS_PER_METADATA) {
+            continue;
+        }
+        for ((topic, identity), n_partitions) in topics.iter().zip(&watermarks.n_partitions) {
+            if stopped.try_recv() == Err(TryRecvError::Disconnected) {
                 return;
+            }
+            if let Ok(metadata) = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+                && let Ok(Some(now)) = partitions_of(&metadata, topic)
+            {
+                n_partitions.fetch_max(now.len(), Ordering::Relaxed);
+                let now = identify(consumer, topic, REQUEST_TIMEOUT);
+                if let Err(error) = check_topic(topic, identity, &now) {
+                    *watermarks.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return;
+                }
             }
         }
     }
@@ -169,21 +186,33 @@ fn poll_watermarks(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::{OwnershipRecord, Ownerships, Positions};
+    use crate::source::kafka::partitions::Partitions;
+    use crate::source::kafka::startup::Watermarks;
+    use crate::source::kafka::{ResumeState, Until};
 
     #[test]
     fn lag_probe_lists_what_is_this_workers_to_show() {
-        let watermarks = HighWatermarks::default();
-        let stream = |name: &str| Stream { name: name.to_owned(), label: name.to_owned() };
-        for (id, name) in [(0, "a"), (1, "b"), (2, "c")] {
-            watermarks.add(id, stream(name), 10, name == "c");
+        // What the state holds by a claim is shown from the beginning, since nobody else may read it.
+        let (positions, mut ownerships) = (Positions::from_iter([("kafka/b/0", 1_u64)]), Ownerships::default());
+        ownerships.set_record("kafka/b/0", OwnershipRecord::Claim(1));
+        let state = ResumeState { positions: &positions, ownerships: &ownerships };
+        let mut partitions = Partitions::new(["a", "b"], Until::Stopped);
+        for (topic, id) in [(0, 0), (0, 1), (1, 0)] {
+            partitions.add_at_startup(topic, state, Watermarks { id, low: 0, high: 10 });
         }
-        assert_eq!(watermarks.high_watermarks(), [(stream("c"), 10)]);
+        let watermarks = Arc::clone(partitions.watermarks());
+        let shown = || -> Vec<(String, u64)> {
+            watermarks.high_watermarks().into_iter().map(|(stream, high)| (stream.label, high)).collect()
+        };
+        let at = |label: &str, high: u64| (label.to_owned(), high);
+        assert_eq!(shown(), [at("b/0", 10)]);
         watermarks.set_shown(0, true);
         watermarks.set_shown(1, true);
         watermarks.raise(0, 12);
         watermarks.raise(0, 11);
         watermarks.set_shown(1, false);
-        assert_eq!(watermarks.high_watermarks(), [(stream("a"), 12), (stream("c"), 10)]);
-        assert_eq!(watermarks.n_partitions(), 3);
+        assert_eq!(shown(), [at("a/0", 12), at("b/0", 10)]);
+        assert_eq!((watermarks.n_partitions(0), watermarks.n_partitions(1)), (2, 1));
     }
 }

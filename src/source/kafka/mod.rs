@@ -1,4 +1,4 @@
-//! Kafka: the partitions of one topic, all of them or a group's share.
+//! Kafka: the partitions of one topic or several, all of them or a group's share.
 //!
 //! | question | answer |
 //! | --- | --- |
@@ -19,7 +19,7 @@
 //! | --- | --- |
 //! | `client` | the consumer, when it was last polled, and the log of its trouble |
 //! | `partitions` | every partition, every change of one, and what the trainer has to be told of it |
-//! | `reader` | the decoder, and what came and is not delivered yet |
+//! | `reader` | the decoders, and what came and is not delivered yet |
 //! | `committer` | the commit in flight, and which offsets the group has confirmed |
 //! | `membership` | the rebalance that is being carried out |
 //! | `noted_cuts` | where batches were cut since the newest checkpoint, in the metadata of a commit |
@@ -31,6 +31,7 @@
 
 mod client;
 mod connection;
+mod decoders;
 mod errors;
 mod group;
 mod identity;
@@ -40,6 +41,7 @@ mod partitions;
 mod reader;
 mod shutdown;
 mod startup;
+pub(crate) mod topic_partition;
 mod unreadable;
 
 use std::sync::Arc;
@@ -53,6 +55,7 @@ use crate::event::Record;
 use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
 use client::TopicClient;
 pub use connection::{StartPlace, TopicConnection};
+pub use decoders::TopicDecoders;
 pub use errors::KafkaSourceError;
 use group::committer::Committer;
 use group::membership::{self, Membership, Parts};
@@ -71,7 +74,7 @@ const BLOCK_WAIT: Duration = Duration::from_millis(100);
 /// Time between two commits that tell producers how far was read.
 const TELL_EVERY: Duration = Duration::from_millis(50);
 
-/// How far a topic is read.
+/// How far the topics are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// For ever: there is always more to come.
@@ -83,7 +86,7 @@ pub enum Until {
     End,
 }
 
-/// What a worker's state holds of the topic: where reading is resumed.
+/// What a worker's state holds of the topics: where reading is resumed.
 #[derive(Debug, Clone, Copy)]
 pub struct ResumeState<'a> {
     /// The positions of the state.
@@ -92,7 +95,7 @@ pub struct ResumeState<'a> {
     pub ownerships: &'a Ownerships,
 }
 
-/// The records of a topic; opened by [`TopicConnection::into_source`].
+/// The records of the topics; opened by [`TopicConnection::into_source`].
 pub struct KafkaSource {
     /// Present until the source is dropped.
     client: Option<TopicClient>,
@@ -200,7 +203,7 @@ impl EventSource for KafkaSource {
             return Err(error.into());
         }
         if let Some(client) = &mut self.client {
-            self.reader.retry_seek(client, &mut self.partitions)?;
+            self.reader.retry(client, &mut self.partitions)?;
         }
         if !self.reader.has_pending() {
             self.follow_assignment()?;
@@ -240,20 +243,24 @@ impl Drop for KafkaSource {
     }
 }
 
-/// Outside of a group: begins partitions that were added to the topic.
+/// Outside of a group: begins partitions that were added to the topics.
 fn assign_added(client: &TopicClient, partitions: &mut Partitions, until: Until) -> Result<(), KafkaSourceError> {
-    let (known, now) = (partitions.len(), partitions.watermarks().n_partitions());
-    if until == Until::End || now <= known {
+    if until == Until::End {
         return Ok(());
     }
-    let start = |id: usize, partitions: &mut Partitions| {
-        let index = partitions.index_or_add(id as i32);
-        // The partition is new: where the brokers do not answer, nothing of it can be gone.
-        let offset = client.watermarks(id as i32).map_or(0, |watermarks| watermarks.low);
-        (index, StartOffset { offset, lost: None })
-    };
-    let starts: Vec<(usize, StartOffset)> = (known..now).map(|id| start(id, partitions)).collect();
-    assign_all(client, partitions, starts)
+    let mut starts = Vec::new();
+    for topic in 0..partitions.n_topics() {
+        for id in partitions.n_of(topic)..partitions.watermarks().n_partitions(topic) {
+            let index = partitions.index_or_add(topic, id as i32);
+            // The partition is new: where the brokers do not answer, nothing of it can be gone.
+            let offset = client.watermarks(partitions[index].name()).map_or(0, |watermarks| watermarks.low);
+            starts.push((index, StartOffset { offset, lost: None }));
+        }
+    }
+    match starts.is_empty() {
+        true => Ok(()),
+        false => assign_all(client, partitions, starts),
+    }
 }
 
 /// Outside of a group: begins partitions at the given offsets, and has all fetched that are read, each from where it stands.

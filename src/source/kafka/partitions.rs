@@ -1,7 +1,7 @@
-//! The partitions of the topic, as far as this worker knows them. Every change of a partition is a method of
+//! The partitions of the topics, as far as this worker knows them. Every change of a partition is a method of
 //! [`Partitions`], which also says what the trainer has to be told of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Index, Range};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::errors::KafkaSourceError;
 use super::group::ownership::{Claims, LocalClaim};
 use super::lag::HighWatermarks;
 use super::startup::{self, StartOffset};
+use super::topic_partition::{TopicPartition, list_of};
 use super::{ResumeState, Until, noted_cuts};
 use crate::position::{OwnershipRecord, Ownerships, Positions, Stream};
 use crate::source::{Assigned, NotedCuts, SourceControl};
@@ -29,10 +30,12 @@ enum Ownership {
     NotOwned,
 }
 
-/// One partition of the topic.
+/// One partition of a topic.
 #[derive(Debug)]
 pub(super) struct Partition {
-    id: i32,
+    name: TopicPartition,
+    /// The place of its topic in the configuration.
+    topic: usize,
     stream: Stream,
     /// The offset after the last record that was delivered, or that the state holds.
     next: u64,
@@ -49,13 +52,14 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Partition `id` of `topic`, of which the worker's state holds `state`.
-    pub(super) fn new(topic: &str, id: i32, state: ResumeState<'_>) -> Self {
-        let stream = Stream { name: startup::stream_name(topic, id), label: format!("{topic}/{id}") };
+    /// The partition called `name`, whose topic is at the place `topic`, and of which the worker's state holds `state`.
+    fn new(topic: usize, name: TopicPartition, state: ResumeState<'_>) -> Self {
+        let stream = Stream { name: name.stream_name(), label: name.to_string() };
         let position = state.positions.next(&stream.name);
         let known = state.ownerships.of(&stream.name);
         Self {
-            id,
+            name,
+            topic,
             next: position.unwrap_or(0),
             record: position.map(|_| known.record),
             expected_timestamp: known.last_timestamp.filter(|_| position.is_some_and(|position| position > 0)),
@@ -70,8 +74,13 @@ impl Partition {
         }
     }
 
-    pub(super) fn id(&self) -> i32 {
-        self.id
+    pub(super) fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    /// The place of its topic in the configuration.
+    pub(super) fn topic(&self) -> usize {
+        self.topic
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -158,10 +167,18 @@ pub(super) enum Admission {
     },
 }
 
+/// A topic, and the index of each of its partitions.
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    indices: BTreeMap<i32, usize>,
+}
+
 /// All partitions, by the index of their stream; partitions that are added later come last.
 #[derive(Debug)]
 pub(super) struct Partitions {
-    topic: String,
+    /// The topics, in the order of the configuration.
+    topics: Vec<Topic>,
     until: Until,
     all: Vec<Partition>,
     /// How many of the streams the trainer knows.
@@ -172,54 +189,77 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    pub(super) fn new(topic: &str, until: Until) -> Self {
+    pub(super) fn new<'a>(topics: impl IntoIterator<Item = &'a str>, until: Until) -> Self {
+        let topic = |name: &str| Topic { name: name.to_owned(), indices: BTreeMap::new() };
+        let topics: Vec<Topic> = topics.into_iter().map(topic).collect();
         Self {
-            topic: topic.to_owned(),
+            watermarks: Arc::new(HighWatermarks::new(topics.len())),
+            topics,
             until,
             all: Vec::new(),
             n_announced: 0,
             starts: Positions::default(),
             controls: VecDeque::new(),
-            watermarks: Arc::new(HighWatermarks::default()),
         }
     }
 
-    /// Adds a partition that the trainer knows of from the beginning.
-    pub(super) fn add_at_startup(&mut self, mut partition: Partition, watermarks: startup::Watermarks) {
+    /// Adds a partition of the topic at the place `topic` that the trainer knows of from the beginning, and of which the
+    /// worker's state holds `state`.
+    pub(super) fn add_at_startup(&mut self, topic: usize, state: ResumeState<'_>, watermarks: startup::Watermarks) {
+        let name = TopicPartition::new(&self.topics[topic].name, watermarks.id);
+        let mut partition = Partition::new(topic, name, state);
         partition.end = (self.until == Until::End).then_some(watermarks.high);
         verify_if_there(&mut partition, watermarks.low);
         self.add(partition, watermarks.high);
         self.n_announced = self.all.len();
     }
 
-    /// The index of partition `id`, which is added where it is new.
-    pub(super) fn index_or_add(&mut self, id: i32) -> usize {
-        self.index(id).unwrap_or_else(|| {
-            let nothing = (Positions::default(), Ownerships::default());
-            let nothing = ResumeState { positions: &nothing.0, ownerships: &nothing.1 };
-            let mut partition = Partition::new(&self.topic, id, nothing);
-            partition.end = (self.until == Until::End).then_some(0);
-            self.add(partition, 0);
-            self.all.len() - 1
-        })
+    /// The index of partition `id` of the topic at the place `topic`, which is added where it is new.
+    pub(super) fn index_or_add(&mut self, topic: usize, id: i32) -> usize {
+        if let Some(index) = self.topics[topic].indices.get(&id) {
+            return *index;
+        }
+        let nothing = (Positions::default(), Ownerships::default());
+        let nothing = ResumeState { positions: &nothing.0, ownerships: &nothing.1 };
+        let mut partition = Partition::new(topic, TopicPartition::new(&self.topics[topic].name, id), nothing);
+        partition.end = (self.until == Until::End).then_some(0);
+        self.add(partition, 0);
+        self.all.len() - 1
     }
 
     fn add(&mut self, partition: Partition, high: u64) {
-        self.watermarks.add(partition.id, partition.stream.clone(), high, partition.is_in_doubt());
+        self.topics[partition.topic].indices.insert(partition.name.id, self.all.len());
+        self.watermarks.add(&partition, high, self.n_of(partition.topic));
         self.all.push(partition);
     }
 
-    /// The index of partition `id`.
-    pub(super) fn index(&self, id: i32) -> Option<usize> {
-        // Partitions stand at the place of their number, but for topics that were listed with gaps.
-        match self.all.get(usize::try_from(id).ok()?) {
-            Some(partition) if partition.id == id => Some(id as usize),
-            _ => self.all.iter().position(|partition| partition.id == id),
-        }
+    /// The place of a topic in the configuration; `None` for one that is not read.
+    pub(super) fn topic(&self, name: &str) -> Option<usize> {
+        self.topics.iter().position(|topic| topic.name == name)
+    }
+
+    /// The index of partition `id` of `topic`.
+    pub(super) fn index(&self, topic: &str, id: i32) -> Option<usize> {
+        self.topics.iter().find(|known| known.name == topic)?.indices.get(&id).copied()
+    }
+
+    /// The indices of partitions, as far as they are known.
+    pub(super) fn indices(&self, names: &[TopicPartition]) -> Vec<usize> {
+        names.iter().filter_map(|name| self.index(&name.topic, name.id)).collect()
     }
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// The number of topics.
+    pub(super) fn n_topics(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// The number of known partitions of the topic at the place `topic`.
+    pub(super) fn n_of(&self, topic: usize) -> usize {
+        self.topics[topic].indices.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
@@ -248,18 +288,14 @@ impl Partitions {
 
     /// The partitions that `wanted` chooses, for a call of the client.
     pub(super) fn list(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in self.all.iter().filter(|partition| wanted(partition)) {
-            list.add_partition(&self.topic, partition.id);
-        }
-        list
+        list_of(self.all.iter().filter(|partition| wanted(partition)).map(Partition::name))
     }
 
     /// The partitions that `wanted` chooses, each with the offset to fetch from.
     pub(super) fn assignment(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in self.all.iter().filter(|partition| wanted(partition)) {
-            add_to_list(&mut list, &self.topic, partition.id, partition.fetch_offset(), None);
+            add_to_list(&mut list, &partition.name, partition.fetch_offset(), None);
         }
         list
     }
@@ -284,7 +320,7 @@ impl Partitions {
                 Some(cuts) => Some(noted_cuts::beside(metadata.as_deref(), &cuts)),
                 None => metadata,
             };
-            add_to_list(&mut list, &self.topic, partition.id, next, metadata);
+            add_to_list(&mut list, &partition.name, next, metadata);
         }
         list
     }
@@ -429,8 +465,8 @@ impl Partitions {
     }
 
     /// Asks the trainer to make what was delivered of partitions durable; `false` where none of them is read.
-    pub(super) fn revoke(&mut self, ids: &[i32]) -> bool {
-        let indices = ids.iter().filter_map(|id| self.index(*id));
+    pub(super) fn revoke(&mut self, names: &[TopicPartition]) -> bool {
+        let indices = self.indices(names).into_iter();
         let read: Vec<u32> = indices.filter(|index| self.all[*index].is_read()).map(|index| index as u32).collect();
         let is_any = !read.is_empty();
         if is_any {
@@ -440,9 +476,8 @@ impl Partitions {
     }
 
     /// Suspends partitions that the group took away without asking.
-    pub(super) fn suspend(&mut self, ids: &[i32]) {
-        for id in ids {
-            let Some(index) = self.index(*id) else { continue };
+    pub(super) fn suspend(&mut self, names: &[TopicPartition]) {
+        for index in self.indices(names) {
             let partition = &mut self.all[index];
             if partition.ownership == Ownership::Owned {
                 partition.ownership = Ownership::Suspended;
@@ -463,8 +498,8 @@ impl Partitions {
         self.controls.push_back(SourceControl::HandedOver(index as u32));
     }
 
-    /// Releases streams at the positions of `durable`; gives the numbers of their partitions.
-    pub(super) fn release(&mut self, streams: &[u32], durable: &Positions) -> Vec<i32> {
+    /// Releases streams at the positions of `durable`; gives the names of their partitions.
+    pub(super) fn release(&mut self, streams: &[u32], durable: &Positions) -> Vec<TopicPartition> {
         for index in streams {
             let partition = &mut self.all[*index as usize];
             partition.ownership = Ownership::NotOwned;
@@ -476,7 +511,7 @@ impl Partitions {
             tracing::info!(partition = partition.stream.label, offset = partition.next, "let go");
             self.watermarks.set_shown(*index as usize, false);
         }
-        streams.iter().map(|index| self.all[*index as usize].id).collect()
+        streams.iter().map(|index| self.all[*index as usize].name.clone()).collect()
     }
 }
 
@@ -504,10 +539,15 @@ pub(super) fn offset_of(element: &TopicPartitionListElem<'_>) -> Option<u64> {
 }
 
 /// Adds a partition to a list, with an offset and the metadata that is committed beside it.
-pub(super) fn add_to_list(list: &mut TopicPartitionList, topic: &str, id: i32, next: u64, metadata: Option<String>) {
-    let mut element = list.add_partition(topic, id);
+pub(super) fn add_to_list(
+    list: &mut TopicPartitionList,
+    partition: &TopicPartition,
+    next: u64,
+    metadata: Option<String>,
+) {
+    let mut element = list.add_partition(&partition.topic, partition.id);
     if let Err(error) = element.set_offset(offset_in_list(next)) {
-        tracing::warn!(topic, id, %error, "an offset cannot be given");
+        tracing::warn!(%partition, %error, "an offset cannot be given");
     }
     if let Some(metadata) = metadata {
         element.set_metadata(metadata);
@@ -522,8 +562,8 @@ mod tests {
         let (positions, mut ownerships) = (Positions::from_iter([("kafka/t/0", 5_u64)]), Ownerships::default());
         ownerships.set_last_timestamp("kafka/t/0", timestamp);
         let state = ResumeState { positions: &positions, ownerships: &ownerships };
-        let mut partitions = Partitions::new("t", until);
-        partitions.add_at_startup(Partition::new("t", 0, state), startup::Watermarks { id: 0, low: 0, high: 8 });
+        let mut partitions = Partitions::new(["t"], until);
+        partitions.add_at_startup(0, state, startup::Watermarks { id: 0, low: 0, high: 8 });
         let start = StartOffset { offset: 5, lost: None };
         let assigned = partitions.begin(0, start, OwnershipRecord::Standalone);
         partitions.announce(0, vec![assigned]);
@@ -553,11 +593,27 @@ mod tests {
     }
 
     #[test]
+    fn partitions_of_one_number_are_told_apart_by_their_topics() {
+        let positions = Positions::from_iter([("kafka/buys/0", 5_u64)]);
+        let state = ResumeState { positions: &positions, ownerships: &Ownerships::default() };
+        let mut partitions = Partitions::new(["views", "buys"], Until::End);
+        partitions.add_at_startup(0, state, startup::Watermarks { id: 0, low: 0, high: 8 });
+        partitions.add_at_startup(1, state, startup::Watermarks { id: 0, low: 0, high: 9 });
+        assert_eq!((partitions.index("views", 0), partitions.index("buys", 0)), (Some(0), Some(1)));
+        assert_eq!((partitions.index("clicks", 0), partitions.topic("clicks")), (None, None));
+        assert_eq!([0, 1].map(|index| (partitions[index].topic(), partitions[index].next())), [(0, 0), (1, 5)]);
+        assert_eq!([0, 1].map(|index| partitions[index].declared_end()), [8, 9]);
+        assert_eq!(partitions.index_or_add(0, 1), 2);
+        assert_eq!((partitions.index_or_add(0, 1), partitions.n_of(0), partitions.n_of(1)), (2, 2, 1));
+        assert_eq!(partitions[2].label(), "views/1");
+    }
+
+    #[test]
     fn suspended_partition_is_neither_read_nor_committed() {
         let mut partitions = partitions(None, Until::Stopped);
         let durable = Positions::from_iter([("kafka/t/0", 6_u64)]);
         assert_eq!(partitions.commit_list(&durable, &[], None).count(), 1);
-        partitions.suspend(&[0]);
+        partitions.suspend(&[TopicPartition::new("t", 0)]);
         assert_eq!(partitions.admit(0, 5, None).unwrap(), Admission::Ignore);
         assert_eq!(partitions.commit_list(&durable, &[], None).count(), 0);
         assert!(partitions.in_doubt().is_some());
@@ -570,9 +626,10 @@ mod tests {
     fn released_partition_stands_at_its_durable_position() {
         let mut partitions = partitions(None, Until::Stopped);
         partitions.advance(0, 6);
-        assert!(partitions.revoke(&[0]) && !partitions.revoke(&[1]));
+        let [first, second] = [0, 1].map(|id| TopicPartition::new("t", id));
+        assert!(partitions.revoke(std::slice::from_ref(&first)) && !partitions.revoke(&[second]));
         assert_eq!(partitions.next_control(), Some(SourceControl::Revoking(vec![0])));
-        assert_eq!(partitions.release(&[0], &Positions::from_iter([("kafka/t/0", 6_u64)])), [0]);
+        assert_eq!(partitions.release(&[0], &Positions::from_iter([("kafka/t/0", 6_u64)])), [first]);
         let claim = LocalClaim { position: 6, record: OwnershipRecord::Released };
         assert_eq!(partitions[0].local_claim(), Some(claim));
         assert_eq!(partitions.next_control(), Some(SourceControl::HandedOver(0)));

@@ -4,7 +4,7 @@
 //! fetched that would only have to wait too. Meanwhile the client is polled, so that the group hears of this worker and can
 //! take partitions away; messages of those are forgotten here, and read again by whichever worker has them then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,39 +14,43 @@ use rdkafka::message::{Message, OwnedMessage};
 use super::Until;
 use super::client::TopicClient;
 use super::connection::group_is_foreign;
+use super::decoders::TopicDecoders;
 use super::errors::{ErrorClass, KafkaSourceError, classify};
 use super::partitions::{Admission, Partition, Partitions};
 use super::startup::resume_offset;
+use super::topic_partition::{TopicPartition, list_of};
 use super::unreadable::{self, Probe};
-use crate::decode::EventDecoder;
 use crate::event::{Reason, Record, Rejection};
 use crate::kafka::{ClientFailure, LogThrottle, OnDataLoss, describe};
 
 /// Reads the messages of a client, and decodes them.
 pub(super) struct Reader {
-    decoder: EventDecoder,
+    decoders: TopicDecoders,
     backlog: DecodeBacklog,
     until: Until,
     /// Records that came while the trainer had no room, for the next block.
     pending: Vec<Record>,
     /// Present where a position is gone, and the brokers did not let the client go on behind it yet.
     seek_due: Option<ClientFailure>,
+    /// Indices of partitions that may have been read to their declared ends, which the brokers have not said yet.
+    ends_in_doubt: BTreeSet<usize>,
     backwards: LogThrottle,
 }
 
 impl Reader {
-    pub(super) fn new(decoder: EventDecoder, until: Until) -> Self {
+    pub(super) fn new(decoders: TopicDecoders, until: Until) -> Self {
         Self {
-            decoder,
+            decoders,
             backlog: DecodeBacklog::default(),
             until,
             pending: Vec::new(),
             seek_due: None,
+            ends_in_doubt: BTreeSet::new(),
             backwards: LogThrottle::default(),
         }
     }
 
-    /// How far the topic is still read.
+    /// How far the topics are still read.
     pub(super) fn until(&self) -> Until {
         self.until
     }
@@ -67,26 +71,26 @@ impl Reader {
     }
 
     /// Drops what came of partitions that another worker reads from now on, or that are read again from their positions.
-    pub(super) fn forget(&mut self, ids: &[i32], partitions: &Partitions) {
-        self.pending.retain(|record| !ids.contains(&partitions[record.stream as usize].id()));
-        self.backlog.forget(ids);
+    pub(super) fn forget(&mut self, names: &[TopicPartition], partitions: &Partitions) {
+        self.pending.retain(|record| !names.contains(partitions[record.stream as usize].name()));
+        self.backlog.forget(names);
     }
 
     /// Drops the messages of partitions that wait for their schemas.
-    pub(super) fn forget_backlog(&mut self, ids: &[i32]) {
-        self.backlog.forget(ids);
+    pub(super) fn forget_backlog(&mut self, names: &[TopicPartition]) {
+        self.backlog.forget(names);
     }
 
-    /// Goes on behind a lost position, where that failed before.
-    pub(super) fn retry_seek(
+    /// Goes on behind a lost position, and looks for ends that were reached, where the brokers did not answer before.
+    pub(super) fn retry(
         &mut self,
         client: &mut TopicClient,
         partitions: &mut Partitions,
     ) -> Result<(), KafkaSourceError> {
-        match self.seek_due.take() {
-            Some(failure) => self.find_lost_position(client, partitions, failure),
-            None => Ok(()),
+        if let Some(failure) = self.seek_due.take() {
+            self.find_lost_position(client, partitions, failure)?;
         }
+        self.find_reached_ends(client, partitions)
     }
 
     /// Decodes the messages that wait for their schemas; `false` where the first of them still has to wait. Then the client
@@ -165,7 +169,7 @@ impl Reader {
         partitions: &mut Partitions,
         block: &mut Vec<Record>,
     ) -> Result<bool, KafkaSourceError> {
-        let Some(index) = partitions.index(message.partition()) else { return Ok(true) };
+        let Some(index) = partitions.index(message.topic(), message.partition()) else { return Ok(true) };
         // Offsets of records are never negative.
         let offset = u64::try_from(message.offset()).unwrap_or_default();
         let broker_timestamp = message.timestamp().to_millis();
@@ -186,10 +190,13 @@ impl Reader {
             }
         }
         let outcome = match message.payload() {
-            Some(payload) => match self.decoder.decode(message.key(), Some(payload)) {
-                Some(outcome) => outcome,
-                None => return Ok(false),
-            },
+            Some(payload) => {
+                let decoder = self.decoders.of_topic(partitions[index].topic());
+                match decoder.decode(message.key(), Some(payload)) {
+                    Some(outcome) => outcome,
+                    None => return Ok(false),
+                }
+            }
             // A deletion marker of a compacted topic: nothing happened, and nothing is wrong.
             None => Err(Rejection {
                 reason: Reason::NullValue,
@@ -217,13 +224,7 @@ impl Reader {
         partitions: &mut Partitions,
     ) -> Result<(), KafkaSourceError> {
         if let KafkaError::PartitionEOF(id) = error {
-            // Not before what was fetched of the partition is decoded.
-            if let Some(index) = partitions.index(id)
-                && !self.backlog.has_partition(id)
-            {
-                finish(index, client, partitions);
-            }
-            return Ok(());
+            return self.handle_end(id, client, partitions);
         }
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
@@ -242,7 +243,7 @@ impl Reader {
             ErrorClass::Unreadable => self.find_unreadable_batch(client, partitions, failure),
             ErrorClass::Final => Err(KafkaSourceError::Client {
                 brokers: client.brokers.clone(),
-                doing: format!("topic '{}'", client.topic()),
+                doing: client.topics(),
                 source: failure,
             }),
             ErrorClass::Transient => {
@@ -250,6 +251,48 @@ impl Reader {
                 Ok(())
             }
         }
+    }
+
+    /// Deals with the end of a partition of which the client tells the number alone: it may be that of any topic.
+    fn handle_end(
+        &mut self,
+        id: i32,
+        client: &TopicClient,
+        partitions: &mut Partitions,
+    ) -> Result<(), KafkaSourceError> {
+        if self.until != Until::End {
+            return Ok(());
+        }
+        // Not before what was fetched of the partition is decoded.
+        let is_open = |partition: &Partition| {
+            partition.name().id == id && partition.is_unfinished() && !self.backlog.has_partition(partition.name())
+        };
+        let open: Vec<usize> = (0..partitions.len()).filter(|index| is_open(&partitions[*index])).collect();
+        if partitions.n_topics() == 1 {
+            open.into_iter().for_each(|index| finish(index, client, partitions));
+            return Ok(());
+        }
+        self.ends_in_doubt.extend(open);
+        self.find_reached_ends(client, partitions)
+    }
+
+    /// Finds out which partitions in doubt have no record between their positions and their declared ends.
+    fn find_reached_ends(&mut self, client: &TopicClient, partitions: &mut Partitions) -> Result<(), KafkaSourceError> {
+        self.ends_in_doubt.retain(|index| partitions[*index].is_unfinished());
+        if self.ends_in_doubt.is_empty() {
+            return Ok(());
+        }
+        let probe = Probe::new(client)?;
+        for index in std::mem::take(&mut self.ends_in_doubt) {
+            let partition = &partitions[index];
+            match probe.holds_record(partition.name(), partition.next()..partition.declared_end()) {
+                Some(false) => finish(index, client, partitions),
+                // The client tells its end again once it has read on.
+                Some(true) => {}
+                None => drop(self.ends_in_doubt.insert(index)),
+            }
+        }
+        Ok(())
     }
 
     /// Finds out which position was lost, since Kafka's error does not tell, and goes on behind it where that is allowed.
@@ -264,14 +307,14 @@ impl Reader {
             if !partition.is_unfinished() {
                 continue;
             }
-            let Ok(watermarks) = client.watermarks(partition.id()) else { continue };
+            let Ok(watermarks) = client.watermarks(partition.name()) else { continue };
             let start = resume_offset(partition.label(), partition.next(), watermarks, client.config.on_data_loss)?;
             // Only the record before the position, which was to be verified, may be gone.
             let is_unverifiable = partition.is_unverified() && watermarks.low >= partition.next();
             if start.lost.is_none() && !is_unverifiable {
                 continue;
             }
-            if let Err(error) = client.seek(partition.id(), start.offset) {
+            if let Err(error) = client.seek(partition.name(), start.offset) {
                 client.note_trouble(&describe(&error));
                 self.seek_due = Some(failure);
                 return Ok(());
@@ -284,7 +327,7 @@ impl Reader {
         }
         Err(KafkaSourceError::Client {
             brokers: client.brokers.clone(),
-            doing: format!("topic '{}': a position is not there any more", client.topic()),
+            doing: format!("{}: a position is not there any more", client.topics()),
             source: failure,
         })
     }
@@ -302,14 +345,14 @@ impl Reader {
             if !partition.is_unfinished() {
                 continue;
             }
-            let (id, next, label) = (partition.id(), partition.next(), partition.label().to_owned());
-            let Ok(watermarks) = client.watermarks(id) else { continue };
-            let Some(lost) = probe.unreadable(next, watermarks) else { continue };
+            let (name, next) = (partition.name().clone(), partition.next());
+            let Ok(watermarks) = client.watermarks(&name) else { continue };
+            let Some(lost) = probe.unreadable(&name, next, watermarks) else { continue };
             if client.config.on_data_loss == OnDataLoss::Fail {
                 let most_bytes = unreadable::most_bytes(&client.config).to_owned();
-                return Err(KafkaSourceError::Unreadable { stream: label, offset: next, most_bytes });
+                return Err(KafkaSourceError::Unreadable { stream: name.to_string(), offset: next, most_bytes });
             }
-            if let Err(error) = client.seek(id, lost.end) {
+            if let Err(error) = client.seek(&name, lost.end) {
                 // The client meets the batch again, and says so.
                 client.note_trouble(&describe(&error));
                 return Ok(());
@@ -329,8 +372,7 @@ impl Reader {
 /// Marks a partition as read to its declared end.
 fn finish(index: usize, client: &TopicClient, partitions: &mut Partitions) {
     if partitions.finish(index) {
-        let id = partitions[index].id();
-        client.pause(&partitions.list(|partition| partition.id() == id));
+        client.pause(&list_of([partitions[index].name()]));
     }
 }
 
@@ -343,9 +385,9 @@ impl DecodeBacklog {
         self.0.is_empty()
     }
 
-    /// Whether a message of partition `id` waits.
-    fn has_partition(&self, id: i32) -> bool {
-        self.0.iter().any(|message| message.partition() == id)
+    /// Whether a message of a partition waits.
+    fn has_partition(&self, partition: &TopicPartition) -> bool {
+        self.0.iter().any(|message| is_of(message, partition))
     }
 
     fn push(&mut self, message: OwnedMessage) {
@@ -353,7 +395,11 @@ impl DecodeBacklog {
     }
 
     /// Drops the messages of partitions.
-    fn forget(&mut self, ids: &[i32]) {
-        self.0.retain(|message| !ids.contains(&message.partition()));
+    fn forget(&mut self, names: &[TopicPartition]) {
+        self.0.retain(|message| !names.iter().any(|partition| is_of(message, partition)));
     }
+}
+
+fn is_of(message: &OwnedMessage, partition: &TopicPartition) -> bool {
+    message.partition() == partition.id && message.topic() == partition.topic
 }

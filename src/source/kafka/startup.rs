@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::errors::KafkaSourceError;
+use super::topic_partition::{TopicPartition, stream_prefix};
 use crate::kafka::{KafkaConfig, OnDataLoss, StartingOffsets};
 use crate::position::Positions;
 
@@ -29,19 +30,9 @@ impl Watermarks {
     }
 }
 
-/// The name of a partition's stream.
-pub(super) fn stream_name(topic: &str, partition: i32) -> String {
-    format!("{}{partition}", prefix(topic))
-}
-
-/// The beginning of the names of a topic's streams; no topic's name holds a slash.
-fn prefix(topic: &str) -> String {
-    format!("kafka/{topic}/")
-}
-
 /// Whether a state holds anything of a topic.
 pub(super) fn knows_topic(topic: &str, positions: &Positions) -> bool {
-    let prefix = prefix(topic);
+    let prefix = stream_prefix(topic);
     positions.iter().any(|(name, _)| name.starts_with(&prefix))
 }
 
@@ -54,23 +45,25 @@ pub(super) struct StartOffset {
     pub(super) lost: Option<Range<u64>>,
 }
 
-/// The start offsets of the partitions of `watermarks`, all of which one worker reads.
+/// The start offsets of the partitions of `topic`, by their `watermarks`: all of them are one worker's.
 ///
 /// # Errors
 /// A position that is not there.
 pub(super) fn start_offsets(
     config: &KafkaConfig,
+    topic: &str,
     positions: &Positions,
     watermarks: &[Watermarks],
 ) -> Result<Vec<StartOffset>, KafkaSourceError> {
-    let topic = &config.topic;
     let topic_was_read = check_partitions_exist(topic, positions, watermarks)?;
-    let start = |watermarks: &Watermarks| match positions.next(&stream_name(topic, watermarks.id)) {
-        Some(position) => {
-            resume_offset(&format!("{topic}/{}", watermarks.id), position, *watermarks, config.on_data_loss)
-        }
-        None => {
-            Ok(StartOffset { offset: first_offset(config.starting_offsets, topic_was_read, *watermarks), lost: None })
+    let start = |watermarks: &Watermarks| {
+        let partition = TopicPartition::new(topic, watermarks.id);
+        match positions.next(&partition.stream_name()) {
+            Some(position) => resume_offset(&partition.to_string(), position, *watermarks, config.on_data_loss),
+            None => {
+                let offset = first_offset(config.starting_offsets, topic_was_read, *watermarks);
+                Ok(StartOffset { offset, lost: None })
+            }
         }
     };
     watermarks.iter().map(start).collect()
@@ -85,7 +78,7 @@ pub(super) fn check_partitions_exist(
     positions: &Positions,
     watermarks: &[Watermarks],
 ) -> Result<bool, KafkaSourceError> {
-    let prefix = prefix(topic);
+    let prefix = stream_prefix(topic);
     let mut topic_was_read = false;
     for (name, position) in positions.iter() {
         let Some(partition) = name.strip_prefix(&prefix) else { continue };
@@ -149,9 +142,8 @@ mod tests {
         positions: &Positions,
         watermarks: &[Watermarks],
     ) -> Result<Vec<u64>, KafkaSourceError> {
-        let mut config = KafkaConfig::default();
-        (config.topic, config.starting_offsets) = (topic.to_owned(), start);
-        let starts = start_offsets(&config, positions, watermarks)?;
+        let config = KafkaConfig { starting_offsets: start, ..KafkaConfig::default() };
+        let starts = start_offsets(&config, topic, positions, watermarks)?;
         assert!(starts.iter().all(|start| start.lost.is_none()));
         Ok(starts.into_iter().map(|start| start.offset).collect())
     }

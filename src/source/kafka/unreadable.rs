@@ -1,4 +1,5 @@
-//! Batches that the client cannot unpack: damaged ones, and those that are larger unpacked than it takes.
+//! Batches that the client cannot unpack: damaged ones, and those that are larger unpacked than it takes; and whether there
+//! is a record at all between two offsets.
 //!
 //! librdkafka says neither where such a batch lies nor where it ends, and asks for it again and again. Here that is found
 //! out, by a client of its own which is shown one offset after the other, so that the worker ends with a place and a
@@ -17,6 +18,7 @@ use super::errors::KafkaSourceError;
 use super::group::rebalance::ConsumerCallbacks;
 use super::partitions::add_to_list;
 use super::startup::Watermarks;
+use super::topic_partition::TopicPartition;
 use crate::kafka::{Assignment, KafkaConfig};
 
 /// Longest wait for what lies at an offset.
@@ -30,14 +32,24 @@ pub(super) fn most_bytes(config: &KafkaConfig) -> &str {
     config.properties.get("receive.message.max.bytes").map_or(RECEIVE_MESSAGE_MAX_BYTES, String::as_str)
 }
 
-/// A client that looks whether offsets can be read.
+/// What comes first from an offset on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// A record at this offset.
+    Record(u64),
+    /// A batch that cannot be unpacked.
+    Unreadable,
+    /// Nothing any more.
+    End,
+}
+
+/// A client that looks at single partitions: what the worker's own would say of them, and say once.
 pub(super) struct Probe {
     consumer: BaseConsumer<ConsumerCallbacks>,
-    topic: String,
 }
 
 impl Probe {
-    /// A probe of the topic of `client`.
+    /// A probe of what `client` reads.
     ///
     /// # Errors
     /// The client cannot be set up.
@@ -45,21 +57,24 @@ impl Probe {
         let config = KafkaConfig { assignment: Assignment::All, ..client.config.clone() };
         let properties = crate::kafka::consumer_properties(&config, &client.brokers)?;
         let consumer = properties.create_with_context(ConsumerCallbacks::default());
-        Ok(Self { consumer: crate::kafka::create(&client.brokers, consumer)?, topic: config.topic })
+        Ok(Self { consumer: crate::kafka::create(&client.brokers, consumer)? })
     }
 
-    /// Whether what lies at `offset` of partition `id` can be unpacked; `None` where the brokers do not say in time.
-    fn is_readable(&self, id: i32, offset: u64) -> Option<bool> {
+    /// What comes first from `offset` of a partition on; `None` where the brokers do not say in time.
+    fn first(&self, partition: &TopicPartition, offset: u64) -> Option<First> {
         let mut place = TopicPartitionList::new();
-        add_to_list(&mut place, &self.topic, id, offset, None);
+        add_to_list(&mut place, partition, offset, None);
         self.consumer.assign(&place).ok()?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             match self.consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) if message.partition() == id => return Some(true),
-                Some(Err(KafkaError::PartitionEOF(_))) => return Some(true),
+                Some(Ok(message)) if message.topic() == partition.topic && message.partition() == partition.id => {
+                    // Offsets of records are never negative.
+                    return Some(First::Record(u64::try_from(message.offset()).unwrap_or_default()));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Some(First::End),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadCompression) => {
-                    return Some(false);
+                    return Some(First::Unreadable);
                 }
                 _ => {}
             }
@@ -67,10 +82,28 @@ impl Probe {
         None
     }
 
-    /// The offsets from `next` on that cannot be read, where `next` is one of them; nothing where it can be, or the brokers
-    /// do not say.
-    pub(super) fn unreadable(&self, next: u64, watermarks: Watermarks) -> Option<Range<u64>> {
-        let end = first_readable(next, watermarks.high, |offset| self.is_readable(watermarks.id, offset))?;
+    /// Whether there is a record at one of `offsets` of a partition; `None` where the brokers do not say in time.
+    pub(super) fn holds_record(&self, partition: &TopicPartition, offsets: Range<u64>) -> Option<bool> {
+        if offsets.is_empty() {
+            return Some(false);
+        }
+        Some(match self.first(partition, offsets.start)? {
+            First::Record(offset) => offset < offsets.end,
+            First::Unreadable => true,
+            First::End => false,
+        })
+    }
+
+    /// The offsets from `next` of a partition on that cannot be read, where `next` is one of them; nothing where it can be, or
+    /// the brokers do not say.
+    pub(super) fn unreadable(
+        &self,
+        partition: &TopicPartition,
+        next: u64,
+        watermarks: Watermarks,
+    ) -> Option<Range<u64>> {
+        let is_readable = |offset| self.first(partition, offset).map(|first| first != First::Unreadable);
+        let end = first_readable(next, watermarks.high, is_readable)?;
         (end > next).then_some(next..end)
     }
 }

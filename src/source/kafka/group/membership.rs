@@ -30,6 +30,7 @@ use crate::source::kafka::errors::{KafkaSourceError, is_fenced};
 use crate::source::kafka::partitions::{self, Partition, Partitions};
 use crate::source::kafka::reader::Reader;
 use crate::source::kafka::startup::{self, StartOffset, Watermarks};
+use crate::source::kafka::topic_partition::TopicPartition;
 
 /// Time between two questions to the group about partitions in doubt, or about what other workers have read.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
@@ -49,7 +50,7 @@ pub(in crate::source::kafka) struct Membership {
     name: String,
     /// The name in its claims from before it had that one.
     formerly: Option<String>,
-    /// Whether the worker's state holds nothing of the topic, and no partition was begun yet.
+    /// Whether the worker's state holds nothing of any of the topics, and no partition was begun yet.
     is_new: bool,
     /// Whether the group keeps the member's place while it is away.
     is_static: bool,
@@ -66,6 +67,27 @@ pub(in crate::source::kafka) struct Membership {
 struct GroupView {
     committed: Option<u64>,
     history: Claims,
+}
+
+/// What is known of a topic before partitions of it are begun.
+#[derive(Debug, Clone, Copy)]
+struct TopicView {
+    /// Whether anything of it was ever read, by this worker or by the group.
+    was_read: bool,
+    /// The number of partitions at the group's first claim: those are not treated as newly added, whichever worker asks
+    /// first.
+    n_at_first_claim: Option<u32>,
+}
+
+impl TopicView {
+    /// What the `group` and the worker's state know of the topic at the place `topic`.
+    fn of(topic: usize, group: &[GroupView], partitions: &Partitions) -> Self {
+        let its = || partitions.iter().zip(group).filter(|(partition, _)| partition.topic() == topic);
+        Self {
+            was_read: its().any(|(partition, view)| view.committed.is_some() || partition.local_claim().is_some()),
+            n_at_first_claim: its().filter_map(|(_, view)| view.history.n_partitions()).max(),
+        }
+    }
 }
 
 /// A partition that is about to be begun.
@@ -111,11 +133,11 @@ impl LeftOut {
 impl Membership {
     /// The membership of the worker of a state, which keeps its place in the group while it is away where it
     /// `is_static`.
-    pub(in crate::source::kafka) fn new(state: ResumeState<'_>, topic: &str, is_static: bool) -> Self {
+    pub(in crate::source::kafka) fn new(state: ResumeState<'_>, topics: &[&str], is_static: bool) -> Self {
         Self {
             name: state.ownerships.worker.clone(),
             formerly: state.ownerships.formerly.clone(),
-            is_new: !startup::knows_topic(topic, state.positions),
+            is_new: !topics.iter().any(|topic| startup::knows_topic(topic, state.positions)),
             is_static,
             unfinished: None,
             looked_up: None,
@@ -142,41 +164,44 @@ impl Membership {
         let next = self.unfinished.take().or_else(|| parts.client.callbacks().next_rebalance());
         let Some(rebalance) = next else { return self.resolve_doubts(parts) };
         match &rebalance {
-            Rebalance::Assigned(ids) => {
-                if self.begin(ids, parts)?.is_pending() {
+            Rebalance::Assigned(names) => {
+                if self.begin(names, parts)?.is_pending() {
                     self.unfinished = Some(rebalance);
                 }
             }
-            Rebalance::Revoked(ids) => {
-                if !parts.partitions.revoke(ids) {
-                    parts.client.unassign(ids);
+            Rebalance::Revoked(names) => {
+                if !parts.partitions.revoke(names) {
+                    parts.client.unassign(names);
                 }
             }
-            Rebalance::Lost(ids) => {
-                parts.partitions.suspend(ids);
+            Rebalance::Lost(names) => {
+                parts.partitions.suspend(names);
                 self.doubt_log = LogThrottle::begun();
-                parts.reader.forget_backlog(ids);
-                parts.client.unassign(ids);
+                parts.reader.forget_backlog(names);
+                parts.client.unassign(names);
             }
         }
         Ok(())
     }
 
     /// Claims and begins partitions that were assigned.
-    fn begin(&mut self, ids: &[i32], parts: &mut Parts<'_>) -> Result<Poll<()>, KafkaSourceError> {
+    fn begin(&mut self, names: &[TopicPartition], parts: &mut Parts<'_>) -> Result<Poll<()>, KafkaSourceError> {
         let Parts { client, partitions, committer, .. } = parts;
         if committer.is_busy() && committer.poll_answer().is_none() {
             // Commits take effect in their order.
             return Ok(Poll::Pending);
         }
-        let indices: Vec<usize> = ids.iter().map(|id| partitions.index_or_add(*id)).collect();
+        // A worker with other topics may have shared them out; what this one does not read, it is not given to read.
+        let place = |name: &TopicPartition| Some((partitions.topic(&name.topic)?, name.id));
+        let places: Vec<(usize, i32)> = names.iter().filter_map(place).collect();
+        let indices: Vec<usize> = places.into_iter().map(|(topic, id)| partitions.index_or_add(topic, id)).collect();
         let Poll::Ready(group) = look_up(client, partitions) else { return Ok(Poll::Pending) };
         let Poll::Ready(begun) = self.plan(&indices, &group, client, partitions)? else { return Ok(Poll::Pending) };
         let mut claims = TopicPartitionList::new();
         for Begun { index, new_claim_at, history, .. } in &begun {
             if let Some(offset) = new_claim_at {
-                let (topic, id) = (client.topic(), partitions[*index].id());
-                partitions::add_to_list(&mut claims, topic, id, *offset, Some(history.to_metadata()));
+                let name = partitions[*index].name();
+                partitions::add_to_list(&mut claims, name, *offset, Some(history.to_metadata()));
             }
         }
         if claims.count() > 0 {
@@ -185,7 +210,7 @@ impl Membership {
                 Some((_, Ok(()))) => {}
                 Some((_, Err(error))) if error.rdkafka_error_code().is_some_and(is_fenced) => {
                     // The group has moved on without this worker, and will say so.
-                    client.assign_without_fetching(ids);
+                    client.assign_without_fetching(names);
                     return Ok(Poll::Ready(()));
                 }
                 Some((_, Err(error))) => {
@@ -195,7 +220,7 @@ impl Membership {
                 None => return Ok(Poll::Pending),
             }
         }
-        if ids.is_empty() {
+        if indices.is_empty() {
             partitions.announce_none();
         } else if std::mem::take(&mut self.is_new) {
             warn_of_left_out(&client.config.group, begun.iter().filter_map(|begun| begun.left_out.as_ref()));
@@ -205,7 +230,7 @@ impl Membership {
         for Begun { index, start, claim, history, watermarks, new_claim_at: _, left_out: _ } in begun {
             assigned.extend(partitions.begin_claimed(index, start, (history, claim), watermarks.low));
         }
-        client.assign_more(&partitions.assignment(|partition| ids.contains(&partition.id())))?;
+        client.assign_more(&partitions.assignment(|partition| names.contains(partition.name())))?;
         client.pause(&partitions.list(|partition| partition.is_read() && !partition.is_unfinished()));
         client.note_answer();
         self.doubt_log = LogThrottle::begun();
@@ -221,14 +246,13 @@ impl Membership {
         client: &mut TopicClient,
         partitions: &Partitions,
     ) -> Result<Poll<Vec<Begun>>, KafkaSourceError> {
-        let topic_was_read = group.iter().any(|view| view.committed.is_some())
-            || partitions.iter().any(|partition| partition.local_claim().is_some());
-        // Partitions that existed at the group's first claim are not treated as newly added, whichever worker asks first.
-        let n_at_first_claim = group.iter().filter_map(|view| view.history.n_partitions()).max();
+        let topics: Vec<TopicView> =
+            (0..partitions.n_topics()).map(|topic| TopicView::of(topic, group, partitions)).collect();
         let mut begun = Vec::with_capacity(indices.len());
         for &index in indices {
             let partition = &partitions[index];
-            let watermarks = match client.watermarks(partition.id()) {
+            let TopicView { was_read, n_at_first_claim } = topics[partition.topic()];
+            let watermarks = match client.watermarks(partition.name()) {
                 Ok(watermarks) => watermarks,
                 Err(error) => {
                     client.note_trouble(&describe(&error));
@@ -241,7 +265,7 @@ impl Membership {
             let (from, claim, is_new) = match begin {
                 Begin::At { offset, claim, new } => (offset, claim, new),
                 Begin::Fresh { claim } => {
-                    let is_added = n_at_first_claim.map_or(topic_was_read, |n| partition.id() as u32 >= n);
+                    let is_added = n_at_first_claim.map_or(was_read, |n| partition.name().id as u32 >= n);
                     (startup::first_offset(client.config.starting_offsets, is_added, watermarks), claim, true)
                 }
             };
@@ -257,7 +281,7 @@ impl Membership {
             }
             // The claim begins before a gap, so that the next owner counts the lost records.
             let start = startup::resume_offset(partition.label(), from, watermarks, client.config.on_data_loss)?;
-            let n_partitions = n_at_first_claim.unwrap_or(partitions.len() as u32);
+            let n_partitions = n_at_first_claim.unwrap_or(partitions.n_of(partition.topic()) as u32);
             let newest = history.newest();
             let was = self.formerly.as_deref().filter(|was| newest.is_some_and(|newest| newest.by == *was));
             let left_out = LeftOut::of(partition, &group[index], from, watermarks.low);
@@ -319,7 +343,7 @@ impl Membership {
                     .iter()
                     .zip(&group)
                     .filter_map(|(partition, view)| {
-                        let low = client.watermarks(partition.id()).ok()?.low;
+                        let low = client.watermarks(partition.name()).ok()?.low;
                         LeftOut::of(partition, view, view.committed?, low)
                     })
                     .collect();
@@ -395,9 +419,9 @@ pub(in crate::source::kafka) fn release(
             return Ok(Poll::Pending);
         }
     }
-    let ids = partitions.release(streams, durable);
-    reader.forget(&ids, partitions);
-    client.unassign(&ids);
+    let names = partitions.release(streams, durable);
+    reader.forget(&names, partitions);
+    client.unassign(&names);
     Ok(Poll::Ready(()))
 }
 
@@ -411,7 +435,7 @@ fn look_up(client: &mut TopicClient, partitions: &Partitions) -> Poll<Vec<GroupV
         }
         Ok(committed) => {
             let view = |partition: &Partition| {
-                let element = committed.find_partition(client.topic(), partition.id())?;
+                let element = partition.name().find_in(&committed)?;
                 let committed = partitions::offset_of(&element);
                 Some(GroupView { committed, history: Claims::parse(element.metadata()) })
             };

@@ -8,21 +8,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::kafka::ClientCallbacks;
+use crate::source::kafka::topic_partition::TopicPartition;
 
-/// A change of this worker's share, with partitions by number.
+/// A change of this worker's share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source::kafka) enum Rebalance {
     /// Partitions that are this worker's to read.
-    Assigned(Vec<i32>),
+    Assigned(Vec<TopicPartition>),
     /// Partitions that will be another worker's once this one has released them.
-    Revoked(Vec<i32>),
+    Revoked(Vec<TopicPartition>),
     /// Partitions that are another worker's already, or soon: this one was not heard of for too long.
-    Lost(Vec<i32>),
+    Lost(Vec<TopicPartition>),
 }
 
 /// The callbacks of the consumer: log lines, errors, rebalances.
@@ -77,11 +77,11 @@ impl ConsumerContext for ConsumerCallbacks {
             }
             return;
         }
-        let ids: Vec<i32> = partitions.elements().iter().map(TopicPartitionListElem::partition).collect();
+        let changed: Vec<TopicPartition> = partitions.elements().iter().map(TopicPartition::of).collect();
         let rebalance = match (is_assignment, consumer.assignment_lost()) {
-            (true, _) => Rebalance::Assigned(ids),
-            (false, true) => Rebalance::Lost(ids),
-            (false, false) => Rebalance::Revoked(ids),
+            (true, _) => Rebalance::Assigned(changed),
+            (false, true) => Rebalance::Lost(changed),
+            (false, false) => Rebalance::Revoked(changed),
         };
         self.rebalances().push_back(rebalance);
     }
