@@ -86,7 +86,7 @@ impl JudgedEvents {
         occurrences.sort_unstable();
         let (low, high) = (quantile(&occurrences, 1.0 / 3.0), quantile(&occurrences, 2.0 / 3.0));
         let of = |facts: &EventFacts| f64::from(facts.occurrences);
-        let mut bands: Vec<(&'static str, String, Box<dyn Fn(&EventFacts) -> bool>)> = vec![
+        let mut bands: Vec<(&'static str, String, Belongs)> = vec![
             ("cold", format!("items that came fewer than {WARM} times before"), Box::new(|f| f.occurrences < WARM)),
             ("tail", format!("items that came {low:.0} times at most: a third"), Box::new(move |f| of(f) <= low)),
             ("middle", "items between tail and head".to_owned(), Box::new(move |f| of(f) > low && of(f) <= high)),
@@ -132,6 +132,9 @@ impl JudgedEvents {
         self.masks[place] >> band & 1 == 1
     }
 }
+
+/// Whether an event is in a band.
+type Belongs = Box<dyn Fn(&EventFacts) -> bool>;
 
 /// What is known of an event before it happens.
 #[derive(Debug, Clone, Copy)]

@@ -116,7 +116,13 @@ impl Past<'_> {
 
 /// The ranks that event number `event` may have under one mix, and how far from a tie its nearest rival is; `None` where the item
 /// is new. Sums in another order differ in their last digits, so what is nearly a tie may be one or not.
-fn ranks(log: &Interactions, event: usize, pass: &Pass, mix: &Mix, repeat: bool) -> Option<(RangeInclusive<f64>, f64)> {
+fn possible_ranks(
+    log: &Interactions,
+    event: usize,
+    pass: &Pass,
+    mix: &Mix,
+    repeat: bool,
+) -> Option<(RangeInclusive<f64>, f64)> {
     let past = Past { log, event };
     let (user, target) = (log.users[event], log.items[event]);
     let mine = past.of(user);
@@ -179,7 +185,7 @@ proptest! {
         let ranks = pass.rank(&log, &judged, repeat);
         for (mix, ranks) in pass.mixes.iter().zip(&ranks) {
             for (event, code) in judged.iter().zip(ranks) {
-                let expected = ranks(&log, *event as usize, &pass, mix, repeat);
+                let expected = possible_ranks(&log, *event as usize, &pass, mix, repeat);
                 let is_right = match &expected {
                     None => *code == RankCode::MISS,
                     // The table of item-kNN has single precision.
