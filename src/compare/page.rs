@@ -172,7 +172,9 @@ fn bands(report: &ComparisonReport) -> String {
         put(&mut html, format_args!("<tr><th scope=\"row\">{}</th>", escape_html(&contestant.name)));
         for (rate, best) in contestant.bands.iter().zip(&best) {
             match rate {
-                Some(rate) if rate == best => put(&mut html, format_args!("<td class=\"best\">{rate:.4}</td>")),
+                Some(rate) if rate == best && *best > 0.0 => {
+                    put(&mut html, format_args!("<td class=\"best\">{rate:.4}</td>"))
+                }
                 Some(rate) => put(&mut html, format_args!("<td>{rate:.4}</td>")),
                 None => html.push_str("<td>–</td>"),
             }
@@ -232,7 +234,10 @@ fn settings(report: &ComparisonReport) -> String {
             1 => String::new(),
             n => format!(" (the best of {n}, chosen on these very events)"),
         };
-        let digest = contestant.training.as_ref().map(|training| format!(" Digest {}.", training.configuration_digest));
+        let digest = contestant
+            .training
+            .as_ref()
+            .map(|training| format!("<br><span class=\"range\">digest {}</span>", training.configuration_digest));
         put(
             &mut html,
             format_args!(

@@ -15,6 +15,8 @@ use crate::kafka::KafkaConfig;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long until a topic that was created is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether a topic had to be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +47,15 @@ pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<
         .map_err(|error| ClientError::failed(brokers, doing(), ClientFailure::from(error)))?;
     match results.into_iter().next() {
         // It was not there a moment ago: a request whose answer was late was sent twice.
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(TopicCreation::Created),
-        Some(Err((_, code))) => Err(ClientError::failed(brokers, doing(), code)),
-        Some(Ok(_)) | None => Ok(TopicCreation::Created),
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)) | Ok(_)) | None => {}
+        Some(Err((_, code))) => return Err(ClientError::failed(brokers, doing(), code)),
     }
+    // Brokers hear of a new topic a little later than it is confirmed, and whoever asks next must find it.
+    let deadline = Instant::now() + PATIENCE;
+    while partitions(config, brokers, topic)?.is_none() && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(TopicCreation::Created)
 }
 
 /// The partitions of `topic`, ascending; `None` where there is no such topic.
