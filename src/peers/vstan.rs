@@ -2,7 +2,7 @@
 //!
 //! Garg et al., Sequence and Time Aware Neighborhood for Session-based Recommendations (SIGIR 2019), and Ludewig et al.,
 //! Empirical Analysis of Session-Based Recommendation Algorithms (2021), for a stream of events: a session is the newest
-//! [`LENGTH`] events of a user. Where one of the asking user's newest items came lately, there is a neighbour. It weighs by how
+//! 50 events of a user. Where one of the asking user's newest items came lately, there is a neighbour. It weighs by how
 //! new the items are that it shares with the user, by how old the match is, and by its length; its items weigh by their
 //! distance from the match, those before it half.
 
