@@ -83,7 +83,7 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     let mut contestants = Vec::new();
     let mut judged = None;
     for variant in &variants {
-        let Some((contestant, ranks)) = train(variant, &options, open(&variant.config)?, from, &context)? else {
+        let Some((contestant, ranks)) = train(variant, open(&variant.config)?, from, &context)? else {
             tracing::warn!("stopped by a signal; nothing was compared");
             return Ok(());
         };
@@ -300,7 +300,6 @@ fn read_positives(config: &Config, mut logs: ParquetLogs, context: &CommandConte
 /// signal stopped it.
 fn train(
     variant: &Variant,
-    options: &CompareArgs,
     logs: ParquetLogs,
     from: u64,
     context: &CommandContext,
@@ -353,7 +352,7 @@ fn train(
         seconds: began.elapsed().as_secs_f64(),
         training: Some(training),
     };
-    tracing::info!(configuration = name, seconds = contestant.seconds, checkpoints = %options.dir.display(), "trained");
+    tracing::info!(configuration = name, seconds = contestant.seconds, checkpoints = %config.checkpoint.dir.display(), "trained");
     Ok(Some((contestant, ranks)))
 }
 

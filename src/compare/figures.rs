@@ -1,37 +1,20 @@
 //! Hit rates and the like: of all events, by band, along the stream.
 
-use serde::Serialize;
-
 use super::judged::JudgedEvents;
+use crate::evaluate::metrics::RankMetrics;
 use crate::evaluate::rank_code::RankCode;
 
 /// Stretches of the stream that curves are drawn over.
 pub const STRETCHES: usize = 40;
 
-/// Metrics over all judged events.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct RankMetrics {
-    /// Share of the events whose item was among the first 20.
-    #[serde(rename = "hr@20")]
-    pub hit_rate: f64,
-    /// Mean of 1/log₂(rank + 2) where it was.
-    #[serde(rename = "ndcg@20")]
-    pub ndcg: f64,
-    /// Mean of 1/(rank + 1) where it was.
-    #[serde(rename = "mrr@20")]
-    pub mrr: f64,
-}
-
-impl RankMetrics {
-    /// The metrics of these ranks; 0 where there are none.
-    pub fn of(ranks: &[RankCode]) -> Self {
-        let n = ranks.len().max(1) as f64;
-        let mean = |of: &dyn Fn(&RankCode) -> f64| ranks.iter().map(of).sum::<f64>() / n;
-        Self {
-            hit_rate: mean(&|rank| f64::from(u8::from(rank.is_hit()))),
-            ndcg: mean(&|rank| rank.gain()),
-            mrr: mean(&|rank| rank.reciprocal()),
-        }
+/// The metrics of these ranks; 0 where there are none.
+pub fn of_ranks(ranks: &[RankCode]) -> RankMetrics {
+    let n = ranks.len().max(1) as f64;
+    let mean = |of: &dyn Fn(&RankCode) -> f64| ranks.iter().map(of).sum::<f64>() / n;
+    RankMetrics {
+        hit_rate: mean(&|rank| f64::from(u8::from(rank.is_hit()))),
+        ndcg: mean(&|rank| rank.gain()),
+        mrr: mean(&|rank| rank.reciprocal()),
     }
 }
 
@@ -64,9 +47,9 @@ mod tests {
     #[test]
     fn metrics_are_means_over_all_events() {
         let ranks = [RankCode::new(Some(0.0)), RankCode::new(Some(2.0)), RankCode::MISS, RankCode::MISS];
-        let metrics = RankMetrics::of(&ranks);
+        let metrics = of_ranks(&ranks);
         assert_eq!((metrics.hit_rate, metrics.ndcg, metrics.mrr), (0.5, 0.375, (1.0 + 1.0 / 3.0) / 4.0));
-        assert_eq!(RankMetrics::of(&[]).hit_rate, 0.0);
+        assert_eq!(of_ranks(&[]).hit_rate, 0.0);
         assert_eq!(along_stream(&ranks), [1.0, 1.0, 0.0, 0.0]);
     }
 

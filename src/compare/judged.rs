@@ -3,10 +3,9 @@
 use hashbrown::HashSet;
 use serde::Serialize;
 
+use crate::evaluate::metrics::WARM;
 use crate::peers::interactions::Interactions;
 
-/// An item that came fewer times than this is cold.
-const WARM: u32 = 5;
 /// A user with fewer events than this is new.
 const SETTLED: u32 = 10;
 /// An item that came first so lately is young, in milliseconds: a day.
@@ -87,7 +86,11 @@ impl JudgedEvents {
         let (low, high) = (quantile(&occurrences, 1.0 / 3.0), quantile(&occurrences, 2.0 / 3.0));
         let of = |facts: &EventFacts| f64::from(facts.occurrences);
         let mut bands: Vec<(&'static str, String, Belongs)> = vec![
-            ("cold", format!("items that came fewer than {WARM} times before"), Box::new(|f| f.occurrences < WARM)),
+            (
+                "cold",
+                format!("items that came fewer than {WARM} times before"),
+                Box::new(|f| u64::from(f.occurrences) < WARM),
+            ),
             ("tail", format!("items that came {low:.0} times at most: a third"), Box::new(move |f| of(f) <= low)),
             ("middle", "items between tail and head".to_owned(), Box::new(move |f| of(f) > low && of(f) <= high)),
             ("head", format!("items that came more than {high:.0} times: a third"), Box::new(move |f| of(f) > high)),

@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::bootstrap::{Certainty, certainties};
 use super::contestant::{Contestant, ContestantKind, Training};
-use super::figures::{RankMetrics, along_stream, by_band, stretches};
+use super::figures::{along_stream, by_band, of_ranks, stretches};
 use super::judged::{Band, JudgedEvents};
 use super::{page, text, verdict};
+use crate::evaluate::metrics::RankMetrics;
 
 /// What was compared, and how each contestant fared.
 #[derive(Debug, Clone, Serialize)]
@@ -101,7 +102,7 @@ impl ComparisonReport {
                     kind,
                     setting,
                     settings_tried: n_tried,
-                    metrics: RankMetrics::of(&ranks),
+                    metrics: of_ranks(&ranks),
                     intervals,
                     bands: by_band(judged, &ranks),
                     curve: along_stream(&ranks),

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::K;
+use super::rank_code::RankCode;
 use super::ranking::Ranked;
 
 /// Occurrences are told apart exactly up to here, and by 64 steps an octave beyond: memory stays bounded on a stream
 /// that never ends.
 const EXACT_OCCURRENCES: u64 = 1 << 20;
 /// An item that came fewer times than this is cold.
-const WARM: u64 = 5;
+pub const WARM: u64 = 5;
 /// Half-life of the recent figures, in ranked events.
 const RECENT_HALF_LIFE: f64 = 2_000.0;
 
@@ -70,9 +70,9 @@ pub struct RankingMetrics {
     pub cold_hit_rate: f64,
 }
 
-/// Ranking metrics of one ranker over the newest events, counted or not.
+/// The metrics that need nothing but ranks: over the newest events, or over those that a comparison judges by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct RecentMetrics {
+pub struct RankMetrics {
     /// Hit rate.
     #[serde(rename = "hr@20")]
     pub hit_rate: f64,
@@ -142,12 +142,12 @@ impl EvalMetrics {
     }
 
     /// The model's figures over the newest events; `None` before anything was ranked.
-    pub fn recent_model(&self) -> Option<RecentMetrics> {
+    pub fn recent_model(&self) -> Option<RankMetrics> {
         self.model.recent(self.recent_weight)
     }
 
     /// The figures of decayed popularity over the newest events; `None` before anything was ranked.
-    pub fn recent_popularity(&self) -> Option<RecentMetrics> {
+    pub fn recent_popularity(&self) -> Option<RankMetrics> {
         self.popularity.recent(self.recent_weight)
     }
 
@@ -159,25 +159,24 @@ impl EvalMetrics {
 
 impl RankSums {
     fn add(&mut self, rank: Option<f64>, occurrences: u64, counts: bool, keep: f64) {
-        let rank = rank.filter(|rank| *rank < K as f64);
-        let gain = rank.map_or(0.0, |rank| (rank + 2.0).log2().recip());
-        let reciprocal = rank.map_or(0.0, |rank| (rank + 1.0).recip());
-        self.recent_hits = self.recent_hits * keep + f64::from(u8::from(rank.is_some()));
+        let rank = RankCode::new(rank);
+        let (gain, reciprocal) = (rank.gain(), rank.reciprocal());
+        self.recent_hits = self.recent_hits * keep + f64::from(u8::from(rank.is_hit()));
         self.recent_gain = self.recent_gain * keep + gain;
         self.recent_reciprocal = self.recent_reciprocal * keep + reciprocal;
         if !counts {
             return;
         }
-        self.hits += u64::from(rank.is_some());
+        self.hits += u64::from(rank.is_hit());
         self.gain += gain;
         self.reciprocal += reciprocal;
         let band = self.bands.entry(band(occurrences)).or_default();
         band.0 += 1;
-        band.1 += u64::from(rank.is_some());
+        band.1 += u64::from(rank.is_hit());
     }
 
-    fn recent(&self, weight: f64) -> Option<RecentMetrics> {
-        (weight > 0.0).then(|| RecentMetrics {
+    fn recent(&self, weight: f64) -> Option<RankMetrics> {
+        (weight > 0.0).then(|| RankMetrics {
             hit_rate: self.recent_hits / weight,
             ndcg: self.recent_gain / weight,
             mrr: self.recent_reciprocal / weight,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::metrics::{EvalMetrics, RankingMetrics, RecentMetrics};
+use super::metrics::{EvalMetrics, RankMetrics, RankingMetrics};
 use crate::metric::{Instrumented, Metric, Samples};
 
 /// The results of the evaluation on the stream itself; `None` where nothing was ranked yet.
@@ -21,9 +21,9 @@ pub struct EvalSummary {
     /// Users' own history, over the same events; only where items may recur.
     pub own_history: Option<RankingMetrics>,
     /// The model, over the newest events.
-    pub model_recent: Option<RecentMetrics>,
+    pub model_recent: Option<RankMetrics>,
     /// Decayed popularity, over the newest events.
-    pub popularity_recent: Option<RecentMetrics>,
+    pub popularity_recent: Option<RankMetrics>,
 }
 
 impl From<&EvalMetrics> for EvalSummary {
@@ -43,7 +43,7 @@ impl From<&EvalMetrics> for EvalSummary {
 
 impl EvalSummary {
     /// Adds a sample for each ranking and window.
-    fn put_rankings(&self, samples: &mut Samples, whole: fn(RankingMetrics) -> f64, recent: fn(RecentMetrics) -> f64) {
+    fn put_rankings(&self, samples: &mut Samples, whole: fn(RankingMetrics) -> f64, recent: fn(RankMetrics) -> f64) {
         samples.put_for(["model", "all"], self.model.map(whole));
         samples.put_for(["model", "recent"], self.model_recent.map(recent));
         samples.put_for(["popularity", "all"], self.popularity.map(whole));

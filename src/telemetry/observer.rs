@@ -339,14 +339,14 @@ pub(super) fn seconds_since_1970() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::metrics::RecentMetrics;
+    use crate::evaluate::metrics::RankMetrics;
 
     /// A status with these figures, and a bar of 8 characters, a space, the percentage and a space before its summary.
     fn width(rate: f64, loss: f64, hit_rate: f64, place: u64, rows: u64) -> (usize, String) {
         let mut status = Status::default();
         status.run.events_per_second = rate;
         status.trainer.training.loss = Some(loss);
-        let recent = Some(RecentMetrics { hit_rate, ..RecentMetrics::default() });
+        let recent = Some(RankMetrics { hit_rate, ..RankMetrics::default() });
         (status.trainer.evaluation.model_recent, status.trainer.evaluation.popularity_recent) = (recent, recent);
         let text = summary(&status, place, rows);
         (8 + 1 + 4 + 1 + text.chars().count(), text)
