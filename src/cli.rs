@@ -183,6 +183,10 @@ pub struct CompareArgs {
     /// The peers: names with commas between them, `all`, or `none`.
     #[arg(long, value_name = "PEERS", default_value = "recent,own-history,item-knn,vstan,mix", help = peers_help())]
     pub peers: String,
+    /// What serving late costs: ranks the first configuration also by what it was so long before, in the time of the log ("1m,1h,1d";
+    /// units ms, s, m, h, d).
+    #[arg(long, value_name = "DELAYS", value_delimiter = ',')]
+    pub publish_delay: Vec<String>,
     /// Write the comparison as a page for a browser.
     #[arg(long, value_name = "FILE.html")]
     pub html: Option<PathBuf>,

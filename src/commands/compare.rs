@@ -7,6 +7,7 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use serde_json::Value as Json;
 
+use super::late_ranks::{LateRanks, check_publishes, publish_delays};
 use super::output::{check_file, check_output, print, write_whole};
 use super::{CommandContext, load_over};
 use crate::catalogue::Catalogue;
@@ -16,6 +17,7 @@ use crate::compare::contestant::{Contestant, ContestantKind, StretchMeans, Train
 use crate::compare::figures::STRETCHES;
 use crate::compare::judged::JudgedEvents;
 use crate::compare::report::{ComparisonReport, LogFacts};
+use crate::compare::staleness::Staleness;
 use crate::config::Config;
 use crate::evaluate::rank_code::RankCode;
 use crate::exit::UsageError;
@@ -50,7 +52,9 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
         check_file("--html", path)?;
     }
     let peers = chosen_peers(&options.peers)?;
+    let delays = publish_delays(&options.publish_delay)?;
     let variants = variants(layers, &options)?;
+    check_publishes(&variants[0].config, &delays)?;
     let config = &variants[0].config;
     let context = CommandContext::set_up(config)?;
     // Every log is opened before anything is trained.
@@ -81,9 +85,10 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     }
     let from = (log.len() as f64 * config.evaluate.from).ceil() as u64;
     let mut contestants = Vec::new();
-    let mut judged = None;
-    for variant in &variants {
-        let Some((contestant, ranks)) = train(variant, open(&variant.config)?, from, &context)? else {
+    let (mut judged, mut late) = (None, LateRanks::new(&delays));
+    for (place, variant) in variants.iter().enumerate() {
+        let late = (place == 0).then_some(&mut late);
+        let Some((contestant, ranks)) = train(variant, open(&variant.config)?, from, late, &context)? else {
             tracing::warn!("stopped by a signal; nothing was compared");
             return Ok(());
         };
@@ -109,8 +114,13 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     facts.positives = log.len() as u64;
     (facts.users, facts.items) = (log.n_users() as u64, log.n_items() as u64);
     (facts.judged, facts.judged_users) = (judged.len() as u64, judged.n_users as u64);
+    let staleness = (!delays.is_empty()).then(|| {
+        let first = &contestants[0];
+        Staleness::new(&first.name, &log, &judged, &first.ranks, &late.of(&judged.numbers), config.seed)
+    });
     drop(log);
-    let report = ComparisonReport::new(facts, &judged, contestants, left_out, config.seed);
+    let mut report = ComparisonReport::new(facts, &judged, contestants, left_out, config.seed);
+    report.staleness = staleness;
     if let Some(path) = &options.html {
         write_whole(path, &report.page())?;
     }
@@ -302,6 +312,7 @@ fn train(
     variant: &Variant,
     logs: ParquetLogs,
     from: u64,
+    mut late: Option<&mut LateRanks>,
     context: &CommandContext,
 ) -> anyhow::Result<Option<(Contestant, HashMap<u32, RankCode>)>> {
     let Variant { name, setting, config } = variant;
@@ -312,6 +323,9 @@ fn train(
     let rows = logs.rows().0;
     let mut pipeline =
         Pipeline::builder(config).restored(restored).catalogue(catalogue).stop(context.stop.clone()).build()?;
+    if let Some(late) = &late {
+        pipeline.serve_stale(&late.delays(), from);
+    }
     let bar = named_bar(context, rows, name);
     let mut ranks = HashMap::new();
     let (mut loss, mut bound) = (StretchMeans::new(STRETCHES, rows), StretchMeans::new(STRETCHES, rows));
@@ -325,6 +339,9 @@ fn train(
                 }
                 let counted = trainer.ranked().iter().filter(|ranked| ranked.number >= from);
                 ranks.extend(counted.map(|ranked| (ranked.number as u32, RankCode::new(ranked.model))));
+                if let Some(late) = &mut late {
+                    trainer.stale_ranks().iter().for_each(|rank| late.note(rank));
+                }
             }
             PipelineEvent::Tick => bar.set_position(read),
             _ => {}

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod demo;
 mod inspect;
+mod late_ranks;
 mod migrate;
 mod negatives;
 mod neighbors;
