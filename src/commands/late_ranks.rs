@@ -6,6 +6,7 @@ use crate::compare::staleness::StaleRanks;
 use crate::config::Config;
 use crate::context::EncoderKind;
 use crate::evaluate::rank_code::RankCode;
+use crate::event::Evicted;
 use crate::exit::UsageError;
 use crate::trainer::stale::{StalePart, StaleRank};
 use crate::util::escape::escape_for_terminal;
@@ -57,6 +58,18 @@ pub(super) fn check_publishes(config: &Config, delays: &[PublishDelay]) -> Resul
     }
 }
 
+/// Checks that the rows of a model were never given to others: what older states found would be of other items.
+pub(super) fn check_kept(evicted: Evicted) -> Result<(), UsageError> {
+    if evicted == Evicted::default() {
+        return Ok(());
+    }
+    Err(UsageError(
+        "--publish-delay: rows of items or users were evicted, so that older states cannot be held against the log; raise \
+         memory.items.cap and memory.users.cap, and set expire_events to 0"
+            .to_owned(),
+    ))
+}
+
 /// What older states found, a byte for each event, delay and part.
 #[derive(Debug)]
 pub(super) struct LateRanks {
@@ -68,8 +81,8 @@ pub(super) struct LateRanks {
 #[derive(Debug, Default)]
 struct LateFindings {
     ranks: HashMap<u32, RankCode>,
-    /// Sum of ages in milliseconds, and how many there were.
-    ages: (f64, u64),
+    /// Milliseconds.
+    ages: Vec<f32>,
 }
 
 impl LateRanks {
@@ -89,17 +102,15 @@ impl LateRanks {
         let part = PARTS.iter().position(|(part, _)| *part == rank.part).unwrap_or_default();
         let found = &mut self.found[rank.delay * PARTS.len() + part];
         found.ranks.insert(rank.number as u32, RankCode::new(rank.rank));
-        if let Some(age) = rank.age_ms {
-            found.ages.0 += age as f64;
-            found.ages.1 += 1;
-        }
+        found.ages.extend(rank.age_ms.map(|age| age as f32));
     }
 
     /// The ranks of the events of these numbers. What could not be ranked, live or late, was missed.
     pub(super) fn of(&self, numbers: &[u32]) -> Vec<StaleRanks> {
         let findings = self.found.iter().enumerate().map(|(place, found)| {
             let delay = &self.delays[place / PARTS.len()];
-            let (sum, n) = found.ages;
+            let mut ages = found.ages.clone();
+            ages.sort_unstable_by(f32::total_cmp);
             StaleRanks {
                 delay: delay.name.clone(),
                 delay_ms: delay.ms,
@@ -108,7 +119,7 @@ impl LateRanks {
                     .iter()
                     .map(|number| found.ranks.get(number).copied().unwrap_or(RankCode::MISS))
                     .collect(),
-                age_ms: (n > 0).then(|| sum / n as f64),
+                age_ms: ages.get(ages.len() / 2).copied().map(f64::from),
             }
         });
         findings.collect()

@@ -210,8 +210,7 @@ fn staleness(report: &ComparisonReport) -> String {
         "<section>\n<h2>Served late</h2>\n<p class=\"soft\">{}, ranked by a state that was published some time before: live, {}. \
          Old are what is learnt (vectors), what is counted (histories), or both; an item that came since cannot be \
          served.</p>\n{drawing}\n{legend}<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Hit rate by delay\">\n\
-         <table>\n<caption>HR@20 by delay and by the time since the item came first; age is that of the state that was served, on \
-         average; the difference is that from live serving, in points (95 %).</caption>\n<thead><tr><th scope=\"col\">delay</th>\
+         <table>\n<caption>HR@20 by delay and by the time since the item came first; age is the median one of what was served; the difference is that from live serving, in points (95 %).</caption>\n<thead><tr><th scope=\"col\">delay</th>\
          <th scope=\"col\">old</th><th scope=\"col\">age</th><th scope=\"col\">HR@20</th><th scope=\"col\">NDCG@20</th>\
          <th scope=\"col\">difference</th>{ages}</tr></thead>\n<tbody>\n",
         escape_html(&staleness.contestant),

@@ -24,7 +24,7 @@ pub struct StaleRanks {
     pub stale: &'static str,
     /// The rank of each judged event.
     pub ranks: Vec<RankCode>,
-    /// Mean age of what was served, milliseconds; `None` where nothing was.
+    /// Median age of what was served, milliseconds; `None` where nothing was.
     pub age_ms: Option<f64>,
 }
 
@@ -57,7 +57,7 @@ pub struct StalenessRow {
     pub delay_ms: i64,
     /// What was that old: `vectors`, `histories`, `everything`; `nothing`.
     pub stale: &'static str,
-    /// Mean age of the state that was served, milliseconds from its newest event; `None` where nothing was, and for live serving.
+    /// Median age of the state that was served, milliseconds from its newest event; `None` where nothing was, and for live serving.
     pub age_ms: Option<f64>,
     /// Metrics over all judged events.
     pub metrics: RankMetrics,

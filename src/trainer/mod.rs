@@ -8,6 +8,7 @@
 //! | `lifecycle` | which items and users are given a row, and which lose theirs |
 //! | `changes` | which embeddings changed since a mark |
 //! | `stale` | how events would have been ranked by an older state |
+//! | `trailing` | counts and histories that stay a delay behind the stream |
 //! | `state` | everything that a checkpoint holds, in groups |
 //! | `memory_usage` | how much memory the state takes |
 //! | `warnings` | what is likely set wrong, as the records show |
@@ -30,6 +31,7 @@ pub mod state_snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
+mod trailing;
 pub mod warnings;
 
 pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
@@ -162,7 +164,7 @@ impl Trainer {
     /// the stream, milliseconds ([`stale`]). Encoders with a hidden state, and rankings by the last item alone, are ranked as if
     /// they had neither.
     pub fn serve_stale(&mut self, delays_ms: &[i64], from: u64) {
-        self.stale = (!delays_ms.is_empty()).then(|| StaleServing::new(delays_ms, from));
+        self.stale = (!delays_ms.is_empty()).then(|| StaleServing::new(&mut self.state, delays_ms, from));
     }
 
     /// How the events of the newest step were ranked by older states; empty where that was not asked for.

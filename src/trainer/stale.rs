@@ -1,10 +1,13 @@
 //! What stale serving would have ranked: events are ranked once more, by what the model was a delay before ([`StaleServing`]).
 //!
-//! A *published state* is the state between two batches. It becomes available when the stream's time is the delay past the newest
-//! event in it, and is then served until a newer one is; states are published every quarter of a delay, and at once where the stream
-//! pauses for longer than the delay. So what is served is at least as old as the delay, and its age is noted with every rank.
-//! Memory is bounded: of one delay no more than six states are kept, which share with the model what has not changed since. Where
-//! rows are evicted, what was published before is dropped.
+//! What is *learnt* moves at the end of a batch, and is published between two: every quarter of a delay, and at once where the stream
+//! pauses for longer than the delay. It is served from when the stream's time is the delay past its newest event until what was
+//! published next is. What is *counted* follows the stream at the distance of the delay ([`super::trailing`]), and is brought up to
+//! date every quarter of it. So both are at least as old as the delay, and the age is noted with every rank.
+//!
+//! Memory is bounded by the delay: of what is learnt no more than six states are kept, which share with the model what has not changed
+//! since; of what is counted one, and the events of the delay, which wait. Nothing is ranked any more once a row was evicted, since
+//! rows have other numbers then.
 //!
 //! An item that came after the state was published is in none of its lists: it cannot be served, and is missed where it is the
 //! target. In a user's context it has the vector that a new item starts with.
@@ -14,9 +17,8 @@ use std::collections::VecDeque;
 use super::TrainerSettings;
 use super::pending::PendingBatch;
 use super::state::State;
+use super::trailing::TrailingHistories;
 use crate::context::Batch;
-use crate::context::cooccurrence::Cooccurrences;
-use crate::context::users::UserHistories;
 use crate::evaluate::history::{BatchHistory, Counts};
 use crate::evaluate::popularity::PopularityOrder;
 use crate::evaluate::ranking::{ModelView, Ranking};
@@ -66,10 +68,6 @@ struct Published {
     model: Model,
     /// Whether the model's norms are made.
     is_ready: bool,
-    frequencies: Frequencies,
-    order: PopularityOrder,
-    histories: UserHistories,
-    cooccurrences: Cooccurrences,
 }
 
 /// The counts before a batch, to be counted on once more.
@@ -99,6 +97,8 @@ pub(super) struct StaleServing {
     from: u64,
     /// By delay, the oldest first.
     published: Vec<VecDeque<Published>>,
+    /// By delay.
+    trailing: Vec<TrailingHistories>,
     /// The newest time that is in the state.
     newest: Option<i64>,
     evicted: Evicted,
@@ -107,24 +107,26 @@ pub(super) struct StaleServing {
     scratch: StaleScratch,
 }
 
+/// Buffers that are kept from batch to batch.
 #[derive(Debug, Default)]
-struct StaleScratch {
-    sequences: Sequences,
-    encoded: Encoded,
-    history: BatchHistory,
-    ranking: Ranking,
-    batch: Batch,
+pub(super) struct StaleScratch {
+    pub sequences: Sequences,
+    pub encoded: Encoded,
+    pub history: BatchHistory,
+    pub ranking: Ranking,
+    pub batch: Batch,
     asked: Vec<usize>,
 }
 
 impl StaleServing {
-    pub(super) fn new(delays: &[i64], from: u64) -> Self {
+    pub(super) fn new(state: &mut State, delays: &[i64], from: u64) -> Self {
         Self {
+            trailing: delays.iter().map(|_| TrailingHistories::new(state)).collect(),
             delays: delays.to_vec(),
             from,
             published: delays.iter().map(|_| VecDeque::new()).collect(),
             newest: None,
-            evicted: Evicted::default(),
+            evicted: state.evicted(),
             ranks: Vec::new(),
             scratch: StaleScratch::default(),
         }
@@ -132,11 +134,6 @@ impl StaleServing {
 
     /// Before a batch: publishes the state where that is due.
     pub(super) fn publish(&mut self, state: &mut State, pending: &PendingBatch) {
-        let evicted = state.evicted();
-        if std::mem::replace(&mut self.evicted, evicted) != evicted {
-            // Rows have other numbers now.
-            self.published.iter_mut().for_each(VecDeque::clear);
-        }
         let times = || pending.events.iter().map(|pending| pending.event.timestamp);
         if let (Some(newest), Some(first)) = (self.newest, times().min()) {
             for (delay, published) in self.delays.iter().zip(&mut self.published) {
@@ -166,50 +163,64 @@ impl StaleServing {
         popularity: &PopularityOrder,
         to_rank: BatchToRank<'_>,
     ) {
-        let Self { delays, from, published, ranks, scratch, .. } = self;
+        let Self { delays, from, published, trailing, ranks, scratch, .. } = self;
         ranks.clear();
+        if state.evicted() != self.evicted {
+            return;
+        }
         let BatchToRank { batch, chosen, .. } = to_rank;
-        let number = |query: &usize| batch.numbers[batch.with_context[*query] as usize];
+        let event = |query: usize| batch.with_context[query] as usize;
         let mut asked = std::mem::take(&mut scratch.asked);
         asked.clear();
-        asked.extend(chosen.iter().copied().filter(|query| number(query) >= *from));
+        asked.extend(chosen.iter().copied().filter(|query| batch.numbers[event(*query)] >= *from));
         let to_rank = BatchToRank { chosen: &asked, ..to_rank };
         let first = batch.timestamps.iter().copied().min().unwrap_or_default();
-        for (place, delay) in delays.iter().enumerate().filter(|_| !asked.is_empty()) {
-            let served = published[place].front_mut();
-            let served = served.filter(|served| served.time <= first.saturating_sub(*delay));
-            let mut note = |part: StalePart, found: Vec<(u64, Option<f64>)>, time: Option<i64>| {
-                let of_event = found.into_iter().zip(&asked).map(|((number, rank), query)| {
-                    let at = batch.timestamps[batch.with_context[*query] as usize];
-                    let age_ms = time.map(|time| at.saturating_sub(time));
+        for (place, delay) in delays.iter().copied().enumerate() {
+            let mut note = |part: StalePart, queries: &[usize], found: Vec<(u64, Option<f64>)>, time: Option<i64>| {
+                ranks.extend(found.into_iter().zip(queries).map(|((number, rank), query)| {
+                    let age_ms = time.map(|time| batch.timestamps[event(*query)].saturating_sub(time));
                     StaleRank { delay: place, part, number, rank, age_ms }
-                });
-                ranks.extend(of_event);
+                }));
             };
-            if *delay == 0 {
+            if delay == 0 {
                 // What is no time old is live.
                 let found =
                     by_vectors((&state.model, usize::MAX), state, settings, before, popularity, to_rank, scratch);
                 for part in [StalePart::Vectors, StalePart::Histories, StalePart::Everything] {
-                    note(part, found.clone(), None);
+                    note(part, &asked, found.clone(), None);
                 }
                 continue;
             }
-            let Some(served) = served else {
-                for part in [StalePart::Vectors, StalePart::Histories, StalePart::Everything] {
-                    note(part, asked.iter().map(|query| (number(query), None)).collect(), None);
+            let trailing = &mut trailing[place];
+            trailing.count_until(first.saturating_sub(delay));
+            let served = published[place].front_mut();
+            let mut served = served.filter(|served| served.time <= first.saturating_sub(delay) && !asked.is_empty());
+            if let Some(served) = &mut served {
+                served.ready(state);
+                let model = (&served.model, served.n_items);
+                let found = by_vectors(model, state, settings, before, popularity, to_rank, scratch);
+                note(StalePart::Vectors, &asked, found, Some(served.time));
+            }
+            // Histories are as of the first event of a run that is no longer than a quarter of the delay.
+            let mut rest = asked.as_slice();
+            while let Some(query) = rest.first() {
+                let begin = batch.timestamps[event(*query)];
+                let is_of_run = |query: &&usize| {
+                    (0..=delay / PER_DELAY).contains(&batch.timestamps[event(**query)].saturating_sub(begin))
+                };
+                let n = rest.iter().take_while(is_of_run).count();
+                let (run, others) = rest.split_at(n);
+                rest = others;
+                trailing.count_until(begin.saturating_sub(delay));
+                let of_run = BatchToRank { chosen: run, ..to_rank };
+                let found = trailing.rank((&state.model, usize::MAX), settings, of_run, scratch);
+                note(StalePart::Histories, run, found, trailing.newest);
+                if let Some(served) = &served {
+                    let found = trailing.rank((&served.model, served.n_items), settings, of_run, scratch);
+                    note(StalePart::Everything, run, found, Some(served.time));
                 }
-                continue;
-            };
-            served.ready(state);
-            let of_vectors =
-                by_vectors((&served.model, served.n_items), state, settings, before, popularity, to_rank, scratch);
-            let of_histories = served.by_histories(Some(&state.model), settings, to_rank, scratch);
-            let of_everything = served.by_histories(None, settings, to_rank, scratch);
-            let time = Some(served.time);
-            note(StalePart::Vectors, of_vectors, time);
-            note(StalePart::Histories, of_histories, time);
-            note(StalePart::Everything, of_everything, time);
+            }
+            trailing.wait(batch);
         }
         self.scratch.asked = asked;
     }
@@ -228,17 +239,7 @@ impl CountsBefore {
 
 impl Published {
     fn new(state: &mut State, time: i64) -> Self {
-        let frequencies = state.negatives.frequencies.clone();
-        Self {
-            time,
-            n_items: state.items.ids.len(),
-            model: state.model.freeze(),
-            is_ready: false,
-            order: PopularityOrder::new(&frequencies),
-            frequencies,
-            histories: state.users.histories.snapshot(),
-            cooccurrences: state.items.cooccurrences.snapshot(),
-        }
+        Self { time, n_items: state.items.ids.len(), model: state.model.freeze(), is_ready: false }
     }
 
     /// Makes the norms, and gives the rows that have come since those of what is new.
@@ -253,58 +254,6 @@ impl Published {
         if let Some(n_users) = self.model.users.as_ref().map(|users| users.values.len()) {
             (n_users..state.users.ids.len()).for_each(|row| self.model.add_user(state.users.ids.name(row as u32)));
         }
-    }
-
-    /// By histories as they were published, and `live`, or the model as it was published with them. Who had no history then is
-    /// served what was popular.
-    fn by_histories(
-        &mut self,
-        live: Option<&Model>,
-        settings: &TrainerSettings,
-        BatchToRank { batch, chosen, .. }: BatchToRank<'_>,
-        scratch: &mut StaleScratch,
-    ) -> Vec<(u64, Option<f64>)> {
-        let StaleScratch { sequences, encoded, history, ranking, batch: then, .. } = scratch;
-        let Self { n_items, model, frequencies, order, histories, cooccurrences, .. } = self;
-        let model = live.unwrap_or(model);
-        let kernel = model.kernel();
-        then.clear(0);
-        let event = |query: usize| batch.with_context[query] as usize;
-        let had_history =
-            |user: u32, histories: &UserHistories| (user as usize) < histories.len() && histories.get(user).is_known();
-        let mut found = Vec::with_capacity(chosen.len());
-        for query in chosen {
-            let (event, user, item) = (event(*query), batch.user(*query), batch.positive(*query));
-            let number = batch.numbers[event];
-            if had_history(user, histories) {
-                histories.look(then, user, item, batch.timestamps[event]);
-                cooccurrences.look(then);
-                then.numbers.push(number);
-                found.push((number, None));
-            } else {
-                found.push((number, popular_rank(frequencies, order, item as usize, *n_items)));
-            }
-        }
-        let queries: Vec<usize> = (0..then.n_queries()).collect();
-        history.observe_nothing(kernel, model, frequencies, then, *n_items);
-        sequences.begin(then);
-        model.encode(kernel, sequences, &[], encoded);
-        let view = ModelView {
-            model,
-            history,
-            frequencies,
-            popularity: order,
-            histories,
-            repeat: settings.positive_rules.repeat,
-            history_terms: true,
-        };
-        let mut ranked = ranking.rank(kernel, view, then, &queries, encoded).into_iter().peekable();
-        for (number, rank) in &mut found {
-            if let Some(ranked) = ranked.next_if(|ranked| ranked.number == *number) {
-                *rank = ranked.model;
-            }
-        }
-        found
     }
 }
 
@@ -347,12 +296,4 @@ fn by_vectors(
     let is_served = |query: usize| (batch.positive(query) as usize) < n_items;
     let ranked = ranked.iter().zip(chosen);
     ranked.map(|(ranked, query)| (ranked.number, ranked.model.filter(|_| is_served(*query)))).collect()
-}
-
-/// The rank of an item by decayed popularity alone.
-fn popular_rank(frequencies: &Frequencies, order: &PopularityOrder, item: usize, n_items: usize) -> Option<f64> {
-    (item < n_items).then(|| {
-        let (above, up_to_equal) = order.compare(frequencies.popularity().relative()[item]);
-        above as f64 + up_to_equal.saturating_sub(1) as f64 / 2.0
-    })
 }
