@@ -26,7 +26,7 @@ use crate::source::EventSource as _;
 use crate::source::parquet::{LogOptions, ParquetLogs};
 use crate::source::prefix::Prefix;
 use crate::tune::halving::{Rung, rungs, survivors};
-use crate::tune::space::{Assignment, Space};
+use crate::tune::space::{Assignment, Space, SpaceError};
 use crate::util::escape::escape_for_terminal;
 
 /// The largest share of a log that nothing may be chosen on.
@@ -130,7 +130,7 @@ pub(super) fn tune(layers: &Layers, options: &TuneArgs) -> anyhow::Result<()> {
 /// What is searched.
 fn space(options: &TuneArgs) -> anyhow::Result<Space> {
     let mut space = Space::default();
-    let usage = |error: crate::tune::space::SpaceError| UsageError(escape_for_terminal(&error.to_string()).into());
+    let usage = |error: SpaceError| UsageError(escape_for_terminal(&error.to_string()));
     if let Some(path) = &options.space {
         let text = std::fs::read_to_string(path)
             .map_err(|error| UsageError(format!("--space {}: cannot be read: {error}", path.display())))?;

@@ -110,7 +110,7 @@ impl TuneState {
             return Ok(state);
         }
         let differs = plan.as_object().into_iter().flatten().find(|(name, value)| state.plan.get(name) != Some(*value));
-        let what = differs.map(|(name, _)| name.as_str()).unwrap_or("plan");
+        let what = differs.map_or("plan", |(name, _)| name.as_str());
         refuse(format!(
             "another search stands here, with another '{what}'; give it a --dir of its own, or go on as it began"
         ))
