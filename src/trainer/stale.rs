@@ -1,8 +1,8 @@
-//! What stale serving would have ranked: events are ranked once more, by what the model was a delay before ([`StaleServing`]).
+//! What stale serving would have ranked: events are ranked once more, by what the model was a delay before.
 //!
 //! What is *learnt* moves at the end of a batch, and is published between two: every quarter of a delay, and at once where the stream
 //! pauses for longer than the delay. It is served from when the stream's time is the delay past its newest event until what was
-//! published next is. What is *counted* follows the stream at the distance of the delay ([`super::trailing`]), and is brought up to
+//! published next is. What is *counted* follows the stream at the distance of the delay (`trailing`), and is brought up to
 //! date every quarter of it. So both are at least as old as the delay, and the age is noted with every rank.
 //!
 //! Memory is bounded by the delay: of what is learnt no more than six states are kept, which share with the model what has not changed
