@@ -213,7 +213,7 @@ pub struct TuneArgs {
     /// A setting that is drawn from a list of values ("model.dim=32,64,128"). May be given any number of times.
     #[arg(long = "choice", value_name = "KEY=VALUE,…")]
     pub choices: Vec<String>,
-    /// Ranges and choices from a file: tables [range] and [choice].
+    /// Ranges and choices from a file: tables `range` and `choice`.
     #[arg(long, value_name = "FILE.toml")]
     pub space: Option<PathBuf>,
     /// How many settings are tried, that of --config and --set among them.
