@@ -70,6 +70,7 @@
 //! `remote` (object stores and web servers, with the feature `s3`), [`dead_letters`], [`kafka`] (clients and the embedded
 //! broker), [`registry`] (schemas of binary records), [`neighbors`],
 //! [`synth`] (a log with known structure), [`peers`] (rankings by counting), [`compare`] (contestants side by side),
+//! [`tune`] (what a search tries, and who goes on),
 //! [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
@@ -144,6 +145,8 @@ pub mod table;
 pub mod telemetry;
 #[doc(hidden)]
 pub mod trainer;
+#[doc(hidden)]
+pub mod tune;
 #[doc(hidden)]
 pub mod util;
 

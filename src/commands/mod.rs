@@ -6,9 +6,11 @@
 mod audit;
 mod compare;
 mod config;
+mod contest;
 mod context;
 mod demo;
 mod inspect;
+mod late_ranks;
 mod migrate;
 mod negatives;
 mod neighbors;
@@ -18,6 +20,9 @@ mod replay;
 mod run;
 mod synth;
 mod topics;
+mod tune;
+mod tune_report;
+mod tune_state;
 
 use std::path::Path;
 
@@ -45,6 +50,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Run(options) => run::run(&load(layers)?, options),
         Command::Replay(options) => replay::replay(&load(layers)?, options),
         Command::Compare(options) => compare::compare(layers, options),
+        Command::Tune(options) => tune::tune(layers, &options),
         Command::Produce(options) => produce::produce(&load(layers)?, options),
         Command::Migrate(options) => migrate::migrate(&load(layers)?, &options),
         Command::Synth(options) => synth::synth(&load(layers)?, options),

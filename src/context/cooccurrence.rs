@@ -225,6 +225,26 @@ impl Cooccurrences {
         }
     }
 
+    /// Captures what is related likewise, and counts nothing.
+    pub fn look(&mut self, batch: &mut Batch) {
+        let has_context = batch.with_context.last().is_some_and(|event| *event as usize + 1 == batch.items.len());
+        if !has_context {
+            return;
+        }
+        if self.is_on() {
+            let Batch { contexts, context_starts, related, .. } = batch;
+            let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
+            self.vote(&context[..context.len().min(self.limits.window)], related);
+        }
+        batch.related_starts.push(batch.related.len() as u32);
+    }
+
+    /// A copy as it is, which shares with this one what does not change: [`crate::table::chunks`].
+    #[must_use]
+    pub fn snapshot(&mut self) -> Self {
+        Self { neighborhoods: self.neighborhoods.freeze(), limits: self.limits, votes: Votes::default() }
+    }
+
     /// Lists what is related to `newest`, the newest item first, in `related`.
     fn vote(&mut self, newest: &[u32], related: &mut Vec<RelatedItem>) {
         let Self { neighborhoods, votes, .. } = self;

@@ -95,32 +95,19 @@ impl UserHistories {
         self.records.iter()
     }
 
+    /// A copy of the histories as they are, which shares with them what does not change: [`crate::table::chunks`].
+    #[must_use]
+    pub fn snapshot(&mut self) -> Self {
+        Self { records: self.records.freeze(), retention: self.retention.clone() }
+    }
+
     /// Captures the history of the user in row `row` into `batch` as the context of an event with `item` at `timestamp`,
     /// then adds the event to the history.
     pub fn capture(&mut self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
-        let Retention { context, decay, repeat, own_items: _ } = &self.retention;
         let history = self.records.get_mut(row as usize);
-        let event = batch.items.len() as u32;
-        batch.users.push(row);
-        batch.items.push(item);
-        batch.timestamps.push(timestamp);
-        let newest = history.memory.last().map(|remembered| remembered.timestamp);
-        let is_same_session = newest.is_some_and(|newest| timestamp.saturating_sub(newest) <= SESSION_GAP_MS);
-        if history.is_known() {
-            batch.with_context.push(event);
-            batch.contexts.extend(history.recent.iter().rev());
-            batch.context_starts.push(batch.contexts.len() as u32);
-            batch.own.extend(history.memory.iter().map(|remembered| OwnItem {
-                item: remembered.item,
-                // Without meaning where own items leave the ranking.
-                buckets: if *repeat { decay.buckets(remembered, history.clock, timestamp) } else { Default::default() },
-                count: decay.count(remembered, history.clock),
-                timestamp: remembered.timestamp,
-            }));
-            batch.own_starts.push(batch.own.len() as u32);
-            batch.situations.push(Situation::of(history.clock, newest, history.session_events, timestamp));
-            batch.all_own.push(history.own.len() as u32);
-        }
+        look(&self.retention, history, batch, (row, item, timestamp));
+        let Retention { context, decay, repeat, own_items: _ } = &self.retention;
+        let is_same_session = is_same_session(history, timestamp);
         history.clock = history.clock.saturating_add(1);
         history.session_events = if is_same_session { history.session_events.saturating_add(1) } else { 1 };
         if history.recent.len() == *context {
@@ -131,6 +118,11 @@ impl UserHistories {
         if !repeat {
             history.own.push(item);
         }
+    }
+
+    /// Captures a history likewise, and leaves it as it is.
+    pub fn look(&self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
+        look(&self.retention, self.get(row), batch, (row, item, timestamp));
     }
 
     /// Captures into `batch` an event of a user without a row: it has no context, and becomes part of no history.
@@ -180,6 +172,37 @@ impl UserHistories {
     /// Takes back histories that frozen copies which are gone had shared: [`Records::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.records.thaw(budget)
+    }
+}
+
+/// Whether an event at `timestamp` goes on with the newest session.
+fn is_same_session(history: &UserHistory, timestamp: i64) -> bool {
+    let newest = history.memory.last().map(|remembered| remembered.timestamp);
+    newest.is_some_and(|newest| timestamp.saturating_sub(newest) <= SESSION_GAP_MS)
+}
+
+/// Captures `history`, that of the user in row `row`, into `batch` as the context of an event with `item` at `timestamp`.
+fn look(retention: &Retention, history: &UserHistory, batch: &mut Batch, (row, item, timestamp): (u32, u32, i64)) {
+    let Retention { context: _, decay, repeat, own_items: _ } = retention;
+    let event = batch.items.len() as u32;
+    batch.users.push(row);
+    batch.items.push(item);
+    batch.timestamps.push(timestamp);
+    if history.is_known() {
+        let newest = history.memory.last().map(|remembered| remembered.timestamp);
+        batch.with_context.push(event);
+        batch.contexts.extend(history.recent.iter().rev());
+        batch.context_starts.push(batch.contexts.len() as u32);
+        batch.own.extend(history.memory.iter().map(|remembered| OwnItem {
+            item: remembered.item,
+            // Without meaning where own items leave the ranking.
+            buckets: if *repeat { decay.buckets(remembered, history.clock, timestamp) } else { Default::default() },
+            count: decay.count(remembered, history.clock),
+            timestamp: remembered.timestamp,
+        }));
+        batch.own_starts.push(batch.own.len() as u32);
+        batch.situations.push(Situation::of(history.clock, newest, history.session_events, timestamp));
+        batch.all_own.push(history.own.len() as u32);
     }
 }
 

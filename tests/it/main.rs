@@ -45,6 +45,7 @@ mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;
+mod tune;
 #[cfg(feature = "full")]
 mod web_server;
 mod writers;
