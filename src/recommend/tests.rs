@@ -69,7 +69,7 @@ fn agrees(settings: &[&str]) {
             hits += usize::from(expected < K as f64);
         }
     }
-    assert!(compared > 1_000 && hits > 100, "{compared} compared, {hits} hits");
+    assert!(compared > 1_000 && hits > 20, "{compared} compared, {hits} hits");
 }
 
 #[test]
