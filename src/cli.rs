@@ -96,6 +96,8 @@ pub enum Command {
     Synth(SynthArgs),
     /// Show the items nearest to one.
     Neighbors(NeighborsArgs),
+    /// Recommend items to users, or to somebody who had some items, by the full score.
+    Recommend(RecommendArgs),
     /// Draw negatives as a checkpoint's sampler does, and hold the draws against their exact probabilities.
     Negatives(NegativesArgs),
     /// Show what a checkpoint holds, and verify every checksum.
@@ -324,6 +326,36 @@ pub struct NeighborsArgs {
     /// Number of neighbours.
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub k: u32,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `recommend`.
+#[derive(Debug, Args)]
+pub struct RecommendArgs {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// The users, each of whom gets a list.
+    #[arg(long = "user", value_name = "USER", num_args = 1.., allow_hyphen_values = false, required_unless_present = "items")]
+    pub users: Vec<String>,
+    /// What somebody had of whom no more is known, newest last; may be given any number of times.
+    #[arg(long = "item", value_name = "ITEM", num_args = 1.., conflicts_with = "users")]
+    pub items: Vec<String>,
+    /// Length of a list.
+    #[arg(short, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub k: u32,
+    /// Items that must not be in a list; may be given any number of times.
+    #[arg(long, value_name = "ITEM", num_args = 1..)]
+    pub exclude: Vec<String>,
+    /// The only items that may be in a list: a file with one a line, or names with commas between them.
+    #[arg(long, value_name = "FILE|ITEMS")]
+    pub candidates: Option<String>,
+    /// When the users ask: a time (RFC 3339), or milliseconds since 1970 UTC; without it, the time of the newest event in the
+    /// checkpoint.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,

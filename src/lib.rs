@@ -62,6 +62,7 @@
 //! | [`trainer`] | the order of all that; the sole owner of the state |
 //! | [`snapshot`] | the state to files and back |
 //! | [`checkpoint`] | durable files, whole or not at all, in a folder or an object store |
+//! | [`recommend`] | the best items for a user, by the full score |
 //! | [`publish`] | embeddings leave for where they are served |
 //! | [`telemetry`] | status, metrics, health, page, logs, report |
 //!
@@ -126,6 +127,8 @@ pub mod peers;
 pub mod pipeline;
 pub mod position;
 pub mod publish;
+#[doc(hidden)]
+pub mod recommend;
 #[doc(hidden)]
 pub mod registry;
 #[cfg(feature = "s3")]

@@ -11,11 +11,13 @@ mod context;
 mod demo;
 mod inspect;
 mod late_ranks;
+mod loaded;
 mod migrate;
 mod negatives;
 mod neighbors;
 mod output;
 mod produce;
+mod recommend;
 mod replay;
 mod run;
 mod synth;
@@ -55,6 +57,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Migrate(options) => migrate::migrate(&load(layers)?, &options),
         Command::Synth(options) => synth::synth(&load(layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(layers, options),
+        Command::Recommend(options) => recommend::recommend(layers, options),
         Command::Negatives(options) => negatives::negatives(layers, options),
         Command::Audit(options) => audit::audit(layers, options),
         Command::Inspect(options) => inspect::inspect(layers, options),

@@ -29,6 +29,7 @@ mod promql;
 mod publish;
 mod python;
 mod quality;
+mod recommend;
 mod recovery;
 #[cfg(feature = "full")]
 mod remote_logs;

@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 37] = [
+const RULES: [(&str, &[&str], &str); 38] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -115,6 +115,11 @@ const RULES: [(&str, &[&str], &str); 37] = [
             "util",
         ],
         "the sole owner of the model; where events come from is not its business",
+    ),
+    (
+        "recommend",
+        &["context", "kernel", "model", "negatives", "table", "trainer"],
+        "reads a state that stands still; who asks, and how, is the commands'",
     ),
     (
         "snapshot",
@@ -228,6 +233,7 @@ const RULES: [(&str, &[&str], &str); 37] = [
             "peers",
             "pipeline",
             "position",
+            "recommend",
             "registry",
             "signals",
             "snapshot",
