@@ -166,8 +166,8 @@ impl DecayedCounts {
         ((self.counts[item as usize] + prior_events * prior) / (self.total + prior_events)).ln()
     }
 
-    /// How well `item` does for a place at the top of the list by these counts, from 0 to 1.
-    pub(super) fn standing(&self, item: u32) -> f64 {
-        self.top.standing(item, &self.counts)
+    /// Whether `item` is at the top of the list by these counts.
+    pub(super) fn lists(&self, item: u32) -> bool {
+        self.top.contains(item)
     }
 }

@@ -6,10 +6,10 @@
 //!
 //! With several half-lives side by side, each event is predicted by all of them before it is counted, and
 //! `q̂(j) = Σ_h s_h·n_jh/Σn_h + ½/Σn_b`, with the shares `s_h ∝ exp(discounted evidence of h)`: a mixture that forgets (cf.
-//! Raftery, Kárný & Ettler 2010). The evidence of an event is its log-likelihood, smoothed by the baseline b, and a reward by how
-//! well its item did for a place among the most common ones. What a memory is for is the top of a list; likelihood alone, which
-//! also asks for the right share of what is hardly seen any more, chooses one that is too long for it where interest fades fast.
-//! News end up with a short memory, films with a long one; where nights are
+//! Raftery, Kárný & Ettler 2010). The evidence is the log-likelihood, smoothed by the baseline b, and
+//! what a half-life has of hits at the top of its list that is no matter of chance (`evidence.rs`). The top of a list is what a
+//! memory is for; likelihood alone, which also asks for the right share of what is hardly seen any more, chooses one that is
+//! too long for it where interest fades fast. News end up with a short memory, films with a long one; where nights are
 //! quiet and noons busy, a half-life in time predicts better than any in events. Two kinds of events are counted, but tell
 //! half-lives nothing. A user who comes back to an item says nothing of what others will choose. And an item that never came
 //! before is predicted best by whoever remembers least, which is no merit. The half is that of the baseline b whichever
@@ -42,10 +42,12 @@
 //! [`Frequencies::share`], and the samplers' own probabilities, which come from the weights that they draw by.
 
 mod decayed_counts;
+mod evidence;
 mod most_common;
 
 pub use decayed_counts::DecayedCounts;
 
+use self::evidence::{Evidence, Prediction};
 use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction};
@@ -81,10 +83,6 @@ pub const AUTO: [HalfLife; 17] = [
 const AUTO_BASELINE: usize = 7;
 /// The half-life that the popularity baseline and popularity ranks go by unless another is configured, in events.
 pub const POPULARITY: f64 = 5_000.0;
-/// What it counts in a half-life's evidence that an event's item was far at the top of the list, in nats.
-const TOP: f64 = 5.0;
-/// Half-life of what a half-life's predictions count in its share, in events.
-const MEMORY: f64 = 20_000.0;
 /// The half-life of the memory beside a fixed half-life, as a share of it.
 const COMPANION: f64 = 0.25;
 /// The shortest half-life of a memory beside a fixed one, in events: fewer events contradict nothing.
@@ -112,8 +110,8 @@ pub struct Frequencies {
     popularity: usize,
     /// Time of the newest event, milliseconds since 1970 UTC; `None` before the first.
     newest: Option<i64>,
-    /// The discounted evidence of each mixed half-life, in nats.
-    evidence: Vec<f64>,
+    /// What speaks for each mixed half-life.
+    evidence: Evidence,
     /// The weight of each mixed half-life; weights sum to 1.
     shares: Vec<f64>,
     /// The factors of the mixed half-lives' counts, with which they all together sum to 1.
@@ -171,7 +169,7 @@ impl Frequencies {
             baseline: if half_life == HalfLife::Auto { AUTO_BASELINE } else { first },
             popularity,
             newest: None,
-            evidence: vec![0.0; n_mixed],
+            evidence: Evidence::new(n_mixed),
             shares: vec![1.0; n_mixed],
             factors: Vec::new(),
             floor: 0.0,
@@ -192,19 +190,19 @@ impl Frequencies {
         newest: Option<i64>,
     ) -> Option<Self> {
         let n = self.memories.len();
-        if [scales.len(), counts.len(), evidence.len()] != [n, n, self.evidence.len()] {
+        if [scales.len(), counts.len()] != [n, n] {
             return None;
         }
         // Counting never comes to other numbers than these, with which no half-life might have a share.
         let is_sound =
             |[weight, total]: &[f64; 2]| *weight > 0.0 && weight.is_finite() && *total >= 0.0 && total.is_finite();
-        if !scales.iter().all(is_sound) || !evidence.iter().all(|evidence| evidence.is_finite()) {
+        if !scales.iter().all(is_sound) {
             return None;
         }
         for ((memory, scales), counts) in self.memories.iter_mut().zip(scales).zip(counts) {
             memory.restore(*scales, counts);
         }
-        self.evidence.copy_from_slice(evidence);
+        self.evidence.restore(evidence)?;
         self.newest = newest;
         self.refresh();
         Some(self)
@@ -235,10 +233,12 @@ impl Frequencies {
         self.newest = Some(self.newest.map_or(timestamp, |newest| newest.max(timestamp)));
         self.memories.iter_mut().for_each(|memory| memory.decay(elapsed));
         if let Some(n_known) = evidence.filter(|_| self.evidence.len() > 1) {
-            let (discount, prior) = ((-1.0 / MEMORY).exp2(), self.baseline().probability(item, n_known));
-            for (evidence, memory) in self.evidence.iter_mut().zip(&self.memories[self.first..]) {
-                *evidence = *evidence * discount + memory.log_likelihood(item, prior) + TOP * memory.standing(item);
-            }
+            let prior = self.baseline().probability(item, n_known);
+            let mixed = &self.memories[self.first..self.first + self.evidence.len()];
+            self.evidence.add(mixed.iter().map(|memory| Prediction {
+                log_likelihood: memory.log_likelihood(item, prior),
+                is_hit: memory.lists(item),
+            }));
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
     }
@@ -273,10 +273,7 @@ impl Frequencies {
     /// Begins a frame: shares, scales and objections become those of the counts as they are.
     pub fn refresh(&mut self) {
         self.memories.iter_mut().for_each(DecayedCounts::rescale);
-        let best = self.evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        self.shares.iter_mut().zip(&self.evidence).for_each(|(share, evidence)| *share = (evidence - best).exp());
-        let sum: f64 = self.shares.iter().sum();
-        self.shares.iter_mut().for_each(|share| *share /= sum);
+        self.evidence.shares(&mut self.shares);
         self.factors.clear();
         let mixed = self.memories[self.first..].iter().zip(&self.shares);
         self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
@@ -309,9 +306,9 @@ impl Frequencies {
         &self.memories[self.first..self.first + self.evidence.len()]
     }
 
-    /// Discounted evidence of each half-life, in nats.
+    /// What speaks for each half-life, as [`Self::restored`] takes it back.
     pub fn evidence(&self) -> &[f64] {
-        &self.evidence
+        self.evidence.sums()
     }
 
     /// The weights s_h of the mixed half-lives.

@@ -25,14 +25,9 @@ impl MostCommon {
         top
     }
 
-    /// How well `item` does for a place in the list, from 0 to 1: n²/(n² + t²) for its count n and the count t of the last item of
-    /// the list. One that is as common as the last has a half. Whether it is listed would be a matter of chance among
-    /// items that are equally common, and of as much chance for a long memory as for a short one.
-    pub(super) fn standing(&self, item: u32, counts: &Paged<f64>) -> f64 {
-        let last = self.items.get(LENGTH - 1).map_or(0.0, |last| counts[*last as usize]);
-        // Of counts far below the weight of an event, the squares might be 0.
-        let ratio = last / counts[item as usize].max(f64::MIN_POSITIVE);
-        (1.0 + ratio * ratio).recip()
+    /// Whether `item` is among them.
+    pub(super) fn contains(&self, item: u32) -> bool {
+        self.items.contains(&item)
     }
 
     /// Finds the new place of `item`, whose count has risen to that in `counts`.
@@ -76,10 +71,7 @@ mod tests {
                 sorted.truncate(LENGTH);
                 prop_assert_eq!(&top.items, &sorted);
                 prop_assert_eq!(MostCommon::of(&counts), top.clone());
-                let as_last = top.items.get(LENGTH - 1).map(|last| top.standing(*last, &counts));
-                prop_assert!(as_last.is_none_or(|standing| standing == 0.5));
-                let listed = |item: &u32| top.standing(*item, &counts) >= 0.5;
-                prop_assert!(sorted.iter().all(listed));
+                prop_assert!((0..60).all(|item| top.contains(item) == sorted.contains(&item)));
             }
         }
     }
