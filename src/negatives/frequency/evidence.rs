@@ -9,7 +9,7 @@ const DEVIATIONS: f64 = 1.0;
 
 /// Discounted sums of what speaks for each half-life.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Evidence {
+pub(super) struct HalfLifeEvidence {
     /// By half-life: the sums of the log-likelihoods, in nats; then of the hits; at last of the events. In one vector, as it is saved.
     sums: Vec<f64>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Prediction {
     pub is_hit: bool,
 }
 
-impl Evidence {
+impl HalfLifeEvidence {
     /// None yet, of `n` half-lives.
     pub(super) fn new(n: usize) -> Self {
         Self { sums: vec![0.0; 2 * n + 1] }
@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     fn shares(n_events: usize, predictions: impl Fn(usize) -> [(f64, bool); 2]) -> [f64; 2] {
-        let mut evidence = Evidence::new(2);
+        let mut evidence = HalfLifeEvidence::new(2);
         for event in 0..n_events {
             let of = |(log_likelihood, is_hit)| Prediction { log_likelihood, is_hit };
             evidence.add(predictions(event).into_iter().map(of));
         }
-        let mut restored = Evidence::new(2);
+        let mut restored = HalfLifeEvidence::new(2);
         restored.restore(evidence.sums()).expect("the same number");
         assert_eq!(restored, evidence);
         let mut shares = [0.0; 2];
@@ -107,6 +107,9 @@ mod tests {
         let found = shares(1000, |event| [(-5.0, event % 3 == 0), (-5.05, event % 2 == 0)]);
         assert!(found[1] > 0.999, "{found:?}");
         assert_eq!(shares(0, |_| unreachable!()), [0.5, 0.5]);
-        assert!(Evidence::new(2).restore(&[0.0; 4]).is_none() && Evidence::new(1).restore(&[f64::NAN; 3]).is_none());
+        assert!(
+            HalfLifeEvidence::new(2).restore(&[0.0; 4]).is_none()
+                && HalfLifeEvidence::new(1).restore(&[f64::NAN; 3]).is_none()
+        );
     }
 }

@@ -47,7 +47,7 @@ mod most_common;
 
 pub use decayed_counts::DecayedCounts;
 
-use self::evidence::{Evidence, Prediction};
+use self::evidence::{HalfLifeEvidence, Prediction};
 use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{self, Contradiction};
@@ -111,7 +111,7 @@ pub struct Frequencies {
     /// Time of the newest event, milliseconds since 1970 UTC; `None` before the first.
     newest: Option<i64>,
     /// What speaks for each mixed half-life.
-    evidence: Evidence,
+    evidence: HalfLifeEvidence,
     /// The weight of each mixed half-life; weights sum to 1.
     shares: Vec<f64>,
     /// The factors of the mixed half-lives' counts, with which they all together sum to 1.
@@ -169,7 +169,7 @@ impl Frequencies {
             baseline: if half_life == HalfLife::Auto { AUTO_BASELINE } else { first },
             popularity,
             newest: None,
-            evidence: Evidence::new(n_mixed),
+            evidence: HalfLifeEvidence::new(n_mixed),
             shares: vec![1.0; n_mixed],
             factors: Vec::new(),
             floor: 0.0,
