@@ -24,8 +24,7 @@ fn recommend_lists_items_in_the_order_of_the_evaluator() {
         let config = Config::with_settings(&settings).unwrap();
         Pipeline::new(&config).unwrap().run(MemorySource::of_events(events[..EVENTS].to_vec())).unwrap();
         let mut compared = 0;
-        for until in EVENTS..events.len() {
-            let event = &events[until];
+        for (until, event) in events.iter().enumerate().skip(EVENTS) {
             let (user, at) = (event.user.to_string(), event.timestamp.to_string());
             let arguments = ["recommend", "checkpoints", "--user", &user, "-k", "100000", "--at", &at, "--json"];
             let answer = run(&mut place.negstream(&arguments));
