@@ -12,9 +12,10 @@ use super::probation::Probation;
 use super::publisher::Publisher;
 use super::{Pipeline, PipelineError, Restored};
 use crate::catalogue::Catalogue;
+use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
-use crate::publish::{self, EmbeddingSink};
+use crate::publish::{self, EmbeddingSink, SinkConfig};
 use crate::signals::Stop;
 use crate::trainer::Trainer;
 
@@ -31,7 +32,7 @@ pub struct PipelineBuilder<'a> {
     cuts: Vec<u64>,
     requests: CheckpointRequests,
     sinks: Vec<Box<dyn EmbeddingSink>>,
-    named_sinks: Vec<(String, String)>,
+    named_sinks: Vec<SinkConfig>,
 }
 
 impl<'a> PipelineBuilder<'a> {
@@ -120,7 +121,7 @@ impl<'a> PipelineBuilder<'a> {
     /// Publishes embeddings to the sink that the registry ([`publish::SINKS`]) calls `name`, on `target`.
     #[must_use]
     pub fn named_sink(mut self, name: &str, target: &str) -> Self {
-        self.named_sinks.push((name.to_owned(), target.to_owned()));
+        self.named_sinks.push(SinkConfig::new(name, target));
         self
     }
 
@@ -148,8 +149,8 @@ impl<'a> PipelineBuilder<'a> {
             mut sinks,
             named_sinks,
         } = self;
-        for (name, target) in named_sinks {
-            sinks.push(publish::open(&name, &target)?);
+        for sink in config.publish.iter().chain(&named_sinks) {
+            sinks.push(publish::open(sink)?);
         }
         let catalogue = catalogue.map_or_else(|| Catalogue::open(config), Ok)?;
         let restored = restored.map_or_else(|| Restored::find(config, fresh), Ok)?;
@@ -166,7 +167,9 @@ impl<'a> PipelineBuilder<'a> {
         let has_taken_any = restored.state.progress.events.has_taken_any();
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let live = LiveOptions { is_live, requests };
-        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks), live)?;
+        let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
+        let publisher = Publisher::new(sinks, model_id);
+        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, publisher, live)?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
         if !probation.is_open() {

@@ -10,6 +10,7 @@ const ROWS_PER_CALL: usize = 4_096;
 /// The sinks of a pipeline, and how far each of them is.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
+    model_id: String,
     sinks: Vec<SinkProgress>,
 }
 
@@ -22,15 +23,16 @@ struct SinkProgress {
 
 impl Publisher {
     /// A publisher to `sinks`, each of which is to get a full update first.
-    pub(super) fn new(sinks: Vec<Box<dyn EmbeddingSink>>) -> Self {
-        Self { sinks: sinks.into_iter().map(|sink| SinkProgress { sink, committed: None }).collect() }
+    pub(super) fn new(sinks: Vec<Box<dyn EmbeddingSink>>, model_id: String) -> Self {
+        Self { model_id, sinks: sinks.into_iter().map(|sink| SinkProgress { sink, committed: None }).collect() }
     }
 
     /// Brings each sink up to `frozen`, the state of checkpoint number `checkpoint`; `changes` are those since the checkpoint
     /// before it, `None` where they are not known. A sink that fails is logged, and gets a full update next time.
     pub(super) fn publish(&mut self, frozen: &StateSnapshot, changes: Option<&EmbeddingChanges>, checkpoint: u64) {
-        for SinkProgress { sink, committed } in &mut self.sinks {
-            let update = next_update(*committed, changes, checkpoint, frozen);
+        let Self { model_id, sinks } = self;
+        for SinkProgress { sink, committed } in sinks {
+            let update = next_update(*committed, changes, checkpoint, frozen, model_id);
             if *committed == Some(update.version) {
                 // No step since: no embedding has changed.
                 continue;
@@ -52,24 +54,25 @@ impl Publisher {
 }
 
 /// The update that follows the version `committed`. Without changes that are known, it brings every row.
-fn next_update(
+fn next_update<'a>(
     committed: Option<Version>,
     changes: Option<&EmbeddingChanges>,
     checkpoint: u64,
     frozen: &StateSnapshot,
-) -> Update {
+    model_id: &'a str,
+) -> Update<'a> {
     let (step, dim) = (frozen.progress.steps, frozen.model.dim());
     match (committed, changes) {
         (Some(Version { epoch, .. }), Some(_)) => {
-            Update { kind: UpdateKind::Delta, version: Version { epoch, step }, dim }
+            Update { kind: UpdateKind::Delta, version: Version { epoch, step }, dim, model_id }
         }
-        _ => Update { kind: UpdateKind::Full, version: Version { epoch: checkpoint, step }, dim },
+        _ => Update { kind: UpdateKind::Full, version: Version { epoch: checkpoint, step }, dim, model_id },
     }
 }
 
 fn send(
     sink: &mut dyn EmbeddingSink,
-    update: &Update,
+    update: &Update<'_>,
     frozen: &StateSnapshot,
     changes: Option<&EmbeddingChanges>,
 ) -> Result<(), SinkError> {
