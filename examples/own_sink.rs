@@ -21,7 +21,7 @@ impl EmbeddingSink for PrintingSink {
     }
 
     fn begin(&mut self, update: &Update) -> Result<(), SinkError> {
-        *self = Self { update: Some(*update), ..Self::default() };
+        *self = Self { update: Some(update.clone()), ..Self::default() };
         Ok(())
     }
 

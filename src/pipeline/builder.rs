@@ -12,6 +12,7 @@ use super::probation::Probation;
 use super::publisher::Publisher;
 use super::{Pipeline, PipelineError, Restored};
 use crate::catalogue::Catalogue;
+use crate::checkpoint::manifest::digest;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
 use crate::publish::{self, EmbeddingSink};
@@ -166,7 +167,9 @@ impl<'a> PipelineBuilder<'a> {
         let has_taken_any = restored.state.progress.events.has_taken_any();
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let live = LiveOptions { is_live, requests };
-        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks), live)?;
+        // Embeddings of one space have one configuration of what is learnt.
+        let publisher = Publisher::new(sinks, digest(&config.state_relevant()));
+        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, publisher, live)?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
         if !probation.is_open() {

@@ -11,6 +11,8 @@ const ROWS_PER_CALL: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
     sinks: Vec<SinkProgress>,
+    /// The space of the embeddings: [`Update::model_id`].
+    model_id: String,
 }
 
 #[derive(Debug)]
@@ -22,15 +24,15 @@ struct SinkProgress {
 
 impl Publisher {
     /// A publisher to `sinks`, each of which is to get a full update first.
-    pub(super) fn new(sinks: Vec<Box<dyn EmbeddingSink>>) -> Self {
-        Self { sinks: sinks.into_iter().map(|sink| SinkProgress { sink, committed: None }).collect() }
+    pub(super) fn new(sinks: Vec<Box<dyn EmbeddingSink>>, model_id: String) -> Self {
+        Self { model_id, sinks: sinks.into_iter().map(|sink| SinkProgress { sink, committed: None }).collect() }
     }
 
     /// Brings each sink up to `frozen`, the state of checkpoint number `checkpoint`; `changes` are those since the checkpoint
     /// before it, `None` where they are not known. A sink that fails is logged, and gets a full update next time.
     pub(super) fn publish(&mut self, frozen: &StateSnapshot, changes: Option<&EmbeddingChanges>, checkpoint: u64) {
         for SinkProgress { sink, committed } in &mut self.sinks {
-            let update = next_update(*committed, changes, checkpoint, frozen);
+            let update = next_update(*committed, changes, checkpoint, frozen, self.model_id.clone());
             if *committed == Some(update.version) {
                 // No step since: no embedding has changed.
                 continue;
@@ -57,13 +59,19 @@ fn next_update(
     changes: Option<&EmbeddingChanges>,
     checkpoint: u64,
     frozen: &StateSnapshot,
+    model_id: String,
 ) -> Update {
     let (step, dim) = (frozen.progress.steps, frozen.model.dim());
     match (committed, changes) {
         (Some(Version { epoch, .. }), Some(_)) => {
-            Update { kind: UpdateKind::Delta, version: Version { epoch, step }, dim }
+            Update { kind: UpdateKind::Delta, version: Version { epoch, step }, dim, model_id }
         }
-        _ => Update { kind: UpdateKind::Full, version: Version { epoch: checkpoint, step }, dim },
+        _ => Update {
+            kind: UpdateKind::Full,
+            version: Version { epoch: checkpoint, step },
+            dim,
+            model_id: String::new(),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ const NAME: &str = "memory";
 pub(super) const ENTRY: SinkEntry = SinkEntry {
     name: NAME,
     about: "a table in this process; its target is a name by which MemorySink::shared finds it",
-    open: |target| Ok(Box::new(MemorySink::shared(target))),
+    open: |config| Ok(Box::new(MemorySink::shared(&config.target))),
 };
 
 /// A row that the sink holds.
@@ -107,7 +107,7 @@ impl EmbeddingSink for MemorySink {
         if tables.version.is_some_and(|version| update.version <= version) {
             return Err(SinkError::refused(NAME, "the update is not newer than what was committed"));
         }
-        tables.open = Some(OpenUpdate { update: *update, removed: Vec::new(), rows: BTreeMap::new() });
+        tables.open = Some(OpenUpdate { update: update.clone(), removed: Vec::new(), rows: BTreeMap::new() });
         Ok(())
     }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn update(kind: UpdateKind, epoch: u64, step: u64) -> Update {
-        Update { kind, version: Version { epoch, step }, dim: 2 }
+        Update { kind, version: Version { epoch, step }, dim: 2, model_id: String::new() }
     }
 
     fn row<'a>(item_id: &'a str, embedding: &'a [f32]) -> ItemRow<'a> {

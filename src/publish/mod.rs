@@ -6,14 +6,35 @@
 //! A new sink costs two files: its own, with the sink and its [`SinkEntry`], and one line in [`SINKS`].
 
 pub mod memory;
+#[cfg(feature = "opensearch")]
+pub mod opensearch;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+pub mod sink_config;
 
 use std::error::Error;
 use std::fmt;
 
+use crate::util::cargo_feature::CargoFeature;
+
 pub use memory::MemorySink;
+pub use sink_config::SinkConfig;
 
 /// The sinks that can be opened by name.
-pub const SINKS: &[SinkEntry] = &[memory::ENTRY];
+pub const SINKS: &[SinkEntry] = &[
+    memory::ENTRY,
+    #[cfg(feature = "opensearch")]
+    opensearch::ENTRY,
+    #[cfg(feature = "postgres")]
+    postgres::ENTRY,
+    #[cfg(feature = "redis")]
+    redis::ENTRY,
+];
+
+/// Features that are the names of sinks: who asks for one that was not built in learns which feature it needs.
+const LEFT_OUT: [CargoFeature; 3] = [CargoFeature::Opensearch, CargoFeature::Postgres, CargoFeature::Redis];
 
 /// A kind of sink, as the registry lists it.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +43,8 @@ pub struct SinkEntry {
     pub name: &'static str,
     /// What it does, and what its target is, in one line.
     pub about: &'static str,
-    /// Opens a sink on a target: an address, a path, whatever the sink says its target is.
-    pub open: fn(target: &str) -> Result<Box<dyn EmbeddingSink>, SinkError>,
+    /// Opens a sink on its target. Nothing is asked of a server before the first update.
+    pub open: fn(config: &SinkConfig) -> Result<Box<dyn EmbeddingSink>, SinkError>,
 }
 
 /// Opens the sink called `name` on `target`.
@@ -31,11 +52,14 @@ pub struct SinkEntry {
 /// # Errors
 /// Where no sink has that name, or the sink refuses the target.
 pub fn open(name: &str, target: &str) -> Result<Box<dyn EmbeddingSink>, SinkError> {
-    let entry = SINKS.iter().find(|entry| entry.name == name).ok_or_else(|| SinkError::Unknown {
-        name: name.to_owned(),
-        known: SINKS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
-    })?;
-    (entry.open)(target)
+    let Some(entry) = SINKS.iter().find(|entry| entry.name == name) else {
+        let known = SINKS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+        return Err(match LEFT_OUT.iter().find(|feature| feature.name() == name) {
+            Some(feature) => SinkError::refused(name, feature.missing()),
+            None => SinkError::Unknown { name: name.to_owned(), known },
+        });
+    };
+    (entry.open)(&SinkConfig::new(name, target))
 }
 
 /// The version of a row in a sink. Versions are ordered: first by epoch, then by step.
@@ -58,8 +82,10 @@ pub enum UpdateKind {
 }
 
 /// The head of an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
+    /// The space that its embeddings are of. A sink holds one space: what holds another is refused.
+    pub model_id: String,
     /// Whether it brings all rows, or changed ones.
     pub kind: UpdateKind,
     /// The version of its rows.
@@ -79,12 +105,36 @@ pub struct ItemRow<'a> {
     pub log_frequency: f32,
 }
 
+/// A row that a sink holds, as [`EmbeddingSink::read`] gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredItem {
+    /// The item's identifier.
+    pub item_id: String,
+    /// Its embedding.
+    pub embedding: Vec<f32>,
+    /// Logarithm of its share among the stream's events, when it was written last.
+    pub log_frequency: f32,
+    /// The version of the update that wrote the embedding last.
+    pub version: Version,
+}
+
+/// What a sink says of what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkState {
+    /// The space that its embeddings are of.
+    pub model_id: String,
+    /// The version of the update that was committed last.
+    pub version: Version,
+    /// Numbers in an embedding.
+    pub dim: usize,
+}
+
 /// A place that item embeddings are published to.
 ///
 /// # Order of calls
 ///
-/// An update is [`begin`](Self::begin), then [`remove`](Self::remove) and [`upsert`](Self::upsert) any number of times (removals
-/// first; no item in both), then [`commit`](Self::commit). Updates follow each other, never interleave, and come from one
+/// An update is [`begin`](Self::begin), then [`remove`](Self::remove), [`upsert`](Self::upsert) and
+/// [`set_popularity`](Self::set_popularity) any number of times (removals first; no item in two of them), then [`commit`](Self::commit). Updates follow each other, never interleave, and come from one
 /// thread, beside training. Rows of an update come in the order of the table, each once.
 ///
 /// # Versions
@@ -133,6 +183,25 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     /// # Errors
     /// Where that cannot be promised.
     fn commit(&mut self) -> Result<(), SinkError>;
+
+    /// Sets the log frequency of items that it holds, and leaves their embeddings and versions as they are. A sink in which
+    /// that costs as much as writing the row does nothing.
+    ///
+    /// # Errors
+    /// Where the sink cannot take them.
+    fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
+        let _ = popularity;
+        Ok(())
+    }
+
+    /// Shows `visit` every row that the sink holds, in any order, outside of updates; `None` where nothing was committed.
+    ///
+    /// # Errors
+    /// Where the sink cannot be read.
+    fn read(&mut self, visit: &mut dyn FnMut(StoredItem)) -> Result<Option<SinkState>, SinkError> {
+        let _ = visit;
+        Err(SinkError::refused(self.name(), "it cannot be read"))
+    }
 }
 
 /// An error of a sink.
@@ -171,7 +240,9 @@ mod tests {
     #[test]
     fn open_finds_sinks_by_name_and_lists_them_where_there_is_none() {
         for entry in SINKS {
-            assert_eq!(open(entry.name, "test").unwrap().name(), entry.name);
+            // Servers have addresses.
+            let target = if entry.name == "opensearch" { "http://host" } else { &format!("{}://host", entry.name) };
+            assert_eq!(open(entry.name, target).unwrap().name(), entry.name);
             assert!(!entry.about.is_empty());
         }
         let error = open("memroy", "").unwrap_err().to_string();

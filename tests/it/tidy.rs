@@ -54,7 +54,7 @@ const RULES: [(&str, &[&str], &str); 36] = [
     ("position", &[], "a leaf: every side of the program speaks of positions"),
     ("metric", &[], "a leaf: how a room declares what it measures; showing it is telemetry's"),
     ("signals", &[], "only sets a flag; who looks at it is the application's"),
-    ("publish", &[], "a contract and its registry; what is published comes from the pipeline"),
+    ("publish", &["util"], "a contract and its registry; what is published comes from the pipeline"),
     ("kernel", &[], "slices in, slices out: it can be tested against its reference, and replaced, alone"),
     ("event", &["metric"], "what decoding gives and everything downstream takes"),
     ("table", &["kernel"], "rows know nothing of what they stand for; their arithmetic is the kernel's"),
