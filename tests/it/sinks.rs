@@ -10,6 +10,7 @@ use negstream::publish::{
 };
 
 use crate::sink_servers::{self, SinkServer};
+use crate::support::python;
 
 const DIM: usize = 8;
 
@@ -433,4 +434,44 @@ fn execute(target: &str, statements: &str) {
 fn put(url: &str, body: &str) {
     let answer = ureq::put(url).header("Content-Type", "application/json").send(body).unwrap();
     assert!(answer.status().is_success());
+}
+
+/// The snippets of docs/publishing.md rank as the full score does.
+#[test]
+fn sinks_snippets_rank_as_the_full_score_does() {
+    let Some(_) = python(&["psycopg", "redis"]) else { return };
+    let wanted = table(300, 22);
+    let (query, beta_tau) = (&table(1, 23).into_values().next().unwrap().0, 0.05);
+    let score = |(embedding, log_frequency): &(Vec<f32>, f32)| {
+        let inner: f32 = embedding.iter().zip(query).map(|(left, right)| left * right).sum();
+        inner + beta_tau * log_frequency
+    };
+    let mut ranked: Vec<(&String, f32)> = wanted.iter().map(|(item_id, row)| (item_id, score(row))).collect();
+    ranked.sort_by(|left, right| right.1.total_cmp(&left.1));
+    let expected: Vec<&String> = ranked.iter().take(20).map(|(item_id, _)| *item_id).collect();
+    let (redis, postgres, opensearch) = (sink_servers::redis(), sink_servers::postgres(), sink_servers::opensearch());
+    let places = [
+        ("redis", "redis://localhost:6379/0", redis.as_ref().map(|server| sink_servers::redis_url(server))),
+        ("postgres", "postgres://localhost/postgres", postgres.as_ref().map(|server| sink_servers::postgres_url(server))),
+        ("opensearch", "http://localhost:9200", opensearch.as_ref().map(|server| server.url().to_owned())),
+    ];
+    for (sink, shown, target) in places {
+        let Some(target) = target else { continue };
+        publish(&mut *open_sink(sink, &target, &[]).unwrap(), &update(FULL, 1, 1), &[], &wanted).unwrap();
+        if sink == "postgres" {
+            execute(&target, "CREATE INDEX ON negstream_items USING hnsw (embedding vector_ip_ops)");
+        }
+        let docs = include_str!("../../docs/publishing.md");
+        let (_, snippet) = docs.split_once(&format!("<!-- snippet: {sink} -->\n```python\n")).expect("a snippet");
+        let (snippet, _) = snippet.split_once("\n```").expect("its end");
+        assert!(snippet.contains(shown));
+        let call = format!("\nprint(json.dumps(recommend({query:?}, {beta_tau})))");
+        let program = format!("import json\n{}{call}", snippet.replace(shown, &target));
+        let output = python(&["psycopg", "redis"]).unwrap().args(["-c", &program]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let found: Vec<String> = serde_json::from_str(&said).unwrap_or_else(|error| {
+            panic!("{sink}: {error}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        });
+        assert!(found.iter().eq(expected.iter().copied()), "{sink}: {found:?}, not {expected:?}");
+    }
 }
