@@ -57,13 +57,13 @@ impl std::fmt::Debug for OpenSearchSink {
 }
 
 /// An answer: its status, and its JSON (nothing where it is none).
-struct Answer {
+struct SearchAnswer {
     status: u16,
     body: Value,
     text: String,
 }
 
-impl Answer {
+impl SearchAnswer {
     /// The reason that it gives, cut.
     fn reason(&self) -> String {
         let error = &self.body["error"];
@@ -119,7 +119,7 @@ impl OpenSearchSink {
         SinkError::refused(&self.name, format!("{}/{}: {reason}", self.url, self.index))
     }
 
-    fn ask(&mut self, method: &str, path: &str, body: Option<(&str, &str)>) -> Result<Answer, SinkError> {
+    fn ask(&mut self, method: &str, path: &str, body: Option<(&str, &str)>) -> Result<SearchAnswer, SinkError> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}/{path}", self.url));
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
@@ -136,7 +136,9 @@ impl OpenSearchSink {
             Ok((answer.status().as_u16(), text))
         });
         match answer {
-            Ok((status, text)) => Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or_default(), text }),
+            Ok((status, text)) => {
+                Ok(SearchAnswer { status, body: serde_json::from_str(&text).unwrap_or_default(), text })
+            }
             Err(ureq::Error::Timeout(_)) => {
                 let limit = self.timeout.as_millis();
                 Err(self.refused(format!("it does not answer within {limit} ms")))
@@ -146,7 +148,13 @@ impl OpenSearchSink {
     }
 
     /// Asks, and refuses every answer but a good one and those of `other`.
-    fn ask_json(&mut self, method: &str, path: &str, body: Option<&Value>, other: &[u16]) -> Result<Answer, SinkError> {
+    fn ask_json(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        other: &[u16],
+    ) -> Result<SearchAnswer, SinkError> {
         let text = body.map(Value::to_string);
         let body = text.as_deref().map(|text| ("application/json", text));
         let answer = self.ask(method, path, body)?;
@@ -215,8 +223,10 @@ impl OpenSearchSink {
         if std::mem::take(&mut self.n_in_body) == 0 {
             return Ok(());
         }
-        let path =
-            format!("{}/_bulk?filter_path=errors,error,items.*.status,items.*._id,items.*.error.reason", self.index);
+        let path = format!(
+            "{}/_bulk?filter_path=errors,error,items.*.status,items.*._id,items.*.error.reason,items.*.error.caused_by.reason",
+            self.index
+        );
         let answer = self.ask("POST", &path, Some(("application/x-ndjson", &body)))?;
         if answer.status != 200 {
             return Err(self.refused(answer.reason()));
@@ -352,7 +362,10 @@ fn bulk_problem(body: &Value) -> Option<String> {
         0 => String::new(),
         n => format!(" ({n} more)"),
     };
-    let reason: String = outcome["error"]["reason"].as_str().unwrap_or("no reason").chars().take(300).collect();
+    let error = &outcome["error"];
+    let reasons = [&error["reason"], &error["caused_by"]["reason"]];
+    let reason = reasons.into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(": ");
+    let reason: String = reason.chars().take(300).collect();
     let id: String = outcome["_id"].as_str().unwrap_or("?").chars().take(100).collect();
     let full = if outcome["status"] == 429 || reason.contains("flood") { "; it is overloaded or full" } else { "" };
     Some(format!("{action} of {id:?}: HTTP {}: {reason}{more}{full}", outcome["status"]))

@@ -46,14 +46,14 @@ pub struct PostgresSink {
     state: String,
     runtime: Runtime,
     client: Option<Client>,
-    update: Option<OpenUpdate>,
+    update: Option<OpenTransaction>,
     committed: Option<Version>,
     /// Whether it was said that an identifier cannot be a text here.
     said: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct OpenUpdate {
+struct OpenTransaction {
     kind: UpdateKind,
     version: Version,
     /// The version in the types of the table.
@@ -136,7 +136,7 @@ impl PostgresSink {
         SinkError::refused(&self.name, format!("{}: {reason}", self.table))
     }
 
-    fn open_update(&self) -> Result<OpenUpdate, SinkError> {
+    fn open_update(&self) -> Result<OpenTransaction, SinkError> {
         self.update.ok_or_else(|| SinkError::refused(&self.name, "no update was begun"))
     }
 
@@ -258,33 +258,46 @@ async fn state_of(client: &Client, names: &Names<'_>, lock: &str) -> Result<Opti
     .transpose()
 }
 
+/// What was made, whoever made it at the same time.
+fn made_by_anybody(made: Result<(), Trouble>) -> Result<(), Trouble> {
+    match made {
+        Err(Trouble::Server(error))
+            if error.code().is_some_and(|code| ["23505", "42710", "42P07"].contains(&code.code())) =>
+        {
+            Ok(())
+        }
+        made => made,
+    }
+}
+
 /// Begins the transaction: tables as they should be, and nothing in them that is newer, or another model's.
 async fn begin(client: &Client, names: &Names<'_>, update: &Update, committed: Option<Version>) -> Result<(), Trouble> {
     let Names { table, state, .. } = names;
     let dim = update.dim;
-    names.in_time(client.batch_execute("ROLLBACK; BEGIN")).await?;
-    let has_vector =
-        "SELECT to_regtype('vector') IS NOT NULL, to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL";
-    let there: Row = names.in_time(client.query_one(has_vector, &[table, state])).await?;
+    names.in_time(client.batch_execute("ROLLBACK")).await?;
+    // What all tables share is made outside of the transaction: another worker that makes it too is no reason to fail.
+    let has_vector = "SELECT to_regtype('vector') IS NOT NULL, to_regclass($1) IS NOT NULL";
+    let there: Row = names.in_time(client.query_one(has_vector, &[state])).await?;
     if !there.try_get::<_, bool>(0)? {
-        names.in_time(client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector")).await?;
+        made_by_anybody(names.in_time(client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector")).await)?;
     }
     if !there.try_get::<_, bool>(1)? {
+        let create = format!(
+            "CREATE TABLE IF NOT EXISTS {state} (items text PRIMARY KEY, model_id text NOT NULL, dim integer NOT NULL,
+             epoch bigint NOT NULL, step bigint NOT NULL)"
+        );
+        made_by_anybody(names.in_time(client.batch_execute(&create)).await)?;
+    }
+    names.in_time(client.batch_execute("BEGIN")).await?;
+    let is_there: Row = names.in_time(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[table])).await?;
+    let is_there: bool = is_there.try_get(0)?;
+    if !is_there {
         // Room in each page: a row whose vector stays is written beside itself, without a word to the index.
         let create = format!(
             "CREATE TABLE {table} (item_id text PRIMARY KEY, embedding vector({dim}) NOT NULL, log_frequency real NOT NULL,
              epoch bigint NOT NULL, step bigint NOT NULL) WITH (fillfactor = 70)"
         );
         names.in_time(client.batch_execute(&create)).await?;
-    }
-    if !there.try_get::<_, bool>(2)? {
-        let create = format!(
-            "CREATE TABLE {state} (items text PRIMARY KEY, model_id text NOT NULL, dim integer NOT NULL,
-             epoch bigint NOT NULL, step bigint NOT NULL)"
-        );
-        names.in_time(client.batch_execute(&create)).await?;
-    }
-    if !there.try_get::<_, bool>(1)? {
         // Of a table that was dropped since.
         names.in_time(client.execute(&format!("DELETE FROM {state} WHERE items = $1"), &[table])).await?;
     }
@@ -401,7 +414,7 @@ impl EmbeddingSink for PostgresSink {
         let committed = self.committed;
         self.update = None;
         self.with_client(async |client, names| begin(client, names, update, committed).await)?;
-        self.update = Some(OpenUpdate { kind, version, stored });
+        self.update = Some(OpenTransaction { kind, version, stored });
         let state = &self.state;
         let position = format!(
             "INSERT INTO {state} AS held (items, model_id, dim, epoch, step)
@@ -419,7 +432,7 @@ impl EmbeddingSink for PostgresSink {
     }
 
     fn remove(&mut self, item_ids: &[&str]) -> Result<(), SinkError> {
-        let OpenUpdate { stored, .. } = self.open_update()?;
+        let OpenTransaction { stored, .. } = self.open_update()?;
         let statement = format!(
             "DELETE FROM {} AS held USING negstream_incoming AS gone
              WHERE held.item_id = gone.item_id AND (held.epoch, held.step) <= ($1, $2)",
@@ -441,7 +454,7 @@ impl EmbeddingSink for PostgresSink {
     }
 
     fn upsert(&mut self, rows: &[ItemRow<'_>]) -> Result<(), SinkError> {
-        let OpenUpdate { stored, .. } = self.open_update()?;
+        let OpenTransaction { stored, .. } = self.open_update()?;
         let statement = format!(
             "INSERT INTO {} AS held (item_id, embedding, log_frequency, epoch, step)
              SELECT item_id, embedding, log_frequency, $1, $2 FROM negstream_incoming
@@ -467,7 +480,7 @@ impl EmbeddingSink for PostgresSink {
     }
 
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
-        let OpenUpdate { stored, .. } = self.open_update()?;
+        let OpenTransaction { stored, .. } = self.open_update()?;
         // The vector is not touched, and no index has the number: PostgreSQL writes the row beside itself.
         let statement = format!(
             "UPDATE {} AS held SET log_frequency = incoming.log_frequency FROM negstream_incoming AS incoming
@@ -490,7 +503,7 @@ impl EmbeddingSink for PostgresSink {
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
-        let OpenUpdate { kind, version, stored } = self.open_update()?;
+        let OpenTransaction { kind, version, stored } = self.open_update()?;
         let sweep = format!("DELETE FROM {} WHERE (epoch, step) < ($1, $2)", self.table);
         self.with_client(async |client, names| {
             if kind == UpdateKind::Full {

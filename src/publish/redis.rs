@@ -5,7 +5,7 @@
 //! and the version of what was committed last. All writing is done by one script, which writes what is newer alone and
 //! refuses whoever is no longer the newest writer; an embedding that is there as it is costs the index nothing.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::{Client, Connection, ErrorKind, Pipeline, RedisError, Script, Value};
@@ -177,24 +177,28 @@ impl RedisSink {
     }
 
     /// An error of the server or the connection, which is given up.
-    fn failed(&mut self, error: &RedisError) -> SinkError {
+    fn failed(&mut self, error: RedisError) -> SinkError {
         self.connection = None;
         self.update = None;
         let address = self.client.get_connection_info().addr().to_string();
-        let advice = match (error.kind(), error.code()) {
-            _ if error.is_timeout() => {
-                return self.refused(format!("{address} does not answer within {} ms", self.timeout.as_millis()));
-            }
-            (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+        if error.is_timeout() {
+            return self.refused(format!("{address} does not answer within {} ms", self.timeout.as_millis()));
+        }
+        let is_refusal = error.kind() == ErrorKind::AuthenticationFailed;
+        // Of the calls of a trip, the first that failed says what there is to say.
+        let whole = error.to_string();
+        let first = error.into_server_errors().and_then(|errors| errors.first().map(|(_, error)| error.to_string()));
+        let said = first.unwrap_or(whole);
+        let advice = match said.as_str() {
+            _ if is_refusal => "; it refuses the user or the password of the target",
+            said if ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| said.contains(code)) => {
                 "; it refuses the user or the password of the target"
             }
-            (_, Some("OOM")) => "; it is full (maxmemory): give it more, or publish fewer items",
-            _ if error.to_string().contains("VADD") => {
-                "; vector sets need Redis 8: set layout = \"hash\" for older ones"
-            }
+            said if said.contains("OOM") => "; it is full (maxmemory): give it more, or publish fewer items",
+            said if said.contains("VADD") => "; vector sets need Redis 8: set layout = \"hash\" for older ones",
             _ => "",
         };
-        self.refused(format!("{address}: {error}{advice}"))
+        self.refused(format!("{address}: {said}{advice}"))
     }
 
     /// The connection, made where there is none.
@@ -235,7 +239,7 @@ impl RedisSink {
             (Some(connection), _) => calls.query(connection),
             (None, _) => return Err(self.refused("no update was begun")),
         };
-        let answers = answers.map_err(|error| self.failed(&error))?;
+        let answers = answers.map_err(|error| self.failed(error))?;
         if let Some(reason) = answers.iter().find_map(|answer| answer.strip_prefix("no: ")) {
             self.update = None;
             return Err(self.refused(reason));
@@ -288,7 +292,7 @@ impl EmbeddingSink for RedisSink {
 
     fn begin(&mut self, update: &Update) -> Result<(), SinkError> {
         self.calls = redis::pipe();
-        self.connect().map_err(|error| self.failed(&error))?;
+        self.connect().map_err(|error| self.failed(error))?;
         let kind: &[u8] = if update.kind == UpdateKind::Full { b"full" } else { b"delta" };
         let (epoch, step) =
             self.committed.map(|version| (version.epoch.to_string(), version.step.to_string())).unwrap_or_default();
@@ -350,8 +354,8 @@ impl EmbeddingSink for RedisSink {
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(StoredItem)) -> Result<Option<SinkState>, SinkError> {
-        self.connect().map_err(|error| self.failed(&error))?;
-        self.read_rows(visit).map_err(|error| self.failed(&error))
+        self.connect().map_err(|error| self.failed(error))?;
+        self.read_rows(visit).map_err(|error| self.failed(error))
     }
 }
 
@@ -362,7 +366,7 @@ impl RedisSink {
         let (model_id, dim, epoch, step): Held =
             redis::cmd("HMGET").arg(&self.keys[0]).arg(&["model_id", "dim", "epoch", "step"]).query(connection)?;
         // A scan may show a row twice.
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         let mut cursor = 0_u64;
         loop {
             type Page = (u64, Vec<(String, Vec<u8>)>);

@@ -452,7 +452,11 @@ fn sinks_snippets_rank_as_the_full_score_does() {
     let (redis, postgres, opensearch) = (sink_servers::redis(), sink_servers::postgres(), sink_servers::opensearch());
     let places = [
         ("redis", "redis://localhost:6379/0", redis.as_ref().map(|server| sink_servers::redis_url(server))),
-        ("postgres", "postgres://localhost/postgres", postgres.as_ref().map(|server| sink_servers::postgres_url(server))),
+        (
+            "postgres",
+            "postgres://localhost/postgres",
+            postgres.as_ref().map(|server| sink_servers::postgres_url(server)),
+        ),
         ("opensearch", "http://localhost:9200", opensearch.as_ref().map(|server| server.url().to_owned())),
     ];
     for (sink, shown, target) in places {
