@@ -1,6 +1,6 @@
 //! A sink in OpenSearch or Elasticsearch: documents with a vector field, written by bulk requests with external versions.
 //!
-//! The server itself keeps what is newer: a document's version is that of the update that wrote it ([`document_version`]).
+//! The server itself keeps what is newer: a document's version is that of the update that wrote it.
 //! Two indices: `INDEX` with one document an item, and `INDEX-state` with one document that says which model, dimension and
 //! version was committed last. An update becomes visible with the refresh of its commit.
 

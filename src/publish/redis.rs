@@ -1,6 +1,6 @@
 //! A sink in Redis: a hash of rows for servers that look vectors up, and a vector set over it for servers that search.
 //!
-//! Three keys, all of one prefix: `PREFIX:rows`, a hash with one packed row an item ([`pack`]); `PREFIX:vectors`, a vector
+//! Three keys, all of one prefix: `PREFIX:rows`, a hash with one packed row an item; `PREFIX:vectors`, a vector
 //! set with the same embeddings (layout `vectors`, Redis 8 and newer); `PREFIX:state`, a hash with the model, the dimension
 //! and the version of what was committed last. All writing is done by one script, which writes what is newer alone and
 //! refuses whoever is no longer the newest writer; an embedding that is there as it is costs the index nothing.
