@@ -56,6 +56,9 @@ impl std::fmt::Debug for OpenSearchSink {
     }
 }
 
+/// The state, and where its document stands: sequence number and primary term.
+type PlacedState = (SinkState, (u64, u64));
+
 /// An answer: its status, and its JSON (nothing where it is none).
 struct SearchAnswer {
     status: u16,
@@ -166,7 +169,7 @@ impl OpenSearchSink {
     }
 
     /// The state's document, and where it stands.
-    fn state(&mut self) -> Result<Option<(SinkState, (u64, u64))>, SinkError> {
+    fn state(&mut self) -> Result<Option<PlacedState>, SinkError> {
         let path = format!("{}-state/_doc/{STATE_ID}", self.index);
         let answer = self.ask_json("GET", &path, None, &[404])?;
         let (held, number) = (&answer.body["_source"], |value: &Value| value.as_u64().unwrap_or_default());
@@ -394,7 +397,7 @@ impl EmbeddingSink for OpenSearchSink {
         self.body.clear();
         self.n_in_body = 0;
         self.prepare_index(update.dim)?;
-        let model_id = update.model_id.to_string();
+        let model_id = update.model_id.clone();
         let held = self.state()?;
         match &held {
             Some((held, _)) if held.model_id != model_id => {
@@ -466,7 +469,7 @@ impl EmbeddingSink for OpenSearchSink {
             Some((seq_no, primary_term)) => format!("if_seq_no={seq_no}&if_primary_term={primary_term}"),
             None => "op_type=create".to_owned(),
         };
-        let state = json!({ "model_id": update.model_id.to_string(), "dim": update.dim, "epoch": epoch, "step": step });
+        let state = json!({ "model_id": update.model_id.clone(), "dim": update.dim, "epoch": epoch, "step": step });
         let path = format!("{}-state/_doc/{STATE_ID}?{place}", self.index);
         if self.ask_json("PUT", &path, Some(&state), &[409])?.status == 409 {
             return Err(self.refused("another worker has committed an update since this one began"));

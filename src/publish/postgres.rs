@@ -319,7 +319,7 @@ async fn begin(client: &Client, names: &Names<'_>, update: &Update, committed: O
             }
         }
         Some(held) => {
-            let model_id = update.model_id.to_string();
+            let model_id = update.model_id.clone();
             if held.model_id != model_id {
                 let other = held.model_id;
                 return Err(Trouble::Held(format!(
@@ -421,7 +421,7 @@ impl EmbeddingSink for PostgresSink {
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (items) DO UPDATE SET epoch = excluded.epoch, step = excluded.step
              WHERE held.model_id = excluded.model_id AND (held.epoch, held.step) < (excluded.epoch, excluded.step)"
         );
-        let (table, model_id, dim) = (self.table.clone(), update.model_id.to_string(), update.dim as i32);
+        let (table, model_id, dim) = (self.table.clone(), update.model_id.clone(), update.dim as i32);
         self.with_client(async |client, names| {
             // Who else has begun at the same time with nothing to lock has made the row before us.
             match names.in_time(client.execute(&position, &[&table, &model_id, &dim, &stored.0, &stored.1])).await? {

@@ -297,7 +297,7 @@ impl EmbeddingSink for RedisSink {
         let (epoch, step) =
             self.committed.map(|version| (version.epoch.to_string(), version.step.to_string())).unwrap_or_default();
         let dim = update.dim.to_string();
-        let model_id = update.model_id.to_string();
+        let model_id = update.model_id.clone();
         let arguments = [kind, model_id.as_bytes(), dim.as_bytes(), epoch.as_bytes(), step.as_bytes()];
         self.call(update, "begin", &arguments);
         self.send()?;
