@@ -41,7 +41,7 @@ config_section! {
         /// `{ kind = "infonce", weight = 1.0, … }`; see docs/objectives.md.
         objective: ObjectiveChoice = ObjectiveChoice::default() => [state];
         /// Where embeddings are published while they are learnt: a table `[[publish]]` for each sink, with
-        /// `{ sink = "kafka", target = "localhost:9092", … }`; see docs/publishing.md.
+        /// `{ sink = "redis", target = "redis://localhost:6379/0", … }`; see docs/publishing.md.
         publish: Vec<SinkConfig> = Vec::new() => [redacted(ConfigValue::redact)];
         /// How the records of a topic and the rows of a log are read.
         source: SourceConfig = SourceConfig::default();

@@ -29,22 +29,15 @@ config_section! {
     pub struct SinkOptions {
         /// Where the sink is: a URL, brokers, a folder, as the sink says. A password in a URL is never shown.
         target: String = String::new() => [redacted(redact_target)];
-        /// The topic, table, key prefix, collection or index there; empty: `negstream-items`.
+        /// The key prefix, table or index there; empty: the sink's own default.
         name: String = String::new();
         /// How many seconds a sink that does not keep up may hold up training, and how long its last update is waited for at an
         /// end.
         patience: u64 = 30 => [within(1..=86_400)];
         /// What follows when `patience` is over: `drop_and_resync` or `wait`.
         when_full: WhenFull = WhenFull::DropAndResync;
-        /// Recall@20 of the published vectors against the live ones that is kept: a row is sent once it has moved enough to
-        /// matter for that. 1 sends every row that moved at all.
-        recall: f64 = 0.99 => [within(0.5..=1.0)];
-        /// A row that moved at all is sent when it was not for so many seconds, however little it moved.
-        max_age_seconds: u64 = 600 => [within(1..=604_800)];
         /// Seconds between two updates of the items' log-frequencies, which are sent without their vectors.
         popularity_every_seconds: u64 = 60 => [within(1..=604_800)];
-        /// Whether users' queries are published too; not every sink has a place for them.
-        users: bool = false;
         /// Whether the sink's embeddings of another model are replaced. They are refused otherwise.
         replace: bool = false;
     }
@@ -55,13 +48,13 @@ fn redact_target(target: &mut String) {
 }
 
 impl SinkOptions {
-    /// The topic, table, key prefix, collection or index: `name`, or its default.
-    pub fn name_or_default(&self) -> &str {
-        if self.name.is_empty() { "negstream-items" } else { &self.name }
+    /// `name`, or `default` where it is empty.
+    pub fn name_or<'a>(&'a self, default: &'a str) -> &'a str {
+        if self.name.is_empty() { default } else { &self.name }
     }
 }
 
-/// A sink, one of several that embeddings are published to: `{ sink = "kafka", target = "localhost:9092", … }`.
+/// A sink, one of several that embeddings are published to: `{ sink = "redis", target = "redis://localhost:6379/0", … }`.
 #[derive(Clone, PartialEq)]
 pub struct SinkConfig {
     /// The sink's name in the registry.
@@ -79,7 +72,7 @@ impl SinkConfig {
         Self { sink: sink.to_owned(), common, given: Table::new() }
     }
 
-    /// Reads a table: `{ sink = "kafka", target = "localhost:9092", … }`.
+    /// Reads a table: `{ sink = "redis", target = "redis://localhost:6379/0", … }`.
     ///
     /// # Errors
     /// A sentence that names the sink and the option that is refused.
@@ -156,7 +149,7 @@ impl ConfigValue for Vec<SinkConfig> {
         for (place, sink) in self.iter().enumerate() {
             let same = |other: &&SinkConfig| {
                 let (a, b) = (&other.common, &sink.common);
-                other.sink == sink.sink && (&a.target, a.name_or_default()) == (&b.target, b.name_or_default())
+                other.sink == sink.sink && (&a.target, &a.name) == (&b.target, &b.name)
             };
             if self[..place].iter().any(|other| same(&other)) {
                 return Err(format!("the sink '{}' is there twice with one target and name", sink.sink).into());
@@ -213,7 +206,7 @@ mod tests {
         let sinks = read("[{ sink = 'memory', target = 'a', patience = 5, when_full = 'wait' }, { sink = 'memory' }]");
         let sinks = sinks.unwrap();
         assert_eq!((sinks[0].common.patience, sinks[0].common.when_full), (5, WhenFull::Wait));
-        assert_eq!(sinks[1].common.name_or_default(), "negstream-items");
+        assert_eq!(sinks[1].common.name_or("items"), "items");
         let json = serde_json::to_value(&sinks).unwrap();
         assert_eq!(serde_json::from_value::<Vec<SinkConfig>>(json).unwrap(), sinks);
     }
@@ -225,7 +218,7 @@ mod tests {
             ("['memory']", "expected a table"),
             ("[{ sink = 'memroy' }]", "unknown sink 'memroy', did you mean 'memory'?"),
             ("[{ sink = 'memory', patince = 1 }]", "'patince' is not an option of 'memory', did you mean 'patience'?"),
-            ("[{ sink = 'memory', recall = 0.1 }]", "'recall' of 'memory' must lie in 0.5..=1"),
+            ("[{ sink = 'memory', patience = 0 }]", "'patience' of 'memory' must lie in 1..=86400"),
             ("[{ sink = 'memory' }, { sink = 'memory' }]", "there twice"),
         ] {
             let said = read(sinks).expect_err(sinks);

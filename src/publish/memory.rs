@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkState, StoredRow, Update, UpdateKind, UserRow,
-    Version,
+    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkState, StoredRow, Update, UpdateKind, Version,
 };
 use crate::util::component::Component;
 use crate::util::config_section::config_section;
@@ -38,7 +37,6 @@ pub struct MemorySink(Arc<Mutex<Tables>>);
 #[derive(Debug, Default)]
 struct Tables {
     committed: BTreeMap<String, StoredRow>,
-    users: BTreeMap<String, Vec<f32>>,
     state: Option<SinkState>,
     /// Updates committed: full ones, and deltas.
     n_committed: (u64, u64),
@@ -53,7 +51,6 @@ struct OpenUpdate {
     removed: Vec<String>,
     rows: BTreeMap<String, StoredRow>,
     popularity: Vec<(String, f32)>,
-    users: BTreeMap<String, Vec<f32>>,
 }
 
 impl MemorySink {
@@ -82,11 +79,6 @@ impl MemorySink {
     /// The version of the newest committed update; `None` before the first.
     pub fn version(&self) -> Option<Version> {
         self.tables().state.as_ref().map(|state| state.version)
-    }
-
-    /// All committed queries, by user.
-    pub fn users(&self) -> BTreeMap<String, Vec<f32>> {
-        self.tables().users.clone()
     }
 
     /// How many full updates and how many deltas were committed.
@@ -137,7 +129,6 @@ impl EmbeddingSink for MemorySink {
             removed: Vec::new(),
             rows: BTreeMap::new(),
             popularity: Vec::new(),
-            users: BTreeMap::new(),
         });
         Ok(())
     }
@@ -167,12 +158,6 @@ impl EmbeddingSink for MemorySink {
         Ok(())
     }
 
-    fn upsert_users(&mut self, users: &[UserRow<'_>]) -> Result<(), SinkError> {
-        let mut tables = self.tables();
-        tables.open()?.users.extend(users.iter().map(|user| (user.user_id.to_owned(), user.query.to_vec())));
-        Ok(())
-    }
-
     fn commit(&mut self) -> Result<(), SinkError> {
         let mut tables = self.tables();
         tables.open()?;
@@ -181,13 +166,12 @@ impl EmbeddingSink for MemorySink {
             tables.open = None;
             return Err(SinkError::away(NAME, "told to fail"));
         }
-        let Some(OpenUpdate { kind, state, removed, rows, popularity, users }) = tables.open.take() else {
+        let Some(OpenUpdate { kind, state, removed, rows, popularity }) = tables.open.take() else {
             return Ok(());
         };
         match kind {
             UpdateKind::Full => {
                 tables.committed = rows;
-                tables.users = users;
                 tables.n_committed.0 += 1;
             }
             UpdateKind::Delta => {
@@ -195,7 +179,6 @@ impl EmbeddingSink for MemorySink {
                     tables.committed.remove(item_id);
                 }
                 tables.committed.extend(rows);
-                tables.users.extend(users);
                 tables.n_committed.1 += 1;
             }
         }

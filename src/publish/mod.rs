@@ -6,6 +6,7 @@
 //! | [`config`] | the tables `[[publish]]` |
 //! | [`registry`] | [`SINKS`](registry::SINKS), by name |
 //! | [`memory`] | a sink in this process, and the fake for tests |
+//! | `redis`, `postgres`, `opensearch` | sinks of servers, each with a feature of its name |
 //!
 //! What is sent, and when, is decided by the pipeline's publisher. A new sink costs two files: its own, with its options
 //! ([`OwnOptions`]) and the sink itself, and one line in the registry.
@@ -13,6 +14,12 @@
 pub mod config;
 mod error;
 pub mod memory;
+#[cfg(feature = "opensearch")]
+pub mod opensearch;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod registry;
 mod sink;
 
@@ -20,4 +27,4 @@ pub use config::{SinkConfig, SinkOptions, WhenFull};
 pub use error::SinkError;
 pub use memory::MemorySink;
 pub use registry::{OwnOptions, SINKS, SinkEntry, open};
-pub use sink::{EmbeddingSink, ItemRow, SinkState, StoredRow, Update, UpdateKind, UserRow, Version};
+pub use sink::{EmbeddingSink, ItemRow, SinkState, StoredRow, Update, UpdateKind, Version};

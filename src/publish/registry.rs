@@ -4,11 +4,23 @@ use toml::Table;
 
 use super::config::{SinkConfig, SinkOptions};
 use super::{EmbeddingSink, SinkError, memory};
+use crate::util::cargo_feature::CargoFeature;
 use crate::util::component::{self, Component, unknown_name};
 use crate::util::config_section::KeyEntry;
 
 /// The sinks that can be opened by name.
-pub const SINKS: &[SinkEntry] = &[SinkEntry::of::<memory::MemoryOptions>()];
+pub const SINKS: &[SinkEntry] = &[
+    SinkEntry::of::<memory::MemoryOptions>(),
+    #[cfg(feature = "opensearch")]
+    SinkEntry::of::<super::opensearch::OpenSearchOptions>(),
+    #[cfg(feature = "postgres")]
+    SinkEntry::of::<super::postgres::PostgresOptions>(),
+    #[cfg(feature = "redis")]
+    SinkEntry::of::<super::redis::RedisOptions>(),
+];
+
+/// Features that are the names of sinks: who asks for one that was not built in learns which feature it needs.
+const LEFT_OUT: [CargoFeature; 3] = [CargoFeature::Opensearch, CargoFeature::Postgres, CargoFeature::Redis];
 
 /// The options that only one kind of sink knows, and how it is opened with them.
 ///
@@ -72,7 +84,15 @@ fn check<O: OwnOptions>(given: &Table) -> Result<(), String> {
 /// A sentence with the nearest name, where none has it.
 pub fn find(name: &str) -> Result<&'static SinkEntry, String> {
     let known: Vec<&str> = SINKS.iter().map(|entry| entry.name).collect();
-    SINKS.iter().find(|entry| entry.name == name).ok_or_else(|| unknown_name("sink", name, &known))
+    SINKS.iter().find(|entry| entry.name == name).ok_or_else(|| match left_out(name) {
+        Some(feature) => format!("sink '{name}': {}", feature.missing()),
+        None => unknown_name("sink", name, &known),
+    })
+}
+
+/// The feature that the sink called `name` needs, where it was not built in.
+fn left_out(name: &str) -> Option<CargoFeature> {
+    LEFT_OUT.into_iter().find(|feature| feature.name() == name && !feature.is_built_in())
 }
 
 /// Opens the sink that `config` describes.
@@ -80,9 +100,12 @@ pub fn find(name: &str) -> Result<&'static SinkEntry, String> {
 /// # Errors
 /// Where no sink has that name, or the sink refuses its target or an option.
 pub fn open(config: &SinkConfig) -> Result<Box<dyn EmbeddingSink>, SinkError> {
-    let entry = SINKS.iter().find(|entry| entry.name == config.sink).ok_or_else(|| SinkError::Unknown {
-        name: config.sink.clone(),
-        known: SINKS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+    let entry = SINKS.iter().find(|entry| entry.name == config.sink).ok_or_else(|| match left_out(&config.sink) {
+        Some(feature) => SinkError::refused(&config.sink, feature.missing()),
+        None => SinkError::Unknown {
+            name: config.sink.clone(),
+            known: SINKS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+        },
     })?;
     (entry.open)(config)
 }

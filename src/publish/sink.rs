@@ -55,15 +55,6 @@ pub struct ItemRow<'a> {
     pub log_frequency: f32,
 }
 
-/// A user, with the vector that an index is searched with for it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UserRow<'a> {
-    /// The user's identifier.
-    pub user_id: &'a str,
-    /// The query, [`Update::dim`] numbers.
-    pub query: &'a [f32],
-}
-
 /// A row of items as a sink holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
@@ -82,7 +73,7 @@ pub struct StoredRow {
 pub struct SinkState {
     /// The space of its embeddings.
     pub model_id: String,
-    /// The newest version that was committed, or, where an update was broken off, begun.
+    /// The newest version: of what was committed, or, by [`EmbeddingSink::state`], begun.
     pub version: Version,
     /// Numbers in an embedding.
     pub dim: usize,
@@ -92,10 +83,10 @@ pub struct SinkState {
 ///
 /// # Order of calls
 ///
-/// An update is [`begin`](Self::begin), then [`remove`](Self::remove), [`upsert`](Self::upsert),
-/// [`set_popularity`](Self::set_popularity) and, where `users` is on, [`upsert_users`](Self::upsert_users), each any number of
-/// times and in this order (no item in two of the first three), then [`commit`](Self::commit). Updates follow each other, never
-/// interleave, and come from one thread, which is the sink's own: it may block.
+/// An update is [`begin`](Self::begin), then [`remove`](Self::remove), [`upsert`](Self::upsert) and
+/// [`set_popularity`](Self::set_popularity), each any number of times and in this order (no item in two of them), then
+/// [`commit`](Self::commit). Updates follow each other, never interleave, and come from one thread, which is the sink's own:
+/// it may block.
 ///
 /// # Versions
 ///
@@ -121,7 +112,8 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     /// The name of the sink in logs and metrics.
     fn name(&self) -> &str;
 
-    /// What the sink holds, without reading its rows where that can be avoided; `None` where it holds nothing.
+    /// What the sink holds, with the newest version that any of its rows may have: that of an update that was broken off, where
+    /// it is newer than what was committed. `None` where it holds nothing.
     ///
     /// # Errors
     /// Where it cannot be asked.
@@ -129,7 +121,8 @@ pub trait EmbeddingSink: fmt::Debug + Send {
         self.read(&mut |_| {})
     }
 
-    /// Shows every committed row to `visit`, in any order, and says what the sink holds; `None` where it holds nothing.
+    /// Shows `visit` every row that the sink holds, in any order, outside of updates, and says what was committed last; `None`
+    /// where nothing was.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -144,7 +137,8 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     /// Begins an update.
     ///
     /// # Errors
-    /// Where the sink cannot take it: it is away, or holds embeddings of another dimension, or newer ones.
+    /// Where the sink cannot take it: it is away, holds newer embeddings, does not hold the update before a delta any more, or,
+    /// where `replace` is not set, holds embeddings of another model or dimension.
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError>;
 
     /// Removes items that left the table; unknown ones are no error.
@@ -165,16 +159,6 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     /// # Errors
     /// Where the sink cannot take them.
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError>;
-
-    /// Writes the queries of users; called only where `users` is on. A sink without a place for them does nothing, and refuses
-    /// `users = true` when it is opened.
-    ///
-    /// # Errors
-    /// Where the sink cannot take them.
-    fn upsert_users(&mut self, users: &[UserRow<'_>]) -> Result<(), SinkError> {
-        let _ = users;
-        Ok(())
-    }
 
     /// Ends the update: all of it is visible to readers of the sink once this returns.
     ///

@@ -39,6 +39,10 @@ mod s3;
 #[cfg(feature = "full")]
 mod schemas;
 mod secrets;
+#[cfg(feature = "full")]
+mod sink_servers;
+#[cfg(feature = "full")]
+mod sinks;
 mod sparse;
 #[cfg(feature = "full")]
 mod stub_registry;

@@ -380,7 +380,6 @@ fn pure_modules_know_no_clock_no_log_and_no_chance_of_their_own() {
         "negatives",
         "objective",
         "peers",
-        "publish",
         "synth",
         "table",
         "trainer",
