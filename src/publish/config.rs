@@ -36,11 +36,6 @@ config_section! {
         patience: u64 = 30 => [within(1..=86_400)];
         /// What follows when `patience` is over: `drop_and_resync` or `wait`.
         when_full: WhenFull = WhenFull::DropAndResync;
-        /// Recall@20 of the published vectors against the live ones that is kept: a row is sent once it has moved enough to
-        /// matter for that. 1 sends every row that moved at all.
-        recall: f64 = 0.99 => [within(0.5..=1.0)];
-        /// A row that moved at all is sent when it was not for so many seconds, however little it moved.
-        max_age_seconds: u64 = 600 => [within(1..=604_800)];
         /// Seconds between two updates of the items' log-frequencies, which are sent without their vectors.
         popularity_every_seconds: u64 = 60 => [within(1..=604_800)];
         /// Whether users' queries are published too; not every sink has a place for them.
@@ -225,7 +220,7 @@ mod tests {
             ("['memory']", "expected a table"),
             ("[{ sink = 'memroy' }]", "unknown sink 'memroy', did you mean 'memory'?"),
             ("[{ sink = 'memory', patince = 1 }]", "'patince' is not an option of 'memory', did you mean 'patience'?"),
-            ("[{ sink = 'memory', recall = 0.1 }]", "'recall' of 'memory' must lie in 0.5..=1"),
+            ("[{ sink = 'memory', patience = 0 }]", "'patience' of 'memory' must lie in 1..=86400"),
             ("[{ sink = 'memory' }, { sink = 'memory' }]", "there twice"),
         ] {
             let said = read(sinks).expect_err(sinks);
