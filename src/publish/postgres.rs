@@ -13,6 +13,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{SinkExt as _, TryStreamExt as _};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Config as ServerConfig, Error as ServerError, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -49,6 +50,8 @@ impl OwnOptions for PostgresOptions {
 const ROWS_PER_STATEMENT: usize = 1_000;
 /// Bytes of an identifier that an index over text always takes.
 const MAX_ID_BYTES: usize = 2_600;
+/// How long a connection may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// How a COPY in binary begins: its signature, and no flags.
 const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -62,7 +65,7 @@ pub struct PostgresSink {
     table: String,
     state: String,
     runtime: Runtime,
-    client: Option<Client>,
+    client: Option<Connected>,
     update: Option<OpenTransaction>,
     committed: Option<Version>,
     /// Whether it was said that an identifier cannot be a text here.
@@ -82,6 +85,12 @@ impl std::fmt::Debug for PostgresSink {
         // The configuration of the server has a password.
         f.debug_struct("PostgresSink").field("table", &self.table).finish_non_exhaustive()
     }
+}
+
+/// A connection, and the task that carries it.
+struct Connected {
+    client: Client,
+    task: JoinHandle<()>,
 }
 
 /// Why the server was not of use.
@@ -167,18 +176,23 @@ impl PostgresSink {
         &mut self,
         work: impl AsyncFnOnce(&Client, &Names<'_>) -> Result<T, Trouble>,
     ) -> Result<T, SinkError> {
-        let client = match self.client.take() {
-            Some(client) => Ok(client),
+        let connected = match self.client.take() {
+            Some(connected) => Ok(connected),
             None => self.runtime.block_on(connect(&self.server, &self.tls, self.timeout)),
         };
+        let Connected { client, task } = connected.map_err(|trouble| self.failed(trouble))?;
         let names = Names { table: &self.table, state: &self.state, timeout: self.timeout, replace: self.replace };
-        let done = client.and_then(|client| Ok((self.runtime.block_on(work(&client, &names))?, client)));
-        match done {
-            Ok((result, client)) => {
-                self.client = Some(client);
+        match self.runtime.block_on(work(&client, &names)) {
+            Ok(result) => {
+                self.client = Some(Connected { client, task });
                 Ok(result)
             }
-            Err(trouble) => Err(self.failed(trouble)),
+            Err(trouble) => {
+                // The server is told, so that a transaction that is open there ends now, and its locks with it.
+                drop(client);
+                let _ = self.runtime.block_on(async { tokio::time::timeout(CLOSE_WITHIN, task).await });
+                Err(self.failed(trouble))
+            }
         }
     }
 
@@ -217,10 +231,10 @@ async fn in_time<T>(timeout: Duration, work: impl Future<Output = Result<T, Serv
     }
 }
 
-async fn connect(server: &ServerConfig, tls: &MakeRustlsConnect, timeout: Duration) -> Result<Client, Trouble> {
+async fn connect(server: &ServerConfig, tls: &MakeRustlsConnect, timeout: Duration) -> Result<Connected, Trouble> {
     let (client, connection) = in_time(timeout, server.connect(tls.clone())).await?;
     // Its errors come with the statement that meets them.
-    tokio::spawn(async move { drop(connection.await) });
+    let task = tokio::spawn(async move { drop(connection.await) });
     // The server gives up as soon as this side does; and a worker that is stopped in an update keeps nobody out for long.
     let limit = timeout.as_millis();
     let idle = limit.max(60_000);
@@ -229,7 +243,7 @@ async fn connect(server: &ServerConfig, tls: &MakeRustlsConnect, timeout: Durati
          SET idle_in_transaction_session_timeout = {idle}"
     );
     in_time(timeout, client.batch_execute(&settings)).await?;
-    Ok(client)
+    Ok(Connected { client, task })
 }
 
 /// The table and that of the state in its schema, quoted; `None` where it is no name.

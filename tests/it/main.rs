@@ -27,6 +27,8 @@ mod negatives;
 mod objectives;
 mod promql;
 mod publish;
+#[cfg(feature = "full")]
+mod publish_servers;
 mod python;
 mod quality;
 mod recovery;
