@@ -1,4 +1,4 @@
-//! A sink of one's own: after each checkpoint it is told which embeddings changed.
+//! A sink of one's own: it is told which embeddings changed, while they are learnt.
 //!
 //! `cargo run --release --example own_sink`
 

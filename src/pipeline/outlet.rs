@@ -156,7 +156,7 @@ impl Outlet {
         };
         let mailbox = Arc::new(Mailbox { queue: Mutex::new(queue), changed: Condvar::new() });
         let (name, inbox) = (sink.name().to_owned(), Arc::clone(&mailbox));
-        let mut sender = Sender { sink, model_id, replace: options.replace, epoch: None, is_whole: false };
+        let mut sender = Sender { sink, model_id, replace: options.replace, epoch: None, rises: false };
         std::thread::Builder::new().name(format!("publish {name}")).spawn(move || sender.run(&inbox))?;
         Ok(Self { name, options, mailbox })
     }
@@ -249,9 +249,10 @@ struct Sender {
     sink: Box<dyn EmbeddingSink>,
     model_id: String,
     replace: bool,
-    /// The epoch of the newest full update of this process, and whether that was committed.
+    /// The epoch of the newest full update of this process.
     epoch: Option<u64>,
-    is_whole: bool,
+    /// Whether the next full update has an epoch of its own: not where the newest was refused.
+    rises: bool,
 }
 
 impl Sender {
@@ -266,6 +267,8 @@ impl Sender {
                 Err(error) => {
                     tracing::error!(%error, sink = self.sink.name(), "publishing failed, all rows follow");
                     drop(set);
+                    // What was sent may have arrived, though nobody said so.
+                    self.rises |= error.is_away();
                     mailbox.start_over(if error.is_away() { delay } else { RETRY_REFUSED }, !error.is_away());
                     delay = (2 * delay).min(RETRY[1]);
                 }
@@ -275,13 +278,13 @@ impl Sender {
 
     fn send(&mut self, set: &ChangeSet) -> Result<(), SinkError> {
         let epoch = match (self.epoch, set.kind) {
-            // An update that failed is tried under its own epoch: who was overtaken by another worker climbs no higher than it.
-            (Some(epoch), UpdateKind::Full) if self.is_whole => epoch + 1,
+            // One that was refused is tried under its own epoch: who was overtaken by another worker climbs no higher than it.
+            (Some(epoch), UpdateKind::Full) if self.rises => epoch + 1,
             (Some(epoch), _) => epoch,
             (None, _) => self.first_epoch(set.dim)?,
         };
         self.epoch = Some(epoch);
-        self.is_whole &= set.kind == UpdateKind::Delta;
+        self.rises &= set.kind == UpdateKind::Delta;
         let ChangeSet { kind, step, dim, .. } = *set;
         let sink = self.sink.as_mut();
         sink.begin(&Update { kind, version: Version { epoch, step }, dim, model_id: &self.model_id })?;
@@ -303,7 +306,10 @@ impl Sender {
             sink.set_popularity(&popularity)?;
         }
         sink.commit()?;
-        self.is_whole = true;
+        if kind == UpdateKind::Full {
+            tracing::info!(sink = sink.name(), rows = set.names.len(), epoch, step, "a sink holds the whole table");
+        }
+        self.rises = true;
         Ok(())
     }
 
@@ -425,7 +431,7 @@ mod tests {
         outlet.offer(set(UpdateKind::Delta, 4, &["b"]), &never);
         settle(&outlet);
         assert_eq!((reader.get("a").unwrap().embedding, reader.get("b").unwrap().embedding), (vec![3.0], vec![4.0]));
-        assert_eq!(reader.version(), Some(Version { epoch: 1, step: 4 }));
+        assert_eq!(reader.version(), Some(Version { epoch: 3, step: 4 }));
     }
 
     #[test]
@@ -485,7 +491,7 @@ mod tests {
             model_id: model_id.to_owned(),
             replace,
             epoch: None,
-            is_whole: false,
+            rises: false,
         };
         sender("a", false).send(&set(UpdateKind::Full, 7, &["x"])).unwrap();
         let said = sender("b", false).send(&set(UpdateKind::Full, 1, &["y"])).unwrap_err().to_string();
@@ -506,7 +512,7 @@ mod tests {
             model_id: "model".to_owned(),
             replace: false,
             epoch: None,
-            is_whole: false,
+            rises: false,
         };
         let (mut old, mut new) = (sender(), sender());
         old.send(&set(UpdateKind::Full, 1, &["x"])).unwrap();

@@ -94,8 +94,8 @@ pub struct SinkState {
 /// what is newer: then a row may be written any number of times (idempotence per version and row), and an older process that
 /// is still alive does no harm. An update whose version is not newer than what the sink holds is refused by `begin`.
 ///
-/// The first update of a process is always a full one under an epoch above any that the sink reports, as is any after an
-/// error. So a sink needs no memory of what it was sent before a restart; and what was published of a timeline that a restart
+/// The first update of a process is always a full one under an epoch above any that the sink reports; so is any after an
+/// error, under the same epoch as the one before where that was refused. So a sink needs no memory of what it was sent before a restart; and what was published of a timeline that a restart
 /// has left is gone with the next commit: at the end of a full update, a sink removes every row whose version is older.
 ///
 /// # Errors
