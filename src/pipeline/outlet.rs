@@ -135,13 +135,13 @@ impl Mailbox {
 
 /// A sink, its thread, and what waits for it.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct SinkOutlet {
     name: String,
     pub(super) options: SinkOptions,
     mailbox: Arc<Mailbox>,
 }
 
-impl Outlet {
+impl SinkOutlet {
     /// Starts the thread of `sink`, which wants the whole table first.
     pub(super) fn start(sink: Box<dyn EmbeddingSink>, options: SinkOptions, model_id: String) -> std::io::Result<Self> {
         let queue = Queue {
@@ -235,7 +235,7 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl Drop for SinkOutlet {
     fn drop(&mut self) {
         // The thread is not waited for: a sink that hangs must not hang the program.
         self.mailbox.lock().is_closed = true;
@@ -403,18 +403,18 @@ mod tests {
         Arc::new(set)
     }
 
-    fn start(sink: impl EmbeddingSink + 'static, options: SinkOptions) -> Outlet {
-        Outlet::start(Box::new(sink), options, "model".to_owned()).unwrap()
+    fn start(sink: impl EmbeddingSink + 'static, options: SinkOptions) -> SinkOutlet {
+        SinkOutlet::start(Box::new(sink), options, "model".to_owned()).unwrap()
     }
 
-    fn wait_for(outlet: &Outlet, wanted: Wants) {
+    fn wait_for(outlet: &SinkOutlet, wanted: Wants) {
         let mut queue = outlet.mailbox.lock();
         while queue.wants != wanted {
             queue = outlet.mailbox.wait(queue, LOOK_AGAIN);
         }
     }
 
-    fn settle(outlet: &Outlet) {
+    fn settle(outlet: &SinkOutlet) {
         while !outlet.is_settled().expect("nothing is refused") {}
     }
 
@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn other_models_and_dimensions_are_refused_unless_they_are_to_be_replaced() {
         let sink = MemorySink::new();
-        let mut sender = |model_id: &str, replace| Sender {
+        let sender = |model_id: &str, replace| Sender {
             sink: Box::new(sink.clone()),
             model_id: model_id.to_owned(),
             replace,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::outlet::{ChangeSet, Outlet, Wants};
+use super::outlet::{ChangeSet, SinkOutlet, Wants};
 use crate::publish::{EmbeddingSink, SinkOptions, UpdateKind};
 use crate::signals::Stop;
 use crate::trainer::changes::EmbeddingChanges;
@@ -19,7 +19,7 @@ const FEED_EVERY: Duration = Duration::from_millis(250);
 /// The sinks of a pipeline.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
-    outlets: Vec<Outlet>,
+    outlets: Vec<SinkOutlet>,
     /// For each sink, when its log-frequencies were copied last, and the steps and events of that.
     popularity_at: Vec<Option<(Instant, (u64, u64))>>,
     fed_at: Option<Instant>,
@@ -30,7 +30,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Starts a thread for each of `sinks`, whose embeddings are those of `model_id`.
     pub(super) fn start(sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>, model_id: &str) -> std::io::Result<Self> {
-        let start = |(sink, options)| Outlet::start(sink, options, model_id.to_owned());
+        let start = |(sink, options)| SinkOutlet::start(sink, options, model_id.to_owned());
         let outlets = sinks.into_iter().map(start).collect::<std::io::Result<Vec<_>>>()?;
         let popularity_at = vec![None; outlets.len()];
         Ok(Self { outlets, popularity_at, fed_at: None, fed_step: None })
@@ -81,7 +81,7 @@ impl Publisher {
             return;
         }
         let (begin, now, never) = (Instant::now(), moment(state), Stop::new());
-        self.outlets.iter().for_each(Outlet::hasten);
+        self.outlets.iter().for_each(SinkOutlet::hasten);
         self.feed(state, &never, true);
         for (outlet, popularity_at) in self.outlets.iter().zip(&self.popularity_at) {
             if popularity_at.is_none_or(|(_, at)| at != now) {

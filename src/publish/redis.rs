@@ -405,8 +405,8 @@ impl RedisSink {
         let mut seen = BTreeSet::new();
         let mut cursor = 0_u64;
         loop {
-            type Page = (u64, Vec<(String, Vec<u8>)>);
-            let (next, page): Page =
+            type ScanPage = (u64, Vec<(String, Vec<u8>)>);
+            let (next, page): ScanPage =
                 redis::cmd("HSCAN").arg(&self.keys[1]).arg(cursor).arg("COUNT").arg(ROWS_PER_PAGE).query(connection)?;
             for (item_id, packed) in page {
                 if !seen.insert(item_id.clone()) {
