@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `sink` | the contract: [`EmbeddingSink`], what it is called with, what is expected of it |
 //! | [`config`] | the tables `[[publish]]` |
-//! | [`registry`] | [`SINKS`](registry::SINKS), by name |
+//! | [`registry`] | [`SINKS`], by name |
 //! | [`memory`] | a sink in this process, and the fake for tests |
 //! | `redis`, `postgres`, `opensearch` | sinks of servers, each with a feature of its name |
 //!
