@@ -10,32 +10,12 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/negstream-opensearch
+# shellcheck source=tests/java_server.sh
+. "$here/../java_server.sh"
 
 # The server refuses root: in a user namespace of its own it is nobody, with the same files.
 unprivileged=()
 ((EUID != 0)) || unprivileged=(unshare --user)
-
-die() { echo "server.sh: $*" >&2; exit 1; }
-
-# Maven resolves the classpath once; a new pom.xml, or jars that were cleared away, ask for it again.
-classpath() {
-  local known=$cache/classpath fresh
-  if [[ ! -s $known || $here/pom.xml -nt $known || ! -e $(cut -d: -f1 "$known") ]]; then
-    mkdir -p "$cache"
-    fresh=$(mktemp "$cache/classpath.XXXXXX")
-    mvn -q -B -f "$here/pom.xml" dependency:build-classpath -Dmdep.outputFile="$fresh" >&2 || die "mvn cannot fetch it"
-    mv "$fresh" "$known"
-  fi
-  tr : '\n' <"$known"
-}
-
-free_port() {
-  local port
-  while :; do
-    port=$((20000 + RANDOM % 12000))
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-  done
-}
 
 # A module is a folder with a descriptor: name, class, jars, what it extends.
 module() {
@@ -49,7 +29,7 @@ module() {
 
 start() {
   local dir=$1 jars port pid log home zip lib
-  jars=$(classpath)
+  jars=$(classpath | tr : '\n')
   mkdir -p "$dir"
   dir=$(cd "$dir" && pwd)
   log=$dir/server.log
