@@ -104,16 +104,23 @@ impl<B: Block> Chunk<B> {
         }
     }
 
-    fn freeze(&mut self) -> Self {
-        if let Self::Own(own) = self {
-            *self = Self::Shared(Arc::new(std::mem::take(own)));
+    /// Of one that has parted from an earlier frozen table, all rows are copied into a block that is shared anew. So what many
+    /// frozen tables take is in proportion to the chunks that were written between them, in blocks of one size.
+    fn freeze(&mut self, width: usize) -> Self {
+        match self {
+            Self::Own(own) => *self = Self::Shared(Arc::new(std::mem::take(own))),
+            Self::Parted(parted) => {
+                let mut block = (*parted.frozen).clone();
+                parted.give_back(&mut block, width);
+                *self = Self::Shared(Arc::new(block));
+            }
+            Self::Shared(_) => {}
         }
-        // Of one that is shared with an earlier frozen table: the rows beside it are copied.
         self.clone()
     }
 
-    /// Makes the chunk ours again, of `n_rows` rows, unless it is still shared; gives the number of rows that this moved.
-    fn thaw(&mut self, n_rows: usize, width: usize) -> Option<usize> {
+    /// Makes the chunk ours again, unless it is still shared; gives the number of rows that this moved.
+    fn thaw(&mut self, width: usize) -> Option<usize> {
         match self {
             Self::Own(_) => Some(0),
             Self::Shared(frozen) => {
@@ -122,15 +129,9 @@ impl<B: Block> Chunk<B> {
                 Some(0)
             }
             Self::Parted(parted) => {
-                let frozen = Arc::get_mut(&mut parted.frozen)?;
-                let mut moved = 0;
-                for (row, place) in parted.places.iter().enumerate().take(n_rows) {
-                    if *place != NONE {
-                        frozen.take_back(row, &mut parted.fresh, usize::from(*place), width);
-                        moved += 1;
-                    }
-                }
-                *self = Self::Own(std::mem::take(frozen));
+                let mut block = std::mem::take(Arc::get_mut(&mut parted.frozen)?);
+                let moved = parted.give_back(&mut block, width);
+                *self = Self::Own(block);
                 Some(moved)
             }
         }
@@ -157,6 +158,12 @@ impl<B: Block> Parted<B> {
             fresh.push_copy(frozen.row(row, width));
         }
         fresh.row_mut(usize::from(*place), width)
+    }
+
+    /// Puts the rows that were written since into `block`, which is as the frozen one; gives how many these are.
+    fn give_back(&mut self, block: &mut B, width: usize) -> usize {
+        let fresh = self.places.iter().enumerate().filter(|(_, place)| **place != NONE);
+        fresh.map(|(row, place)| block.take_back(row, &mut self.fresh, usize::from(*place), width)).count()
     }
 }
 
@@ -226,7 +233,7 @@ impl<B: Block> Chunks<B> {
     /// The table as it is, whatever becomes of this one.
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        let chunks = self.chunks.iter_mut().map(Chunk::freeze).collect();
+        let chunks = self.chunks.iter_mut().map(|chunk| chunk.freeze(self.width)).collect();
         self.n_own = 0;
         Self { width: self.width, len: self.len, chunks, n_own: 0, spare: Vec::new() }
     }
@@ -234,10 +241,8 @@ impl<B: Block> Chunks<B> {
     /// Keeps the rows that stay. They move up where they are, unless the table is still shared: then they are copied. `new`
     /// makes an empty block.
     pub fn keep(&mut self, rows: &RowRemap, new: impl Fn() -> B) {
-        let (width, len) = (self.width, self.len);
-        let n_rows = |chunk: usize| (len - chunk * CHUNK).min(CHUNK);
-        let mut chunks = self.chunks.iter_mut().enumerate();
-        if !chunks.all(|(number, chunk)| chunk.thaw(n_rows(number), width).is_some()) {
+        let width = self.width;
+        if !self.chunks.iter_mut().all(|chunk| chunk.thaw(width).is_some()) {
             return self.keep_copies(rows, new);
         }
         for (old, place) in rows.kept().filter(|(old, new)| old != new) {
@@ -285,8 +290,7 @@ impl<B: Block> Chunks<B> {
             if *budget == 0 {
                 return false;
             }
-            let n_rows = (self.len - self.n_own * CHUNK).min(CHUNK);
-            let Some(moved) = chunk.thaw(n_rows, self.width) else { return false };
+            let Some(moved) = chunk.thaw(self.width) else { return false };
             *budget = budget.saturating_sub(moved);
             self.n_own += 1;
         }
