@@ -86,6 +86,8 @@ pub enum Command {
     /// The first configuration is that of --config, --set and the environment; each --variant is another one. All are ranked on
     /// the same events, each event before it is learnt, from the place on that `evaluate.from` says.
     Compare(CompareArgs),
+    /// Search for better settings over Parquet logs: many on a little of them, the best of those on more.
+    Tune(TuneArgs),
     /// Put a Parquet log into the topic, keyed by user; all of it, each time.
     Produce(ProduceArgs),
     /// Keep the model, and set its positions anew: for a topic on another cluster, or one that was made anew.
@@ -94,6 +96,8 @@ pub enum Command {
     Synth(SynthArgs),
     /// Show the items nearest to one.
     Neighbors(NeighborsArgs),
+    /// Recommend items to users, or to somebody who had some items, by the full score.
+    Recommend(RecommendArgs),
     /// Draw negatives as a checkpoint's sampler does, and hold the draws against their exact probabilities.
     Negatives(NegativesArgs),
     /// Show what a checkpoint holds, and verify every checksum.
@@ -183,12 +187,64 @@ pub struct CompareArgs {
     /// The peers: names with commas between them, `all`, or `none`.
     #[arg(long, value_name = "PEERS", default_value = "recent,own-history,item-knn,vstan,mix", help = peers_help())]
     pub peers: String,
+    /// What serving late costs: ranks the first configuration also by what it was so long before, in the time of the log ("1m,1h,1d";
+    /// units ms, s, m, h, d).
+    #[arg(long, value_name = "DELAYS", value_delimiter = ',')]
+    pub publish_delay: Vec<String>,
     /// Write the comparison as a page for a browser.
     #[arg(long, value_name = "FILE.html")]
     pub html: Option<PathBuf>,
     /// Folder for the checkpoints of the configurations; they are left there.
     #[arg(long, value_name = "DIR", default_value = "negstream-compare")]
     pub dir: PathBuf,
+    /// The report.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Options of `tune`.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// Files, folders or patterns, as `replay` takes them.
+    #[arg(required = true, value_name = "LOG.parquet")]
+    pub logs: Vec<String>,
+    /// A setting that is drawn from a range, whole numbers where both ends are; with `:log` evenly in the logarithm
+    /// ("train.learning_rate=0.01..0.2:log"). May be given any number of times.
+    #[arg(long = "range", value_name = "KEY=LOW..HIGH[:log]")]
+    pub ranges: Vec<String>,
+    /// A setting that is drawn from a list of values ("model.dim=32,64,128"). May be given any number of times.
+    #[arg(long = "choice", value_name = "KEY=VALUE,…")]
+    pub choices: Vec<String>,
+    /// Ranges and choices from a file: tables `range` and `choice`.
+    #[arg(long, value_name = "FILE.toml")]
+    pub space: Option<PathBuf>,
+    /// How many settings are tried, that of --config and --set among them.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub trials: u32,
+    /// One in so many goes on to the next rung, which has as much more of the log.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub eta: u32,
+    /// What settings are chosen by.
+    #[arg(long, value_name = "FIGURE", default_value = "hr@20", value_parser = ["hr@20", "ndcg@20"])]
+    pub by: String,
+    /// The share of the log, at its end, that nothing is chosen on: the report is of its events. 0: of those that are chosen on.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    pub holdout: f64,
+    /// Seed of the draws; that of the models is `seed`.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub draw_seed: u64,
+    /// The peers of the report, as `compare` takes them.
+    #[arg(long, value_name = "PEERS", default_value = "none")]
+    pub peers: String,
+    /// Folder for where the search stands, the models of the last rung, and the best settings (`best.toml`).
+    #[arg(long, value_name = "DIR", default_value = "negstream-tune")]
+    pub dir: PathBuf,
+    /// Begin anew, whatever stands in the folder.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Write the report of the last rung as a page for a browser.
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
     /// The report.
     #[command(flatten)]
     pub output: Output,
@@ -270,6 +326,36 @@ pub struct NeighborsArgs {
     /// Number of neighbours.
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub k: u32,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `recommend`.
+#[derive(Debug, Args)]
+pub struct RecommendArgs {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// The users, each of whom gets a list.
+    #[arg(long = "user", value_name = "USER", num_args = 1.., allow_hyphen_values = false, required_unless_present = "items")]
+    pub users: Vec<String>,
+    /// What somebody had of whom no more is known, newest last; may be given any number of times.
+    #[arg(long = "item", value_name = "ITEM", num_args = 1.., conflicts_with = "users")]
+    pub items: Vec<String>,
+    /// Length of a list.
+    #[arg(short, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub k: u32,
+    /// Items that must not be in a list; may be given any number of times.
+    #[arg(long, value_name = "ITEM", num_args = 1..)]
+    pub exclude: Vec<String>,
+    /// The only items that may be in a list: a file with one a line, or names with commas between them.
+    #[arg(long, value_name = "FILE|ITEMS")]
+    pub candidates: Option<String>,
+    /// When the users ask: a time (RFC 3339), or milliseconds since 1970 UTC; without it, the time of the newest event in the
+    /// checkpoint.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,

@@ -62,6 +62,7 @@
 //! | [`trainer`] | the order of all that; the sole owner of the state |
 //! | [`snapshot`] | the state to files and back |
 //! | [`checkpoint`] | durable files, whole or not at all, in a folder or an object store |
+//! | [`recommend`] | the best items for a user, by the full score |
 //! | [`publish`] | embeddings leave for where they are served |
 //! | [`telemetry`] | status, metrics, health, page, logs, report |
 //!
@@ -70,6 +71,7 @@
 //! `remote` (object stores and web servers, with the feature `s3`), [`dead_letters`], [`kafka`] (clients and the embedded
 //! broker), [`registry`] (schemas of binary records), [`neighbors`],
 //! [`synth`] (a log with known structure), [`peers`] (rankings by counting), [`compare`] (contestants side by side),
+//! [`tune`] (what a search tries, and who goes on),
 //! [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
@@ -126,6 +128,8 @@ pub mod pipeline;
 pub mod position;
 pub mod publish;
 #[doc(hidden)]
+pub mod recommend;
+#[doc(hidden)]
 pub mod registry;
 #[cfg(feature = "s3")]
 #[doc(hidden)]
@@ -144,6 +148,8 @@ pub mod table;
 pub mod telemetry;
 #[doc(hidden)]
 pub mod trainer;
+#[doc(hidden)]
+pub mod tune;
 #[doc(hidden)]
 pub mod util;
 

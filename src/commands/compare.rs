@@ -1,48 +1,23 @@
 //! `compare`: configurations and peers over the same log.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::time::Instant;
 
-use indicatif::ProgressBar;
-use serde_json::Value as Json;
-
+use super::contest::{SHARED, Variant, chosen_peers, differences, rank_peers, read_positives, train};
+use super::late_ranks::{LateRanks, check_publishes, publish_delays};
 use super::output::{check_file, check_output, print, write_whole};
 use super::{CommandContext, load_over};
-use crate::catalogue::Catalogue;
-use crate::checkpoint::manifest::digest;
 use crate::cli::{CompareArgs, Layers};
-use crate::compare::contestant::{Contestant, ContestantKind, StretchMeans, Training};
-use crate::compare::figures::STRETCHES;
+use crate::compare::contestant::Contestant;
 use crate::compare::judged::JudgedEvents;
 use crate::compare::report::{ComparisonReport, LogFacts};
+use crate::compare::staleness::Staleness;
 use crate::config::Config;
 use crate::evaluate::rank_code::RankCode;
 use crate::exit::UsageError;
-use crate::peers::interactions::Interactions;
-use crate::peers::registry::{Contest, PEERS, Peer};
-use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
 use crate::position::Positions;
+use crate::source::EventSource as _;
 use crate::source::parquet::{LogOptions, ParquetLogs};
-use crate::source::{EventSource, PollStatus};
-use crate::telemetry::report::Report;
-use crate::util::config_section::ConfigValue as _;
-use crate::util::credentials::hide_credentials;
 use crate::util::escape::escape_for_terminal;
-use crate::util::nearest::nearest;
-
-/// Sections that no model depends on.
-const SILENT: [&str; 4] = ["checkpoint.", "http.", "kafka.", "log."];
-/// Sections that say what is judged and how: they are the same for all.
-const SHARED: [&str; 3] = ["source", "positives", "evaluate"];
-
-/// A configuration that is compared.
-struct Variant {
-    name: String,
-    /// What differs from the first one.
-    setting: String,
-    config: Config,
-}
 
 pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<()> {
     check_output(&options.output)?;
@@ -50,7 +25,9 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
         check_file("--html", path)?;
     }
     let peers = chosen_peers(&options.peers)?;
+    let delays = publish_delays(&options.publish_delay)?;
     let variants = variants(layers, &options)?;
+    check_publishes(&variants[0].config, &delays)?;
     let config = &variants[0].config;
     let context = CommandContext::set_up(config)?;
     // Every log is opened before anything is trained.
@@ -70,7 +47,7 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
         judged_users: 0,
         repeat: config.evaluate.repeat,
     };
-    let log = read_positives(config, logs, &context)?;
+    let log = read_positives(config, logs, &context, |_| ())?;
     if log.is_empty() {
         return Err(UsageError(format!(
             "{}: none of {} rows is an event that is trained on (positives.kinds, source.fields)",
@@ -81,9 +58,11 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     }
     let from = (log.len() as f64 * config.evaluate.from).ceil() as u64;
     let mut contestants = Vec::new();
-    let mut judged = None;
-    for variant in &variants {
-        let Some((contestant, ranks)) = train(variant, open(&variant.config)?, from, &context)? else {
+    let (mut judged, mut late) = (None, LateRanks::new(&delays));
+    for (place, variant) in variants.iter().enumerate() {
+        let late = (place == 0).then_some(&mut late);
+        let Some((contestant, ranks)) = train(variant, (open(&variant.config)?, facts.rows), from, late, &context)?
+        else {
             tracing::warn!("stopped by a signal; nothing was compared");
             return Ok(());
         };
@@ -109,8 +88,13 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     facts.positives = log.len() as u64;
     (facts.users, facts.items) = (log.n_users() as u64, log.n_items() as u64);
     (facts.judged, facts.judged_users) = (judged.len() as u64, judged.n_users as u64);
+    let staleness = (!delays.is_empty()).then(|| {
+        let first = &contestants[0];
+        Staleness::new(&first.name, &log, &judged, &first.ranks, &late.of(&judged.numbers), config.seed)
+    });
     drop(log);
-    let report = ComparisonReport::new(facts, &judged, contestants, left_out, config.seed);
+    let mut report = ComparisonReport::new(facts, &judged, contestants, left_out, config.seed);
+    report.staleness = staleness;
     if let Some(path) = &options.html {
         write_whole(path, &report.page())?;
     }
@@ -123,34 +107,6 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     }
     print(&text);
     Ok(())
-}
-
-/// The peers that `--peers` names.
-fn chosen_peers(names: &str) -> Result<Vec<&'static Peer>, UsageError> {
-    match names.trim() {
-        "none" | "" => return Ok(Vec::new()),
-        "all" => return Ok(PEERS.iter().collect()),
-        _ => {}
-    }
-    let find = |name: &str| {
-        PEERS.iter().find(|peer| peer.name == name).ok_or_else(|| {
-            let (like, _) = nearest(PEERS.iter().map(|peer| peer.name), name).unwrap_or_default();
-            let all: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
-            UsageError(format!(
-                "--peers: no peer '{}', did you mean '{like}'? There are {}",
-                escape_for_terminal(name),
-                all.join(", ")
-            ))
-        })
-    };
-    let mut chosen: Vec<&Peer> = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let peer = find(name)?;
-        if !chosen.iter().any(|other| other.name == peer.name) {
-            chosen.push(peer);
-        }
-    }
-    Ok(chosen)
 }
 
 /// The configurations, that of the layers first.
@@ -210,51 +166,13 @@ fn check_variant(variant: &Variant, before: &[Variant]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The settings of `config` that `other` has otherwise (`KEY=VALUE`, by `other`), without what is secret and what no model
-/// depends on.
-fn differences(config: &Config, other: &Config) -> anyhow::Result<Vec<String>> {
-    fn walk(key: &str, a: &Json, b: &Json, found: &mut Vec<String>) {
-        match (a, b) {
-            (Json::Object(a), Json::Object(b)) => {
-                for (name, value) in b {
-                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                    walk(&key, a.get(name).unwrap_or(&Json::Null), value, found);
-                }
-            }
-            _ if a != b => found.push(format!("{key}={}", b.as_str().map_or_else(|| b.to_string(), str::to_owned))),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    walk("", &shown(config)?, &shown(other)?, &mut found);
-    found.retain(|setting| !SILENT.iter().any(|section| setting.starts_with(section)));
-    Ok(found)
-}
-
-/// A configuration for others to see, without what is secret.
-fn shown(config: &Config) -> anyhow::Result<Json> {
-    fn hide(value: &mut Json) {
-        match value {
-            Json::String(text) => *text = hide_credentials(text).into_owned(),
-            Json::Array(values) => values.iter_mut().for_each(hide),
-            Json::Object(values) => values.values_mut().for_each(hide),
-            _ => {}
-        }
-    }
-    let mut config = config.clone();
-    config.redact();
-    let mut shown = serde_json::to_value(&config)?;
-    hide(&mut shown);
-    Ok(shown)
-}
-
 /// A name as part of a folder's name.
 fn slug(name: &str) -> String {
     let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '-' };
     name.chars().take(40).map(plain).collect()
 }
 
-fn stem(path: &Path) -> Option<String> {
+pub(super) fn stem(path: &Path) -> Option<String> {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }
 
@@ -271,142 +189,4 @@ fn parse_variant(text: &str) -> Result<(Option<String>, Vec<String>), UsageError
         return Err(UsageError("--variant: expected '[NAME:] KEY=VALUE; …', such as 'wide: model.dim=128'".to_owned()));
     }
     Ok((name, settings))
-}
-
-/// The positive events of the logs.
-fn read_positives(config: &Config, mut logs: ParquetLogs, context: &CommandContext) -> anyhow::Result<Interactions> {
-    let (kinds, exposures) = (&config.positives.kinds, &config.negatives.exposure_kinds);
-    let bar = context.bar(logs.rows().0, "rows read");
-    let (mut log, mut block) = (Interactions::default(), Vec::new());
-    loop {
-        let status = logs.poll(&mut block)?;
-        bar.inc(block.len() as u64);
-        for record in block.drain(..) {
-            let Ok(event) = record.outcome else { continue };
-            let is_positive = kinds.is_empty() || kinds.iter().any(|kind| *kind == event.kind);
-            if is_positive && !exposures.iter().any(|kind| *kind == event.kind) {
-                log.push(&event.user, &event.item, event.timestamp);
-            }
-        }
-        if status == PollStatus::End {
-            break;
-        }
-    }
-    bar.finish_and_clear();
-    Ok(log)
-}
-
-/// Trains a configuration; gives the contestant without its ranks, and those of the events from number `from` on. `None` where a
-/// signal stopped it.
-fn train(
-    variant: &Variant,
-    logs: ParquetLogs,
-    from: u64,
-    context: &CommandContext,
-) -> anyhow::Result<Option<(Contestant, HashMap<u32, RankCode>)>> {
-    let Variant { name, setting, config } = variant;
-    let began = Instant::now();
-    let catalogue = Catalogue::open(config)?;
-    let mut restored = Restored::find(config, true)?;
-    restored.state.progress.evaluation.counts_from = from;
-    let rows = logs.rows().0;
-    let mut pipeline =
-        Pipeline::builder(config).restored(restored).catalogue(catalogue).stop(context.stop.clone()).build()?;
-    let bar = named_bar(context, rows, name);
-    let mut ranks = HashMap::new();
-    let (mut loss, mut bound) = (StretchMeans::new(STRETCHES, rows), StretchMeans::new(STRETCHES, rows));
-    let reason = pipeline.run_observed(logs, &mut |trainer, event| {
-        let read = trainer.state.progress.events.read;
-        match event {
-            PipelineEvent::Step { report, .. } => {
-                if report.loss.queries > 0 {
-                    loss.add(read, report.loss.loss);
-                    bound.add(read, report.loss.information_bound);
-                }
-                let counted = trainer.ranked().iter().filter(|ranked| ranked.number >= from);
-                ranks.extend(counted.map(|ranked| (ranked.number as u32, RankCode::new(ranked.model))));
-            }
-            PipelineEvent::Tick => bar.set_position(read),
-            _ => {}
-        }
-    });
-    bar.finish_and_clear();
-    if reason? == StopReason::Stopped {
-        return Ok(None);
-    }
-    let report = Report::of(&pipeline);
-    let training = Training {
-        configuration: shown(config)?,
-        configuration_digest: digest(&config.state_relevant()),
-        loss: loss.means(),
-        mi_bound: bound.means(),
-        events_per_second: report.events_per_second,
-        report: serde_json::to_value(&report)?,
-    };
-    let contestant = Contestant {
-        name: name.clone(),
-        kind: ContestantKind::Configuration,
-        setting: setting.clone(),
-        n_tried: 1,
-        ranks: Vec::new(),
-        seconds: began.elapsed().as_secs_f64(),
-        training: Some(training),
-    };
-    tracing::info!(configuration = name, seconds = contestant.seconds, checkpoints = %config.checkpoint.dir.display(), "trained");
-    Ok(Some((contestant, ranks)))
-}
-
-/// Ranks by the peers, unless a signal stops it; gives which were left out, and why.
-fn rank_peers(
-    peers: &[&Peer],
-    log: &Interactions,
-    judged: &JudgedEvents,
-    repeat: bool,
-    context: &CommandContext,
-    contestants: &mut Vec<Contestant>,
-) -> anyhow::Result<Vec<String>> {
-    if peers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let bar = named_bar(context, peers.len() as u64, "peers");
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    let contest = Contest::new(log, &judged.numbers, repeat);
-    let mut left_out = Vec::new();
-    for peer in peers {
-        if context.stop.requested() {
-            break;
-        }
-        bar.set_message(peer.name);
-        let began = Instant::now();
-        let ranked = contest.rank(peer);
-        if ranked.is_empty() {
-            left_out.push(format!("{} is left out: items do not recur (evaluate.repeat).", peer.name));
-        }
-        let n = ranked.len();
-        for (place, of_setting) in ranked.into_iter().enumerate() {
-            contestants.push(Contestant {
-                name: if n == 1 { peer.name.to_owned() } else { format!("{} ({})", peer.name, ["HR", "NDCG"][place]) },
-                kind: ContestantKind::Peer,
-                setting: of_setting.setting,
-                n_tried: of_setting.n_tried,
-                ranks: of_setting.ranks,
-                seconds: began.elapsed().as_secs_f64(),
-                training: None,
-            });
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(left_out)
-}
-
-fn named_bar(context: &CommandContext, length: u64, name: &str) -> ProgressBar {
-    let bar = context.bar(length, "");
-    bar.set_style(
-        indicatif::ProgressStyle::with_template("{bar:8.cyan/dim} {percent:>3}% {prefix} {msg}")
-            .expect("a valid template")
-            .progress_chars("━╸─"),
-    );
-    bar.set_prefix(escape_for_terminal(name));
-    bar
 }

@@ -6,18 +6,25 @@
 mod audit;
 mod compare;
 mod config;
+mod contest;
 mod context;
 mod demo;
 mod inspect;
+mod late_ranks;
+mod loaded;
 mod migrate;
 mod negatives;
 mod neighbors;
 mod output;
 mod produce;
+mod recommend;
 mod replay;
 mod run;
 mod synth;
 mod topics;
+mod tune;
+mod tune_report;
+mod tune_state;
 
 use std::path::Path;
 
@@ -45,10 +52,12 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Run(options) => run::run(&load(layers)?, options),
         Command::Replay(options) => replay::replay(&load(layers)?, options),
         Command::Compare(options) => compare::compare(layers, options),
+        Command::Tune(options) => tune::tune(layers, &options),
         Command::Produce(options) => produce::produce(&load(layers)?, options),
         Command::Migrate(options) => migrate::migrate(&load(layers)?, &options),
         Command::Synth(options) => synth::synth(&load(layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(layers, options),
+        Command::Recommend(options) => recommend::recommend(layers, options),
         Command::Negatives(options) => negatives::negatives(layers, options),
         Command::Audit(options) => audit::audit(layers, options),
         Command::Inspect(options) => inspect::inspect(layers, options),

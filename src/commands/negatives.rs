@@ -6,7 +6,6 @@
 mod figures;
 mod page;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -18,18 +17,15 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
-use serde_json::{Map, Value};
 
 use self::figures::ItemDraws;
 use self::page::Page;
-use super::{check_file, checkpoint, print, progress_bar, write_whole_by};
+use super::loaded::{LoadedCheckpoint, row};
+use super::{check_file, print, progress_bar, write_whole_by};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::columns::{count_column, primitive_column, string_column};
-use crate::checkpoint::manifest::MANIFEST;
 use crate::cli::{Layers, NegativesArgs};
 use crate::config::Config;
-use crate::config::layers::{self, ConfigError};
 use crate::context::Batch;
 use crate::exit::UsageError;
 use crate::kernel::Kernel;
@@ -38,7 +34,6 @@ use crate::negatives::samplers::SAMPLERS;
 use crate::negatives::samplers::registry::{Needs, NoiseTerm, Origin, SamplerEntry};
 use crate::negatives::samplers::unigram::UnigramOptions;
 use crate::negatives::samplers::{BatchObservation, NoiseSampler, QueryContext, StreamView};
-use crate::snapshot;
 use crate::table::ids::Ids;
 use crate::trainer::state::State;
 use crate::util::component::Component;
@@ -72,13 +67,7 @@ struct SampledQuery {
 
 pub(super) fn negatives(layers: &Layers, options: NegativesArgs) -> anyhow::Result<()> {
     options.output.as_deref().map_or(Ok(()), |path| check_file("--output", path))?;
-    let checkpoint = checkpoint(layers, &options.checkpoint)?;
-    let damaged = |error: ConfigError| CheckpointError::Damaged {
-        path: checkpoint.path().join(MANIFEST),
-        problem: format!("this version does not know its configuration: {error}"),
-    };
-    let config = configuration(&checkpoint.manifest().configuration).map_err(damaged)?;
-    let mut state = snapshot::load(&config, Kernel::detect(), &checkpoint)?;
+    let LoadedCheckpoint { checkpoint, config, mut state } = LoadedCheckpoint::read(layers, &options.checkpoint)?;
     let mut chosen = choose(options.sampler.as_deref(), &mut state)?;
     let query = SampledQuery::new(&options, &config, &state)?;
     let (view, _) = state.stream_view();
@@ -99,30 +88,6 @@ pub(super) fn negatives(layers: &Layers, options: NegativesArgs) -> anyhow::Resu
     let page = Page::new(&checkpoint, &options, &chosen, context, &state, &rows);
     print(&if options.json { format!("{}\n", serde_json::to_string(&page)?) } else { page.text() });
     Ok(())
-}
-
-/// The configuration that a checkpoint was made with, as far as its state depends on it; over the defaults.
-fn configuration(state_relevant: &Map<String, Value>) -> Result<Config, ConfigError> {
-    let mut settings = Vec::new();
-    flatten("", state_relevant, &mut settings);
-    layers::load_with_defaults(&settings, None, std::iter::empty(), &[])
-}
-
-/// `KEY=VALUE` of each key.
-fn flatten(prefix: &str, table: &Map<String, Value>, settings: &mut Vec<String>) {
-    for (key, value) in table {
-        let value = match value {
-            Value::Object(inner) => {
-                flatten(&format!("{prefix}{key}."), inner, settings);
-                continue;
-            }
-            // JSON has no infinity, and nothing else becomes null.
-            Value::Null => "inf".to_owned(),
-            // What TOML has no place for is refused as text.
-            value => toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string()),
-        };
-        settings.push(format!("{prefix}{key}={value}"));
-    }
 }
 
 /// The sampler of that name, or the first at work.
@@ -220,20 +185,6 @@ impl SampledQuery {
             },
         );
     }
-}
-
-/// The row of `name`.
-fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
-    ids.get(name).ok_or_else(|| {
-        let like =
-            nearest(ids.iter(), name).map(|(like, _)| format!("; the nearest name is '{}'", escape_for_terminal(like)));
-        UsageError(format!(
-            "no {what} '{}' in {}{}",
-            escape_for_terminal(name),
-            path.display(),
-            like.unwrap_or_default()
-        ))
-    })
 }
 
 /// The error that says what a sampler lacks that has nothing to draw from.

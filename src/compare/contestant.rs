@@ -1,6 +1,6 @@
 //! Who is compared, and how they ranked.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::evaluate::rank_code::RankCode;
 
@@ -34,7 +34,7 @@ pub struct Contestant {
 }
 
 /// What the training of a configuration gave.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Training {
     /// The report of its replay.
     pub report: serde_json::Value,

@@ -9,6 +9,7 @@
 //! | `judged` | the events that all are judged by, and the bands they fall into |
 //! | `figures` | hit rates and the like: of all events, by band, along the stream |
 //! | `bootstrap` | how sure figures and differences are |
+//! | `staleness` | what is lost by serving late |
 //! | `report` | all of it, as JSON |
 //! | `verdict` | what it means, in a sentence |
 //! | `text` | the same as a table for a terminal |
@@ -22,5 +23,6 @@ pub mod figures;
 pub mod judged;
 mod page;
 pub mod report;
+pub mod staleness;
 mod text;
 mod verdict;

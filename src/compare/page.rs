@@ -7,6 +7,7 @@ use chrono::DateTime;
 use super::chart::{self, IntervalRow, Series};
 use super::contestant::{ContestantKind, Training};
 use super::report::{ComparisonReport, ContestantReport};
+use super::staleness::length_of_time;
 use super::verdict::points;
 use crate::util::escape::escape_html;
 
@@ -23,7 +24,7 @@ pub(super) fn page(report: &ComparisonReport) -> String {
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
         escape_html(&title)
     );
-    for part in [head, table, hit_rates, along_stream, bands, training, settings] {
+    for part in [head, table, hit_rates, along_stream, bands, staleness, training, settings] {
         page.push_str(&part(report));
     }
     page.push_str("</main>\n</body>\n</html>\n");
@@ -184,6 +185,57 @@ fn bands(report: &ComparisonReport) -> String {
     html.push_str("</tbody>\n</table>\n</div>\n<p class=\"soft\">");
     let said: Vec<String> = report.bands.iter().map(|band| format!("{}: {}", band.name, band.about)).collect();
     put(&mut html, format_args!("{}.</p>\n</section>\n", escape_html(&said.join("; "))));
+    html
+}
+
+fn staleness(report: &ComparisonReport) -> String {
+    let Some(staleness) = &report.staleness else { return String::new() };
+    let live = staleness.rows.first().map(|row| row.metrics.hit_rate);
+    let names = ["vectors", "histories", "everything"];
+    let series = names.iter().enumerate().map(|(place, name)| {
+        let values = std::iter::once(live).chain(staleness.of(name).map(|row| Some(row.metrics.hit_rate)));
+        Series { name, class: format!("c{place}"), values: values.collect() }
+    });
+    let series: Vec<Series<'_>> = series.collect();
+    let longest = staleness.rows.last().map(|row| row.delay.clone()).unwrap_or_default();
+    let steps: Vec<&str> = staleness.of(names[0]).map(|row| row.delay.as_str()).collect();
+    let drawing = chart::lines("Hit rate against delay", "HR@20", ("live", &longest), &series);
+    let mut legend = String::from("<ul class=\"legend\">");
+    for (place, name) in names.iter().enumerate() {
+        put(&mut legend, format_args!("<li><span class=\"key c{place}\"></span>{name}</li>"));
+    }
+    legend.push_str("</ul>\n");
+    let ages: String = staleness.ages.iter().map(|age| format!("<th scope=\"col\">{}</th>", age.name)).collect();
+    let mut html = format!(
+        "<section>\n<h2>Served late</h2>\n<p class=\"soft\">{}, ranked by a state that was published some time before: live, {}. \
+         Old are what is learnt (vectors), what is counted (histories), or both; an item that came since cannot be \
+         served.</p>\n{drawing}\n{legend}<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Hit rate by delay\">\n\
+         <table>\n<caption>HR@20 by delay and by the time since the item came first; age is the median one of what was served; the difference is that from live serving, in points (95 %).</caption>\n<thead><tr><th scope=\"col\">delay</th>\
+         <th scope=\"col\">old</th><th scope=\"col\">age</th><th scope=\"col\">HR@20</th><th scope=\"col\">NDCG@20</th>\
+         <th scope=\"col\">difference</th>{ages}</tr></thead>\n<tbody>\n",
+        escape_html(&staleness.contestant),
+        escape_html(&steps.join(", "))
+    );
+    for row in &staleness.rows {
+        let rate =
+            |rate: &Option<f64>| rate.map_or_else(|| "<td>–</td>".to_owned(), |rate| format!("<td>{rate:.4}</td>"));
+        let of_ages: String = row.by_age.iter().map(rate).collect();
+        put(
+            &mut html,
+            format_args!(
+                "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{:.4}</td><td>{:.4}</td><td class=\"range\">{} … {}</td>\
+                 {of_ages}</tr>\n",
+                escape_html(&row.delay),
+                row.stale,
+                row.age_ms.map(length_of_time).unwrap_or_default(),
+                row.metrics.hit_rate,
+                row.metrics.ndcg,
+                points(row.difference.low),
+                points(row.difference.high)
+            ),
+        );
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n</section>\n");
     html
 }
 

@@ -6,6 +6,7 @@ use super::bootstrap::{Certainty, certainties};
 use super::contestant::{Contestant, ContestantKind, Training};
 use super::figures::{along_stream, by_band, of_ranks, stretches};
 use super::judged::{Band, JudgedEvents};
+use super::staleness::Staleness;
 use super::{page, text, verdict};
 use crate::evaluate::metrics::RankMetrics;
 
@@ -26,6 +27,9 @@ pub struct ComparisonReport {
     pub contestants: Vec<ContestantReport>,
     /// Peers that were left out, and why.
     pub left_out: Vec<String>,
+    /// What is lost by serving late, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<Staleness>,
 }
 
 /// What was read.
@@ -119,6 +123,7 @@ impl ComparisonReport {
             stretches_from: stretches(judged.len()).map(|range| judged.timestamps[range.start]).collect(),
             contestants: reports,
             left_out,
+            staleness: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{ComparisonReport, ContestantReport};
+use super::staleness::{Staleness, length_of_time};
 use crate::util::escape::escape_for_terminal;
 
 /// Columns for a name.
@@ -35,6 +36,10 @@ pub(super) fn text(report: &ComparisonReport) -> String {
         fold(&escape_for_terminal(&said)).into_iter().for_each(&mut line);
     }
     report.left_out.iter().flat_map(|why| fold(why)).for_each(&mut line);
+    if let Some(staleness) = &report.staleness {
+        line(String::new());
+        late_serving(staleness).into_iter().for_each(&mut line);
+    }
     line(String::new());
     fold(&escape_for_terminal(&report.verdict)).into_iter().for_each(&mut line);
     text
@@ -57,6 +62,26 @@ fn row(report: &ComparisonReport, contestant: &ContestantReport) -> String {
         band("tail"),
         band("head")
     )
+}
+
+/// Hit rate against delay.
+fn late_serving(staleness: &Staleness) -> Vec<String> {
+    let title = format!("Served late, {}: hit rate by what is old and how old", staleness.contestant);
+    let mut lines = fold(&escape_for_terminal(&title));
+    let of_ages: String = staleness.ages.iter().map(|age| format!("  {:>13}", age.name)).collect();
+    lines.push(format!("{:<16} {:>8} {:>6}{of_ages}", "", "age", "HR@20"));
+    for row in &staleness.rows {
+        let name = if row.age_ms.is_none() && row.stale == "nothing" {
+            "live".to_owned()
+        } else {
+            format!("{} {}", row.delay, row.stale)
+        };
+        let age = row.age_ms.map(length_of_time).unwrap_or_default();
+        let rate = |rate: &Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.4}"));
+        let of_ages: String = row.by_age.iter().map(|of_age| format!("  {:>13}", rate(of_age))).collect();
+        lines.push(format!("{name:<16} {age:>8} {:.4}{of_ages}", row.metrics.hit_rate));
+    }
+    lines
 }
 
 fn cut(name: &str) -> String {

@@ -14,6 +14,7 @@
 //! After it, c(h_k, i) grows by 0.9^k and c(i, h_k) by half of that, i being the event's item.
 
 use std::cmp::Ordering;
+use std::mem;
 
 use super::Batch;
 use super::repeat_memory::floor_log2;
@@ -127,9 +128,9 @@ pub struct Cooccurrences {
     votes: Votes,
 }
 
-/// The votes for one event: a sparse set of items, of which only the list is ever emptied.
+/// The votes for one event: a sparse set of items, of which only the list is ever emptied. A buffer.
 #[derive(Debug, Default)]
-struct Votes {
+pub struct Votes {
     /// By item: its place in the list, if it is there.
     places: Vec<u32>,
     list: Vec<Vote>,
@@ -214,7 +215,7 @@ impl Cooccurrences {
             let Batch { contexts, context_starts, related, .. } = batch;
             let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
             let newest = &context[..context.len().min(self.limits.window)];
-            self.vote(newest, related);
+            vote(&self.neighborhoods, &mut self.votes, newest, related);
             self.count_neighbors(newest, item);
         }
         if has_context {
@@ -225,35 +226,30 @@ impl Cooccurrences {
         }
     }
 
-    /// Lists what is related to `newest`, the newest item first, in `related`.
-    fn vote(&mut self, newest: &[u32], related: &mut Vec<RelatedItem>) {
-        let Self { neighborhoods, votes, .. } = self;
-        votes.places.resize(neighborhoods.len(), 0);
-        votes.list.clear();
-        let strengths = || std::iter::successors(Some(1.0f32), |strength| Some(strength * VOTE_DECAY));
-        let total = f64::from(strengths().take(newest.len()).sum::<f32>());
-        for (item, strength) in newest.iter().zip(strengths()) {
-            let Neighborhood { events, neighbors } = neighborhoods.get(*item as usize);
-            let strength = f64::from(strength);
-            let confidence = (strength / ((events + CONFIDENCE_PRIOR) * total)) as f32;
-            let cosine = (strength / (events + COSINE_PRIOR).sqrt()) as f32;
-            for CountedNeighbor { item, weight } in neighbors {
-                votes.add(*item, confidence * weight, cosine * weight);
-            }
+    /// Captures the items that are related to the context of the newest query of `batch` into it, and counts nothing: the event is
+    /// still to come.
+    pub fn ask(&self, batch: &mut Batch, votes: &mut Votes) {
+        if self.is_on() {
+            let Batch { contexts, context_starts, related, .. } = batch;
+            let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
+            vote(&self.neighborhoods, votes, &context[..context.len().min(self.limits.window)], related);
         }
-        // floor(2·log₂ x) = floor(log₂ x²)
-        let bucket =
-            |measure: f64, of_one: i64| (floor_log2(measure * measure) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
-        let is_related = |vote: &&Vote| vote.confidence >= LEAST_CONFIDENCE;
-        related.extend(votes.list.iter().filter(is_related).map(|Vote { item, confidence, cosine }| {
-            let events = neighborhoods.get(*item as usize).events;
-            let cosine = f64::from(*cosine) / (events + COSINE_PRIOR).sqrt();
-            let buckets = CooccurrenceBuckets {
-                confidence: bucket(f64::from(*confidence), CONFIDENCE_OF_ONE),
-                cosine: bucket(cosine, COSINE_OF_ONE),
-            };
-            RelatedItem { item: *item, buckets }
-        }));
+        batch.related_starts.push(batch.related.len() as u32);
+    }
+
+    /// Captures what is related to the newest event of `batch` likewise, if it has a context.
+    pub fn look(&mut self, batch: &mut Batch) {
+        if batch.with_context.last().is_some_and(|event| *event as usize + 1 == batch.items.len()) {
+            let mut votes = mem::take(&mut self.votes);
+            self.ask(batch, &mut votes);
+            self.votes = votes;
+        }
+    }
+
+    /// A copy as it is, which shares with this one what does not change: [`crate::table::chunks`].
+    #[must_use]
+    pub fn snapshot(&mut self) -> Self {
+        Self { neighborhoods: self.neighborhoods.freeze(), limits: self.limits, votes: Votes::default() }
     }
 
     /// Makes `item` and the items of `newest`, the newest first, neighbours of each other.
@@ -291,6 +287,36 @@ impl Cooccurrences {
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.neighborhoods.thaw(budget)
     }
+}
+
+/// Lists what is related to `newest`, the newest item first, in `related`.
+fn vote(neighborhoods: &Records<Neighborhood>, votes: &mut Votes, newest: &[u32], related: &mut Vec<RelatedItem>) {
+    votes.places.resize(neighborhoods.len(), 0);
+    votes.list.clear();
+    let strengths = || std::iter::successors(Some(1.0f32), |strength| Some(strength * VOTE_DECAY));
+    let total = f64::from(strengths().take(newest.len()).sum::<f32>());
+    for (item, strength) in newest.iter().zip(strengths()) {
+        let Neighborhood { events, neighbors } = neighborhoods.get(*item as usize);
+        let strength = f64::from(strength);
+        let confidence = (strength / ((events + CONFIDENCE_PRIOR) * total)) as f32;
+        let cosine = (strength / (events + COSINE_PRIOR).sqrt()) as f32;
+        for CountedNeighbor { item, weight } in neighbors {
+            votes.add(*item, confidence * weight, cosine * weight);
+        }
+    }
+    // floor(2·log₂ x) = floor(log₂ x²)
+    let bucket =
+        |measure: f64, of_one: i64| (floor_log2(measure * measure) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
+    let is_related = |vote: &&Vote| vote.confidence >= LEAST_CONFIDENCE;
+    related.extend(votes.list.iter().filter(is_related).map(|Vote { item, confidence, cosine }| {
+        let events = neighborhoods.get(*item as usize).events;
+        let cosine = f64::from(*cosine) / (events + COSINE_PRIOR).sqrt();
+        let buckets = CooccurrenceBuckets {
+            confidence: bucket(f64::from(*confidence), CONFIDENCE_OF_ONE),
+            cosine: bucket(cosine, COSINE_OF_ONE),
+        };
+        RelatedItem { item: *item, buckets }
+    }));
 }
 
 #[cfg(test)]

@@ -261,7 +261,7 @@ mod tests {
         let mut seven = memory[0];
         assert_eq!((seven.returns, seven.known_predecessors()), (3, &[1, 3, 1, 2][..]));
         assert!((seven.interval - 100.0 / 3.0).abs() < 1e-4);
-        let moment = |newest, seconds| Moment {
+        let moment = |newest, seconds: i64| Moment {
             clock: 6,
             newest,
             now: 100_000 + seconds * 1000,

@@ -59,6 +59,60 @@ pub struct Retention {
     pub own_items: usize,
 }
 
+impl Retention {
+    /// Adds an event of user `row` with `item` to `batch`, the context of which is `history`, if there is one.
+    fn add_event(&self, batch: &mut Batch, (row, item): (u32, u32), history: &UserHistory, timestamp: i64) {
+        let event = batch.items.len() as u32;
+        batch.users.push(row);
+        batch.items.push(item);
+        batch.timestamps.push(timestamp);
+        if !history.is_known() {
+            return;
+        }
+        let newest = history.memory.last().map(|remembered| remembered.timestamp);
+        batch.with_context.push(event);
+        batch.contexts.extend(history.recent.iter().rev());
+        batch.context_starts.push(batch.contexts.len() as u32);
+        let situation = Situation::of(history.clock, newest, history.session_events, timestamp);
+        let moment = Moment {
+            clock: history.clock,
+            newest: history.newest_item(),
+            now: timestamp,
+            repeat_rate: history.repeat_rate,
+            situation,
+        };
+        batch.own.extend(history.memory.iter().map(|remembered| OwnItem {
+            item: remembered.item,
+            // Without meaning where own items leave the ranking.
+            buckets: if self.repeat { self.decay.buckets(remembered, &moment) } else { Default::default() },
+            count: self.decay.count(remembered, history.clock),
+            timestamp: remembered.timestamp,
+        }));
+        batch.own_starts.push(batch.own.len() as u32);
+        batch.situations.push(situation);
+        batch.all_own.push(history.own.len() as u32);
+    }
+
+    /// Adds an event with `item` at `timestamp` to `history`. Gives whether the item was remembered.
+    fn advance(&self, history: &mut UserHistory, item: u32, timestamp: i64) -> bool {
+        let newest = history.memory.last().map(|remembered| remembered.timestamp);
+        let is_same_session = newest.is_some_and(|newest| timestamp.saturating_sub(newest) <= SESSION_GAP_MS);
+        history.clock = history.clock.saturating_add(1);
+        history.session_events = if is_same_session { history.session_events.saturating_add(1) } else { 1 };
+        let predecessor = history.newest_item();
+        if history.recent.len() == self.context {
+            history.recent.remove(0);
+        }
+        history.recent.push(item);
+        let is_repeat = self.decay.remember(&mut history.memory, item, predecessor, history.clock, timestamp);
+        history.repeat_rate += REPEAT_RATE_STEP * (f32::from(is_repeat) - history.repeat_rate);
+        if !self.repeat {
+            history.own.push(item);
+        }
+        is_repeat
+    }
+}
+
 /// The histories of all users, by row.
 #[derive(Debug)]
 pub struct UserHistories {
@@ -105,53 +159,44 @@ impl UserHistories {
         self.records.iter()
     }
 
+    /// A copy of the histories as they are, which shares with them what does not change: [`crate::table::chunks`].
+    #[must_use]
+    pub fn snapshot(&mut self) -> Self {
+        Self { records: self.records.freeze(), retention: self.retention.clone() }
+    }
+
+    /// Whether items may recur: then own items stay in the ranking, and have the repetition term.
+    pub fn items_recur(&self) -> bool {
+        self.retention.repeat
+    }
+
+    /// The history of somebody who had `items`, oldest first, all of them at `timestamp`: of whom no more is known.
+    pub fn of_items(&self, items: &[u32], timestamp: i64) -> UserHistory {
+        let mut history = UserHistory::default();
+        for item in items {
+            self.retention.advance(&mut history, *item, timestamp);
+        }
+        history
+    }
+
+    /// Adds an event to `batch` that is still to come, at `timestamp`, with `history` as its context: a query without an answer, whose
+    /// item is [`NOBODY`]. It is one of user `row`, or of [`NOBODY`].
+    pub fn ask(&self, batch: &mut Batch, row: u32, history: &UserHistory, timestamp: i64) {
+        self.retention.add_event(batch, (row, NOBODY), history, timestamp);
+        batch.repeats.push(false);
+    }
+
     /// Captures the history of the user in row `row` into `batch` as the context of an event with `item` at `timestamp`,
     /// then adds the event to the history.
     pub fn capture(&mut self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
-        let Retention { context, decay, repeat, own_items: _ } = &self.retention;
         let history = self.records.get_mut(row as usize);
-        let event = batch.items.len() as u32;
-        batch.users.push(row);
-        batch.items.push(item);
-        batch.timestamps.push(timestamp);
-        let newest = history.memory.last().map(|remembered| remembered.timestamp);
-        let is_same_session = newest.is_some_and(|newest| timestamp.saturating_sub(newest) <= SESSION_GAP_MS);
-        if history.is_known() {
-            batch.with_context.push(event);
-            batch.contexts.extend(history.recent.iter().rev());
-            batch.context_starts.push(batch.contexts.len() as u32);
-            let situation = Situation::of(history.clock, newest, history.session_events, timestamp);
-            let moment = Moment {
-                clock: history.clock,
-                newest: history.newest_item(),
-                now: timestamp,
-                repeat_rate: history.repeat_rate,
-                situation,
-            };
-            batch.own.extend(history.memory.iter().map(|remembered| OwnItem {
-                item: remembered.item,
-                // Without meaning where own items leave the ranking.
-                buckets: if *repeat { decay.buckets(remembered, &moment) } else { Default::default() },
-                count: decay.count(remembered, history.clock),
-                timestamp: remembered.timestamp,
-            }));
-            batch.own_starts.push(batch.own.len() as u32);
-            batch.situations.push(situation);
-            batch.all_own.push(history.own.len() as u32);
-        }
-        history.clock = history.clock.saturating_add(1);
-        history.session_events = if is_same_session { history.session_events.saturating_add(1) } else { 1 };
-        let predecessor = history.newest_item();
-        if history.recent.len() == *context {
-            history.recent.remove(0);
-        }
-        history.recent.push(item);
-        let is_repeat = decay.remember(&mut history.memory, item, predecessor, history.clock, timestamp);
-        history.repeat_rate += REPEAT_RATE_STEP * (f32::from(is_repeat) - history.repeat_rate);
-        batch.repeats.push(is_repeat);
-        if !repeat {
-            history.own.push(item);
-        }
+        self.retention.add_event(batch, (row, item), history, timestamp);
+        batch.repeats.push(self.retention.advance(history, item, timestamp));
+    }
+
+    /// Captures a history likewise, and leaves it as it is.
+    pub fn look(&self, batch: &mut Batch, row: u32, item: u32, timestamp: i64) {
+        self.retention.add_event(batch, (row, item), self.get(row), timestamp);
     }
 
     /// Captures into `batch` an event of a user without a row: it has no context, and becomes part of no history.

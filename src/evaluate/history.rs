@@ -70,6 +70,8 @@ pub struct BatchHistory {
     /// The frames, and behind them buffers of earlier batches.
     frames: Vec<Frame>,
     n_frames: usize,
+    /// Whether the events change nothing for one another.
+    is_frozen: bool,
 }
 
 /// The counts that move with every event.
@@ -101,7 +103,7 @@ impl BatchHistory {
         let n_items = occurrences.len();
         let ranks = is_ranked.contains(&true);
         self.clear(n_items);
-        self.n_known = n_known;
+        (self.n_known, self.is_frozen) = (n_known, false);
         frequencies.begin_batch(n_items);
         let (mut known, mut first_event, mut has_terms) = (n_known, 0, false);
         for (event, item) in batch.items.iter().copied().enumerate() {
@@ -148,6 +150,52 @@ impl BatchHistory {
             *last_event.get_mut(row) = batch.timestamps[event];
         }
         self.refresh(frequencies, popularity);
+    }
+
+    /// Takes the events of `batch` as what changes nothing: each will be ranked by `frequencies` as they are, under which the
+    /// first `n_known` items are known, with the popularity terms of `model`.
+    pub fn observe_nothing(
+        &mut self,
+        kernel: Kernel,
+        model: &Model,
+        frequencies: &Frequencies,
+        batch: &Batch,
+        n_known: usize,
+    ) {
+        let counts = frequencies.popularity();
+        self.clear(n_known);
+        (self.n_known, self.is_frozen) = (n_known, true);
+        self.begin_frame(kernel, model, frequencies, 0, n_known);
+        self.touches.extend(batch.items.iter().map(|item| {
+            let is_known = (*item as usize) < n_known;
+            let count = if is_known { counts.relative()[*item as usize] } else { 0.0 };
+            Touch {
+                item: *item,
+                previous: NEVER,
+                next: NEVER,
+                is_known,
+                occurrences: 0,
+                bias: 0.0,
+                count_before: count,
+                count_after: count,
+                total_before: counts.relative_total(),
+            }
+        }));
+    }
+
+    /// Takes the items from row `row` on out of the ranking: no popularity makes up for theirs.
+    pub fn leave_out(&mut self, row: usize) {
+        for frame in &mut self.frames[..self.n_frames] {
+            frame.bias.iter_mut().skip(row).for_each(|bias| *bias = f32::NEG_INFINITY);
+        }
+        for touch in self.touches.iter_mut().filter(|touch| touch.item as usize >= row) {
+            touch.bias = f32::NEG_INFINITY;
+        }
+    }
+
+    /// The events from `begin` to before `end` that change something for those behind them.
+    pub fn touched(&self, begin: u32, end: u32) -> std::ops::Range<u32> {
+        if self.is_frozen { begin..begin } else { begin..end }
     }
 
     /// Brings the order of popularity up to date with the batch.
@@ -262,7 +310,8 @@ impl BatchHistory {
     pub fn compare(&self, order: &PopularityOrder, event: u32, count: f64) -> (i64, i64) {
         let (above, equal) = order.compare(count);
         let (mut above, mut equal) = (above as i64, equal as i64);
-        for touch in &self.touches[..event as usize] {
+        let touches = if self.is_frozen { &[] } else { &self.touches[..event as usize] };
+        for touch in touches {
             if touch.next >= event {
                 above += i64::from(touch.count_after > count);
                 equal += i64::from(touch.count_after == count);

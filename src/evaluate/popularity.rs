@@ -7,7 +7,7 @@
 use crate::negatives::frequency::Frequencies;
 
 /// Counts of all items, ascending, on the scale of their [`relative`](crate::negatives::frequency::DecayedCounts::relative).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PopularityOrder {
     sorted: Vec<f64>,
     spare: Vec<f64>,

@@ -163,7 +163,8 @@ fn rank_frame(
     let vectors = model.vectors();
     touched.clear(dim);
     let until = asked.last().map_or(0, |asked| asked.event);
-    for (event, touch) in (frame.first_event..until).zip(&history.touches()[frame.first_event as usize..]) {
+    for event in history.touched(frame.first_event, until) {
+        let touch = &history.touches()[event as usize];
         let row = touch.item as usize;
         let is_first_of_frame = touch.previous == NEVER || touch.previous < frame.first_event;
         if is_first_of_frame && row < frame.n_known {

@@ -117,6 +117,13 @@ pub fn count_touched(
     run_count_touched(kernel.isa, &queries.0, touched, events, targets, counts);
 }
 
+/// The scores of the items of `items` for every lane of `queries`, into `scores`: as [`count_above`] compares them.
+pub fn score_tile(kernel: Kernel, queries: &PackedQueries, items: ItemTile<'_>, scores: &mut Vec<Lanes>) {
+    scores.clear();
+    scores.resize(items.scale.len(), [0.0; LANES]);
+    run_score_tile(kernel.isa, &queries.0, items, scores);
+}
+
 /// The scores of `items[..]` (table rows, with their scale and bias) for one query, into `scores`.
 pub fn score_items<'a>(
     kernel: Kernel,
@@ -141,6 +148,7 @@ pub fn score_items<'a>(
 }
 
 for_each_isa!(run_count = count(packed: &[Lanes], items: ItemTile<'_>, targets: &Lanes, counts: &mut RankCounts));
+for_each_isa!(run_score_tile = scores_of_tile(packed: &[Lanes], items: ItemTile<'_>, scores: &mut [Lanes]));
 for_each_isa!(run_count_touched = count_touched_rows(
     packed: &[Lanes],
     touched: &TouchedRows,
@@ -214,6 +222,28 @@ fn count<const FMA: bool, const ROWS: usize>(
     let mut comparison = Comparison::<FMA> { items, targets, counts: *counts };
     for_rows::<FMA, ROWS>(packed, items.rows, packed.len(), &mut comparison);
     *counts = comparison.counts;
+}
+
+/// Writes scores down as they come.
+struct ScoreSheet<'a, const FMA: bool> {
+    items: ItemTile<'a>,
+    scores: &'a mut [Lanes],
+}
+
+impl<const FMA: bool> Consumer for ScoreSheet<'_, FMA> {
+    #[inline(always)]
+    fn take(&mut self, row: usize, products: &Lanes) {
+        let (scale, bias) = (self.items.scale[row], self.items.bias[row]);
+        for lane in 0..LANES {
+            self.scores[row][lane] = multiply_add::<FMA>(products[lane], scale, bias);
+        }
+    }
+}
+
+#[inline(always)]
+fn scores_of_tile<const FMA: bool, const ROWS: usize>(packed: &[Lanes], items: ItemTile<'_>, scores: &mut [Lanes]) {
+    let mut sheet = ScoreSheet::<FMA> { items, scores };
+    for_rows::<FMA, ROWS>(packed, items.rows, packed.len(), &mut sheet);
 }
 
 #[inline(always)]

@@ -52,6 +52,16 @@ pub struct Pass {
 pub struct RankHistogram(Vec<[u64; N_CODES]>);
 
 impl RankHistogram {
+    /// Of the ranks by mix.
+    pub fn of(ranks: &[Vec<RankCode>]) -> Self {
+        let counts = |ranks: &Vec<RankCode>| {
+            let mut counts = [0; N_CODES];
+            ranks.iter().for_each(|code| counts[code.index()] += 1);
+            counts
+        };
+        Self(ranks.iter().map(counts).collect())
+    }
+
     /// Hit rate and NDCG by mix; 0 where nothing was ranked.
     pub fn figures(&self) -> Vec<(f64, f64)> {
         let figures = |counts: &[u64; N_CODES]| {

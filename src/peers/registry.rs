@@ -1,5 +1,7 @@
 //! The peers that there are: a name, what it is, and the settings of it that are tried.
 
+use std::sync::OnceLock;
+
 use rayon::prelude::*;
 
 use super::interactions::Interactions;
@@ -16,6 +18,8 @@ const HALF_LIFE: f64 = 5000.0;
 const DECIDES_TIES: f64 = 1e-3;
 /// Settings of VSTAN are chosen on so many events at most.
 const SAMPLE: usize = 4000;
+/// Where all settings of a peer have no more ranks than this together, a byte each, they are kept: then the best need no second pass.
+const MOST_RANKS: usize = 1 << 26;
 /// From so many events on, every third setting of VSTAN is tried.
 const LONG: usize = 1_000_000;
 
@@ -97,6 +101,8 @@ pub struct Contest<'a> {
     repeat: bool,
     /// The half-lives of popularity that do best alone, in hit rate and in NDCG.
     best_alone: [f64; 2],
+    /// The options of VSTAN that do best alone, which both of its peers start from.
+    best_vstan: OnceLock<Vec<VstanOptions>>,
 }
 
 /// How one setting of a peer fared.
@@ -143,7 +149,7 @@ impl<'a> Contest<'a> {
     /// Of the events `judged` (numbers, ascending) of `log`; where items do not recur (`repeat` is false), a user's own items
     /// leave the ranking.
     pub fn new(log: &'a Interactions, judged: &'a [u32], repeat: bool) -> Self {
-        let mut contest = Self { log, judged, repeat, best_alone: [HALF_LIFE; 2] };
+        let mut contest = Self { log, judged, repeat, best_alone: [HALF_LIFE; 2], best_vstan: OnceLock::new() };
         let figures = popularity(&HALF_LIVES).count(&contest).figures();
         contest.best_alone = best_places(&figures).map(|place| HALF_LIVES[place]);
         contest
@@ -177,24 +183,50 @@ impl<'a> Contest<'a> {
             .enumerate()
             .flat_map(|(pass, settings)| (0..settings.mixes.len()).map(move |mix| (pass, mix)))
             .collect();
-        let mut best = vec![places[0]];
-        if places.len() > 1 {
-            let figures: Vec<(f64, f64)> =
-                settings.iter().flat_map(|settings| settings.count(self).figures()).collect();
-            best = best_places(&figures).map(|place| places[place]).to_vec();
-            best.dedup();
-        }
-        let ranked = |(pass, mix): (usize, usize)| {
+        let passes = settings.iter().map(|settings| settings.pass(0..settings.mixes.len()));
+        let mut kept: Vec<Vec<RankCode>> = Vec::new();
+        let figures: Vec<(f64, f64)> = if places.len() == 1 {
+            vec![(0.0, 0.0)]
+        } else if places.len() * self.judged.len() <= MOST_RANKS {
+            kept = passes.flat_map(|pass| pass.rank(self.log, self.judged, self.repeat)).collect();
+            RankHistogram::of(&kept).figures()
+        } else {
+            passes.flat_map(|pass| pass.count(self.log, self.judged, self.repeat).figures()).collect()
+        };
+        let mut best = best_places(&figures).to_vec();
+        best.dedup();
+        let ranked = |place: usize| {
+            let (pass, mix) = places[place];
             let pass = &settings[pass];
-            let mut ranks = pass.pass([mix]).rank(self.log, self.judged, self.repeat);
-            let setting = pass.mixes[mix].0.clone();
-            PeerRanks { setting, n_tried: places.len() + n_before, ranks: ranks.pop().unwrap_or_default() }
+            let ranks = match kept.get_mut(place) {
+                Some(ranks) => std::mem::take(ranks),
+                None => pass.pass([mix]).rank(self.log, self.judged, self.repeat).pop().unwrap_or_default(),
+            };
+            PeerRanks { setting: pass.mixes[mix].0.clone(), n_tried: places.len() + n_before, ranks }
         };
         best.into_iter().map(ranked).collect()
     }
 
     /// The best of `settings`, with the options of VSTAN that do best on a sample of the events.
     fn best_vstan(&self, settings: fn(&[f64], bool) -> Settings) -> Vec<PeerRanks> {
+        let best = self.best_vstan.get_or_init(|| self.find_best_vstan());
+        let half_lives = self.half_lives();
+        let half_lives = &half_lives[..half_lives.len().min(2)];
+        let with = |options: VstanOptions| {
+            let mut settings = settings(half_lives, self.repeat);
+            settings.related = Related::Vstan(options);
+            let VstanOptions { recency, age, distance, damping } = options;
+            for (setting, _) in &mut settings.mixes {
+                let decays = format!("decays {recency}, {age:e} events, {distance}; damping {damping}");
+                *setting = if setting.is_empty() { decays } else { format!("{decays}; {setting}") };
+            }
+            settings
+        };
+        self.best_of(best.iter().copied().map(with).collect(), vstan_options(self.log.len()).len())
+    }
+
+    /// The options of VSTAN that do best on a sample of the events.
+    fn find_best_vstan(&self) -> Vec<VstanOptions> {
         let sample: Vec<u32> = self.judged.iter().step_by((self.judged.len() / SAMPLE).max(1)).copied().collect();
         let tries = vstan_options(self.log.len());
         let alone = |options: &VstanOptions| {
@@ -205,20 +237,7 @@ impl<'a> Contest<'a> {
         let figures: Vec<(f64, f64)> = tries.par_iter().map(alone).collect();
         let mut best = best_places(&figures).to_vec();
         best.dedup();
-        let half_lives = self.half_lives();
-        let half_lives = &half_lives[..half_lives.len().min(2)];
-        let with = |place: usize| {
-            let options = tries[place];
-            let mut settings = settings(half_lives, self.repeat);
-            settings.related = Related::Vstan(options);
-            let VstanOptions { recency, age, distance, damping } = options;
-            for (setting, _) in &mut settings.mixes {
-                let decays = format!("decays {recency}, {age:e} events, {distance}; damping {damping}");
-                *setting = if setting.is_empty() { decays } else { format!("{decays}; {setting}") };
-            }
-            settings
-        };
-        self.best_of(best.into_iter().map(with).collect(), tries.len())
+        best.into_iter().map(|place| tries[place]).collect()
     }
 }
 

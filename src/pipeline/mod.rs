@@ -133,6 +133,11 @@ impl Pipeline {
         &self.trainer.state
     }
 
+    /// Ranks events from number `from` on also by states as old as these delays: [`Trainer::serve_stale`].
+    pub fn serve_stale(&mut self, delays_ms: &[i64], from: u64) {
+        self.trainer.serve_stale(delays_ms, from);
+    }
+
     /// The trained state, for those who change it by other means than a source.
     pub fn state_mut(&mut self) -> &mut State {
         &mut self.trainer.state

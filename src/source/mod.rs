@@ -15,6 +15,7 @@
 //! | [`kafka`] | the partitions of a topic, all of them or a group's share |
 //! | [`parquet`] | historical logs in files |
 //! | [`memory`] | records and events from a program; the shortest example of a source |
+//! | `prefix` | the first so many records of another source |
 //! | `runner` | the thread and its channel: [`spawn`], [`SourceHandle`] |
 //! | `commit_tracker` | which positions are durable, and which of them the group has confirmed |
 
@@ -22,6 +23,7 @@ mod commit_tracker;
 pub mod kafka;
 pub mod memory;
 pub mod parquet;
+pub mod prefix;
 mod runner;
 pub mod transient_errors;
 

@@ -7,6 +7,8 @@
 //! | `step` | one step on a batch, in five phases |
 //! | `lifecycle` | which items and users are given a row, and which lose theirs |
 //! | `changes` | which embeddings changed since a mark |
+//! | `stale` | how events would have been ranked by an older state |
+//! | `trailing` | counts and histories that stay a delay behind the stream |
 //! | `state` | everything that a checkpoint holds, in groups |
 //! | `memory_usage` | how much memory the state takes |
 //! | `warnings` | what is likely set wrong, as the records show |
@@ -23,11 +25,13 @@ mod ingest;
 pub mod lifecycle;
 pub mod memory_usage;
 mod pending;
+pub mod stale;
 pub mod state;
 pub mod state_snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
+mod trailing;
 pub mod warnings;
 
 pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
@@ -41,6 +45,7 @@ use crate::event::EventCounts;
 use crate::negatives::proposals::{Proposal, proposals};
 use crate::position::Stream;
 use pending::PendingBatch;
+use stale::{StaleRank, StaleServing};
 use state::State;
 use state_snapshot::StateSnapshot;
 use step::StepBuffers;
@@ -65,6 +70,7 @@ pub struct Trainer {
     /// The items in the order of their frequencies; made anew from the state.
     popularity: PopularityOrder,
     buffers: StepBuffers,
+    stale: Option<StaleServing>,
 }
 
 /// The configuration, as far as the trainer itself goes by it.
@@ -127,6 +133,7 @@ impl Trainer {
             ignored_kinds: IgnoredKinds::default(),
             popularity,
             buffers: StepBuffers::new(config),
+            stale: None,
         })
     }
 
@@ -151,6 +158,18 @@ impl Trainer {
     /// How the events of the newest step were ranked, each before it was learnt.
     pub fn ranked(&self) -> &[Ranked] {
         &self.buffers.ranked
+    }
+
+    /// From now on, ranks the events from number `from` on also by states that are as old as each of `delays_ms` in the time of
+    /// the stream, milliseconds ([`stale`]). Encoders with a hidden state, and rankings by the last item alone, are ranked as if
+    /// they had neither.
+    pub fn serve_stale(&mut self, delays_ms: &[i64], from: u64) {
+        self.stale = (!delays_ms.is_empty()).then(|| StaleServing::new(&mut self.state, delays_ms, from));
+    }
+
+    /// How the events of the newest step were ranked by older states; empty where that was not asked for.
+    pub fn stale_ranks(&self) -> &[StaleRank] {
+        self.stale.as_ref().map_or(&[], |stale| &stale.ranks)
     }
 
     /// What each proposal brought to the newest batch that trained.

@@ -32,6 +32,7 @@ use crate::objective::{LossStats, Scratch};
 use crate::table::rows::stable_hash;
 use crate::trainer::lifecycle::make_room;
 use crate::trainer::pending::{PendingBatch, PendingEvent, SamplerInput};
+use crate::trainer::stale::{BatchToRank, CountsBefore, StaleServing};
 use crate::trainer::state::{NegativeSources, State};
 
 /// What a step did.
@@ -121,9 +122,20 @@ impl StepClock {
 impl Trainer {
     /// Takes a step on the pending events, however few they are.
     pub(super) fn step(&mut self) -> StepReport {
-        let Self { state, settings, pool, catalogue, streams: _, pending, ignored_kinds: _, popularity, buffers } =
-            self;
-        let report = pool.install(|| step(state, settings, catalogue, pending, popularity, buffers));
+        let Self {
+            state,
+            settings,
+            pool,
+            catalogue,
+            streams: _,
+            pending,
+            ignored_kinds: _,
+            popularity,
+            buffers,
+            stale,
+        } = self;
+        let around = (popularity, stale.as_mut());
+        let report = pool.install(|| step(state, settings, catalogue, pending, around, buffers));
         pending.clear();
         self.settle();
         report
@@ -135,15 +147,19 @@ fn step(
     settings: &TrainerSettings,
     catalogue: &Catalogue,
     pending: &mut PendingBatch,
-    popularity: &mut PopularityOrder,
+    (popularity, mut stale): (&mut PopularityOrder, Option<&mut StaleServing>),
     buffers: &mut StepBuffers,
 ) -> StepReport {
     let clock = StepClock::new(state, pending, settings.seed);
     make_room(state, pending, popularity, clock.end);
     let n_known = state.items.ids.len();
+    if let Some(stale) = &mut stale {
+        stale.publish(state, pending);
+    }
 
     let StepBuffers { batch, samplers, .. } = buffers;
     let missed = capture(state, settings, catalogue, pending, clock, (batch, samplers));
+    let before = stale.is_some().then(|| CountsBefore::of(state));
     let ranks = prepare(state, settings, popularity, clock, n_known, buffers);
 
     let StepBuffers {
@@ -160,6 +176,9 @@ fn step(
         candidates,
         objectives,
     } = buffers;
+    if let (Some(stale), Some(before)) = (stale, before) {
+        stale.rank(state, settings, &before, popularity, BatchToRank { batch, chosen, n_known });
+    }
     let trains = batch.n_queries() > 0;
     let State { users, model, negatives, .. } = &mut *state;
     let NegativeSources { frequencies, live, noise, bank, .. } = negatives;

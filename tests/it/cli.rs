@@ -92,9 +92,19 @@ fn command_line_refuses_wrong_usage_before_anything_is_touched() {
 #[test]
 fn help_lists_commands_and_exit_statuses() {
     let said = run(negstream().arg("--help")).ended(0);
-    for word in
-        ["demo", "run", "replay", "produce", "synth", "neighbors", "negatives", "inspect", "config", "Exit status:"]
-    {
+    for word in [
+        "demo",
+        "run",
+        "replay",
+        "produce",
+        "synth",
+        "neighbors",
+        "recommend",
+        "negatives",
+        "inspect",
+        "config",
+        "Exit status:",
+    ] {
         assert!(said.out.contains(word), "{word}: {}", said.out);
     }
     let said = run(negstream().arg("--version")).ended(0);

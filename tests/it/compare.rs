@@ -1,5 +1,6 @@
 //! `compare`: configurations and peers side by side over one log.
 
+use negstream::event::Interaction;
 use serde_json::Value;
 
 use crate::support::{Place, alone, data, events, read, run, set, write_log};
@@ -106,4 +107,85 @@ fn comparison_that_cannot_be_is_refused() {
     let mut compare = place.negstream(&["compare", &log]);
     set(&mut compare, &[r#"positives.kinds=["bought"]"#]);
     run(compare.arg("--dir").arg(place.path("models"))).ended(2).names(&["positives.kinds", "400 rows"]);
+}
+
+/// A log of 800 events a second apart: each of 400 users takes one of ten items, and then, in the second half, the same new one.
+fn log_with_a_new_item(place: &Place) -> String {
+    let model = events(1, 5).remove(0);
+    let event = |number: usize| Interaction {
+        user: format!("u{}", number % 400).into(),
+        item: if number < 400 { format!("i{}", number % 10) } else { "new".to_owned() }.into(),
+        timestamp: 1_700_000_000_000 + 1000 * number as i64,
+        ..model.clone()
+    };
+    let path = place.path("new.parquet");
+    write_log(&path, &(0..800).map(event).collect::<Vec<_>>());
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn item_is_served_when_its_first_event_is_as_old_as_the_delay() {
+    let place = Place::new();
+    let log = log_with_a_new_item(&place);
+    let html = place.path("page.html");
+    let mut compare =
+        place.negstream(&["compare", &log, "--peers", "none", "--publish-delay", "100s,0s,300s", "--json"]);
+    set(&mut compare, &["evaluate.repeat=true", "model.dim=8", "train.batch=8"]);
+    compare.arg("--html").arg(&html).arg("--dir").arg(place.path("models"));
+    let report = run(&mut compare).ended(0).json();
+    let rows = report["staleness"]["rows"].as_array().unwrap();
+    // The catalogue is shorter than the list: a target is found as soon as it can be served at all.
+    let hits = |row: &Value| (row["metrics"]["hr@20"].as_f64().unwrap() * 400.0).round() as i64;
+    let asked: Vec<(&str, &str)> =
+        rows.iter().map(|row| (row["delay"].as_str().unwrap(), row["stale"].as_str().unwrap())).collect();
+    assert_eq!(asked[..4], [("live", "nothing"), ("0s", "vectors"), ("0s", "histories"), ("0s", "everything")]);
+    assert_eq!(hits(&rows[0]), 399);
+    for row in rows {
+        let delay = row["delay_ms"].as_i64().unwrap() / 1000;
+        let (missed, what) = (400 - hits(row), format!("{} {}", row["delay"], row["stale"]));
+        if delay == 0 {
+            assert_eq!(missed, 1, "{what}");
+            continue;
+        }
+        // A quarter of the delay until the next state is published, and two batches: of what is published, and of what is asked.
+        assert!((delay..=delay + delay / 4 + 16).contains(&missed), "{what}: {missed} of 400 were missed");
+        let age = row["age_ms"].as_f64().unwrap() / 1000.0;
+        assert!((delay as f64..(delay + delay / 4 + 16) as f64).contains(&age), "{what}: {age}");
+        let young = row["by_age"][0].as_f64().unwrap();
+        assert!((young - row["metrics"]["hr@20"].as_f64().unwrap()).abs() < 1e-9, "all items are younger than an hour");
+    }
+    let page = String::from_utf8(read(&html)).unwrap();
+    assert!(page.contains("Hit rate against delay") && page.contains("300s"), "{page}");
+}
+
+#[test]
+fn nothing_is_lost_without_a_delay() {
+    let place = Place::new();
+    let log = place.path("log.parquet");
+    write_log(&log, &events(6_000, 5));
+    for repeat in ["evaluate.repeat=true", "evaluate.repeat=false"] {
+        let mut compare = place.negstream(&["compare", log.to_str().unwrap(), "--peers", "none", "--json"]);
+        set(&mut compare, &[repeat, "model.dim=16"]);
+        compare.args(["--publish-delay", "0s,1h"]).arg("--dir").arg(place.path("models"));
+        let report = run(&mut compare).ended(0).json();
+        let rows = report["staleness"]["rows"].as_array().unwrap();
+        for row in &rows[1..4] {
+            assert_eq!(row["metrics"], rows[0]["metrics"], "{repeat}, {}", row["stale"]);
+            assert_eq!(row["by_age"], rows[0]["by_age"]);
+        }
+        let of_hour = rows[6]["metrics"]["hr@20"].as_f64().unwrap();
+        assert!(
+            of_hour < rows[0]["metrics"]["hr@20"].as_f64().unwrap(),
+            "an hour of a log of few hours costs something"
+        );
+    }
+    let refused = |settings: &[&str], delay: &str, words: &[&str]| {
+        let mut compare = place.negstream(&["compare", log.to_str().unwrap(), "--publish-delay", delay]);
+        set(&mut compare, settings);
+        run(compare.arg("--dir").arg(place.path("none"))).ended(2).names(words);
+        assert!(!place.path("none").exists());
+    };
+    refused(&[], "1h,soon", &["--publish-delay", "'soon'", "1m,1h,1d"]);
+    refused(&["evaluate.last_item=true"], "1h", &["--publish-delay", "evaluate.last_item"]);
+    refused(&[r#"context.encoder="gru""#], "1h", &["--publish-delay", "context.encoder"]);
 }

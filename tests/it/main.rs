@@ -29,6 +29,7 @@ mod promql;
 mod publish;
 mod python;
 mod quality;
+mod recommend;
 mod recovery;
 #[cfg(feature = "full")]
 mod remote_logs;
@@ -45,6 +46,7 @@ mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
 mod tidy;
+mod tune;
 #[cfg(feature = "full")]
 mod web_server;
 mod writers;

@@ -2,10 +2,12 @@
 //! seed.
 
 use std::collections::BTreeMap;
+use std::f64::consts::PI;
 
 use negstream::event::Interaction;
 use rand::{RngExt, SeedableRng};
-use rand_distr::{Distribution, Exp1, Zipf};
+use rand_distr::weighted::WeightedIndex;
+use rand_distr::{Distribution, Exp1, LogNormal, Poisson, Zipf};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 
@@ -69,6 +71,34 @@ fn users_who_view_again(random: &mut Pcg64Mcg) -> Vec<Interaction> {
     (0..60_000).map(&mut event).collect()
 }
 
+/// News by day and night: thirty articles an hour, each of which interests half as many after an hour and a half; up to 900
+/// readers an hour at noon, and two by night.
+fn night_and_day(random: &mut Pcg64Mcg) -> Vec<Interaction> {
+    const HOURS: f64 = 10.0 * 24.0;
+    let mut articles: Vec<(f64, f64)> = (0..(30.0 * HOURS) as usize)
+        .map(|_| (random.random_range(0.0..HOURS), LogNormal::new(0.0, 1.0).expect("a distribution").sample(random)))
+        .collect();
+    articles.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut log = Vec::new();
+    for minute in 0..(HOURS * 60.0) as i64 {
+        let hour = minute as f64 / 60.0;
+        let height = ((hour % 24.0 - 6.0) / 12.0 * PI).sin().max(0.0);
+        let readers = Poisson::new((900.0 * height * height + 2.0) / 60.0).expect("a distribution").sample(random);
+        let recent = articles.partition_point(|(born, _)| *born < hour - 30.0)
+            ..articles.partition_point(|(born, _)| *born < hour);
+        let interest = |(born, weight): &(f64, f64)| {
+            let age = hour - born;
+            weight * (-age / 1.5).exp2() * (1.0 - (-age / 0.3).exp2())
+        };
+        let Ok(choice) = WeightedIndex::new(articles[recent.clone()].iter().map(interest)) else { continue };
+        for _ in 0..readers as usize {
+            let article = recent.start + choice.sample(random);
+            log.push(click(random.random_range(0..2000), article as u32, minute * 60 * SECOND));
+        }
+    }
+    log
+}
+
 /// HR@20 and NDCG@20 of the model and of both baselines.
 fn figures(log: &[Interaction], settings: &[&str]) -> BTreeMap<&'static str, [f64; 2]> {
     let place = Place::new();
@@ -106,6 +136,18 @@ fn popularity_in_a_huge_catalogue() {
     let found = figures(&huge_catalogue(&mut Pcg64Mcg::seed_from_u64(2)), &["evaluate.popularity_half_life=inf"]);
     // There is nothing else to be learnt, and to find that out costs the difference.
     has(&found, 0.99, "popularity");
+}
+
+#[test]
+fn half_life_by_night_and_day_is_as_good_as_the_best_fixed_one() {
+    let log = night_and_day(&mut Pcg64Mcg::seed_from_u64(4));
+    let model = |half_life: &str| figures(&log, &[&format!("negatives.half_life=\"{half_life}\"")])["model"];
+    let auto = model("auto");
+    for half_life in ["100", "250", "500", "10m", "30m", "1h", "2h"] {
+        let fixed = model(half_life);
+        let is_as_good = auto.iter().zip(fixed).all(|(auto, fixed)| *auto >= 0.99 * fixed);
+        assert!(is_as_good, "auto {auto:?}, {half_life} {fixed:?}");
+    }
 }
 
 #[test]

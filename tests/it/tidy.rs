@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 36] = [
+const RULES: [(&str, &[&str], &str); 38] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -83,6 +83,7 @@ const RULES: [(&str, &[&str], &str); 36] = [
     ),
     ("peers", &["evaluate"], "rankings by counting; no model, and nothing of its own to evaluate by"),
     ("compare", &["evaluate", "peers", "util"], "ranks in, report out; who trains is the application's"),
+    ("tune", &["table"], "what is tried, and who goes on; trying it is the application's"),
     ("catalogue", &["config", "decode", "table", "util"], "what is known of items; what is made of it is the model's"),
     ("remote", &["util"], "how other machines are reached; what lies there is the business of whoever asks"),
     ("checkpoint", &["event", "position", "remote", "util"], "durable bytes; what is in them is the snapshot's"),
@@ -114,6 +115,11 @@ const RULES: [(&str, &[&str], &str); 36] = [
             "util",
         ],
         "the sole owner of the model; where events come from is not its business",
+    ),
+    (
+        "recommend",
+        &["context", "kernel", "model", "negatives", "table", "trainer"],
+        "reads a state that stands still; who asks, and how, is the commands'",
     ),
     (
         "snapshot",
@@ -227,6 +233,7 @@ const RULES: [(&str, &[&str], &str); 36] = [
             "peers",
             "pipeline",
             "position",
+            "recommend",
             "registry",
             "signals",
             "snapshot",
@@ -235,6 +242,7 @@ const RULES: [(&str, &[&str], &str); 36] = [
             "table",
             "telemetry",
             "trainer",
+            "tune",
             "util",
         ],
         "the composition root, and the only one that may import nearly everything",

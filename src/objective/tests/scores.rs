@@ -170,7 +170,7 @@ impl Scores<'_> {
         let own = self.world.batch.own(query).iter().find(|own| own.item == item);
         let Some(OwnItem { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
         let tables = &self.terms["repetition"];
-        let Buckets { count, recency, age, due, transition, rate, gap, session } = buckets;
+        let Buckets { count, recency, age, due, transition, rate, gap, session } = *buckets;
         let joint = usize::from(count) * 20 + usize::from(recency);
         // Where each table begins, and the place in it.
         let tables_at = [
