@@ -1,8 +1,8 @@
-//! A sink of one's own: after each checkpoint it is told which embeddings changed.
+//! A sink of one's own: it is told which embeddings changed, while they are learnt.
 //!
 //! `cargo run --release --example own_sink`
 
-use negstream::publish::{EmbeddingSink, ItemRow, SinkError, Update};
+use negstream::publish::{EmbeddingSink, ItemRow, SinkError, SinkState, StoredRow, Update, UpdateKind, Version};
 use negstream::source::memory::MemorySource;
 use negstream::synth::{EventGenerator, SynthConfig};
 use negstream::{Config, Pipeline};
@@ -10,7 +10,7 @@ use negstream::{Config, Pipeline};
 /// Prints a line per update, where another sink would write to an index.
 #[derive(Debug, Default)]
 struct PrintingSink {
-    update: Option<Update>,
+    update: Option<(UpdateKind, Version)>,
     n_rows: usize,
     n_removed: usize,
 }
@@ -20,8 +20,13 @@ impl EmbeddingSink for PrintingSink {
         "print"
     }
 
-    fn begin(&mut self, update: &Update) -> Result<(), SinkError> {
-        *self = Self { update: Some(*update), ..Self::default() };
+    fn read(&mut self, _visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        // What is printed cannot be read back: it is always published to as to an empty sink.
+        Ok(None)
+    }
+
+    fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
+        *self = Self { update: Some((update.kind, update.version)), ..Self::default() };
         Ok(())
     }
 
@@ -36,13 +41,13 @@ impl EmbeddingSink for PrintingSink {
         Ok(())
     }
 
+    fn set_popularity(&mut self, _popularity: &[(&str, f32)]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<(), SinkError> {
-        let Update { kind, version, dim } =
-            self.update.take().ok_or_else(|| SinkError::refused("print", "commit without begin"))?;
-        println!(
-            "{kind:?} update, epoch {}, step {}: {} rows of {dim} numbers, {} removed",
-            version.epoch, version.step, self.n_rows, self.n_removed
-        );
+        let (kind, version) = self.update.take().ok_or_else(|| SinkError::refused("print", "commit without begin"))?;
+        println!("{kind:?} update, {version}: {} rows, {} removed", self.n_rows, self.n_removed);
         Ok(())
     }
 }

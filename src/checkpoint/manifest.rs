@@ -106,10 +106,26 @@ pub enum ManifestFault {
     OtherFormat(u64),
 }
 
+/// Digits of a [`model_id`].
+const MODEL_ID_DIGITS: usize = 24;
+
+/// The name of the space that embeddings belong to, of the configuration with this digest, learnt by the run `lineage`: the same
+/// for all checkpoints of a run, hexadecimal digits.
+pub fn model_id(configuration_digest: &str, lineage: &str) -> String {
+    let mut id = sha256(format!("{configuration_digest} {lineage}").as_bytes());
+    id.truncate(MODEL_ID_DIGITS);
+    id
+}
+
 /// The key of the manifest's own checksum.
 const CHECKSUM: &str = "manifest_sha256";
 
 impl Manifest {
+    /// The name of the space that the checkpoint's embeddings belong to, as sinks have it.
+    pub fn model_id(&self) -> String {
+        model_id(&self.configuration_digest, &self.provenance.lineage)
+    }
+
     /// The file's text: JSON, with a checksum of everything else as its last key.
     pub fn to_text(&self) -> String {
         let mut value = serde_json::to_value(self).expect("a manifest is JSON");

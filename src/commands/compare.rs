@@ -1,8 +1,6 @@
 //! `compare`: configurations and peers over the same log.
 
-use std::path::Path;
-
-use super::contest::{SHARED, Variant, chosen_peers, differences, rank_peers, read_positives, train};
+use super::contest::{SHARED, Variant, chosen_peers, differences, rank_peers, read_positives, stem, train};
 use super::late_ranks::{LateRanks, check_publishes, publish_delays};
 use super::output::{check_file, check_output, print, write_whole};
 use super::{CommandContext, load_over};
@@ -36,23 +34,13 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
         ParquetLogs::open(&options.logs, reading, &Positions::default())
     };
     let logs = open(config)?;
-    let mut facts = LogFacts {
-        logs: options.logs.clone(),
-        digests: logs.streams().into_iter().map(|stream| stream.name).collect(),
-        rows: logs.rows().0,
-        positives: 0,
-        users: 0,
-        items: 0,
-        judged: 0,
-        judged_users: 0,
-        repeat: config.evaluate.repeat,
-    };
+    let (digests, rows) = (logs.streams().into_iter().map(|stream| stream.name).collect(), logs.rows().0);
     let log = read_positives(config, logs, &context, |_| ())?;
     if log.is_empty() {
         return Err(UsageError(format!(
             "{}: none of {} rows is an event that is trained on (positives.kinds, source.fields)",
             options.logs.join(", "),
-            facts.rows
+            rows
         ))
         .into());
     }
@@ -61,8 +49,7 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     let (mut judged, mut late) = (None, LateRanks::new(&delays));
     for (place, variant) in variants.iter().enumerate() {
         let late = (place == 0).then_some(&mut late);
-        let Some((contestant, ranks)) = train(variant, (open(&variant.config)?, facts.rows), from, late, &context)?
-        else {
+        let Some((contestant, ranks)) = train(variant, (open(&variant.config)?, rows), from, late, &context)? else {
             tracing::warn!("stopped by a signal; nothing was compared");
             return Ok(());
         };
@@ -85,9 +72,7 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
         tracing::warn!("stopped by a signal; nothing was compared");
         return Ok(());
     }
-    facts.positives = log.len() as u64;
-    (facts.users, facts.items) = (log.n_users() as u64, log.n_items() as u64);
-    (facts.judged, facts.judged_users) = (judged.len() as u64, judged.n_users as u64);
+    let facts = LogFacts::new(&options.logs, (digests, rows), (&log, &judged), config.evaluate.repeat);
     let staleness = (!delays.is_empty()).then(|| {
         let first = &contestants[0];
         Staleness::new(&first.name, &log, &judged, &first.ranks, &late.of(&judged.numbers), config.seed)
@@ -112,10 +97,7 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
 /// The configurations, that of the layers first.
 fn variants(layers: &Layers, options: &CompareArgs) -> anyhow::Result<Vec<Variant>> {
     let defaults = ["log.level=warn".to_owned()];
-    let first = load_over(layers, &defaults)?;
-    let name = layers.config.as_deref().and_then(stem).unwrap_or_else(|| "negstream".to_owned());
-    let setting = differences(&Config::default(), &first)?.join("; ");
-    let mut variants = vec![Variant { name, setting, config: first }];
+    let mut variants = vec![Variant::of_layers(layers, load_over(layers, &defaults)?)?];
     for variant in &options.variants {
         let (name, settings) = parse_variant(variant)?;
         let set = layers.set.iter().cloned().chain(settings).collect();
@@ -170,10 +152,6 @@ fn check_variant(variant: &Variant, before: &[Variant]) -> anyhow::Result<()> {
 fn slug(name: &str) -> String {
     let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '-' };
     name.chars().take(40).map(plain).collect()
-}
-
-pub(super) fn stem(path: &Path) -> Option<String> {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }
 
 /// The name and the settings of a `--variant`.

@@ -1,6 +1,7 @@
 //! What `compare` and `tune` share: configurations are trained on a log, peers are ranked on it, and both become contestants.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -10,6 +11,7 @@ use super::CommandContext;
 use super::late_ranks::{LateRanks, check_kept};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::manifest::digest;
+use crate::cli::Layers;
 use crate::compare::contestant::{Contestant, ContestantKind, StretchMeans, Training};
 use crate::compare::figures::STRETCHES;
 use crate::compare::judged::JudgedEvents;
@@ -39,6 +41,19 @@ pub(super) struct Variant {
     /// What differs from the first one.
     pub(super) setting: String,
     pub(super) config: Config,
+}
+
+impl Variant {
+    /// The first one, `config`, which is that of `layers`: it has the name of their file.
+    pub(super) fn of_layers(layers: &Layers, config: Config) -> anyhow::Result<Self> {
+        let name = layers.config.as_deref().and_then(stem).unwrap_or_else(|| "negstream".to_owned());
+        let setting = differences(&Config::default(), &config)?.join("; ");
+        Ok(Self { name, setting, config })
+    }
+}
+
+pub(super) fn stem(path: &Path) -> Option<String> {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }
 
 /// The peers that `--peers` names.

@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 
-use super::compare::stem;
 use super::contest::{SHARED, SILENT, Variant, chosen_peers, differences, rank_peers, read_positives, train};
 use super::output::{check_file, check_output};
 use super::tune_report::{RungOnLog, TuneReport, Tuning, how, rung_reports, say, toml_of};
@@ -105,17 +104,7 @@ pub(super) fn tune(layers: &Layers, options: &TuneArgs) -> anyhow::Result<()> {
         tracing::warn!("stopped by a signal; the same command goes on from here");
         return Ok(());
     }
-    let facts = LogFacts {
-        logs: options.logs.clone(),
-        digests,
-        rows,
-        positives: log.len() as u64,
-        users: log.n_users() as u64,
-        items: log.n_items() as u64,
-        judged: judged.len() as u64,
-        judged_users: judged.n_users as u64,
-        repeat: config.evaluate.repeat,
-    };
+    let facts = LogFacts::new(&options.logs, (digests, rows), (&log, &judged), config.evaluate.repeat);
     let comparison = ComparisonReport::new(facts, &judged, contestants, left_out, config.seed);
     let tuning = Tuning {
         winner: variants[winner].name.clone(),
@@ -181,9 +170,7 @@ fn variants(layers: &Layers, options: &TuneArgs, space: &Space) -> anyhow::Resul
         )
         .into());
     }
-    let name = layers.config.as_deref().and_then(stem).unwrap_or_else(|| "negstream".to_owned());
-    let setting = differences(&Config::default(), &first)?.join("; ");
-    let mut variants = vec![Variant { name, setting, config: first }];
+    let mut variants = vec![Variant::of_layers(layers, first)?];
     for draw in space.draws(options.trials as usize - 1, options.draw_seed) {
         let config = load(&draw)?;
         let setting = differences(&variants[0].config, &config)?.join("; ");

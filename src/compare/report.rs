@@ -9,6 +9,7 @@ use super::judged::{Band, JudgedEvents};
 use super::staleness::Staleness;
 use super::{page, text, verdict};
 use crate::evaluate::metrics::RankMetrics;
+use crate::peers::interactions::Interactions;
 
 /// What was compared, and how each contestant fared.
 #[derive(Debug, Clone, Serialize)]
@@ -53,6 +54,29 @@ pub struct LogFacts {
     pub judged_users: u64,
     /// Items may recur.
     pub repeat: bool,
+}
+
+impl LogFacts {
+    /// What was read of `logs`, files with `digests` that have so many `rows`: the positive events `log`, of which `judged` are judged;
+    /// `repeat`: items may recur.
+    pub fn new(
+        logs: &[String],
+        (digests, rows): (Vec<String>, u64),
+        (log, judged): (&Interactions, &JudgedEvents),
+        repeat: bool,
+    ) -> Self {
+        Self {
+            logs: logs.to_vec(),
+            digests,
+            rows,
+            positives: log.len() as u64,
+            users: log.n_users() as u64,
+            items: log.n_items() as u64,
+            judged: judged.len() as u64,
+            judged_users: judged.n_users as u64,
+            repeat,
+        }
+    }
 }
 
 /// How one contestant fared.

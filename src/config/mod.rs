@@ -25,6 +25,7 @@ pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Similarity};
 pub use crate::negatives::samplers::registry::{Noise, NoiseTerm};
 pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
 pub use crate::objective::registry::{ObjectiveChoice, ObjectiveTerm};
+pub use crate::publish::{SinkConfig, SinkOptions, WhenFull};
 pub use crate::telemetry::{HttpConfig, LogConfig, LogFormat};
 pub use crate::trainer::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require};
@@ -39,6 +40,9 @@ config_section! {
         /// What the model is trained to do: a name (infonce, nce, cpc, infomax, views, i2i), or a list of tables
         /// `{ kind = "infonce", weight = 1.0, … }`; see docs/objectives.md.
         objective: ObjectiveChoice = ObjectiveChoice::default() => [state];
+        /// Where embeddings are published while they are learnt: a table `[[publish]]` for each sink, with
+        /// `{ sink = "redis", target = "redis://localhost:6379/0", … }`; see docs/publishing.md.
+        publish: Vec<SinkConfig> = Vec::new() => [redacted(ConfigValue::redact)];
         /// How the records of a topic and the rows of a log are read.
         source: SourceConfig = SourceConfig::default();
         /// Which events count as positive.

@@ -210,7 +210,7 @@ impl Cooccurrences {
     /// counts the event.
     pub fn capture(&mut self, batch: &mut Batch) {
         let Some(item) = batch.items.last().copied() else { return };
-        let has_context = batch.with_context.last().is_some_and(|event| *event as usize + 1 == batch.items.len());
+        let has_context = batch.newest_has_context();
         if self.is_on() && has_context {
             let Batch { contexts, context_starts, related, .. } = batch;
             let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
@@ -239,7 +239,7 @@ impl Cooccurrences {
 
     /// Captures what is related to the newest event of `batch` likewise, if it has a context.
     pub fn look(&mut self, batch: &mut Batch) {
-        if batch.with_context.last().is_some_and(|event| *event as usize + 1 == batch.items.len()) {
+        if batch.newest_has_context() {
             let mut votes = mem::take(&mut self.votes);
             self.ask(batch, &mut votes);
             self.votes = votes;

@@ -163,6 +163,11 @@ impl Batch {
         self.users[self.with_context[query] as usize]
     }
 
+    /// Whether the newest event has a context, and so is a query.
+    pub fn newest_has_context(&self) -> bool {
+        self.with_context.last().is_some_and(|event| *event as usize + 1 == self.items.len())
+    }
+
     /// The distinct items that the user of query `query` had in the session of its event, newest first: all that the user
     /// comes to without a pause longer than `gap_ms`.
     pub fn session(&self, query: usize, gap_ms: i64) -> impl Iterator<Item = u32> {

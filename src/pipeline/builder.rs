@@ -12,9 +12,10 @@ use super::probation::Probation;
 use super::publisher::Publisher;
 use super::{Pipeline, PipelineError, Restored};
 use crate::catalogue::Catalogue;
+use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
-use crate::publish::{self, EmbeddingSink};
+use crate::publish::{self, EmbeddingSink, SinkConfig, SinkOptions};
 use crate::signals::Stop;
 use crate::trainer::Trainer;
 
@@ -30,8 +31,8 @@ pub struct PipelineBuilder<'a> {
     is_live: bool,
     cuts: Vec<u64>,
     requests: CheckpointRequests,
-    sinks: Vec<Box<dyn EmbeddingSink>>,
-    named_sinks: Vec<(String, String)>,
+    sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
+    named_sinks: Vec<SinkConfig>,
 }
 
 impl<'a> PipelineBuilder<'a> {
@@ -110,17 +111,17 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
-    /// Publishes embeddings to `sink` at every checkpoint; may be called any number of times.
+    /// Publishes embeddings to `sink` while they are learnt; may be called any number of times.
     #[must_use]
     pub fn sink(mut self, sink: impl EmbeddingSink + 'static) -> Self {
-        self.sinks.push(Box::new(sink));
+        self.sinks.push((Box::new(sink), SinkOptions::default()));
         self
     }
 
     /// Publishes embeddings to the sink that the registry ([`publish::SINKS`]) calls `name`, on `target`.
     #[must_use]
     pub fn named_sink(mut self, name: &str, target: &str) -> Self {
-        self.named_sinks.push((name.to_owned(), target.to_owned()));
+        self.named_sinks.push(SinkConfig::new(name, target));
         self
     }
 
@@ -128,8 +129,8 @@ impl<'a> PipelineBuilder<'a> {
     ///
     /// A first checkpoint is written at once where older ones could be taken for this pipeline's state: by one that begins
     /// anew beside them, and by one that goes on from before those that another worker has overtaken. One with a file of
-    /// dead letters records where its own begin, lest a restart write them twice; one with sinks that goes on from a
-    /// checkpoint, so that the sinks hold its table from the start.
+    /// dead letters records where its own begin, lest a restart write them twice; one with sinks that begins anew, so that the name
+    /// of its model outlasts a crash.
     ///
     /// # Errors
     /// Where the checkpoint folder is in use, no checkpoint in it is usable, or the first one cannot be written; where the
@@ -148,8 +149,8 @@ impl<'a> PipelineBuilder<'a> {
             mut sinks,
             named_sinks,
         } = self;
-        for (name, target) in named_sinks {
-            sinks.push(publish::open(&name, &target)?);
+        for sink in config.publish.iter().chain(&named_sinks) {
+            sinks.push((publish::open(sink)?, sink.common.clone()));
         }
         let catalogue = catalogue.map_or_else(|| Catalogue::open(config), Ok)?;
         let restored = restored.map_or_else(|| Restored::find(config, fresh), Ok)?;
@@ -159,14 +160,17 @@ impl<'a> PipelineBuilder<'a> {
             (None, file) => DeadLetters::File(DeadLetterFile::open(Path::new(file), restored.dead_letters(config))?),
         };
         let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?
-            || (restored.checkpoint.is_some() && !sinks.is_empty());
+            || (restored.checkpoint.is_none() && !sinks.is_empty());
         let publishes = !sinks.is_empty();
         let dead_letters = SharedDeadLetters::new(dead_letters);
         let read_by = restored.state.sources.ownerships.read_by.as_deref();
         let has_taken_any = restored.state.progress.events.has_taken_any();
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let live = LiveOptions { is_live, requests };
-        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, Publisher::new(sinks), live)?;
+        let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
+        let publisher = Publisher::start(sinks, &model_id)
+            .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
+        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
         if !probation.is_open() {
@@ -196,6 +200,7 @@ impl<'a> PipelineBuilder<'a> {
             observed: now,
             clock: ClockCuts::new(Some(linger).filter(|linger| is_live && !linger.is_zero())),
             order: OrderWatch::default(),
+            publisher,
         };
         if begins_with_a_checkpoint {
             pipeline.checkpoints.save(&mut pipeline.trainer, &mut |_, _| {})?;

@@ -3,14 +3,12 @@
 //! Training stands still for as long as it takes to freeze the state ([`crate::trainer::state_snapshot`]), which is handed over.
 //! A checkpoint is published only after the dead letters that lie before its positions are durable; the writer waits for them.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::publisher::Publisher;
 use super::{OBSERVE_EVERY, SaveError, WrittenCheckpoint};
 use crate::checkpoint::manifest::DeadLetterMark;
 use crate::checkpoint::store::{Pinned, PublishedCheckpoint, Store};
@@ -19,7 +17,6 @@ use crate::dead_letters::{DeadLetterError, DeadLetters};
 use crate::event::Rejection;
 use crate::position::Positions;
 use crate::snapshot;
-use crate::trainer::changes::EmbeddingChanges;
 use crate::trainer::state_snapshot::StateSnapshot;
 
 /// The time between two looks at whether the dead letters are durable.
@@ -65,8 +62,6 @@ impl SharedDeadLetters {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) frozen: StateSnapshot,
-    /// Embeddings that changed since the checkpoint before; `None` where that is not tracked.
-    pub(super) changes: Option<EmbeddingChanges>,
     pub(super) dead_letters: Option<DeadLetterMark>,
     /// Checkpoints that outlast `checkpoint.keep`.
     pub(super) pinned: Pinned,
@@ -97,26 +92,17 @@ pub(super) struct CheckpointWriter {
 
 impl CheckpointWriter {
     /// Starts the thread, which holds `store` until the writer is dropped.
-    pub(super) fn start(
-        config: &Config,
-        store: Store,
-        letters: &SharedDeadLetters,
-        mut publisher: Publisher,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(config: &Config, store: Store, letters: &SharedDeadLetters) -> std::io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(1);
         let (results, outcomes) = bounded(1);
         let (config, letters) = (config.clone(), Arc::clone(&letters.letters));
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-            for Job { frozen, changes, dead_letters, pinned, pause } in queue {
+            for Job { frozen, dead_letters, pinned, pause } in queue {
                 let begin = Instant::now();
                 let (positions, claimed) = (frozen.positions().clone(), frozen.claimed_positions());
                 let (events, passed) = (frozen.events().read, frozen.events().passed());
                 let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
                 let took = begin.elapsed();
-                match &written {
-                    Ok(published) => publisher.publish(&frozen, changes.as_ref(), number(&published.path)),
-                    Err(_) => publisher.miss(),
-                }
                 // Nothing is shared with the state any more by the time that the outcome is known.
                 drop(frozen);
                 let written = written.map(|published| {
@@ -183,12 +169,6 @@ impl Drop for CheckpointWriter {
             let _ = thread.join();
         }
     }
-}
-
-/// The number of the checkpoint in `folder`, which is named by it.
-fn number(folder: &Path) -> u64 {
-    let name = folder.file_name().and_then(|name| name.to_str());
-    name.and_then(|name| name.parse().ok()).expect("a checkpoint is named by its number")
 }
 
 fn write(

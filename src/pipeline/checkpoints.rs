@@ -12,7 +12,6 @@ use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters
 use super::freshness::Freshness;
 use super::on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use super::pins::CheckpointPins;
-use super::publisher::Publisher;
 use super::{Observer, PipelineError, PipelineEvent, Restored, SaveError, WrittenCheckpoint};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::DeadLetterMark;
@@ -76,13 +75,12 @@ impl CheckpointSchedule {
         config: &Config,
         restored: &Restored,
         dead_letters: &SharedDeadLetters,
-        publisher: Publisher,
         live: LiveOptions,
     ) -> Result<Self, PipelineError> {
         let LiveOptions { is_live, requests } = live;
         let Restored { checkpoint, state, store, .. } = restored;
         let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path());
-        let writer = CheckpointWriter::start(config, store.clone(), dead_letters, publisher)
+        let writer = CheckpointWriter::start(config, store.clone(), dead_letters)
             .map_err(|source| PipelineError::Thread { purpose: "checkpoint", source })?;
         let mut schedule = Self {
             every_events: config.checkpoint.every_events,
@@ -256,7 +254,6 @@ impl CheckpointSchedule {
     /// Freezes the state and hands it to the writer.
     fn begin(&mut self, trainer: &mut Trainer) {
         let begin = Instant::now();
-        let changes = trainer.state.drain_changes();
         let frozen = trainer.freeze();
         self.shares_tables = true;
         (self.begun_at, self.is_urgent, self.serving) = (begin, false, self.requests.outstanding());
@@ -264,7 +261,7 @@ impl CheckpointSchedule {
         let mark = |bytes| DeadLetterMark { file: self.dead_letter_file.clone(), bytes };
         let dead_letters = self.dead_letter_mark.map(mark);
         let pause = begin.elapsed();
-        self.writer.begin(Job { frozen, changes, dead_letters, pinned: self.pins.pinned(self.keep), pause });
+        self.writer.begin(Job { frozen, dead_letters, pinned: self.pins.pinned(self.keep), pause });
     }
 
     /// Makes up to `n_rows` shared rows the state's own again; whether none is shared any more.

@@ -15,7 +15,8 @@
 //! | `live` | what the clock decides on a live stream: when a batch is cut, and a checkpoint begun |
 //! | `on_demand` | nothing: it takes requests for checkpoints, and hands out the answers |
 //! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
-//! | `publisher` | which rows a sink is sent, once a checkpoint is durable |
+//! | `publisher` | which rows a sink is sent, a few times a second |
+//! | `outlet` | what waits for a sink, and whether training waits too |
 //! | `control` | what follows from a change of the streams |
 //! | `probation` | what becomes of rejected records while none has ever been taken |
 
@@ -30,6 +31,7 @@ mod exit_path;
 mod freshness;
 mod live;
 mod on_demand;
+mod outlet;
 mod pins;
 mod probation;
 mod publisher;
@@ -62,6 +64,7 @@ pub use freshness::FreshnessFigures;
 use live::ClockCuts;
 pub use on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use probation::{HeldLetter, Probation};
+use publisher::Publisher;
 pub use restore::Restored;
 
 /// How often the observer is shown the state.
@@ -102,6 +105,8 @@ pub struct Pipeline {
     clock: ClockCuts,
     /// The times of the events, as they came.
     order: OrderWatch,
+    /// The sinks of embeddings.
+    publisher: Publisher,
 }
 
 impl Pipeline {
@@ -204,6 +209,7 @@ impl Pipeline {
         self.checkpoints.track_commits(source.commit_tracker.clone());
         self.trainer.set_streams(&self.streams);
         self.observed = Instant::now();
+        self.publisher.feed_if_due(&mut self.trainer.state, &self.stop);
         let exit = loop {
             if let Err(exit) = self.turn(&source, observer) {
                 break exit;
@@ -241,6 +247,7 @@ impl Pipeline {
             Ok(SourceMessage::Failed(error)) => return Err(error.into()),
             Err(RecvTimeoutError::Disconnected) => return Err(SourceError::Panicked.into()),
         }
+        self.publisher.feed_if_due(&mut self.trainer.state, &self.stop);
         Ok(())
     }
 
@@ -470,6 +477,7 @@ impl Pipeline {
             (_, Err(unsaved)) => return Err(unsaved.into()),
             (_, Ok(())) => {
                 self.request_commit(source, self.trainer.state.sources.positions.clone());
+                self.publisher.finish(&mut self.trainer.state);
                 exit.into_result()
             }
         };

@@ -3,26 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{EmbeddingSink, ItemRow, SinkEntry, SinkError, Update, UpdateKind, Version};
+use super::{
+    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkState, StoredRow, Update, UpdateKind, Version,
+};
+use crate::util::component::Component;
+use crate::util::config_section::config_section;
 
 const NAME: &str = "memory";
 
-/// The line of the registry.
-pub(super) const ENTRY: SinkEntry = SinkEntry {
-    name: NAME,
-    about: "a table in this process; its target is a name by which MemorySink::shared finds it",
-    open: |target| Ok(Box::new(MemorySink::shared(target))),
-};
+config_section! {
+    /// The options of `memory`: none of its own.
+    pub struct MemoryOptions {}
+}
 
-/// A row that the sink holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredRow {
-    /// The embedding.
-    pub embedding: Vec<f32>,
-    /// Logarithm of the item's share among the stream's events, when the row was written last.
-    pub log_frequency: f32,
-    /// The version of the update that wrote the row last.
-    pub version: Version,
+impl Component for MemoryOptions {
+    const NAME: &'static str = NAME;
+    const SUMMARY: &'static str =
+        "A table in this process; its target is a name by which `MemorySink::shared` finds it.";
+}
+
+impl OwnOptions for MemoryOptions {
+    fn open(self, config: &SinkConfig) -> Result<Box<dyn EmbeddingSink>, SinkError> {
+        Ok(Box::new(MemorySink::shared(&config.common.target)))
+    }
 }
 
 /// A sink in memory. Clones are the same sink: one goes to the pipeline, the others read.
@@ -34,7 +37,7 @@ pub struct MemorySink(Arc<Mutex<Tables>>);
 #[derive(Debug, Default)]
 struct Tables {
     committed: BTreeMap<String, StoredRow>,
-    version: Option<Version>,
+    state: Option<SinkState>,
     /// Updates committed: full ones, and deltas.
     n_committed: (u64, u64),
     open: Option<OpenUpdate>,
@@ -43,9 +46,11 @@ struct Tables {
 
 #[derive(Debug)]
 struct OpenUpdate {
-    update: Update,
+    kind: UpdateKind,
+    state: SinkState,
     removed: Vec<String>,
     rows: BTreeMap<String, StoredRow>,
+    popularity: Vec<(String, f32)>,
 }
 
 impl MemorySink {
@@ -73,7 +78,7 @@ impl MemorySink {
 
     /// The version of the newest committed update; `None` before the first.
     pub fn version(&self) -> Option<Version> {
-        self.tables().version
+        self.tables().state.as_ref().map(|state| state.version)
     }
 
     /// How many full updates and how many deltas were committed.
@@ -81,7 +86,7 @@ impl MemorySink {
         self.tables().n_committed
     }
 
-    /// Refuses the next `n` commits, as a sink does that is away: for tests.
+    /// Fails the next `n` commits, as a sink does that is away: for tests.
     pub fn refuse_commits(&self, n: u32) {
         self.tables().failures = n;
     }
@@ -102,12 +107,29 @@ impl EmbeddingSink for MemorySink {
         NAME
     }
 
-    fn begin(&mut self, update: &Update) -> Result<(), SinkError> {
+    fn state(&mut self) -> Result<Option<SinkState>, SinkError> {
+        Ok(self.tables().state.clone())
+    }
+
+    fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        let tables = self.tables();
+        tables.committed.values().cloned().for_each(visit);
+        Ok(tables.state.clone())
+    }
+
+    fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
         let mut tables = self.tables();
-        if tables.version.is_some_and(|version| update.version <= version) {
+        if tables.state.as_ref().is_some_and(|state| update.version <= state.version) {
             return Err(SinkError::refused(NAME, "the update is not newer than what was committed"));
         }
-        tables.open = Some(OpenUpdate { update: *update, removed: Vec::new(), rows: BTreeMap::new() });
+        let Update { kind, version, dim, model_id } = *update;
+        tables.open = Some(OpenUpdate {
+            kind,
+            state: SinkState { model_id: model_id.to_owned(), version, dim },
+            removed: Vec::new(),
+            rows: BTreeMap::new(),
+            popularity: Vec::new(),
+        });
         Ok(())
     }
 
@@ -119,11 +141,20 @@ impl EmbeddingSink for MemorySink {
 
     fn upsert(&mut self, rows: &[ItemRow<'_>]) -> Result<(), SinkError> {
         let mut tables = self.tables();
-        let OpenUpdate { update, rows: open, .. } = tables.open()?;
+        let OpenUpdate { state: SinkState { version, .. }, rows: open, .. } = tables.open()?;
         for ItemRow { item_id, embedding, log_frequency } in rows {
-            let (embedding, log_frequency) = (embedding.to_vec(), *log_frequency);
-            open.insert((*item_id).to_owned(), StoredRow { embedding, log_frequency, version: update.version });
+            let (item_id, embedding) = ((*item_id).to_owned(), embedding.to_vec());
+            let row =
+                StoredRow { item_id: item_id.clone(), embedding, log_frequency: *log_frequency, version: *version };
+            open.insert(item_id, row);
         }
+        Ok(())
+    }
+
+    fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
+        let mut tables = self.tables();
+        let popularity = popularity.iter().map(|(item_id, log_frequency)| ((*item_id).to_owned(), *log_frequency));
+        tables.open()?.popularity.extend(popularity);
         Ok(())
     }
 
@@ -133,10 +164,12 @@ impl EmbeddingSink for MemorySink {
         if tables.failures > 0 {
             tables.failures -= 1;
             tables.open = None;
-            return Err(SinkError::refused(NAME, "told to refuse"));
+            return Err(SinkError::away(NAME, "told to fail"));
         }
-        let Some(OpenUpdate { update, removed, rows }) = tables.open.take() else { return Ok(()) };
-        match update.kind {
+        let Some(OpenUpdate { kind, state, removed, rows, popularity }) = tables.open.take() else {
+            return Ok(());
+        };
+        match kind {
             UpdateKind::Full => {
                 tables.committed = rows;
                 tables.n_committed.0 += 1;
@@ -149,7 +182,12 @@ impl EmbeddingSink for MemorySink {
                 tables.n_committed.1 += 1;
             }
         }
-        tables.version = Some(update.version);
+        for (item_id, log_frequency) in popularity {
+            if let Some(row) = tables.committed.get_mut(&item_id) {
+                row.log_frequency = log_frequency;
+            }
+        }
+        tables.state = Some(state);
         Ok(())
     }
 }
@@ -158,8 +196,8 @@ impl EmbeddingSink for MemorySink {
 mod tests {
     use super::*;
 
-    fn update(kind: UpdateKind, epoch: u64, step: u64) -> Update {
-        Update { kind, version: Version { epoch, step }, dim: 2 }
+    fn update(kind: UpdateKind, epoch: u64, step: u64) -> Update<'static> {
+        Update { kind, version: Version { epoch, step }, dim: 2, model_id: "model" }
     }
 
     fn row<'a>(item_id: &'a str, embedding: &'a [f32]) -> ItemRow<'a> {
@@ -186,11 +224,17 @@ mod tests {
         assert_eq!(items(&reader), [("b".to_owned(), vec![0.0, 1.0]), ("c".to_owned(), vec![0.5, 0.5])]);
         assert_eq!(reader.get("b").unwrap().version.step, 10);
         assert_eq!(reader.get("c").unwrap().version.step, 20);
+        sink.begin(&update(UpdateKind::Delta, 1, 21)).unwrap();
+        sink.set_popularity(&[("b", -3.0), ("never there", -4.0)]).unwrap();
+        sink.commit().unwrap();
+        let b = reader.get("b").unwrap();
+        assert_eq!((b.log_frequency, b.version.step), (-3.0, 10), "the version is the vector's");
+        assert_eq!(sink.state().unwrap(), sink.read(&mut |row| assert_ne!(row.item_id, "a")).unwrap());
         // A full update leaves nothing of the table before it.
         sink.begin(&update(UpdateKind::Full, 2, 5)).unwrap();
         sink.upsert(&[row("d", &[1.0, 1.0])]).unwrap();
         sink.commit().unwrap();
-        assert_eq!((items(&reader), reader.n_committed()), (vec![("d".to_owned(), vec![1.0, 1.0])], (2, 1)));
+        assert_eq!((items(&reader), reader.n_committed()), (vec![("d".to_owned(), vec![1.0, 1.0])], (2, 2)));
     }
 
     #[test]

@@ -14,8 +14,14 @@ pub enum CargoFeature {
     Gcs,
     /// Logs of a web server.
     Http,
+    /// Embeddings into OpenSearch and Elasticsearch.
+    Opensearch,
+    /// Embeddings into PostgreSQL.
+    Postgres,
     /// Records in Protobuf.
     Protobuf,
+    /// Embeddings into Redis.
+    Redis,
     /// A schema registry.
     Registry,
     /// Checkpoints and logs in S3.
@@ -32,7 +38,10 @@ impl CargoFeature {
             Self::Brotli => "brotli",
             Self::Gcs => "gcs",
             Self::Http => "http",
+            Self::Opensearch => "opensearch",
+            Self::Postgres => "postgres",
             Self::Protobuf => "protobuf",
+            Self::Redis => "redis",
             Self::Registry => "registry",
             Self::S3 => "s3",
             Self::Tls => "tls",
@@ -46,7 +55,10 @@ impl CargoFeature {
             Self::Brotli => cfg!(feature = "brotli"),
             Self::Gcs => cfg!(feature = "gcs"),
             Self::Http => cfg!(feature = "http"),
+            Self::Opensearch => cfg!(feature = "opensearch"),
+            Self::Postgres => cfg!(feature = "postgres"),
             Self::Protobuf => cfg!(feature = "protobuf"),
+            Self::Redis => cfg!(feature = "redis"),
             Self::Registry => cfg!(feature = "registry"),
             Self::S3 => cfg!(feature = "s3"),
             Self::Tls => cfg!(any(feature = "tls", feature = "tls-system")),

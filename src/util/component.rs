@@ -53,7 +53,8 @@ pub fn options<C: ConfigValue + Default>(name: &str, given: &Table) -> Result<C,
     Ok(options)
 }
 
-fn unknown_option(name: &str, option: &str, declared: &[KeyEntry]) -> String {
+/// A sentence for an option that none of `declared` is.
+pub fn unknown_option(name: &str, option: &str, declared: &[KeyEntry]) -> String {
     let nearest = nearest(declared.iter().map(|key| key.name), option).filter(|(_, similarity)| *similarity > 0.8);
     let hint = nearest.map(|(key, _)| format!(", did you mean '{key}'?"));
     format!("'{option}' is not an option of '{name}'{}", hint.unwrap_or_default())

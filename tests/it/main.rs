@@ -27,6 +27,8 @@ mod negatives;
 mod objectives;
 mod promql;
 mod publish;
+#[cfg(feature = "full")]
+mod publish_servers;
 mod python;
 mod quality;
 mod recommend;
@@ -40,6 +42,10 @@ mod s3;
 #[cfg(feature = "full")]
 mod schemas;
 mod secrets;
+#[cfg(feature = "full")]
+mod sink_servers;
+#[cfg(feature = "full")]
+mod sinks;
 mod sparse;
 #[cfg(feature = "full")]
 mod stub_registry;

@@ -16,11 +16,11 @@ const SETTINGS: [&[&str]; 4] = [
     &["features.buckets=256", "memory.items.cap=100"],
 ];
 
-/// The bits of each item's embedding.
-type Table = BTreeMap<String, Vec<u32>>;
+/// The bits of each item's embedding, and of its log-frequency.
+type Table = BTreeMap<String, (Vec<u32>, u32)>;
 
-fn bits(embedding: &[f32]) -> Vec<u32> {
-    embedding.iter().map(|number| number.to_bits()).collect()
+fn bits(embedding: &[f32], log_frequency: f32) -> (Vec<u32>, u32) {
+    (embedding.iter().map(|number| number.to_bits()).collect(), log_frequency.to_bits())
 }
 
 struct Publishing {
@@ -50,7 +50,7 @@ impl Publishing {
     }
 
     fn in_sink(&self) -> Table {
-        self.sink.rows().into_iter().map(|(item_id, row)| (item_id, bits(&row.embedding))).collect()
+        self.sink.rows().into_iter().map(|(item_id, row)| (item_id, bits(&row.embedding, row.log_frequency))).collect()
     }
 
     fn in_checkpoint(&self) -> Table {
@@ -60,7 +60,7 @@ impl Publishing {
 
 fn read_items(checkpoint: &Path) -> Table {
     let items = Checkpoint::open(checkpoint).unwrap().items().unwrap();
-    items.map(|item| item.unwrap()).map(|item| (item.id, bits(&item.embedding))).collect()
+    items.map(|item| item.unwrap()).map(|item| (item.id, bits(&item.embedding, item.log_frequency))).collect()
 }
 
 #[test]

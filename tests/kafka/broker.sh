@@ -15,30 +15,9 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/negstream-kafka
+# shellcheck source=tests/java_server.sh
+. "$here/../java_server.sh"
 java=(java -Xmx"${HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1)
-
-die() { echo "broker.sh: $*" >&2; exit 1; }
-
-# Maven resolves the classpath once; a new pom.xml, or jars that were cleared away, ask for it again.
-classpath() {
-  local known=$cache/classpath fresh
-  if [[ ! -s $known || $here/pom.xml -nt $known || ! -e $(cut -d: -f1 "$known") ]]; then
-    mkdir -p "$cache"
-    fresh=$(mktemp "$cache/classpath.XXXXXX")
-    mvn -q -B -f "$here/pom.xml" dependency:build-classpath -Dmdep.outputFile="$fresh" >&2 || die "mvn cannot fetch kafka"
-    mv "$fresh" "$known"
-  fi
-  cat "$known"
-}
-
-# Below the range from which outgoing connections take theirs.
-free_port() {
-  local port
-  while :; do
-    port=$((20000 + RANDOM % 12000))
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-  done
-}
 
 start() {
   local dir=$1 jars port control pid log

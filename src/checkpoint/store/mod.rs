@@ -90,8 +90,13 @@ impl Store {
     /// # Errors
     /// Where disk or object store refuse.
     pub fn draft(&self) -> Result<Draft, CheckpointError> {
-        let lineage = self.lineage().get_or_insert_with(random_id).clone();
-        Draft::begin(self.clone(), lineage)
+        Draft::begin(self.clone(), self.run())
+    }
+
+    /// The run that this worker carries on ([`Provenance::lineage`](super::manifest::Provenance)): a new name where nothing was
+    /// restored, which outlasts the process once a checkpoint is durable.
+    pub fn run(&self) -> String {
+        self.lineage().get_or_insert_with(random_id).clone()
     }
 
     /// Removes all but the `keep` newest checkpoints and the `pinned` ones, and what unfinished drafts left behind.

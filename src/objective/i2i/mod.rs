@@ -93,13 +93,17 @@ impl ObjectiveOptions for I2iOptions {
         let mut pairs = Vec::new();
         for query in 0..batch.n_queries() {
             let event = batch.with_context[query] as usize;
-            // The user's events before, newest first, until a pause; each item once.
-            let (mut later, mut seen) = (batch.timestamps[event], vec![batch.positive(query)]);
+            // The user's items before, newest first, until a pause; each is where it last was.
+            let (mut later, mut seen, mut passed) = (batch.timestamps[event], vec![batch.positive(query)], Vec::new());
             for before in (0..event).rev().filter(|before| batch.users[*before] == batch.user(query)) {
+                if passed.contains(&batch.items[before]) {
+                    continue;
+                }
                 if later - batch.timestamps[before] > (self.gap_minutes * 60_000.0) as i64 {
                     break;
                 }
                 later = batch.timestamps[before];
+                passed.push(batch.items[before]);
                 if !seen.contains(&batch.items[before]) && seen.len() <= self.window {
                     seen.push(batch.items[before]);
                 }
