@@ -40,8 +40,6 @@ config_section! {
         due: bool = true => [state];
         /// Learn how likely an item comes back by how many of its latest predecessors are the user's newest item.
         transitions: bool = true => [state];
-        /// Learn each combination of an item's count and the user's events since, besides the sum of both.
-        joint: bool = true => [state];
         /// Learn how likely own items come back by the user's share of repeats, the time since the user came last, and the place
         /// in the session.
         user: bool = true => [state];

@@ -2,7 +2,7 @@
 //!
 //! The sum of one constant and of learned tables. Three are looked up by the logarithmic buckets of the item's decayed count,
 //! of the user's events since, and of the time since. The others can be switched off: how due the item is, whether it used to
-//! come after the user's newest item, count and events since together, and three that say how the user is.
+//! come after the user's newest item, and three that say how the user is.
 
 use std::ops::Range;
 
@@ -28,8 +28,7 @@ const RECENCY: usize = COUNT + COUNT_BUCKETS;
 const AGE: usize = RECENCY + RECENCY_BUCKETS;
 const DUE: usize = AGE + AGE_BUCKETS;
 const TRANSITION: usize = DUE + DUE_BUCKETS;
-const JOINT: usize = TRANSITION + TRANSITION_BUCKETS;
-const RATE: usize = JOINT + COUNT_BUCKETS * RECENCY_BUCKETS;
+const RATE: usize = TRANSITION + TRANSITION_BUCKETS;
 const GAP: usize = RATE + RATE_BUCKETS;
 const SESSION: usize = GAP + GAP_BUCKETS;
 /// How many numbers there are.
@@ -38,9 +37,8 @@ pub const LENGTH: usize = SESSION + SESSION_BUCKETS;
 impl Repetition {
     /// ρ before it has learnt anything, with the tables that `config` asks for.
     pub fn new(config: &RepetitionConfig) -> Self {
-        let RepetitionConfig { items: _, half_life: _, due, transitions, joint, user } = *config;
-        let tables =
-            [(due, DUE..TRANSITION), (transitions, TRANSITION..JOINT), (joint, JOINT..RATE), (user, RATE..LENGTH)];
+        let RepetitionConfig { items: _, half_life: _, due, transitions, user } = *config;
+        let tables = [(due, DUE..TRANSITION), (transitions, TRANSITION..RATE), (user, RATE..LENGTH)];
         let off = tables.into_iter().filter(|(on, _)| !on).map(|(_, table)| table).collect();
         Self { parameters: Parameters::new(vec![0.0; LENGTH]), off }
     }
@@ -67,7 +65,7 @@ impl Repetition {
 }
 
 #[inline]
-fn places(buckets: Buckets) -> [usize; 10] {
+fn places(buckets: Buckets) -> [usize; 9] {
     let Buckets { count, recency, age, due, transition, rate, gap, session } = buckets;
     [
         0,
@@ -76,7 +74,6 @@ fn places(buckets: Buckets) -> [usize; 10] {
         AGE + age as usize,
         DUE + due as usize,
         TRANSITION + transition as usize,
-        JOINT + count as usize * RECENCY_BUCKETS + recency as usize,
         RATE + rate as usize,
         GAP + gap as usize,
         SESSION + session as usize,

@@ -171,7 +171,6 @@ impl Scores<'_> {
         let Some(OwnItem { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
         let tables = &self.terms["repetition"];
         let Buckets { count, recency, age, due, transition, rate, gap, session } = *buckets;
-        let joint = usize::from(count) * 20 + usize::from(recency);
         // Where each table begins, and the place in it.
         let tables_at = [
             (0, 0),
@@ -180,12 +179,11 @@ impl Scores<'_> {
             (41, age),
             (69, due),
             (92, transition),
-            (517, rate),
-            (529, gap),
-            (557, session),
+            (117, rate),
+            (129, gap),
+            (157, session),
         ];
-        let places = tables_at.map(|(start, bucket)| start + usize::from(bucket)).into_iter().chain([117 + joint]);
-        places.map(|place| tables[place]).sum()
+        tables_at.map(|(start, bucket)| tables[start + usize::from(bucket)]).iter().sum()
     }
 }
 
