@@ -36,6 +36,13 @@ config_section! {
         items: usize = 128 => [state, within(1..=65_536)];
         /// Half-life of an item's count, in events of the same user.
         half_life: f64 = 50.0 => [state, at_least(1.0)];
+        /// Learn how likely an item comes back by how due it is: the time since, over its mean interval for the user.
+        due: bool = true => [state];
+        /// Learn how likely an item comes back by how many of its latest predecessors are the user's newest item.
+        transitions: bool = true => [state];
+        /// Learn how likely own items come back by the user's share of repeats, the time since the user came last, and the place
+        /// in the session.
+        user: bool = true => [state];
     }
 }
 

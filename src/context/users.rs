@@ -1,10 +1,13 @@
 //! The users' histories: each user's newest items, memory and own items, exact event by event.
 
-use super::repeat_memory::{RememberedItem, RepeatDecay};
+use super::repeat_memory::{Moment, NO_PREDECESSOR, RememberedItem, RepeatDecay};
 use super::situation::{SESSION_GAP_MS, Situation};
 use super::{Batch, NOBODY, OwnItem};
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
+
+/// How far one event moves the share of a user's repeats.
+const REPEAT_RATE_STEP: f32 = 0.07;
 
 /// What one user had, as far as it is remembered.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,6 +16,8 @@ pub struct UserHistory {
     pub clock: u32,
     /// Events in the newest session ([`SESSION_GAP_MS`]).
     pub session_events: u32,
+    /// Share of the events whose item was remembered, newer ones counting more ([`REPEAT_RATE_STEP`]).
+    pub repeat_rate: f32,
     /// The newest items, oldest first; the same item may be there twice.
     pub recent: Vec<u32>,
     /// The newest distinct items, least recent first.
@@ -27,11 +32,16 @@ impl UserHistory {
         !self.recent.is_empty()
     }
 
+    fn newest_item(&self) -> u32 {
+        self.recent.last().copied().unwrap_or(NO_PREDECESSOR)
+    }
+
     /// Remaps items after eviction; evicted items leave the history.
     fn keep_items(&mut self, rows: &RowRemap) {
-        let Self { clock: _, session_events: _, recent, memory, own } = self;
+        let Self { clock: _, session_events: _, repeat_rate: _, recent, memory, own } = self;
         rows.renumber(recent);
         rows.renumber_by(memory, |remembered| &mut remembered.item);
+        memory.iter_mut().for_each(|remembered| remembered.keep_predecessors(rows));
         rows.renumber(own);
     }
 }
@@ -63,18 +73,23 @@ impl Retention {
         batch.with_context.push(event);
         batch.contexts.extend(history.recent.iter().rev());
         batch.context_starts.push(batch.contexts.len() as u32);
+        let situation = Situation::of(history.clock, newest, history.session_events, timestamp);
+        let moment = Moment {
+            clock: history.clock,
+            newest: history.newest_item(),
+            now: timestamp,
+            repeat_rate: history.repeat_rate,
+            situation,
+        };
         batch.own.extend(history.memory.iter().map(|remembered| OwnItem {
             item: remembered.item,
             // Without meaning where own items leave the ranking.
-            buckets: match self.repeat {
-                true => self.decay.buckets(remembered, history.clock, timestamp),
-                false => Default::default(),
-            },
+            buckets: if self.repeat { self.decay.buckets(remembered, &moment) } else { Default::default() },
             count: self.decay.count(remembered, history.clock),
             timestamp: remembered.timestamp,
         }));
         batch.own_starts.push(batch.own.len() as u32);
-        batch.situations.push(Situation::of(history.clock, newest, history.session_events, timestamp));
+        batch.situations.push(situation);
         batch.all_own.push(history.own.len() as u32);
     }
 
@@ -84,11 +99,13 @@ impl Retention {
         let is_same_session = newest.is_some_and(|newest| timestamp.saturating_sub(newest) <= SESSION_GAP_MS);
         history.clock = history.clock.saturating_add(1);
         history.session_events = if is_same_session { history.session_events.saturating_add(1) } else { 1 };
+        let predecessor = history.newest_item();
         if history.recent.len() == self.context {
             history.recent.remove(0);
         }
         history.recent.push(item);
-        let is_repeat = self.decay.remember(&mut history.memory, item, history.clock, timestamp);
+        let is_repeat = self.decay.remember(&mut history.memory, item, predecessor, history.clock, timestamp);
+        history.repeat_rate += REPEAT_RATE_STEP * (f32::from(is_repeat) - history.repeat_rate);
         if !self.repeat {
             history.own.push(item);
         }

@@ -158,7 +158,7 @@ impl Model {
             popularity: Parameters::new(vec![config.model.popularity_init as f32]),
             temperature: Parameters::new(vec![-(config.model.temperature.ln() as f32)]),
             normaliser: Parameters::new(vec![0.0]),
-            repetition: Repetition::default(),
+            repetition: Repetition::new(&config.repetition),
             gate: config.model.gate.then(SimilarityGate::default),
             cooccurrence: CooccurrenceTerm::default(),
             inverse_norms: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use arrow_array::types::{Float64Type, Int64Type, UInt32Type};
+use arrow_array::types::{Float32Type, Float64Type, Int64Type, UInt32Type};
 use arrow_schema::{DataType, Field};
 
 use super::damaged;
@@ -13,7 +13,7 @@ use crate::checkpoint::columns::{
     self, Layout, list_column, list_field, primitive_column, string_column, vector_field,
 };
 use crate::checkpoint::store::Draft;
-use crate::context::repeat_memory::RememberedItem;
+use crate::context::repeat_memory::{NO_PREDECESSOR, PREDECESSORS, RememberedItem};
 use crate::context::users::UserHistory;
 use crate::model::Model;
 use crate::trainer::state::{FrozenUsers, UserStore};
@@ -27,8 +27,11 @@ const USERS: &str = "users.parquet";
 /// | `user_id` | the name |
 /// | `clock` | events of the user so far |
 /// | `session_events` | events of the newest session |
+/// | `repeat_rate` | share of the events that were repeats, newer ones counting more |
 /// | `recent_items` | the newest items, oldest first |
 /// | `memory_items`, `_clocks`, `_counts`, `_timestamps` | the distinct items that the repetition term remembers |
+/// | `memory_returns`, `_intervals` | how often the user came back to each, and after how many seconds on average |
+/// | `memory_predecessors` | what came just before each, newest first: four a piece, 4294967295 where there were fewer |
 /// | `own_items` | all items, where own items leave the ranking |
 /// | `user`, `user_accumulator` | the trained row, where users have one |
 /// | `hidden_state` | the encoder's hidden state, where it is recurrent |
@@ -38,11 +41,15 @@ pub(super) fn write(draft: &mut Draft, users: &FrozenUsers, model: &Model) -> Re
         Field::new("user_id", DataType::Utf8, false),
         Field::new("clock", DataType::UInt32, false),
         Field::new("session_events", DataType::UInt32, false),
+        Field::new("repeat_rate", DataType::Float32, false),
         list_field::<UInt32Type>("recent_items"),
         list_field::<UInt32Type>("memory_items"),
         list_field::<UInt32Type>("memory_clocks"),
         list_field::<Float64Type>("memory_counts"),
         list_field::<Int64Type>("memory_timestamps"),
+        list_field::<UInt32Type>("memory_returns"),
+        list_field::<Float32Type>("memory_intervals"),
+        list_field::<UInt32Type>("memory_predecessors"),
         list_field::<UInt32Type>("own_items"),
     ];
     if let Some(table) = &model.users {
@@ -57,11 +64,17 @@ pub(super) fn write(draft: &mut Draft, users: &FrozenUsers, model: &Model) -> Re
             string_column(range.clone().map(|user| names.get(user).as_str())),
             primitive_column::<UInt32Type>(rows().map(|user| user.clock)),
             primitive_column::<UInt32Type>(rows().map(|user| user.session_events)),
+            primitive_column::<Float32Type>(rows().map(|user| user.repeat_rate)),
             list_column::<UInt32Type, _>(rows().map(|user| user.recent.iter().copied())),
             list_column::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.item))),
             list_column::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.clock))),
             list_column::<Float64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.count))),
             list_column::<Int64Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.timestamp))),
+            list_column::<UInt32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.returns))),
+            list_column::<Float32Type, _>(rows().map(|user| user.memory.iter().map(|remembered| remembered.interval))),
+            list_column::<UInt32Type, _>(
+                rows().map(|user| user.memory.iter().flat_map(|remembered| remembered.predecessors)),
+            ),
             list_column::<UInt32Type, _>(rows().map(|user| user.own.iter().copied())),
         ];
         if let Some(table) = &model.users {
@@ -92,20 +105,35 @@ pub(super) fn read(
         let clock = slice.lists::<UInt32Type>("memory_clocks")?;
         let count = slice.lists::<Float64Type>("memory_counts")?;
         let timestamp = slice.lists::<Int64Type>("memory_timestamps")?;
+        let repeat_rates = slice.primitives::<Float32Type>("repeat_rate")?;
+        let returns = slice.lists::<UInt32Type>("memory_returns")?;
+        let interval = slice.lists::<Float32Type>("memory_intervals")?;
+        let predecessors = slice.lists::<UInt32Type>("memory_predecessors")?;
         for (row, user_clock) in clocks.iter().enumerate() {
             ids.intern(names.value(row));
-            let memory = (item.row(row).iter().zip(clock.row(row))).zip(count.row(row).iter().zip(timestamp.row(row)));
-            let remembered = |((item, clock), (count, timestamp)): ((&u32, &u32), (&f64, &i64))| RememberedItem {
-                item: *item,
-                clock: *clock,
-                count: *count,
-                timestamp: *timestamp,
+            let (items, clocks, counts) = (item.row(row), clock.row(row), count.row(row));
+            let (timestamps, returns, intervals) = (timestamp.row(row), returns.row(row), interval.row(row));
+            let (predecessors, rest) = predecessors.row(row).as_chunks::<PREDECESSORS>();
+            let lengths =
+                [clocks.len(), counts.len(), timestamps.len(), returns.len(), intervals.len(), predecessors.len()];
+            if lengths.iter().any(|length| *length != items.len()) || !rest.is_empty() {
+                return Err(damaged(folder, USERS, "what is remembered of items is not there for each of them"));
+            }
+            let remembered = |place: usize| RememberedItem {
+                item: items[place],
+                clock: clocks[place],
+                count: counts[place],
+                timestamp: timestamps[place],
+                returns: returns[place],
+                interval: intervals[place],
+                predecessors: predecessors[place],
             };
             histories.restore(UserHistory {
                 clock: *user_clock,
                 session_events: session_events[row],
+                repeat_rate: repeat_rates[row],
                 recent: recent.row(row).to_vec(),
-                memory: memory.map(remembered).collect(),
+                memory: (0..items.len()).map(remembered).collect(),
                 own: own.row(row).to_vec(),
             });
         }
@@ -123,7 +151,10 @@ pub(super) fn read(
     let is_sound = |user: &UserHistory| {
         user.recent.iter().all(is_item)
             && user.own.iter().all(is_item)
-            && user.memory.iter().all(|remembered| is_item(&remembered.item) && remembered.clock <= user.clock)
+            && user.memory.iter().all(|remembered| {
+                let known = |item: &u32| *item == NO_PREDECESSOR || is_item(item);
+                is_item(&remembered.item) && remembered.clock <= user.clock && remembered.predecessors.iter().all(known)
+            })
     };
     if ids.len() != histories.len() || !histories.iter().all(is_sound) {
         return Err(damaged(folder, USERS, "users are twice, or refer to items that are not there"));

@@ -36,7 +36,7 @@ impl State {
         // Counts by half-life and in the popularity order; occurrences, time of the last event, last activity; norm.
         let counted = 8 * (negatives.frequencies.memories().len() + 2) + 3 * 8 + 4;
         let history = |user: &UserHistory| {
-            let UserHistory { clock: _, session_events: _, recent, memory, own } = user;
+            let UserHistory { clock: _, session_events: _, repeat_rate: _, recent, memory, own } = user;
             let lists = [recent.capacity() * 4, memory.capacity() * size_of::<RememberedItem>(), own.capacity() * 4];
             size_of::<UserHistory>()
                 + 8

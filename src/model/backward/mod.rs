@@ -117,7 +117,7 @@ impl BackwardPass {
             model.temperature.step(kernel, &[gradient], rate);
         }
         if rules.learn_repetition {
-            model.repetition.parameters.step(kernel, &gradients.repetition, rate);
+            model.repetition.step(kernel, &mut gradients.repetition, rate);
         }
         if let Some(gate) = &mut model.gate {
             gate.parameters.step(kernel, &gradients.gate, rate);

@@ -2,6 +2,7 @@
 
 use super::world::{Numbers, World};
 use crate::context::cooccurrence::RelatedItem;
+use crate::context::repeat_memory::Buckets;
 use crate::context::situation::Situation;
 use crate::context::{EncoderKind, OwnItem};
 use crate::model::Similarity;
@@ -169,8 +170,20 @@ impl Scores<'_> {
         let own = self.world.batch.own(query).iter().find(|own| own.item == item);
         let Some(OwnItem { buckets, .. }) = own.filter(|_| self.world.config.evaluate.repeat) else { return 0.0 };
         let tables = &self.terms["repetition"];
-        let places = [0, 1 + buckets.count as usize, 21 + buckets.recency as usize, 41 + buckets.age as usize];
-        places.iter().map(|place| tables[*place]).sum()
+        let Buckets { count, recency, age, due, transition, rate, gap, session } = *buckets;
+        // Where each table begins, and the place in it.
+        let tables_at = [
+            (0, 0),
+            (1, count),
+            (21, recency),
+            (41, age),
+            (69, due),
+            (92, transition),
+            (117, rate),
+            (129, gap),
+            (157, session),
+        ];
+        tables_at.map(|(start, bucket)| tables[start + usize::from(bucket)]).iter().sum()
     }
 }
 
