@@ -14,7 +14,7 @@ pub const RECENCY_BUCKETS: usize = 20;
 /// Number of buckets of the time since.
 pub const AGE_BUCKETS: usize = 28;
 /// Number of buckets of how due an item is.
-pub const DUE_BUCKETS: usize = 23;
+pub const DUE_BUCKETS: usize = 45;
 /// Number of buckets of the transitions: how many predecessors are known, by how many of them are the item that came last.
 pub const TRANSITION_BUCKETS: usize = (PREDECESSORS + 1) * (PREDECESSORS + 1);
 /// Number of buckets of the share of a user's events that are repeats.
@@ -34,7 +34,7 @@ pub struct Buckets {
     pub recency: u8,
     /// Bucket of the seconds since, in octaves.
     pub age: u8,
-    /// Bucket of the time since over the item's mean interval for the user, in half octaves; 0 where it never came back.
+    /// Bucket of the time since over the item's mean interval for the user, in quarter octaves; 0 where it never came back.
     pub due: u8,
     /// How many predecessors are known, and how many of them are the user's newest item.
     pub transition: u8,
@@ -155,7 +155,8 @@ impl RepeatDecay {
             age: bucket(floor_log2(1.0 + since), AGE_BUCKETS),
             due: match remembered.returns {
                 0 => 0,
-                _ => 1 + bucket(floor_log2(due * due) + 12, DUE_BUCKETS - 1),
+                // floor(4·log₂ x): what is due comes soon after, so that a quarter more or less is told apart.
+                _ => 1 + bucket(floor_log2(due * due * (due * due)) + 24, DUE_BUCKETS - 1),
             },
             transition: remembered.transition(newest),
             rate: bucket((repeat_rate * RATE_BUCKETS as f32) as i64, RATE_BUCKETS),
@@ -270,9 +271,9 @@ mod tests {
         };
         // Four predecessors, two of them 1; as long ago as one mean interval, and a bit.
         let buckets = decay.buckets(&seven, &moment(1, 34));
-        assert_eq!((buckets.transition, buckets.due, buckets.rate), (22, 13, 11));
+        assert_eq!((buckets.transition, buckets.due, buckets.rate), (22, 25, 11));
         let buckets = decay.buckets(&seven, &moment(9, 68));
-        assert_eq!((buckets.transition, buckets.due), (20, 15));
+        assert_eq!((buckets.transition, buckets.due), (20, 29));
         seven.keep_predecessors(&RowRemap::of_rows(8, |row| row != 1));
         assert_eq!(seven.known_predecessors(), [2, 1]);
     }

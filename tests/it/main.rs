@@ -25,6 +25,7 @@ mod logs;
 mod misconfigured;
 mod negatives;
 mod objectives;
+mod planted;
 mod promql;
 mod publish;
 #[cfg(feature = "full")]

@@ -178,10 +178,10 @@ impl Scores<'_> {
             (21, recency),
             (41, age),
             (69, due),
-            (92, transition),
-            (117, rate),
-            (129, gap),
-            (157, session),
+            (114, transition),
+            (139, rate),
+            (151, gap),
+            (179, session),
         ];
         tables_at.map(|(start, bucket)| tables[start + usize::from(bucket)]).iter().sum()
     }
