@@ -275,6 +275,17 @@ fn brokers_away() -> Fired {
     vec![watched.scrape_until_firing("NegstreamSourceTrouble")]
 }
 
+/// A sink that nobody listens for.
+fn sink_away() -> Fired {
+    let mut watched = Watched::start("sink", 1, &["publish=[{sink=\"redis\",target=\"redis://127.0.0.1:1/0\"}]"]);
+    watched.scrape();
+    assert!(!watched.is_firing("NegstreamSinkTrouble"));
+    // What takes minutes by the worker's clock is one interval of the scraper's.
+    watched.wait_until_at_least("negstream_sink_errors_total{sink=\"redis\"}", 4.0);
+    watched.scrape_until_shown("negstream_sink_condition{sink=\"redis\",condition=\"away\"} 1");
+    vec![watched.scrape_until_firing("NegstreamSinkTrouble")]
+}
+
 /// A model that learns nothing.
 fn useless_model() -> Fired {
     let mut watched = Watched::start(
@@ -299,6 +310,7 @@ fn every_alert_fires_for_a_worker_in_that_trouble() {
         old_checkpoint,
         bad_records,
         brokers_away,
+        sink_away,
         useless_model,
     ];
     let fired: BTreeSet<&str> = scenarios.into_iter().flat_map(|scenario| scenario()).collect();
