@@ -8,7 +8,7 @@ use crate::support::{Place, events, run, set, write_described_log};
 /// A worker's checkpoints `older` (of half of a log) and `newest`, and one of another model.
 fn learn() -> Place {
     let place = Place::new();
-    let settings = ["model.dim=8", "train.batch=64", "threads=1", "negatives.bank=64", "memory.items.cap=120"];
+    let settings = ["model.dim=8", "train.batch=64", "threads=1", "negatives.bank=64", "memory.items.cap=160"];
     let all = events(6_000, 31);
     for (name, part) in [("half", &all[..3_000]), ("rest", &all[3_000..])] {
         write_described_log(&place.path(name), part);
