@@ -295,8 +295,12 @@ mod tests {
         fn feed(&mut self, filter: &mut ChangeFilter, now: u64, is_end: bool) -> usize {
             filter.follow(&std::mem::take(&mut self.evictions));
             let rows = &self.rows;
-            let table =
-                LiveRows { n_rows: rows.len(), served: &|row, out| out.copy_from_slice(&rows[row]), weight: &|_| 1.0 };
+            let table = LiveRows {
+                n_rows: rows.len(),
+                served: &|row, out| out.copy_from_slice(&rows[row]),
+                weight: &|_| 1.0,
+                events: &|_| 9,
+            };
             self.touched.sort_unstable();
             self.touched.dedup();
             let touched = std::mem::take(&mut self.touched);

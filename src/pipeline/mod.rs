@@ -19,6 +19,7 @@
 //! | `change_filter` | which changed rows have moved enough to be sent |
 //! | `recall_controller` | how far that is |
 //! | `selection` | what sinks of one wanted recall are sent: filter, controller, and what it measures on |
+//! | `change_set` | nothing: it is what a sink is sent, and merges what waits |
 //! | `outlet` | what waits for a sink, and whether training waits too |
 //! | `control` | what follows from a change of the streams |
 //! | `probation` | what becomes of rejected records while none has ever been taken |
@@ -26,6 +27,7 @@
 mod builder;
 #[doc(hidden)]
 pub mod change_filter;
+mod change_set;
 mod checkpoint_writer;
 mod checkpoints;
 mod control;

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::change_set::ChangeSet;
 use super::freshness::{EventAges, Freshness};
-use super::outlet::{ChangeSet, SinkOutlet, Wants};
+use super::outlet::{SinkOutlet, Wants};
 use super::selection::{ChangeSelection, RecentUsers};
 use super::sink_figures::SinkFigures;
 use crate::event::Interaction;
@@ -154,13 +155,8 @@ impl Publisher {
                     if with_popularity {
                         *popularity_at = Some((now, at));
                     }
-                    let set = deltas[kind][usize::from(with_popularity)]
-                        .get_or_insert_with(|| Arc::new(copies.what_changed(*selection, with_popularity)));
-                    if set.is_empty() && !is_end {
-                        // Nothing of it matters to this sink: the events are visible with what follows.
-                        continue;
-                    }
-                    set
+                    deltas[kind][usize::from(with_popularity)]
+                        .get_or_insert_with(|| Arc::new(copies.what_changed(*selection, with_popularity)))
                 }
             };
             is_offered = true;
