@@ -143,13 +143,13 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
                 controller.measured(compared, kept);
             }
             let second = feeds / FEEDS;
-            if second % (10_000 / rate).clamp(1, 5) == 0 {
+            if second.is_multiple_of((10_000 / rate).clamp(1, 5)) {
                 let older = |row: u32| filter.held(row as usize);
                 let (compared, kept) = kept_in_lists(state, &sample(USERS[1], 0), at, K, 0..n_rows as u32, older);
                 *judged = [judged[0] + compared, judged[1] + kept];
                 *window = [window[0] + compared, window[1] + kept];
             }
-            if second % 10 == 0 && window[0] > 0 {
+            if second.is_multiple_of(10) && window[0] > 0 {
                 if second > 30 {
                     *least = least.min(window[1] as f64 / window[0] as f64);
                 }
