@@ -352,7 +352,7 @@ fn live_worker_shows_how_fresh_its_sink_is_and_leaves_it_whole() {
     let Some(server) = crate::sink_servers::redis() else { return };
     let target = crate::sink_servers::redis_url(&server);
     let sink = format!("publish=[{{sink=\"redis\",target=\"{target}\",name=\"fresh\",recall=0.9}}]");
-    let watched = Watched::start("fresh", 1, &[&sink]);
+    let watched = Watched::start("fresh", 1, &[&sink, "train.linger_ms=100"]);
     watched.wait_until_at_least("negstream_sink_full_updates_total{sink=\"redis\"}", 1.0);
     for part in 0..3 {
         watched.produce(&events(2_000, 71 + part));
