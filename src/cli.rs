@@ -98,6 +98,9 @@ pub enum Command {
     Neighbors(NeighborsArgs),
     /// Recommend items to users, or to somebody who had some items, by the full score.
     Recommend(RecommendArgs),
+    /// Publish a checkpoint's embeddings to sinks, once; or `verify` that sinks hold what it holds.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Publish(PublishArgs),
     /// Draw negatives as a checkpoint's sampler does, and hold the draws against their exact probabilities.
     Negatives(NegativesArgs),
     /// Show what a checkpoint holds, and verify every checksum.
@@ -356,6 +359,64 @@ pub struct RecommendArgs {
     /// checkpoint.
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A checkpoint, and a sink.
+#[derive(Debug, Args)]
+pub struct SinkPlaceArgs {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT", required = true)]
+    pub checkpoint: Option<PathBuf>,
+    /// A sink (`redis`, `postgres`, …); without it, those of the tables `[[publish]]` of the configuration.
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+    /// Where the sink is. A password is better kept in the configuration.
+    #[arg(long, value_name = "URL", requires = "sink")]
+    pub target: Option<String>,
+    /// The key prefix, table or index there.
+    #[arg(long, value_name = "NAME", requires = "sink")]
+    pub name: Option<String>,
+    /// A further option of the sink, as in its table; may be given any number of times.
+    #[arg(long = "option", value_name = "KEY=VALUE", requires = "sink")]
+    pub options: Vec<String>,
+}
+
+/// Options of `publish`.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    /// What is done, where it is not publishing.
+    #[command(subcommand)]
+    pub action: Option<PublishAction>,
+    /// What is published, and where to.
+    #[command(flatten)]
+    pub place: SinkPlaceArgs,
+    /// Most rows a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub rows_per_second: Option<u64>,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The actions of `publish`.
+#[derive(Debug, Subcommand)]
+pub enum PublishAction {
+    /// Compare what sinks hold with a checkpoint, row by row; exit status 8 where they differ.
+    Verify(VerifyArgs),
+}
+
+/// Options of `publish verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// What is compared.
+    #[command(flatten)]
+    pub place: SinkPlaceArgs,
+    /// Compare no log-frequencies: while a worker runs, they are older in a sink.
+    #[arg(long)]
+    pub embeddings_alone: bool,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,

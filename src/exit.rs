@@ -8,6 +8,7 @@ use crate::config::layers::ConfigError;
 use crate::dead_letters::DeadLetterError;
 use crate::kafka::ClientError;
 use crate::pipeline::PipelineError;
+use crate::publish::{SinkDiffers, SinkError};
 use crate::registry::RegistrySetupError;
 use crate::source::{ParquetLogError, SourceError};
 use crate::telemetry::http::HttpError;
@@ -34,6 +35,8 @@ pub enum Exit {
     Fenced = 6,
     /// The model diverged: a loss or a parameter is NaN or infinite; nothing was saved since the last checkpoint.
     Diverged = 7,
+    /// A sink of embeddings cannot be reached, refuses, or does not hold what the checkpoint holds.
+    Sink = 8,
 }
 
 impl Exit {
@@ -48,6 +51,7 @@ impl Exit {
             Self::Listen => "listen",
             Self::Fenced => "fenced",
             Self::Diverged => "diverged",
+            Self::Sink => "sink",
         }
     }
 }
@@ -63,6 +67,7 @@ Exit status:
   5  the address of http.listen is not to be had
   6  fenced: another worker is at work there, or took over; nothing was saved since
   7  diverged: a loss or a parameter is NaN or infinite; nothing was saved since the last checkpoint
+  8  a sink of embeddings cannot be reached, refuses, or differs from the checkpoint (`publish`, `publish verify`)
   130, 143  ended at once: by a second SIGINT or SIGTERM; `synth` by the first, leaving nothing half done";
 
 /// Wrong usage that the argument parser cannot see.
@@ -97,6 +102,8 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
         of::<ClientError>,
         of::<RegistrySetupError>,
         of::<HttpError>,
+        of::<SinkError>,
+        of::<SinkDiffers>,
     ]
     .into_iter()
     .find_map(|exit| exit(cause))
@@ -199,6 +206,21 @@ impl ExitCode for HttpError {
         match self {
             Self::InUse { .. } | Self::Bind { .. } => Exit::Listen,
         }
+    }
+}
+
+impl ExitCode for SinkError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Unknown { .. } => Exit::Usage,
+            Self::Away { .. } | Self::Refused { .. } => Exit::Sink,
+        }
+    }
+}
+
+impl ExitCode for SinkDiffers {
+    fn exit(&self) -> Exit {
+        Exit::Sink
     }
 }
 

@@ -17,6 +17,7 @@ mod negatives;
 mod neighbors;
 mod output;
 mod produce;
+mod publish;
 mod recommend;
 mod replay;
 mod run;
@@ -58,6 +59,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Synth(options) => synth::synth(&load(layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(layers, options),
         Command::Recommend(options) => recommend::recommend(layers, options),
+        Command::Publish(options) => publish::publish(layers, options),
         Command::Negatives(options) => negatives::negatives(layers, options),
         Command::Audit(options) => audit::audit(layers, options),
         Command::Inspect(options) => inspect::inspect(layers, options),

@@ -168,9 +168,9 @@ impl<'a> PipelineBuilder<'a> {
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let live = LiveOptions { is_live, requests };
         let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
-        let publisher = Publisher::start(sinks, &model_id)
+        let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())
             .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
-        let checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;
+        let mut checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
         if !probation.is_open() {
@@ -179,6 +179,7 @@ impl<'a> PipelineBuilder<'a> {
         }
         if publishes {
             state.track_changes();
+            checkpoints.freshness.keep_for_sinks();
         }
         let mut trainer = Trainer::new(config, state)
             .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use super::{DisorderFigures, FreshnessFigures, LateEvent, SaveError};
+use super::{DisorderFigures, FreshnessFigures, LateEvent, SaveError, SinkFigures};
 use crate::event::Rejection;
 use crate::trainer::{StepReport, Trainer};
 
@@ -25,6 +25,8 @@ pub enum PipelineEvent<'a> {
     Freshness(&'a FreshnessFigures),
     /// How far out of order the events were so far; comes before each [`PipelineEvent::Tick`].
     Disorder(&'a DisorderFigures),
+    /// How each sink is, in their order; comes before each [`PipelineEvent::Tick`] where there are any.
+    Publishing(Vec<SinkFigures>),
     /// The loop turns: a sign of life, a few times a second, whether or not anything else happens.
     Tick,
     /// The source said which streams are this worker's to read; they may be none.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::metric::{Histogram, Instrumented, Metric};
 
 /// Upper bounds of the buckets, in seconds: from a busy stream's batch to a backlog of a day.
-const BUCKETS: &[f64] = &[
+pub(super) const BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0, 1_800.0,
     3_600.0, 21_600.0, 86_400.0,
 ];
@@ -106,6 +106,8 @@ pub(super) struct Freshness {
     unsaved: Unsaved,
     /// Part of the checkpoint that is being written.
     in_writing: Unsaved,
+    /// Trained since the sinks were given something last; `None` where there are no sinks.
+    unpublished: Option<Unsaved>,
     figures: FreshnessFigures,
 }
 
@@ -117,8 +119,20 @@ impl Freshness {
             waiting: Vec::new(),
             unsaved: Unsaved::default(),
             in_writing: Unsaved::default(),
+            unpublished: None,
             figures: FreshnessFigures::default(),
         }
+    }
+
+    /// Keeps for sinks, too, how old the events were.
+    pub(super) fn keep_for_sinks(&mut self) {
+        self.unpublished = self.is_live.then(Unsaved::default);
+    }
+
+    /// How old the events were that were trained on since the last call.
+    pub(super) fn take_unpublished(&mut self) -> EventAges {
+        let events = self.unpublished.as_mut().map(std::mem::take).unwrap_or_default();
+        EventAges { began: self.began, events }
     }
 
     /// Notes an event that waits for its batch: when it was read, and its own time.
@@ -145,6 +159,10 @@ impl Freshness {
             self.figures.event_to_weights.observe(since_event);
             self.unsaved.since_read.add(at, since_read, 1);
             self.unsaved.since_event.add(at, since_event, 1);
+            if let Some(unpublished) = &mut self.unpublished {
+                unpublished.since_read.add(at, since_read, 1);
+                unpublished.since_event.add(at, since_event, 1);
+            }
         }
     }
 
@@ -185,8 +203,36 @@ impl Freshness {
     }
 }
 
-/// What is in the weights and in no durable checkpoint.
-#[derive(Debug, Default)]
+/// How old events were when they were trained on that no sink shows yet.
+#[derive(Debug, Clone)]
+pub(super) struct EventAges {
+    began: Instant,
+    events: Unsaved,
+}
+
+impl EventAges {
+    /// Of no event.
+    pub(super) fn none() -> Self {
+        Self { began: Instant::now(), events: Unsaved::default() }
+    }
+
+    /// Adds newer events.
+    pub(super) fn merge(&mut self, newer: Self) {
+        // Those of no event know of no beginning.
+        self.began = newer.began;
+        self.events.merge(newer.events);
+    }
+
+    /// Counts every event with the ages that it has now, since it was read and since it happened.
+    pub(super) fn observe_into(&self, since_read: &mut Histogram, since_event: &mut Histogram) {
+        let at = millis(self.began.elapsed());
+        self.events.since_read.observe_into(since_read, at);
+        self.events.since_event.observe_into(since_event, at);
+    }
+}
+
+/// What is in the weights and in no durable checkpoint, or no sink.
+#[derive(Debug, Clone, Default)]
 struct Unsaved {
     /// When the oldest of it was read.
     oldest: Option<Instant>,
@@ -205,7 +251,7 @@ impl Unsaved {
 
 /// How old events were when they were trained on, and when that was: so many of each age in each slot of time. Ages are known to
 /// a few percent, times to a slot, and it never has more than some thousand entries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct AgeSketch {
     /// Width of a slot, in milliseconds.
     slot_ms: u64,

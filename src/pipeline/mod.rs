@@ -16,11 +16,18 @@
 //! | `on_demand` | nothing: it takes requests for checkpoints, and hands out the answers |
 //! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
 //! | `publisher` | which rows a sink is sent, a few times a second |
+//! | `change_filter` | which changed rows have moved enough to be sent |
+//! | `recall_controller` | how far that is |
+//! | `selection` | what sinks of one wanted recall are sent: filter, controller, and what it measures on |
+//! | `change_set` | nothing: it is what a sink is sent, and merges what waits |
 //! | `outlet` | what waits for a sink, and whether training waits too |
 //! | `control` | what follows from a change of the streams |
 //! | `probation` | what becomes of rejected records while none has ever been taken |
 
 mod builder;
+#[doc(hidden)]
+pub mod change_filter;
+mod change_set;
 mod checkpoint_writer;
 mod checkpoints;
 mod control;
@@ -35,7 +42,12 @@ mod outlet;
 mod pins;
 mod probation;
 mod publisher;
+#[doc(hidden)]
+pub mod recall_controller;
 mod restore;
+#[doc(hidden)]
+pub mod selection;
+mod sink_figures;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +78,7 @@ pub use on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use probation::{HeldLetter, Probation};
 use publisher::Publisher;
 pub use restore::Restored;
+pub use sink_figures::{SinkCondition, SinkFigures};
 
 /// How often the observer is shown the state.
 const OBSERVE_EVERY: Duration = Duration::from_millis(250);
@@ -168,6 +181,11 @@ impl Pipeline {
         self.checkpoints.freshness.figures()
     }
 
+    /// What was sent to each sink, and how fresh it is.
+    pub fn sinks(&self) -> Vec<SinkFigures> {
+        self.publisher.figures()
+    }
+
     /// How far out of order the events were that this process read.
     pub fn disorder(&self) -> &DisorderFigures {
         self.order.figures()
@@ -209,7 +227,7 @@ impl Pipeline {
         self.checkpoints.track_commits(source.commit_tracker.clone());
         self.trainer.set_streams(&self.streams);
         self.observed = Instant::now();
-        self.publisher.feed_if_due(&mut self.trainer.state, &self.stop);
+        self.feed_sinks();
         let exit = loop {
             if let Err(exit) = self.turn(&source, observer) {
                 break exit;
@@ -247,8 +265,13 @@ impl Pipeline {
             Ok(SourceMessage::Failed(error)) => return Err(error.into()),
             Err(RecvTimeoutError::Disconnected) => return Err(SourceError::Panicked.into()),
         }
-        self.publisher.feed_if_due(&mut self.trainer.state, &self.stop);
+        self.feed_sinks();
         Ok(())
+    }
+
+    /// Gives the sinks what changed, where it is time.
+    fn feed_sinks(&mut self) {
+        self.publisher.feed_if_due(&mut self.trainer.state, &mut self.checkpoints.freshness, &self.stop);
     }
 
     /// Hands a record to the trainer, and does what is due after it.
@@ -272,6 +295,9 @@ impl Pipeline {
         if let Some(event) = self.order.observe(&record, &self.streams) {
             let so_far = self.order.figures().late;
             observer(&self.trainer, PipelineEvent::LateEvent { event: &event, so_far });
+        }
+        if let Ok(event) = &record.outcome {
+            self.publisher.note_event(event);
         }
         let begin = Instant::now();
         let happened = record.outcome.as_ref().ok().map(|event| event.timestamp);
@@ -313,6 +339,10 @@ impl Pipeline {
     fn tick(&mut self, observer: &mut Observer<'_>) {
         observer(&self.trainer, PipelineEvent::Freshness(&self.checkpoints.freshness.figures()));
         observer(&self.trainer, PipelineEvent::Disorder(self.order.figures()));
+        let sinks = self.publisher.figures();
+        if !sinks.is_empty() {
+            observer(&self.trainer, PipelineEvent::Publishing(sinks));
+        }
         observer(&self.trainer, PipelineEvent::Tick);
     }
 
@@ -477,7 +507,7 @@ impl Pipeline {
             (_, Err(unsaved)) => return Err(unsaved.into()),
             (_, Ok(())) => {
                 self.request_commit(source, self.trainer.state.sources.positions.clone());
-                self.publisher.finish(&mut self.trainer.state);
+                self.publisher.finish(&mut self.trainer.state, &mut self.checkpoints.freshness);
                 exit.into_result()
             }
         };

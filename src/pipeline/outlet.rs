@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use compact_str::CompactString;
-
+use super::change_set::ChangeSet;
+use super::freshness::EventAges;
+use super::sink_figures::{SinkCondition, SinkFigures};
+use crate::publish::full_update::next_epoch;
 use crate::publish::{EmbeddingSink, ItemRow, SinkError, SinkOptions, Update, UpdateKind, Version, WhenFull};
 use crate::signals::Stop;
 
@@ -24,31 +26,6 @@ const RETRY_REFUSED: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a wait for a sink is logged.
 const REMIND_EVERY: Duration = Duration::from_secs(5);
-
-/// Rows of the table at one moment, and what left it.
-#[derive(Debug)]
-pub(super) struct ChangeSet {
-    pub(super) kind: UpdateKind,
-    /// Training steps taken.
-    pub(super) step: u64,
-    pub(super) dim: usize,
-    /// Rows of the whole table.
-    pub(super) n_items: usize,
-    pub(super) names: Vec<CompactString>,
-    /// The embeddings of `names`, one behind the other.
-    pub(super) embeddings: Vec<f32>,
-    /// The log-frequencies of `names`.
-    pub(super) log_frequencies: Vec<f32>,
-    pub(super) removed: Vec<CompactString>,
-    /// Log-frequencies of items that are not in `names`.
-    pub(super) popularity: Vec<(CompactString, f32)>,
-}
-
-impl ChangeSet {
-    fn n_rows(&self) -> usize {
-        self.names.len() + self.removed.len() + self.popularity.len()
-    }
-}
 
 /// What a sink is to be given next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +49,11 @@ struct Queue {
     is_dropped: bool,
     /// Whether the newest update was refused.
     is_refused: bool,
+    /// Whether the newest update failed.
+    is_failed: bool,
+    /// Of events whose update was dropped, or failed: they are visible by the next full one.
+    lost: EventAges,
+    figures: SinkFigures,
     /// Whether the run is at its end: no long waits any more.
     is_ending: bool,
     is_closed: bool,
@@ -81,6 +63,50 @@ struct Queue {
 struct Mailbox {
     queue: Mutex<Queue>,
     changed: Condvar,
+}
+
+impl Queue {
+    /// Drops what waits.
+    fn clear(&mut self) {
+        for set in std::mem::take(&mut self.sets) {
+            self.lost.merge(set.ages.clone());
+        }
+        self.n_rows = 0;
+    }
+
+    fn condition(&self) -> SinkCondition {
+        match () {
+            () if self.is_refused => SinkCondition::Refused,
+            () if self.is_failed => SinkCondition::Away,
+            () if self.is_dropped => SinkCondition::Behind,
+            () if self.is_settled() => SinkCondition::Settled,
+            () => SinkCondition::Sending,
+        }
+    }
+
+    /// Whether the sink holds everything that it was given.
+    fn is_settled(&self) -> bool {
+        self.wants == Wants::Changes && self.sets.is_empty() && !self.is_busy
+    }
+
+    /// Notes that the sink took an update.
+    fn note_taken(&mut self, set: &ChangeSet) {
+        let figures = &mut self.figures;
+        if !set.is_empty() {
+            (self.is_refused, self.is_failed) = (false, false);
+            figures.rows += (set.names.len() + set.removed.len()) as u64;
+            figures.popularity_rows += set.popularity.len() as u64;
+            figures.bytes += set.n_bytes() as u64;
+            figures.updates += 1;
+        }
+        let mut ages = set.ages.clone();
+        if set.kind == UpdateKind::Full {
+            figures.full_updates += 1;
+            ages = std::mem::replace(&mut self.lost, EventAges::none());
+            ages.merge(set.ages.clone());
+        }
+        ages.observe_into(&mut figures.read_to_visible, &mut figures.event_to_visible);
+    }
 }
 
 impl Mailbox {
@@ -104,22 +130,37 @@ impl Mailbox {
                 queue.wants = Wants::Everything;
             }
             self.changed.notify_all();
-            if let Some(set) = queue.sets.pop_front() {
-                queue.n_rows -= set.n_rows();
+            if let Some(first) = queue.sets.pop_front() {
+                let mut taken = vec![first];
+                // A sink that is slow is sent what follows at once, each row as it is by now.
+                let is_delta = |set: Option<&Arc<ChangeSet>>| set.is_some_and(|set| set.kind == UpdateKind::Delta);
+                while is_delta(taken.first()) && is_delta(queue.sets.front()) {
+                    taken.extend(queue.sets.pop_front());
+                }
+                queue.n_rows -= taken.iter().map(|set| set.n_rows()).sum::<usize>();
                 queue.is_busy = true;
-                return Some(set);
+                drop(queue);
+                self.changed.notify_all();
+                return ChangeSet::merged(&taken);
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Drops what waits, and asks for the whole table after `delay`, or soon where the run is at its end.
-    fn start_over(&self, delay: Duration, is_refused: bool) {
-        let since = Instant::now();
+    /// Notes that an update failed, and drops what waits.
+    fn note_failed(&self, set: &ChangeSet, is_refused: bool) {
         let mut queue = self.lock();
         (queue.wants, queue.is_busy, queue.is_refused) = (Wants::Nothing, false, is_refused);
-        queue.sets.clear();
-        queue.n_rows = 0;
+        queue.is_failed = true;
+        queue.figures.errors += 1;
+        queue.lost.merge(set.ages.clone());
+        queue.clear();
+    }
+
+    /// Asks for the whole table after `delay`, or soon where the run is at its end.
+    fn wait_for_retry(&self, delay: Duration) {
+        let since = Instant::now();
+        let mut queue = self.lock();
         loop {
             let delay = if queue.is_ending { delay.min(RETRY[0]) } else { delay };
             let left = delay.saturating_sub(since.elapsed());
@@ -143,7 +184,14 @@ pub(super) struct SinkOutlet {
 
 impl SinkOutlet {
     /// Starts the thread of `sink`, which wants the whole table first.
-    pub(super) fn start(sink: Box<dyn EmbeddingSink>, options: SinkOptions, model_id: String) -> std::io::Result<Self> {
+    ///
+    /// `label` is its name in metrics.
+    pub(super) fn start(
+        sink: Box<dyn EmbeddingSink>,
+        options: SinkOptions,
+        model_id: String,
+        label: String,
+    ) -> std::io::Result<Self> {
         let queue = Queue {
             sets: VecDeque::new(),
             n_rows: 0,
@@ -151,6 +199,9 @@ impl SinkOutlet {
             is_busy: false,
             is_dropped: false,
             is_refused: false,
+            is_failed: false,
+            lost: EventAges::none(),
+            figures: SinkFigures::new(label),
             is_ending: false,
             is_closed: false,
         };
@@ -172,8 +223,8 @@ impl SinkOutlet {
         let (mut queue, mut reminded) = (self.mailbox.lock(), since);
         if set.kind == UpdateKind::Full {
             // It holds all that waits.
-            queue.sets.clear();
-            (queue.n_rows, queue.wants) = (0, Wants::Changes);
+            queue.clear();
+            queue.wants = Wants::Changes;
         }
         while queue.wants == Wants::Changes
             && !queue.sets.is_empty()
@@ -185,8 +236,10 @@ impl SinkOutlet {
                     sink = self.name,
                     "a sink does not keep up; what waits for it is dropped, all rows follow"
                 );
-                queue.sets.clear();
-                (queue.n_rows, queue.wants, queue.is_dropped) = (0, Wants::Nothing, true);
+                queue.clear();
+                queue.figures.errors += 1;
+                queue.lost.merge(set.ages.clone());
+                (queue.wants, queue.is_dropped) = (Wants::Nothing, true);
                 return;
             }
             if reminded.elapsed() >= REMIND_EVERY {
@@ -221,12 +274,17 @@ impl SinkOutlet {
 
     /// Waits a moment; whether the sink holds everything that it was given by then, or `None` where it refuses.
     pub(super) fn is_settled(&self) -> Option<bool> {
-        let is_settled = |queue: &Queue| queue.wants == Wants::Changes && queue.sets.is_empty() && !queue.is_busy;
         let mut queue = self.mailbox.lock();
-        if !is_settled(&queue) && queue.wants != Wants::Everything {
+        if !queue.is_settled() && queue.wants != Wants::Everything {
             queue = self.mailbox.wait(queue, LOOK_AGAIN);
         }
-        if queue.is_refused { None } else { Some(is_settled(&queue)) }
+        if queue.is_refused { None } else { Some(queue.is_settled()) }
+    }
+
+    /// The figures as they stand.
+    pub(super) fn figures(&self) -> SinkFigures {
+        let queue = self.mailbox.lock();
+        SinkFigures { condition: queue.condition(), queue_rows: queue.n_rows as u64, ..queue.figures.clone() }
     }
 
     /// The name of the sink.
@@ -262,14 +320,16 @@ impl Sender {
             match self.send(&set) {
                 Ok(()) => {
                     delay = RETRY[0];
-                    mailbox.lock().is_refused = false;
+                    mailbox.lock().note_taken(&set);
                 }
                 Err(error) => {
                     tracing::error!(%error, sink = self.sink.name(), "publishing failed, all rows follow");
-                    drop(set);
                     // What was sent may have arrived, though nobody said so.
                     self.rises |= error.is_away();
-                    mailbox.start_over(if error.is_away() { delay } else { RETRY_REFUSED }, !error.is_away());
+                    let wait = if error.is_away() { delay } else { RETRY_REFUSED };
+                    mailbox.note_failed(&set, !error.is_away());
+                    drop(set);
+                    mailbox.wait_for_retry(wait);
                     delay = (2 * delay).min(RETRY[1]);
                 }
             }
@@ -277,11 +337,14 @@ impl Sender {
     }
 
     fn send(&mut self, set: &ChangeSet) -> Result<(), SinkError> {
+        if set.is_empty() {
+            return Ok(());
+        }
         let epoch = match (self.epoch, set.kind) {
             // One that was refused is tried under its own epoch: who was overtaken by another worker climbs no higher than it.
             (Some(epoch), UpdateKind::Full) if self.rises => epoch + 1,
             (Some(epoch), _) => epoch,
-            (None, _) => self.first_epoch(set.dim)?,
+            (None, _) => next_epoch(self.sink.as_mut(), &self.model_id, set.dim, self.replace)?,
         };
         self.epoch = Some(epoch);
         self.rises &= set.kind == UpdateKind::Delta;
@@ -312,28 +375,12 @@ impl Sender {
         self.rises = true;
         Ok(())
     }
-
-    /// The epoch above what the sink holds.
-    fn first_epoch(&mut self, dim: usize) -> Result<u64, SinkError> {
-        let Some(held) = self.sink.state()? else { return Ok(1) };
-        if held.model_id != self.model_id && !self.replace {
-            let message = format!(
-                "holds embeddings of another model ({}, and this one is {}); set replace = true to have them replaced, or another \
-                 name",
-                held.model_id, self.model_id
-            );
-            return Err(SinkError::refused(self.sink.name(), message));
-        }
-        if held.dim != dim && !self.replace {
-            let message = format!("holds embeddings of {} numbers, and this model's have {dim}", held.dim);
-            return Err(SinkError::refused(self.sink.name(), message));
-        }
-        Ok(held.version.epoch + 1)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use compact_str::CompactString;
+
     use super::*;
     use crate::publish::{MemorySink, SinkState, StoredRow};
 
@@ -393,6 +440,7 @@ mod tests {
             log_frequencies: vec![-1.0; names.len()],
             removed: Vec::new(),
             popularity: Vec::new(),
+            ages: EventAges::none(),
         })
     }
 
@@ -404,7 +452,7 @@ mod tests {
     }
 
     fn start(sink: impl EmbeddingSink + 'static, options: SinkOptions) -> SinkOutlet {
-        SinkOutlet::start(Box::new(sink), options, "model".to_owned()).unwrap()
+        SinkOutlet::start(Box::new(sink), options, "model".to_owned(), "label".to_owned()).unwrap()
     }
 
     fn wait_for(outlet: &SinkOutlet, wanted: Wants) {
@@ -478,7 +526,7 @@ mod tests {
             offers.join().unwrap();
         });
         settle(&outlet);
-        assert_eq!((sink.inner.rows().len(), sink.inner.n_committed()), (5, (1, 4)));
+        assert_eq!((sink.inner.rows().len(), sink.inner.n_committed().0), (5, 1));
     }
 
     #[test]

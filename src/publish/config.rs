@@ -38,6 +38,11 @@ config_section! {
         when_full: WhenFull = WhenFull::DropAndResync;
         /// Seconds between two updates of the items' log-frequencies, which are sent without their vectors.
         popularity_every_seconds: u64 = 60 => [within(1..=604_800)];
+        /// How much of the lists of the 20 best items may not change by what is not sent yet: a row is sent once it has moved so
+        /// far that it matters to them. 1: every row that is touched is sent.
+        recall: f64 = 0.99 => [within(0.5..=1.0)];
+        /// Seconds after which a row that moved at all is sent.
+        max_age: u64 = 300 => [within(1..=604_800)];
         /// Whether the sink's embeddings of another model are replaced. They are refused otherwise.
         replace: bool = false;
     }

@@ -33,6 +33,14 @@ pub enum SinkError {
     },
 }
 
+/// Sinks do not hold what they should.
+#[derive(Debug, thiserror::Error)]
+#[error("not equal to the checkpoint: {sinks}")]
+pub struct SinkDiffers {
+    /// Their names.
+    pub sinks: String,
+}
+
 impl SinkError {
     /// `sink` is away, for the reason `source`.
     pub fn away(sink: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

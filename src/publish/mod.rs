@@ -5,6 +5,8 @@
 //! | `sink` | the contract: [`EmbeddingSink`], what it is called with, what is expected of it |
 //! | [`config`] | the tables `[[publish]]` |
 //! | [`registry`] | [`SINKS`], by name |
+//! | `full_update` | the update that brings a whole table |
+//! | `verify` | what a sink holds against what it should |
 //! | [`memory`] | a sink in this process, and the fake for tests |
 //! | `redis`, `postgres`, `opensearch` | sinks of servers, each with a feature of its name |
 //!
@@ -13,6 +15,8 @@
 
 pub mod config;
 mod error;
+#[doc(hidden)]
+pub mod full_update;
 pub mod memory;
 #[cfg(feature = "opensearch")]
 pub mod opensearch;
@@ -22,9 +26,11 @@ pub mod postgres;
 pub mod redis;
 pub mod registry;
 mod sink;
+#[doc(hidden)]
+pub mod verify;
 
 pub use config::{SinkConfig, SinkOptions, WhenFull};
-pub use error::SinkError;
+pub use error::{SinkDiffers, SinkError};
 pub use memory::MemorySink;
 pub use registry::{OwnOptions, SINKS, SinkEntry, open};
 pub use sink::{EmbeddingSink, ItemRow, SinkState, StoredRow, Update, UpdateKind, Version};

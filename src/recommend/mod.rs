@@ -12,8 +12,10 @@
 //! | --- | --- |
 //! | `mod` | [`Recommender`]: what is asked, and the queries that are made of it |
 //! | `list` | the best of all items for each query |
+//! | `recall` | how many of the best items older embeddings keep |
 
 mod list;
+pub mod recall;
 #[cfg(test)]
 mod tests;
 

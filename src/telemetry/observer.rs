@@ -109,6 +109,7 @@ impl RunObserver {
             }),
             PipelineEvent::Freshness(figures) => telemetry.update(|status| status.run.freshness.clone_from(figures)),
             PipelineEvent::Disorder(figures) => telemetry.update(|status| status.run.disorder.clone_from(figures)),
+            PipelineEvent::Publishing(sinks) => telemetry.update(|status| status.run.sinks = sinks),
             PipelineEvent::Tick => self.tick(trainer, now),
             PipelineEvent::Assigned => telemetry.emit(LifecycleEvent::Assigned),
             PipelineEvent::RecordRejected { stream, offset, rejection, is_dead_letter, so_far } => {

@@ -9,7 +9,7 @@ use crate::event::{EventCounts, Evicted, Rejections};
 use crate::metric::Histogram;
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::objective::step::ObjectiveLoss;
-use crate::pipeline::{DisorderFigures, FreshnessFigures, Pipeline};
+use crate::pipeline::{DisorderFigures, FreshnessFigures, Pipeline, SinkFigures};
 use crate::util::escape::escape_for_terminal;
 
 /// The report of a run, as `--report` and `--json` give it.
@@ -47,6 +47,8 @@ pub struct Report {
     pub evaluation: ReportedEvaluation,
     /// How fresh what was learnt in this run was; `None` where no live stream was read.
     pub freshness: Option<FreshnessFigures>,
+    /// What each sink of embeddings was sent in this run, and how it is.
+    pub sinks: Vec<SinkFigures>,
     /// How far out of order the events of this run were.
     pub disorder: DisorderFigures,
     /// What is likely wrong with the settings or the order of the records, as these show, each with what can be done.
@@ -112,6 +114,7 @@ impl Report {
         status.run.memory = ProcessMemory::now();
         status.run.freshness = pipeline.freshness();
         status.run.disorder.clone_from(pipeline.disorder());
+        status.run.sinks = pipeline.sinks();
         let (seconds, read) = pipeline.progress();
         let checkpoint = pipeline.checkpoint_path().map(|path| path.display().to_string());
         Self::new(&status, seconds, read, checkpoint, pipeline.trainer().warnings())
@@ -164,6 +167,7 @@ impl Report {
                 popularity: evaluation.popularity,
                 own_history: evaluation.own_history,
             },
+            sinks: run.sinks.clone(),
             disorder,
             freshness: Some(run.freshness.clone()).filter(|freshness| freshness.read_to_weights.count() > 0),
             warnings,
@@ -249,6 +253,9 @@ impl Report {
             if freshness.read_to_checkpoint.count() > 0 {
                 put("", format!("and in a checkpoint {}", quantiles(&freshness.read_to_checkpoint)));
             }
+        }
+        for sink in &self.sinks {
+            put("sink", sink.text());
         }
         put("checkpoint", self.checkpoint.clone().unwrap_or_else(|| "none".to_owned()));
         text

@@ -94,6 +94,7 @@ impl Status {
             run.checkpoints.families(),
             run.freshness.families(),
             run.disorder.families(),
+            run.sinks.families(),
             run.memory.families(),
             trainer.families(),
             TRANSIENT_ERRORS.families(),

