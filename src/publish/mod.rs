@@ -5,7 +5,9 @@
 //! | `sink` | the contract: [`EmbeddingSink`], what it is called with, what is expected of it |
 //! | [`config`] | the tables `[[publish]]` |
 //! | [`registry`] | [`SINKS`], by name |
+//! | [`kafka`] | compacted topics |
 //! | [`memory`] | a sink in this process, and the fake for tests |
+//! | [`parquet`] | files that one line of SQL merges |
 //! | `redis`, `postgres`, `opensearch` | sinks of servers, each with a feature of its name |
 //!
 //! What is sent, and when, is decided by the pipeline's publisher. A new sink costs two files: its own, with its options
@@ -13,9 +15,11 @@
 
 pub mod config;
 mod error;
+pub mod kafka;
 pub mod memory;
 #[cfg(feature = "opensearch")]
 pub mod opensearch;
+pub mod parquet;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
