@@ -132,11 +132,11 @@ fn parquet_snippet_reads_the_table_at_every_moment_of_a_merge() {
         "import duckdb, json, os, sys\n\
          for moment in sorted(os.listdir('.')):\n    \
              os.chdir(moment)\n    \
-             rows = duckdb.sql(open('../../table.sql').read()).fetchall()\n    \
+             found = duckdb.sql(open('../../table.sql').read()).fetchall()\n    \
              exec(open('../../table.py').read())\n    \
              again = [(r.item_id, list(map(float, r.embedding)), float(r.log_frequency)) for r in items.itertuples()]\n    \
-             assert sorted(again) == sorted((i, list(e), f) for i, e, f in rows), moment\n    \
-             print(json.dumps(rows)); os.chdir('..')\n"
+             assert sorted(again) == sorted((i, list(e), f) for i, e, f in found), moment\n    \
+             print(json.dumps(found)); os.chdir('..')\n"
     );
     std::fs::write(place.path("table.sql"), sql.replace("lake/", "")).unwrap();
     std::fs::write(place.path("table.py"), pandas.replace("lake/", "")).unwrap();

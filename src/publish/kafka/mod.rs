@@ -548,3 +548,29 @@ impl EmbeddingSink for KafkaSink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::config_section::ConfigValue as _;
+
+    #[test]
+    fn passwords_among_the_properties_are_never_shown_and_own_ones_are_refused() {
+        let config = |properties: &str| {
+            let table = format!("sink = 'kafka'\ntarget = 'kafka://b:1'\nproperties = {{ {properties} }}");
+            SinkConfig::from_table(table.parse().unwrap()).unwrap()
+        };
+        let with_password = config("'sasl.password' = 'S3CR3T', 'sasl.mechanism' = 'PLAIN'");
+        let sink = crate::publish::open(&with_password).unwrap();
+        let mut shown = vec![with_password.clone()];
+        shown.redact();
+        let shown = serde_json::to_string(&shown).unwrap();
+        for text in [shown, format!("{with_password:?}"), format!("{sink:?}")] {
+            assert!(!text.contains("S3CR3T"), "{text}");
+        }
+        let said = crate::publish::open(&config("'transactional.id' = 'S3CR3T'")).unwrap_err().to_string();
+        assert!(said.contains("transactional.id") && !said.contains("S3CR3T"), "{said}");
+        let said = crate::publish::open(&config("'sasl.pasword' = 'S3CR3T'")).unwrap_err().to_string();
+        assert!(said.contains("knows no such property") && !said.contains("S3CR3T"), "{said}");
+    }
+}
