@@ -219,22 +219,24 @@ fn main() {
     let mut measured = Vec::new();
     // A server ends before the next begins.
     if is_wanted("memory") {
-        measured.extend(measure(&plan, "memory", "freshness"));
+        measured.extend(measure(&plan, "memory", "freshness", &[]));
     }
     if is_wanted("parquet") {
-        measured.extend(measure(&plan, "parquet", &folder.path().display().to_string()));
+        measured.extend(measure(&plan, "parquet", &folder.path().display().to_string(), &[]));
     }
     if let Some(server) = is_wanted("redis").then(sink_servers::redis).flatten() {
-        measured.extend(measure(&plan, "redis", &sink_servers::redis_url(&server)));
+        let target = sink_servers::redis_url(&server);
+        measured.extend(measure(&plan, "redis", &target, &[]));
+        measured.extend(measure(&plan, "redis", &target, &[("layout", "hash"), ("name", "hash")]));
     }
     if let Some(server) = is_wanted("postgres").then(sink_servers::postgres).flatten() {
-        measured.extend(measure(&plan, "postgres", &sink_servers::postgres_url(&server)));
+        measured.extend(measure(&plan, "postgres", &sink_servers::postgres_url(&server), &[]));
     }
     if let Some(broker) = is_wanted("kafka").then(kafka_harness::Broker::start).flatten() {
-        measured.extend(measure(&plan, "kafka", &format!("kafka://{}", broker.bootstrap())));
+        measured.extend(measure(&plan, "kafka", &format!("kafka://{}", broker.bootstrap()), &[]));
     }
     if let Some(server) = is_wanted("opensearch").then(sink_servers::opensearch).flatten() {
-        measured.extend(measure(&plan, "opensearch", server.url()));
+        measured.extend(measure(&plan, "opensearch", server.url(), &[]));
     }
     let value =
         json!({ "rate": plan.rate, "seconds": plan.seconds, "events_before": plan.n_before, "sinks": measured });
@@ -245,8 +247,16 @@ fn main() {
 }
 
 /// One worker, one sink; `None` where this build has no such sink.
-fn measure(plan: &Plan, sink: &str, target: &str) -> Option<Value> {
-    let inner = match publish::open(&SinkConfig::new(sink, target)) {
+fn measure(plan: &Plan, sink: &str, target: &str, options: &[(&str, &str)]) -> Option<Value> {
+    let table = [("sink", sink), ("target", target)].into_iter().chain(options.iter().copied());
+    let table = table.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).collect();
+    let opened =
+        SinkConfig::from_table(table).and_then(|config| publish::open(&config).map_err(|error| error.to_string()));
+    let shown = options
+        .iter()
+        .find(|(key, _)| *key == "layout")
+        .map_or(sink.to_owned(), |(_, value)| format!("{sink}, {value}"));
+    let inner = match opened {
         Ok(inner) => inner,
         Err(error) => {
             eprintln!("*** LEFT OUT: {error}");
@@ -279,9 +289,9 @@ fn measure(plan: &Plan, sink: &str, target: &str) -> Option<Value> {
     let [p50, p99, most] = [at(0.5), at(0.99), at(1.0)].map(|seconds| seconds.unwrap_or(f64::NAN));
     let (rows, updates) = (found.n_rows as f64 / took, found.n_updates as f64 / took);
     let seen = if unseen > 0 { format!("{n} of {}", n + unseen) } else { n.to_string() };
-    println!("| {sink} | {seen} | {p50:.3} | {p99:.3} | {most:.3} | {rows:.0} | {updates:.1} |");
+    println!("| {shown} | {seen} | {p50:.3} | {p99:.3} | {most:.3} | {rows:.0} | {updates:.1} |");
     Some(json!({
-        "sink": sink, "seen": n, "unseen": unseen, "p50_seconds": p50, "p99_seconds": p99, "most_seconds": most,
+        "sink": shown, "seen": n, "unseen": unseen, "p50_seconds": p50, "p99_seconds": p99, "most_seconds": most,
         "rows_per_second": rows, "updates_per_second": updates,
     }))
 }

@@ -130,7 +130,7 @@ pub fn write_names(file: &mut File, names: &[&str]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Seek as _};
+    use std::io::Seek as _;
 
     use super::*;
 
@@ -139,7 +139,7 @@ mod tests {
         write_matrix(&mut file, format, 3, 2, &mut |rows| rows.flat_map(|row| [row as f32, -1.0]).collect()).unwrap();
         file.rewind().unwrap();
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
+        io::copy(&mut file, &mut bytes).unwrap();
         bytes
     }
 

@@ -21,6 +21,9 @@ const SENDS_PER_LOOK: u32 = 256;
 /// How long a look at the deliveries takes where they are waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// A topic, a partition of it, and the offset behind the last record there.
+pub(crate) type PartitionEnd = (String, i32, i64);
+
 /// Why a transaction came to nothing.
 #[derive(Debug)]
 pub(crate) enum TransactionError {
@@ -105,7 +108,7 @@ impl TransactionalProducer {
     }
 
     /// Commits the transaction, and returns the offset behind the last record that it has in each partition of each topic.
-    pub(crate) fn commit(&mut self) -> Result<Vec<(String, i32, i64)>, TransactionError> {
+    pub(crate) fn commit(&mut self) -> Result<Vec<PartitionEnd>, TransactionError> {
         let mut deadline = self.deadline();
         while self.producer.in_flight_count() > 0 {
             self.wait_for_deliveries(&mut deadline)?;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::kafka::admin;
 use crate::kafka::committed::CommittedReader;
-use crate::kafka::transactions::{TransactionError, TransactionalProducer};
+use crate::kafka::transactions::{PartitionEnd, TransactionError, TransactionalProducer};
 use crate::kafka::{ClientError, KafkaConfig, redact_properties, validate_properties};
 use crate::util::component::Component;
 use crate::util::config_section::config_section;
@@ -101,7 +101,7 @@ pub struct KafkaSink {
     reader: Option<CommittedReader>,
     producer: Option<TransactionalProducer>,
     /// What this sink committed last, and where the partitions ended that it wrote to.
-    committed: Option<(StateRecord, Vec<(String, i32, i64)>)>,
+    committed: Option<(StateRecord, Vec<PartitionEnd>)>,
     update: Option<KafkaUpdate>,
 }
 

@@ -82,6 +82,9 @@ pub struct ParquetSink {
     committed: Option<FileHead>,
     /// The files of the committed epoch, ascending.
     files: Vec<ShownFile>,
+    /// Files that hold nothing more and are still there, ascending. Until they are gone, nothing is merged: what an item's
+    /// removal says could be forgotten, and an older row of it come back.
+    void: Vec<u64>,
     update: Option<ParquetUpdate>,
 }
 
@@ -121,6 +124,7 @@ impl ParquetSink {
             n_written: 0,
             committed: None,
             files: Vec::new(),
+            void: Vec::new(),
             update: None,
         })
     }
@@ -226,8 +230,15 @@ impl ParquetSink {
                 return Err(error);
             }
         }
-        for file in merged {
-            self.place.remove(file.number)?;
+        self.void.extend(merged.iter().map(|file| file.number));
+        self.remove_void()
+    }
+
+    /// Removes the files that hold nothing more, oldest first.
+    fn remove_void(&mut self) -> Result<(), SinkError> {
+        while let Some(oldest) = self.void.first() {
+            self.place.remove(*oldest)?;
+            self.void.remove(0);
         }
         Ok(())
     }
@@ -429,12 +440,15 @@ impl EmbeddingSink for ParquetSink {
         }
         self.files.push(file);
         // The update is seen; what is tidied afterwards can be tidied the next time.
-        let mut tidied = void.into_iter().try_for_each(|number| self.place.remove(number));
+        if kind == UpdateKind::Full {
+            self.void = void;
+        }
+        let mut tidied = self.remove_void();
         if tidied.is_ok() && self.files.len() > self.most_files {
             tidied = self.merge();
         }
         if let Err(error) = tidied {
-            tracing::warn!(%error, "files that are void stay until the next full update");
+            tracing::warn!(%error, "files of a sink are tidied up later");
         }
         Ok(())
     }

@@ -4,7 +4,9 @@
 //! conditional put.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _};
+use std::io;
+#[cfg(feature = "s3")]
+use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 
 use super::NAME;
@@ -12,10 +14,11 @@ use super::file::{FileHead, FileRows};
 use crate::publish::SinkError;
 use crate::util::encoding::random_id;
 use crate::util::file_name::sync_name;
-use crate::util::temporary::nameless_file;
 
 #[cfg(feature = "s3")]
 use crate::remote::{bucket::ObjectBucket, error::RemoteError};
+#[cfg(feature = "s3")]
+use crate::util::temporary::nameless_file;
 
 /// Digits of a file's number in its name.
 const DIGITS: usize = 10;
@@ -111,6 +114,7 @@ impl FilePlace {
     }
 
     /// Shows a file, which is whole, under `number`; whether nobody else had used it. `writer` is in the file's head.
+    #[cfg_attr(not(feature = "s3"), expect(unused_mut, unused_variables, reason = "they are for object stores"))]
     pub(super) fn show(&self, mut hidden: HiddenFile, number: u64, writer: &str) -> Result<bool, SinkError> {
         match (self, &hidden.path) {
             (Self::Folder(folder), Some(path)) => {
@@ -128,7 +132,7 @@ impl FilePlace {
             (Self::Bucket(bucket, prefix), _) => {
                 let mut bytes = Vec::new();
                 let file = &mut hidden.file;
-                file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(on_disk(&std::env::temp_dir()))?;
+                file.rewind().and_then(|()| io::copy(file, &mut bytes)).map_err(on_disk(&std::env::temp_dir()))?;
                 let key = format!("{prefix}{}", name_of(number));
                 let put = bucket.create(&key, bytes.into());
                 if let Ok(true) = put {
