@@ -125,7 +125,7 @@ struct PacedSource {
 impl PacedSource {
     fn record(&mut self) -> Record {
         let mut event: Interaction = self.generator.next().expect("it has no end");
-        if self.next >= self.n_before && self.next % (self.rate / PROBES_PER_SECOND).max(1) == 0 {
+        if self.next >= self.n_before && self.next.is_multiple_of((self.rate / PROBES_PER_SECOND).max(1)) {
             event.item = format!("{PROBE}{}", self.next).into();
             lock(&self.sightings).told.insert(event.item.to_string(), Instant::now());
         }

@@ -101,6 +101,9 @@ fn export_writes_the_same_vectors_in_every_format_and_faiss_reads_its_own() {
     let bytes: Vec<u8> = items.iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
     assert!(fbin[8..] == bytes && read(&place.path("faiss/queries.npy")) == read(&place.path("npy/queries.npy")));
     let Some(mut python) = python(&["faiss", "numpy", "pyarrow"]) else { return };
+    let (_, snippet) =
+        include_str!("../../docs/serving.md").split_once("<!-- snippet: faiss -->\n```python\n").expect("a snippet");
+    let (snippet, _) = snippet.split_once("\n```").expect("its end");
     let program = "
 import faiss, json, numpy as np, pyarrow.parquet as pq
 items, queries = np.load('npy/items.npy'), np.load('npy/queries.npy')
@@ -108,14 +111,22 @@ index = faiss.read_index('faiss/items.faiss')
 assert type(index) is faiss.IndexFlatIP and index.ntotal == len(items) and index.d == 17
 assert (index.reconstruct_n(0, index.ntotal) == items).all()
 scores, found = index.search(np.load('faiss/queries.npy')[:50], 20)
-assert (np.diff(scores) <= 0).all() and np.allclose(scores, np.sort(queries[:50] @ items.T)[:, :-21:-1], rtol=1e-4)
+assert (np.diff(scores) <= 0).all() and np.allclose(scores, np.sort(queries[:50] @ items.T)[:, :-21:-1], rtol=1e-4, atol=1e-3)
 for side, column, names in [('items', 'item_id', 'items'), ('queries', 'user_id', 'users')]:
     table = pq.read_table(f'parquet/{side}.parquet')
     vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     assert (vectors == np.load(f'npy/{side}.npy')).all()
     assert table[column].to_pylist() == json.load(open(f'npy/{names}.json'))
+vectors = items
+";
+    let asked = "
+found = candidates(users[3], 20)
+scores = vectors @ queries[3]
+assert np.allclose(list(found.values()), np.sort(scores)[:-21:-1], rtol=1e-4, atol=1e-3)
+assert all(np.isclose(scores[items.index(item)], score, rtol=1e-4, atol=1e-3) for item, score in found.items())
 print(len(items), len(queries))";
-    let output = python.args(["-c", program]).current_dir(place.path("")).output().unwrap();
+    let program = format!("{program}{}{asked}", snippet.replace("out/", "faiss/"));
+    let output = python.args(["-c", &program]).current_dir(place.path("")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), format!("{} {}", items.len(), queries.len()));
 }

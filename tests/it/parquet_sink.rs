@@ -105,14 +105,23 @@ fn parquet_snippet_reads_the_table_at_every_moment_of_a_merge() {
     let mut sink = open_sink("parquet", &target, &[("files", "4")]).unwrap();
     let mut wanted = table(200, 43);
     publish(&mut *sink, &update(FULL, 1, 1), &[], &wanted).unwrap();
-    // What a reader may find: the files before a merge and the new one together, and every state of tidying up in between.
+    // What each update alone writes, from a sink that merges nothing.
+    let unmerged = place.path("unmerged").display().to_string();
+    let mut twin = open_sink("parquet", &unmerged, &[("files", "10000")]).unwrap();
+    publish(&mut *twin, &update(FULL, 1, 1), &[], &wanted).unwrap();
+    stream(&mut *twin, &mut wanted.clone(), 1, 14, |_, _| {});
+    let written = tree(&place.path("unmerged/vectors"));
+    // What a reader may find: the files before an update, its own and a merged one together, and every state of tidying up.
     let (folder, moments) = (place.path("lake/vectors"), place.path("moments"));
     let mut before: BTreeMap<PathBuf, Vec<u8>> = tree(&folder);
     let mut n_moments = 0;
     let mut expected = Vec::new();
-    stream(&mut *sink, &mut wanted, 1, 14, |wanted, _| {
+    stream(&mut *sink, &mut wanted, 1, 14, |wanted, step| {
         let after = tree(&folder);
+        let file = |number: u64| PathBuf::from(format!("{number:010}.parquet"));
+        let last = before.keys().next_back().unwrap().file_stem().unwrap().to_string_lossy().parse::<u64>().unwrap();
         let mut both = before.clone();
+        both.insert(file(last + 1), written[&file(step - 1)].clone());
         both.extend(after.clone());
         loop {
             let moment = moments.join(format!("{n_moments:03}")).join("vectors");
@@ -122,25 +131,22 @@ fn parquet_snippet_reads_the_table_at_every_moment_of_a_merge() {
             expected.push(wanted.clone());
             n_moments += 1;
             let Some(oldest) = both.keys().find(|name| !after.contains_key(*name)).cloned() else { break };
-            // The update itself is there only with its file: without the merged one, it is what was before.
             both.remove(&oldest);
         }
         before = after;
     });
     assert!(expected.len() > 25, "{} moments", expected.len());
-    let program = format!(
-        "import duckdb, json, os, sys\n\
+    let program = "import duckdb, json, os, sys\n\
          for moment in sorted(os.listdir('.')):\n    \
              os.chdir(moment)\n    \
              found = duckdb.sql(open('../../table.sql').read()).fetchall()\n    \
              exec(open('../../table.py').read())\n    \
              again = [(r.item_id, list(map(float, r.embedding)), float(r.log_frequency)) for r in items.itertuples()]\n    \
              assert sorted(again) == sorted((i, list(e), f) for i, e, f in found), moment\n    \
-             print(json.dumps(found)); os.chdir('..')\n"
-    );
+             print(json.dumps(found)); os.chdir('..')\n";
     std::fs::write(place.path("table.sql"), sql.replace("lake/", "")).unwrap();
     std::fs::write(place.path("table.py"), pandas.replace("lake/", "")).unwrap();
-    let output = python(&["duckdb"]).unwrap().args(["-c", &program]).current_dir(&moments).output().unwrap();
+    let output = python(&["duckdb"]).unwrap().args(["-c", program]).current_dir(&moments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(said.lines().count(), expected.len());
