@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, UsageError};
 use crate::peers::registry::PEERS;
@@ -101,6 +101,8 @@ pub enum Command {
     /// Publish a checkpoint's embeddings to sinks, once; or `verify` that sinks hold what it holds.
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Publish(PublishArgs),
+    /// Write item vectors with popularity in them, and query vectors of users, for the indices of other programs.
+    Export(ExportArgs),
     /// Draw negatives as a checkpoint's sampler does, and hold the draws against their exact probabilities.
     Negatives(NegativesArgs),
     /// Show what a checkpoint holds, and verify every checksum.
@@ -420,6 +422,43 @@ pub struct VerifyArgs {
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A checkpoint, or a folder of them (the newest is taken).
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// What is written: an index of Faiss, matrices that USearch loads, tables of Parquet, or arrays of NumPy.
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub to: ExportFormat,
+    /// The folder for the files; it is made where it is missing.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// The users whose queries are written; without it, all that anything is known of.
+    #[arg(long = "user", value_name = "USER", num_args = 1..)]
+    pub users: Vec<String>,
+    /// When the users ask: a time (RFC 3339), or milliseconds since 1970 UTC; without it, the time of the newest event in the
+    /// checkpoint.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// A Faiss index of the items, an array of NumPy of the queries.
+    Faiss,
+    /// Matrices in the form that USearch loads.
+    Usearch,
+    /// Tables of Parquet.
+    Parquet,
+    /// Arrays of NumPy.
+    Npy,
 }
 
 /// Options of `negatives`.

@@ -54,6 +54,7 @@ pub(super) fn check_publishes(config: &Config, delays: &[PublishDelay]) -> Resul
         true => Ok(()),
         false if config.context.encoder == EncoderKind::Gru => refuse("context.encoder=\"gru\""),
         false if config.evaluate.last_item => refuse("evaluate.last_item=true"),
+        false if config.evaluate.index_only => refuse("evaluate.index_only=true"),
         false => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod contest;
 mod context;
 mod demo;
+mod export;
 mod inspect;
 mod late_ranks;
 mod loaded;
@@ -60,6 +61,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Neighbors(options) => neighbors::neighbors(layers, options),
         Command::Recommend(options) => recommend::recommend(layers, options),
         Command::Publish(options) => publish::publish(layers, options),
+        Command::Export(options) => export::export(layers, options),
         Command::Negatives(options) => negatives::negatives(layers, options),
         Command::Audit(options) => audit::audit(layers, options),
         Command::Inspect(options) => inspect::inspect(layers, options),

@@ -74,7 +74,12 @@ pub(super) fn recommend(layers: &Layers, options: RecommendArgs) -> anyhow::Resu
 }
 
 /// The user of that name, of whom there must be something to go by.
-fn user(state: &State, recommender: &Recommender<'_>, name: &str, path: &Path) -> Result<Visitor, UsageError> {
+pub(super) fn user(
+    state: &State,
+    recommender: &Recommender<'_>,
+    name: &str,
+    path: &Path,
+) -> Result<Visitor, UsageError> {
     let shown = escape_for_terminal(name);
     let Some(row) = state.users.ids.get(name) else {
         let like = nearest(state.users.ids.iter(), name)
@@ -98,7 +103,7 @@ fn user(state: &State, recommender: &Recommender<'_>, name: &str, path: &Path) -
 }
 
 /// Milliseconds since 1970 UTC.
-fn time(text: &str) -> Result<i64, UsageError> {
+pub(super) fn time(text: &str) -> Result<i64, UsageError> {
     let milliseconds = text.parse().ok().or_else(|| rfc3339_milliseconds(text));
     milliseconds.ok_or_else(|| {
         UsageError(format!(

@@ -18,5 +18,7 @@ config_section! {
         popularity_half_life: f64 = 5_000.0 => [state, at_least(1.0)];
         /// Rank by the user's last item alone, as an item-to-item list does, instead of by all of the context.
         last_item: bool = false;
+        /// Rank by what an inner-product index gives: without ρ and κ, which are learnt all the same.
+        index_only: bool = false;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
@@ -32,13 +32,28 @@ pub enum TopicCreation {
 /// # Errors
 /// If the broker cannot be reached or refuses.
 pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<TopicCreation, ClientError> {
+    ensure_topic_with(config, brokers, topic, config.partitions, &[])
+}
+
+/// Creates `topic` with so many partitions and these properties, unless there is one, which then is left as it is.
+///
+/// # Errors
+/// If the broker cannot be reached or refuses.
+pub(crate) fn ensure_topic_with(
+    config: &KafkaConfig,
+    brokers: &str,
+    topic: &str,
+    n_partitions: i32,
+    properties: &[(&str, &str)],
+) -> Result<TopicCreation, ClientError> {
     let doing = || format!("topic '{topic}' cannot be created");
     let client = admin_properties(config, brokers)?;
     if partitions(config, brokers, topic)?.is_some() {
         return Ok(TopicCreation::Existed);
     }
     let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
-    let wanted = NewTopic::new(topic, config.partitions, TopicReplication::Fixed(-1));
+    let wanted = NewTopic::new(topic, n_partitions, TopicReplication::Fixed(-1));
+    let wanted = properties.iter().fold(wanted, |wanted, (key, value)| wanted.set(key, value));
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| ClientError::failed(brokers, doing(), error))?;
@@ -56,6 +71,32 @@ pub fn ensure_topic(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<
         std::thread::sleep(LOOK_AGAIN);
     }
     Ok(TopicCreation::Created)
+}
+
+/// The value of a property of `topic`; `None` where brokers of this age do not know it.
+///
+/// # Errors
+/// If the broker cannot be reached or refuses to say.
+pub(crate) fn topic_property(
+    config: &KafkaConfig,
+    brokers: &str,
+    topic: &str,
+    property: &str,
+) -> Result<Option<String>, ClientError> {
+    let doing = || format!("the properties of topic '{topic}' cannot be looked up");
+    let client = admin_properties(config, brokers)?;
+    let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| ClientError::failed(brokers, doing(), error))?;
+    let described = runtime
+        .block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options))
+        .map_err(|error| ClientError::failed(brokers, doing(), ClientFailure::from(error)))?;
+    match described.into_iter().next() {
+        Some(Ok(resource)) => Ok(resource.get(property).and_then(|entry| entry.value.clone())),
+        Some(Err(code)) => Err(ClientError::failed(brokers, doing(), code)),
+        None => Ok(None),
+    }
 }
 
 /// The partitions of `topic`, ascending; `None` where there is no such topic.

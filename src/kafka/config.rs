@@ -126,7 +126,8 @@ fn validate_brokers(brokers: &str) -> Result<(), Refusal> {
     require(!may_hold_credentials(brokers), message)
 }
 
-fn validate_properties(properties: &BTreeMap<String, String>) -> Result<(), Refusal> {
+/// Refuses properties that this build cannot do.
+pub(crate) fn validate_properties(properties: &BTreeMap<String, String>) -> Result<(), Refusal> {
     for (property, value) in properties {
         CargoFeature::Tls.require_if(needs_tls(property, value)).map_err(|message| Refusal::of(property, message))?;
     }
@@ -146,7 +147,8 @@ fn needs_tls(property: &str, value: &str) -> bool {
 const SECRETS: [&str; 11] =
     ["password", "passwd", "secret", "key", "token", "jaas", "pem", "oauth", "credential", "proxy", "assertion"];
 
-fn redact_properties(properties: &mut BTreeMap<String, String>) {
+/// Hides the values that may be secret.
+pub(crate) fn redact_properties(properties: &mut BTreeMap<String, String>) {
     for (key, value) in properties {
         let harmless = ["sasl.mechanism", "sasl.mechanisms", "sasl.username"].contains(&key.as_str());
         let secret = SECRETS.iter().any(|word| key.to_lowercase().contains(word));

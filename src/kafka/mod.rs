@@ -5,6 +5,8 @@
 //! | [`admin`] | topics: create, list partitions |
 //! | [`embedded`] | a broker inside the process |
 //! | [`producer`] | events into a topic |
+//! | `transactions` | records into several topics, all of them or none |
+//! | `committed` | what transactions have left in a topic, read to its end |
 //! | `pacing` | how far a producer may run ahead of an embedded broker's reader |
 //! | `topics` | what is different about the records of each of several topics |
 //! | `topic_id` | which of all topics of a name it is |
@@ -15,6 +17,7 @@
 //! a property, since it may be a password.
 
 pub mod admin;
+pub(crate) mod committed;
 mod config;
 pub mod embedded;
 pub(crate) mod outbox;
@@ -22,8 +25,10 @@ pub(crate) mod pacing;
 pub mod producer;
 pub(crate) mod topic_id;
 mod topics;
+pub(crate) mod transactions;
 
 pub use config::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
+pub(crate) use config::{redact_properties, validate_properties};
 pub use topics::TopicConfig;
 
 use std::sync::Mutex;
@@ -60,7 +65,7 @@ const OWN_PROPERTIES: [(&str, &str); 16] = [
     ("metadata.broker.list", "it is kafka.brokers"),
     ("partition.assignment.strategy", "rebalances are cooperative"),
     ("test.mock.num.brokers", "it is kafka.brokers = \"embedded\""),
-    ("transactional.id", "no transactions are used"),
+    ("transactional.id", "it is that of a sink, which has one of its own"),
 ];
 
 /// A fault of a client of Kafka, other than the consumer (whose errors are
@@ -332,6 +337,12 @@ impl ClientCallbacks {
         last.as_ref().filter(|(known, _)| *known == code).map(|(_, reason)| reason.clone())
     }
 
+    /// The reason that came with the newest error.
+    pub(crate) fn last_reason(&self) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.as_ref().map(|(_, reason)| reason.clone())
+    }
+
     /// Why the brokers refused us, if they did.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
@@ -373,7 +384,11 @@ impl ClientContext for ClientCallbacks {
         if is_refusal(code) {
             *self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason.to_owned());
         }
-        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((code, reason.to_owned()));
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // That all brokers are away says less than why the last of them is.
+        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+            *last = Some((code, reason.to_owned()));
+        }
     }
 }
 

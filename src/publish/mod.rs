@@ -7,7 +7,9 @@
 //! | [`registry`] | [`SINKS`], by name |
 //! | `full_update` | the update that brings a whole table |
 //! | `verify` | what a sink holds against what it should |
+//! | [`kafka`] | compacted topics |
 //! | [`memory`] | a sink in this process, and the fake for tests |
+//! | [`parquet`] | files that one line of SQL merges |
 //! | `redis`, `postgres`, `opensearch` | sinks of servers, each with a feature of its name |
 //!
 //! What is sent, and when, is decided by the pipeline's publisher. A new sink costs two files: its own, with its options
@@ -17,9 +19,11 @@ pub mod config;
 mod error;
 #[doc(hidden)]
 pub mod full_update;
+pub mod kafka;
 pub mod memory;
 #[cfg(feature = "opensearch")]
 pub mod opensearch;
+pub mod parquet;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

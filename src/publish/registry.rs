@@ -3,16 +3,18 @@
 use toml::Table;
 
 use super::config::{SinkConfig, SinkOptions};
-use super::{EmbeddingSink, SinkError, memory};
+use super::{EmbeddingSink, SinkError, kafka, memory};
 use crate::util::cargo_feature::CargoFeature;
 use crate::util::component::{self, Component, unknown_name};
 use crate::util::config_section::KeyEntry;
 
 /// The sinks that can be opened by name.
 pub const SINKS: &[SinkEntry] = &[
+    SinkEntry::of::<kafka::KafkaSinkOptions>(),
     SinkEntry::of::<memory::MemoryOptions>(),
     #[cfg(feature = "opensearch")]
     SinkEntry::of::<super::opensearch::OpenSearchOptions>(),
+    SinkEntry::of::<super::parquet::ParquetOptions>(),
     #[cfg(feature = "postgres")]
     SinkEntry::of::<super::postgres::PostgresOptions>(),
     #[cfg(feature = "redis")]

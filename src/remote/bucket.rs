@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 
 use super::client::RemoteClient;
 use super::error::RemoteError;
@@ -76,7 +77,45 @@ impl ObjectBucket {
         RemoteFile::new(Arc::clone(&self.client), origin, size)
     }
 
-    fn failed(&self, error: &object_store::Error) -> RemoteError {
+    /// Puts an object where nothing is yet; whether nothing was. An error does not tell whether the put took effect.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn create(&self, key: &str, bytes: Bytes) -> Result<bool, RemoteError> {
+        let (key, retry) = (parse(key)?, self.client.retry);
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let put = retry.with_timeout(self.store.put_opts(&key, PutPayload::from(bytes), options));
+        match self.client.runtime.wait(put) {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. }) => Ok(false),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// All of an object; `None` where there is none.
+    ///
+    /// # Errors
+    /// What the store says, after all attempts.
+    pub fn fetch(&self, key: &str) -> Result<Option<Bytes>, RemoteError> {
+        let (key, retry) = (parse(key)?, self.client.retry);
+        let fetch = retry.with_retries(async || {
+            let found = retry.with_timeout(self.store.get(&key)).await?;
+            retry.with_timeout(found.bytes()).await
+        });
+        self.client.runtime.wait(fetch).map_err(|error| self.failed(&error))
+    }
+
+    /// Removes an object; one that is not there is no fault.
+    ///
+    /// # Errors
+    /// What the store says, after all attempts.
+    pub fn delete(&self, key: &str) -> Result<(), RemoteError> {
+        let (key, retry) = (parse(key)?, self.client.retry);
+        let delete = retry.with_retries(async || retry.with_timeout(self.store.delete(&key)).await);
+        self.client.runtime.wait(delete).map(drop).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &Error) -> RemoteError {
         RemoteError::of_store(error, self.kind)
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct StepBuffers {
     encoded: Encoded,
     /// Where events are ranked by the last item alone: that item, encoded.
     last_items: Option<LastItems>,
+    /// Whether events are ranked as an index ranks, by what no user has of their own.
+    index_only: bool,
     history: BatchHistory,
     /// The queries that are ranked.
     chosen: Vec<usize>,
@@ -90,6 +92,7 @@ impl StepBuffers {
             initial_states: Vec::new(),
             encoded: Encoded::default(),
             last_items: config.evaluate.last_item.then(LastItems::default),
+            index_only: config.evaluate.index_only,
             history: BatchHistory::default(),
             chosen: Vec::new(),
             ranking: Ranking::default(),
@@ -169,6 +172,7 @@ fn step(
         initial_states,
         encoded,
         last_items,
+        index_only,
         history,
         chosen,
         ranking,
@@ -190,7 +194,7 @@ fn step(
         popularity: &*popularity,
         histories: &users.histories,
         repeat: settings.positive_rules.repeat,
-        history_terms: last_items.is_none(),
+        history_terms: last_items.is_none() && !*index_only,
     };
     let by_queries = noise.depends_on_queries();
     let (of_queries, ()) = rayon::join(

@@ -321,14 +321,22 @@ fn what_follows_is_found_by_co_occurrence() {
 #[test]
 fn a_trend_is_found_by_popularity() {
     let planted = trend(&mut Pcg64Mcg::seed_from_u64(5));
-    planted.is_found(0.83, &["negatives.half_life=100000"], &[&NO_RHO[..], &[NO_KAPPA, NO_SITUATION, NO_GATE]].concat());
+    planted.is_found(
+        0.83,
+        &["negatives.half_life=100000"],
+        &[&NO_RHO[..], &[NO_KAPPA, NO_SITUATION, NO_GATE]].concat(),
+    );
 }
 
 /// Not all of it: a half-life that follows a burst forgets what is popular for good.
 #[test]
 fn a_burst_is_found_by_popularity() {
     let planted = burst(&mut Pcg64Mcg::seed_from_u64(6));
-    planted.is_found(0.86, &["negatives.half_life=100000"], &[&NO_RHO[..], &[NO_KAPPA, NO_SITUATION, NO_GATE]].concat());
+    planted.is_found(
+        0.86,
+        &["negatives.half_life=100000"],
+        &[&NO_RHO[..], &[NO_KAPPA, NO_SITUATION, NO_GATE]].concat(),
+    );
 }
 
 #[test]

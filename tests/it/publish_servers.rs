@@ -7,6 +7,7 @@ use std::path::Path;
 use negstream::Checkpoint;
 use negstream::publish::{self, SinkConfig, SinkState};
 
+use crate::kafka_harness::Broker;
 use crate::sink_servers;
 use crate::support::{Background, Place, checkpoint_events, events, run, set, tree, write_described_log};
 
@@ -42,10 +43,13 @@ fn learnt(checkpoint: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
 #[test]
 fn worker_that_publishes_and_is_killed_leaves_servers_equal_to_its_final_checkpoint() {
     let (redis, postgres) = (sink_servers::SinkServer::redis_with(&[]), sink_servers::postgres());
+    let kafka = Broker::start();
     let mut targets = Vec::new();
+    targets.extend(kafka.as_ref().map(|broker| ("kafka", format!("kafka://{}", broker.bootstrap()))));
     targets.extend(redis.as_ref().map(|server| ("redis", sink_servers::redis_url(server))));
     targets.extend(postgres.as_ref().map(|server| ("postgres", sink_servers::postgres_url(server))));
     let place = Place::new();
+    targets.push(("parquet", place.path("lake").display().to_string()));
     let log = place.path("log.parquet");
     write_described_log(&log, &events(60_000, 19));
     let settings = ["memory.items.cap=300", "checkpoint.every_events=4000", "train.batch=64", "threads=1"];

@@ -7,30 +7,31 @@ use std::net::TcpListener;
 
 use negstream::publish::{self, EmbeddingSink, ItemRow, SinkConfig, SinkError, SinkState, Update, UpdateKind, Version};
 
+use crate::kafka_harness::Broker;
 use crate::sink_servers::{self, SinkServer};
 use crate::support::python;
 
-const DIM: usize = 8;
+pub(crate) const DIM: usize = 8;
 
 /// A table of items as a test wants it in a sink: embedding and log frequency, by item.
-type Wanted = BTreeMap<String, (Vec<f32>, f32)>;
+pub(crate) type Wanted = BTreeMap<String, (Vec<f32>, f32)>;
 
 /// A place in a server, which a test opens as often as it likes.
 #[derive(Clone, Copy)]
-struct SinkPlace<'a> {
-    sink: &'static str,
-    target: &'a str,
+pub(crate) struct SinkPlace<'a> {
+    pub(crate) sink: &'static str,
+    pub(crate) target: &'a str,
     /// The prefix of its keys, its table or its index.
-    name: &'a str,
+    pub(crate) name: &'a str,
 }
 
 impl SinkPlace<'_> {
-    fn open(&self) -> Box<dyn EmbeddingSink> {
+    pub(crate) fn open(&self) -> Box<dyn EmbeddingSink> {
         open_sink(self.sink, self.target, &[("name", self.name)]).unwrap()
     }
 
     /// What the sink holds, and the versions of its rows.
-    fn read(&self) -> (Option<SinkState>, Wanted, BTreeMap<String, Version>) {
+    pub(crate) fn read(&self) -> (Option<SinkState>, Wanted, BTreeMap<String, Version>) {
         let (mut rows, mut versions) = (Wanted::new(), BTreeMap::new());
         let mut sink = self.open();
         let state = sink.read(&mut |item| {
@@ -41,13 +42,18 @@ impl SinkPlace<'_> {
     }
 }
 
-fn open_sink(sink: &str, target: &str, options: &[(&str, &str)]) -> Result<Box<dyn EmbeddingSink>, SinkError> {
+pub(crate) fn open_sink(
+    sink: &str,
+    target: &str,
+    options: &[(&str, &str)],
+) -> Result<Box<dyn EmbeddingSink>, SinkError> {
     publish::open(&config(sink, target, options))
 }
 
 /// A table `[[publish]]` with further options; those that are numbers or truths are written as such.
 fn config(sink: &str, target: &str, options: &[(&str, &str)]) -> SinkConfig {
     let value = |text: &str| match (text.parse::<i64>(), text.parse::<bool>()) {
+        _ if text.starts_with('{') => text.parse::<toml::Value>().expect("an inline table"),
         (Ok(number), _) => toml::Value::from(number),
         (_, Ok(truth)) => toml::Value::from(truth),
         _ => toml::Value::from(text),
@@ -57,15 +63,15 @@ fn config(sink: &str, target: &str, options: &[(&str, &str)]) -> SinkConfig {
     SinkConfig::from_table(options.map(|(key, value)| (key.to_owned(), value)).collect()).unwrap()
 }
 
-fn update(kind: UpdateKind, epoch: u64, step: u64) -> Update<'static> {
+pub(crate) fn update(kind: UpdateKind, epoch: u64, step: u64) -> Update<'static> {
     Update { kind, version: Version { epoch, step }, dim: DIM, model_id: "model-a" }
 }
 
-const FULL: UpdateKind = UpdateKind::Full;
-const DELTA: UpdateKind = UpdateKind::Delta;
+pub(crate) const FULL: UpdateKind = UpdateKind::Full;
+pub(crate) const DELTA: UpdateKind = UpdateKind::Delta;
 
 /// `n` items of a table that `seed` decides about; some of their identifiers are as hostile as they come.
-fn table(n: usize, seed: u64) -> Wanted {
+pub(crate) fn table(n: usize, seed: u64) -> Wanted {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut random = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -79,14 +85,19 @@ fn table(n: usize, seed: u64) -> Wanted {
     (0..n).map(&mut row).collect()
 }
 
-fn rows(table: &Wanted) -> Vec<ItemRow<'_>> {
+pub(crate) fn rows(table: &Wanted) -> Vec<ItemRow<'_>> {
     let rows = table.iter();
     rows.map(|(item_id, (embedding, log_frequency))| ItemRow { item_id, embedding, log_frequency: *log_frequency })
         .collect()
 }
 
 /// One update from its beginning to its end.
-fn publish(sink: &mut dyn EmbeddingSink, update: &Update<'_>, gone: &[&str], table: &Wanted) -> Result<(), SinkError> {
+pub(crate) fn publish(
+    sink: &mut dyn EmbeddingSink,
+    update: &Update<'_>,
+    gone: &[&str],
+    table: &Wanted,
+) -> Result<(), SinkError> {
     sink.begin(update)?;
     sink.remove(gone)?;
     for part in rows(table).chunks(700) {
@@ -96,7 +107,7 @@ fn publish(sink: &mut dyn EmbeddingSink, update: &Update<'_>, gone: &[&str], tab
 }
 
 #[track_caller]
-fn refused(outcome: Result<(), SinkError>, words: &[&str]) -> String {
+pub(crate) fn refused(outcome: Result<(), SinkError>, words: &[&str]) -> String {
     let message = outcome.expect_err("it is refused").to_string();
     for word in words {
         assert!(message.contains(word), "{word:?} is missing: {message}");
@@ -105,7 +116,7 @@ fn refused(outcome: Result<(), SinkError>, words: &[&str]) -> String {
 }
 
 /// What every sink must do that outlives the process.
-fn holds_what_was_published_and_nothing_else(place: SinkPlace<'_>) {
+pub(crate) fn holds_what_was_published_and_nothing_else(place: SinkPlace<'_>) {
     let mut wanted = table(2_500, 1);
     let mut sink = place.open();
     let name = sink.name().to_owned();
@@ -166,7 +177,9 @@ fn holds_what_was_published_and_nothing_else(place: SinkPlace<'_>) {
     drop(killed);
     let newest = place.open().state().unwrap().unwrap().version;
     let epoch = newest.epoch + 1;
-    assert!(newest.epoch == if name == "postgres" { 3 } else { 4 }, "{name}: {newest}");
+    // Where an update is a transaction, nothing is left of it.
+    let is_gone = ["kafka", "parquet", "postgres"].contains(&name.as_str());
+    assert!(newest.epoch == if is_gone { 3 } else { 4 }, "{name}: {newest}");
     publish(&mut *sink, &update(FULL, epoch, 2), &[], &wanted).unwrap();
     assert!(place.read().1 == wanted, "{name}: after one that was broken off");
 
@@ -191,7 +204,7 @@ fn holds_what_was_published_and_nothing_else(place: SinkPlace<'_>) {
 }
 
 /// Popularity alone: no vector and no version moves.
-fn sets_popularity_alone(place: SinkPlace<'_>) {
+pub(crate) fn sets_popularity_alone(place: SinkPlace<'_>) {
     let mut wanted = table(300, 6);
     let mut sink = place.open();
     publish(&mut *sink, &update(FULL, 1, 1), &[], &wanted).unwrap();
@@ -207,7 +220,7 @@ fn sets_popularity_alone(place: SinkPlace<'_>) {
 }
 
 /// A server that takes connections and says nothing.
-fn hanging() -> String {
+pub(crate) fn hanging() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -218,7 +231,7 @@ fn hanging() -> String {
 }
 
 /// A server that answers every request with the same.
-fn answering(answer: &'static str) -> String {
+pub(crate) fn answering(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -462,7 +475,8 @@ fn put(url: &str, body: &str) {
 /// The snippets of docs/publishing.md rank as the full score does.
 #[test]
 fn sinks_snippets_rank_as_the_full_score_does() {
-    let Some(_) = python(&["psycopg", "redis"]) else { return };
+    let modules = ["confluent_kafka", "duckdb", "faiss", "numpy", "psycopg", "redis"];
+    let Some(_) = python(&modules) else { return };
     let wanted = table(300, 22);
     let (query, beta_tau) = (&table(1, 23).into_values().next().unwrap().0, 0.05);
     let score = |(embedding, log_frequency): &(Vec<f32>, f32)| {
@@ -473,7 +487,10 @@ fn sinks_snippets_rank_as_the_full_score_does() {
     ranked.sort_by(|left, right| right.1.total_cmp(&left.1));
     let expected: Vec<&String> = ranked.iter().take(20).map(|(item_id, _)| *item_id).collect();
     let (redis, postgres, opensearch) = (sink_servers::redis(), sink_servers::postgres(), sink_servers::opensearch());
+    let (kafka, folder) = (Broker::shared(), tempfile::tempdir().unwrap());
     let places = [
+        ("parquet", "lake", Some(folder.path().display().to_string())),
+        ("kafka", "localhost:9092", kafka.as_ref().map(|broker| broker.bootstrap().to_owned())),
         ("redis", "redis://localhost:6379/0", redis.as_ref().map(|server| sink_servers::redis_url(server))),
         (
             "postgres",
@@ -484,21 +501,35 @@ fn sinks_snippets_rank_as_the_full_score_does() {
     ];
     for (sink, shown, target) in places {
         let Some(target) = target else { continue };
-        publish(&mut *open_sink(sink, &target, &[]).unwrap(), &update(FULL, 1, 1), &[], &wanted).unwrap();
+        let address = if sink == "kafka" { format!("kafka://{target}") } else { target.clone() };
+        // Whatever other tests have left there goes.
+        let mut publisher = open_sink(sink, &address, &[("replace", "true")]).unwrap();
+        let epoch = publisher.state().unwrap().map_or(1, |state| state.version.epoch + 1);
+        publish(&mut *publisher, &update(FULL, epoch, 1), &[], &wanted).unwrap();
         if sink == "postgres" {
             execute(&target, "CREATE INDEX ON negstream_items USING hnsw (embedding vector_ip_ops)");
         }
-        let docs = include_str!("../../docs/publishing.md");
-        let (_, snippet) = docs.split_once(&format!("<!-- snippet: {sink} -->\n```python\n")).expect("a snippet");
-        let (snippet, _) = snippet.split_once("\n```").expect("its end");
-        assert!(snippet.contains(shown));
-        let call = format!("\nprint(json.dumps(recommend({query:?}, {beta_tau})))");
-        let program = format!("import json\n{}{call}", snippet.replace(shown, &target));
-        let output = python(&["psycopg", "redis"]).unwrap().args(["-c", &program]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let found: Vec<String> = serde_json::from_str(&said).unwrap_or_else(|error| {
-            panic!("{sink}: {error}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        });
-        assert!(found.iter().eq(expected.iter().copied()), "{sink}: {found:?}, not {expected:?}");
+        let snippets: &[&str] = match sink {
+            "kafka" => &["kafka", "kafka faiss"],
+            "parquet" => &["parquet duckdb"],
+            _ => &[sink],
+        };
+        let mut program = "import json\n".to_owned();
+        for name in snippets {
+            // Each goes on where the one before it ends.
+            let docs = include_str!("../../docs/publishing.md");
+            let (_, snippet) = docs.split_once(&format!("<!-- snippet: {name} -->\n```python\n")).expect("a snippet");
+            let (snippet, _) = snippet.split_once("\n```").expect("its end");
+            program.push_str(&snippet.replace(shown, &target));
+            assert!(program.contains(&target), "{name}");
+            let call = format!("\nprint(json.dumps(recommend({query:?}, {beta_tau})))\n");
+            let output = python(&modules).unwrap().args(["-c", &format!("{program}{call}")]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            let found: Vec<String> = serde_json::from_str(&said).unwrap_or_else(|error| {
+                panic!("{name}: {error}: {said}{}", String::from_utf8_lossy(&output.stderr));
+            });
+            assert!(found.iter().eq(expected.iter().copied()), "{name}: {found:?}, not {expected:?}");
+            program.push('\n');
+        }
     }
 }
