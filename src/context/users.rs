@@ -16,7 +16,7 @@ pub struct UserHistory {
     pub clock: u32,
     /// Events in the newest session ([`SESSION_GAP_MS`]).
     pub session_events: u32,
-    /// Share of the events whose item was remembered, newer ones counting more ([`REPEAT_RATE_STEP`]).
+    /// Share of the events whose item was remembered, newer ones counting more (`REPEAT_RATE_STEP`).
     pub repeat_rate: f32,
     /// The newest items, oldest first; the same item may be there twice.
     pub recent: Vec<u32>,

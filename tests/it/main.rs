@@ -19,6 +19,7 @@ mod kafka_harness;
 mod kafka_live;
 mod kafka_replay;
 mod kafka_sense;
+#[cfg(feature = "full")]
 mod kafka_sink;
 mod kafka_source;
 mod kafka_topics;
@@ -27,6 +28,7 @@ mod logs;
 mod misconfigured;
 mod negatives;
 mod objectives;
+#[cfg(feature = "full")]
 mod parquet_sink;
 mod planted;
 mod promql;
