@@ -13,9 +13,9 @@ use std::path::Path;
 use negstream::config::{Config, layers};
 use negstream::event::{Interaction, Record};
 use negstream::kernel::Kernel;
-use negstream::pipeline::change_filter::{ChangeFilter, LiveRows};
+use negstream::pipeline::change_filter::ChangeFilter;
 use negstream::pipeline::recall_controller::RecallController;
-use negstream::pipeline::selection::weight;
+use negstream::pipeline::selection::with_live_rows;
 use negstream::position::{Positions, Stream};
 use negstream::recommend::recall::kept_in_lists;
 use negstream::source::parquet::{LogOptions, ParquetLogs};
@@ -115,13 +115,8 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
             if let Some(controller) = &contestant.controller {
                 contestant.filter.threshold = controller.threshold();
             }
-            let table = LiveRows {
-                n_rows,
-                served: &|row, out| state.model.served(row, out),
-                weight: &|row| weight(state, row),
-                events: &|row| state.items.occurrences[row],
-            };
-            let selected = contestant.filter.select(&changes.changed, now, &table);
+            let filter = &mut contestant.filter;
+            let selected = with_live_rows(state, |table| filter.select(&changes.changed, now, table));
             contestant.rows += selected.len() as u64;
             contestant.bytes += selected.iter().map(row_bytes).sum::<u64>();
         }

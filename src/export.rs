@@ -16,11 +16,9 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use crate::checkpoint::columns::{string_column, vector_column, vector_field};
+use crate::checkpoint::columns::{published_properties, string_column, vector_column, vector_field};
 
 /// Rows that are made and written at a time.
 const SLICE_ROWS: usize = 4_096;
@@ -101,15 +99,9 @@ pub fn write_table(
     dim: usize,
     slice: &mut dyn FnMut(Range<usize>) -> Vec<f32>,
 ) -> Result<(), ParquetError> {
-    let properties = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_created_by("negstream".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_encoding(Encoding::PLAIN);
     let fields = vec![Field::new(names_column, DataType::Utf8, false), vector_field("vector", dim)];
     let schema = Arc::new(Schema::new(fields));
-    let mut writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties.build()))?;
+    let mut writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(published_properties().build()))?;
     for begin in (0..names.len()).step_by(SLICE_ROWS) {
         let rows = begin..(begin + SLICE_ROWS).min(names.len());
         let of_slice: ArrayRef = string_column(names[rows.clone()].iter().copied());

@@ -12,16 +12,14 @@ use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::CheckpointError;
 use super::store::Draft;
+pub use crate::util::parquet_layout::published_properties;
+use crate::util::parquet_layout::{ELEMENT, vector_properties};
 
 /// Rows that are written or read at a time.
 const SLICE_ROWS: usize = 16_384;
-/// The name of a list's inner field, as the Parquet format recommends.
-const ELEMENT: &str = "element";
 
 /// How a file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +42,11 @@ pub fn write(
     layout: Layout,
     mut slice: impl FnMut(std::ops::Range<usize>) -> Vec<ArrayRef>,
 ) -> Result<(), CheckpointError> {
-    let mut properties = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_created_by("negstream".to_owned())
-        .set_max_row_group_row_count(Some(SLICE_ROWS * 8));
-    if layout == Layout::Published {
-        // Vectors whose bytes are split by significance are a tenth smaller, and unreadable to Spark 3 and fastparquet.
-        properties = properties
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a known level")))
-            .set_encoding(Encoding::PLAIN);
-    }
+    let properties = match layout {
+        Layout::Published => published_properties(),
+        Layout::Internal => vector_properties(),
+    };
+    let properties = properties.set_max_row_group_row_count(Some(SLICE_ROWS * 8));
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     draft.file(name, |file| {
         let mut writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties.build()))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
 use super::{ClientCallbacks, ClientError, ClientFailure, admin_properties, create};
@@ -47,19 +47,12 @@ pub(crate) fn ensure_topic_with(
     properties: &[(&str, &str)],
 ) -> Result<TopicCreation, ClientError> {
     let doing = || format!("topic '{topic}' cannot be created");
-    let client = admin_properties(config, brokers)?;
     if partitions(config, brokers, topic)?.is_some() {
         return Ok(TopicCreation::Existed);
     }
-    let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
     let wanted = NewTopic::new(topic, n_partitions, TopicReplication::Fixed(-1));
     let wanted = properties.iter().fold(wanted, |wanted, (key, value)| wanted.set(key, value));
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| ClientError::failed(brokers, doing(), error))?;
-    let results = runtime
-        .block_on(admin.create_topics([&wanted], &options))
-        .map_err(|error| ClientError::failed(brokers, doing(), ClientFailure::from(error)))?;
+    let results = ask(config, brokers, doing(), async |admin, options| admin.create_topics([&wanted], options).await)?;
     match results.into_iter().next() {
         // It was not there a moment ago: a request whose answer was late was sent twice.
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)) | Ok(_)) | None => {}
@@ -84,18 +77,31 @@ pub(crate) fn topic_property(
     property: &str,
 ) -> Result<Option<String>, ClientError> {
     let doing = || format!("the properties of topic '{topic}' cannot be looked up");
-    let client = admin_properties(config, brokers)?;
-    let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| ClientError::failed(brokers, doing(), error))?;
-    let described = runtime
-        .block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options))
-        .map_err(|error| ClientError::failed(brokers, doing(), ClientFailure::from(error)))?;
+    let described = ask(config, brokers, doing(), async |admin, options| {
+        admin.describe_configs([&ResourceSpecifier::Topic(topic)], options).await
+    })?;
     match described.into_iter().next() {
         Some(Ok(resource)) => Ok(resource.get(property).and_then(|entry| entry.value.clone())),
         Some(Err(code)) => Err(ClientError::failed(brokers, doing(), code)),
         None => Ok(None),
+    }
+}
+
+/// Sends a request to a broker, and waits for the answer; `doing` is what an error says of it.
+fn ask<T>(
+    config: &KafkaConfig,
+    brokers: &str,
+    doing: String,
+    request: impl AsyncFnOnce(&AdminClient<ClientCallbacks>, &AdminOptions) -> KafkaResult<T>,
+) -> Result<T, ClientError> {
+    let client = admin_properties(config, brokers)?;
+    let admin: AdminClient<ClientCallbacks> = create(brokers, client.create_with_context(ClientCallbacks::default()))?;
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    match tokio::runtime::Builder::new_current_thread().build() {
+        Ok(runtime) => runtime
+            .block_on(request(&admin, &options))
+            .map_err(|error| ClientError::failed(brokers, doing, ClientFailure::from(error))),
+        Err(error) => Err(ClientError::failed(brokers, doing, error)),
     }
 }
 

@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::partitions_of;
-use super::{ClientCallbacks, ClientError, ClientFailure, KafkaConfig, consumer_properties, create};
+use super::{ClientCallbacks, ClientError, KafkaConfig, consumer_properties, create};
 
 /// How long one look for records takes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -185,13 +185,7 @@ impl CommittedReader {
 
     fn failed(&self, topic: &str, error: KafkaError) -> ClientError {
         let reports = self.consumer.context();
-        let cause = match reports.refusal() {
-            Some(refusal) => refusal,
-            None => {
-                let said = format!("{} (waited {} ms)", ClientFailure::from(error), self.timeout.as_millis());
-                reports.last_reason().map_or(said.clone(), |reason| format!("{said}: {reason}"))
-            }
-        };
+        let cause = reports.refusal().unwrap_or_else(|| reports.explain(error, self.timeout));
         ClientError::failed(&self.brokers, doing(topic), cause)
     }
 

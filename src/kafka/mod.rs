@@ -31,7 +31,8 @@ pub use config::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
 pub(crate) use config::{redact_properties, validate_properties};
 pub use topics::TopicConfig;
 
-use std::sync::Mutex;
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -157,7 +158,7 @@ impl From<KafkaError> for ClientFailure {
     }
 }
 
-impl std::fmt::Display for ClientFailure {
+impl Display for ClientFailure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.reason {
             Some(reason) => formatter.write_str(reason),
@@ -303,6 +304,11 @@ pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Locks what the callbacks of a client write, even if a thread panicked that held it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A log line that is written once in a while only.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle(Option<Instant>);
@@ -333,19 +339,26 @@ pub(crate) struct ClientCallbacks {
 impl ClientCallbacks {
     /// The reason that came with the newest error, if it had this code.
     pub(crate) fn reason_of(&self, code: RDKafkaErrorCode) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = lock(&self.last);
         last.as_ref().filter(|(known, _)| *known == code).map(|(_, reason)| reason.clone())
     }
 
-    /// The reason that came with the newest error.
-    pub(crate) fn last_reason(&self) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        last.as_ref().map(|(_, reason)| reason.clone())
+    /// `cause`, and the reason that came with the newest error, if there was one.
+    pub(crate) fn with_last_reason(&self, cause: impl Display) -> String {
+        match &*lock(&self.last) {
+            Some((_, reason)) => format!("{cause}: {reason}"),
+            None => cause.to_string(),
+        }
+    }
+
+    /// Why a request was not answered that was given up after `waited`: what librdkafka says, and its newest reason.
+    pub(crate) fn explain(&self, error: KafkaError, waited: Duration) -> String {
+        self.with_last_reason(format_args!("{} (waited {} ms)", ClientFailure::from(error), waited.as_millis()))
     }
 
     /// Why the brokers refused us, if they did.
     pub(crate) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.refusal).clone()
     }
 
     /// Whether the group has another member of the same `group.instance.id`.
@@ -382,9 +395,9 @@ impl ClientContext for ClientCallbacks {
         }
         tracing::debug!(%code, reason, "kafka reports an error");
         if is_refusal(code) {
-            *self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason.to_owned());
+            *lock(&self.refusal) = Some(reason.to_owned());
         }
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = lock(&self.last);
         // That all brokers are away says less than why the last of them is.
         if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
             *last = Some((code, reason.to_owned()));

@@ -3,8 +3,8 @@
 //! Records leave in the order in which they were sent (per partition), each once, even if the connection breaks on the
 //! way: the producer is idempotent. One that fails for good is counted, and the next call says so.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::{ClientCallbacks, ClientError, ClientFailure, LogThrottle, create};
+use super::{ClientCallbacks, ClientError, ClientFailure, LogThrottle, create, lock};
 
 /// Records between two looks at what was delivered.
 const SENDS_PER_LOOK: u32 = 256;
@@ -205,8 +205,4 @@ impl ProducerContext for Deliveries {
             self.n_failed.fetch_add(1, Ordering::Release);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

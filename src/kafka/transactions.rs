@@ -4,7 +4,7 @@
 //! what they have left open.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
-use super::{ClientCallbacks, ClientError, ClientFailure, KafkaConfig, create, is_refusal, producer_properties};
+use super::{ClientCallbacks, ClientError, KafkaConfig, create, is_refusal, lock, producer_properties};
 
 /// Records between two looks at what was delivered.
 const SENDS_PER_LOOK: u32 = 256;
@@ -71,14 +71,14 @@ impl TransactionalProducer {
         let producer: BaseProducer<WrittenOffsets> = producer.map_err(TransactionError::Refused)?;
         let producer = Self { producer, brokers: brokers.to_owned(), timeout, sends: 0 };
         let begun = producer.producer.init_transactions(timeout);
-        begun.map_err(|error| producer.told(error, "no transaction can be begun"))?;
+        begun.map_err(|error| producer.classify(error, "no transaction can be begun"))?;
         Ok(producer)
     }
 
     /// Begins a transaction.
     pub(crate) fn begin(&mut self) -> Result<(), TransactionError> {
         lock(&self.producer.context().ends).clear();
-        self.producer.begin_transaction().map_err(|error| self.told(error, "no transaction can be begun"))
+        self.producer.begin_transaction().map_err(|error| self.classify(error, "no transaction can be begun"))
     }
 
     /// Hands over a record, waiting for room if there is none.
@@ -101,7 +101,7 @@ impl TransactionalProducer {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => record = again,
-                Err((error, _)) => return Err(self.told(error, "a record cannot be sent")),
+                Err((error, _)) => return Err(self.classify(error, "a record cannot be sent")),
             }
             self.wait_for_deliveries(&mut deadline)?;
         }
@@ -115,7 +115,7 @@ impl TransactionalProducer {
         }
         self.look(Duration::ZERO)?;
         let committed = self.producer.commit_transaction(self.timeout);
-        committed.map_err(|error| self.told(error, "a transaction cannot be committed"))?;
+        committed.map_err(|error| self.classify(error, "a transaction cannot be committed"))?;
         let ends = std::mem::take(&mut *lock(&self.producer.context().ends));
         Ok(ends.into_iter().map(|((topic, partition), end)| (topic, partition, end)).collect())
     }
@@ -138,9 +138,8 @@ impl TransactionalProducer {
         if self.producer.in_flight_count() < before {
             *deadline = self.deadline();
         } else if Instant::now() >= *deadline {
-            let reason = self.producer.context().reports.last_reason();
-            let cause = format!("no answer within {} ms", self.timeout.as_millis());
-            let cause = reason.map_or(cause.clone(), |reason| format!("{cause}: {reason}"));
+            let cause = format_args!("no answer within {} ms", self.timeout.as_millis());
+            let cause = self.producer.context().reports.with_last_reason(cause);
             let doing = format!("{before} records are not delivered");
             return Err(TransactionError::Away(ClientError::failed(&self.brokers, doing, cause)));
         }
@@ -150,11 +149,11 @@ impl TransactionalProducer {
     fn look(&self, wait: Duration) -> Result<(), TransactionError> {
         self.producer.poll(wait);
         let failed = lock(&self.producer.context().first_failure).clone();
-        failed.map_or(Ok(()), |error| Err(self.told(error, "a record was not delivered")))
+        failed.map_or(Ok(()), |error| Err(self.classify(error, "a record was not delivered")))
     }
 
-    /// What an error is, with what librdkafka knows besides.
-    fn told(&self, error: KafkaError, doing: &str) -> TransactionError {
+    /// Which kind of error it is, with what librdkafka knows besides.
+    fn classify(&self, error: KafkaError, doing: &str) -> TransactionError {
         use RDKafkaErrorCode as Code;
         let fatal = self.producer.client().fatal_error();
         let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
@@ -167,10 +166,7 @@ impl TransactionalProducer {
         let said = match (refusal, fatal) {
             (Some(refusal), _) => refusal,
             (None, Some((_, reason))) => reason,
-            (None, None) => {
-                let said = format!("{} (waited {} ms)", ClientFailure::from(error), self.timeout.as_millis());
-                reports.last_reason().map_or(said.clone(), |reason| format!("{said}: {reason}"))
-            }
+            (None, None) => reports.explain(error, self.timeout),
         };
         let error = ClientError::failed(&self.brokers, doing, said);
         if is_refused { TransactionError::Refused(error) } else { TransactionError::Away(error) }
@@ -223,8 +219,4 @@ impl ProducerContext for WrittenOffsets {
             Err((error, _)) => drop(lock(&self.first_failure).get_or_insert_with(|| error.clone())),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

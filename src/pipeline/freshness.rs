@@ -157,11 +157,9 @@ impl Freshness {
             let since_event = (today.saturating_sub(happened).max(0) as f64 / 1e3).max(since_read);
             self.figures.read_to_weights.observe(since_read);
             self.figures.event_to_weights.observe(since_event);
-            self.unsaved.since_read.add(at, since_read, 1);
-            self.unsaved.since_event.add(at, since_event, 1);
-            if let Some(unpublished) = &mut self.unpublished {
-                unpublished.since_read.add(at, since_read, 1);
-                unpublished.since_event.add(at, since_event, 1);
+            for pending in [Some(&mut self.unsaved), self.unpublished.as_mut()].into_iter().flatten() {
+                pending.since_read.add(at, since_read, 1);
+                pending.since_event.add(at, since_event, 1);
             }
         }
     }

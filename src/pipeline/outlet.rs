@@ -10,12 +10,10 @@ use std::time::{Duration, Instant};
 use super::change_set::ChangeSet;
 use super::freshness::EventAges;
 use super::sink_figures::{SinkCondition, SinkFigures};
-use crate::publish::full_update::next_epoch;
+use crate::publish::full_update::{ROWS_PER_CALL, next_epoch};
 use crate::publish::{EmbeddingSink, ItemRow, SinkError, SinkOptions, Update, UpdateKind, Version, WhenFull};
 use crate::signals::Stop;
 
-/// Rows that a sink is given at a time.
-const ROWS_PER_CALL: usize = 4_096;
 /// Rows that may wait for a sink, besides as many as the table has.
 const SPARE_ROWS: usize = 65_536;
 /// How long until a sink that was away is tried again: at first, and at most.

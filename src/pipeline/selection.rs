@@ -9,6 +9,7 @@ use super::change_filter::{ChangeFilter, LiveRows};
 use super::recall_controller::RecallController;
 use crate::publish::SinkOptions;
 use crate::recommend::recall::kept_in_lists;
+use crate::table::rows::{GOLDEN, split_mix};
 use crate::trainer::changes::EmbeddingChanges;
 use crate::trainer::state::State;
 
@@ -31,9 +32,15 @@ const POWER: f32 = 0.7;
 /// … and is itself where the logarithm of that is so much.
 const USUAL_LOG_FREQUENCY: f32 = -8.0;
 
-/// What a movement of the embedding in `row` counts.
-pub fn weight(state: &State, row: usize) -> f32 {
-    (POWER * (state.negatives.frequencies.log_frequency(row as u32) - USUAL_LOG_FREQUENCY)).exp()
+/// Has `work` look at the embeddings of `state`, as a filter does.
+pub fn with_live_rows<T>(state: &State, work: impl FnOnce(&LiveRows<'_>) -> T) -> T {
+    let log_frequency = |row: usize| state.negatives.frequencies.log_frequency(row as u32);
+    work(&LiveRows {
+        n_rows: state.items.ids.len(),
+        served: &|row, out| state.model.served(row, out),
+        weight: &|row| (POWER * (log_frequency(row) - USUAL_LOG_FREQUENCY)).exp(),
+        events: &|row| state.items.occurrences[row],
+    })
 }
 
 /// A sample of the users of the newest events, some hundreds.
@@ -51,10 +58,10 @@ impl RecentUsers {
     pub(super) fn note(&mut self, user: &str, at: i64) {
         self.n_seen = (self.n_seen + 1).min(NEWEST_EVENTS);
         self.at = at;
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random = self.random.wrapping_add(GOLDEN);
         if self.names.len() < USERS {
             self.names.push(user.into());
-        } else if let Some(name) = self.names.get_mut(((self.random >> 33) % self.n_seen) as usize) {
+        } else if let Some(name) = self.names.get_mut((split_mix(self.random) % self.n_seen) as usize) {
             *name = user.into();
         }
     }
@@ -109,27 +116,15 @@ impl ChangeSelection {
     /// The rows of `changes`, and of those that were held back, that are to be sent; at the end, all that differ.
     pub(super) fn select(&mut self, state: &State, changes: &EmbeddingChanges, now: u64, is_end: bool) -> Vec<u32> {
         self.filter.threshold = self.controller.threshold();
-        let table = LiveRows {
-            n_rows: state.items.ids.len(),
-            served: &|row, out| state.model.served(row, out),
-            weight: &|row| weight(state, row),
-            events: &|row| state.items.occurrences[row],
-        };
-        match is_end {
-            true => self.filter.settle(&changes.changed, &table),
-            false => self.filter.select(&changes.changed, now, &table),
-        }
+        with_live_rows(state, |table| match is_end {
+            true => self.filter.settle(&changes.changed, table),
+            false => self.filter.select(&changes.changed, now, table),
+        })
     }
 
     /// Takes the table for published as it is.
     pub(super) fn reset(&mut self, state: &State) {
-        let served = |row: usize, out: &mut [f32]| state.model.served(row, out);
-        self.filter.reset(&LiveRows {
-            n_rows: state.items.ids.len(),
-            served: &served,
-            weight: &|_| 1.0,
-            events: &|row| state.items.occurrences[row],
-        });
+        with_live_rows(state, |table| self.filter.reset(table));
     }
 
     /// The embedding of `row` that was published last.

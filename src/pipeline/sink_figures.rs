@@ -91,9 +91,7 @@ impl SinkFigures {
             read_to_visible: Histogram::new(BUCKETS),
         }
     }
-}
 
-impl SinkFigures {
     /// One line for people.
     pub fn text(&self) -> String {
         let Self { sink, condition, rows, bytes, updates, errors, held_rows, recall, .. } = self;

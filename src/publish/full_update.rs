@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{EmbeddingSink, ItemRow, SinkError, Update, UpdateKind, Version};
 
 /// Rows that a sink is given at a time.
-const ROWS_PER_CALL: usize = 4_096;
+pub(crate) const ROWS_PER_CALL: usize = 4_096;
 
 /// A row of a table that is published once.
 #[derive(Debug, Clone, PartialEq)]

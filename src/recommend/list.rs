@@ -2,14 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::shortlist::{Scored, Shortlist, order};
 use super::{ListRules, Recommendation, Recommender, Visitor, VisitorQueries};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{ItemTile, PackedQueries, score_items, score_tile};
 use crate::kernel::{LANES, Lanes};
 use crate::table::rows::CHUNK;
-
-/// An item by its score. The order of lists is total, so that no order of threads is seen in them.
-type Scored = (f32, u32);
 
 /// What an item has for one visitor besides its plain score.
 #[derive(Debug, Clone, Copy)]
@@ -25,58 +23,6 @@ impl OwnTerms {
     fn sum(&self) -> f32 {
         self.repetition + self.cooccurrence
     }
-}
-
-/// The best items seen so far, and some more.
-#[derive(Debug, Clone)]
-struct Shortlist {
-    k: usize,
-    items: Vec<Scored>,
-    /// What is below it is not among the best.
-    least: f32,
-}
-
-impl Shortlist {
-    fn new(k: usize) -> Self {
-        Self { k, items: Vec::new(), least: f32::NEG_INFINITY }
-    }
-
-    /// Whether an item with this score may be among the best. What is no number never is.
-    #[inline]
-    fn takes(&self, score: f32) -> bool {
-        score >= self.least
-    }
-
-    fn push(&mut self, score: f32, item: u32) {
-        self.items.push((score, item));
-        // Some slack, so that it is not cut at every item.
-        if self.items.len() >= 2 * self.k + LANES {
-            self.cut();
-        }
-    }
-
-    fn cut(&mut self) {
-        if self.items.len() > self.k {
-            let (_, last, _) = self.items.select_nth_unstable_by(self.k - 1, order);
-            self.least = last.0;
-            self.items.truncate(self.k);
-        }
-    }
-
-    fn merge(mut self, other: Self) -> Self {
-        other.items.into_iter().for_each(|(score, item)| {
-            if self.takes(score) {
-                self.push(score, item);
-            }
-        });
-        self
-    }
-}
-
-/// Best first, equal ones by their rows.
-fn order(a: &Scored, b: &Scored) -> std::cmp::Ordering {
-    // Zero is zero, whatever its sign: the evaluator sees a tie there.
-    (b.0 + 0.0).total_cmp(&(a.0 + 0.0)).then(a.1.cmp(&b.1))
 }
 
 /// The place of `item` in `terms`, which is sorted by item.
@@ -203,9 +149,7 @@ impl Recommender<'_> {
             let plain: Vec<u32> = candidates.iter().copied().filter(|item| find(terms, *item).is_none()).collect();
             let mut best = Shortlist::new(k);
             for (item, score) in plain.iter().zip(self.scores(queries, query, &plain, true)) {
-                if best.takes(score) {
-                    best.push(score, *item);
-                }
+                best.offer(score, *item);
             }
             best
         };
@@ -239,14 +183,11 @@ impl Recommender<'_> {
         let own: Vec<&OwnTerms> = terms.iter().filter(may_come).collect();
         let items: Vec<u32> = own.iter().map(|own| own.item).collect();
         for (own, plain) in own.iter().zip(self.scores(queries, query, &items, true)) {
-            let score = plain + own.sum();
-            if best.takes(score) {
-                best.push(score, own.item);
-            }
+            best.offer(plain + own.sum(), own.item);
         }
-        best.cut();
-        best.items.sort_unstable_by(order);
-        let items: Vec<u32> = best.items.iter().map(|(_, item)| *item).collect();
+        let mut best = best.into_best();
+        best.sort_unstable_by(order);
+        let items: Vec<u32> = best.iter().map(|(_, item)| *item).collect();
         let similarities = self.scores(queries, query, &items, false);
         let recommendation = |((score, item), similarity): (Scored, f32)| {
             let own = find(terms, item);
@@ -259,6 +200,6 @@ impl Recommender<'_> {
                 cooccurrence: own.map_or(0.0, |own| own.cooccurrence),
             }
         };
-        best.items.into_iter().zip(similarities).map(recommendation).collect()
+        best.into_iter().zip(similarities).map(recommendation).collect()
     }
 }

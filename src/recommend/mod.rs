@@ -12,10 +12,12 @@
 //! | --- | --- |
 //! | `mod` | [`Recommender`]: what is asked, and the queries that are made of it |
 //! | `list` | the best of all items for each query |
+//! | `shortlist` | the best items of a pass over the table |
 //! | `recall` | how many of the best items older embeddings keep |
 
 mod list;
 pub mod recall;
+mod shortlist;
 #[cfg(test)]
 mod tests;
 

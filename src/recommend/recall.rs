@@ -1,5 +1,6 @@
 //! How many of the best items are still the best by embeddings that are older than the model's.
 
+use super::shortlist::Shortlist;
 use super::{Recommender, Visitor};
 use crate::kernel::rows::dot;
 use crate::trainer::state::State;
@@ -27,7 +28,7 @@ pub fn kept_in_lists<'a>(
     let n_queries = queries.batch.n_queries();
     let (dim, factor, popularity) = (state.model.dim(), state.model.inverse_temperature(), recommender.popularity());
     let vectors: Vec<&[f32]> = (0..n_queries).map(|query| &queries.encoded.scored_row(query)[..dim]).collect();
-    let mut lists = vec![[BestItems::new(k), BestItems::new(k)]; n_queries];
+    let mut lists = vec![[Shortlist::new(k), Shortlist::new(k)]; n_queries];
     let mut live = vec![0.0; dim];
     for item in candidates {
         state.model.served(item as usize, &mut live);
@@ -39,49 +40,10 @@ pub fn kept_in_lists<'a>(
         }
     }
     let mut found = (0, 0);
-    for [by_live, by_older] in &mut lists {
-        let (by_live, by_older) = (by_live.items(), by_older.items());
+    for [by_live, by_older] in lists {
+        let (by_live, by_older) = (by_live.into_best(), by_older.into_best());
         found.0 += by_live.len() as u64;
-        found.1 += by_live.iter().filter(|item| by_older.contains(item)).count() as u64;
+        found.1 += by_live.iter().filter(|(_, item)| by_older.iter().any(|(_, older)| older == item)).count() as u64;
     }
     found
-}
-
-/// The best items seen so far, by score, and some more.
-#[derive(Debug, Clone)]
-struct BestItems {
-    k: usize,
-    scored: Vec<(f32, u32)>,
-    /// What is below it is not among the best.
-    least: f32,
-}
-
-impl BestItems {
-    fn new(k: usize) -> Self {
-        Self { k, scored: Vec::with_capacity(4 * k), least: f32::NEG_INFINITY }
-    }
-
-    #[inline]
-    fn offer(&mut self, score: f32, item: u32) {
-        if score >= self.least {
-            self.scored.push((score, item));
-            if self.scored.len() == 4 * self.k {
-                self.cut();
-            }
-        }
-    }
-
-    fn cut(&mut self) {
-        if self.scored.len() > self.k {
-            let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-            let (_, last, _) = self.scored.select_nth_unstable_by(self.k - 1, order);
-            self.least = last.0;
-            self.scored.truncate(self.k);
-        }
-    }
-
-    fn items(&mut self) -> Vec<u32> {
-        self.cut();
-        self.scored.iter().map(|(_, item)| *item).collect()
-    }
 }

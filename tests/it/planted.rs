@@ -13,7 +13,7 @@ use rand_distr::weighted::WeightedIndex;
 use rand_distr::{Distribution, LogNormal, Zipf};
 use rand_pcg::Pcg64Mcg;
 
-use crate::support::{Place, write_log};
+use crate::support::{Place, click, write_log};
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
@@ -34,15 +34,7 @@ struct Planted {
 
 impl Planted {
     fn push(&mut self, user: u32, item: u32, timestamp: i64, is_hit: bool) {
-        self.log.push(Interaction {
-            user: format!("u{user}").into(),
-            item: format!("i{item}").into(),
-            kind: "click".into(),
-            timestamp: BEGIN + timestamp,
-            value: None,
-            session: None,
-            features: Vec::new(),
-        });
+        self.log.push(click(user, item, BEGIN + timestamp));
         self.is_hit.push(is_hit);
     }
 

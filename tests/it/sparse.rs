@@ -11,7 +11,7 @@ use rand_distr::{Distribution, Exp1, LogNormal, Poisson, Zipf};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 
-use crate::support::{Place, write_log};
+use crate::support::{self, Place, write_log};
 
 const SECOND: i64 = 1000;
 const DAY: i64 = 24 * 3600 * SECOND;
@@ -19,15 +19,7 @@ const DAY: i64 = 24 * 3600 * SECOND;
 const BEGIN: i64 = 1_600_000_000 * SECOND;
 
 fn click(user: u32, item: u32, timestamp: i64) -> Interaction {
-    Interaction {
-        user: format!("u{user}").into(),
-        item: format!("i{item}").into(),
-        kind: "click".into(),
-        timestamp: BEGIN + timestamp,
-        value: None,
-        session: None,
-        features: Vec::new(),
-    }
+    support::click(user, item, BEGIN + timestamp)
 }
 
 /// A few events a day, over items that are new that day or the day before.

@@ -398,6 +398,19 @@ pub fn topic(item: &str) -> &str {
     item.rsplit_once('-').map_or(item, |(topic, _)| topic)
 }
 
+/// A click of user `u…` on item `i…`, milliseconds since 1970 UTC.
+pub fn click(user: u32, item: u32, timestamp: i64) -> Interaction {
+    Interaction {
+        user: format!("u{user}").into(),
+        item: format!("i{item}").into(),
+        kind: "click".into(),
+        timestamp,
+        value: None,
+        session: None,
+        features: Vec::new(),
+    }
+}
+
 /// Writes `events` as a log.
 pub fn write_log(path: &Path, events: &[Interaction]) {
     write_columns(path, columns(events));

@@ -10,7 +10,7 @@ mod layout;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use rdkafka::message::{Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Message as _, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -262,7 +262,7 @@ impl KafkaSink {
             (&self.topics[2], 1, &[("cleanup.policy", "compact"), ("segment.bytes", STATE_SEGMENT)]),
         ] {
             let made = admin::ensure_topic_with(&self.config, &self.brokers, topic, count, properties);
-            made.map_err(|error| self.told(error))?;
+            made.map_err(|error| self.admin_error(error))?;
             let policy = match admin::topic_property(&self.config, &self.brokers, topic, "cleanup.policy") {
                 Ok(policy) => policy,
                 Err(error) => {
@@ -282,7 +282,8 @@ impl KafkaSink {
         Ok(partitions.map_or(0, |partitions| partitions.len()))
     }
 
-    fn told(&self, error: ClientError) -> SinkError {
+    /// Whether brokers refuse to make a topic, or are away.
+    fn admin_error(&self, error: ClientError) -> SinkError {
         let is_refused = !matches!(error, ClientError::Failed { .. }) || {
             let said = error.to_string().to_lowercase();
             ["authori", "authentic", "policy"].iter().any(|word| said.contains(word))
@@ -325,20 +326,23 @@ impl KafkaSink {
         }
     }
 
+    /// Shows `visit` every committed record of `topic`, if there is such a topic.
+    fn read_topic(&mut self, topic: &str, visit: &mut dyn FnMut(&BorrowedMessage<'_>)) -> Result<(), SinkError> {
+        let Some(partitions) = self.ask(|reader| reader.partitions(topic))? else { return Ok(()) };
+        self.ask(|reader| reader.read(topic, &partitions, visit))
+    }
+
     /// The keys that the topics of items and popularity hold.
     fn keys(&mut self) -> Result<[HashSet<Vec<u8>>; 2], SinkError> {
         let mut found = [HashSet::new(), HashSet::new()];
         for (keys, topic) in found.iter_mut().zip(self.topics[..2].to_vec()) {
-            let Some(partitions) = self.ask(|reader| reader.partitions(&topic))? else { continue };
-            self.ask(|reader| {
-                reader.read(&topic, &partitions, &mut |record| {
-                    let key = record.key().unwrap_or_default();
-                    match record.payload() {
-                        Some(_) if !keys.contains(key) => drop(keys.insert(key.to_vec())),
-                        Some(_) => {}
-                        None => drop(keys.remove(key)),
-                    }
-                })
+            self.read_topic(&topic, &mut |record| {
+                let key = record.key().unwrap_or_default();
+                match record.payload() {
+                    Some(_) if !keys.contains(key) => drop(keys.insert(key.to_vec())),
+                    Some(_) => {}
+                    None => drop(keys.remove(key)),
+                }
             })?;
         }
         Ok(found)
@@ -355,8 +359,11 @@ impl KafkaSink {
         Ok((update.state.model_id.clone(), update.state.version()))
     }
 
-    fn is_stale(&mut self, topic: usize, key: &[u8]) -> bool {
-        self.update.as_mut().is_some_and(|update| update.stale[topic].remove(key))
+    /// Notes that the open update keeps `key`, so that its end leaves no tombstone for it in `topic`.
+    fn note_kept(&mut self, topic: usize, key: &[u8]) {
+        if let Some(update) = &mut self.update {
+            update.stale[topic].remove(key);
+        }
     }
 
     /// A full update, or the first of this sink: looks before it fences anybody.
@@ -406,38 +413,30 @@ impl EmbeddingSink for KafkaSink {
         let mut moved: BTreeMap<Vec<u8>, (Version, f32)> = BTreeMap::new();
         let (mut is_foreign, encoding) = (false, self.encoding);
         let [items, popularity, _] = self.topics.clone();
-        if let Some(partitions) = self.ask(|reader| reader.partitions(&items))? {
-            self.ask(|reader| {
-                reader.read(&items, &partitions, &mut |record| {
-                    let key = record.key().unwrap_or_default().to_vec();
-                    let Some(value) = record.payload() else { return drop(rows.remove(&key)) };
-                    let row = layout::read_headers(record).and_then(|(version, log_frequency)| {
-                        let item_id = String::from_utf8(key.clone()).ok()?;
-                        let embedding = layout::embedding(encoding, value)?;
-                        Some(StoredRow { item_id, embedding, log_frequency: log_frequency?, version })
-                    });
-                    // What was written over since may have been anything.
-                    rows.insert(key, row.filter(|row| row.embedding.len() == held.dim));
-                })
-            })?;
-        }
-        if let Some(partitions) = self.ask(|reader| reader.partitions(&popularity))? {
-            self.ask(|reader| {
-                reader.read(&popularity, &partitions, &mut |record| {
-                    let key = record.key().unwrap_or_default().to_vec();
-                    let Some(value) = record.payload() else {
-                        moved.remove(&key);
-                        return;
-                    };
-                    match layout::read_headers(record).zip(layout::log_frequency(encoding, value)) {
-                        Some(((version, _), log_frequency)) => {
-                            moved.insert(key, (version, log_frequency));
-                        }
-                        None => is_foreign = true,
-                    }
-                })
-            })?;
-        }
+        self.read_topic(&items, &mut |record| {
+            let key = record.key().unwrap_or_default().to_vec();
+            let Some(value) = record.payload() else { return drop(rows.remove(&key)) };
+            let row = layout::read_headers(record).and_then(|(version, log_frequency)| {
+                let item_id = String::from_utf8(key.clone()).ok()?;
+                let embedding = layout::embedding(encoding, value)?;
+                Some(StoredRow { item_id, embedding, log_frequency: log_frequency?, version })
+            });
+            // What was written over since may have been anything.
+            rows.insert(key, row.filter(|row| row.embedding.len() == held.dim));
+        })?;
+        self.read_topic(&popularity, &mut |record| {
+            let key = record.key().unwrap_or_default().to_vec();
+            let Some(value) = record.payload() else {
+                moved.remove(&key);
+                return;
+            };
+            match layout::read_headers(record).zip(layout::log_frequency(encoding, value)) {
+                Some(((version, _), log_frequency)) => {
+                    moved.insert(key, (version, log_frequency));
+                }
+                None => is_foreign = true,
+            }
+        })?;
         if is_foreign || rows.values().any(Option::is_none) {
             let encoding = encoding.name();
             let message =
@@ -497,7 +496,7 @@ impl EmbeddingSink for KafkaSink {
         let (model_id, version) = self.open_update()?;
         for item_id in item_ids {
             for topic in [0, 1] {
-                self.is_stale(topic, item_id.as_bytes());
+                self.note_kept(topic, item_id.as_bytes());
                 self.send(topic, item_id.as_bytes(), None, layout::headers(&model_id, version, None))?;
             }
         }
@@ -509,8 +508,8 @@ impl EmbeddingSink for KafkaSink {
         for row in rows {
             let key = row.item_id.as_bytes();
             let value = layout::value(self.encoding, row, &model_id, version);
-            self.is_stale(0, key);
-            self.is_stale(1, key);
+            self.note_kept(0, key);
+            self.note_kept(1, key);
             self.send(0, key, Some(&value), layout::headers(&model_id, version, Some(row.log_frequency)))?;
         }
         Ok(())
@@ -520,7 +519,7 @@ impl EmbeddingSink for KafkaSink {
         let (model_id, version) = self.open_update()?;
         for (item_id, log_frequency) in popularity {
             let value = layout::popularity(self.encoding, item_id, *log_frequency, &model_id, version);
-            self.is_stale(1, item_id.as_bytes());
+            self.note_kept(1, item_id.as_bytes());
             self.send(1, item_id.as_bytes(), Some(&value), layout::headers(&model_id, version, None))?;
         }
         Ok(())

@@ -11,17 +11,14 @@ use arrow_array::{Array as _, ArrayRef, BooleanArray, Float32Array, Int64Array, 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::ChunkReader;
 use serde::{Deserialize, Serialize};
 
 use crate::publish::Version;
+use crate::util::parquet_layout::{ELEMENT, published_properties};
 
-/// The name of a list's inner field, as the Parquet format recommends.
-const ELEMENT: &str = "element";
 /// Rows of a row group at most.
 const GROUP_ROWS: usize = 131_072;
 
@@ -35,7 +32,7 @@ pub(super) struct FileHead {
     pub step: u64,
     /// Whether it holds all that the files before it of the same epoch do.
     pub whole: bool,
-    /// Which of all writers has written it, and its how manieth.
+    /// The random name of its writer, and how many files that one had written by then.
     pub writer: String,
 }
 
@@ -129,13 +126,8 @@ impl std::fmt::Debug for FileWriter {
 
 impl FileWriter {
     pub(super) fn begin(file: File, head: FileHead) -> Result<Self, ParquetError> {
-        let properties = WriterProperties::builder()
-            .set_dictionary_enabled(false)
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_created_by("negstream".to_owned())
+        let properties = published_properties()
             .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_encoding(Encoding::PLAIN)
             .set_key_value_metadata(Some(head.to_metadata()));
         let writer = ArrowWriter::try_new(file, schema(), Some(properties.build()))?;
         Ok(Self { writer, head, n_rows: 0 })

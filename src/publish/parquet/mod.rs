@@ -66,8 +66,8 @@ struct ParquetUpdate {
     number: u64,
     writer: FileWriter,
     hidden: HiddenFile,
-    /// Files that a full update makes void.
-    void: Vec<u64>,
+    /// Files that a full update makes obsolete.
+    obsolete: Vec<u64>,
 }
 
 /// The sink.
@@ -82,9 +82,9 @@ pub struct ParquetSink {
     committed: Option<FileHead>,
     /// The files of the committed epoch, ascending.
     files: Vec<ShownFile>,
-    /// Files that hold nothing more and are still there, ascending. Until they are gone, nothing is merged: what an item's
-    /// removal says could be forgotten, and an older row of it come back.
-    void: Vec<u64>,
+    /// Files whose rows are in newer ones, or of an older epoch, and that are still to be deleted, ascending. Until they are, nothing
+    /// is merged: the removal of an item could be forgotten, and an older row of it come back.
+    obsolete: Vec<u64>,
     update: Option<ParquetUpdate>,
 }
 
@@ -124,7 +124,7 @@ impl ParquetSink {
             n_written: 0,
             committed: None,
             files: Vec::new(),
-            void: Vec::new(),
+            obsolete: Vec::new(),
             update: None,
         })
     }
@@ -173,13 +173,13 @@ impl ParquetSink {
         head.writer = format!("{}-{}", self.writer, self.n_written);
         let hidden = self.place.hidden()?;
         let file = hidden.file.try_clone().map_err(|error| SinkError::away(NAME, error))?;
-        let writer = FileWriter::begin(file, head).map_err(told)?;
+        let writer = FileWriter::begin(file, head).map_err(sink_error)?;
         Ok((hidden, writer))
     }
 
     /// Ends a file, and shows it.
     fn show(&self, hidden: HiddenFile, writer: FileWriter, number: u64) -> Result<(FileHead, ShownFile), SinkError> {
-        let (_, head, n_rows) = writer.finish().map_err(told)?;
+        let (_, head, n_rows) = writer.finish().map_err(sink_error)?;
         if self.place.show(hidden, number, &head.writer)? {
             return Ok((head, ShownFile { number, n_rows }));
         }
@@ -190,7 +190,7 @@ impl ParquetSink {
 
     fn write(&mut self, rows: Vec<FileRow>) -> Result<(), SinkError> {
         let Some(update) = &mut self.update else { return Err(self.refused("no update was begun")) };
-        let written = update.writer.write(&rows).map_err(told);
+        let written = update.writer.write(&rows).map_err(sink_error);
         if written.is_err() {
             self.update = None;
         }
@@ -230,15 +230,15 @@ impl ParquetSink {
                 return Err(error);
             }
         }
-        self.void.extend(merged.iter().map(|file| file.number));
-        self.remove_void()
+        self.obsolete.extend(merged.iter().map(|file| file.number));
+        self.remove_obsolete()
     }
 
-    /// Removes the files that hold nothing more, oldest first.
-    fn remove_void(&mut self) -> Result<(), SinkError> {
-        while let Some(oldest) = self.void.first() {
+    /// Deletes obsolete files, oldest first.
+    fn remove_obsolete(&mut self) -> Result<(), SinkError> {
+        while let Some(oldest) = self.obsolete.first() {
             self.place.remove(*oldest)?;
-            self.void.remove(0);
+            self.obsolete.remove(0);
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ impl ParquetSink {
                 batch.push(row);
             }
             if batch.len() >= ROWS_PER_BATCH {
-                writer.write(&batch).map_err(told)?;
+                writer.write(&batch).map_err(sink_error)?;
                 batch.clear();
             }
             Ok::<(), SinkError>(())
@@ -282,7 +282,7 @@ impl ParquetSink {
         let mut rest: Vec<FileRow> = laid_over.into_values().collect();
         rest.sort_unstable_by(|left, right| left.item_id.cmp(&right.item_id));
         rest.into_iter().try_for_each(|row| write(row, &mut writer))?;
-        writer.write(&batch).map_err(told)?;
+        writer.write(&batch).map_err(sink_error)?;
         self.show(hidden, writer, number).map(|(_, file)| file)
     }
 
@@ -290,7 +290,7 @@ impl ParquetSink {
         let missing = || SinkError::away(NAME, format!("file {number} is there no more; a full update makes it whole"));
         let (_, _, rows) = self.place.open(number)?.ok_or_else(missing)?;
         for rows in rows {
-            rows.map_err(told)?.into_iter().try_for_each(&mut *visit)?;
+            rows.map_err(sink_error)?.into_iter().try_for_each(&mut *visit)?;
         }
         Ok(())
     }
@@ -321,7 +321,8 @@ fn bucket(_: &str, _: &str, _: &ParquetOptions) -> Result<FilePlace, SinkError> 
     Err(SinkError::refused(NAME, crate::util::cargo_feature::CargoFeature::S3.missing()))
 }
 
-fn told(error: parquet::errors::ParquetError) -> SinkError {
+/// An error of a file, as one of the sink: its disk may be full, for one.
+fn sink_error(error: parquet::errors::ParquetError) -> SinkError {
     match error {
         parquet::errors::ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
             Ok(error) => place::on_disk(&std::env::temp_dir())(*error),
@@ -352,7 +353,7 @@ impl EmbeddingSink for ParquetSink {
                 continue;
             }
             for row in of_file {
-                for row in row.map_err(told)? {
+                for row in row.map_err(sink_error)? {
                     let row = match rows.remove(&row.item_id) {
                         Some(older) if older.version > row.version => older,
                         Some(older) => row.over(older),
@@ -396,8 +397,8 @@ impl EmbeddingSink for ParquetSink {
         };
         let (hidden, writer) = self.begin_file(head)?;
         let number = numbers.last().map_or(0, |newest| newest + 1);
-        let void = if kind == UpdateKind::Full { numbers } else { Vec::new() };
-        self.update = Some(ParquetUpdate { kind, version, number, writer, hidden, void });
+        let obsolete = if kind == UpdateKind::Full { numbers } else { Vec::new() };
+        self.update = Some(ParquetUpdate { kind, version, number, writer, hidden, obsolete });
         Ok(())
     }
 
@@ -432,7 +433,7 @@ impl EmbeddingSink for ParquetSink {
 
     fn commit(&mut self) -> Result<(), SinkError> {
         let update = self.update.take().ok_or_else(|| self.refused("no update was begun"))?;
-        let ParquetUpdate { kind, number, writer, hidden, void, .. } = update;
+        let ParquetUpdate { kind, number, writer, hidden, obsolete, .. } = update;
         let (head, file) = self.show(hidden, writer, number)?;
         self.committed = Some(head);
         if kind == UpdateKind::Full {
@@ -441,9 +442,9 @@ impl EmbeddingSink for ParquetSink {
         self.files.push(file);
         // The update is seen; what is tidied afterwards can be tidied the next time.
         if kind == UpdateKind::Full {
-            self.void = void;
+            self.obsolete = obsolete;
         }
-        let mut tidied = self.remove_void();
+        let mut tidied = self.remove_obsolete();
         if tidied.is_ok() && self.files.len() > self.most_files {
             tidied = self.merge();
         }
