@@ -129,7 +129,7 @@ pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
             batch.clear(0);
             let row = if past == 0 { state.add_user(&user_name(user)) } else { user };
             state.users.histories.capture(&mut batch, row, item(&mut random, scale), past as i64 * 3_600_000);
-            state.items.cooccurrences.capture(&mut batch);
+            batch.capture_related(&mut state.items.cooccurrences);
         }
     }
     let stop = Stop::new();

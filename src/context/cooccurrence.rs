@@ -61,6 +61,58 @@ pub struct RelatedItem {
     pub buckets: CooccurrenceBuckets,
 }
 
+/// The related items of a batch's queries, one list behind the other.
+#[derive(Debug, Default)]
+pub struct RelatedLists {
+    items: Vec<RelatedItem>,
+    /// The end of each list in `items`.
+    ends: Vec<u32>,
+    /// How many events of the batch were captured.
+    n_events: usize,
+}
+
+impl RelatedLists {
+    /// The list of query `query`.
+    ///
+    /// # Panics
+    /// Where it was not captured.
+    pub fn of(&self, query: usize) -> &[RelatedItem] {
+        &self.items[self.start(query)..self.ends[query] as usize]
+    }
+
+    /// The items of the list of query `query`, each with its place among the items of all lists.
+    pub fn places(&self, query: usize) -> impl Iterator<Item = (u32, &RelatedItem)> {
+        (self.start(query) as u32..).zip(self.of(query))
+    }
+
+    /// The item at `place` among those of all lists.
+    pub fn item(&self, place: u32) -> &RelatedItem {
+        &self.items[place as usize]
+    }
+
+    /// Appends the list of an event that is counted nowhere.
+    pub(super) fn push(&mut self, list: &[RelatedItem]) {
+        self.items.extend_from_slice(list);
+        self.n_events += 1;
+        self.end_list();
+    }
+
+    pub(super) fn clear(&mut self) {
+        let Self { items, ends, n_events } = self;
+        items.clear();
+        ends.clear();
+        *n_events = 0;
+    }
+
+    fn start(&self, query: usize) -> usize {
+        query.checked_sub(1).map_or(0, |before| self.ends[before] as usize)
+    }
+
+    fn end_list(&mut self) {
+        self.ends.push(self.items.len() as u32);
+    }
+}
+
 /// An item in the list of another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CountedNeighbor {
@@ -206,35 +258,36 @@ impl Cooccurrences {
         self.neighborhoods.get(item as usize)
     }
 
-    /// Captures the items that are related to the context of the newest event of `batch` into it, if it has a context; then
-    /// counts the event.
-    pub fn capture(&mut self, batch: &mut Batch) {
-        let Some(item) = batch.items.last().copied() else { return };
-        let has_context = batch.newest_has_context();
-        if self.is_on() && has_context {
-            let Batch { contexts, context_starts, related, .. } = batch;
-            let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
-            let newest = &context[..context.len().min(self.limits.window)];
-            vote(&self.neighborhoods, &mut self.votes, newest, related);
-            self.count_neighbors(newest, item);
+    /// Captures into `lists` the items that are related to the contexts of those events of `batch` that came since it was asked
+    /// last, each as of just before the event, and counts these events.
+    pub fn capture(&mut self, batch: &Batch, lists: &mut RelatedLists) {
+        for (event, item) in batch.items.iter().enumerate().skip(lists.n_events) {
+            let query = lists.ends.len();
+            if batch.with_context.get(query).is_some_and(|of_query| *of_query as usize == event) {
+                if self.is_on() {
+                    let newest = self.newest(batch, query);
+                    vote(&self.neighborhoods, &mut self.votes, newest, &mut lists.items);
+                    self.count_neighbors(newest, *item);
+                }
+                lists.end_list();
+            }
+            if self.is_on() {
+                self.neighborhoods.get_mut(*item as usize).count_event();
+            }
         }
-        if has_context {
-            batch.related_starts.push(batch.related.len() as u32);
-        }
-        if self.is_on() {
-            self.neighborhoods.get_mut(item as usize).count_event();
-        }
+        lists.n_events = batch.len();
     }
 
     /// Captures the items that are related to the context of the newest query of `batch` into it, and counts nothing: the event is
     /// still to come.
     pub fn ask(&self, batch: &mut Batch, votes: &mut Votes) {
+        let mut lists = mem::take(&mut batch.related_lists);
         if self.is_on() {
-            let Batch { contexts, context_starts, related, .. } = batch;
-            let context = &contexts[context_starts[context_starts.len() - 2] as usize..];
-            vote(&self.neighborhoods, votes, &context[..context.len().min(self.limits.window)], related);
+            let newest = self.newest(batch, batch.n_queries() - 1);
+            vote(&self.neighborhoods, votes, newest, &mut lists.items);
         }
-        batch.related_starts.push(batch.related.len() as u32);
+        lists.end_list();
+        batch.related_lists = lists;
     }
 
     /// Captures what is related to the newest event of `batch` likewise, if it has a context.
@@ -244,6 +297,12 @@ impl Cooccurrences {
             self.ask(batch, &mut votes);
             self.votes = votes;
         }
+    }
+
+    /// The items of the context of query `query` that vote, newest first.
+    fn newest<'a>(&self, batch: &'a Batch, query: usize) -> &'a [u32] {
+        let context = batch.context(query);
+        &context[..context.len().min(self.limits.window)]
     }
 
     /// A copy as it is, which shares with this one what does not change: [`crate::table::chunks`].
@@ -342,7 +401,7 @@ mod tests {
         for (user, item) in events {
             let n_queries = batch.n_queries();
             histories.capture(&mut batch, *user, *item, 0);
-            counted.capture(&mut batch);
+            batch.capture_related(&mut counted);
             related.push(if batch.n_queries() > n_queries { batch.related(n_queries).to_vec() } else { Vec::new() });
         }
         (related, counted)

@@ -21,7 +21,7 @@ pub use config::{ContextConfig, CooccurrenceConfig, EncoderKind, RepetitionConfi
 
 use compact_str::CompactString;
 
-use cooccurrence::RelatedItem;
+use cooccurrence::{Cooccurrences, RelatedItem, RelatedLists};
 use repeat_memory::Buckets;
 use situation::Situation;
 
@@ -89,10 +89,8 @@ pub struct Batch {
     pub own: Vec<OwnItem>,
     /// Bounds of the lists in [`Self::own`], one more than queries.
     pub own_starts: Vec<u32>,
-    /// The items that came together with items of the queries' contexts, one list behind the other.
-    pub related: Vec<RelatedItem>,
-    /// Bounds of the lists in [`Self::related`], one more than queries.
-    pub related_starts: Vec<u32>,
+    /// The items that came together with items of the queries' contexts.
+    pub related_lists: RelatedLists,
     /// By query: how long the list of all the user's own items was ([`users::UserHistory::own`]).
     pub all_own: Vec<u32>,
 }
@@ -129,7 +127,7 @@ impl Batch {
         self.context_starts.push(self.contexts.len() as u32);
         self.situations.push(Situation::default());
         self.own_starts.push(self.own.len() as u32);
-        self.related_starts.push(self.related.len() as u32);
+        self.related_lists.push(&[]);
         self.all_own.push(0);
     }
 
@@ -145,7 +143,14 @@ impl Batch {
 
     /// The items that came together with items of the context of query `query`, each once.
     pub fn related(&self, query: usize) -> &[RelatedItem] {
-        &self.related[self.related_starts[query] as usize..self.related_starts[query + 1] as usize]
+        self.related_lists.of(query)
+    }
+
+    /// Captures what is related to the contexts of the events that came since it was asked last, and counts these events.
+    pub fn capture_related(&mut self, cooccurrences: &mut Cooccurrences) {
+        let mut lists = std::mem::take(&mut self.related_lists);
+        cooccurrences.capture(self, &mut lists);
+        self.related_lists = lists;
     }
 
     /// The item that query `query` led to.
@@ -212,12 +217,11 @@ impl Batch {
             situations,
             own,
             own_starts,
-            related,
-            related_starts,
+            related_lists,
             all_own,
         } = self;
         *first = first_event;
-        for rows in [users, items, with_context, contexts, context_starts, own_starts, related_starts, all_own] {
+        for rows in [users, items, with_context, contexts, context_starts, own_starts, all_own] {
             rows.clear();
         }
         timestamps.clear();
@@ -227,9 +231,8 @@ impl Batch {
         numbers.clear();
         situations.clear();
         own.clear();
-        related.clear();
+        related_lists.clear();
         context_starts.push(0);
         own_starts.push(0);
-        related_starts.push(0);
     }
 }

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `history` | what a batch's events change for one another |
 //! | `ranking` | the ranks, under the model and under the baselines |
+//! | `single_items` | what the count of all items gets wrong: own items, and those with ρ or κ |
 //! | `popularity` | the items in the order of their decayed popularity |
 //! | `metrics` | the ranks added up |
 //! | `rank_code` | the ranks, a byte each, for whoever keeps them all |
@@ -24,6 +25,7 @@ pub mod metrics;
 pub mod popularity;
 pub mod rank_code;
 pub mod ranking;
+mod single_items;
 pub mod summary;
 
 pub use config::EvaluateConfig;

@@ -6,12 +6,11 @@ use rayon::prelude::*;
 use super::K;
 use super::history::{BatchHistory, Frame, NEVER};
 use super::popularity::PopularityOrder;
+use super::single_items::{PlainScores, SingleItems, SingleItemsByThread};
 use crate::context::Batch;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::ranking::{
-    ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched, score_items,
-};
+use crate::kernel::ranking::{ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 use crate::model::encoder::Encoded;
@@ -72,6 +71,7 @@ pub struct Ranking {
     /// By item: factor of the dot product.
     scale: Vec<f32>,
     touched: TouchedRows,
+    singles: SingleItemsByThread,
 }
 
 /// A query that is ranked.
@@ -106,7 +106,8 @@ impl Ranking {
         if chosen.is_empty() {
             return Vec::new();
         }
-        let Self { scale, touched } = self;
+        let Self { scale, touched, singles } = self;
+        singles.begin(rayon::current_num_threads());
         let inverse_temperature = view.model.inverse_temperature();
         scale.resize(view.model.inverse_norms.len(), 0.0);
         scale.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, scale)| {
@@ -119,7 +120,7 @@ impl Ranking {
             let in_frame = std::iter::from_fn(|| chosen.next_if(|query| events.contains(&batch.with_context[*query])));
             let queries: Vec<usize> = in_frame.collect();
             if !queries.is_empty() {
-                rank_frame(kernel, view, batch, frame, &queries, encoded, (scale, touched), &mut ranked);
+                rank_frame(kernel, view, batch, frame, &queries, encoded, (scale, touched, singles), &mut ranked);
             }
         }
         ranked
@@ -135,30 +136,33 @@ fn rank_frame(
     frame: &Frame,
     queries: &[usize],
     encoded: &Encoded,
-    (scale, touched): (&[f32], &mut TouchedRows),
+    (scale, touched, singles): (&[f32], &mut TouchedRows, &SingleItemsByThread),
     ranked: &mut Vec<Ranked>,
 ) {
     let ModelView { model, history, .. } = view;
     let dim = model.dim();
     let vector = |query: usize| &encoded.scored_row(query)[..dim];
 
-    let scores = |query: usize, event: u32, items: &[u32], scratch: &mut PackedQueries, scores: &mut Vec<f32>| {
-        let single = |item: &u32| {
-            (model.vectors().row(*item as usize), scale[*item as usize], history.bias(frame, *item, event))
-        };
-        score_items(kernel, vector(query), items.iter().map(single), scratch, scores);
+    let scoring = |query: usize| PlainScores {
+        kernel,
+        model,
+        history,
+        frame,
+        scale,
+        event: batch.with_context[query],
+        query: vector(query),
     };
     let ask = |scratch: &mut (PackedQueries, Vec<f32>), query: &usize| {
         let event = batch.with_context[*query];
         let target = history.touches()[event as usize].is_known.then(|| {
-            scores(*query, event, &[batch.positive(*query)], &mut scratch.0, &mut scratch.1);
+            scoring(*query).of(&[batch.positive(*query)], &mut scratch.0, &mut scratch.1);
             scratch.1[0] + target_term(view, batch, *query)
         });
         let own = if view.repeat { batch.own(*query).len() } else { view.histories.own(batch, *query).len() };
         // The target itself may be one.
         Asked { query: *query, event, target, most_overcounted: 1 + own + batch.related(*query).len() }
     };
-    let asked: Vec<Asked> = queries.par_iter().map_init(<(PackedQueries, Vec<f32>)>::default, ask).collect();
+    let asked: Vec<Asked> = queries.par_iter().map_init(Default::default, ask).collect();
     // What was touched within the frame before an event is not as it was when the frame's terms were computed.
     let vectors = model.vectors();
     touched.clear(dim);
@@ -224,29 +228,27 @@ fn rank_frame(
         begin = end;
     }
 
-    let rank = |single: &mut SingleItems, place: usize| {
+    let rank = |place: usize| {
         let asked = &asked[place];
         let Asked { query, event, target, .. } = asked;
         let (number, touch) = (batch.numbers[*event as usize], &history.touches()[*event as usize]);
         let Some(target) = *target else { return Ranked::missed(number) };
+        let mut single = singles.of_thread();
         single.clear();
         let of_model = match target.is_nan() || asked.is_beyond(counts[place].0) {
             // Nothing compares with a number that is none: no rank is better than that.
             true => f64::INFINITY,
-            false => single.rank(view, batch, *query, target, counts[place], |items, scratch, into| {
-                scores(*query, *event, items, scratch, into);
-            }),
+            false => single.rank(view, batch, *query, scoring(*query), target, counts[place]),
         };
         Ranked {
             number,
             model: Some(of_model),
-            popularity: Some(popularity_rank(view, single, batch, *query, *event)),
+            popularity: Some(popularity_rank(view, &mut single, batch, *query, *event)),
             own_history: view.repeat.then(|| own_history_rank(view, batch, *query, *event)),
             occurrences: touch.occurrences,
         }
     };
-    let places = (0..asked.len()).into_par_iter();
-    ranked.par_extend(places.map_init(SingleItems::default, rank));
+    ranked.par_extend((0..asked.len()).into_par_iter().map(rank));
 }
 
 /// The chunks of the table that hold the known items, those with the most popular ones first.
@@ -289,97 +291,6 @@ impl Tile {
             tile.targets[lane] = target.unwrap_or(f32::INFINITY);
         }
         tile
-    }
-}
-
-/// The items, other than the target, that do not have the plain score, each once: what the plain count of all items gets wrong.
-/// They are gathered where that may decide whether the target is among the first [`K`], since most targets are not.
-#[derive(Debug, Default)]
-struct SingleItems {
-    is_gathered: bool,
-    items: Vec<u32>,
-    /// ρ + κ of each; −∞ for an item that leaves the ranking.
-    terms: Vec<f32>,
-    /// The plain score of each.
-    scores: Vec<f32>,
-    /// The terms that were gathered, by item.
-    gathered: Vec<(u32, f32)>,
-    scratch: PackedQueries,
-}
-
-impl SingleItems {
-    fn clear(&mut self) {
-        self.is_gathered = false;
-        self.items.clear();
-        self.terms.clear();
-        self.gathered.clear();
-    }
-
-    fn gather(&mut self, view: ModelView<'_>, batch: &Batch, query: usize) {
-        if std::mem::replace(&mut self.is_gathered, true) {
-            return;
-        }
-        let ModelView { model, histories, repeat, history_terms, .. } = view;
-        let others = |item: u32| item != batch.positive(query);
-        if !repeat {
-            let own = histories.own(batch, query).iter().copied().filter(|item| others(*item));
-            self.gathered.extend(own.map(|item| (item, f32::NEG_INFINITY)));
-        } else if history_terms {
-            let own = batch.own(query).iter().filter(|own| others(own.item));
-            self.gathered.extend(own.map(|own| (own.item, model.repetition.term(own.buckets))));
-        }
-        if history_terms {
-            let related = batch.related(query).iter().filter(|related| others(related.item));
-            self.gathered.extend(related.map(|related| (related.item, model.cooccurrence.term(related.buckets))));
-        }
-        // Stable: an item that has both terms has ρ before κ, as the target has them.
-        self.gathered.sort_by_key(|(item, _)| *item);
-        for (item, term) in &self.gathered {
-            match self.terms.last_mut() {
-                Some(sum) if self.items.last() == Some(item) => *sum += term,
-                _ => {
-                    self.items.push(*item);
-                    self.terms.push(*term);
-                }
-            }
-        }
-    }
-
-    /// The items that leave the ranking.
-    fn excluded(&self) -> impl Iterator<Item = u32> {
-        self.items.iter().zip(&self.terms).filter(|(_, term)| **term == f32::NEG_INFINITY).map(|(item, _)| *item)
-    }
-
-    /// The rank of a target with the score `target`, from how many of all known items have a plain score above it and how many
-    /// the same; `scores` gives the plain scores of items.
-    fn rank(
-        &mut self,
-        view: ModelView<'_>,
-        batch: &Batch,
-        query: usize,
-        target: f32,
-        (mut above, mut equal): (i64, i64),
-        scores: impl FnOnce(&[u32], &mut PackedQueries, &mut Vec<f32>),
-    ) -> f64 {
-        self.gather(view, batch, query);
-        // The target itself may have a plain score above its own.
-        let lowered = 1 + self.terms.iter().filter(|term| **term < 0.0).count();
-        if above - lowered as i64 >= K as i64 {
-            return f64::INFINITY;
-        }
-        let positive = [batch.positive(query)];
-        self.items.extend_from_slice(&positive);
-        scores(&self.items, &mut self.scratch, &mut self.scores);
-        self.items.pop();
-        for score in &self.scores {
-            above -= i64::from(*score > target);
-            equal -= i64::from(*score == target);
-        }
-        for (score, term) in self.scores.iter().zip(&self.terms) {
-            above += i64::from(score + term > target);
-            equal += i64::from(score + term == target);
-        }
-        above as f64 + equal as f64 / 2.0
     }
 }
 

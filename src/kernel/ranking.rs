@@ -147,6 +147,27 @@ pub fn score_items<'a>(
     }
 }
 
+/// The score of an item, summed in whichever order is fastest.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Estimate {
+    /// Near the score.
+    pub score: f32,
+    /// How far from it the score may be that [`count_above`] compares.
+    pub error: f32,
+}
+
+/// Estimates the scores of up to [`LANES`] `rows` (with the scale and bias of each) for one query: at a quarter of the cost of
+/// [`score_items`], and for most comparisons good enough.
+pub fn estimate_scores(
+    kernel: Kernel,
+    query: &[f32],
+    rows: &[&[f32]],
+    scale: &Lanes,
+    bias: &Lanes,
+) -> [Estimate; LANES] {
+    run_estimate(kernel.isa, query, rows, scale, bias)
+}
+
 for_each_isa!(run_count = count(packed: &[Lanes], items: ItemTile<'_>, targets: &Lanes, counts: &mut RankCounts));
 for_each_isa!(run_score_tile = scores_of_tile(packed: &[Lanes], items: ItemTile<'_>, scores: &mut [Lanes]));
 for_each_isa!(run_count_touched = count_touched_rows(
@@ -156,6 +177,7 @@ for_each_isa!(run_count_touched = count_touched_rows(
     targets: &Lanes,
     counts: &mut RankCounts,
 ));
+for_each_isa!(run_estimate = estimate(query: &[f32], rows: &[&[f32]], scale: &Lanes, bias: &Lanes) -> [Estimate; LANES]);
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
 /// Compares scores with the targets as they come.
@@ -254,4 +276,47 @@ fn score<const FMA: bool, const ROWS: usize>(packed: &[Lanes], query: &[f32], sc
         scores[lane] = multiply_add::<FMA>(products[lane], scale[lane], bias[lane]);
     }
     scores
+}
+
+#[inline(always)]
+fn estimate<const FMA: bool, const ROWS: usize>(
+    query: &[f32],
+    rows: &[&[f32]],
+    scale: &Lanes,
+    bias: &Lanes,
+) -> [Estimate; LANES] {
+    let mut estimates = [Estimate::default(); LANES];
+    let (query_blocks, query_rest) = query.as_chunks::<LANES>();
+    for place in 0..rows.len().min(LANES) {
+        let (row_blocks, row_rest) = rows[place].as_chunks::<LANES>();
+        let (mut sums, mut sizes) = ([0.0; LANES], [0.0; LANES]);
+        for block in 0..query_blocks.len().min(row_blocks.len()) {
+            for lane in 0..LANES {
+                let product: f32 = query_blocks[block][lane] * row_blocks[block][lane];
+                sums[lane] += product;
+                sizes[lane] += product.abs();
+            }
+        }
+        for k in 0..query_rest.len().min(row_rest.len()) {
+            let product = query_rest[k] * row_rest[k];
+            sums[k] += product;
+            sizes[k] += product.abs();
+        }
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                sums[lane] += sums[lane + half];
+                sizes[lane] += sizes[lane + half];
+            }
+            half /= 2;
+        }
+        // Whatever the order, a sum of n products is off by n roundings of the sum of their sizes at most (Higham 2002, 3.1); here
+        // are two such sums, and what the scale and the bias add.
+        let roundings = (query.len() + LANES) as f32 * f32::EPSILON;
+        estimates[place] = Estimate {
+            score: sums[0] * scale[place] + bias[place],
+            error: roundings * (sizes[0] * scale[place]).abs() + 2.0 * f32::EPSILON * bias[place].abs(),
+        };
+    }
+    estimates
 }

@@ -6,7 +6,10 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
-use super::ranking::{ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched, score_items};
+use super::ranking::{
+    Estimate, ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched, estimate_scores,
+    score_items,
+};
 use super::reference::{self, Truth};
 use super::{Kernel, LANES};
 
@@ -161,7 +164,20 @@ proptest! {
             for (lane, query) in queries.chunks_exact(dim).enumerate() {
                 let items = (0..n_items).map(|item| (&rows[item * dim..][..dim], scale[item], bias[item]));
                 let mut scores = Vec::new();
-                score_items(kernel, query, items, &mut scratch, &mut scores);
+                score_items(kernel, query, items.clone(), &mut scratch, &mut scores);
+                for block in 0..n_items.div_ceil(LANES) {
+                    let items: Vec<_> = items.clone().skip(block * LANES).take(LANES).collect();
+                    let rows: Vec<&[f32]> = items.iter().map(|(row, ..)| *row).collect();
+                    let (mut scale, mut bias) = ([0.0; LANES], [0.0; LANES]);
+                    for (place, (_, of_item, of_popularity)) in items.iter().enumerate() {
+                        (scale[place], bias[place]) = (*of_item, *of_popularity);
+                    }
+                    let estimates = estimate_scores(kernel, query, &rows, &scale, &bias);
+                    for (score, Estimate { score: estimate, error }) in scores[block * LANES..].iter().zip(estimates) {
+                        prop_assert!((score - estimate).abs() <= error, "{} is not {} ± {}", score, estimate, error);
+                        prop_assert!(error < 1e-4, "{error}");
+                    }
+                }
                 targets[lane] = scores[0];
                 all.push(scores);
             }

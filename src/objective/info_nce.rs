@@ -312,7 +312,7 @@ impl ReverseDirection {
                 let term = if step.positive_rules.repeat { model.repetition.term(own.buckets) } else { 0.0 };
                 (own.item, term, PairSource::of_own(place))
             });
-            let related = (batch.related_starts[query]..).zip(batch.related(query)).map(|(place, related)| {
+            let related = batch.related_lists.places(query).map(|(place, related)| {
                 (related.item, model.cooccurrence.term(related.buckets), PairSource::of_related(place))
             });
             let of_batch = own.chain(related).filter(|(item, ..)| positives.binary_search(item).is_ok());

@@ -81,6 +81,8 @@ pub(super) struct PairTerms {
     terms: Vec<f32>,
     /// By column: the place of its pair with the query that is being gathered, if it has one; otherwise anything.
     places: Vec<u32>,
+    /// Buffers: the pairs of runs of queries, one for each thread.
+    runs: Vec<PairTerms>,
 }
 
 impl PairTerms {
@@ -90,36 +92,58 @@ impl PairTerms {
         model: &Model,
         batch: &Batch,
         candidates: &Candidates,
-        queries: impl Iterator<Item = usize>,
+        queries: impl ExactSizeIterator<Item = usize> + Clone + Sync,
         rules: PairRules,
     ) {
         self.clear();
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.resize_with(rayon::current_num_threads(), Self::default);
+        let length = queries.len().div_ceil(runs.len());
+        runs.par_iter_mut().enumerate().for_each(|(run, pairs)| {
+            pairs.clear();
+            let of_run = queries.clone().skip(run * length).take(length);
+            of_run.for_each(|query| pairs.gather_query(model, batch, candidates, query, rules));
+        });
+        runs.iter().for_each(|run| self.append(run));
+        self.runs = runs;
+    }
+
+    fn gather_query(&mut self, model: &Model, batch: &Batch, candidates: &Candidates, query: usize, rules: PairRules) {
         let PairRules { positives, history_terms, certain } = rules;
-        for query in queries {
-            let positive = batch.positive(query);
-            self.begin_query(candidates, positive, certain);
-            let recent = positives.recent(batch.context(query));
-            for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
-                if own.item != positive && (!positives.repeat || recent.contains(&own.item)) {
-                    self.mask(candidates, own.item);
-                } else if positives.repeat && history_terms {
-                    let term = || model.repetition.term(own.buckets);
-                    self.add(candidates, own.item, term, PairSource::of_own(place));
-                }
+        let positive = batch.positive(query);
+        self.begin_query(candidates, positive, certain);
+        let recent = positives.recent(batch.context(query));
+        for (place, own) in (batch.own_starts[query]..).zip(batch.own(query)) {
+            if own.item != positive && (!positives.repeat || recent.contains(&own.item)) {
+                self.mask(candidates, own.item);
+            } else if positives.repeat && history_terms {
+                let term = || model.repetition.term(own.buckets);
+                self.add(candidates, own.item, term, PairSource::of_own(place));
             }
-            if history_terms {
-                for (place, related) in (batch.related_starts[query]..).zip(batch.related(query)) {
-                    let term = || model.cooccurrence.term(related.buckets);
-                    self.add(candidates, related.item, term, PairSource::of_related(place));
-                }
-            }
-            self.end_query();
         }
+        if history_terms {
+            for (place, related) in batch.related_lists.places(query) {
+                let term = || model.cooccurrence.term(related.buckets);
+                self.add(candidates, related.item, term, PairSource::of_related(place));
+            }
+        }
+        self.end_query();
+    }
+
+    /// Appends the pairs of other queries.
+    fn append(&mut self, other: &Self) {
+        let Self { positives, sources, starts, columns, terms, places: _, runs: _ } = other;
+        let n_before = self.columns.len() as u32;
+        self.starts.extend(starts[1..].iter().map(|start| n_before + start));
+        self.positives.extend_from_slice(positives);
+        self.sources.extend_from_slice(sources);
+        self.columns.extend_from_slice(columns);
+        self.terms.extend_from_slice(terms);
     }
 
     /// Removes all pairs.
     pub(super) fn clear(&mut self) {
-        let Self { positives, sources, starts, columns, terms, places: _ } = self;
+        let Self { positives, sources, starts, columns, terms, places: _, runs: _ } = self;
         for numbers in [positives, &mut *starts, columns] {
             numbers.clear();
         }

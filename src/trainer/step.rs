@@ -1,7 +1,7 @@
 //! One step: a batch is one whole thing, in this order.
 //!
 //! 1. [`capture`]: the context of each event is captured, new items and users get their rows, and the frequencies count the
-//!    events one by one ([`BatchHistory`]);
+//!    events one by one ([`BatchHistory`]), as does the co-occurrence;
 //! 2. [`rank`]: events are ranked with the model as it stands, and with the history before each event;
 //! 3. [`observe`] and [`gather`]: meanwhile samplers observe the batch, candidates are gathered;
 //! 4. [`train`]: one step of the objectives on the events that have a context, against the batch's positives, the bank, and
@@ -279,13 +279,11 @@ fn capture(
         event_number += 1;
         if !has_user {
             UserHistories::capture_nobody(batch, item, event.timestamp);
-            state.items.cooccurrences.capture(batch);
             continue;
         }
         let user = state.add_user(&event.user);
         state.users.lifecycle.touch(user, now);
         state.users.histories.capture(batch, user, item, event.timestamp);
-        state.items.cooccurrences.capture(batch);
         if !settings.exposure_kinds.is_empty() {
             samplers.shown.push(Shown { user, item, chosen: true });
         }
@@ -296,7 +294,7 @@ fn capture(
     missed
 }
 
-/// Counts the events of the batch, before which `n_known` items had a row, and readies what phases 2 to 4 read: what the
+/// Counts the events of the batch, before which `n_known` items had a row, captures what is related to them, and readies what phases 2 to 4 read: what the
 /// objectives ask for, the vectors of all that is encoded or ranked, and the hidden states. Gives whether the batch has events
 /// to be ranked; then the vectors of all items are up to date.
 fn prepare(
@@ -330,7 +328,13 @@ fn prepare(
         occurrences: &mut items.occurrences,
         last_event: &mut items.last_event,
     };
-    history.observe(kernel, model, counts, batch, n_known, &of_events);
+    // What follows what, and how often what comes, are no matter of each other.
+    let mut related = std::mem::take(&mut batch.related_lists);
+    rayon::join(
+        || items.cooccurrences.capture(batch, &mut related),
+        || history.observe(kernel, model, counts, batch, n_known, &of_events),
+    );
+    batch.related_lists = related;
     ranks
 }
 

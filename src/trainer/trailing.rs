@@ -97,7 +97,7 @@ impl TrailingHistories {
             (histories.len()..=user as usize).for_each(|_| histories.push());
             histories.capture(counted, user, item, timestamp);
         }
-        cooccurrences.capture(counted);
+        counted.capture_related(cooccurrences);
         let is_repeat = counted.repeats.last().copied().unwrap_or_default();
         let is_evidence = occurrences[row] > 0 && !is_repeat;
         frequencies.observe(item, timestamp, is_evidence.then_some(n_known));
@@ -191,7 +191,7 @@ mod tests {
                     state.users.histories.capture(&mut batch, user, row, second * 1000);
                 }
             }
-            state.items.cooccurrences.capture(&mut batch);
+            batch.capture_related(&mut state.items.cooccurrences);
             *state.items.occurrences.get_mut(row as usize) += 1;
         }
         batch

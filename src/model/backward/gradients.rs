@@ -158,7 +158,7 @@ impl GradientAccumulator {
                 Repetition::add_gradient(batch.own[source.own as usize].buckets, *gradient, &mut self.repetition);
             }
             if source.related != NO_ENTRY {
-                let buckets = batch.related[source.related as usize].buckets;
+                let buckets = batch.related_lists.item(source.related).buckets;
                 CooccurrenceTerm::add_gradient(buckets, *gradient, &mut self.cooccurrence);
             }
         }

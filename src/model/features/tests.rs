@@ -59,7 +59,7 @@ fn world(flags: &[&str]) -> (World, Model) {
             model.add_user(&format!("user-{user}"));
         }
         histories.capture(&mut batch, user, item, number as i64 * 4000);
-        cooccurrences.capture(&mut batch);
+        batch.capture_related(&mut cooccurrences);
         batch.kinds.push("click".into());
         batch.newcomers.push(false);
     }

@@ -72,9 +72,10 @@ impl DecayedCounts {
     }
 
     pub(super) fn add(&mut self, item: u32) {
-        *self.counts.get_mut(item as usize) += self.weight;
+        let count = self.counts.get_mut(item as usize);
+        *count += self.weight;
         self.total += self.weight;
-        self.top.rise(item, &self.counts);
+        self.top.rise(item, *count);
     }
 
     /// Brings weights that grew large back to about 1, by a power of two: no count is rounded.

@@ -15,13 +15,15 @@ const LENGTH: usize = 20;
 pub(super) struct MostCommon {
     /// At most [`LENGTH`] items that came at least once: the most common one first, of equally common ones that with the lower row.
     items: Vec<u32>,
+    /// The count of each, since it is compared with every event.
+    counts: Vec<f64>,
 }
 
 impl MostCommon {
     /// The most common items by `counts`.
     pub(super) fn of(counts: &Paged<f64>) -> Self {
         let mut top = Self::default();
-        (0..counts.len() as u32).for_each(|item| top.rise(item, counts));
+        counts.iter().zip(0..).for_each(|(count, item)| top.rise(item, *count));
         top
     }
 
@@ -30,23 +32,28 @@ impl MostCommon {
         self.items.contains(&item)
     }
 
-    /// Finds the new place of `item`, whose count has risen to that in `counts`.
-    pub(super) fn rise(&mut self, item: u32, counts: &Paged<f64>) {
-        let is_before = |other: &u32| order(*other, item, counts).is_lt();
-        if counts[item as usize] == 0.0 || (self.items.len() == LENGTH && self.items.last().is_some_and(is_before)) {
+    /// Finds the new place of `item`, whose count has risen to `count`.
+    pub(super) fn rise(&mut self, item: u32, count: f64) {
+        let last = self.items.len().wrapping_sub(1);
+        let is_full = self.items.len() == LENGTH;
+        if count == 0.0 || (is_full && order((self.counts[last], self.items[last]), (count, item)).is_lt()) {
             return;
         }
         let old = self.items.iter().position(|other| *other == item);
-        old.map(|old| self.items.remove(old));
-        self.items.truncate(LENGTH - 1);
-        let place = self.items.partition_point(is_before);
+        if let Some(free) = old.or(is_full.then_some(last)) {
+            self.items.remove(free);
+            self.counts.remove(free);
+        }
+        let others = self.counts.iter().copied().zip(self.items.iter().copied());
+        let place = others.take_while(|other| order(*other, (count, item)).is_lt()).count();
         self.items.insert(place, item);
+        self.counts.insert(place, count);
     }
 }
 
-/// The order of two items in the list.
-fn order(one: u32, other: u32, counts: &Paged<f64>) -> Ordering {
-    counts[other as usize].total_cmp(&counts[one as usize]).then(one.cmp(&other))
+/// The order of two items in the list, each with its count.
+fn order((count, item): (f64, u32), (of_other, other): (f64, u32)) -> Ordering {
+    of_other.total_cmp(&count).then(item.cmp(&other))
 }
 
 #[cfg(test)]
@@ -63,11 +70,11 @@ mod tests {
             let mut weight = 1.0;
             for item in events {
                 *counts.get_mut(item as usize) += weight;
-                top.rise(item, &counts);
+                top.rise(item, counts[item as usize]);
                 // Some events weigh alike: counts are equal now and then.
                 weight *= if item % 3 == 0 { 1.25 } else { 1.0 };
                 let mut sorted: Vec<u32> = (0..60).filter(|item| counts[*item as usize] > 0.0).collect();
-                sorted.sort_by(|one, other| order(*one, *other, &counts));
+                sorted.sort_by(|one, other| order((counts[*one as usize], *one), (counts[*other as usize], *other)));
                 sorted.truncate(LENGTH);
                 prop_assert_eq!(&top.items, &sorted);
                 prop_assert_eq!(MostCommon::of(&counts), top.clone());

@@ -88,7 +88,7 @@ impl World {
                 model.add_user(&name);
             }
             histories.capture(&mut batch, user, random.random_range(0..n_items), now);
-            cooccurrences.capture(&mut batch);
+            batch.capture_related(&mut cooccurrences);
             batch.newcomers.push(random.random_range(0..4) == 0);
             batch.kinds.push(["view", "click", "buy"][random.random_range(0..3)].into());
             // Now and then a pause that ends a session.
