@@ -1,6 +1,8 @@
 //! The rank of each event's item, under the model and under the baselines, as things stood just before the event: exact among the
 //! first [`K`], beyond which no figure asks for it.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::K;
@@ -70,7 +72,8 @@ pub struct ModelView<'a> {
 pub struct Ranking {
     /// By item: factor of the dot product.
     scale: Vec<f32>,
-    touched: TouchedRows,
+    /// By frame: the rows that its events touched.
+    touched: Vec<TouchedRows>,
     singles: SingleItemsByThread,
 }
 
@@ -80,6 +83,8 @@ struct Asked {
     query: usize,
     /// Its event in the batch.
     event: u32,
+    /// The place of the event's frame.
+    frame: usize,
     /// The target's score, with its terms; `None` where it was never seen before the event.
     target: Option<f32>,
     /// How many items may leave the ranking or have a score below their plain one, at most.
@@ -114,150 +119,185 @@ impl Ranking {
             let norms = &view.model.inverse_norms[chunk * CHUNK..];
             scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
         });
-        let mut chosen = chosen.iter().copied().peekable();
-        let mut ranked = Vec::with_capacity(batch.n_queries());
-        for (frame, events) in view.history.frames() {
-            let in_frame = std::iter::from_fn(|| chosen.next_if(|query| events.contains(&batch.with_context[*query])));
-            let queries: Vec<usize> = in_frame.collect();
-            if !queries.is_empty() {
-                rank_frame(kernel, view, batch, frame, &queries, encoded, (scale, touched, singles), &mut ranked);
-            }
-        }
-        ranked
+        let frames: Vec<_> = view.history.frames().collect();
+        let pass = RankingPass { kernel, view, batch, encoded, scale, frames: &frames };
+        let asked: Vec<Asked> =
+            chosen.par_iter().map_init(Default::default, |scratch, query| pass.ask(*query, scratch)).collect();
+        touched.resize_with(touched.len().max(frames.len()), TouchedRows::default);
+        touched.par_iter_mut().zip(&frames).for_each(|(touched, frame)| pass.touch(frame, touched));
+        let counts = pass.count(&asked, touched);
+        let places = (0..asked.len()).into_par_iter();
+        places.map(|place| pass.rank(&asked[place], counts[place], &mut singles.of_thread())).collect()
     }
 }
 
-/// Ranks queries whose events are all of one frame.
-#[expect(clippy::too_many_arguments, reason = "the parts of one computation, each of another owner")]
-fn rank_frame(
+/// What the ranking of a batch reads.
+#[derive(Debug, Clone, Copy)]
+struct RankingPass<'a> {
     kernel: Kernel,
-    view: ModelView<'_>,
-    batch: &Batch,
-    frame: &Frame,
-    queries: &[usize],
-    encoded: &Encoded,
-    (scale, touched, singles): (&[f32], &mut TouchedRows, &SingleItemsByThread),
-    ranked: &mut Vec<Ranked>,
-) {
-    let ModelView { model, history, .. } = view;
-    let dim = model.dim();
-    let vector = |query: usize| &encoded.scored_row(query)[..dim];
+    view: ModelView<'a>,
+    batch: &'a Batch,
+    encoded: &'a Encoded,
+    /// By item: factor of the dot product.
+    scale: &'a [f32],
+    /// The frames of which any event is ranked, each with its events.
+    frames: &'a [(&'a Frame, Range<u32>)],
+}
 
-    let scoring = |query: usize| PlainScores {
-        kernel,
-        model,
-        history,
-        frame,
-        scale,
-        event: batch.with_context[query],
-        query: vector(query),
-    };
-    let ask = |scratch: &mut (PackedQueries, Vec<f32>), query: &usize| {
-        let event = batch.with_context[*query];
-        let target = history.touches()[event as usize].is_known.then(|| {
-            scoring(*query).of(&[batch.positive(*query)], &mut scratch.0, &mut scratch.1);
-            scratch.1[0] + target_term(view, batch, *query)
-        });
-        let own = if view.repeat { batch.own(*query).len() } else { view.histories.own(batch, *query).len() };
-        // The target itself may be one.
-        Asked { query: *query, event, target, most_overcounted: 1 + own + batch.related(*query).len() }
-    };
-    let asked: Vec<Asked> = queries.par_iter().map_init(Default::default, ask).collect();
-    // What was touched within the frame before an event is not as it was when the frame's terms were computed.
-    let vectors = model.vectors();
-    touched.clear(dim);
-    let until = asked.last().map_or(0, |asked| asked.event);
-    for event in history.touched(frame.first_event, until) {
-        let touch = &history.touches()[event as usize];
-        let row = touch.item as usize;
-        let is_first_of_frame = touch.previous == NEVER || touch.previous < frame.first_event;
-        if is_first_of_frame && row < frame.n_known {
-            touched.push_outdated(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
-        }
-        touched.push_current(vectors.row(row), scale[row], touch.bias, (event, touch.next));
+impl<'a> RankingPass<'a> {
+    fn vector(&self, query: usize) -> &'a [f32] {
+        &self.encoded.scored_row(query)[..self.view.model.dim()]
     }
-    let touched = &*touched;
-    let count_touched = |tile: &Tile, counts: &mut RankCounts| {
-        count_touched(kernel, &tile.queries, touched, &tile.events, &tile.targets, counts);
-    };
-    // A chunk of the table at a time: with 64 dimensions it fills a quarter of a small second-level cache.
-    let count_chunk = |chunk: usize, tiles: &[Tile], counts: &mut [RankCounts], scratch: &mut Aligned<f32>| {
-        let (first, rows) = (chunk * CHUNK, vectors.chunk(chunk, scratch));
-        let n_items = (rows.len() / dim).min(frame.n_known - first);
-        let items = ItemTile {
-            rows: &rows[..n_items * dim],
-            scale: &scale[first..first + n_items],
-            bias: &frame.bias[first..first + n_items],
-        };
+
+    fn plain_scores(&self, query: usize, frame: usize) -> PlainScores<'a> {
+        let Self { kernel, view: ModelView { model, history, .. }, batch, scale, frames, .. } = *self;
+        let event = batch.with_context[query];
+        PlainScores { kernel, model, history, frame: frames[frame].0, scale, event, query: self.vector(query) }
+    }
+
+    fn ask(&self, query: usize, scratch: &mut (PackedQueries, Vec<f32>)) -> Asked {
+        let Self { view, batch, frames, .. } = *self;
+        let event = batch.with_context[query];
+        let frame = frames.partition_point(|(_, events)| events.end <= event);
+        let target = view.history.touches()[event as usize].is_known.then(|| {
+            self.plain_scores(query, frame).of(&[batch.positive(query)], &mut scratch.0, &mut scratch.1);
+            scratch.1[0] + target_term(view, batch, query)
+        });
+        let own = if view.repeat { batch.own(query).len() } else { view.histories.own(batch, query).len() };
+        // The target itself may be one.
+        Asked { query, event, frame, target, most_overcounted: 1 + own + batch.related(query).len() }
+    }
+
+    /// Lists what the events of a frame touched: before a later one, it is not as it was when the frame's terms were computed.
+    fn touch(&self, (frame, events): &(&Frame, Range<u32>), touched: &mut TouchedRows) {
+        let Self { view: ModelView { model, history, .. }, scale, .. } = *self;
+        let vectors = model.vectors();
+        touched.clear(model.dim());
+        for event in history.touched(events.start, events.end) {
+            let touch = &history.touches()[event as usize];
+            let row = touch.item as usize;
+            let is_first_of_frame = touch.previous == NEVER || touch.previous < frame.first_event;
+            if is_first_of_frame && row < frame.n_known {
+                touched.push_outdated(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
+            }
+            touched.push_current(vectors.row(row), scale[row], touch.bias, (event, touch.next));
+        }
+    }
+
+    /// Of each query, how many known items have a plain score above the target's, and how many the same: of all items, or of so
+    /// many that it is certain to be beyond the first [`K`].
+    fn count(&self, asked: &[Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
+        let chunks = self.chunks_by_popularity();
+        let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
+        let mut counts = vec![(0, 0); asked.len()];
+        let mut begin = 0;
+        for (round, share) in SHARES_OF_TABLE.into_iter().enumerate() {
+            let end = chunks.len().div_ceil(share);
+            let of_frames = open.chunk_by(|a, b| asked[*a].frame == asked[*b].frame);
+            let places: Vec<&[usize]> = of_frames.flat_map(|places| places.chunks(LANES)).collect();
+            let tiles: Vec<Tile> = places.par_iter().map(|places| self.tile(asked, places)).collect();
+            let none = || vec![RankCounts::default(); tiles.len()];
+            let fold = |(mut counts, mut scratch): (Vec<RankCounts>, Aligned<f32>), chunk: &u32| {
+                self.count_chunk(*chunk as usize, &tiles, &mut counts, &mut scratch);
+                (counts, scratch)
+            };
+            let add = |mut a: Vec<RankCounts>, b: Vec<RankCounts>| {
+                a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
+                a
+            };
+            let of_chunks = chunks[begin..end].par_iter().fold(|| (none(), Aligned::default()), fold);
+            let mut found = of_chunks.map(|(counts, _)| counts).reduce(none, add);
+            if round == 0 {
+                tiles.par_iter().zip(&mut found).for_each(|(tile, counts)| {
+                    let touched = &touched[tile.frame];
+                    count_touched(self.kernel, &tile.queries, touched, &tile.events, &tile.targets, counts);
+                });
+            }
+            for (places, found) in places.iter().zip(&found) {
+                for (lane, place) in places.iter().enumerate() {
+                    let (above, equal) = &mut counts[*place];
+                    *above += i64::from(found.above[lane]);
+                    *equal += i64::from(found.equal[lane]);
+                }
+            }
+            // Most are settled by the most popular items, and have no need of the others.
+            open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
+            if open.is_empty() {
+                break;
+            }
+            begin = end;
+        }
+        counts
+    }
+
+    /// The chunks of the table that hold the known items, those with the most popular ones first.
+    fn chunks_by_popularity(&self) -> Vec<u32> {
+        let Some((frame, _)) = self.frames.last() else { return Vec::new() };
+        let mean = |bias: &[f32]| bias.iter().sum::<f32>() / bias.len() as f32;
+        let means: Vec<f32> = frame.bias[..frame.n_known].par_chunks(CHUNK).map(mean).collect();
+        let mut chunks: Vec<u32> = (0..means.len() as u32).collect();
+        chunks.sort_by(|a, b| means[*b as usize].total_cmp(&means[*a as usize]));
+        chunks
+    }
+
+    /// The queries at `places` of `asked`, which are of one frame.
+    fn tile(&self, asked: &[Asked], places: &[usize]) -> Tile {
+        let mut tile = Tile { frame: asked[places[0]].frame, targets: [f32::INFINITY; LANES], ..Tile::default() };
+        tile.queries.pack(places.iter().map(|place| self.vector(asked[*place].query)), self.view.model.dim());
+        for (lane, place) in places.iter().enumerate() {
+            let Asked { event, target, .. } = &asked[*place];
+            tile.events[lane] = *event;
+            tile.targets[lane] = target.unwrap_or(f32::INFINITY);
+        }
+        tile
+    }
+
+    /// Compares a chunk of the table with all tiles: with 64 dimensions it fills a quarter of a small second-level cache.
+    fn count_chunk(&self, chunk: usize, tiles: &[Tile], counts: &mut [RankCounts], scratch: &mut Aligned<f32>) {
+        let Self { kernel, view: ModelView { model, .. }, scale, frames, .. } = *self;
+        let (first, rows) = (chunk * CHUNK, model.vectors().chunk(chunk, scratch));
         for (tile, counts) in tiles.iter().zip(counts) {
+            let frame = frames[tile.frame].0;
+            let n_items = (rows.len() / model.dim()).min(frame.n_known.saturating_sub(first));
+            let items = ItemTile {
+                rows: &rows[..n_items * model.dim()],
+                scale: &scale[first..first + n_items],
+                bias: &frame.bias[frame.n_known.min(first)..][..n_items],
+            };
             count_above(kernel, &tile.queries, items, &tile.targets, counts);
         }
-    };
-    let chunks = chunks_by_popularity(frame);
-    let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
-    let mut counts = vec![(0, 0); asked.len()];
-    let mut begin = 0;
-    for (round, share) in SHARES_OF_TABLE.into_iter().enumerate() {
-        let end = chunks.len().div_ceil(share);
-        let tiles: Vec<Tile> = open.par_chunks(LANES).map(|places| Tile::of(&asked, places, &vector, dim)).collect();
-        let none = || vec![RankCounts::default(); tiles.len()];
-        let fold = |(mut counts, mut scratch): (Vec<RankCounts>, Aligned<f32>), chunk: &u32| {
-            count_chunk(*chunk as usize, &tiles, &mut counts, &mut scratch);
-            (counts, scratch)
-        };
-        let add = |mut a: Vec<RankCounts>, b: Vec<RankCounts>| {
-            a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
-            a
-        };
-        let of_chunks = chunks[begin..end].par_iter().fold(|| (none(), Aligned::default()), fold);
-        let mut found = of_chunks.map(|(counts, _)| counts).reduce(none, add);
-        if round == 0 {
-            tiles.par_iter().zip(&mut found).for_each(|(tile, counts)| count_touched(tile, counts));
-        }
-        for (place, asked) in open.iter().enumerate() {
-            let (tile, lane) = (&found[place / LANES], place % LANES);
-            let (above, equal) = &mut counts[*asked];
-            *above += i64::from(tile.above[lane]);
-            *equal += i64::from(tile.equal[lane]);
-        }
-        // Most are settled by the most popular items, and have no need of the others.
-        open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
-        if open.is_empty() {
-            break;
-        }
-        begin = end;
     }
 
-    let rank = |place: usize| {
-        let asked = &asked[place];
-        let Asked { query, event, target, .. } = asked;
-        let (number, touch) = (batch.numbers[*event as usize], &history.touches()[*event as usize]);
-        let Some(target) = *target else { return Ranked::missed(number) };
-        let mut single = singles.of_thread();
+    /// How a query fared, of which [`Self::count`] has counted the items.
+    fn rank(&self, asked: &Asked, (above, equal): (i64, i64), single: &mut SingleItems) -> Ranked {
+        let Self { view, batch, .. } = *self;
+        let Asked { query, event, frame, target, .. } = *asked;
+        let (number, touch) = (batch.numbers[event as usize], &view.history.touches()[event as usize]);
+        let Some(target) = target else { return Ranked::missed(number) };
         single.clear();
-        let of_model = match target.is_nan() || asked.is_beyond(counts[place].0) {
+        let of_model = match target.is_nan() || asked.is_beyond(above) {
             // Nothing compares with a number that is none: no rank is better than that.
             true => f64::INFINITY,
-            false => single.rank(view, batch, *query, scoring(*query), target, counts[place]),
+            false => single.rank(view, batch, query, self.plain_scores(query, frame), target, (above, equal)),
         };
         Ranked {
             number,
             model: Some(of_model),
-            popularity: Some(popularity_rank(view, &mut single, batch, *query, *event)),
-            own_history: view.repeat.then(|| own_history_rank(view, batch, *query, *event)),
+            popularity: Some(popularity_rank(view, single, batch, query, event)),
+            own_history: view.repeat.then(|| own_history_rank(view, batch, query, event)),
             occurrences: touch.occurrences,
         }
-    };
-    ranked.par_extend((0..asked.len()).into_par_iter().map(rank));
+    }
 }
 
-/// The chunks of the table that hold the known items, those with the most popular ones first.
-fn chunks_by_popularity(frame: &Frame) -> Vec<u32> {
-    let mean = |bias: &[f32]| bias.iter().sum::<f32>() / bias.len() as f32;
-    let means: Vec<f32> = frame.bias[..frame.n_known].par_chunks(CHUNK).map(mean).collect();
-    let mut chunks: Vec<u32> = (0..means.len() as u32).collect();
-    chunks.sort_by(|a, b| means[*b as usize].total_cmp(&means[*a as usize]));
-    chunks
+/// Up to [`LANES`] queries of one frame.
+#[derive(Debug, Default)]
+struct Tile {
+    /// The place of the frame.
+    frame: usize,
+    queries: PackedQueries,
+    targets: [f32; LANES],
+    events: [u32; LANES],
 }
 
 /// The terms ρ and κ of the target of query `query`.
@@ -270,28 +310,6 @@ fn target_term(view: ModelView<'_>, batch: &Batch, query: usize) -> f32 {
     let related = batch.related(query).iter().find(|related| related.item == positive);
     let repetition = own.map_or(0.0, |own| view.model.repetition.term(own.buckets));
     repetition + related.map_or(0.0, |related| view.model.cooccurrence.term(related.buckets))
-}
-
-/// Up to [`LANES`] queries.
-#[derive(Debug, Default)]
-struct Tile {
-    queries: PackedQueries,
-    targets: [f32; LANES],
-    events: [u32; LANES],
-}
-
-impl Tile {
-    /// The queries at `places` of `asked`; `vector` gives that of each.
-    fn of<'a>(asked: &[Asked], places: &[usize], vector: &impl Fn(usize) -> &'a [f32], dim: usize) -> Self {
-        let mut tile = Self { targets: [f32::INFINITY; LANES], ..Self::default() };
-        tile.queries.pack(places.iter().map(|place| vector(asked[*place].query)), dim);
-        for (lane, place) in places.iter().enumerate() {
-            let Asked { event, target, .. } = &asked[*place];
-            tile.events[lane] = *event;
-            tile.targets[lane] = target.unwrap_or(f32::INFINITY);
-        }
-        tile
-    }
 }
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.

@@ -135,12 +135,12 @@ impl SingleItems {
         }
         self.items.push(batch.positive(query));
         self.terms.push(f32::NEG_INFINITY);
-        let lowered = self.change(scores, target, |term| term < 0.0);
+        // First those that are lowered: whoever is raised cannot bring the target back.
+        let lowered = self.change(scores, target, |term| term < 0.0, |change, left| above + change - left >= K as i64);
         above += lowered.above;
         equal += lowered.equal;
-        // Whoever is raised cannot bring the target back.
         if above < K as i64 {
-            let raised = self.change(scores, target, |term| term > 0.0);
+            let raised = self.change(scores, target, |term| term > 0.0, |change, _| above + change >= K as i64);
             above += raised.above;
             equal += raised.equal;
         }
@@ -149,12 +149,20 @@ impl SingleItems {
         if above >= K as i64 { f64::INFINITY } else { above as f64 + equal as f64 / 2.0 }
     }
 
-    /// What the terms change that are of a kind.
-    fn change(&mut self, scores: PlainScores<'_>, target: f32, is_of_kind: impl Fn(f32) -> bool) -> Change {
+    /// What the terms change that are of a kind; or a part of it, as soon as `is_settled` says so of the change in items above
+    /// the target, and of the number of items that are left.
+    fn change(
+        &mut self,
+        scores: PlainScores<'_>,
+        target: f32,
+        is_of_kind: impl Fn(f32) -> bool,
+        is_settled: impl Fn(i64, i64) -> bool,
+    ) -> Change {
         let Self { items, terms, uncertain: (places, unclear, exact), scratch, .. } = self;
         places.clear();
         unclear.clear();
         let mut change = Change::default();
+        let mut left = terms.iter().filter(|term| is_of_kind(**term)).count();
         let mut of_kind = (0..items.len()).filter(|place| is_of_kind(terms[*place])).peekable();
         while of_kind.peek().is_some() {
             let (mut at, mut rows) = ([0; LANES], [&[][..]; LANES]);
@@ -181,6 +189,10 @@ impl SingleItems {
                     places.push(*place as u32);
                     unclear.push(items[*place]);
                 }
+            }
+            left -= n;
+            if is_settled(change.above, (left + unclear.len()) as i64) {
+                return change;
             }
         }
         scores.of(unclear, scratch, exact);
