@@ -55,6 +55,8 @@ pub struct Frame {
     pub n_known: usize,
     /// By known item: β·log q̂ + b.
     pub bias: Vec<f32>,
+    /// By chunk of the table: the largest of these.
+    pub largest_bias: Vec<f32>,
 }
 
 /// The touches and frames of a batch.
@@ -239,11 +241,14 @@ impl BatchHistory {
         self.n_frames += 1;
         (frame.first_event, frame.n_known) = (first_event, n_known);
         frame.bias.resize(n_known, 0.0);
-        frame.bias.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, bias)| {
+        frame.largest_bias.resize(n_known.div_ceil(CHUNK), 0.0);
+        let chunks = frame.bias.par_chunks_mut(CHUNK).zip(&mut frame.largest_bias).enumerate();
+        chunks.for_each(|(chunk, (bias, largest))| {
             frequencies.log_frequencies(kernel, chunk * CHUNK, model.beta(), bias);
             if model.biases.is_some() {
                 bias.iter_mut().enumerate().for_each(|(place, bias)| *bias += model.bias(chunk * CHUNK + place));
             }
+            *largest = bias.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         });
     }
 

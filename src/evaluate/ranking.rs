@@ -13,6 +13,7 @@ use crate::context::Batch;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched};
+use crate::kernel::rows::dot;
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 use crate::model::encoder::Encoded;
@@ -22,6 +23,9 @@ use crate::table::rows::CHUNK;
 /// Weight of popularity beside a user's own history, as a share: it decides between items that the user had equally often,
 /// and among all others.
 const OWN_HISTORY_POPULARITY: f64 = 1e-3;
+
+/// More than a product of two rows is off by, as a share of the product of their lengths; and than a sum is of its parts.
+const ROUNDING: f32 = 1e-3;
 
 /// Up to which part of the table (one in so many chunks) queries are compared, before those that are settled leave.
 const SHARES_OF_TABLE: [usize; 3] = [16, 4, 1];
@@ -87,6 +91,9 @@ struct Asked {
     frame: usize,
     /// The target's score, with its terms; `None` where it was never seen before the event.
     target: Option<f32>,
+    /// What popularity term an item needs at least for a plain score as high as the target's, however like the query it is; −∞
+    /// where that cannot be told.
+    least_bias: f32,
     /// How many items may leave the ranking or have a score below their plain one, at most.
     most_overcounted: usize,
 }
@@ -163,9 +170,21 @@ impl<'a> RankingPass<'a> {
             self.plain_scores(query, frame).of(&[batch.positive(query)], &mut scratch.0, &mut scratch.1);
             scratch.1[0] + target_term(view, batch, query)
         });
+        let least_bias = target.map_or(f32::INFINITY, |target| target - self.largest_similarity(query));
         let own = if view.repeat { batch.own(query).len() } else { view.histories.own(batch, query).len() };
         // The target itself may be one.
-        Asked { query, event, frame, target, most_overcounted: 1 + own + batch.related(query).len() }
+        let most_overcounted = 1 + own + batch.related(query).len();
+        Asked { query, event, frame, target, least_bias, most_overcounted }
+    }
+
+    /// What similarity adds to a score at most: items have vectors of length 1 at most, but for rounding.
+    fn largest_similarity(&self, query: usize) -> f32 {
+        let model = self.view.model;
+        if !model.is_cosine() {
+            return f32::INFINITY;
+        }
+        let vector = self.vector(query);
+        dot(vector, vector).sqrt() * model.inverse_temperature() * (1.0 + ROUNDING)
     }
 
     /// Lists what the events of a frame touched: before a later one, it is not as it was when the frame's terms were computed.
@@ -193,6 +212,11 @@ impl<'a> RankingPass<'a> {
         let mut begin = 0;
         for (round, share) in SHARES_OF_TABLE.into_iter().enumerate() {
             let end = chunks.len().div_ceil(share);
+            // Whoever needs about the same is in one tile, which passes over what none of them needs.
+            open.sort_by(|a, b| {
+                let (a, b) = (&asked[*a], &asked[*b]);
+                a.frame.cmp(&b.frame).then(a.least_bias.total_cmp(&b.least_bias))
+            });
             let of_frames = open.chunk_by(|a, b| asked[*a].frame == asked[*b].frame);
             let places: Vec<&[usize]> = of_frames.flat_map(|places| places.chunks(LANES)).collect();
             let tiles: Vec<Tile> = places.par_iter().map(|places| self.tile(asked, places)).collect();
@@ -232,17 +256,19 @@ impl<'a> RankingPass<'a> {
 
     /// The chunks of the table that hold the known items, those with the most popular ones first.
     fn chunks_by_popularity(&self) -> Vec<u32> {
-        let Some((frame, _)) = self.frames.last() else { return Vec::new() };
-        let mean = |bias: &[f32]| bias.iter().sum::<f32>() / bias.len() as f32;
-        let means: Vec<f32> = frame.bias[..frame.n_known].par_chunks(CHUNK).map(mean).collect();
-        let mut chunks: Vec<u32> = (0..means.len() as u32).collect();
-        chunks.sort_by(|a, b| means[*b as usize].total_cmp(&means[*a as usize]));
+        // Of frames, the last one has the most items.
+        let Some((Frame { largest_bias, .. }, _)) = self.frames.last() else { return Vec::new() };
+        let mut chunks: Vec<u32> = (0..largest_bias.len() as u32).collect();
+        chunks.sort_by(|a, b| largest_bias[*b as usize].total_cmp(&largest_bias[*a as usize]));
         chunks
     }
 
     /// The queries at `places` of `asked`, which are of one frame.
     fn tile(&self, asked: &[Asked], places: &[usize]) -> Tile {
-        let mut tile = Tile { frame: asked[places[0]].frame, targets: [f32::INFINITY; LANES], ..Tile::default() };
+        let least_bias = places.iter().map(|place| asked[*place].least_bias).fold(f32::INFINITY, f32::min);
+        let least_bias = least_bias - ROUNDING * (1.0 + least_bias.abs());
+        let frame = asked[places[0]].frame;
+        let mut tile = Tile { frame, least_bias, targets: [f32::INFINITY; LANES], ..Tile::default() };
         tile.queries.pack(places.iter().map(|place| self.vector(asked[*place].query)), self.view.model.dim());
         for (lane, place) in places.iter().enumerate() {
             let Asked { event, target, .. } = &asked[*place];
@@ -258,11 +284,14 @@ impl<'a> RankingPass<'a> {
         let (first, rows) = (chunk * CHUNK, model.vectors().chunk(chunk, scratch));
         for (tile, counts) in tiles.iter().zip(counts) {
             let frame = frames[tile.frame].0;
-            let n_items = (rows.len() / model.dim()).min(frame.n_known.saturating_sub(first));
+            if frame.largest_bias.get(chunk).is_none_or(|largest| *largest < tile.least_bias) {
+                continue;
+            }
+            let n_items = (rows.len() / model.dim()).min(frame.n_known - first);
             let items = ItemTile {
                 rows: &rows[..n_items * model.dim()],
                 scale: &scale[first..first + n_items],
-                bias: &frame.bias[frame.n_known.min(first)..][..n_items],
+                bias: &frame.bias[first..first + n_items],
             };
             count_above(kernel, &tile.queries, items, &tile.targets, counts);
         }
@@ -295,6 +324,8 @@ impl<'a> RankingPass<'a> {
 struct Tile {
     /// The place of the frame.
     frame: usize,
+    /// What popularity term an item needs at least for a plain score as high as any of the targets.
+    least_bias: f32,
     queries: PackedQueries,
     targets: [f32; LANES],
     events: [u32; LANES],
