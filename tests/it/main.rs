@@ -38,8 +38,6 @@ mod publish_commands;
 #[cfg(feature = "full")]
 mod publish_faults;
 #[cfg(feature = "full")]
-mod publish_kills;
-#[cfg(feature = "full")]
 mod publish_servers;
 mod python;
 mod quality;
