@@ -13,6 +13,8 @@ mod examples;
 mod export;
 mod features;
 mod files;
+#[cfg(feature = "full")]
+mod fresh_items;
 mod forged;
 mod http;
 mod kafka_harness;
