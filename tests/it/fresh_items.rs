@@ -101,7 +101,8 @@ fn new_item_is_found_by_a_search_after_its_first_three_events() {
 
     let told = Instant::now();
     for event in &users {
-        live.send(Interaction { item: fresh.as_str().into(), timestamp: newest.timestamp + 1, ..event.clone() }).unwrap();
+        live.send(Interaction { item: fresh.as_str().into(), timestamp: newest.timestamp + 1, ..event.clone() })
+            .unwrap();
     }
     loop {
         let found = neighbors(&mut connection, &known, LIST);

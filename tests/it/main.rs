@@ -13,9 +13,9 @@ mod examples;
 mod export;
 mod features;
 mod files;
+mod forged;
 #[cfg(feature = "full")]
 mod fresh_items;
-mod forged;
 mod http;
 mod kafka_harness;
 mod kafka_live;
