@@ -188,7 +188,7 @@ fn kafka_holds_the_query_of_a_user_after_their_events_ready_to_be_searched_with(
         assert_eq!(headers["model_id"], export["model_id"].as_str().unwrap());
         assert!(value.as_ref().unwrap().len() == 8 * 4 && headers["beta_tau"].parse::<f32>().unwrap().is_finite());
         // Queries of the last moment are those of the final model.
-        if headers["step"] == export["step"].to_string() {
+        if headers["step"].parse::<u64>().ok() == export["step"].as_u64() {
             let floats = |bytes: &[u8]| -> Vec<f32> {
                 bytes.chunks_exact(4).map(|number| f32::from_le_bytes(number.try_into().unwrap())).collect()
             };
