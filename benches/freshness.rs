@@ -227,6 +227,7 @@ fn main() {
     if let Some(server) = is_wanted("redis").then(sink_servers::redis).flatten() {
         let target = sink_servers::redis_url(&server);
         measured.extend(measure(&plan, "redis", &target, &[]));
+        measured.extend(measure(&plan, "redis", &target, &[("exploration", "50"), ("name", "fast")]));
         measured.extend(measure(&plan, "redis", &target, &[("layout", "hash"), ("name", "hash")]));
     }
     if let Some(server) = is_wanted("postgres").then(sink_servers::postgres).flatten() {
@@ -249,13 +250,14 @@ fn main() {
 /// One worker, one sink; `None` where this build has no such sink.
 fn measure(plan: &Plan, sink: &str, target: &str, options: &[(&str, &str)]) -> Option<Value> {
     let table = [("sink", sink), ("target", target)].into_iter().chain(options.iter().copied());
-    let table = table.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).collect();
+    let typed = |value: &str| value.parse::<i64>().map_or_else(|_| toml::Value::from(value), toml::Value::from);
+    let table = table.map(|(key, value)| (key.to_owned(), typed(value))).collect();
     let opened =
         SinkConfig::from_table(table).and_then(|config| publish::open(&config).map_err(|error| error.to_string()));
     let shown = options
         .iter()
-        .find(|(key, _)| *key == "layout")
-        .map_or(sink.to_owned(), |(_, value)| format!("{sink}, {value}"));
+        .find(|(key, _)| *key != "name")
+        .map_or(sink.to_owned(), |(key, value)| format!("{sink}, {key} = {value}"));
     let inner = match opened {
         Ok(inner) => inner,
         Err(error) => {

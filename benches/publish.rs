@@ -7,9 +7,14 @@
 //! thresholds, or for controllers with a wanted recall; all look at the same training. What each sent is counted against sending
 //! every touched row, and its lists are compared once a second with those of the live model, for users of the newest events and
 //! over all items, whatever its own controller measured. No row is sent for its age.
+//!
+//! The same is told of rows that are sent with half the precision, or as bytes with a scale, as the sink in Kafka can: what their
+//! lists are worth, and their bytes, against every touched row in single precision.
 
 use std::path::Path;
 
+use arrow_array::ArrowPrimitiveType;
+use arrow_array::types::Float16Type;
 use negstream::config::{Config, layers};
 use negstream::event::{Interaction, Record};
 use negstream::kernel::Kernel;
@@ -46,7 +51,30 @@ struct Contestant {
     /// The least recall of any ten seconds.
     least: f64,
     window: [u64; 2],
+    /// The same as `bytes` and `judged`, of rows that are rounded to fewer bits.
+    rounded: [(u64, [u64; 2]); 2],
 }
+
+/// Numbers of half the precision, and bytes with a scale: their name, the bytes of a row's numbers, and how a row is rounded.
+type Rounding = (&'static str, fn(usize) -> usize, fn(&mut [f32]));
+const ROUNDINGS: [Rounding; 2] = [
+    (
+        "f16",
+        |dim| 2 * dim,
+        |row| {
+            type Half = <Float16Type as ArrowPrimitiveType>::Native;
+            row.iter_mut().for_each(|number| *number = Half::from_f32(*number).to_f32());
+        },
+    ),
+    (
+        "int8",
+        |dim| dim + 4,
+        |row| {
+            let scale = row.iter().fold(f32::MIN_POSITIVE, |most, number| most.max(number.abs())) / 127.0;
+            row.iter_mut().for_each(|number| *number = (*number / scale).round() * scale);
+        },
+    ),
+];
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -91,7 +119,8 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
         let mut filter = ChangeFilter::new(dim, u64::MAX);
         filter.threshold = threshold as f32;
         let controller = wanted.map(RecallController::new);
-        Contestant { filter, controller, wanted, rows: 0, bytes: 0, judged: [0; 2], least: 1.0, window: [0; 2] }
+        let (rounded, judged, window) = ([(0, [0; 2]); 2], [0; 2], [0; 2]);
+        Contestant { filter, controller, wanted, rows: 0, bytes: 0, judged, least: 1.0, window, rounded }
     };
     let fixed = FIXED.map(|threshold| contestant(None, threshold));
     let mut contestants: Vec<Contestant> =
@@ -119,6 +148,10 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
             let selected = with_live_rows(state, |table| filter.select(&changes.changed, now, table));
             contestant.rows += selected.len() as u64;
             contestant.bytes += selected.iter().map(row_bytes).sum::<u64>();
+            for ((_, row_size, _), (bytes, _)) in ROUNDINGS.iter().zip(&mut contestant.rounded) {
+                let row_bytes = |row: &u32| (state.items.ids.name(*row).len() + row_size(dim) + 4) as u64;
+                *bytes += selected.iter().map(row_bytes).sum::<u64>();
+            }
         }
         if feeds % FEEDS > 0 {
             continue;
@@ -127,7 +160,7 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
         let newest = events_of_feed.iter().rev().filter_map(|event| state.users.ids.get(&event.user));
         let users: Vec<u32> = newest.collect();
         for contestant in &mut contestants {
-            let Contestant { filter, controller, judged, window, least, .. } = contestant;
+            let Contestant { filter, controller, judged, window, least, rounded, .. } = contestant;
             let sample = |n: usize, shift: usize| -> Vec<u32> {
                 let step = (users.len() / n).max(1);
                 users.iter().copied().skip(shift.min(step - 1)).step_by(step).take(n).collect()
@@ -143,6 +176,20 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
                 let (compared, kept) = kept_in_lists(state, &sample(USERS[1], 0), at, K, 0..n_rows as u32, older);
                 *judged = [judged[0] + compared, judged[1] + kept];
                 *window = [window[0] + compared, window[1] + kept];
+                // Of the wanted recalls alone: it takes a while.
+                for ((_, _, round), (_, judged)) in ROUNDINGS.iter().zip(rounded).filter(|_| controller.is_some()) {
+                    let mut held = vec![0.0; n_rows * dim];
+                    for (row, out) in held.chunks_exact_mut(dim).enumerate() {
+                        match filter.published(row) {
+                            Some(published) => out.copy_from_slice(published),
+                            None => state.model.served(row, out),
+                        }
+                        round(out);
+                    }
+                    let older = |row: u32| Some(&held[row as usize * dim..][..dim]);
+                    let (compared, kept) = kept_in_lists(state, &sample(USERS[1], 0), at, K, 0..n_rows as u32, older);
+                    *judged = [judged[0] + compared, judged[1] + kept];
+                }
             }
             if second.is_multiple_of(10) && window[0] > 0 {
                 if second > 30 {
@@ -162,15 +209,23 @@ fn measure(log: &str, config: &Config, events: &[Interaction], rate: usize) -> a
         })
     );
     for contestant in contestants {
+        let share = |bytes: u64| rounded(bytes as f64 / touched_bytes as f64);
+        let recall = |[compared, kept]: [u64; 2]| rounded(kept as f64 / compared.max(1) as f64);
+        let with = |((name, ..), (bytes, judged)): (&Rounding, (u64, [u64; 2]))| {
+            (name.to_string(), json!({ "recall": recall(judged), "bytes_of_touched": share(bytes) }))
+        };
+        let of_fewer_bits = contestant.controller.is_some().then(|| ROUNDINGS.iter().zip(contestant.rounded).map(with));
+        let of_fewer_bits: serde_json::Map<String, serde_json::Value> = of_fewer_bits.into_iter().flatten().collect();
         println!(
             "{}",
             json!({
                 "rate": rate, "recall_wanted": contestant.wanted, "threshold": contestant.filter.threshold,
-                "recall": rounded(contestant.judged[1] as f64 / contestant.judged[0].max(1) as f64),
+                "recall": recall(contestant.judged),
                 "least_recall_of_10_s": rounded(contestant.least),
                 "rows_of_touched": rounded(contestant.rows as f64 / touched as f64),
-                "bytes_of_touched": rounded(contestant.bytes as f64 / touched_bytes as f64),
+                "bytes_of_touched": share(contestant.bytes),
                 "bytes_per_event": rounded(contestant.bytes as f64 / events.len() as f64),
+                "rounded": of_fewer_bits,
             })
         );
     }

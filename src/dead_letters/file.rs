@@ -200,6 +200,16 @@ impl DeadLetterFile {
     }
 }
 
+impl Drop for DeadLetterFile {
+    fn drop(&mut self) {
+        if self.is_regular {
+            // To close the file is not enough: a process that is being started holds a copy of it until its program is there.
+            let _ = self.file.flush();
+            let _ = self.file.get_ref().unlock();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -129,6 +129,15 @@ impl ClientError {
     ) -> Self {
         Self::Failed { brokers: brokers.to_owned(), doing: doing.into(), source: cause.into() }
     }
+
+    /// Kafka's code of the failure, where it has one.
+    pub(crate) fn code(&self) -> Option<RDKafkaErrorCode> {
+        let Self::Failed { source, .. } = self else { return None };
+        let of_client = || source.downcast_ref::<ClientFailure>().map(ClientFailure::error);
+        let error = source.downcast_ref::<KafkaError>().or_else(of_client);
+        let code = error.and_then(KafkaError::rdkafka_error_code);
+        code.or_else(|| source.downcast_ref::<RDKafkaErrorCode>().copied())
+    }
 }
 
 /// An error of librdkafka, told in Kafka's own words. It has no source that is shown beside it: that one repeats the values

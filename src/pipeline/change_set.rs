@@ -6,6 +6,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::freshness::EventAges;
+use super::user_queries::UserQueries;
 use crate::publish::UpdateKind;
 
 /// Rows of the table at one moment, and what left it.
@@ -25,6 +26,8 @@ pub(super) struct ChangeSet {
     pub(super) removed: Vec<CompactString>,
     /// Log-frequencies of items that are not in `names`.
     pub(super) popularity: Vec<(CompactString, f32)>,
+    /// Of users, for a sink that takes them.
+    pub(super) queries: UserQueries,
     /// Of the events that are visible by it.
     pub(super) ages: EventAges,
 }
@@ -40,13 +43,14 @@ enum MergedChange<'a> {
 impl ChangeSet {
     /// What it counts in a queue: its rows, and something where it has none.
     pub(super) fn n_rows(&self) -> usize {
-        (self.names.len() + self.removed.len() + self.popularity.len()).max(1)
+        (self.names.len() + self.removed.len() + self.popularity.len() + self.queries.names.len()).max(1)
     }
 
     /// Whether the sink has nothing to do with it: all rows that moved are held back.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { kind, names, removed, popularity, .. } = self;
-        *kind == UpdateKind::Delta && names.is_empty() && removed.is_empty() && popularity.is_empty()
+        let Self { kind, names, removed, popularity, queries, .. } = self;
+        let has_no_rows = names.is_empty() && removed.is_empty() && popularity.is_empty();
+        *kind == UpdateKind::Delta && has_no_rows && queries.is_empty()
     }
 
     /// Bytes of what it brings.
@@ -54,7 +58,8 @@ impl ChangeSet {
         let number = size_of::<f32>();
         let names = self.names.iter().chain(&self.removed).chain(self.popularity.iter().map(|(name, _)| name));
         let names: usize = names.map(|name| name.len()).sum();
-        names + number * (self.embeddings.len() + self.log_frequencies.len() + self.popularity.len())
+        let numbers = self.embeddings.len() + self.log_frequencies.len() + self.popularity.len();
+        names + number * numbers + self.queries.n_bytes()
     }
 
     /// Changes that follow each other, as one: a row that moved in several of them is in it once. `None` where there are none.
@@ -91,6 +96,7 @@ impl ChangeSet {
             log_frequencies: Vec::new(),
             removed: Vec::new(),
             popularity: Vec::new(),
+            queries: UserQueries::merged(changes.iter().map(|set| &set.queries)),
             ages,
         };
         for (name, change) in items {
@@ -123,6 +129,7 @@ mod tests {
             log_frequencies: vec![-1.0; rows.len()],
             removed: removed.iter().map(|name| (*name).into()).collect(),
             popularity: popularity.iter().map(|(name, number)| ((*name).into(), *number)).collect(),
+            queries: UserQueries::default(),
             ages: EventAges::none(),
         })
     }

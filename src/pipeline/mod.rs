@@ -19,6 +19,7 @@
 //! | `change_filter` | which changed rows have moved enough to be sent |
 //! | `recall_controller` | how far that is |
 //! | `selection` | what sinks of one wanted recall are sent: filter, controller, and what it measures on |
+//! | `user_queries` | nothing: it makes the queries of users who did something, for sinks that take them |
 //! | `change_set` | nothing: it is what a sink is sent, and merges what waits |
 //! | `outlet` | what waits for a sink, and whether training waits too |
 //! | `control` | what follows from a change of the streams |
@@ -50,6 +51,7 @@ pub mod selection;
 mod sink_figures;
 #[cfg(test)]
 mod tests;
+mod user_queries;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

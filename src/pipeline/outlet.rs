@@ -7,11 +7,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use compact_str::CompactString;
+
 use super::change_set::ChangeSet;
 use super::freshness::EventAges;
 use super::sink_figures::{SinkCondition, SinkFigures};
+use super::user_queries::UserQueries;
 use crate::publish::full_update::{ROWS_PER_CALL, next_epoch};
-use crate::publish::{EmbeddingSink, ItemRow, SinkError, SinkOptions, Update, UpdateKind, Version, WhenFull};
+use crate::publish::{
+    EmbeddingSink, ItemRow, SinkError, SinkOptions, Update, UpdateKind, UserQuery, Version, WhenFull,
+};
 use crate::signals::Stop;
 
 /// Rows that may wait for a sink, besides as many as the table has.
@@ -177,6 +182,8 @@ impl Mailbox {
 pub(super) struct SinkOutlet {
     name: String,
     pub(super) options: SinkOptions,
+    /// Whether the sink takes the queries of users.
+    pub(super) takes_queries: bool,
     mailbox: Arc<Mailbox>,
 }
 
@@ -204,10 +211,10 @@ impl SinkOutlet {
             is_closed: false,
         };
         let mailbox = Arc::new(Mailbox { queue: Mutex::new(queue), changed: Condvar::new() });
-        let (name, inbox) = (sink.name().to_owned(), Arc::clone(&mailbox));
+        let (name, takes_queries, inbox) = (sink.name().to_owned(), sink.takes_queries(), Arc::clone(&mailbox));
         let mut sender = Sender { sink, model_id, replace: options.replace, epoch: None, rises: false };
         std::thread::Builder::new().name(format!("publish {name}")).spawn(move || sender.run(&inbox))?;
-        Ok(Self { name, options, mailbox })
+        Ok(Self { name, options, takes_queries, mailbox })
     }
 
     /// What the sink is to be given next.
@@ -366,6 +373,11 @@ impl Sender {
                 popularity.iter().map(|(item_id, log)| (item_id.as_str(), *log)).collect();
             sink.set_popularity(&popularity)?;
         }
+        let UserQueries { names, vectors, beta_tau } = &set.queries;
+        let query = |(user_id, vector)| UserQuery { user_id, vector, beta_tau: *beta_tau };
+        let queries: Vec<UserQuery<'_>> =
+            names.iter().map(CompactString::as_str).zip(vectors.chunks_exact(dim)).map(query).collect();
+        queries.chunks(ROWS_PER_CALL).try_for_each(|queries| sink.set_queries(queries))?;
         sink.commit()?;
         if kind == UpdateKind::Full {
             tracing::info!(sink = sink.name(), rows = set.names.len(), epoch, step, "a sink holds the whole table");
@@ -377,8 +389,6 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use compact_str::CompactString;
-
     use super::*;
     use crate::publish::{MemorySink, SinkState, StoredRow};
 
@@ -438,6 +448,7 @@ mod tests {
             log_frequencies: vec![-1.0; names.len()],
             removed: Vec::new(),
             popularity: Vec::new(),
+            queries: UserQueries::default(),
             ages: EventAges::none(),
         })
     }

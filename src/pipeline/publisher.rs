@@ -12,6 +12,7 @@ use super::freshness::{EventAges, Freshness};
 use super::outlet::{SinkOutlet, Wants};
 use super::selection::{ChangeSelection, RecentUsers};
 use super::sink_figures::SinkFigures;
+use super::user_queries::{PendingUsers, UserQueries};
 use crate::event::Interaction;
 use crate::publish::{EmbeddingSink, SinkOptions, UpdateKind};
 use crate::signals::Stop;
@@ -28,6 +29,8 @@ pub(super) struct Publisher {
     /// What is sent where not every touched row is: one for each wanted recall.
     selections: Vec<ChangeSelection>,
     recent: RecentUsers,
+    /// Users whose queries were not copied yet; `None` where no sink takes any.
+    pending: Option<PendingUsers>,
     began: Instant,
     fed_at: Option<Instant>,
     /// Steps taken when the changes were copied last, and when that was first seen.
@@ -66,9 +69,11 @@ impl Publisher {
             let outlet = SinkOutlet::start(sink, options, model_id.to_owned(), label)?;
             outlets.push(PublishedSink { outlet, selection, popularity_at: None });
         }
+        let takes_queries = outlets.iter().any(|sink| sink.outlet.takes_queries);
         Ok(Self {
             outlets,
             selections,
+            pending: takes_queries.then(PendingUsers::default),
             recent: RecentUsers::default(),
             began: Instant::now(),
             fed_at: None,
@@ -91,10 +96,13 @@ impl Publisher {
         self.outlets.iter().map(figures).collect()
     }
 
-    /// Notes an event that is ingested: its user is one whose list may be compared.
+    /// Notes an event that is ingested: its user is one whose list may be compared, and whose query is another from now on.
     pub(super) fn note_event(&mut self, event: &Interaction) {
         if !self.selections.is_empty() {
             self.recent.note(&event.user, event.timestamp);
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.note(&event.user, event.timestamp);
         }
     }
 
@@ -134,18 +142,24 @@ impl Publisher {
         let wants: Vec<Wants> = self.outlets.iter().map(|sink| sink.outlet.wants()).collect();
         let selected = self.select(state, &changes, &wants, has_moved, is_end);
         let ages = self.ages.clone();
-        let copies = Copies { state, changes: &changes, selected: &selected, selections: &self.selections, ages };
-        // Copied once for all sinks of a selection, or without any.
-        let n_kinds = self.selections.len() + 1;
+        let takes = |(sink, wants): (&PublishedSink, &Wants)| sink.outlet.takes_queries && *wants != Wants::Nothing;
+        let is_taken = has_moved && self.outlets.iter().zip(&wants).any(takes);
+        let queries = self.pending.as_mut().filter(|_| is_taken).map(|pending| pending.take(state));
+        let queries = queries.unwrap_or_default();
+        let copies =
+            Copies { state, changes: &changes, selected: &selected, selections: &self.selections, queries, ages };
+        // Copied once for all sinks of a selection, or without any, that take queries, or do not.
+        let n_kinds = 2 * (self.selections.len() + 1);
         let (mut full, mut deltas) = (vec![None; n_kinds], vec![[None, None]; n_kinds]);
         let mut is_offered = false;
         for (PublishedSink { outlet, selection, popularity_at }, wants) in self.outlets.iter_mut().zip(wants) {
-            let kind = selection.map_or(0, |number| number + 1);
+            let (takes, selection) = (outlet.takes_queries, *selection);
+            let kind = 2 * selection.map_or(0, |number| number + 1) + usize::from(takes);
             let set = match wants {
                 Wants::Nothing => continue,
                 Wants::Everything => {
                     *popularity_at = Some((now, at));
-                    full[kind].get_or_insert_with(|| Arc::new(copies.everything(*selection)))
+                    full[kind].get_or_insert_with(|| Arc::new(copies.everything(selection, takes)))
                 }
                 Wants::Changes if !has_moved => continue,
                 Wants::Changes => {
@@ -156,7 +170,7 @@ impl Publisher {
                         *popularity_at = Some((now, at));
                     }
                     deltas[kind][usize::from(with_popularity)]
-                        .get_or_insert_with(|| Arc::new(copies.what_changed(*selection, with_popularity)))
+                        .get_or_insert_with(|| Arc::new(copies.what_changed(selection, takes, with_popularity)))
                 }
             };
             is_offered = true;
@@ -257,21 +271,22 @@ struct Copies<'a> {
     /// For each selection, the rows that are sent.
     selected: &'a [Vec<u32>],
     selections: &'a [ChangeSelection],
+    queries: UserQueries,
     ages: EventAges,
 }
 
 impl Copies<'_> {
     /// The whole table: where other sinks of the selection hold rows that are older, as they hold it.
-    fn everything(&self, selection: Option<usize>) -> ChangeSet {
+    fn everything(&self, selection: Option<usize>, with_queries: bool) -> ChangeSet {
         let rows = 0..self.state.items.ids.len();
-        self.copy(UpdateKind::Full, rows, selection)
+        self.copy(UpdateKind::Full, rows, selection, with_queries)
     }
 
     /// The changed rows, and the log-frequencies of all others where they are asked for.
-    fn what_changed(&self, selection: Option<usize>, with_popularity: bool) -> ChangeSet {
+    fn what_changed(&self, selection: Option<usize>, with_queries: bool, with_popularity: bool) -> ChangeSet {
         let Self { state, changes, selected, .. } = self;
         let rows = selection.map_or(&changes.changed, |number| &selected[number]);
-        let mut set = self.copy(UpdateKind::Delta, rows.iter().map(|row| *row as usize), selection);
+        let mut set = self.copy(UpdateKind::Delta, rows.iter().map(|row| *row as usize), selection, with_queries);
         set.removed.clone_from(&changes.removed);
         if with_popularity {
             let others = (0..state.items.ids.len() as u32).filter(|row| rows.binary_search(row).is_err());
@@ -282,7 +297,13 @@ impl Copies<'_> {
         set
     }
 
-    fn copy(&self, kind: UpdateKind, rows: impl Iterator<Item = usize>, selection: Option<usize>) -> ChangeSet {
+    fn copy(
+        &self,
+        kind: UpdateKind,
+        rows: impl Iterator<Item = usize>,
+        selection: Option<usize>,
+        with_queries: bool,
+    ) -> ChangeSet {
         let state = self.state;
         let (dim, rows): (usize, Vec<usize>) = (state.model.dim(), rows.collect());
         let selection = selection.map(|number| &self.selections[number]);
@@ -304,6 +325,7 @@ impl Copies<'_> {
             log_frequencies: rows.iter().map(log_frequency).collect(),
             removed: Vec::new(),
             popularity: Vec::new(),
+            queries: if with_queries { self.queries.clone() } else { UserQueries::default() },
             ages: self.ages.clone(),
         }
     }

@@ -35,6 +35,9 @@ config_section! {
     pub struct RedisOptions {
         /// `vectors` for a vector set over the rows (Redis 8 and newer), `hash` for rows alone.
         layout: RedisLayout = RedisLayout::Vectors;
+        /// Rows that a vector set looks at for the neighbours of one that is written (`EF` of `VADD`): fewer are faster, and leave more
+        /// of what lies near out of later searches.
+        exploration: u32 = 100 => [within(1..=1_000_000)];
         /// Milliseconds that connecting, and every single request, may take.
         timeout_ms: u64 = 10_000 => [within(1..=600_000)];
     }
@@ -107,7 +110,7 @@ if held[5] ~= ARGV[2] or held[6] ~= ARGV[3] then
   return 'no: another worker has begun an update since, of epoch ' .. held[5]
 end
 if what == 'upsert' then
-  for i = 5, #ARGV, 3 do
+  for i = 6, #ARGV, 3 do
     local id, row, attributes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local old = redis.call('HGET', KEYS[2], id)
     if not old or order(version(old)) <= 0 then
@@ -117,7 +120,7 @@ if what == 'upsert' then
         if old and string.sub(old, 21) == embedding then
           redis.call('VSETATTR', KEYS[3], id, attributes)
         else
-          redis.call('VADD', KEYS[3], 'FP32', embedding, id, 'NOQUANT', 'SETATTR', attributes)
+          redis.call('VADD', KEYS[3], 'FP32', embedding, id, 'NOQUANT', 'EF', ARGV[5], 'SETATTR', attributes)
         end
       end
     end
@@ -157,6 +160,7 @@ pub struct RedisSink {
     timeout: Duration,
     replace: bool,
     layout: &'static str,
+    exploration: String,
     /// State, rows, vectors.
     keys: [String; 3],
     script: String,
@@ -192,6 +196,7 @@ impl RedisSink {
             timeout: Duration::from_millis(own.timeout_ms),
             replace: common.replace,
             layout,
+            exploration: own.exploration.to_string(),
             keys: ["state", "rows", "vectors"].map(|key| format!("{prefix}:{key}")),
             script: String::new(),
             connection: None,
@@ -280,11 +285,18 @@ impl RedisSink {
         Ok(answers.into_iter().next_back().unwrap_or_default())
     }
 
-    /// Calls the script for `arguments`, so many of them at a time as make [`ROWS_PER_CALL`] rows.
-    fn call_in_parts(&mut self, what: &str, arguments: &[Vec<u8>], per_row: usize) -> Result<(), SinkError> {
+    /// Calls the script for `head` and `arguments`, so many of these at a time as make [`ROWS_PER_CALL`] rows.
+    fn call_in_parts(
+        &mut self,
+        what: &str,
+        head: Option<&str>,
+        arguments: &[Vec<u8>],
+        per_row: usize,
+    ) -> Result<(), SinkError> {
         let (_, version) = self.update.ok_or_else(|| self.refused("no update was begun"))?;
         for part in arguments.chunks(ROWS_PER_CALL * per_row) {
-            let part: Vec<&[u8]> = part.iter().map(Vec::as_slice).collect();
+            let part: Vec<&[u8]> =
+                head.iter().map(|head| head.as_bytes()).chain(part.iter().map(Vec::as_slice)).collect();
             self.call(version, what, &part);
             if self.calls.len() == CALLS_PER_TRIP {
                 self.send()?;
@@ -340,7 +352,7 @@ impl EmbeddingSink for RedisSink {
 
     fn remove(&mut self, item_ids: &[&str]) -> Result<(), SinkError> {
         let arguments: Vec<Vec<u8>> = item_ids.iter().map(|item_id| item_id.as_bytes().to_vec()).collect();
-        self.call_in_parts("remove", &arguments, 1)
+        self.call_in_parts("remove", None, &arguments, 1)
     }
 
     fn upsert(&mut self, rows: &[ItemRow<'_>]) -> Result<(), SinkError> {
@@ -352,7 +364,8 @@ impl EmbeddingSink for RedisSink {
             [row.item_id.as_bytes().to_vec(), pack(version, row), attributes.into_bytes()]
         };
         let arguments: Vec<Vec<u8>> = rows.iter().flat_map(row_arguments).collect();
-        self.call_in_parts("upsert", &arguments, 3)
+        let exploration = self.exploration.clone();
+        self.call_in_parts("upsert", Some(&exploration), &arguments, 3)
     }
 
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
@@ -363,7 +376,7 @@ impl EmbeddingSink for RedisSink {
                 [item_id.as_bytes().to_vec(), log_frequency.to_le_bytes().to_vec(), text.into_bytes()]
             })
             .collect();
-        self.call_in_parts("popularity", &arguments, 3)
+        self.call_in_parts("popularity", None, &arguments, 3)
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {

@@ -55,6 +55,18 @@ pub struct ItemRow<'a> {
     pub log_frequency: f32,
 }
 
+/// The query of a user, as it stood after their newest event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UserQuery<'a> {
+    /// The user's identifier.
+    pub user_id: &'a str,
+    /// The vector to search with, [`Update::dim`] numbers, times its gate: its inner product with an item's embedding, and `beta_tau`
+    /// times the item's `log_frequency`, add up to what items are ranked by.
+    pub vector: &'a [f32],
+    /// β·τ of the model.
+    pub beta_tau: f32,
+}
+
 /// A row of items as a sink holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
@@ -85,7 +97,7 @@ pub struct SinkState {
 ///
 /// An update is [`begin`](Self::begin), then [`remove`](Self::remove), [`upsert`](Self::upsert) and
 /// [`set_popularity`](Self::set_popularity), each any number of times and in this order (no item in two of them), then
-/// [`commit`](Self::commit). Updates follow each other, never interleave, and come from one thread, which is the sink's own:
+/// [`set_queries`](Self::set_queries) where it takes them, then [`commit`](Self::commit). Updates follow each other, never interleave, and come from one thread, which is the sink's own:
 /// it may block.
 ///
 /// # Versions
@@ -159,6 +171,20 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     /// # Errors
     /// Where the sink cannot take them.
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError>;
+
+    /// Whether it takes the queries of users.
+    fn takes_queries(&self) -> bool {
+        false
+    }
+
+    /// Writes queries over those that the sink holds of the same users.
+    ///
+    /// # Errors
+    /// Where the sink cannot take them.
+    fn set_queries(&mut self, queries: &[UserQuery<'_>]) -> Result<(), SinkError> {
+        let _ = queries;
+        Ok(())
+    }
 
     /// Ends the update: all of it is visible to readers of the sink once this returns.
     ///

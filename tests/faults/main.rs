@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `cargo test --release --all-features --test faults` | the short suite |
 //! | `cargo test --release --all-features --test faults -- --include-ignored` | the long one too |
+//! | `NEGSTREAM_KILLS=100 cargo test --release --all-features --test faults sinks::` | a hundred kills while three sinks are published to, each away for 30 seconds now and then |
 
 mod brokers;
 mod checkpoints;
@@ -17,11 +18,16 @@ mod letters;
 mod memory;
 mod networks;
 mod poison;
+mod proxy;
 mod rebalances;
 #[path = "../it/s3.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod s3;
 mod secured;
+#[path = "../it/sink_servers.rs"]
+#[expect(dead_code, reason = "shared with the other tests, which use more of it")]
+mod sink_servers;
+mod sinks;
 mod soak;
 mod stores;
 #[path = "../it/stub_registry.rs"]

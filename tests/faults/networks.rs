@@ -1,9 +1,6 @@
 //! The way to the brokers in trouble: leaders that move, connections that are cut, a trainer that takes its time.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use negstream::position::{Ownerships, Positions};
@@ -13,6 +10,7 @@ use rdkafka::mocking::MockCluster;
 
 use crate::group::{Group, PATIENCE, event, producer};
 use crate::kafka_harness::Broker;
+use crate::proxy::Proxy;
 
 const EVERY: &str = "checkpoint.every_events=300";
 
@@ -44,73 +42,15 @@ fn worker_follows_a_leader_that_moves() {
     group.assert_each_once(&["a"]);
 }
 
-/// Passes bytes on between clients and a broker, and cuts all connections when told.
-struct Proxy {
-    port: u16,
-    target: Arc<AtomicU16>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, target: Arc::default(), open: Arc::default(), stop: Arc::default() };
-        let (target, open, stop) = (Arc::clone(&proxy.target), Arc::clone(&proxy.open), Arc::clone(&proxy.stop));
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let Ok(client) = client else { continue };
-                let Ok(server) = TcpStream::connect(("127.0.0.1", target.load(Ordering::Relaxed))) else { continue };
-                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    open.push(from.try_clone().unwrap());
-                    std::thread::spawn(move || pass_on(from, to));
-                }
-            }
-        });
-        proxy
-    }
-
-    fn cut(&self) {
-        for connection in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.cut();
-        // Wakes the thread that listens.
-        drop(TcpStream::connect(("127.0.0.1", self.port)));
-    }
-}
-
-fn pass_on(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = [0; 1 << 12];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Both);
-}
-
 #[test]
 fn worker_reconnects_after_cut_connections() {
     let proxy = Proxy::start();
-    let Some(broker) = Broker::start_with(&format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}\n", proxy.port))
+    let Some(broker) = Broker::start_with(&format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}\n", proxy.port()))
     else {
         return;
     };
     let (_, port) = broker.bootstrap().rsplit_once(':').unwrap();
-    proxy.target.store(port.parse().unwrap(), Ordering::Relaxed);
+    proxy.lead_to(port.parse().unwrap());
     let mut group = Group::new(&broker, "cut", 4).with(&[EVERY]);
     group.produce(2_000);
     let (a, b) = (group.start("a", false), group.start("b", false));

@@ -16,6 +16,7 @@ use crate::sinks::{
     DELTA, DIM, FULL, SinkPlace, Wanted, hanging, holds_what_was_published_and_nothing_else, open_sink, publish,
     refused, rows, sets_popularity_alone, table, update,
 };
+use crate::support::{Place, events, read, run, write_described_log};
 
 fn target(broker: &Broker) -> String {
     format!("kafka://{}", broker.bootstrap())
@@ -157,6 +158,47 @@ fn kafka_encodings_round_as_they_say() {
         let mut other = open(&broker, &name, &[]);
         refused(other.begin(&update(FULL, 2, 1)), &["kafka", encoding, "f32", "another prefix"]);
     }
+}
+
+#[test]
+fn kafka_holds_the_query_of_a_user_after_their_events_ready_to_be_searched_with() {
+    let Some(broker) = Broker::shared() else { return };
+    let place = Place::new();
+    let log = place.path("log.parquet");
+    write_described_log(&log, &events(4_000, 61));
+    let sink = format!("publish=[{{sink=\"kafka\",target=\"{}\",name=\"queries\",users=true}}]", target(&broker));
+    place.replay(&log, &["model.dim=8", "train.batch=64", "threads=1", "negatives.bank=64", &sink]);
+    assert_eq!(policy(&broker, "queries-users"), "compact,delete");
+    run(&mut place.negstream(&["export", "checkpoints", "--to", "npy", "out"])).ended(0);
+    let export: serde_json::Value = serde_json::from_slice(&read(&place.path("out/export.json"))).unwrap();
+    let users: Vec<String> = serde_json::from_slice(&read(&place.path("out/users.json"))).unwrap();
+    let numbers = read(&place.path("out/queries.npy"));
+    let numbers = &numbers[numbers.len() - users.len() * 9 * 4..];
+    let inverse_temperature = 1.0 / export["temperature"].as_f64().unwrap() as f32;
+
+    let seen = consume(&broker, "queries-users");
+    let newest: BTreeMap<&String, &Seen> = seen.iter().map(|seen| (&seen.0, seen)).collect();
+    let known: Vec<&String> = newest.keys().copied().collect();
+    let mut expected: Vec<&String> = users.iter().collect();
+    expected.sort_unstable();
+    assert_eq!(known, expected, "each user has a query");
+    let mut compared = 0;
+    for (user, row) in users.iter().zip(numbers.chunks_exact(9 * 4)) {
+        let (_, value, headers) = newest[user];
+        assert_eq!(headers["model_id"], export["model_id"].as_str().unwrap());
+        assert!(value.as_ref().unwrap().len() == 8 * 4 && headers["beta_tau"].parse::<f32>().unwrap().is_finite());
+        // Queries of the last moment are those of the final model.
+        if headers["step"].parse::<u64>().ok() == export["step"].as_u64() {
+            let floats = |bytes: &[u8]| -> Vec<f32> {
+                bytes.chunks_exact(4).map(|number| f32::from_le_bytes(number.try_into().unwrap())).collect()
+            };
+            let (found, wanted) = (floats(value.as_ref().unwrap()), floats(&row[..8 * 4]));
+            let is_close = |(a, b): (&f32, &f32)| (a * inverse_temperature - b).abs() < 1e-3 * b.abs().max(1.0);
+            assert!(found.iter().zip(&wanted).all(is_close), "{user}: {found:?}, {wanted:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 0, "no query of the final model");
 }
 
 #[test]

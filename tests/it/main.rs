@@ -14,6 +14,8 @@ mod export;
 mod features;
 mod files;
 mod forged;
+#[cfg(feature = "full")]
+mod fresh_items;
 mod http;
 mod kafka_harness;
 mod kafka_live;
@@ -37,8 +39,6 @@ mod publish;
 mod publish_commands;
 #[cfg(feature = "full")]
 mod publish_faults;
-#[cfg(feature = "full")]
-mod publish_kills;
 #[cfg(feature = "full")]
 mod publish_servers;
 mod python;

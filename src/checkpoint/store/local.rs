@@ -124,7 +124,7 @@ pub(in crate::checkpoint) fn manifest_in(path: &Path) -> Result<Manifest, Checkp
 #[derive(Debug)]
 struct LockedLocalBackend {
     folder: LocalBackend,
-    /// The lock is released when the file is closed.
+    /// The locked file.
     lock: File,
     /// Whether the name of the lock's file was found to lead elsewhere.
     is_lost: AtomicBool,
@@ -157,13 +157,14 @@ impl LockedLocalBackend {
             }
             Err(TryLockError::Error(source)) => return Err(CheckpointError::io(&path, "lock")(source)),
         }
+        let owned = Self { folder, lock, is_lost: AtomicBool::new(false) };
+        let dir = &owned.folder.dir;
         for entry in fs::read_dir(dir).map_err(CheckpointError::io(dir, "list"))? {
             let entry = entry.map_err(CheckpointError::io(dir, "list"))?;
             if is_draft(&entry.file_name().to_string_lossy()) {
                 disk::remove_folder(&entry.path()).map_err(CheckpointError::io(entry.path(), "remove"))?;
             }
         }
-        let owned = Self { folder, lock, is_lost: AtomicBool::new(false) };
         owned.check_lock()?;
         let foreign: Vec<u64> =
             owned.folder.numbers()?.into_iter().filter(|number| !owned.folder.is_ours(*number)).collect();
@@ -231,6 +232,15 @@ impl LockedLocalBackend {
         failpoint::reach("committed").map_err(CheckpointError::io(dir, "flush the folder"))?;
         disk::flush_folder(dir).map_err(CheckpointError::io(dir, "flush the folder"))?;
         Ok(path)
+    }
+}
+
+impl Drop for LockedLocalBackend {
+    fn drop(&mut self) {
+        // To close the file is not enough: a process that is being started holds a copy of it until its program is there.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, folder = %self.folder.dir.display(), "the lock of a folder is not released");
+        }
     }
 }
 
@@ -377,4 +387,21 @@ fn is_without_locks(error: &io::Error) -> bool {
     const ENOSYS: i32 = 38;
     const EOPNOTSUPP: i32 = 95;
     error.kind() == ErrorKind::Unsupported || matches!(error.raw_os_error(), Some(ENOLCK | ENOSYS | EOPNOTSUPP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_is_free_once_released_though_a_process_that_is_starting_has_a_copy_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = || LocalBackend { dir: dir.path().to_owned() };
+        let owned = LockedLocalBackend::lock(folder()).unwrap();
+        let copy = owned.lock.try_clone().unwrap();
+        assert!(matches!(LockedLocalBackend::lock(folder()), Err(CheckpointError::Locked { .. })));
+        drop(owned);
+        drop(LockedLocalBackend::lock(folder()).unwrap());
+        drop(copy);
+    }
 }

