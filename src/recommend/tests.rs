@@ -53,7 +53,7 @@ fn agrees(settings: &[&str]) {
         let list = asked.map(|(user, item)| {
             // An item that the user had has a rank of its own, though it would not be recommended.
             let own = &state.users.histories.get(user).own;
-            let rules = ListRules { k: 1 << 20, at: event.timestamp, excluded: &[], candidates: None };
+            let rules = ListRules { k: 1 << 20, at: event.timestamp, excluded: &[], candidates: None, with_own: false };
             let [list] = &mut recommender.recommend(&[Visitor::User(user)], rules)[..] else { panic!("one list") };
             (std::mem::take(list), item, own.contains(&item))
         });
@@ -102,7 +102,8 @@ fn learnt(settings: &[&str]) -> Trainer {
     trainer
 }
 
-const RULES: ListRules<'_> = ListRules { k: 10, at: 1_700_000_000_000, excluded: &[], candidates: None };
+const RULES: ListRules<'_> =
+    ListRules { k: 10, at: 1_700_000_000_000, excluded: &[], candidates: None, with_own: false };
 
 #[test]
 fn visitors_together_get_what_each_gets_alone() {
