@@ -7,7 +7,7 @@ use super::messages::{
     ItemVectorAnswer, Knowledge, NeighborItem, NeighborsAnswer, RankedItem, RecommendAnswer, RecommendRequest,
     ScoreAnswer, ScoreRequest, UserVectorAnswer,
 };
-use super::problem::{Problem, ProblemKind};
+use super::problem::{ApiProblem, ProblemKind};
 use crate::recommend::view::StateView;
 use crate::recommend::{ListRules, Recommendation, Visitor, Wish};
 
@@ -18,7 +18,7 @@ pub(super) const DEFAULT_NEIGHBORS: usize = 10;
 
 /// What is asked, within its limits.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Question {
+pub(super) enum ApiQuestion {
     Recommend(RecommendRequest),
     Score(ScoreRequest),
     Neighbors { item: String, k: usize },
@@ -27,7 +27,7 @@ pub(super) enum Question {
 }
 
 /// The body of an answer, or a problem.
-pub(super) type Answer = Result<Vec<u8>, Problem>;
+pub(super) type ApiAnswer = Result<Vec<u8>, ApiProblem>;
 
 /// What a list is asked with, by rows.
 struct ResolvedList {
@@ -44,9 +44,9 @@ pub(super) fn answer_all(
     view: &StateView,
     age: Duration,
     filter: &mut CatalogueFilter,
-    questions: &[&Question],
-) -> Vec<Answer> {
-    let mut answers: Vec<Option<Answer>> = vec![None; questions.len()];
+    questions: &[&ApiQuestion],
+) -> Vec<ApiAnswer> {
+    let mut answers: Vec<Option<ApiAnswer>> = vec![None; questions.len()];
     let facts = view.facts();
     let knowledge = || Knowledge {
         model_id: facts.model_id.to_string(),
@@ -58,22 +58,22 @@ pub(super) fn answer_all(
     let (mut lists, mut neighborhoods) = (Vec::new(), Vec::new());
     for (place, question) in questions.iter().enumerate() {
         match question {
-            Question::Recommend(request) => match resolve(view, filter, request) {
+            ApiQuestion::Recommend(request) => match resolve(view, filter, request) {
                 Ok(list) => lists.push((place, list)),
                 Err(problem) => answers[place] = Some(Err(problem)),
             },
-            Question::Neighbors { item, k } => match known_item(view, item) {
+            ApiQuestion::Neighbors { item, k } => match known_item(view, item) {
                 Ok(row) => neighborhoods.push((place, (row, *k))),
                 Err(problem) => answers[place] = Some(Err(problem)),
             },
-            Question::Score(request) => answers[place] = Some(scores(view, request, knowledge())),
-            Question::ItemVector(item) => {
+            ApiQuestion::Score(request) => answers[place] = Some(scores(view, request, knowledge())),
+            ApiQuestion::ItemVector(item) => {
                 answers[place] = Some(known_item(view, item).and_then(|row| {
                     let (vector, popularity) = view.item_vector(row);
                     body(&ItemVectorAnswer { model: knowledge(), item_id: item.clone(), vector, popularity })
                 }));
             }
-            Question::UserVector(user) => {
+            ApiQuestion::UserVector(user) => {
                 answers[place] = Some(known_user(view, user).and_then(|visitor| {
                     let at = facts.newest_event.unwrap_or_default();
                     let vector = view.query_vector(&visitor, at).unwrap_or_default();
@@ -102,7 +102,7 @@ pub(super) fn answer_all(
         let neighbors = near.iter().map(neighbor).collect();
         answers[place] = Some(body(&NeighborsAnswer { model: knowledge(), item_id, neighbors }));
     }
-    let fault = || Err(Problem::new(ProblemKind::Fault, "the request was not answered"));
+    let fault = || Err(ApiProblem::new(ProblemKind::Fault, "the request was not answered"));
     answers.into_iter().map(|answer| answer.unwrap_or_else(fault)).collect()
 }
 
@@ -112,8 +112,8 @@ fn wish(list: &ResolvedList) -> Wish<'_> {
     Wish { visitor: visitor.clone(), rules }
 }
 
-fn body(answer: &impl serde::Serialize) -> Answer {
-    serde_json::to_vec(answer).map_err(|error| Problem::new(ProblemKind::Fault, error.to_string()))
+fn body(answer: &impl serde::Serialize) -> ApiAnswer {
+    serde_json::to_vec(answer).map_err(|error| ApiProblem::new(ProblemKind::Fault, error.to_string()))
 }
 
 /// The rows and rules of a request.
@@ -121,7 +121,7 @@ fn resolve(
     view: &StateView,
     filter: &mut CatalogueFilter,
     request: &RecommendRequest,
-) -> Result<ResolvedList, Problem> {
+) -> Result<ResolvedList, ApiProblem> {
     let RecommendRequest { user, items, k, exclude, candidates, filter: wanted, at } = request;
     let rows = |names: &[String]| names.iter().filter_map(|name| view.items().get(name)).collect::<Vec<u32>>();
     let mut unknown = Vec::new();
@@ -131,11 +131,11 @@ fn resolve(
             let known = rows(items);
             unknown.extend(items.iter().filter(|name| view.items().get(name).is_none()).cloned());
             if known.is_empty() {
-                return Err(Problem::new(ProblemKind::UnknownItem, "the model knows none of 'items'"));
+                return Err(ApiProblem::new(ProblemKind::UnknownItem, "the model knows none of 'items'"));
             }
             Visitor::Session(known)
         }
-        _ => return Err(Problem::new(ProblemKind::Invalid, "either 'user' or 'items' is needed, and not both")),
+        _ => return Err(ApiProblem::new(ProblemKind::Invalid, "either 'user' or 'items' is needed, and not both")),
     };
     let mut candidates = candidates.as_deref().map(rows);
     if let Some(wanted) = wanted {
@@ -160,7 +160,7 @@ fn resolve(
     })
 }
 
-fn scores(view: &StateView, request: &ScoreRequest, model: Knowledge) -> Answer {
+fn scores(view: &StateView, request: &ScoreRequest, model: Knowledge) -> ApiAnswer {
     let ScoreRequest { user, items, at } = request;
     let visitor = known_user(view, user)?;
     let at = at.or(view.facts().newest_event).unwrap_or_default();
@@ -198,16 +198,16 @@ fn ranked<'a>(view: &'a StateView, rows: &[Recommendation]) -> Vec<RankedItem<'a
     rows.iter().map(item).collect()
 }
 
-fn known_item(view: &StateView, name: &str) -> Result<u32, Problem> {
+fn known_item(view: &StateView, name: &str) -> Result<u32, ApiProblem> {
     view.items().get(name).ok_or_else(|| {
         // Without the nearest name, which `recommend` gives: whom the model knows is nobody's business here, and looking takes long.
-        Problem::new(ProblemKind::UnknownItem, format!("the model does not know item '{}'", shortened(name)))
+        ApiProblem::new(ProblemKind::UnknownItem, format!("the model does not know item '{}'", shortened(name)))
     })
 }
 
 /// The user of that name, of whom something is known.
-fn known_user(view: &StateView, name: &str) -> Result<Visitor, Problem> {
-    let unknown = |why: String| Problem::new(ProblemKind::UnknownUser, why);
+fn known_user(view: &StateView, name: &str) -> Result<Visitor, ApiProblem> {
+    let unknown = |why: String| ApiProblem::new(ProblemKind::UnknownUser, why);
     let name_shown = shortened(name);
     let Some(row) = view.users().get(name) else {
         return Err(unknown(format!("the model does not know user '{name_shown}'; give what they had as 'items'")));

@@ -8,10 +8,10 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, Question, answer_all};
+use super::answer::{ApiAnswer, ApiQuestion, answer_all};
 use super::figures::ServingFigures;
 use super::filter::CatalogueFilter;
-use super::problem::{Problem, ProblemKind};
+use super::problem::{ApiProblem, ProblemKind};
 use crate::recommend::slot::{NoView, ViewSlot};
 
 /// Most requests that are answered together: a pass for one takes as long as for sixteen, and whoever came first waits for all.
@@ -20,18 +20,18 @@ const MOST_TOGETHER: usize = 64;
 /// A request that waits.
 #[derive(Debug)]
 struct WaitingRequest {
-    question: Question,
+    question: ApiQuestion,
     deadline: Instant,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<ApiAnswer>,
 }
 
 /// Where questions are put; clones are the same desk. Its thread ends with the last of them.
 #[derive(Debug, Clone)]
-pub(super) struct Desk {
+pub(super) struct AnswerDesk {
     queue: Sender<WaitingRequest>,
 }
 
-impl Desk {
+impl AnswerDesk {
     /// Starts the thread, which computes on `threads` threads; `queue` requests may wait.
     pub(super) fn open(
         (threads, queue): (usize, usize),
@@ -49,15 +49,19 @@ impl Desk {
     }
 
     /// Puts a question; the answer comes by the receiver, unless it is too late for it.
-    pub(super) fn ask(&self, question: Question, deadline: Instant) -> Result<oneshot::Receiver<Answer>, Problem> {
+    pub(super) fn ask(
+        &self,
+        question: ApiQuestion,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<ApiAnswer>, ApiProblem> {
         let (reply, answer) = oneshot::channel();
         match self.queue.try_send(WaitingRequest { question, deadline, reply }) {
             Ok(()) => Ok(answer),
-            Err(TrySendError::Full(_)) => Err(Problem::new(
+            Err(TrySendError::Full(_)) => Err(ApiProblem::new(
                 ProblemKind::TooMany,
                 "serve.queue is how many may wait; all of these places are taken",
             )),
-            Err(TrySendError::Disconnected(_)) => Err(Problem::new(ProblemKind::Fault, "nobody answers any more")),
+            Err(TrySendError::Disconnected(_)) => Err(ApiProblem::new(ProblemKind::Fault, "nobody answers any more")),
         }
     }
 }
@@ -76,7 +80,7 @@ fn work(
         // Nobody waits for these any more.
         together.retain(|request| request.deadline > now && !request.reply.is_closed());
         let Some(deadline) = together.iter().map(|request| request.deadline).max() else { continue };
-        let questions: Vec<&Question> = together.iter().map(|request| &request.question).collect();
+        let questions: Vec<&ApiQuestion> = together.iter().map(|request| &request.question).collect();
         let answer = || {
             views.read(deadline, |view, age| {
                 let facts = view.facts();
@@ -98,11 +102,11 @@ fn work(
                 together.into_iter().zip(answers).for_each(|(request, answer)| drop(request.reply.send(answer)));
                 continue;
             }
-            Ok(Err(NoView)) => Problem::new(
+            Ok(Err(NoView)) => ApiProblem::new(
                 ProblemKind::NotReady,
                 "no model was there in time; the worker restores, or has just begun",
             ),
-            Err(_) => Problem::new(ProblemKind::Fault, "the request could not be answered"),
+            Err(_) => ApiProblem::new(ProblemKind::Fault, "the request could not be answered"),
         };
         together.into_iter().for_each(|request| drop(request.reply.send(Err(problem.clone()))));
     }

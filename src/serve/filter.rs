@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::messages::Filter;
-use super::problem::{Problem, ProblemKind};
+use super::problem::{ApiProblem, ProblemKind};
 use crate::catalogue::{CatalogueError, ItemAttributes};
 use crate::table::ids::FrozenIds;
 
@@ -30,11 +30,11 @@ impl CatalogueFilter {
     }
 
     /// The rows of the items that `filter` leaves.
-    pub(super) fn rows(&mut self, filter: &Filter, items: &FrozenIds) -> Result<Vec<u32>, Problem> {
+    pub(super) fn rows(&mut self, filter: &Filter, items: &FrozenIds) -> Result<Vec<u32>, ApiProblem> {
         let Self { attributes, rows, seen } = self;
         let Some(attributes) = attributes else {
             let why = "filter: there is no catalogue to filter by; serve.catalogue names one";
-            return Err(Problem::new(ProblemKind::Invalid, why));
+            return Err(ApiProblem::new(ProblemKind::Invalid, why));
         };
         if *seen != (items.len(), items.remaps()) {
             if seen.1 != items.remaps() || seen.0 > items.len() || rows.is_empty() {
@@ -53,7 +53,7 @@ impl CatalogueFilter {
             let Some(found) = attributes.with(column, wanted.0.iter().map(String::as_str)) else {
                 let columns = attributes.columns().collect::<Vec<_>>().join(", ");
                 let why = format!("filter: the catalogue has no column '{column}'; there are {columns}");
-                return Err(Problem::new(ProblemKind::Invalid, why));
+                return Err(ApiProblem::new(ProblemKind::Invalid, why));
             };
             left = Some(match left {
                 None => found,

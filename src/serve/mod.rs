@@ -35,7 +35,7 @@ use crate::catalogue::CatalogueError;
 use crate::recommend::slot::ViewSlot;
 use crate::util::token::Token;
 pub use config::ServeConfig;
-use desk::Desk;
+use desk::AnswerDesk;
 pub use figures::ServingFigures;
 use filter::CatalogueFilter;
 use routes::ApiState;
@@ -69,7 +69,7 @@ impl Api {
     ) -> Result<Self, ApiError> {
         let filter = CatalogueFilter::open(&config.catalogue, item_id)?;
         let size = (config.threads, config.queue);
-        let (desk, _) = Desk::open(size, views, filter, Arc::clone(&figures)).map_err(ApiError::Thread)?;
+        let (desk, _) = AnswerDesk::open(size, views, filter, Arc::clone(&figures)).map_err(ApiError::Thread)?;
         Ok(Self(ApiState { desk, config: Arc::new(config.clone()), token: Token::new(token), figures }))
     }
 

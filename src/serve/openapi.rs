@@ -8,7 +8,7 @@ use super::endpoint::Endpoint;
 use super::messages::{
     ItemVectorAnswer, NeighborsAnswer, RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest, UserVectorAnswer,
 };
-use super::problem::{Problem, ProblemKind};
+use super::problem::{ApiProblem, ProblemKind};
 use super::schema::ApiSchema;
 
 /// The description, as it is served and checked in.
@@ -19,7 +19,7 @@ pub fn text() -> &'static str {
 
 fn description() -> Value {
     let mut components = Map::new();
-    components.insert("Problem".to_owned(), Problem::schema());
+    components.insert("Problem".to_owned(), ApiProblem::schema());
     let paths: Map<String, Value> = Endpoint::ALL.into_iter().map(|endpoint| path(endpoint, &mut components)).collect();
     json!({
         "openapi": "3.1.0",

@@ -124,7 +124,7 @@ impl ProblemKind {
 
 /// A problem, and what it is in this case.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Problem {
+pub(super) struct ApiProblem {
     pub(super) kind: ProblemKind,
     detail: String,
 }
@@ -138,7 +138,7 @@ struct ProblemBody<'a> {
     request_id: &'a str,
 }
 
-impl Problem {
+impl ApiProblem {
     /// A problem; what is too long in its detail is cut.
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let mut detail: String = detail.into();

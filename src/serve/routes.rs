@@ -13,14 +13,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::de::DeserializeOwned;
 
-use super::answer::{DEFAULT_K, DEFAULT_NEIGHBORS, Question};
+use super::answer::{ApiQuestion, DEFAULT_K, DEFAULT_NEIGHBORS};
 use super::config::{ANY_ORIGIN, ServeConfig};
-use super::desk::Desk;
+use super::desk::AnswerDesk;
 use super::endpoint::Endpoint;
 use super::figures::ServingFigures;
 use super::messages::{RecommendRequest, ScoreRequest};
 use super::openapi;
-use super::problem::{Problem, ProblemKind};
+use super::problem::{ApiProblem, ProblemKind};
 use crate::util::encoding::random_id;
 use crate::util::token::Token;
 
@@ -32,7 +32,7 @@ const LONGEST_REQUEST_ID: usize = 128;
 /// What answers are made with.
 #[derive(Debug, Clone)]
 pub(super) struct ApiState {
-    pub(super) desk: Desk,
+    pub(super) desk: AnswerDesk,
     pub(super) config: Arc<ServeConfig>,
     pub(super) token: Option<Token>,
     pub(super) figures: Arc<Mutex<ServingFigures>>,
@@ -61,8 +61,8 @@ pub(super) fn router(state: ApiState, is_local: bool) -> Router {
     }
     let elsewhere = move |request: Request| async move {
         let problem = match is_served {
-            true => Problem::new(ProblemKind::NoSuchPath, "GET /v1/openapi.json describes the API"),
-            false => Problem::new(
+            true => ApiProblem::new(ProblemKind::NoSuchPath, "GET /v1/openapi.json describes the API"),
+            false => ApiProblem::new(
                 ProblemKind::Disabled,
                 "serve.enabled is false, or other machines reach the address and http.token is not set",
             ),
@@ -97,7 +97,7 @@ async fn admit(State(state): State<ApiState>, mut request: Request, next: Next) 
     } else {
         let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if state.token.as_ref().is_some_and(|token| !token.is_shown(authorization)) {
-            Problem::new(ProblemKind::Unauthorized, "Authorization: Bearer TOKEN is needed, with http.token")
+            ApiProblem::new(ProblemKind::Unauthorized, "Authorization: Bearer TOKEN is needed, with http.token")
                 .into_response(&id)
         } else {
             request.extensions_mut().insert(RequestId(id.clone()));
@@ -130,7 +130,7 @@ fn id_of(headers: &HeaderMap) -> String {
 
 async fn wrong_method(request: Request) -> Response {
     let why = "lists and scores are asked for by POST, everything else by GET";
-    Problem::new(ProblemKind::WrongMethod, why).into_response(&request_id(&request))
+    ApiProblem::new(ProblemKind::WrongMethod, why).into_response(&request_id(&request))
 }
 
 async fn description() -> Response {
@@ -146,7 +146,7 @@ async fn recommend(State(state): State<ApiState>, request: Request) -> Response 
         }
         let wanted = filter.iter().flat_map(|filter| filter.values()).map(|values| values.0.len() + 1).sum();
         check_length("filter", wanted, config)?;
-        Ok(Question::Recommend(request))
+        Ok(ApiQuestion::Recommend(request))
     };
     post_to(&state, Endpoint::Recommend, request, within_limits).await
 }
@@ -154,7 +154,7 @@ async fn recommend(State(state): State<ApiState>, request: Request) -> Response 
 async fn score(State(state): State<ApiState>, request: Request) -> Response {
     let within_limits = |request: ScoreRequest, config: &ServeConfig| {
         check_length("items", request.items.len(), config)?;
-        Ok(Question::Score(request))
+        Ok(ApiQuestion::Score(request))
     };
     post_to(&state, Endpoint::Score, request, within_limits).await
 }
@@ -169,10 +169,11 @@ async fn neighbors(
         let mut k = DEFAULT_NEIGHBORS as u64;
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let number = part.strip_prefix("k=").and_then(|number| number.parse().ok());
-            k = number.ok_or_else(|| Problem::new(ProblemKind::Invalid, "only k=NUMBER may stand behind the path"))?;
+            k = number
+                .ok_or_else(|| ApiProblem::new(ProblemKind::Invalid, "only k=NUMBER may stand behind the path"))?;
         }
         check_k(k, &state.config)?;
-        Ok(Question::Neighbors { item, k: k as usize })
+        Ok(ApiQuestion::Neighbors { item, k: k as usize })
     };
     get_by_id(&state, Endpoint::Neighbors, item, request_id(&request), question).await
 }
@@ -182,7 +183,7 @@ async fn item_vector(
     item: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    get_by_id(&state, Endpoint::ItemVector, item, request_id(&request), |item| Ok(Question::ItemVector(item))).await
+    get_by_id(&state, Endpoint::ItemVector, item, request_id(&request), |item| Ok(ApiQuestion::ItemVector(item))).await
 }
 
 async fn user_vector(
@@ -190,22 +191,24 @@ async fn user_vector(
     user: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    get_by_id(&state, Endpoint::UserVector, user, request_id(&request), |user| Ok(Question::UserVector(user))).await
+    get_by_id(&state, Endpoint::UserVector, user, request_id(&request), |user| Ok(ApiQuestion::UserVector(user))).await
 }
 
-fn check_k(k: u64, config: &ServeConfig) -> Result<(), Problem> {
+fn check_k(k: u64, config: &ServeConfig) -> Result<(), ApiProblem> {
     let most = config.max_k;
     match (1..=most as u64).contains(&k) {
         true => Ok(()),
-        false => Err(Problem::new(ProblemKind::Invalid, format!("'k' must lie in 1..={most} (serve.max_k)"))),
+        false => Err(ApiProblem::new(ProblemKind::Invalid, format!("'k' must lie in 1..={most} (serve.max_k)"))),
     }
 }
 
-fn check_length(name: &str, n: usize, config: &ServeConfig) -> Result<(), Problem> {
+fn check_length(name: &str, n: usize, config: &ServeConfig) -> Result<(), ApiProblem> {
     let most = config.max_ids;
     match n <= most {
         true => Ok(()),
-        false => Err(Problem::new(ProblemKind::Invalid, format!("'{name}' may hold {most} (serve.max_ids), not {n}"))),
+        false => {
+            Err(ApiProblem::new(ProblemKind::Invalid, format!("'{name}' may hold {most} (serve.max_ids), not {n}")))
+        }
     }
 }
 
@@ -215,10 +218,10 @@ async fn get_by_id(
     endpoint: Endpoint,
     id: Result<Path<String>, PathRejection>,
     request_id: String,
-    question: impl FnOnce(String) -> Result<Question, Problem>,
+    question: impl FnOnce(String) -> Result<ApiQuestion, ApiProblem>,
 ) -> Response {
     let began = Instant::now();
-    let asked = id.map_err(|_| Problem::new(ProblemKind::Invalid, "the id in the path is no percent-encoded UTF-8"));
+    let asked = id.map_err(|_| ApiProblem::new(ProblemKind::Invalid, "the id in the path is no percent-encoded UTF-8"));
     let question = asked.and_then(|Path(id)| question(id));
     conclude(state, endpoint, began, &request_id, question).await
 }
@@ -228,7 +231,7 @@ async fn post_to<T: DeserializeOwned>(
     state: &ApiState,
     endpoint: Endpoint,
     request: Request,
-    question: impl FnOnce(T, &ServeConfig) -> Result<Question, Problem>,
+    question: impl FnOnce(T, &ServeConfig) -> Result<ApiQuestion, ApiProblem>,
 ) -> Response {
     let (began, id) = (Instant::now(), request_id(&request));
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -236,7 +239,7 @@ async fn post_to<T: DeserializeOwned>(
     let question = match essence.as_str() {
         "application/json" => read(state, request.into_body()).await.and_then(|body| question(body, &state.config)),
         // A page in a browser sends anything else without asking first.
-        _ => Err(Problem::new(ProblemKind::NotJson, "content-type: application/json is needed")),
+        _ => Err(ApiProblem::new(ProblemKind::NotJson, "content-type: application/json is needed")),
     };
     conclude(state, endpoint, began, &id, question).await
 }
@@ -246,24 +249,24 @@ fn request_id(request: &Request) -> String {
 }
 
 /// Reads a body.
-async fn read<T: DeserializeOwned>(state: &ApiState, body: Body) -> Result<T, Problem> {
+async fn read<T: DeserializeOwned>(state: &ApiState, body: Body) -> Result<T, ApiProblem> {
     let limit = state.config.max_body_bytes;
     let bytes = match tokio::time::timeout(deadline(state), to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {
-            return Err(Problem::new(
+            return Err(ApiProblem::new(
                 ProblemKind::TooLong,
                 format!("a body may have {limit} bytes (serve.max_body_bytes)"),
             ));
         }
-        Err(_) => return Err(Problem::new(ProblemKind::TooSlow, "the body did not come within serve.deadline_ms")),
+        Err(_) => return Err(ApiProblem::new(ProblemKind::TooSlow, "the body did not come within serve.deadline_ms")),
     };
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        Problem::new(ProblemKind::Invalid, format!("the body at {path}: {}", error.into_inner()))
+        ApiProblem::new(ProblemKind::Invalid, format!("the body at {path}: {}", error.into_inner()))
     })?;
-    reader.end().map_err(|error| Problem::new(ProblemKind::Invalid, format!("the body: {error}")))?;
+    reader.end().map_err(|error| ApiProblem::new(ProblemKind::Invalid, format!("the body: {error}")))?;
     Ok(value)
 }
 
@@ -277,14 +280,14 @@ async fn conclude(
     endpoint: Endpoint,
     began: Instant,
     id: &str,
-    question: Result<Question, Problem>,
+    question: Result<ApiQuestion, ApiProblem>,
 ) -> Response {
     let until = began + deadline(state);
     let answer = match question.and_then(|question| state.desk.ask(question, until)) {
         Ok(answer) => match tokio::time::timeout_at(until.into(), answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Problem::new(ProblemKind::Deadline, "it was too late for an answer")),
-            Err(_) => Err(Problem::new(ProblemKind::Deadline, "serve.deadline_ms is how long an answer may take")),
+            Ok(Err(_)) => Err(ApiProblem::new(ProblemKind::Deadline, "it was too late for an answer")),
+            Err(_) => Err(ApiProblem::new(ProblemKind::Deadline, "serve.deadline_ms is how long an answer may take")),
         },
         Err(problem) => Err(problem),
     };

@@ -5,9 +5,21 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use negstream::Config;
+use negstream::event::{Interaction, Record};
+use negstream::kernel::Kernel;
+use negstream::pipeline::CheckpointRequests;
+use negstream::position::{Positions, Stream};
+use negstream::recommend::slot::{ViewSlot, ViewWriter};
+use negstream::serve::Api;
+use negstream::source::parquet::{LogOptions, ParquetLogs};
+use negstream::source::{EventSource as _, PollStatus};
+use negstream::telemetry::{Telemetry, http};
+use negstream::trainer::Trainer;
+use negstream::trainer::state::State;
 use serde_json::{Value, json};
 
-use crate::support::{Background, Place, events, python, run, set, write_log};
+use crate::support::{Background, Place, data, events, python, run, set, write_log};
 
 /// An answer: status, head in lower case, body.
 pub struct Answer {
@@ -262,4 +274,275 @@ fn the_description_of_the_api_is_as_the_code_has_it() {
     let Some(mut python) = python(&["openapi_spec_validator"]) else { return };
     let script = "import json, sys, openapi_spec_validator as v; v.validate(json.load(open(sys.argv[1])))";
     run(python.args(["-c", script]).arg(&path)).ended(0);
+}
+
+/// The events of a Parquet log, in order.
+fn read_log(path: &std::path::Path) -> Vec<Interaction> {
+    let config = Config::default();
+    let options = LogOptions::new(&config.source, false);
+    let mut source = ParquetLogs::open(&[path.display().to_string()], options, &Positions::default()).unwrap();
+    let mut block = Vec::new();
+    while !matches!(source.poll(&mut block).unwrap(), PollStatus::End) {}
+    block.into_iter().filter_map(|record| record.outcome.ok()).collect()
+}
+
+/// Before every so-manieth event: the list that `/v1/recommend` gives its user. After it: the rank that the evaluator gave its item.
+/// Returns how many could be compared.
+fn lists_agree_with_the_evaluator(events: &[Interaction], every: usize, settings: &[&str]) -> usize {
+    const K: f64 = 20.0;
+    let settings: Vec<String> = settings.iter().map(|set| (*set).to_owned()).collect();
+    let mut config = Config::with_settings(&settings).unwrap();
+    config.serve.max_k = 100_000;
+    config.http.listen = "127.0.0.1:0".to_owned();
+    let mut trainer = Trainer::new(&config, State::new(&config, Kernel::detect())).unwrap();
+    trainer.set_streams(&[Stream { name: "log".to_owned(), label: "log".to_owned() }]);
+    let (slot, telemetry) = (ViewSlot::default(), Telemetry::new(std::time::Instant::now()));
+    let api = Api::start(&config.serve, ("", "item_id"), slot.clone(), telemetry.serving()).unwrap();
+    let server = http::serve(&config.http, telemetry, CheckpointRequests::default(), Some(&api)).unwrap();
+    let address = server.address().to_string();
+    let mut views = ViewWriter::new(slot, "test");
+    let (mut compared, mut hits) = (0, 0);
+    for (number, event) in events.iter().enumerate() {
+        let record = Record { stream: 0, offset: number as u64, broker_timestamp: None, outcome: Ok(event.clone()) };
+        if number == 0 || number % every > 0 {
+            trainer.ingest(record);
+            continue;
+        }
+        trainer.finish();
+        views.take_away();
+        views.follow(&mut trainer.state, true);
+        let request = json!({ "user": event.user.as_str(), "k": 100_000, "at": event.timestamp });
+        let answer = post(&address, "/v1/recommend", "", &request.to_string());
+        trainer.ingest(record);
+        trainer.finish();
+        let ranked = trainer.ranked().first().and_then(|ranked| ranked.model);
+        if answer.status == 404 {
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let body = answer.json();
+        assert_eq!(body["model"]["events"], number, "{body}");
+        let list = body["recommendations"].as_array().unwrap();
+        // Where own items leave the ranking, one that comes all the same is in no list.
+        let Some(target) = list.iter().find(|row| row["item_id"] == event.item.as_str()) else { continue };
+        let score = |row: &Value| row["score"].as_f64().unwrap();
+        let above = list.iter().filter(|row| score(row) > score(target)).count() as f64;
+        let equal = list.iter().filter(|row| score(row) == score(target)).count() as f64 - 1.0;
+        let (rank, expected) = (above + equal / 2.0, ranked.expect("the item is known"));
+        assert!(rank == expected || (rank >= K && expected >= K), "event {number}: {rank}, not {expected}");
+        compared += 1;
+        hits += usize::from(expected < K);
+    }
+    println!("{compared} lists compared, {hits} with the event's item among the first 20");
+    assert!(hits > 0);
+    compared
+}
+
+#[test]
+fn lists_over_http_are_the_evaluators_rankings() {
+    for repeat in ["evaluate.repeat=true", "evaluate.repeat=false"] {
+        let compared = lists_agree_with_the_evaluator(&events(20_000, 65), 100, &["model.dim=16", repeat]);
+        assert!(compared > 50, "{compared}");
+    }
+}
+
+#[test]
+fn lists_over_http_are_the_evaluators_rankings_on_movielens() {
+    let Some(log) = data("ml-100k") else { return };
+    let events = read_log(&log);
+    let compared = lists_agree_with_the_evaluator(&events, events.len() / 1_100, &[]);
+    assert!(compared >= 1_000, "{compared} of {}", events.len());
+}
+
+/// Read replicas: while a worker goes on writing checkpoints, every request is answered, and by newer ones as they come.
+#[test]
+fn a_replica_follows_checkpoints_without_dropping_a_request() {
+    let place = Place::new();
+    let log = events(6_000, 66);
+    write_log(&place.path("first.parquet"), &log[..3_000]);
+    write_log(&place.path("second.parquet"), &log[3_000..]);
+    place.replay("first.parquet", &["model.dim=16"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_negstream"));
+    command.current_dir(place.path("")).args(["serve", "checkpoints", "--every-ms", "20"]);
+    set(&mut command, &["http.listen=127.0.0.1:0"]);
+    let mut replica = Background::start(&mut command);
+    let address = replica.address();
+    let user = log[2_900].user.as_str();
+    let body = json!({ "user": user, "k": 7 }).to_string();
+    let first = post(&address, "/v1/recommend", "", &body);
+    assert_eq!(first.status, 200, "{}", first.body);
+    assert_eq!(first.json()["model"]["events"], 3_000);
+    let command = |arguments: &[&str]| run(&mut place.negstream(arguments)).ended(0).json();
+    let arguments = ["recommend", "checkpoints", "--user", user, "-k", "7", "--json"];
+    assert_eq!(ids(&first.json()["recommendations"]), ids(&command(&arguments)["lists"][0]["recommendations"]));
+
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let ask = || {
+            let mut seen = Vec::new();
+            while !is_over.load(std::sync::atomic::Ordering::Acquire) || seen.last() != Some(&6_000) {
+                let answer = post(&address, "/v1/recommend", "", &body);
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                seen.push(answer.json()["model"]["events"].as_u64().unwrap());
+            }
+            seen
+        };
+        let asking = scope.spawn(ask);
+        place.replay("second.parquet", &["model.dim=16", "checkpoint.every_events=1000", "checkpoint.keep=2"]);
+        is_over.store(true, std::sync::atomic::Ordering::Release);
+        asking.join().expect("every request is answered")
+    });
+    assert!(seen.is_sorted() && seen.first() == Some(&3_000), "{seen:?}");
+    let last = post(&address, "/v1/recommend", "", &body).json();
+    assert_eq!(ids(&last["recommendations"]), ids(&command(&arguments)["lists"][0]["recommendations"]));
+    replica.terminate();
+    replica.end().ended(0);
+}
+
+/// Lists are filtered by what the catalogue says of items, new ones too.
+#[test]
+fn lists_are_filtered_by_columns_of_the_catalogue() {
+    let place = Place::new();
+    let log = events(1_500, 67);
+    write_log(&place.path("log.parquet"), &log);
+    let mut names: Vec<&str> = log.iter().map(|event| event.item.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let genre = |name: &str| if name.len() % 2 == 0 { "even" } else { "odd|Strange" };
+    let last = |name: &str| name.bytes().last().map(|byte| i64::from(byte % 3)).unwrap_or_default();
+    let columns: [(&str, arrow_array::ArrayRef); 3] = [
+        ("item_id", std::sync::Arc::new(arrow_array::StringArray::from(names.clone()))),
+        (
+            "genre",
+            std::sync::Arc::new(names.iter().map(|name| Some(genre(name))).collect::<arrow_array::StringArray>()),
+        ),
+        ("shelf", std::sync::Arc::new(names.iter().map(|name| Some(last(name))).collect::<arrow_array::Int64Array>())),
+    ];
+    let batch = arrow_array::RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create(place.path("catalogue.parquet")).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let (worker, address) = worker(&place, &["serve.catalogue=catalogue.parquet"]);
+    let item = log[1_400].item.as_str();
+    wait_until_read(&address, item, 1_500, "");
+    let ask = |rest: Value| {
+        let mut body = json!({ "items": [item], "k": 1_000 });
+        body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        post(&address, "/v1/recommend", "", &body.to_string())
+    };
+    let all = ask(json!({})).json();
+    let all = ids(&all["recommendations"]);
+    let expect = |filter: Value, is_wanted: &dyn Fn(&str) -> bool| {
+        let found = ask(json!({ "filter": filter })).json();
+        let expected: Vec<&str> = all.iter().copied().filter(|name| is_wanted(name)).collect();
+        assert_eq!(ids(&found["recommendations"]), expected, "{filter}");
+        expected.len()
+    };
+    let odd = |name: &str| name.len() % 2 == 1;
+    let n_strange = expect(json!({ "genre": "Strange" }), &odd);
+    let n_shelved = expect(json!({ "shelf": 1 }), &|name| last(name) == 1);
+    assert!(n_strange + n_shelved > 0);
+    expect(json!({ "genre": ["even", "Strange"], "shelf": [0, "2"] }), &|name| last(name) != 1);
+    expect(json!({ "genre": "none of them" }), &|_| false);
+    expect(json!({}), &|_| true);
+    let refused = ask(json!({ "filter": { "colour": "red" } }));
+    refused.is_problem(400, "invalid-request");
+    assert!(refused.body.contains("genre, shelf"), "{}", refused.body);
+    ask(json!({ "filter": { "genre": { "not": "even" } } })).is_problem(400, "invalid-request");
+    worker.terminate();
+    worker.end().ended(0);
+}
+
+/// Requests of all kinds that nobody in their right mind sends, and clients that never finish: the worker lives, answers, and takes no
+/// more memory than it is configured to.
+#[test]
+fn hostile_requests_leave_the_worker_live() {
+    const CLIENTS: usize = 4;
+    const EACH: usize = 2_500;
+    let place = Place::new();
+    let log = events(2_000, 68);
+    write_log(&place.path("log.parquet"), &log);
+    let (worker, address) = worker(&place, &["serve.deadline_ms=500"]);
+    let item = log[1_900].item.as_str();
+    wait_until_read(&address, item, 2_000, "");
+    let memory = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = memory();
+    // A thousand that begin and never go on.
+    let slow: Vec<TcpStream> = (0..1_000)
+        .filter_map(|number| {
+            let mut stream = TcpStream::connect(&address).ok()?;
+            let begun = match number % 3 {
+                0 => "POST /v1/recommend HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{",
+                1 => "GET /v1/items/",
+                _ => "POST /v1/score HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+            };
+            let _ = stream.write_all(begun.as_bytes());
+            Some(stream)
+        })
+        .collect();
+    let sane = json!({ "items": [item], "k": 5, "exclude": ["x"], "candidates": [item] }).to_string();
+    let hostile = |seed: usize| {
+        let mut state = seed as u64;
+        let mut draw = |below: usize| {
+            state = negstream::table::rows::split_mix(state.wrapping_add(negstream::table::rows::GOLDEN));
+            (state % below as u64) as usize
+        };
+        for _ in 0..EACH {
+            let body = match draw(8) {
+                0 => (0..draw(200)).map(|_| char::from(draw(256) as u8)).collect(),
+                1 => {
+                    let mut bytes = sane.clone().into_bytes();
+                    for _ in 0..=draw(4) {
+                        let place = draw(bytes.len());
+                        bytes[place] = draw(128) as u8;
+                    }
+                    String::from_utf8(bytes).unwrap()
+                }
+                2 => "[".repeat(draw(100_000)),
+                3 => format!("{{\"items\":[{item:?}],\"k\":{}}}", "9".repeat(1 + draw(400))),
+                4 => json!({ "items": ["\u{0}\u{1b}[2J\r\n<script>alert(1)</script>\u{202e}"], "k": 3 }).to_string(),
+                5 => json!({ "user": "x".repeat(draw(200_000)) }).to_string(),
+                6 => json!({ "items": vec![item; draw(9_000)], "k": 1_000 }).to_string(),
+                _ => sane[..draw(sane.len())].to_owned(),
+            };
+            let answer = match draw(10) {
+                0 => get(
+                    &address,
+                    &format!("/v1/items/{}/neighbors?k={}", "%3C%00%1b".repeat(draw(50)), draw(1 << 40)),
+                    "",
+                ),
+                1 => get(&address, "/v1/items/..%2F..%2Fetc%2Fpasswd/vector", "X-Request-Id: \u{7f}\u{1}\r\n"),
+                2 => exchange(&address, body.as_bytes()),
+                3 => post(&address, "/v1/score", "", &body),
+                _ => post(&address, "/v1/recommend", "", &body),
+            };
+            // Where a connection had to make room for another, there is no answer.
+            assert!(answer.status < 500 || answer.status == 503, "{} {} {:.200}", answer.status, answer.body, body);
+            assert!(!answer.body.contains('\u{1b}') && !answer.head.contains("<script>"), "{}", answer.body);
+        }
+    };
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            scope.spawn(move || hostile(client));
+        }
+    });
+    drop(slow);
+    assert_eq!(get(&address, "/livez", "").status, 200);
+    let answer = post(&address, "/v1/recommend", "", &json!({ "items": [item], "k": 5 }).to_string());
+    assert_eq!(
+        (answer.status, answer.json()["recommendations"].as_array().unwrap().len()),
+        (200, 5),
+        "{}",
+        answer.body
+    );
+    let grown = memory().saturating_sub(before);
+    println!("{} requests, memory {before} kB and {grown} kB more", CLIENTS * EACH);
+    assert!(grown < 256 << 10, "{grown} kB more");
+    worker.terminate();
+    worker.end().ended(0);
 }
