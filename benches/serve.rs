@@ -10,7 +10,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use negstream::Config;
@@ -39,8 +39,12 @@ fn main() -> anyhow::Result<()> {
         Ok(values(flag).first().map_or(Ok(default), |value| value.parse())?)
     };
     let (items, rate, seconds) = (number("--items", 1_000_000)?, number("--rate", 500)?, number("--seconds", 20)?);
-    let mut settings =
-        vec!["model.dim=64".to_owned(), "evaluate.share=0.0".to_owned(), "http.listen=127.0.0.1:0".to_owned()];
+    let mut settings = vec![
+        "model.dim=64".to_owned(),
+        "memory.items.cap=0".to_owned(),
+        "evaluate.share=0.0".to_owned(),
+        "http.listen=127.0.0.1:0".to_owned(),
+    ];
     settings.extend(values("--set").into_iter().cloned());
     let config = Config::with_settings(&settings)?;
     let mut trainer = Trainer::new(&config, State::new(&config, Kernel::detect()))?;
@@ -137,8 +141,10 @@ fn train(
 struct Measured {
     /// Of those that were answered, ascending.
     latencies: Vec<f64>,
-    failed: u64,
-    oldest_ms: u64,
+    /// Status of those that were not; 0 where the connection ended.
+    failed: Vec<u16>,
+    /// How old what was known was, milliseconds, ascending.
+    ages: Vec<u64>,
 }
 
 impl Measured {
@@ -147,50 +153,61 @@ impl Measured {
             let place = ((self.latencies.len() as f64 - 1.0) * share).max(0.0) as usize;
             self.latencies.get(place).map(|seconds| (seconds * 1e5).round() / 1e2)
         };
+        let age = |share: f64| self.ages.get(((self.ages.len() as f64 - 1.0) * share).max(0.0) as usize).copied();
+        let mut failures = self.failed.clone();
+        failures.sort_unstable();
+        failures.dedup();
         json!({
             "bench": "serve", "phase": phase, "items": items, "rate": rate, "answered": self.latencies.len(),
-            "failed": self.failed, "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0),
-            "oldest_age_ms": self.oldest_ms,
+            "failed": self.failed.len(), "failures": failures, "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0),
+            "age_p50_ms": age(0.5), "age_p99_ms": age(0.99),
         })
     }
 }
 
 /// Sends `rate` requests a second for `span`, whatever comes back.
 fn load(address: SocketAddr, rate: u64, span: Duration) -> Measured {
-    let (next, failed, oldest) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let next = AtomicUsize::new(0);
     let total = (rate as f64 * span.as_secs_f64()) as usize;
     let began = Instant::now();
     let client = || {
-        let mut latencies = Vec::new();
+        let mut measured = Measured { latencies: Vec::new(), failed: Vec::new(), ages: Vec::new() };
         let mut connection = TcpStream::connect(address).map(BufReader::new).expect("it listens");
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= total {
-                return latencies;
+                return measured;
             }
             let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let user = split_mix(number as u64) % USERS;
             match ask(&mut connection, &json!({ "user": format!("user-{user}") }).to_string()) {
                 Some((200, body)) => {
-                    latencies.push(due.elapsed().as_secs_f64());
+                    measured.latencies.push(due.elapsed().as_secs_f64());
                     let body: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
-                    oldest.fetch_max(body["model"]["age_ms"].as_u64().unwrap_or_default(), Ordering::Relaxed);
+                    measured.ages.extend(body["model"]["age_ms"].as_u64());
                 }
-                Some(_) => drop(failed.fetch_add(1, Ordering::Relaxed)),
+                Some((status, _)) => measured.failed.push(status),
                 None => {
-                    failed.fetch_add(1, Ordering::Relaxed);
+                    measured.failed.push(0);
                     connection = TcpStream::connect(address).map(BufReader::new).expect("it listens");
                 }
             }
         }
     };
-    let mut latencies: Vec<f64> = std::thread::scope(|scope| {
+    let mut all = Measured { latencies: Vec::new(), failed: Vec::new(), ages: Vec::new() };
+    std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().flat_map(|client| client.join().expect("a client ends")).collect()
+        for client in clients {
+            let measured = client.join().expect("a client ends");
+            all.latencies.extend(measured.latencies);
+            all.failed.extend(measured.failed);
+            all.ages.extend(measured.ages);
+        }
     });
-    latencies.sort_by(f64::total_cmp);
-    Measured { latencies, failed: failed.into_inner(), oldest_ms: oldest.into_inner() }
+    all.latencies.sort_by(f64::total_cmp);
+    all.ages.sort_unstable();
+    all
 }
 
 /// Status and body of one answer; `None` where the connection ended.

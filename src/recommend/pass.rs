@@ -48,11 +48,18 @@ pub(super) fn best_of_table(
         };
         for (tile, (packed, best)) in tiles.iter().zip(best.chunks_mut(LANES)).enumerate() {
             score_tile(kernel, packed, items, &mut scores);
-            for (lane, best) in best.iter_mut().enumerate() {
-                let query = tile * LANES + lane;
-                for (item, scores) in (first as u32..).zip(&scores) {
-                    if best.takes(scores[lane]) && !skips(query, item) {
+            // What every lane asks for; those without a query ask for nothing.
+            let mut least = [f32::INFINITY; LANES];
+            least.iter_mut().zip(best.iter()).for_each(|(least, best)| *least = best.least());
+            for (item, scores) in (first as u32..).zip(&scores) {
+                // All lanes at once, since nearly all items are below all of them.
+                if !any_reaches(scores, &least) {
+                    continue;
+                }
+                for (lane, best) in best.iter_mut().enumerate() {
+                    if best.takes(scores[lane]) && !skips(tile * LANES + lane, item) {
                         best.push(scores[lane], item);
+                        least[lane] = best.least();
                     }
                 }
             }
@@ -62,4 +69,14 @@ pub(super) fn best_of_table(
     let merge = |a: Vec<Shortlist>, b: Vec<Shortlist>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
     let of_chunks = (0..n_rows.div_ceil(CHUNK)).into_par_iter().fold(begin, fold);
     of_chunks.map(|(best, _, _)| best).reduce(none, merge)
+}
+
+/// Whether any score is at least what its lane asks for.
+#[inline]
+fn any_reaches(scores: &Lanes, least: &[f32; LANES]) -> bool {
+    let mut any = false;
+    for lane in 0..LANES {
+        any |= scores[lane] >= least[lane];
+    }
+    any
 }

@@ -151,7 +151,9 @@ fn rules_leave_out_what_they_exclude_and_keep_the_order_of_the_rest() {
 fn views_answer_as_the_state_they_were_taken_of() {
     for settings in [&[][..], &["evaluate.repeat=true", "features.buckets=64"], &["context.encoder=gru"]] {
         let mut trainer = trainer(settings);
-        records(3_000).for_each(|record| drop(trainer.ingest(record)));
+        for record in records(3_000) {
+            trainer.ingest(record);
+        }
         trainer.finish();
         let mut earlier = None;
         for more in [40, 400, 1] {
@@ -171,7 +173,9 @@ fn views_answer_as_the_state_they_were_taken_of() {
             let of_item = recommender.n_items() as u32 - 1;
             let name = state.items.ids.name(of_item).to_owned();
             let view = FrozenView::of(state, "test".into(), earlier);
-            records(3_000 + more).skip(3_000).for_each(|record| drop(trainer.ingest(record)));
+            for record in records(3_000 + more).skip(3_000) {
+                trainer.ingest(record);
+            }
             trainer.finish();
             let view = view.ready();
             let wish = |(place, visitor): (usize, &Visitor)| Wish { visitor: visitor.clone(), rules: rules_of(place) };

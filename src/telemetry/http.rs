@@ -147,14 +147,15 @@ pub fn serve(
     let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped), requests, token };
     let api = api.map_or_else(Router::new, |api| api.router(address.ip().is_loopback()));
     let router = router(handlers, api, AllowedHosts::new(listen, &config.allowed_hosts));
+    let most = config.connections;
     let thread = std::thread::Builder::new().name("http".to_owned());
-    let thread = thread.spawn(move || runtime.block_on(run(listener, router, stopped))).map_err(bind_error)?;
+    let thread = thread.spawn(move || runtime.block_on(run(listener, most, router, stopped))).map_err(bind_error)?;
     Ok(Server { address, failure_was_scraped, stop: Some(stop), thread: Some(thread) })
 }
 
-async fn run(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+async fn run(listener: TcpListener, most: usize, router: Router, stopped: oneshot::Receiver<()>) {
     match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => connections::serve(listener, router, stopped).await,
+        Ok(listener) => connections::serve(listener, most, router, stopped).await,
         Err(error) => tracing::error!(%error, "the http listener cannot be used"),
     }
 }
@@ -352,7 +353,7 @@ mod tests {
             let _ = stream.write_all(b"GET /status HTTP/1.1\r\nX: ");
             stream
         };
-        let mut idle: Vec<TcpStream> = (0..3 * connections::MAX_CONNECTIONS).map(|_| open()).collect();
+        let mut idle: Vec<TcpStream> = (0..3 * HttpConfig::default().connections).map(|_| open()).collect();
         assert_eq!(get_path(&server, "/livez").0, 200);
         // The oldest went first, long before its head was late, and without an answer.
         let mut rest = Vec::new();

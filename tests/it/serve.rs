@@ -408,7 +408,7 @@ fn lists_are_filtered_by_columns_of_the_catalogue() {
     let mut names: Vec<&str> = log.iter().map(|event| event.item.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let genre = |name: &str| if name.len() % 2 == 0 { "even" } else { "odd|Strange" };
+    let genre = |name: &str| if name.len().is_multiple_of(2) { "even" } else { "odd|Strange" };
     let last = |name: &str| name.bytes().last().map(|byte| i64::from(byte % 3)).unwrap_or_default();
     let columns: [(&str, arrow_array::ArrayRef); 3] = [
         ("item_id", std::sync::Arc::new(arrow_array::StringArray::from(names.clone()))),
