@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use negstream::Config;
@@ -354,33 +355,38 @@ fn lists_over_http_are_the_evaluators_rankings_on_movielens() {
     assert!(compared >= 1_000, "{compared} of {}", events.len());
 }
 
-/// Read replicas: while a worker goes on writing checkpoints, every request is answered, and by newer ones as they come.
-#[test]
-fn a_replica_follows_checkpoints_without_dropping_a_request() {
+/// Read replicas of the checkpoints in `dir`: while a worker goes on writing there, every request is answered, and by newer ones as
+/// they come. `known` tells programs where an object store is.
+fn replica_follows(dir: &str, known: &(dyn Fn(&mut Command) + Sync)) {
     let place = Place::new();
     let log = events(6_000, 66);
     write_log(&place.path("first.parquet"), &log[..3_000]);
     write_log(&place.path("second.parquet"), &log[3_000..]);
-    place.replay("first.parquet", &["model.dim=16"]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_negstream"));
-    command.current_dir(place.path("")).args(["serve", "checkpoints", "--every-ms", "20"]);
-    set(&mut command, &["http.listen=127.0.0.1:0"]);
-    let mut replica = Background::start(&mut command);
+    let command = |arguments: &[&str], settings: &[&str]| {
+        let mut command = place.negstream_in(dir, arguments);
+        set(&mut command, settings);
+        known(&mut command);
+        run(&mut command).ended(0).json()
+    };
+    command(&["replay", "first.parquet", "--json"], &["model.dim=16"]);
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_negstream"));
+    serving.current_dir(place.path("")).args(["serve", dir, "--every-ms", "20", "--set", "http.listen=127.0.0.1:0"]);
+    known(&mut serving);
+    let mut replica = Background::start(&mut serving);
     let address = replica.address();
     let user = log[2_900].user.as_str();
     let body = json!({ "user": user, "k": 7 }).to_string();
     let first = post(&address, "/v1/recommend", "", &body);
     assert_eq!(first.status, 200, "{}", first.body);
     assert_eq!(first.json()["model"]["events"], 3_000);
-    let command = |arguments: &[&str]| run(&mut place.negstream(arguments)).ended(0).json();
-    let arguments = ["recommend", "checkpoints", "--user", user, "-k", "7", "--json"];
-    assert_eq!(ids(&first.json()["recommendations"]), ids(&command(&arguments)["lists"][0]["recommendations"]));
+    let printed = || command(&["recommend", dir, "--user", user, "-k", "7", "--json"], &[]);
+    assert_eq!(ids(&first.json()["recommendations"]), ids(&printed()["lists"][0]["recommendations"]));
 
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let ask = || {
             let mut seen = Vec::new();
-            while !is_over.load(std::sync::atomic::Ordering::Acquire) || seen.last() != Some(&6_000) {
+            while !is_over.load(Ordering::Acquire) || seen.last() != Some(&6_000) {
                 let answer = post(&address, "/v1/recommend", "", &body);
                 assert_eq!(answer.status, 200, "{}", answer.body);
                 seen.push(answer.json()["model"]["events"].as_u64().unwrap());
@@ -388,15 +394,30 @@ fn a_replica_follows_checkpoints_without_dropping_a_request() {
             seen
         };
         let asking = scope.spawn(ask);
-        place.replay("second.parquet", &["model.dim=16", "checkpoint.every_events=1000", "checkpoint.keep=2"]);
-        is_over.store(true, std::sync::atomic::Ordering::Release);
+        let settings = ["model.dim=16", "checkpoint.every_events=1000", "checkpoint.keep=2"];
+        command(&["replay", "second.parquet", "--json"], &settings);
+        is_over.store(true, Ordering::Release);
         asking.join().expect("every request is answered")
     });
     assert!(seen.is_sorted() && seen.first() == Some(&3_000), "{seen:?}");
     let last = post(&address, "/v1/recommend", "", &body).json();
-    assert_eq!(ids(&last["recommendations"]), ids(&command(&arguments)["lists"][0]["recommendations"]));
+    assert_eq!(ids(&last["recommendations"]), ids(&printed()["lists"][0]["recommendations"]));
     replica.terminate();
     replica.end().ended(0);
+}
+
+#[test]
+fn a_replica_follows_checkpoints_without_dropping_a_request() {
+    replica_follows("checkpoints", &|_| {});
+}
+
+#[test]
+#[cfg(feature = "full")]
+fn a_replica_follows_an_object_store() {
+    let s3 = crate::s3::S3::start();
+    replica_follows("s3://models/served", &|command| {
+        s3.known_to(command);
+    });
 }
 
 /// Lists are filtered by what the catalogue says of items, new ones too.
