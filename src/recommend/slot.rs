@@ -19,7 +19,7 @@ use super::view::{FrozenView, StateView, ViewIndices};
 use crate::trainer::state::State;
 
 /// How old a view of a state that has moved may become before the next is made.
-pub const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 /// The oldest that a view may be of which it is known that the state has moved, before readers wait for the next.
 const OLDEST: Duration = Duration::from_millis(250);
 /// For so long after a request views are made although the stream is busy.
