@@ -12,6 +12,8 @@
 //! Case and space around a feature do not count. An item that has several rows has the features of all of them. What an
 //! event brings of features counts like a column named `features`.
 
+mod attributes;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,7 @@ use crate::decode::arrow_rows::{identifier, is_uuid, names_things};
 use crate::table::ids::Ids;
 use crate::table::rows::stable_hash;
 use crate::util::catch_panic::catch_panic;
+pub use attributes::ItemAttributes;
 
 /// The column that the features of events count as.
 const OF_EVENTS: &str = "features";
@@ -35,21 +38,27 @@ const OF_EVENTS: &str = "features";
 pub(crate) const MOST_OF_EVENT: usize = 64;
 /// So many new items of which nothing is known are no accident.
 const CONVINCING: u64 = 100;
+/// The key that names the catalogue whose columns are features.
+const KEY: &str = "features.catalogue";
 
 /// What is wrong with a catalogue. Always found before anything is touched.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     /// It is not there, cannot be read, or is not Parquet.
-    #[error("features.catalogue: cannot read {}: {cause}", path.display())]
+    #[error("{key}: cannot read {}: {cause}", path.display())]
     Unreadable {
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
         cause: String,
     },
     /// A column is missing, or cannot be what it is asked to be.
-    #[error("features.catalogue: {}: column '{column}' {problem}", path.display())]
+    #[error("{key}: {}: column '{column}' {problem}", path.display())]
     Column {
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// The column.
@@ -58,8 +67,10 @@ pub enum CatalogueError {
         problem: String,
     },
     /// It describes nothing.
-    #[error("features.catalogue: {}: {problem}", path.display())]
+    #[error("{key}: {}: {problem}", path.display())]
     Empty {
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// In words.
@@ -105,35 +116,12 @@ impl Catalogue {
         if catalogue.n_buckets == 0 || path.as_os_str().is_empty() {
             return Ok(catalogue);
         }
-        let unreadable =
-            |cause: &dyn std::fmt::Display| CatalogueError::Unreadable { path: path.clone(), cause: cause.to_string() };
-        let file = File::open(path).map_err(|error| unreadable(&error))?;
-        // The writer's Arrow types are storage details: the Parquet types are few and always the same.
-        let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = catch_panic(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
-        let metadata = metadata.map_err(|error| unreadable(&error))?;
-        let id = &config.source.fields.item_id;
-        let names = columns(path, metadata.schema(), id, &config.features.columns)?;
-        let roots = metadata.schema().fields().iter().enumerate();
-        let roots = roots.filter(|(_, field)| field.name() == id || names.contains(field.name()));
-        let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.map(|(root, _)| root));
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone()).with_projection(mask);
-        let reader = catch_panic(|| reader.build()).map_err(|words| unreadable(&words))?;
-        let mut reader = reader.map_err(|error| unreadable(&error))?;
-        while let Some(batch) = catch_panic(|| reader.next()).map_err(|words| unreadable(&words))? {
-            let batch = batch.map_err(|error| unreadable(&error))?;
-            let column = |name: &str| batch.column_by_name(name).expect("it was asked for");
-            let (ids, are_uuids) = (column(id), is_uuid(metadata.parquet_schema(), std::slice::from_ref(id)));
-            let described: Vec<(&str, &ArrayRef)> = names.iter().map(|name| (name.as_str(), column(name))).collect();
-            for row in 0..batch.num_rows() {
-                // Nobody can choose what has no name.
-                if let Some(item) = identifier(ids, row, are_uuids) {
-                    catalogue.add(&item, row, &described);
-                }
-            }
-        }
+        let names =
+            read((KEY, path), &config.source.fields.item_id, &config.features.columns, |item, row, described| {
+                catalogue.add(item, row, described);
+            })?;
         if catalogue.ids.is_empty() {
-            return Err(CatalogueError::Empty { path: path.clone(), problem: "it names no item".to_owned() });
+            return Err(CatalogueError::Empty { key: KEY, path: path.clone(), problem: "it names no item".to_owned() });
         }
         let features: usize = catalogue.buckets.iter().map(Vec::len).sum();
         tracing::info!(items = catalogue.ids.len(), features, columns = names.join(", "), "catalogue read");
@@ -199,9 +187,55 @@ impl Catalogue {
     }
 }
 
+/// Gives each item that the catalogue at `path` names to `take`, with its row in the columns that describe it; returns the names of
+/// these: those `wanted`, or all that can be. `id` is the column of the names.
+fn read(
+    (key, path): (&'static str, &Path),
+    id: &str,
+    wanted: &[String],
+    mut take: impl FnMut(&str, usize, &[(&str, &ArrayRef)]),
+) -> Result<Vec<String>, CatalogueError> {
+    let unreadable = |cause: &dyn std::fmt::Display| CatalogueError::Unreadable {
+        key,
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    };
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    // The writer's Arrow types are storage details: the Parquet types are few and always the same.
+    let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata = catch_panic(|| ArrowReaderMetadata::load(&file, reading)).map_err(|words| unreadable(&words))?;
+    let metadata = metadata.map_err(|error| unreadable(&error))?;
+    let names = columns((key, path), metadata.schema(), id, wanted)?;
+    let roots = metadata.schema().fields().iter().enumerate();
+    let roots = roots.filter(|(_, field)| field.name() == id || names.contains(field.name()));
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.map(|(root, _)| root));
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone()).with_projection(mask);
+    let reader = catch_panic(|| reader.build()).map_err(|words| unreadable(&words))?;
+    let mut reader = reader.map_err(|error| unreadable(&error))?;
+    while let Some(batch) = catch_panic(|| reader.next()).map_err(|words| unreadable(&words))? {
+        let batch = batch.map_err(|error| unreadable(&error))?;
+        let column = |name: &str| batch.column_by_name(name).expect("it was asked for");
+        let (ids, are_uuids) = (column(id), is_uuid(metadata.parquet_schema(), &[id.to_owned()]));
+        let described: Vec<(&str, &ArrayRef)> = names.iter().map(|name| (name.as_str(), column(name))).collect();
+        for row in 0..batch.num_rows() {
+            // Nobody can choose what has no name.
+            if let Some(item) = identifier(ids, row, are_uuids) {
+                take(&item, row, &described);
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// The columns of a catalogue with `schema` that are features: those `wanted`, or all that can be.
-fn columns(path: &Path, schema: &Schema, id: &str, wanted: &[String]) -> Result<Vec<String>, CatalogueError> {
+fn columns(
+    (key, path): (&'static str, &Path),
+    schema: &Schema,
+    id: &str,
+    wanted: &[String],
+) -> Result<Vec<String>, CatalogueError> {
     let problem = |column: &str, problem: String| CatalogueError::Column {
+        key,
         path: path.to_owned(),
         column: column.to_owned(),
         problem,
@@ -235,7 +269,7 @@ fn columns(path: &Path, schema: &Schema, id: &str, wanted: &[String]) -> Result<
     }
     if names.is_empty() {
         let problem = format!("no column besides '{id}' describes items; there are {}", there.join(", "));
-        return Err(CatalogueError::Empty { path: path.to_owned(), problem });
+        return Err(CatalogueError::Empty { key, path: path.to_owned(), problem });
     }
     names.dedup();
     Ok(names)

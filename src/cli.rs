@@ -98,6 +98,8 @@ pub enum Command {
     Neighbors(NeighborsArgs),
     /// Recommend items to users, or to somebody who had some items, by the full score.
     Recommend(RecommendArgs),
+    /// Serve the API (`/v1`) over the checkpoints that another worker writes, always from the newest.
+    Serve(ServeArgs),
     /// Publish a checkpoint's embeddings to sinks, once; or `verify` that sinks hold what it holds.
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Publish(PublishArgs),
@@ -364,6 +366,17 @@ pub struct RecommendArgs {
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A folder of checkpoints or an object store with some, or one checkpoint alone.
+    #[arg(value_name = "CHECKPOINTS")]
+    pub checkpoints: PathBuf,
+    /// How often a newer checkpoint is looked for, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub every_ms: u64,
 }
 
 /// A checkpoint, and a sink.

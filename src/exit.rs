@@ -10,6 +10,7 @@ use crate::kafka::ClientError;
 use crate::pipeline::PipelineError;
 use crate::publish::{SinkDiffers, SinkError};
 use crate::registry::RegistrySetupError;
+use crate::serve::ApiError;
 use crate::source::{ParquetLogError, SourceError};
 use crate::telemetry::http::HttpError;
 use crate::util::credentials::hide_credentials;
@@ -95,6 +96,7 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
         of::<UsageError>,
         of::<ConfigError>,
         of::<CatalogueError>,
+        of::<ApiError>,
         of::<PipelineError>,
         of::<SourceError>,
         of::<DeadLetterError>,
@@ -118,6 +120,15 @@ impl ExitCode for UsageError {
 impl ExitCode for ConfigError {
     fn exit(&self) -> Exit {
         Exit::Usage
+    }
+}
+
+impl ExitCode for ApiError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Catalogue(error) => error.exit(),
+            Self::Thread(_) => Exit::Unexpected,
+        }
     }
 }
 

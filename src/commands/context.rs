@@ -10,6 +10,8 @@ use crate::cli::Output;
 use crate::config::Config;
 use crate::exit;
 use crate::pipeline::{CheckpointRequests, Pipeline};
+use crate::recommend::slot::ViewSlot;
+use crate::serve::Api;
 use crate::signals::{self, Stop};
 use crate::telemetry::http::{self, Server};
 use crate::telemetry::logging::{self, LineWriter};
@@ -23,6 +25,8 @@ pub(super) struct CommandContext {
     pub(super) telemetry: Telemetry,
     /// Who asks for checkpoints: by SIGUSR1, or over the network.
     pub(super) requests: CheckpointRequests,
+    /// What requests to the API are answered from.
+    pub(super) views: ViewSlot,
 }
 
 impl CommandContext {
@@ -32,7 +36,7 @@ impl CommandContext {
         logging::init(&config.log, LineWriter::above(bars.clone()))?;
         let stop = signals::install().context("cannot listen to signals")?;
         let requests = CheckpointRequests::with_flag(signals::checkpoint_flag().context("cannot listen to signals")?);
-        Ok(Self { bars, stop, telemetry: Telemetry::new(Instant::now()), requests })
+        Ok(Self { bars, stop, telemetry: Telemetry::new(Instant::now()), requests, views: ViewSlot::default() })
     }
 
     /// Serves metrics, health and the page, where an address is configured.
@@ -40,8 +44,10 @@ impl CommandContext {
         if config.http.listen.is_empty() {
             return Ok(None);
         }
-        let server = http::serve(&config.http, self.telemetry.clone(), self.requests.clone())?;
-        tracing::info!(address = %server.address(), "serving the page, /metrics, /livez and /readyz");
+        let names = (config.http.token.as_str(), config.source.fields.item_id.as_str());
+        let api = Api::start(&config.serve, names, self.views.clone(), self.telemetry.serving())?;
+        let server = http::serve(&config.http, self.telemetry.clone(), self.requests.clone(), Some(&api))?;
+        tracing::info!(address = %server.address(), "serving the page, /metrics, /livez, /readyz and /v1");
         Ok(Some(server))
     }
 

@@ -76,6 +76,7 @@ pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
         .dead_letters(DeadLetters::None)
         .stop(context.stop.clone())
         .checkpoint_requests(context.requests.clone())
+        .views(context.views.clone())
         .build()?;
     let producer = Producer::start(&config, broker.bootstrap(), options.events)?;
     context.telemetry.emit(LifecycleEvent::SourceOpened);

@@ -22,6 +22,7 @@ mod publish;
 mod recommend;
 mod replay;
 mod run;
+mod serve;
 mod synth;
 mod topics;
 mod tune;
@@ -60,6 +61,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Synth(options) => synth::synth(&load(layers)?, options),
         Command::Neighbors(options) => neighbors::neighbors(layers, options),
         Command::Recommend(options) => recommend::recommend(layers, options),
+        Command::Serve(options) => serve::serve(layers, options),
         Command::Publish(options) => publish::publish(layers, options),
         Command::Export(options) => export::export(layers, options),
         Command::Negatives(options) => negatives::negatives(layers, options),

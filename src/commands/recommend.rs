@@ -38,7 +38,8 @@ pub(super) fn recommend(layers: &Layers, options: RecommendArgs) -> anyhow::Resu
         return Err(UsageError(format!("--candidates: none of them is an item of {}", path.display())).into());
     }
     let at = at.or_else(|| state.items.last_event.iter().copied().max()).unwrap_or_default();
-    let rules = ListRules { k: options.k as usize, at, excluded: &excluded, candidates: only.as_deref() };
+    let rules =
+        ListRules { k: options.k as usize, at, excluded: &excluded, candidates: only.as_deref(), with_own: false };
     let lists_of_visitors = recommender.recommend(&visitors, rules);
     if options.json {
         let lists: Vec<Value> = options.users.iter().map(|user| json!({ "user_id": user })).collect();

@@ -134,6 +134,7 @@ fn train(
         .live(!options.until_end)
         .cuts(cuts)
         .checkpoint_requests(context.requests.clone())
+        .views(context.views.clone())
         .build()?;
     context.telemetry.emit(LifecycleEvent::SourceOpened);
     let reason = pipeline.run_observed(source, &mut |trainer, event| observer.observe(trainer, event))?;

@@ -26,6 +26,7 @@ pub use crate::negatives::samplers::registry::{Noise, NoiseTerm};
 pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
 pub use crate::objective::registry::{ObjectiveChoice, ObjectiveTerm};
 pub use crate::publish::{SinkConfig, SinkOptions, WhenFull};
+pub use crate::serve::ServeConfig;
 pub use crate::telemetry::{HttpConfig, LogConfig, LogFormat};
 pub use crate::trainer::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require};
@@ -74,6 +75,8 @@ config_section! {
         dead_letters: DeadLettersConfig = DeadLettersConfig::default();
         /// The address for metrics, health and the page.
         http: HttpConfig = HttpConfig::default();
+        /// The API at the address `http.listen`, below `/v1`: recommendations, scores, neighbours and vectors; see docs/serving.md.
+        serve: ServeConfig = ServeConfig::default();
         /// Logs, on standard error.
         log: LogConfig = LogConfig::default();
     }

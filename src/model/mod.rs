@@ -385,14 +385,71 @@ impl Model {
         }
     }
 
+    /// A frozen copy for readers: what scores and queries are made of, without what only training needs. Where items have features,
+    /// their vectors are as of their last refresh ([`Self::refresh_all`]).
+    #[must_use]
+    pub fn freeze_to_read(&mut self) -> Self {
+        // Named one by one, so that a new field asks whether a score depends on it.
+        let Self {
+            items,
+            features,
+            contexts,
+            users,
+            biases,
+            position_weights,
+            gru,
+            hidden_states,
+            situations,
+            transforms,
+            popularity,
+            temperature,
+            normaliser,
+            repetition,
+            gate,
+            cooccurrence,
+            inverse_norms,
+            similarity,
+            shrinkage,
+            kernel,
+            seed,
+            init_scale,
+        } = self;
+        Self {
+            items: items.freeze_values(),
+            features: features.as_mut().map(Features::freeze_to_read),
+            contexts: contexts.as_mut().map(TrainedRows::freeze_values),
+            users: users.as_mut().map(TrainedRows::freeze_values),
+            biases: biases.as_mut().map(TrainedRows::freeze_values),
+            position_weights: position_weights.clone(),
+            gru: gru.clone(),
+            hidden_states: hidden_states.freeze(),
+            situations: situations.clone(),
+            transforms: transforms.clone(),
+            popularity: popularity.clone(),
+            temperature: temperature.clone(),
+            normaliser: normaliser.clone(),
+            repetition: repetition.clone(),
+            gate: gate.clone(),
+            cooccurrence: cooccurrence.clone(),
+            inverse_norms: inverse_norms.clone(),
+            similarity: *similarity,
+            shrinkage: *shrinkage,
+            kernel: *kernel,
+            seed: *seed,
+            init_scale: *init_scale,
+        }
+    }
+
     /// Takes back the rows that frozen copies which are gone had shared, at most `budget` of them; whether no row is shared
     /// any more. See [`crate::table::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         let Self { items, features, contexts, users, biases, hidden_states, .. } = self;
-        items.thaw(budget)
-            && features.as_mut().is_none_or(|features| features.thaw(budget))
-            && [contexts, users, biases].into_iter().flatten().all(|table| table.thaw(budget))
-            && hidden_states.thaw(budget)
+        let mut is_whole = items.thaw(budget);
+        is_whole &= features.as_mut().is_none_or(|features| features.thaw(budget));
+        for table in [contexts, users, biases].into_iter().flatten() {
+            is_whole &= table.thaw(budget);
+        }
+        is_whole & hidden_states.thaw(budget)
     }
 
     /// Starts to track which items' vectors change; all of them count as changed at first.

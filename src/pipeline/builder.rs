@@ -16,6 +16,7 @@ use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
 use crate::publish::{self, EmbeddingSink, SinkConfig, SinkOptions};
+use crate::recommend::slot::{ViewSlot, ViewWriter};
 use crate::signals::Stop;
 use crate::trainer::Trainer;
 
@@ -31,6 +32,7 @@ pub struct PipelineBuilder<'a> {
     is_live: bool,
     cuts: Vec<u64>,
     requests: CheckpointRequests,
+    views: Option<ViewSlot>,
     sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
     named_sinks: Vec<SinkConfig>,
 }
@@ -47,6 +49,7 @@ impl<'a> PipelineBuilder<'a> {
             is_live: false,
             cuts: Vec::new(),
             requests: CheckpointRequests::default(),
+            views: None,
             sinks: Vec::new(),
             named_sinks: Vec::new(),
         }
@@ -111,6 +114,14 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
+    /// Leaves views of the state in `views` while it is trained, for those who ask.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn views(mut self, views: ViewSlot) -> Self {
+        self.views = Some(views);
+        self
+    }
+
     /// Publishes embeddings to `sink` while they are learnt; may be called any number of times.
     #[must_use]
     pub fn sink(mut self, sink: impl EmbeddingSink + 'static) -> Self {
@@ -146,6 +157,7 @@ impl<'a> PipelineBuilder<'a> {
             is_live,
             cuts,
             requests,
+            views,
             mut sinks,
             named_sinks,
         } = self;
@@ -171,6 +183,7 @@ impl<'a> PipelineBuilder<'a> {
         let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())
             .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
         let mut checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;
+        checkpoints.views = views.map(|slot| ViewWriter::new(slot, &model_id));
         let read_at_start = restored.state.progress.events.read;
         let mut state = restored.state;
         if !probation.is_open() {

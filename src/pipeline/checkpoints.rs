@@ -18,6 +18,7 @@ use crate::checkpoint::manifest::DeadLetterMark;
 use crate::checkpoint::store::Store;
 use crate::config::Config;
 use crate::position::Positions;
+use crate::recommend::slot::ViewWriter;
 use crate::source::CommitTracker;
 use crate::trainer::Trainer;
 
@@ -59,6 +60,8 @@ pub(super) struct CheckpointSchedule {
     /// The request that the checkpoint answers which is being written.
     serving: Option<Ticket>,
     pub(super) freshness: Freshness,
+    /// The views that others ask while the state is trained, where there are such: they share its tables too.
+    pub(super) views: Option<ViewWriter>,
     /// Whether the state may share tables with a checkpoint that is being, or was, written.
     shares_tables: bool,
     /// Length of the dead-letter file at the end of the newest batch; `None` where dead letters go elsewhere.
@@ -99,6 +102,7 @@ impl CheckpointSchedule {
             requests,
             serving: None,
             freshness: Freshness::new(is_live),
+            views: None,
             shares_tables: false,
             dead_letter_mark: dead_letters.length(),
             durable_at: checkpoint.is_some().then_some(state.progress.events.passed()),
@@ -254,6 +258,9 @@ impl CheckpointSchedule {
     /// Freezes the state and hands it to the writer.
     fn begin(&mut self, trainer: &mut Trainer) {
         let begin = Instant::now();
+        if let Some(views) = &mut self.views {
+            views.take_away();
+        }
         let frozen = trainer.freeze();
         self.shares_tables = true;
         (self.begun_at, self.is_urgent, self.serving) = (begin, false, self.requests.outstanding());
@@ -264,10 +271,11 @@ impl CheckpointSchedule {
         self.writer.begin(Job { frozen, dead_letters, pinned: self.pins.pinned(self.keep), pause });
     }
 
-    /// Makes up to `n_rows` shared rows the state's own again; whether none is shared any more.
+    /// Makes up to `n_rows` shared rows the state's own again; whether none is shared with a checkpoint any more.
     fn thaw(&mut self, trainer: &mut Trainer, n_rows: usize) -> bool {
         self.shares_tables = self.shares_tables && !trainer.state.thaw(n_rows);
-        !self.shares_tables
+        // A view shares them at all times, and the next one takes back what a checkpoint that is done has left.
+        !self.shares_tables || self.views.is_some()
     }
 
     /// Shows the outcome of a checkpoint written beside training; the positions that are durable by it.

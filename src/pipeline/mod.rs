@@ -230,6 +230,7 @@ impl Pipeline {
         self.trainer.set_streams(&self.streams);
         self.observed = Instant::now();
         self.feed_sinks();
+        self.follow_with_views(true);
         let exit = loop {
             if let Err(exit) = self.turn(&source, observer) {
                 break exit;
@@ -248,7 +249,9 @@ impl Pipeline {
             return Err(ExitPath::StopRequested);
         }
         self.follow_clock(source, observer)?;
-        match source.messages.recv_timeout(self.clock.wait(OBSERVE_EVERY)) {
+        self.follow_with_views(false);
+        let most = self.checkpoints.views.as_ref().map_or(OBSERVE_EVERY, |views| views.wait(OBSERVE_EVERY));
+        match source.messages.recv_timeout(self.clock.wait(most)) {
             Ok(SourceMessage::Records(records, read_at)) => {
                 records.into_iter().try_for_each(|record| self.train(record, read_at, source, observer))?;
             }
@@ -261,6 +264,7 @@ impl Pipeline {
             }
             Ok(SourceMessage::Idle) | Err(RecvTimeoutError::Timeout) => {
                 self.poll_checkpoints(source, observer)?;
+                self.follow_with_views(true);
                 self.tick(observer);
             }
             Ok(SourceMessage::End) => return Err(ExitPath::EndOfSource),
@@ -269,6 +273,13 @@ impl Pipeline {
         }
         self.feed_sinks();
         Ok(())
+    }
+
+    /// Leaves a view of the state for those who ask it, where it is time.
+    fn follow_with_views(&mut self, is_quiet: bool) {
+        if let Some(views) = &mut self.checkpoints.views {
+            views.follow(&mut self.trainer.state, is_quiet);
+        }
     }
 
     /// Gives the sinks what changed, where it is time.
@@ -320,6 +331,7 @@ impl Pipeline {
         self.clock.note(is_settled, is_step, read_at);
         if is_step {
             self.poll_checkpoints(source, observer)?;
+            self.follow_with_views(false);
         } else if !is_settled {
             return Ok(());
         }
@@ -513,6 +525,7 @@ impl Pipeline {
                 exit.into_result()
             }
         };
+        self.follow_with_views(true);
         self.tick(observer);
         result
     }

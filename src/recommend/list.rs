@@ -2,12 +2,10 @@
 
 use rayon::prelude::*;
 
+use super::pass::{ScoredTable, best_of_table};
 use super::shortlist::{Scored, Shortlist, order};
-use super::{ListRules, Recommendation, Recommender, Visitor, VisitorQueries};
-use crate::kernel::aligned::Aligned;
-use crate::kernel::ranking::{ItemTile, PackedQueries, score_items, score_tile};
-use crate::kernel::{LANES, Lanes};
-use crate::table::rows::CHUNK;
+use super::{ListRules, Recommendation, Recommender, Visitor, VisitorQueries, Wish};
+use crate::kernel::ranking::{PackedQueries, score_items};
 
 /// What an item has for one visitor besides its plain score.
 #[derive(Debug, Clone, Copy)]
@@ -31,32 +29,29 @@ fn find(terms: &[OwnTerms], item: u32) -> Option<&OwnTerms> {
 }
 
 impl Recommender<'_> {
-    /// The list of each query.
-    pub(super) fn lists(
-        &self,
-        visitors: &[Visitor],
-        queries: &VisitorQueries,
-        rules: ListRules<'_>,
-    ) -> Vec<Vec<Recommendation>> {
-        if rules.k == 0 || queries.batch.n_queries() == 0 {
-            return vec![Vec::new(); queries.batch.n_queries()];
-        }
-        let known: Vec<&Visitor> = visitors.iter().filter(|visitor| self.knows(visitor)).collect();
+    /// The list of each query; `wishes` are those of the visitors that are known.
+    pub(super) fn lists(&self, wishes: &[&Wish<'_>], queries: &VisitorQueries) -> Vec<Vec<Recommendation>> {
         let terms: Vec<Vec<OwnTerms>> =
-            known.par_iter().enumerate().map(|(query, visitor)| self.terms(visitor, queries, query, rules)).collect();
-        let plain = match rules.candidates {
-            Some(candidates) => self.best_of(candidates, queries, &terms, rules.k),
-            None => self.best_of_all(queries, &terms, rules.k),
+            wishes.par_iter().enumerate().map(|(query, wish)| self.terms(wish, queries, query)).collect();
+        // Those who may have any item share one pass over the table.
+        let of_all: Vec<usize> = (0..wishes.len()).filter(|query| wishes[*query].rules.candidates.is_none()).collect();
+        let plain_of = |(query, wish): (usize, &&Wish<'_>)| match wish.rules.candidates {
+            Some(candidates) => self.best_of(candidates, wish.rules.k, queries, query, &terms[query]),
+            None => Shortlist::new(wish.rules.k),
         };
+        let mut plain: Vec<Shortlist> = wishes.par_iter().enumerate().map(plain_of).collect();
+        for (query, best) in of_all.iter().zip(self.best_of_all(&of_all, wishes, queries, &terms)) {
+            plain[*query] = best;
+        }
         let finish = |(query, (plain, terms)): (usize, (Shortlist, &Vec<OwnTerms>))| {
-            self.finish(queries, query, plain, terms, rules)
+            self.finish(queries, query, plain, terms, wishes[query].rules)
         };
         plain.into_par_iter().zip(&terms).enumerate().map(finish).collect()
     }
 
     /// The items that do not have their plain score, or no place in the list, sorted, each once.
-    fn terms(&self, visitor: &Visitor, queries: &VisitorQueries, query: usize, rules: ListRules<'_>) -> Vec<OwnTerms> {
-        let VisitorQueries { batch, .. } = queries;
+    fn terms(&self, wish: &Wish<'_>, queries: &VisitorQueries, query: usize) -> Vec<OwnTerms> {
+        let (Wish { visitor, rules }, VisitorQueries { batch, .. }) = (wish, queries);
         let none = OwnTerms { item: 0, repetition: 0.0, cooccurrence: 0.0, is_excluded: false };
         let exclude = |item: &u32| OwnTerms { item: *item, is_excluded: true, ..none };
         let mut terms: Vec<OwnTerms> = rules.excluded.iter().map(exclude).collect();
@@ -67,7 +62,7 @@ impl Recommender<'_> {
                 repetition: self.model.repetition.term(own.buckets),
                 ..none
             }));
-        } else {
+        } else if !rules.with_own {
             match visitor {
                 Visitor::User(user) => terms.extend(self.histories.get(*user).own.iter().map(exclude)),
                 Visitor::Session(items) => terms.extend(items.iter().map(exclude)),
@@ -93,67 +88,40 @@ impl Recommender<'_> {
         terms
     }
 
-    /// The best of all items by their plain scores, for each query; without those that have terms.
-    fn best_of_all(&self, queries: &VisitorQueries, terms: &[Vec<OwnTerms>], k: usize) -> Vec<Shortlist> {
-        let (kernel, dim, n_queries) = (self.model.kernel(), self.model.dim(), terms.len());
-        let tiles: Vec<PackedQueries> = (0..n_queries)
-            .step_by(LANES)
-            .map(|first| {
-                let mut packed = PackedQueries::default();
-                let of_tile = first..(first + LANES).min(n_queries);
-                packed.pack(of_tile.map(|query| &queries.encoded.scored_row(query)[..dim]), dim);
-                packed
-            })
-            .collect();
-        let vectors = self.model.vectors();
-        let none = || vec![Shortlist::new(k); n_queries];
-        let begin = || (none(), Aligned::default(), Vec::new());
-        let fold = |(mut best, mut scratch, mut scores): (Vec<Shortlist>, Aligned<f32>, Vec<Lanes>), chunk: usize| {
-            let first = chunk * CHUNK;
-            let rows = vectors.chunk(chunk, &mut scratch);
-            let n_items = (rows.len() / dim).min(self.n_items() - first);
-            let items = ItemTile {
-                rows: &rows[..n_items * dim],
-                scale: &self.scale[first..first + n_items],
-                bias: &self.popularity[first..first + n_items],
-            };
-            for (packed, (best, terms)) in tiles.iter().zip(best.chunks_mut(LANES).zip(terms.chunks(LANES))) {
-                score_tile(kernel, packed, items, &mut scores);
-                for (lane, (best, terms)) in best.iter_mut().zip(terms).enumerate() {
-                    for (item, scores) in (first as u32..).zip(&scores) {
-                        if best.takes(scores[lane]) && find(terms, item).is_none() {
-                            best.push(scores[lane], item);
-                        }
-                    }
-                }
-            }
-            (best, scratch, scores)
-        };
-        let merge = |a: Vec<Shortlist>, b: Vec<Shortlist>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
-        let of_chunks = (0..vectors.n_chunks()).into_par_iter().fold(begin, fold);
-        of_chunks.map(|(best, _, _)| best).reduce(none, merge)
+    /// The best of all items by their plain scores, for each of the queries `asked`; without those that have terms.
+    fn best_of_all(
+        &self,
+        asked: &[usize],
+        wishes: &[&Wish<'_>],
+        queries: &VisitorQueries,
+        terms: &[Vec<OwnTerms>],
+    ) -> Vec<Shortlist> {
+        let dim = self.model.dim();
+        let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
+        let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
+        let table = ScoredTable { rows: self.model.vectors(), scale: &self.scale, bias: &self.popularity };
+        best_of_table(self.model.kernel(), table, &vectors, &lengths, |place, item| {
+            find(&terms[asked[place]], item).is_some()
+        })
     }
 
-    /// The best of `candidates` by their plain scores, for each query; without those that have terms.
+    /// The best of `candidates` by their plain scores, for one query; without those that have terms.
     fn best_of(
         &self,
         candidates: &[u32],
-        queries: &VisitorQueries,
-        terms: &[Vec<OwnTerms>],
         k: usize,
-    ) -> Vec<Shortlist> {
-        let mut candidates = candidates.to_vec();
-        candidates.sort_unstable();
-        candidates.dedup();
-        let of_query = |(query, terms): (usize, &Vec<OwnTerms>)| {
-            let plain: Vec<u32> = candidates.iter().copied().filter(|item| find(terms, *item).is_none()).collect();
-            let mut best = Shortlist::new(k);
-            for (item, score) in plain.iter().zip(self.scores(queries, query, &plain, true)) {
-                best.offer(score, *item);
-            }
-            best
-        };
-        terms.par_iter().enumerate().map(of_query).collect()
+        queries: &VisitorQueries,
+        query: usize,
+        terms: &[OwnTerms],
+    ) -> Shortlist {
+        let mut plain: Vec<u32> = candidates.iter().copied().filter(|item| find(terms, *item).is_none()).collect();
+        plain.sort_unstable();
+        plain.dedup();
+        let mut best = Shortlist::new(k);
+        for (item, score) in plain.iter().zip(self.scores(queries, query, &plain, true)) {
+            best.offer(score, *item);
+        }
+        best
     }
 
     /// The plain scores of `items` for one query; without (`popularity` is false) their popularity.
@@ -178,8 +146,10 @@ impl Recommender<'_> {
         terms: &[OwnTerms],
         rules: ListRules<'_>,
     ) -> Vec<Recommendation> {
-        let may_come =
-            |terms: &&OwnTerms| !terms.is_excluded && rules.candidates.is_none_or(|items| items.contains(&terms.item));
+        let mut candidates = rules.candidates.map(<[u32]>::to_vec);
+        candidates.iter_mut().for_each(|candidates| candidates.sort_unstable());
+        let is_candidate = |item: u32| candidates.as_ref().is_none_or(|items| items.binary_search(&item).is_ok());
+        let may_come = |terms: &&OwnTerms| !terms.is_excluded && is_candidate(terms.item);
         let own: Vec<&OwnTerms> = terms.iter().filter(may_come).collect();
         let items: Vec<u32> = own.iter().map(|own| own.item).collect();
         for (own, plain) in own.iter().zip(self.scores(queries, query, &items, true)) {

@@ -12,14 +12,22 @@
 //! | --- | --- |
 //! | `mod` | [`Recommender`]: what is asked, and the queries that are made of it |
 //! | `list` | the best of all items for each query |
+//! | `pass` | one pass over a table for many queries |
 //! | `shortlist` | the best items of a pass over the table |
+//! | `view` | [`StateView`](view::StateView): a state as it was at a moment, to be asked while training goes on |
+//! | `slot` | [`ViewSlot`](slot::ViewSlot): where the trainer leaves views, and readers find them |
 //! | `recall` | how many of the best items older embeddings keep |
 
 mod list;
+mod pass;
 pub mod recall;
 mod shortlist;
+pub mod slot;
 #[cfg(test)]
 mod tests;
+pub mod view;
+
+use std::borrow::Cow;
 
 use rayon::prelude::*;
 
@@ -55,6 +63,17 @@ pub struct ListRules<'a> {
     pub excluded: &'a [u32],
     /// The only items that may be in it; `None` for all.
     pub candidates: Option<&'a [u32]>,
+    /// Items that the visitor had may be in it whatever the model was trained for: for whoever only asks for scores.
+    pub with_own: bool,
+}
+
+/// A visitor, and what their list may hold.
+#[derive(Debug, Clone)]
+pub struct Wish<'a> {
+    /// Who is to get a list.
+    pub visitor: Visitor,
+    /// What it may hold.
+    pub rules: ListRules<'a>,
 }
 
 /// An item of a list, and why it is there.
@@ -81,9 +100,9 @@ pub struct Recommender<'a> {
     histories: &'a UserHistories,
     cooccurrences: &'a Cooccurrences,
     /// By item: factor of the dot product.
-    scale: Vec<f32>,
+    scale: Cow<'a, [f32]>,
     /// By item: β·log q̂ + b.
-    popularity: Vec<f32>,
+    popularity: Cow<'a, [f32]>,
 }
 
 /// The queries of some visitors.
@@ -109,16 +128,8 @@ impl<'a> Recommender<'a> {
         histories: &'a UserHistories,
         cooccurrences: &'a Cooccurrences,
     ) -> Self {
-        let inverse_temperature = model.inverse_temperature();
-        let scale = model.inverse_norms.par_iter().map(|norm| norm * inverse_temperature).collect();
-        let mut popularity = vec![0.0; model.items.values.len()];
-        popularity.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, popularity)| {
-            frequencies.log_frequencies(model.kernel(), chunk * CHUNK, model.beta(), popularity);
-            if model.biases.is_some() {
-                let items = popularity.iter_mut().enumerate();
-                items.for_each(|(place, popularity)| *popularity += model.bias(chunk * CHUNK + place));
-            }
-        });
+        let scale = Cow::Owned(scales(model));
+        let popularity = Cow::Owned(popularities(model, frequencies));
         Self { model, histories, cooccurrences, scale, popularity }
     }
 
@@ -149,12 +160,22 @@ impl<'a> Recommender<'a> {
     /// # Panics
     /// If there is no such row of a user or an item.
     pub fn recommend(&self, visitors: &[Visitor], rules: ListRules<'_>) -> Vec<Vec<Recommendation>> {
-        let mut lists = Vec::with_capacity(visitors.len());
-        for visitors in visitors.chunks(VISITORS_PER_PASS) {
-            let queries = self.queries(visitors, rules.at);
-            let of_queries = self.lists(visitors, &queries, rules);
-            let mut of_queries = of_queries.into_iter();
-            lists.extend(visitors.iter().map(|visitor| match self.knows(visitor) {
+        let wish = |visitor: &Visitor| Wish { visitor: visitor.clone(), rules };
+        self.recommend_each(&visitors.iter().map(wish).collect::<Vec<_>>())
+    }
+
+    /// The list of each visitor, by rules of their own: [`Self::recommend`].
+    ///
+    /// # Panics
+    /// If there is no such row of a user or an item.
+    pub fn recommend_each(&self, wishes: &[Wish<'_>]) -> Vec<Vec<Recommendation>> {
+        let mut lists = Vec::with_capacity(wishes.len());
+        for wishes in wishes.chunks(VISITORS_PER_PASS) {
+            let is_answered = |wish: &Wish<'_>| wish.rules.k > 0 && self.knows(&wish.visitor);
+            let known: Vec<&Wish<'_>> = wishes.iter().filter(|wish| is_answered(wish)).collect();
+            let queries = self.queries_of(known.iter().map(|wish| (&wish.visitor, wish.rules.at)));
+            let mut of_queries = self.lists(&known, &queries).into_iter();
+            lists.extend(wishes.iter().map(|wish| match is_answered(wish) {
                 true => of_queries.next().unwrap_or_default(),
                 false => Vec::new(),
             }));
@@ -167,11 +188,16 @@ impl<'a> Recommender<'a> {
     /// # Panics
     /// If there is no such row of a user or an item.
     pub fn queries(&self, visitors: &[Visitor], at: i64) -> VisitorQueries {
+        self.queries_of(visitors.iter().filter(|visitor| self.knows(visitor)).map(|visitor| (visitor, at)))
+    }
+
+    /// The queries of visitors that are known, each at a time of its own.
+    fn queries_of<'b>(&self, visitors: impl Iterator<Item = (&'b Visitor, i64)>) -> VisitorQueries {
         let Self { model, histories, cooccurrences, .. } = self;
         let VisitorQueries { mut batch, mut encoded } = VisitorQueries::default();
         batch.clear(0);
         let (mut votes, mut carried) = (Votes::default(), Vec::new());
-        for visitor in visitors.iter().filter(|visitor| self.knows(visitor)) {
+        for (visitor, at) in visitors {
             let of_session: UserHistory;
             let (user, history) = match visitor {
                 Visitor::User(user) => (*user, histories.get(*user)),
@@ -194,4 +220,23 @@ impl<'a> Recommender<'a> {
         model.encode(model.kernel(), &sequences, &carried, &mut encoded);
         VisitorQueries { batch, encoded }
     }
+}
+
+/// By item: factor of the dot product.
+fn scales(model: &Model) -> Vec<f32> {
+    let inverse_temperature = model.inverse_temperature();
+    model.inverse_norms.par_iter().map(|norm| norm * inverse_temperature).collect()
+}
+
+/// By item: β·log q̂ + b.
+fn popularities(model: &Model, frequencies: &Frequencies) -> Vec<f32> {
+    let mut popularity = vec![0.0; model.items.values.len()];
+    popularity.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, popularity)| {
+        frequencies.log_frequencies(model.kernel(), chunk * CHUNK, model.beta(), popularity);
+        if model.biases.is_some() {
+            let items = popularity.iter_mut().enumerate();
+            items.for_each(|(place, popularity)| *popularity += model.bias(chunk * CHUNK + place));
+        }
+    });
+    popularity
 }

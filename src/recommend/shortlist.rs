@@ -28,6 +28,12 @@ impl Shortlist {
         score >= self.least
     }
 
+    /// The score below which no item is among the best.
+    #[inline]
+    pub(super) fn least(&self) -> f32 {
+        self.least
+    }
+
     /// Adds an item that may be among the best ([`Self::takes`]).
     pub(super) fn push(&mut self, score: f32, item: u32) {
         self.items.push((score, item));

@@ -1,6 +1,7 @@
 //! The promise: lists are the evaluator's rankings, for every event of a stream.
 
-use super::{ListRules, Recommendation, Recommender, Visitor};
+use super::view::FrozenView;
+use super::{ListRules, Recommendation, Recommender, Visitor, Wish};
 use crate::config::Config;
 use crate::evaluate::K;
 use crate::event::Record;
@@ -53,7 +54,7 @@ fn agrees(settings: &[&str]) {
         let list = asked.map(|(user, item)| {
             // An item that the user had has a rank of its own, though it would not be recommended.
             let own = &state.users.histories.get(user).own;
-            let rules = ListRules { k: 1 << 20, at: event.timestamp, excluded: &[], candidates: None };
+            let rules = ListRules { k: 1 << 20, at: event.timestamp, excluded: &[], candidates: None, with_own: false };
             let [list] = &mut recommender.recommend(&[Visitor::User(user)], rules)[..] else { panic!("one list") };
             (std::mem::take(list), item, own.contains(&item))
         });
@@ -102,7 +103,8 @@ fn learnt(settings: &[&str]) -> Trainer {
     trainer
 }
 
-const RULES: ListRules<'_> = ListRules { k: 10, at: 1_700_000_000_000, excluded: &[], candidates: None };
+const RULES: ListRules<'_> =
+    ListRules { k: 10, at: 1_700_000_000_000, excluded: &[], candidates: None, with_own: false };
 
 #[test]
 fn visitors_together_get_what_each_gets_alone() {
@@ -141,5 +143,48 @@ fn rules_leave_out_what_they_exclude_and_keep_the_order_of_the_rest() {
         }
         let had = whole[1].iter().any(|row| [7, 8].contains(&row.item));
         assert_eq!(had, repeat == "evaluate.repeat=true");
+    }
+}
+
+/// Readers get what the state says, whatever becomes of it meanwhile; and each visitor by rules of their own.
+#[test]
+fn views_answer_as_the_state_they_were_taken_of() {
+    for settings in [&[][..], &["evaluate.repeat=true", "features.buckets=64"], &["context.encoder=gru"]] {
+        let mut trainer = trainer(settings);
+        for record in records(3_000) {
+            trainer.ingest(record);
+        }
+        trainer.finish();
+        let mut earlier = None;
+        for more in [40, 400, 1] {
+            let state = &mut trainer.state;
+            state.model.refresh_all();
+            let visitors: Vec<Visitor> = (0..40).map(Visitor::User).chain([Visitor::Session(vec![7, 8, 7])]).collect();
+            let rules_of = |place: usize| match place % 3 {
+                0 => RULES,
+                1 => ListRules { k: 3, excluded: &[1, 2, 3], ..RULES },
+                _ => ListRules { candidates: Some(&[5, 9, 200, 4]), at: RULES.at + 86_400_000, ..RULES },
+            };
+            let recommender = Recommender::new(state);
+            let list = |(place, visitor): (usize, &Visitor)| {
+                recommender.recommend(std::slice::from_ref(visitor), rules_of(place)).pop().unwrap()
+            };
+            let expected: Vec<_> = visitors.iter().enumerate().map(list).collect();
+            let of_item = recommender.n_items() as u32 - 1;
+            let name = state.items.ids.name(of_item).to_owned();
+            let view = FrozenView::of(state, "test".into(), earlier);
+            for record in records(3_000 + more).skip(3_000) {
+                trainer.ingest(record);
+            }
+            trainer.finish();
+            let view = view.ready();
+            let wish = |(place, visitor): (usize, &Visitor)| Wish { visitor: visitor.clone(), rules: rules_of(place) };
+            let wishes: Vec<Wish<'_>> = visitors.iter().enumerate().map(wish).collect();
+            assert_eq!(view.recommender().recommend_each(&wishes), expected);
+            assert_eq!(view.items().get(&name), Some(of_item));
+            let near = view.neighbors(&[(of_item, 5), (3, 4)]);
+            assert!(near[0].len() == 5 && near[1].iter().all(|near| near.item != 3 && near.cosine <= 1.001));
+            earlier = Some(view.into_indices());
+        }
     }
 }

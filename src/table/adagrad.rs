@@ -91,9 +91,17 @@ impl TrainedRows {
         Self { values: values.freeze(), sums: sums.freeze(), optimizer: *optimizer, changes: None }
     }
 
+    /// A frozen copy of the rows alone: what moves them stays behind. It is for reading.
+    #[must_use]
+    pub fn freeze_values(&mut self) -> Self {
+        let Self { values, sums, optimizer, changes: _ } = self;
+        Self { values: values.freeze(), sums: Rows::new(sums.dim()), optimizer: *optimizer, changes: None }
+    }
+
     /// Takes back rows that frozen copies which are gone had shared: [`super::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
-        self.values.thaw(budget) && self.sums.thaw(budget)
+        // Each by itself: a copy that lasts may share one of them alone.
+        self.values.thaw(budget) & self.sums.thaw(budget)
     }
 
     /// All rows, to be shared out among threads.

@@ -104,9 +104,11 @@ impl<B: Block> Chunk<B> {
         }
     }
 
-    /// Of one that has parted from an earlier frozen table, all rows are copied into a block that is shared anew. So what many
-    /// frozen tables take is in proportion to the chunks that were written between them, in blocks of one size.
+    /// One that has parted from an earlier frozen table takes its rows back where that table is gone. Otherwise all rows are copied
+    /// into a block that is shared anew. So what many frozen tables take is in proportion to the chunks that were written between
+    /// them, in blocks of one size.
     fn freeze(&mut self, width: usize) -> Self {
+        self.thaw(width);
         match self {
             Self::Own(own) => *self = Self::Shared(Arc::new(std::mem::take(own))),
             Self::Parted(parted) => {

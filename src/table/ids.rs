@@ -16,6 +16,65 @@ pub struct Ids {
     // Seeded anew in each process: nothing ever walks the index, so its order reaches no result, and nobody outside
     // can choose ids that collide.
     hasher: DefaultHashBuilder,
+    /// How often rows were given other numbers.
+    remaps: u64,
+}
+
+/// The names of [`Ids`] as they were at a moment, to be looked up while these go on.
+#[derive(Debug, Clone)]
+pub struct FrozenIds {
+    names: Records<CompactString>,
+    index: NameIndex,
+}
+
+/// What finds the row of a name; it is of use with the names alone.
+#[derive(Debug, Clone)]
+pub struct NameIndex {
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    n_names: usize,
+    remaps: u64,
+}
+
+impl FrozenIds {
+    /// Number of names.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are no names.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The name of row `row`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn name(&self, row: u32) -> &str {
+        self.names.get(row as usize)
+    }
+
+    /// The row of `name`.
+    pub fn get(&self, name: &str) -> Option<u32> {
+        let hash = self.index.hasher.hash_one(name);
+        self.index.index.find(hash, |&row| self.name(row) == name).copied()
+    }
+
+    /// The names in the order of their rows.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(CompactString::as_str)
+    }
+
+    /// How often rows had been given other numbers: between two copies of the same names that agree in it, rows only came to.
+    pub fn remaps(&self) -> u64 {
+        self.index.remaps
+    }
+
+    /// The index, for the next frozen copy of the same names ([`Ids::freeze_to_read`]).
+    pub fn into_index(self) -> NameIndex {
+        self.index
+    }
 }
 
 impl Ids {
@@ -53,14 +112,35 @@ impl Ids {
         }
         let row = u32::try_from(self.len()).expect("fewer than 2^32 ids");
         self.names.push(CompactString::new(name));
-        let Self { names, index, hasher } = self;
+        let Self { names, index, hasher, remaps: _ } = self;
         let hash_of = |row: u32| hasher.hash_one(names.get(row as usize).as_str());
         index.insert_unique(hash_of(row), row, |&row| hash_of(row));
         row
     }
 
+    /// A frozen copy that finds rows too. An index of an `earlier` copy is brought up to date where rows kept their numbers since,
+    /// which takes as long as there are new names; else the index is copied.
+    #[must_use]
+    pub fn freeze_to_read(&mut self, earlier: Option<NameIndex>) -> FrozenIds {
+        let Self { names, index, hasher, remaps } = self;
+        let names = names.freeze();
+        let mut found = earlier.filter(|earlier| earlier.remaps == *remaps).unwrap_or_else(|| NameIndex {
+            index: index.clone(),
+            hasher: hasher.clone(),
+            n_names: names.len(),
+            remaps: *remaps,
+        });
+        let hash_of = |row: u32| hasher.hash_one(names.get(row as usize).as_str());
+        for row in found.n_names..names.len() {
+            found.index.insert_unique(hash_of(row as u32), row as u32, |&row| hash_of(row));
+        }
+        found.n_names = names.len();
+        FrozenIds { names, index: found }
+    }
+
     /// Remaps names after eviction; evicted names are forgotten.
     pub fn keep(&mut self, rows: &RowRemap) {
+        self.remaps += 1;
         self.index.retain(|row| {
             let new = rows.get(*row);
             *row = new.unwrap_or(*row);
@@ -106,7 +186,7 @@ mod tests {
             rounds in proptest::collection::vec(
                 (proptest::collection::vec("[a-e]{0,4}", 0..60), proptest::collection::vec(any::<bool>(), 600)), 0..8),
         ) {
-            let (mut ids, mut truth) = (Ids::default(), Vec::<String>::new());
+            let (mut ids, mut truth, mut frozen) = (Ids::default(), Vec::<String>::new(), None);
             for (names, stays) in rounds {
                 for name in names {
                     let row = truth.iter().position(|other| *other == name).unwrap_or_else(|| {
@@ -121,6 +201,11 @@ mod tests {
                 renumbering.keep(&mut truth);
                 prop_assert!(ids.iter().eq(truth.iter().map(String::as_str)));
                 prop_assert!(gone.iter().all(|name| ids.get(name).is_none()));
+                frozen = Some(ids.freeze_to_read(frozen.map(FrozenIds::into_index)));
+                let seen = frozen.as_ref().unwrap();
+                prop_assert!(seen.iter().eq(truth.iter().map(String::as_str)));
+                prop_assert!((0..).zip(&truth).all(|(row, name)| seen.get(name) == Some(row)));
+                prop_assert!(gone.iter().all(|name| seen.get(name).is_none()));
                 prop_assert!((0..).zip(&truth).all(|(row, name)| ids.get(name) == Some(row)));
             }
         }

@@ -7,6 +7,7 @@
 //! | `/livez` | 200 while the training loop turns, 503 otherwise, with JSON that says since when |
 //! | `/readyz` | 200 once everything is in place, 503 otherwise, with JSON that says what is missing |
 //! | `/status` | everything that the page shows, as JSON |
+//! | `/v1/…` | the API ([`crate::serve`]) |
 //! | `POST /checkpoint` | asks for a checkpoint; needs `http.token` (`demand`) |
 //!
 //! [`serve`] has bound the address when it returns, so whoever gets a [`Server`] can be reached. It only reads, but for that
@@ -35,7 +36,8 @@ use tokio::sync::oneshot;
 use super::phase::Stage;
 use super::{HttpConfig, Telemetry, metrics};
 use crate::pipeline::CheckpointRequests;
-use demand::Token;
+use crate::serve::Api;
+use crate::util::token::Token;
 use hosts::AllowedHosts;
 
 const PAGE: &str = include_str!("page.html");
@@ -120,11 +122,16 @@ impl Drop for Server {
 }
 
 /// Serves the page, metrics, health and status of `telemetry` on the address that `config` names, and takes requests for
-/// checkpoints.
+/// checkpoints; and the API, where there is one.
 ///
 /// # Errors
 /// Where the address cannot be bound; the error names it.
-pub fn serve(config: &HttpConfig, telemetry: Telemetry, requests: CheckpointRequests) -> Result<Server, HttpError> {
+pub fn serve(
+    config: &HttpConfig,
+    telemetry: Telemetry,
+    requests: CheckpointRequests,
+    api: Option<&Api>,
+) -> Result<Server, HttpError> {
     let listen = &config.listen;
     let bind_error = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::AddrInUse => HttpError::InUse { listen: listen.clone() },
@@ -138,20 +145,22 @@ pub fn serve(config: &HttpConfig, telemetry: Telemetry, requests: CheckpointRequ
     let failure_was_scraped = Arc::new(AtomicBool::new(false));
     let token = Token::new(&config.token);
     let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped), requests, token };
-    let router = router(handlers, AllowedHosts::new(listen, &config.allowed_hosts));
+    let api = api.map_or_else(Router::new, |api| api.router(address.ip().is_loopback()));
+    let router = router(handlers, api, AllowedHosts::new(listen, &config.allowed_hosts));
+    let most = config.connections;
     let thread = std::thread::Builder::new().name("http".to_owned());
-    let thread = thread.spawn(move || runtime.block_on(run(listener, router, stopped))).map_err(bind_error)?;
+    let thread = thread.spawn(move || runtime.block_on(run(listener, most, router, stopped))).map_err(bind_error)?;
     Ok(Server { address, failure_was_scraped, stop: Some(stop), thread: Some(thread) })
 }
 
-async fn run(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+async fn run(listener: TcpListener, most: usize, router: Router, stopped: oneshot::Receiver<()>) {
     match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => connections::serve(listener, router, stopped).await,
+        Ok(listener) => connections::serve(listener, most, router, stopped).await,
         Err(error) => tracing::error!(%error, "the http listener cannot be used"),
     }
 }
 
-fn router(handlers: Handlers, hosts: AllowedHosts) -> Router {
+fn router(handlers: Handlers, api: Router, hosts: AllowedHosts) -> Router {
     Router::new()
         .route("/", get(|| async { Html(PAGE) }))
         .route("/metrics", get(exposition))
@@ -159,9 +168,10 @@ fn router(handlers: Handlers, hosts: AllowedHosts) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/checkpoint", post(demand::checkpoint))
+        .with_state(handlers)
+        .merge(api)
         .layer(axum::middleware::from_fn_with_state(hosts, check_host))
         .layer(axum::middleware::from_fn(guard))
-        .with_state(handlers)
 }
 
 /// Refuses requests for a name that somebody else may own. Programs that name no host are no browsers.
@@ -237,7 +247,8 @@ mod tests {
     }
 
     fn serve_locally(telemetry: &Telemetry) -> Server {
-        serve(&listening_on("127.0.0.1:0"), telemetry.clone(), CheckpointRequests::default()).expect("a free port")
+        serve(&listening_on("127.0.0.1:0"), telemetry.clone(), CheckpointRequests::default(), None)
+            .expect("a free port")
     }
 
     fn get_path(server: &Server, path: &str) -> (u16, String, String) {
@@ -309,11 +320,11 @@ mod tests {
     fn serve_names_an_address_in_use_or_invalid() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let listen = taken.local_addr().expect("bound").to_string();
-        let error = serve(&listening_on(&listen), telemetry(), CheckpointRequests::default())
+        let error = serve(&listening_on(&listen), telemetry(), CheckpointRequests::default(), None)
             .expect_err("it is taken")
             .to_string();
         assert!(error.contains(&listen) && error.contains("already in use"), "{error}");
-        let error = serve(&listening_on("no address"), telemetry(), CheckpointRequests::default())
+        let error = serve(&listening_on("no address"), telemetry(), CheckpointRequests::default(), None)
             .expect_err("it is none")
             .to_string();
         assert!(error.starts_with("cannot serve on no address: "), "{error}");
@@ -342,7 +353,7 @@ mod tests {
             let _ = stream.write_all(b"GET /status HTTP/1.1\r\nX: ");
             stream
         };
-        let mut idle: Vec<TcpStream> = (0..3 * connections::MAX_CONNECTIONS).map(|_| open()).collect();
+        let mut idle: Vec<TcpStream> = (0..3 * HttpConfig::default().connections).map(|_| open()).collect();
         assert_eq!(get_path(&server, "/livez").0, 200);
         // The oldest went first, long before its head was late, and without an answer.
         let mut rest = Vec::new();
@@ -364,7 +375,7 @@ mod tests {
         }
         assert_eq!(get_path_of(&server, "localhost:1", "/status").0, 200);
         let config = HttpConfig { allowed_hosts: vec!["worker.example".to_owned()], ..listening_on("127.0.0.1:0") };
-        let server = serve(&config, telemetry(), CheckpointRequests::default()).expect("a free port");
+        let server = serve(&config, telemetry(), CheckpointRequests::default(), None).expect("a free port");
         assert_eq!(get_path_of(&server, "worker.example:9464", "/livez").0, 200);
     }
 

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::exit::Exit;
+use crate::serve::ServingFigures;
 pub use config::{HttpConfig, LogConfig, LogFormat};
 use health::{Health, Latch};
 use phase::Stage;
@@ -43,6 +44,7 @@ use status::Status;
 pub struct Telemetry {
     status: Arc<Mutex<Status>>,
     health: Health,
+    serving: Arc<Mutex<ServingFigures>>,
 }
 
 /// What happens in the life of a worker, outside the training loop.
@@ -69,7 +71,7 @@ impl Telemetry {
     pub fn new(now: Instant) -> Self {
         let mut status = Status::default();
         status.run.checkpoints.written_at = Some(observer::seconds_since_1970());
-        Self { status: Arc::new(Mutex::new(status)), health: Health::new(now) }
+        Self { status: Arc::new(Mutex::new(status)), health: Health::new(now), serving: Arc::default() }
     }
 
     /// Shows what happened in the life of the worker. A worker that gave up stays failed.
@@ -112,7 +114,15 @@ impl Telemetry {
 
     /// The status as it stands.
     pub fn snapshot(&self) -> Status {
-        self.lock().clone()
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut status = self.lock().clone();
+        status.serving = serving;
+        status
+    }
+
+    /// Where it is counted how requests to the API fare.
+    pub fn serving(&self) -> Arc<Mutex<ServingFigures>> {
+        Arc::clone(&self.serving)
     }
 
     /// Liveness and readiness.

@@ -17,6 +17,7 @@ use crate::negatives::bank::BankState;
 use crate::negatives::false_negatives::FalseNegativeCount;
 use crate::negatives::proposals::Proposal;
 use crate::objective::step::ObjectiveLoss;
+use crate::serve::ServingFigures;
 use crate::source::transient_errors::TRANSIENT_ERRORS;
 use crate::trainer::Trainer;
 use crate::trainer::figures::TrainingFigures;
@@ -80,6 +81,8 @@ pub struct Status {
     /// The trainer and its model.
     #[serde(flatten)]
     pub trainer: TrainerFigures,
+    /// How requests to the API fare.
+    pub serving: ServingFigures,
     /// The charts of the page.
     pub history: History,
 }
@@ -87,7 +90,7 @@ pub struct Status {
 impl Status {
     /// Every metric, with its samples as the status stands.
     pub fn families(&self) -> Vec<MetricFamily> {
-        let Self { lifecycle, run, trainer, history: _ } = self;
+        let Self { lifecycle, run, trainer, serving, history: _ } = self;
         [
             lifecycle.families(),
             run.families(),
@@ -96,6 +99,7 @@ impl Status {
             run.disorder.families(),
             run.sinks.families(),
             run.memory.families(),
+            serving.families(),
             trainer.families(),
             TRANSIENT_ERRORS.families(),
         ]

@@ -331,7 +331,7 @@ impl ItemStore {
 
     /// Takes back names and neighbourhoods that frozen copies which are gone had shared: [`Ids::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
-        self.ids.thaw(budget) && self.cooccurrences.thaw(budget)
+        self.ids.thaw(budget) & self.cooccurrences.thaw(budget)
     }
 }
 
@@ -357,7 +357,7 @@ impl UserStore {
 
     /// Takes back names and histories that frozen copies which are gone had shared: [`Ids::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
-        self.ids.thaw(budget) && self.histories.thaw(budget)
+        self.ids.thaw(budget) & self.histories.thaw(budget)
     }
 }
 

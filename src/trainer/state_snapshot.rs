@@ -105,6 +105,6 @@ impl State {
     /// shared any more; training goes on all the same before, but slower.
     pub fn thaw(&mut self, mut budget: usize) -> bool {
         let Self { items, users, model, .. } = self;
-        model.thaw(&mut budget) && items.thaw(&mut budget) && users.thaw(&mut budget)
+        model.thaw(&mut budget) & items.thaw(&mut budget) & users.thaw(&mut budget)
     }
 }

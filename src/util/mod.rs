@@ -1,6 +1,6 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
 //! configuration sections, names that resemble a mistyped one, files and their names or without one, output files, how Parquet is laid out, what
-//! may not be shown, options of object stores, and what this program was built with.
+//! may not be shown, tokens, options of object stores, and what this program was built with.
 
 pub mod cargo_feature;
 pub mod catch_panic;
@@ -17,3 +17,4 @@ pub mod output_file;
 pub mod parquet_layout;
 pub mod storage_options;
 pub mod temporary;
+pub mod token;

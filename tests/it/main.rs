@@ -54,6 +54,7 @@ mod s3;
 #[cfg(feature = "full")]
 mod schemas;
 mod secrets;
+mod serve;
 #[cfg(feature = "full")]
 mod sink_servers;
 #[cfg(feature = "full")]

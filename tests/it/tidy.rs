@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 39] = [
+const RULES: [(&str, &[&str], &str); 40] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -127,6 +127,11 @@ const RULES: [(&str, &[&str], &str); 39] = [
         "reads a state that stands still; who asks, and how, is the commands'",
     ),
     (
+        "serve",
+        &["catalogue", "metric", "recommend", "table", "util"],
+        "asks views of the state; who trains, and where it is mounted, is not its business",
+    ),
+    (
         "snapshot",
         &[
             "checkpoint",
@@ -179,6 +184,7 @@ const RULES: [(&str, &[&str], &str); 39] = [
             "negatives",
             "objective",
             "publish",
+            "serve",
             "telemetry",
             "trainer",
             "util",
@@ -196,6 +202,7 @@ const RULES: [(&str, &[&str], &str); 39] = [
             "objective",
             "pipeline",
             "position",
+            "serve",
             "source",
             "trainer",
             "util",
@@ -213,6 +220,7 @@ const RULES: [(&str, &[&str], &str); 39] = [
             "pipeline",
             "publish",
             "registry",
+            "serve",
             "source",
             "telemetry",
             "util",
@@ -246,6 +254,7 @@ const RULES: [(&str, &[&str], &str); 39] = [
             "publish",
             "recommend",
             "registry",
+            "serve",
             "signals",
             "snapshot",
             "source",

@@ -167,6 +167,17 @@ pub(super) fn find(path: &Path, config: &CheckpointConfig) -> Result<Checkpoint,
     backend.fetch(number.ok_or_else(missing)?)
 }
 
+/// The number of the newest checkpoint at `place`; `None` where there is none, or no such folder.
+///
+/// # Errors
+/// [`CheckpointError::InvalidLocation`]; what disk or object store say.
+pub fn newest_number(place: &Path, config: &CheckpointConfig) -> Result<Option<u64>, CheckpointError> {
+    if location::local_path(place)?.is_some_and(|folder| !folder.is_dir()) {
+        return Ok(None);
+    }
+    Ok(location::backend_at(place, config)?.numbers()?.last().copied())
+}
+
 /// The manifests of all checkpoints at `place`, oldest first.
 ///
 /// # Errors

@@ -176,9 +176,21 @@ impl Features {
         }
     }
 
+    /// What readers need of them, as it is: it can compose, and has the vectors as of their last refresh.
+    #[must_use]
+    pub fn freeze_to_read(&mut self) -> Self {
+        Self {
+            rows: self.rows.freeze_values(),
+            buckets: self.buckets.clone(),
+            places: Vec::new(),
+            of_items: self.of_items.freeze(),
+            vectors: self.vectors.freeze(),
+        }
+    }
+
     /// Takes back rows that frozen copies which are gone had shared: [`crate::table::chunks::Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
-        self.rows.thaw(budget) && self.of_items.thaw(budget)
+        self.rows.thaw(budget) & self.of_items.thaw(budget) & self.vectors.thaw(budget)
     }
 }
 

@@ -16,8 +16,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Connections that are open at a time, at most.
-pub(super) const MAX_CONNECTIONS: usize = 64;
 /// The longest time that the head of a request may take, and that a connection may be idle before it.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes: browsers send cookies of other programs on the same host along.
@@ -29,8 +27,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// The pause after a connection that could not be accepted: where file descriptors are short, the next one cannot be either.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers by `router` what arrives at `listener`, until `stopped` says so or its sender is gone.
-pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
+/// Answers by `router` what arrives at `listener`, over `most` connections at a time, until `stopped` says so or its sender is gone.
+pub(super) async fn serve(listener: TcpListener, most: usize, router: Router, mut stopped: oneshot::Receiver<()>) {
     let (last_call, called) = watch::channel(());
     let mut connections = JoinSet::new();
     // Oldest first.
@@ -47,7 +45,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: on
         };
         while connections.try_join_next().is_some() {}
         open.retain(|connection| !connection.is_finished());
-        if open.len() == MAX_CONNECTIONS
+        if open.len() >= most
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();

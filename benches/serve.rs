@@ -1,0 +1,239 @@
+//! How long requests to `/v1/recommend` take, and what they cost training: an open loop of requests at a fixed rate, whatever comes
+//! back. One JSON line for each phase.
+//!
+//! `cargo bench --bench serve -- [--items N] [--rate N] [--seconds N] [--set KEY=VALUE]…`
+//!
+//! Each request has a time at which it is due; its latency counts from then on, also where the client was still busy, so that a
+//! stall is seen by all requests that fall into it (no coordinated omission). Clients, answers and training share the machine.
+//! Phases: training alone; requests alone; both, where requests ask for what is learnt at that moment. Events are drawn from a
+//! million items (or `--items`), half of them by popularity; they are ranked by nobody (`evaluate.share = 0`).
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use negstream::Config;
+use negstream::event::{Interaction, Record};
+use negstream::kernel::Kernel;
+use negstream::pipeline::CheckpointRequests;
+use negstream::position::Stream;
+use negstream::recommend::slot::{ViewSlot, ViewWriter};
+use negstream::serve::Api;
+use negstream::table::rows::{GOLDEN, split_mix};
+use negstream::telemetry::{Telemetry, http};
+use negstream::trainer::Trainer;
+use negstream::trainer::state::State;
+use serde_json::json;
+
+/// Connections of the client.
+const CONNECTIONS: usize = 32;
+const USERS: u64 = 20_000;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let values = |flag: &str| -> Vec<&String> {
+        arguments.windows(2).filter(|pair| pair[0] == flag).map(|pair| &pair[1]).collect()
+    };
+    let number = |flag: &str, default: u64| -> anyhow::Result<u64> {
+        Ok(values(flag).first().map_or(Ok(default), |value| value.parse())?)
+    };
+    let (items, rate, seconds) = (number("--items", 1_000_000)?, number("--rate", 500)?, number("--seconds", 20)?);
+    let mut settings = vec![
+        "model.dim=64".to_owned(),
+        "memory.items.cap=0".to_owned(),
+        "evaluate.share=0.0".to_owned(),
+        "http.listen=127.0.0.1:0".to_owned(),
+    ];
+    settings.extend(values("--set").into_iter().cloned());
+    let config = Config::with_settings(&settings)?;
+    let mut trainer = Trainer::new(&config, State::new(&config, Kernel::detect()))?;
+    trainer.set_streams(&[Stream { name: "bench".to_owned(), label: "bench".to_owned() }]);
+    for item in 0..items {
+        trainer.state.add_item(&format!("item-{item}"));
+    }
+    let mut events = Events { items, n: 0 };
+    // So that users have something to be asked by.
+    for _ in 0..5 * USERS {
+        trainer.ingest(events.next_record());
+    }
+
+    let (slot, telemetry) = (ViewSlot::default(), Telemetry::new(Instant::now()));
+    let api = Api::start(&config.serve, ("", "item_id"), slot.clone(), telemetry.serving())?;
+    let server = http::serve(&config.http, telemetry, CheckpointRequests::default(), Some(&api))?;
+    let mut views = ViewWriter::new(slot, "bench");
+    views.follow(&mut trainer.state, true);
+    let span = Duration::from_secs(seconds);
+
+    let alone = train(&mut trainer, &mut events, None, span, &AtomicBool::new(false));
+    println!(
+        "{}",
+        json!({ "bench": "serve", "phase": "training alone", "items": items, "events_per_second": alone.round() })
+    );
+    views.take_away();
+    views.follow(&mut trainer.state, true);
+    let quiet = load(server.address(), rate, span);
+    println!("{}", quiet.line("requests alone", items, rate));
+    let is_over = AtomicBool::new(false);
+    let (busy, trained) = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| {
+            let measured = load(server.address(), rate, span);
+            is_over.store(true, Ordering::Release);
+            measured
+        });
+        let trained = train(&mut trainer, &mut events, Some(&mut views), span * 10, &is_over);
+        (loading.join().expect("the client ends"), trained)
+    });
+    let mut line = busy.line("requests while training", items, rate);
+    line["events_per_second"] = trained.round().into();
+    line["share_of_speed"] = ((trained / alone * 1e3).round() / 1e3).into();
+    println!("{line}");
+    Ok(())
+}
+
+/// Events without end.
+struct Events {
+    items: u64,
+    n: u64,
+}
+
+impl Events {
+    fn next_record(&mut self) -> Record {
+        let n = self.n;
+        self.n += 1;
+        let draw = |what: u64| split_mix((4 * n + what).wrapping_mul(GOLDEN));
+        // Half of them by popularity, as 1/rank; half evenly.
+        let even = draw(0) % self.items;
+        let skewed = (self.items as f64).powf((draw(1) >> 11) as f64 / (1_u64 << 53) as f64) as u64 % self.items;
+        let item = if draw(2).is_multiple_of(2) { even } else { skewed };
+        let event = Interaction {
+            user: format!("user-{}", draw(3) % USERS).into(),
+            item: format!("item-{item}").into(),
+            kind: "click".into(),
+            timestamp: 1_700_000_000_000 + n as i64,
+            session: None,
+            value: None,
+            features: Vec::new(),
+        };
+        Record { stream: 0, offset: n, broker_timestamp: None, outcome: Ok(event) }
+    }
+}
+
+/// Trains for `span`, or until `is_over`; leaves views where there are any. Gives events a second.
+fn train(
+    trainer: &mut Trainer,
+    events: &mut Events,
+    mut views: Option<&mut ViewWriter>,
+    span: Duration,
+    is_over: &AtomicBool,
+) -> f64 {
+    let (began, first) = (Instant::now(), events.n);
+    while began.elapsed() < span && !is_over.load(Ordering::Acquire) {
+        let is_step = trainer.ingest(events.next_record()).is_some();
+        if let Some(views) = views.as_mut().filter(|_| is_step) {
+            views.follow(&mut trainer.state, false);
+        }
+    }
+    (events.n - first) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// What came of a phase.
+struct Measured {
+    /// Of those that were answered, ascending.
+    latencies: Vec<f64>,
+    /// Status of those that were not; 0 where the connection ended.
+    failed: Vec<u16>,
+    /// How old what was known was, milliseconds, ascending.
+    ages: Vec<u64>,
+}
+
+impl Measured {
+    fn line(&self, phase: &str, items: u64, rate: u64) -> serde_json::Value {
+        let at = |share: f64| {
+            let place = ((self.latencies.len() as f64 - 1.0) * share).max(0.0) as usize;
+            self.latencies.get(place).map(|seconds| (seconds * 1e5).round() / 1e2)
+        };
+        let age = |share: f64| self.ages.get(((self.ages.len() as f64 - 1.0) * share).max(0.0) as usize).copied();
+        let mut failures = self.failed.clone();
+        failures.sort_unstable();
+        failures.dedup();
+        json!({
+            "bench": "serve", "phase": phase, "items": items, "rate": rate, "answered": self.latencies.len(),
+            "failed": self.failed.len(), "failures": failures, "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0),
+            "age_p50_ms": age(0.5), "age_p99_ms": age(0.99),
+        })
+    }
+}
+
+/// Sends `rate` requests a second for `span`, whatever comes back.
+fn load(address: SocketAddr, rate: u64, span: Duration) -> Measured {
+    let next = AtomicUsize::new(0);
+    let total = (rate as f64 * span.as_secs_f64()) as usize;
+    let began = Instant::now();
+    let client = || {
+        let mut measured = Measured { latencies: Vec::new(), failed: Vec::new(), ages: Vec::new() };
+        let mut connection = TcpStream::connect(address).map(BufReader::new).expect("it listens");
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= total {
+                return measured;
+            }
+            let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let user = split_mix(number as u64) % USERS;
+            match ask(&mut connection, &json!({ "user": format!("user-{user}") }).to_string()) {
+                Some((200, body)) => {
+                    measured.latencies.push(due.elapsed().as_secs_f64());
+                    let body: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
+                    measured.ages.extend(body["model"]["age_ms"].as_u64());
+                }
+                Some((status, _)) => measured.failed.push(status),
+                None => {
+                    measured.failed.push(0);
+                    connection = TcpStream::connect(address).map(BufReader::new).expect("it listens");
+                }
+            }
+        }
+    };
+    let mut all = Measured { latencies: Vec::new(), failed: Vec::new(), ages: Vec::new() };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(client)).collect();
+        for client in clients {
+            let measured = client.join().expect("a client ends");
+            all.latencies.extend(measured.latencies);
+            all.failed.extend(measured.failed);
+            all.ages.extend(measured.ages);
+        }
+    });
+    all.latencies.sort_by(f64::total_cmp);
+    all.ages.sort_unstable();
+    all
+}
+
+/// Status and body of one answer; `None` where the connection ended.
+fn ask(connection: &mut BufReader<TcpStream>, body: &str) -> Option<(u16, Vec<u8>)> {
+    let head = format!(
+        "POST /v1/recommend HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.get_mut().write_all(format!("{head}{body}").as_bytes()).ok()?;
+    let (mut status, mut length) = (0, 0);
+    for number in 0.. {
+        let mut line = String::new();
+        if connection.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if number == 0 {
+            status = line.split(' ').nth(1)?.parse().ok()?;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).ok()?;
+    Some((status, body))
+}

@@ -1,0 +1,92 @@
+//! What items are, as the catalogue says it: which items have a value in a column. For filters.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use compact_str::CompactString;
+
+use super::{CatalogueError, read, whole};
+use crate::table::ids::Ids;
+
+/// The items that have a value, by column and value. Items are numbers of the catalogue's own ([`Self::number`]).
+#[derive(Debug, Default)]
+pub struct ItemAttributes {
+    ids: Ids,
+    columns: BTreeMap<String, BTreeMap<CompactString, Vec<u32>>>,
+}
+
+impl ItemAttributes {
+    /// Reads the catalogue in Parquet that the configuration's `key` names, in which `id` is the column of the items' names.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn open((key, path): (&'static str, &Path), id: &str) -> Result<Self, CatalogueError> {
+        let mut attributes = Self::default();
+        let names = read((key, path), id, &[], |item, row, described| {
+            let item = attributes.ids.intern(item);
+            for (name, column) in described {
+                if !attributes.columns.contains_key(*name) {
+                    attributes.columns.insert((*name).to_owned(), BTreeMap::new());
+                }
+                let values = attributes.columns.get_mut(*name).expect("it is there by now");
+                each_value(column, row, &mut |value| values.entry(value.into()).or_default().push(item));
+            }
+        })?;
+        for values in attributes.columns.values_mut().flat_map(BTreeMap::values_mut) {
+            values.sort_unstable();
+            values.dedup();
+        }
+        for name in names {
+            attributes.columns.entry(name).or_default();
+        }
+        Ok(attributes)
+    }
+
+    /// The number of an item; `None` of one that the catalogue does not name.
+    pub fn number(&self, item: &str) -> Option<u32> {
+        self.ids.get(item)
+    }
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The columns that can be asked for.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.keys().map(String::as_str)
+    }
+
+    /// The items that have one of `values` in `column`, ascending; `None` where there is no such column.
+    pub fn with<'a>(&self, column: &str, values: impl Iterator<Item = &'a str>) -> Option<Vec<u32>> {
+        let of_column = self.columns.get(column)?;
+        let mut items: Vec<u32> = values.filter_map(|value| of_column.get(value)).flatten().copied().collect();
+        items.sort_unstable();
+        items.dedup();
+        Some(items)
+    }
+}
+
+/// Gives the values in row `row` of `column` to `take`: each element of a list, each part of a text with a `|` in it, else the whole.
+fn each_value(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str)) {
+    if column.is_null(row) {
+        return;
+    }
+    if let Some(list) = column.as_list_opt::<i32>() {
+        let elements = list.value(row);
+        return (0..elements.len()).for_each(|element| whole(&elements, element, take));
+    }
+    match column.as_string_opt::<i32>() {
+        Some(text) if text.value(row).contains('|') => {
+            text.value(row).split('|').filter(|part| !part.trim().is_empty()).for_each(take);
+        }
+        _ => whole(column, row, take),
+    }
+}

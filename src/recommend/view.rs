@@ -1,0 +1,247 @@
+//! A state as it was at a moment, to be asked while training goes on.
+//!
+//! The trainer freezes what scores depend on ([`FrozenView`]), which costs a pointer for each chunk; whoever asks makes the rest of
+//! it ([`StateView`]): factors and popularity of all items, at the cost of a pass over some numbers of each.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use super::pass::{ScoredTable, best_of_table};
+use super::shortlist::order;
+use super::{ListRules, Recommendation, Recommender, Visitor, Wish, popularities, scales};
+use crate::context::cooccurrence::Cooccurrences;
+use crate::context::users::UserHistories;
+use crate::kernel::aligned::Aligned;
+use crate::kernel::rows::inverse_norm;
+use crate::model::Model;
+use crate::negatives::frequency::Frequencies;
+use crate::table::ids::{FrozenIds, NameIndex};
+use crate::table::paged::Paged;
+use crate::table::rows::CHUNK;
+use crate::trainer::state::State;
+
+/// Which state a view is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewFacts {
+    /// The space of the embeddings, as sinks and checkpoints name it.
+    pub model_id: Arc<str>,
+    /// Steps taken.
+    pub step: u64,
+    /// Records read.
+    pub events: u64,
+    /// Time of the newest event, milliseconds since 1970 UTC; `None` before the first.
+    pub newest_event: Option<i64>,
+    /// How long training stood still for the view.
+    pub pause: Duration,
+}
+
+/// The indices of a view's names, which the next view goes on with.
+#[derive(Debug)]
+pub struct ViewIndices {
+    items: NameIndex,
+    users: NameIndex,
+}
+
+/// What the trainer freezes.
+#[derive(Debug)]
+pub struct FrozenView {
+    facts: ViewFacts,
+    model: Model,
+    frequencies: Frequencies,
+    histories: UserHistories,
+    cooccurrences: Cooccurrences,
+    items: FrozenIds,
+    users: FrozenIds,
+    occurrences: Paged<u64>,
+}
+
+/// A state that stands still, ready to be asked.
+#[derive(Debug)]
+pub struct StateView {
+    facts: ViewFacts,
+    model: Model,
+    histories: UserHistories,
+    cooccurrences: Cooccurrences,
+    items: FrozenIds,
+    users: FrozenIds,
+    occurrences: Paged<u64>,
+    scale: Vec<f32>,
+    popularity: Vec<f32>,
+    /// By item: 1/norm of its vector; made when somebody asks for neighbours.
+    inverse_norms: OnceLock<Vec<f32>>,
+    none: Vec<f32>,
+}
+
+/// An item near to another one, by its row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NearItem {
+    /// The item's row.
+    pub item: u32,
+    /// Cosine of both vectors.
+    pub cosine: f32,
+}
+
+impl FrozenView {
+    /// Freezes what scores depend on; `earlier` are the indices of the view before.
+    pub fn of(state: &mut State, model_id: Arc<str>, earlier: Option<ViewIndices>) -> Self {
+        let State { items, users, model, negatives, progress, .. } = state;
+        let (of_items, of_users) = earlier.map(|earlier| (earlier.items, earlier.users)).unzip();
+        Self {
+            facts: ViewFacts {
+                model_id,
+                step: progress.steps,
+                events: progress.events.read,
+                newest_event: negatives.frequencies.newest(),
+                pause: Duration::ZERO,
+            },
+            model: model.freeze_to_read(),
+            frequencies: negatives.frequencies.clone(),
+            histories: users.histories.snapshot(),
+            cooccurrences: items.cooccurrences.snapshot(),
+            items: items.ids.freeze_to_read(of_items),
+            users: users.ids.freeze_to_read(of_users),
+            occurrences: items.occurrences.clone(),
+        }
+    }
+
+    /// The same, with what it cost training.
+    #[must_use]
+    pub fn with_pause(mut self, pause: Duration) -> Self {
+        self.facts.pause = pause;
+        self
+    }
+
+    /// Makes it ready to be asked.
+    pub fn ready(self) -> StateView {
+        let Self { facts, mut model, frequencies, histories, cooccurrences, items, users, occurrences } = self;
+        model.refresh_all();
+        let (scale, popularity) = (scales(&model), popularities(&model, &frequencies));
+        let none = vec![0.0; popularity.len()];
+        StateView {
+            facts,
+            model,
+            histories,
+            cooccurrences,
+            items,
+            users,
+            occurrences,
+            scale,
+            popularity,
+            inverse_norms: OnceLock::new(),
+            none,
+        }
+    }
+
+    /// Lets go of it, but for the indices.
+    pub fn into_indices(self) -> ViewIndices {
+        ViewIndices { items: self.items.into_index(), users: self.users.into_index() }
+    }
+}
+
+impl StateView {
+    /// Which state it is of.
+    pub fn facts(&self) -> &ViewFacts {
+        &self.facts
+    }
+
+    /// Names of the items.
+    pub fn items(&self) -> &FrozenIds {
+        &self.items
+    }
+
+    /// Names of the users.
+    pub fn users(&self) -> &FrozenIds {
+        &self.users
+    }
+
+    /// Positive events of an item.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn occurrences(&self, item: u32) -> u64 {
+        self.occurrences[item as usize]
+    }
+
+    /// What makes lists.
+    pub fn recommender(&self) -> Recommender<'_> {
+        Recommender {
+            model: &self.model,
+            histories: &self.histories,
+            cooccurrences: &self.cooccurrences,
+            scale: Cow::Borrowed(&self.scale),
+            popularity: Cow::Borrowed(&self.popularity),
+        }
+    }
+
+    /// The full scores of `items` for a visitor, best first, and also of those that they had; none where nothing is known of the
+    /// visitor.
+    ///
+    /// # Panics
+    /// If there is no such row of a user or an item.
+    pub fn scores(&self, visitor: Visitor, items: &[u32], at: i64) -> Vec<Recommendation> {
+        let rules = ListRules { k: items.len(), at, excluded: &[], candidates: Some(items), with_own: true };
+        self.recommender().recommend_each(&[Wish { visitor, rules }]).pop().unwrap_or_default()
+    }
+
+    /// For each of `asked` (an item, and how many), the items nearest to it by cosine, nearest first, without itself.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn neighbors(&self, asked: &[(u32, usize)]) -> Vec<Vec<NearItem>> {
+        let model = &self.model;
+        let scale = self.inverse_norms.get_or_init(|| {
+            let mut norms = vec![0.0; self.scale.len()];
+            norms.par_chunks_mut(CHUNK).enumerate().for_each_init(Aligned::default, |scratch, (chunk, norms)| {
+                let rows = model.vectors().chunk(chunk, scratch).chunks_exact(model.dim());
+                norms.iter_mut().zip(rows).for_each(|(norm, row)| *norm = inverse_norm(row));
+            });
+            norms
+        });
+        let unit = |(item, _): &(u32, usize)| -> Vec<f32> {
+            model.vectors().row(*item as usize).iter().map(|number| number * scale[*item as usize]).collect()
+        };
+        let units: Vec<Vec<f32>> = asked.iter().map(unit).collect();
+        let queries: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
+        let lengths: Vec<usize> = asked.iter().map(|(_, k)| *k).collect();
+        let table = ScoredTable { rows: model.vectors(), scale, bias: &self.none };
+        let found = best_of_table(model.kernel(), table, &queries, &lengths, |place, item| asked[place].0 == item);
+        let near = |list: super::shortlist::Shortlist| {
+            let mut best = list.into_best();
+            best.sort_unstable_by(order);
+            best.into_iter().map(|(cosine, item)| NearItem { item, cosine }).collect()
+        };
+        found.into_iter().map(near).collect()
+    }
+
+    /// The vector of an item as an index serves it, and what popularity adds to its score.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn item_vector(&self, item: u32) -> (Vec<f32>, f32) {
+        let mut vector = vec![0.0; self.model.dim()];
+        self.model.served(item as usize, &mut vector);
+        (vector, self.popularity[item as usize])
+    }
+
+    /// The query of a visitor: its inner product with an item's vector is the similarity of the score (e^g·s/τ). `None` where nothing
+    /// is known of the visitor.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn query_vector(&self, visitor: &Visitor, at: i64) -> Option<Vec<f32>> {
+        let recommender = self.recommender();
+        recommender.knows(visitor).then(|| {
+            let queries = recommender.queries(std::slice::from_ref(visitor), at);
+            let row = &queries.encoded.scored_row(0)[..self.model.dim()];
+            row.iter().map(|number| number * self.model.inverse_temperature()).collect()
+        })
+    }
+
+    /// Lets go of it, but for the indices.
+    pub fn into_indices(self) -> ViewIndices {
+        ViewIndices { items: self.items.into_index(), users: self.users.into_index() }
+    }
+}
