@@ -111,7 +111,10 @@ impl BatchHistory {
         for (event, item) in batch.items.iter().copied().enumerate() {
             let in_frame = event - first_event;
             // Where frames end is no matter of what is ranked: a frame moves the scale of the counts, which are saved.
-            let is_full = in_frame >= LANES && (frequencies.frame_is_full() || in_frame >= LONGEST_FRAME);
+            // Queries of one frame are ranked by tiles, so it ends where a tile does, and before the next one would be too much.
+            let ends_tile = in_frame > 0 && in_frame % LANES == 0;
+            let stretch = (in_frame + LANES) as f64 / in_frame as f64;
+            let is_full = ends_tile && (frequencies.frame_is_full(stretch) || in_frame >= LONGEST_FRAME);
             if is_full || frequencies.frame_overflows() {
                 self.refresh(frequencies, popularity);
                 (first_event, has_terms) = (event, false);

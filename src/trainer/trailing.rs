@@ -66,7 +66,7 @@ impl TrailingHistories {
         let mut n_counted = 0;
         while let Some(event) = self.waiting.front().copied().filter(|event| event.timestamp <= time) {
             self.waiting.pop_front();
-            let is_full = self.frequencies.frame_is_full() || n_counted % LONGEST_FRAME == 0;
+            let is_full = self.frequencies.frame_is_full(1.0) || n_counted % LONGEST_FRAME == 0;
             if n_counted > 0 && (is_full || self.frequencies.frame_overflows()) {
                 self.frequencies.refresh();
             }

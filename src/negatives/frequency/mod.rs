@@ -252,13 +252,16 @@ impl Frequencies {
         self.refresh();
     }
 
-    /// Whether the frame should end: the weight of an event has grown by a quarter in a memory that counts, or has doubled
-    /// in one that may object.
-    pub fn frame_is_full(&self) -> bool {
+    /// Whether the frame would be too long if it were `stretch` times as long: the weight of an event would have grown by a quarter
+    /// in a memory that counts, or have doubled in one that may object.
+    pub fn frame_is_full(&self, stretch: f64) -> bool {
         let mixed = self.first..self.first + self.evidence.len();
         let mut tilted = mixed.zip(&self.shares).filter(|(_, share)| **share > COUNTING_SHARE);
-        tilted.any(|(place, _)| self.tilt(place) > LARGEST_TILT)
-            || self.objections.iter().any(|objection| self.tilt(objection.memory) > LARGEST_TILT_OF_OBJECTOR)
+        tilted.any(|(place, _)| self.tilt(place).powf(stretch) > LARGEST_TILT)
+            || self
+                .objections
+                .iter()
+                .any(|objection| self.tilt(objection.memory).powf(stretch) > LARGEST_TILT_OF_OBJECTOR)
     }
 
     /// Whether the frame has to end, since the weights grow too large.

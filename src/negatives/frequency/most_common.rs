@@ -39,15 +39,21 @@ impl MostCommon {
         if count == 0.0 || (is_full && order((self.counts[last], self.items[last]), (count, item)).is_lt()) {
             return;
         }
-        let old = self.items.iter().position(|other| *other == item);
-        if let Some(free) = old.or(is_full.then_some(last)) {
-            self.items.remove(free);
-            self.counts.remove(free);
+        let mut place = match self.items.iter().position(|other| *other == item) {
+            Some(old) => old,
+            None if is_full => last,
+            None => {
+                self.items.push(item);
+                self.counts.push(count);
+                self.items.len() - 1
+            }
+        };
+        (self.items[place], self.counts[place]) = (item, count);
+        while place > 0 && order((count, item), (self.counts[place - 1], self.items[place - 1])).is_lt() {
+            self.items.swap(place - 1, place);
+            self.counts.swap(place - 1, place);
+            place -= 1;
         }
-        let others = self.counts.iter().copied().zip(self.items.iter().copied());
-        let place = others.take_while(|other| order(*other, (count, item)).is_lt()).count();
-        self.items.insert(place, item);
-        self.counts.insert(place, count);
     }
 }
 
