@@ -99,7 +99,8 @@ impl Recommender<'_> {
         let dim = self.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
-        let table = ScoredTable { rows: self.model.vectors(), scale: &self.scale, bias: &self.popularity };
+        let (scale, bias, bounds) = (&self.scale, &self.popularity, self.bounds.as_deref());
+        let table = ScoredTable { rows: self.model.vectors(), scale, bias, bounds };
         best_of_table(self.model.kernel(), table, &vectors, &lengths, |place, item| {
             find(&terms[asked[place]], item).is_some()
         })

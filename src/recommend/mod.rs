@@ -28,9 +28,11 @@ mod tests;
 pub mod view;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use self::pass::ScoreBounds;
 use crate::context::cooccurrence::{Cooccurrences, Votes};
 use crate::context::users::{UserHistories, UserHistory};
 use crate::context::{Batch, NOBODY};
@@ -103,6 +105,8 @@ pub struct Recommender<'a> {
     scale: Cow<'a, [f32]>,
     /// By item: β·log q̂ + b.
     popularity: Cow<'a, [f32]>,
+    /// What scores items can have at most.
+    bounds: Option<Arc<ScoreBounds>>,
 }
 
 /// The queries of some visitors.
@@ -128,9 +132,10 @@ impl<'a> Recommender<'a> {
         histories: &'a UserHistories,
         cooccurrences: &'a Cooccurrences,
     ) -> Self {
-        let scale = Cow::Owned(scales(model));
-        let popularity = Cow::Owned(popularities(model, frequencies));
-        Self { model, histories, cooccurrences, scale, popularity }
+        let (scale, popularity) = (scales(model), popularities(model, frequencies));
+        let bounds = ScoreBounds::of(model, &scale, &popularity).map(Arc::new);
+        let (scale, popularity) = (Cow::Owned(scale), Cow::Owned(popularity));
+        Self { model, histories, cooccurrences, scale, popularity, bounds }
     }
 
     /// Number of items.

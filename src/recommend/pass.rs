@@ -1,12 +1,20 @@
-//! One pass over a table for many queries at once: a chunk is read once and scored for all of them.
+//! One pass over a table for many queries at once: a chunk is read once and scored for all of them, unless none of its rows can be
+//! among the best.
 
 use rayon::prelude::*;
 
 use super::shortlist::Shortlist;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{ItemTile, PackedQueries, score_tile};
+use crate::kernel::rows::dot;
 use crate::kernel::{Kernel, LANES, Lanes};
+use crate::model::Model;
 use crate::table::rows::{CHUNK, Rows};
+
+/// Which part of the table is looked at first, for scores that the rest has to reach: one chunk in so many.
+const HEAD: usize = 16;
+/// More than what is computed of a score's parts is off by, as a share of it, or of 1.
+const ROUNDING: f32 = 1e-3;
 
 /// Rows, and what makes scores of products with them: `scale · query·row + bias`.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +23,50 @@ pub(super) struct ScoredTable<'a> {
     /// By row; as many are looked at.
     pub(super) scale: &'a [f32],
     pub(super) bias: &'a [f32],
+    /// Where it is known how long rows are: what may be passed over.
+    pub(super) bounds: Option<&'a ScoreBounds>,
+}
+
+/// What scores the rows of a chunk can have at most: on a table of millions nearly all items are neither popular nor known well,
+/// and their chunks are passed over.
+#[derive(Debug)]
+pub(super) struct ScoreBounds {
+    /// By chunk: the largest bias of its rows.
+    largest_bias: Vec<f32>,
+    /// By chunk: the largest of `scale · ‖row‖`.
+    longest: Vec<f32>,
+    /// The chunks, those with the largest bias first.
+    order: Vec<u32>,
+}
+
+impl ScoreBounds {
+    /// Of a model's items with these factors and terms of popularity; `None` where it is not known how long their rows are. The factor of a
+    /// row of length n is `f = 1/(τ·√(n² + s²))` ([`crate::model::shrunk`]), so that `f·n = √(1 − (s·τ·f)²)/τ`.
+    pub(super) fn of(model: &Model, scale: &[f32], bias: &[f32]) -> Option<Self> {
+        if !model.is_cosine() {
+            return None;
+        }
+        let (inverse_temperature, shrinkage) = (model.inverse_temperature(), model.shrinkage);
+        let largest = |numbers: &[f32], of: &(dyn Fn(f32) -> f32 + Sync)| -> Vec<f32> {
+            let of_chunk = |chunk: &[f32]| chunk.iter().map(|number| of(*number)).fold(f32::NEG_INFINITY, f32::max);
+            numbers.par_chunks(CHUNK).map(of_chunk).collect()
+        };
+        let length = |scale: f32| {
+            let factor = scale / inverse_temperature;
+            inverse_temperature * ((1.0 - shrinkage * factor * factor).max(0.0).sqrt() + ROUNDING)
+        };
+        let (largest_bias, longest) = (largest(bias, &|bias| bias), largest(scale, &length));
+        let mut order: Vec<u32> = (0..largest_bias.len() as u32).collect();
+        order.sort_by(|a, b| largest_bias[*b as usize].total_cmp(&largest_bias[*a as usize]));
+        Some(Self { largest_bias, longest, order })
+    }
+
+    /// Whether no row of `chunk` has a score of `least` with a query of this `length`.
+    #[inline]
+    fn is_beyond(&self, chunk: usize, length: f32, least: f32) -> bool {
+        let (bias, similarity) = (self.largest_bias[chunk], self.longest[chunk] * length);
+        bias + similarity + ROUNDING * (1.0 + bias.abs() + similarity) < least
+    }
 }
 
 /// The best rows for each of `queries`, as many as `lengths` says; those that `skips` (place of the query, row) are left out.
@@ -26,49 +78,72 @@ pub(super) fn best_of_table(
     skips: impl Fn(usize, u32) -> bool + Sync,
 ) -> Vec<Shortlist> {
     let none = || lengths.iter().map(|k| Shortlist::new(*k)).collect::<Vec<Shortlist>>();
+    let mut best = none();
     if lengths.iter().all(|k| *k == 0) {
-        return none();
+        return best;
     }
     let (dim, n_rows) = (table.rows.dim(), table.scale.len());
-    let pack = |queries: &[&[f32]]| {
-        let mut packed = PackedQueries::default();
-        packed.pack(queries.iter().copied(), dim);
-        packed
+    let in_order: Vec<u32>;
+    let chunks: &[u32] = match table.bounds {
+        Some(bounds) => &bounds.order,
+        None => {
+            in_order = (0..n_rows.div_ceil(CHUNK) as u32).collect();
+            &in_order
+        }
     };
-    let tiles: Vec<PackedQueries> = queries.chunks(LANES).map(pack).collect();
-    let begin = || (none(), Aligned::default(), Vec::new());
-    let fold = |(mut best, mut scratch, mut scores): (Vec<Shortlist>, Aligned<f32>, Vec<Lanes>), chunk: usize| {
-        let first = chunk * CHUNK;
-        let rows = table.rows.chunk(chunk, &mut scratch);
-        let n_items = (rows.len() / dim).min(n_rows.saturating_sub(first));
-        let items = ItemTile {
-            rows: &rows[..n_items * dim],
-            scale: &table.scale[first..first + n_items],
-            bias: &table.bias[first..first + n_items],
+    let merge = |a: Vec<Shortlist>, b: Vec<Shortlist>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
+    let (head, rest) = chunks.split_at(chunks.len().div_ceil(HEAD));
+    for chunks in [head, rest] {
+        let least: Vec<f32> = best.iter_mut().map(Shortlist::settle).collect();
+        let tile = |(queries, least): (&[&[f32]], &[f32])| {
+            let mut packed = PackedQueries::default();
+            packed.pack(queries.iter().copied(), dim);
+            (packed, queries.iter().map(|query| dot(query, query).sqrt()).collect::<Vec<f32>>(), least.to_vec())
         };
-        for (tile, (packed, best)) in tiles.iter().zip(best.chunks_mut(LANES)).enumerate() {
-            score_tile(kernel, packed, items, &mut scores);
-            // What every lane asks for; those without a query ask for nothing.
-            let mut least = [f32::INFINITY; LANES];
-            least.iter_mut().zip(best.iter()).for_each(|(least, best)| *least = best.least());
-            for (item, scores) in (first as u32..).zip(&scores) {
-                // All lanes at once, since nearly all items are below all of them.
-                if !any_reaches(scores, &least) {
+        let tiles: Vec<_> = queries.chunks(LANES).zip(least.chunks(LANES)).map(tile).collect();
+        let begin = || (none(), Aligned::default(), Vec::new());
+        let fold = |(mut best, mut scratch, mut scores): (Vec<Shortlist>, Aligned<f32>, Vec<Lanes>), chunk: &u32| {
+            let chunk = *chunk as usize;
+            for (tile, ((packed, norms, floor), best)) in tiles.iter().zip(best.chunks_mut(LANES)).enumerate() {
+                // What every lane asks for; those without a query ask for nothing.
+                let mut least = [f32::INFINITY; LANES];
+                for lane in 0..best.len() {
+                    least[lane] = floor[lane].max(best[lane].least());
+                }
+                let is_beyond = |bounds: &ScoreBounds| {
+                    norms.iter().zip(least).all(|(length, least)| bounds.is_beyond(chunk, *length, least))
+                };
+                if table.bounds.is_some_and(is_beyond) {
                     continue;
                 }
-                for (lane, best) in best.iter_mut().enumerate() {
-                    if best.takes(scores[lane]) && !skips(tile * LANES + lane, item) {
-                        best.push(scores[lane], item);
-                        least[lane] = best.least();
+                let first = chunk * CHUNK;
+                let rows = table.rows.chunk(chunk, &mut scratch);
+                let n_items = (rows.len() / dim).min(n_rows.saturating_sub(first));
+                let items = ItemTile {
+                    rows: &rows[..n_items * dim],
+                    scale: &table.scale[first..first + n_items],
+                    bias: &table.bias[first..first + n_items],
+                };
+                score_tile(kernel, packed, items, &mut scores);
+                for (item, scores) in (first as u32..).zip(&scores) {
+                    // All lanes at once, since nearly all items are below all of them.
+                    if !any_reaches(scores, &least) {
+                        continue;
+                    }
+                    for (lane, best) in best.iter_mut().enumerate() {
+                        if scores[lane] >= least[lane] && !skips(tile * LANES + lane, item) {
+                            best.push(scores[lane], item);
+                            least[lane] = floor[lane].max(best.least());
+                        }
                     }
                 }
             }
-        }
-        (best, scratch, scores)
-    };
-    let merge = |a: Vec<Shortlist>, b: Vec<Shortlist>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
-    let of_chunks = (0..n_rows.div_ceil(CHUNK)).into_par_iter().fold(begin, fold);
-    of_chunks.map(|(best, _, _)| best).reduce(none, merge)
+            (best, scratch, scores)
+        };
+        let found = chunks.par_iter().fold(begin, fold).map(|(best, _, _)| best).reduce(none, merge);
+        best = merge(best, found);
+    }
+    best
 }
 
 /// Whether any score is at least what its lane asks for.

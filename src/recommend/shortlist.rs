@@ -34,6 +34,16 @@ impl Shortlist {
         self.least
     }
 
+    /// Forgets what is not among the best, and gives the score below which no item is any more.
+    pub(super) fn settle(&mut self) -> f32 {
+        self.cut();
+        if self.k > 0 && self.items.len() == self.k {
+            // A list that is just full was not cut.
+            self.least = self.items.iter().fold(f32::INFINITY, |least, (score, _)| least.min(*score));
+        }
+        self.least
+    }
+
     /// Adds an item that may be among the best ([`Self::takes`]).
     pub(super) fn push(&mut self, score: f32, item: u32) {
         self.items.push((score, item));

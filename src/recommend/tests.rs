@@ -188,3 +188,30 @@ fn views_answer_as_the_state_they_were_taken_of() {
         }
     }
 }
+
+#[test]
+fn short_lists_are_the_heads_of_long_ones() {
+    // Few of many items are popular, and of most little was learnt: chunks of the table are passed over.
+    let mut trainer = trainer(&["evaluate.share=0.0"]);
+    for item in 0..6_000 {
+        trainer.state.add_item(&format!("item-{item}"));
+    }
+    for record in records(3_000) {
+        trainer.ingest(record);
+    }
+    let state = &trainer.state;
+    let recommender = Recommender::new(state);
+    let visitors: Vec<Visitor> = (0..state.users.ids.len() as u32).map(Visitor::User).collect();
+    let at = state.negatives.frequencies.newest().unwrap_or_default();
+    let rules = ListRules { k: 1 << 20, at, excluded: &[], candidates: None, with_own: false };
+    let all = recommender.recommend(&visitors, rules);
+    for k in [1, 20, 300] {
+        let best = recommender.recommend(&visitors, ListRules { k, ..rules });
+        for (best, all) in best.iter().zip(&all) {
+            assert_eq!(best[..], all[..k.min(all.len())]);
+        }
+        // Also of one visitor alone, whom no other's list keeps from passing over chunks.
+        let alone = recommender.recommend(&visitors[..1], ListRules { k, ..rules });
+        assert_eq!(alone[0], best[0]);
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::pass::{ScoredTable, best_of_table};
+use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::order;
 use super::{ListRules, Recommendation, Recommender, Visitor, Wish, popularities, scales};
 use crate::context::cooccurrence::Cooccurrences;
@@ -70,6 +70,7 @@ pub struct StateView {
     occurrences: Paged<u64>,
     scale: Vec<f32>,
     popularity: Vec<f32>,
+    bounds: Option<Arc<ScoreBounds>>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,
     none: Vec<f32>,
@@ -119,6 +120,7 @@ impl FrozenView {
         let Self { facts, mut model, frequencies, histories, cooccurrences, items, users, occurrences } = self;
         model.refresh_all();
         let (scale, popularity) = (scales(&model), popularities(&model, &frequencies));
+        let bounds = ScoreBounds::of(&model, &scale, &popularity).map(Arc::new);
         let none = vec![0.0; popularity.len()];
         StateView {
             facts,
@@ -130,6 +132,7 @@ impl FrozenView {
             occurrences,
             scale,
             popularity,
+            bounds,
             inverse_norms: OnceLock::new(),
             none,
         }
@@ -173,6 +176,7 @@ impl StateView {
             cooccurrences: &self.cooccurrences,
             scale: Cow::Borrowed(&self.scale),
             popularity: Cow::Borrowed(&self.popularity),
+            bounds: self.bounds.clone(),
         }
     }
 
@@ -206,7 +210,7 @@ impl StateView {
         let units: Vec<Vec<f32>> = asked.iter().map(unit).collect();
         let queries: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
         let lengths: Vec<usize> = asked.iter().map(|(_, k)| *k).collect();
-        let table = ScoredTable { rows: model.vectors(), scale, bias: &self.none };
+        let table = ScoredTable { rows: model.vectors(), scale, bias: &self.none, bounds: None };
         let found = best_of_table(model.kernel(), table, &queries, &lengths, |place, item| asked[place].0 == item);
         let near = |list: super::shortlist::Shortlist| {
             let mut best = list.into_best();
