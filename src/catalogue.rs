@@ -286,6 +286,20 @@ fn describes(kind: &DataType) -> bool {
 
 /// Gives the features in row `row` of `column` to `take`.
 fn features(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str)) {
+    parts(column, row, take, |column, row, take| match column.as_string_opt::<i32>() {
+        Some(text) => words(text.value(row)).for_each(take),
+        None => whole(column, row, take),
+    });
+}
+
+/// Gives the parts of what is in row `row` of `column` to `take`: each element of a list, each part of a text with a `|` in it;
+/// anything else is left to `undivided`.
+fn parts(
+    column: &ArrayRef,
+    row: usize,
+    take: &mut dyn FnMut(&str),
+    undivided: fn(&ArrayRef, usize, &mut dyn FnMut(&str)),
+) {
     if column.is_null(row) {
         return;
     }
@@ -297,8 +311,7 @@ fn features(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str)) {
         Some(text) if text.value(row).contains('|') => {
             text.value(row).split('|').filter(|part| !part.trim().is_empty()).for_each(take);
         }
-        Some(text) => words(text.value(row)).for_each(take),
-        None => whole(column, row, take),
+        _ => undivided(column, row, take),
     }
 }
 

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
 use compact_str::CompactString;
 
-use super::{CatalogueError, read, whole};
+use super::{CatalogueError, parts, read, whole};
 use crate::table::ids::Ids;
 
 /// The items that have a value, by column and value. Items are numbers of the catalogue's own ([`Self::number`]).
@@ -31,7 +29,7 @@ impl ItemAttributes {
                     attributes.columns.insert((*name).to_owned(), BTreeMap::new());
                 }
                 let values = attributes.columns.get_mut(*name).expect("it is there by now");
-                each_value(column, row, &mut |value| values.entry(value.into()).or_default().push(item));
+                parts(column, row, &mut |value| values.entry(value.into()).or_default().push(item), whole);
             }
         })?;
         for values in attributes.columns.values_mut().flat_map(BTreeMap::values_mut) {
@@ -71,22 +69,5 @@ impl ItemAttributes {
         items.sort_unstable();
         items.dedup();
         Some(items)
-    }
-}
-
-/// Gives the values in row `row` of `column` to `take`: each element of a list, each part of a text with a `|` in it, else the whole.
-fn each_value(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str)) {
-    if column.is_null(row) {
-        return;
-    }
-    if let Some(list) = column.as_list_opt::<i32>() {
-        let elements = list.value(row);
-        return (0..elements.len()).for_each(|element| whole(&elements, element, take));
-    }
-    match column.as_string_opt::<i32>() {
-        Some(text) if text.value(row).contains('|') => {
-            text.value(row).split('|').filter(|part| !part.trim().is_empty()).for_each(take);
-        }
-        _ => whole(column, row, take),
     }
 }

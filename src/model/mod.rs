@@ -333,6 +333,15 @@ impl Model {
     /// A frozen copy of what a checkpoint holds of the model; training goes on meanwhile ([`crate::table::chunks`]).
     #[must_use]
     pub fn freeze(&mut self) -> Self {
+        self.frozen(TrainedRows::freeze, Features::freeze)
+    }
+
+    /// A copy whose tables are frozen by `freeze`, and whose features by `freeze_features`.
+    fn frozen(
+        &mut self,
+        freeze: fn(&mut TrainedRows) -> TrainedRows,
+        freeze_features: fn(&mut Features) -> Features,
+    ) -> Self {
         // Named one by one, so that a field which is not saved does not compile.
         let Self {
             items,
@@ -359,11 +368,11 @@ impl Model {
             init_scale,
         } = self;
         Self {
-            items: items.freeze(),
-            features: features.as_mut().map(Features::freeze),
-            contexts: contexts.as_mut().map(TrainedRows::freeze),
-            users: users.as_mut().map(TrainedRows::freeze),
-            biases: biases.as_mut().map(TrainedRows::freeze),
+            items: freeze(items),
+            features: features.as_mut().map(freeze_features),
+            contexts: contexts.as_mut().map(freeze),
+            users: users.as_mut().map(freeze),
+            biases: biases.as_mut().map(freeze),
             position_weights: position_weights.clone(),
             gru: gru.clone(),
             hidden_states: hidden_states.freeze(),
@@ -389,55 +398,8 @@ impl Model {
     /// their vectors are as of their last refresh ([`Self::refresh_all`]).
     #[must_use]
     pub fn freeze_to_read(&mut self) -> Self {
-        // Named one by one, so that a new field asks whether a score depends on it.
-        let Self {
-            items,
-            features,
-            contexts,
-            users,
-            biases,
-            position_weights,
-            gru,
-            hidden_states,
-            situations,
-            transforms,
-            popularity,
-            temperature,
-            normaliser,
-            repetition,
-            gate,
-            cooccurrence,
-            inverse_norms,
-            similarity,
-            shrinkage,
-            kernel,
-            seed,
-            init_scale,
-        } = self;
-        Self {
-            items: items.freeze_values(),
-            features: features.as_mut().map(Features::freeze_to_read),
-            contexts: contexts.as_mut().map(TrainedRows::freeze_values),
-            users: users.as_mut().map(TrainedRows::freeze_values),
-            biases: biases.as_mut().map(TrainedRows::freeze_values),
-            position_weights: position_weights.clone(),
-            gru: gru.clone(),
-            hidden_states: hidden_states.freeze(),
-            situations: situations.clone(),
-            transforms: transforms.clone(),
-            popularity: popularity.clone(),
-            temperature: temperature.clone(),
-            normaliser: normaliser.clone(),
-            repetition: repetition.clone(),
-            gate: gate.clone(),
-            cooccurrence: cooccurrence.clone(),
-            inverse_norms: inverse_norms.clone(),
-            similarity: *similarity,
-            shrinkage: *shrinkage,
-            kernel: *kernel,
-            seed: *seed,
-            init_scale: *init_scale,
-        }
+        let inverse_norms = self.inverse_norms.clone();
+        Self { inverse_norms, ..self.frozen(TrainedRows::freeze_values, Features::freeze_to_read) }
     }
 
     /// Takes back the rows that frozen copies which are gone had shared, at most `budget` of them; whether no row is shared

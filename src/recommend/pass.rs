@@ -92,19 +92,21 @@ pub(super) fn best_of_table(
         }
     };
     let merge = |a: Vec<Shortlist>, b: Vec<Shortlist>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
+    let tile = |queries: &[&[f32]]| {
+        let mut packed = PackedQueries::default();
+        packed.pack(queries.iter().copied(), dim);
+        (packed, queries.iter().map(|query| dot(query, query).sqrt()).collect::<Vec<f32>>())
+    };
+    let tiles: Vec<_> = queries.chunks(LANES).map(tile).collect();
     let (head, rest) = chunks.split_at(chunks.len().div_ceil(HEAD));
     for chunks in [head, rest] {
-        let least: Vec<f32> = best.iter_mut().map(Shortlist::settle).collect();
-        let tile = |(queries, least): (&[&[f32]], &[f32])| {
-            let mut packed = PackedQueries::default();
-            packed.pack(queries.iter().copied(), dim);
-            (packed, queries.iter().map(|query| dot(query, query).sqrt()).collect::<Vec<f32>>(), least.to_vec())
-        };
-        let tiles: Vec<_> = queries.chunks(LANES).zip(least.chunks(LANES)).map(tile).collect();
+        // What a row of this part needs at least, for each query.
+        let floor: Vec<f32> = best.iter_mut().map(Shortlist::settle).collect();
         let begin = || (none(), Aligned::default(), Vec::new());
         let fold = |(mut best, mut scratch, mut scores): (Vec<Shortlist>, Aligned<f32>, Vec<Lanes>), chunk: &u32| {
             let chunk = *chunk as usize;
-            for (tile, ((packed, norms, floor), best)) in tiles.iter().zip(best.chunks_mut(LANES)).enumerate() {
+            let of_tiles = tiles.iter().zip(floor.chunks(LANES)).zip(best.chunks_mut(LANES));
+            for (tile, (((packed, norms), floor), best)) in of_tiles.enumerate() {
                 // What every lane asks for; those without a query ask for nothing.
                 let mut least = [f32::INFINITY; LANES];
                 for lane in 0..best.len() {

@@ -294,9 +294,9 @@ fn capture(
     missed
 }
 
-/// Counts the events of the batch, before which `n_known` items had a row, captures what is related to them, and readies what phases 2 to 4 read: what the
-/// objectives ask for, the vectors of all that is encoded or ranked, and the hidden states. Gives whether the batch has events
-/// to be ranked; then the vectors of all items are up to date.
+/// Counts the events of the batch, before which `n_known` items had a row, captures what is related to them, and readies what
+/// phases 2 to 4 read: what the objectives ask for, the vectors of all that is encoded or ranked, and the hidden states. Gives
+/// whether the batch has events to be ranked; then the vectors of all items are up to date.
 fn prepare(
     state: &mut State,
     settings: &TrainerSettings,
@@ -328,7 +328,7 @@ fn prepare(
         occurrences: &mut items.occurrences,
         last_event: &mut items.last_event,
     };
-    // What follows what, and how often what comes, are no matter of each other.
+    // Neither the co-occurrence nor the frequencies read the other, so that both are counted at the same time.
     let mut related = std::mem::take(&mut batch.related_lists);
     rayon::join(
         || items.cooccurrences.capture(batch, &mut related),

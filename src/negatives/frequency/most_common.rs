@@ -34,8 +34,7 @@ impl MostCommon {
 
     /// Finds the new place of `item`, whose count has risen to `count`.
     pub(super) fn rise(&mut self, item: u32, count: f64) {
-        let last = self.items.len().wrapping_sub(1);
-        let is_full = self.items.len() == LENGTH;
+        let (is_full, last) = (self.items.len() == LENGTH, LENGTH - 1);
         if count == 0.0 || (is_full && order((self.counts[last], self.items[last]), (count, item)).is_lt()) {
             return;
         }
