@@ -292,14 +292,12 @@ fn features(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str)) {
     });
 }
 
+/// What gives the parts of a value in a row of a column.
+type GiveParts = fn(&ArrayRef, usize, &mut dyn FnMut(&str));
+
 /// Gives the parts of what is in row `row` of `column` to `take`: each element of a list, each part of a text with a `|` in it;
 /// anything else is left to `undivided`.
-fn parts(
-    column: &ArrayRef,
-    row: usize,
-    take: &mut dyn FnMut(&str),
-    undivided: fn(&ArrayRef, usize, &mut dyn FnMut(&str)),
-) {
+fn parts(column: &ArrayRef, row: usize, take: &mut dyn FnMut(&str), undivided: GiveParts) {
     if column.is_null(row) {
         return;
     }

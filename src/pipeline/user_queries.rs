@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use compact_str::CompactString;
 
-use crate::recommend::{Recommender, Visitor};
+use crate::recommend::{Visitor, VisitorEncoder};
 use crate::trainer::state::State;
 
 /// Queries that are made at a time, so that training is not held up for long; the others follow a moment later.
@@ -36,18 +36,18 @@ impl PendingUsers {
 
     /// Makes the queries of some of them, who are pending no more.
     pub(super) fn take(&mut self, state: &State) -> UserQueries {
-        let recommender = Recommender::new(state);
+        let encoder = VisitorEncoder::new(state);
         let (mut names, mut visitors) = (Vec::new(), Vec::new());
         while names.len() < AT_A_TIME {
             let Some(name) = self.names.pop_first() else { break };
             // Whoever was evicted meanwhile, or had nothing but what was, has no query.
             let visitor = state.users.ids.get(&name).map(Visitor::User);
-            if let Some(visitor) = visitor.filter(|visitor| recommender.knows(visitor)) {
+            if let Some(visitor) = visitor.filter(|visitor| encoder.knows(visitor)) {
                 names.push(name);
                 visitors.push(visitor);
             }
         }
-        let (dim, queries) = (state.model.dim(), recommender.queries(&visitors, self.at));
+        let (dim, queries) = (state.model.dim(), encoder.queries(&visitors, self.at));
         let mut vectors = Vec::with_capacity(names.len() * dim);
         (0..names.len()).for_each(|place| vectors.extend_from_slice(&queries.encoded.scored_row(place)[..dim]));
         UserQueries { names, vectors, beta_tau: state.model.beta() / state.model.inverse_temperature() }

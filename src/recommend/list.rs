@@ -55,23 +55,23 @@ impl Recommender<'_> {
         let none = OwnTerms { item: 0, repetition: 0.0, cooccurrence: 0.0, is_excluded: false };
         let exclude = |item: &u32| OwnTerms { item: *item, is_excluded: true, ..none };
         let mut terms: Vec<OwnTerms> = rules.excluded.iter().map(exclude).collect();
-        if self.histories.items_recur() {
+        if self.encoder.histories.items_recur() {
             let own = batch.own(query).iter();
             terms.extend(own.map(|own| OwnTerms {
                 item: own.item,
-                repetition: self.model.repetition.term(own.buckets),
+                repetition: self.encoder.model.repetition.term(own.buckets),
                 ..none
             }));
         } else if !rules.with_own {
             match visitor {
-                Visitor::User(user) => terms.extend(self.histories.get(*user).own.iter().map(exclude)),
+                Visitor::User(user) => terms.extend(self.encoder.histories.get(*user).own.iter().map(exclude)),
                 Visitor::Session(items) => terms.extend(items.iter().map(exclude)),
             }
         }
         let related = batch.related(query).iter();
         terms.extend(related.map(|related| OwnTerms {
             item: related.item,
-            cooccurrence: self.model.cooccurrence.term(related.buckets),
+            cooccurrence: self.encoder.model.cooccurrence.term(related.buckets),
             ..none
         }));
         terms.sort_by_key(|terms| terms.item);
@@ -96,12 +96,12 @@ impl Recommender<'_> {
         queries: &VisitorQueries,
         terms: &[Vec<OwnTerms>],
     ) -> Vec<Shortlist> {
-        let dim = self.model.dim();
+        let dim = self.encoder.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
         let (scale, bias, bounds) = (&self.scale, &self.popularity, self.bounds.as_deref());
-        let table = ScoredTable { rows: self.model.vectors(), scale, bias, bounds };
-        best_of_table(self.model.kernel(), table, &vectors, &lengths, |place, item| {
+        let table = ScoredTable { rows: self.encoder.model.vectors(), scale, bias, bounds };
+        best_of_table(self.encoder.model.kernel(), table, &vectors, &lengths, |place, item| {
             find(&terms[asked[place]], item).is_some()
         })
     }
@@ -127,14 +127,14 @@ impl Recommender<'_> {
 
     /// The plain scores of `items` for one query; without (`popularity` is false) their popularity.
     fn scores(&self, queries: &VisitorQueries, query: usize, items: &[u32], popularity: bool) -> Vec<f32> {
-        let vector = &queries.encoded.scored_row(query)[..self.model.dim()];
+        let vector = &queries.encoded.scored_row(query)[..self.encoder.model.dim()];
         let single = |item: &u32| {
             let row = *item as usize;
             let bias = if popularity { self.popularity[row] } else { 0.0 };
-            (self.model.vectors().row(row), self.scale[row], bias)
+            (self.encoder.model.vectors().row(row), self.scale[row], bias)
         };
         let (mut scratch, mut scores) = (PackedQueries::default(), Vec::new());
-        score_items(self.model.kernel(), vector, items.iter().map(single), &mut scratch, &mut scores);
+        score_items(self.encoder.model.kernel(), vector, items.iter().map(single), &mut scratch, &mut scores);
         scores
     }
 

@@ -95,12 +95,18 @@ pub struct Recommendation {
     pub cooccurrence: f32,
 }
 
-/// Makes lists from a state that stands still.
-#[derive(Debug)]
-pub struct Recommender<'a> {
+/// Makes queries from a state that stands still; reads nothing of its items but those that visitors had.
+#[derive(Debug, Clone, Copy)]
+pub struct VisitorEncoder<'a> {
     model: &'a Model,
     histories: &'a UserHistories,
     cooccurrences: &'a Cooccurrences,
+}
+
+/// Makes lists from a state that stands still.
+#[derive(Debug)]
+pub struct Recommender<'a> {
+    encoder: VisitorEncoder<'a>,
     /// By item: factor of the dot product.
     scale: Cow<'a, [f32]>,
     /// By item: β·log q̂ + b.
@@ -135,7 +141,8 @@ impl<'a> Recommender<'a> {
         let (scale, popularity) = (scales(model), popularities(model, frequencies));
         let bounds = ScoreBounds::of(model, &scale, &popularity).map(Arc::new);
         let (scale, popularity) = (Cow::Owned(scale), Cow::Owned(popularity));
-        Self { model, histories, cooccurrences, scale, popularity, bounds }
+        let encoder = VisitorEncoder { model, histories, cooccurrences };
+        Self { encoder, scale, popularity, bounds }
     }
 
     /// Number of items.
@@ -153,10 +160,7 @@ impl<'a> Recommender<'a> {
     /// # Panics
     /// If there is no such row.
     pub fn knows(&self, visitor: &Visitor) -> bool {
-        match visitor {
-            Visitor::User(user) => self.histories.get(*user).is_known(),
-            Visitor::Session(items) => !items.is_empty(),
-        }
+        self.encoder.knows(visitor)
     }
 
     /// The list of each of `visitors`, best first; equal scores in the order of rows. Empty for one that it does not know
@@ -178,7 +182,7 @@ impl<'a> Recommender<'a> {
         for wishes in wishes.chunks(VISITORS_PER_PASS) {
             let is_answered = |wish: &Wish<'_>| wish.rules.k > 0 && self.knows(&wish.visitor);
             let known: Vec<&Wish<'_>> = wishes.iter().filter(|wish| is_answered(wish)).collect();
-            let queries = self.queries_of(known.iter().map(|wish| (&wish.visitor, wish.rules.at)));
+            let queries = self.encoder.queries_of(known.iter().map(|wish| (&wish.visitor, wish.rules.at)));
             let mut of_queries = self.lists(&known, &queries).into_iter();
             lists.extend(wishes.iter().map(|wish| match is_answered(wish) {
                 true => of_queries.next().unwrap_or_default(),
@@ -186,6 +190,32 @@ impl<'a> Recommender<'a> {
             }));
         }
         lists
+    }
+
+    /// The queries of `visitors`: [`VisitorEncoder::queries`].
+    ///
+    /// # Panics
+    /// If there is no such row of a user or an item.
+    pub fn queries(&self, visitors: &[Visitor], at: i64) -> VisitorQueries {
+        self.encoder.queries(visitors, at)
+    }
+}
+
+impl<'a> VisitorEncoder<'a> {
+    /// Reads `state`, whose vectors are up to date.
+    pub fn new(state: &'a State) -> Self {
+        Self { model: &state.model, histories: &state.users.histories, cooccurrences: &state.items.cooccurrences }
+    }
+
+    /// Whether there is anything to make a query of for `visitor`: an item that they had and that still has a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn knows(&self, visitor: &Visitor) -> bool {
+        match visitor {
+            Visitor::User(user) => self.histories.get(*user).is_known(),
+            Visitor::Session(items) => !items.is_empty(),
+        }
     }
 
     /// The queries of `visitors` at time `at` (milliseconds since 1970 UTC), in order; there is none of a visitor that is not known.
@@ -198,7 +228,7 @@ impl<'a> Recommender<'a> {
 
     /// The queries of visitors that are known, each at a time of its own.
     fn queries_of<'b>(&self, visitors: impl Iterator<Item = (&'b Visitor, i64)>) -> VisitorQueries {
-        let Self { model, histories, cooccurrences, .. } = self;
+        let Self { model, histories, cooccurrences } = self;
         let VisitorQueries { mut batch, mut encoded } = VisitorQueries::default();
         batch.clear(0);
         let (mut votes, mut carried) = (Votes::default(), Vec::new());

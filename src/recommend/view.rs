@@ -11,14 +11,14 @@ use rayon::prelude::*;
 
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::order;
-use super::{ListRules, Recommendation, Recommender, Visitor, Wish, popularities, scales};
+use super::{ListRules, Recommendation, Recommender, Visitor, VisitorEncoder, Wish, popularities, scales};
 use crate::context::cooccurrence::Cooccurrences;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::inverse_norm;
 use crate::model::Model;
 use crate::negatives::frequency::Frequencies;
-use crate::table::ids::{FrozenIds, NameIndex};
+use crate::table::ids::{Ids, NameIndex};
 use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
 use crate::trainer::state::State;
@@ -53,8 +53,8 @@ pub struct FrozenView {
     frequencies: Frequencies,
     histories: UserHistories,
     cooccurrences: Cooccurrences,
-    items: FrozenIds,
-    users: FrozenIds,
+    items: Ids,
+    users: Ids,
     occurrences: Paged<u64>,
 }
 
@@ -65,8 +65,8 @@ pub struct StateView {
     model: Model,
     histories: UserHistories,
     cooccurrences: Cooccurrences,
-    items: FrozenIds,
-    users: FrozenIds,
+    items: Ids,
+    users: Ids,
     occurrences: Paged<u64>,
     scale: Vec<f32>,
     popularity: Vec<f32>,
@@ -151,12 +151,12 @@ impl StateView {
     }
 
     /// Names of the items.
-    pub fn items(&self) -> &FrozenIds {
+    pub fn items(&self) -> &Ids {
         &self.items
     }
 
     /// Names of the users.
-    pub fn users(&self) -> &FrozenIds {
+    pub fn users(&self) -> &Ids {
         &self.users
     }
 
@@ -170,10 +170,9 @@ impl StateView {
 
     /// What makes lists.
     pub fn recommender(&self) -> Recommender<'_> {
+        let Self { model, histories, cooccurrences, .. } = self;
         Recommender {
-            model: &self.model,
-            histories: &self.histories,
-            cooccurrences: &self.cooccurrences,
+            encoder: VisitorEncoder { model, histories, cooccurrences },
             scale: Cow::Borrowed(&self.scale),
             popularity: Cow::Borrowed(&self.popularity),
             bounds: self.bounds.clone(),

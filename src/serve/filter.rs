@@ -5,7 +5,7 @@ use std::path::Path;
 use super::messages::Filter;
 use super::problem::{ApiProblem, ProblemKind};
 use crate::catalogue::{CatalogueError, ItemAttributes};
-use crate::table::ids::FrozenIds;
+use crate::table::ids::Ids;
 
 /// A row that no item of the catalogue has.
 const NONE: u32 = u32::MAX;
@@ -30,7 +30,7 @@ impl CatalogueFilter {
     }
 
     /// The rows of the items that `filter` leaves.
-    pub(super) fn rows(&mut self, filter: &Filter, items: &FrozenIds) -> Result<Vec<u32>, ApiProblem> {
+    pub(super) fn rows(&mut self, filter: &Filter, items: &Ids) -> Result<Vec<u32>, ApiProblem> {
         let Self { attributes, rows, seen } = self;
         let Some(attributes) = attributes else {
             let why = "filter: there is no catalogue to filter by; serve.catalogue names one";

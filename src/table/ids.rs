@@ -12,7 +12,13 @@ use super::row_remap::RowRemap;
 #[derive(Debug, Default)]
 pub struct Ids {
     names: Records<CompactString>,
-    index: HashTable<u32>,
+    index: NameIndex,
+}
+
+/// What finds the row of a name; it is of use with the names alone.
+#[derive(Debug, Clone, Default)]
+pub struct NameIndex {
+    rows: HashTable<u32>,
     // Seeded anew in each process: nothing ever walks the index, so its order reaches no result, and nobody outside
     // can choose ids that collide.
     hasher: DefaultHashBuilder,
@@ -20,60 +26,14 @@ pub struct Ids {
     remaps: u64,
 }
 
-/// The names of [`Ids`] as they were at a moment, to be looked up while these go on.
-#[derive(Debug, Clone)]
-pub struct FrozenIds {
-    names: Records<CompactString>,
-    index: NameIndex,
-}
-
-/// What finds the row of a name; it is of use with the names alone.
-#[derive(Debug, Clone)]
-pub struct NameIndex {
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-    n_names: usize,
-    remaps: u64,
-}
-
-impl FrozenIds {
-    /// Number of names.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there are no names.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// The name of row `row`.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn name(&self, row: u32) -> &str {
-        self.names.get(row as usize)
-    }
-
-    /// The row of `name`.
-    pub fn get(&self, name: &str) -> Option<u32> {
-        let hash = self.index.hasher.hash_one(name);
-        self.index.index.find(hash, |&row| self.name(row) == name).copied()
-    }
-
-    /// The names in the order of their rows.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(CompactString::as_str)
-    }
-
-    /// How often rows had been given other numbers: between two copies of the same names that agree in it, rows only came to.
-    pub fn remaps(&self) -> u64 {
-        self.index.remaps
-    }
-
-    /// The index, for the next frozen copy of the same names ([`Ids::freeze_to_read`]).
-    pub fn into_index(self) -> NameIndex {
-        self.index
+impl NameIndex {
+    /// Adds those of `names` that came since it was brought up to date.
+    fn extend(&mut self, names: &Records<CompactString>) {
+        let Self { rows, hasher, remaps: _ } = self;
+        let hash_of = |row: u32| hasher.hash_one(names.get(row as usize).as_str());
+        for row in rows.len() as u32..names.len() as u32 {
+            rows.insert_unique(hash_of(row), row, |&row| hash_of(row));
+        }
     }
 }
 
@@ -98,8 +58,8 @@ impl Ids {
 
     /// The row of `name`.
     pub fn get(&self, name: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(name);
-        self.index.find(hash, |&row| self.name(row) == name).copied()
+        let hash = self.index.hasher.hash_one(name);
+        self.index.rows.find(hash, |&row| self.name(row) == name).copied()
     }
 
     /// The row of `name`, a new one where it had none.
@@ -112,36 +72,36 @@ impl Ids {
         }
         let row = u32::try_from(self.len()).expect("fewer than 2^32 ids");
         self.names.push(CompactString::new(name));
-        let Self { names, index, hasher, remaps: _ } = self;
-        let hash_of = |row: u32| hasher.hash_one(names.get(row as usize).as_str());
-        index.insert_unique(hash_of(row), row, |&row| hash_of(row));
+        self.index.extend(&self.names);
         row
     }
 
-    /// A frozen copy that finds rows too. An index of an `earlier` copy is brought up to date where rows kept their numbers since,
-    /// which takes as long as there are new names; else the index is copied.
+    /// A copy as they are now, to be looked up while these go on; the names are frozen ([`super::chunks`]). An index of an `earlier`
+    /// copy is brought up to date where rows kept their numbers since, which takes as long as there are new names; else the
+    /// index is copied.
     #[must_use]
-    pub fn freeze_to_read(&mut self, earlier: Option<NameIndex>) -> FrozenIds {
-        let Self { names, index, hasher, remaps } = self;
-        let names = names.freeze();
-        let mut found = earlier.filter(|earlier| earlier.remaps == *remaps).unwrap_or_else(|| NameIndex {
-            index: index.clone(),
-            hasher: hasher.clone(),
-            n_names: names.len(),
-            remaps: *remaps,
-        });
-        let hash_of = |row: u32| hasher.hash_one(names.get(row as usize).as_str());
-        for row in found.n_names..names.len() {
-            found.index.insert_unique(hash_of(row as u32), row as u32, |&row| hash_of(row));
-        }
-        found.n_names = names.len();
-        FrozenIds { names, index: found }
+    pub fn freeze_to_read(&mut self, earlier: Option<NameIndex>) -> Self {
+        let names = self.names.freeze();
+        let earlier = earlier.filter(|earlier| earlier.remaps == self.index.remaps);
+        let mut index = earlier.unwrap_or_else(|| self.index.clone());
+        index.extend(&names);
+        Self { names, index }
+    }
+
+    /// The index, for the next copy ([`Self::freeze_to_read`]).
+    pub fn into_index(self) -> NameIndex {
+        self.index
+    }
+
+    /// How often rows were given other numbers: between two copies that agree in it, rows only came to.
+    pub fn remaps(&self) -> u64 {
+        self.index.remaps
     }
 
     /// Remaps names after eviction; evicted names are forgotten.
     pub fn keep(&mut self, rows: &RowRemap) {
-        self.remaps += 1;
-        self.index.retain(|row| {
+        self.index.remaps += 1;
+        self.index.rows.retain(|row| {
             let new = rows.get(*row);
             *row = new.unwrap_or(*row);
             new.is_some()
@@ -201,7 +161,7 @@ mod tests {
                 renumbering.keep(&mut truth);
                 prop_assert!(ids.iter().eq(truth.iter().map(String::as_str)));
                 prop_assert!(gone.iter().all(|name| ids.get(name).is_none()));
-                frozen = Some(ids.freeze_to_read(frozen.map(FrozenIds::into_index)));
+                frozen = Some(ids.freeze_to_read(frozen.map(Ids::into_index)));
                 let seen = frozen.as_ref().unwrap();
                 prop_assert!(seen.iter().eq(truth.iter().map(String::as_str)));
                 prop_assert!((0..).zip(&truth).all(|(row, name)| seen.get(name) == Some(row)));
