@@ -149,7 +149,18 @@ pub fn load_with_defaults(
         let place = format!("--set {key}");
         layer(&place, known.assignment(key, text, &place)?)?;
     }
-    let config = known.build(&merged, "configuration")?;
+    let mut config = known.build(&merged, "configuration")?;
+    let preset = config.model.preset.defaults();
+    if !preset.is_empty() {
+        // Below what is given, over what is not.
+        let place = "preset";
+        let mut merged = known.defaults.clone();
+        for (key, text) in preset {
+            merge(&mut merged, known.assignment(key, text, place)?);
+        }
+        merge(&mut merged, given.clone());
+        config = known.build(&merged, place)?;
+    }
     let refused = |Refusal { key, message }| ConfigError::Value { place: "configuration".to_owned(), key, message };
     config.validate().and_then(|()| config.validate_given(&given)).map_err(refused)?;
     Ok(config)
@@ -397,6 +408,19 @@ mod tests {
         let environment = [("NEGSTREAM__TRAIN__BATCH".to_owned(), "20".to_owned())];
         let config = load(Some(&file), environment.into_iter(), &["train.batch=30".to_owned()]).unwrap();
         assert_eq!((config.seed, config.train.batch, config.train.learning_rate), (2, 30, 1.0));
+    }
+
+    #[test]
+    fn a_preset_gives_way_to_keys_that_are_given() {
+        assert_eq!(with(&[]).unwrap().model.dim, Config::default().model.dim);
+        let best = with(&["model.preset=best", "train.batch=7"]).unwrap();
+        assert_eq!((best.model.dim, best.train.batch), (256, 7));
+        for flags in [["model.preset=best", "model.dim=32"], ["model.dim=32", "model.preset=best"]] {
+            assert_eq!(with(&flags).unwrap().model.dim, 32);
+        }
+        assert_eq!(with(&["model.preset=best", "model.preset=fast"]).unwrap().model.dim, Config::default().model.dim);
+        let shown: String = to_redacted_toml(&best).unwrap();
+        assert_eq!(shown.parse::<Table>().unwrap()["model"]["dim"].as_integer(), Some(256));
     }
 
     #[test]

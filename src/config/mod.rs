@@ -21,7 +21,7 @@ pub use crate::dead_letters::DeadLettersConfig;
 pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
 pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets, TopicConfig};
-pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Similarity};
+pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Preset, Similarity};
 pub use crate::negatives::samplers::registry::{Noise, NoiseTerm};
 pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
 pub use crate::objective::registry::{ObjectiveChoice, ObjectiveTerm};
@@ -216,9 +216,11 @@ mod tests {
         assert_eq!(sections, expected);
         assert_eq!(relevant["evaluate"], serde_json::json!({ "repeat": false, "popularity_half_life": 5000.0 }));
         assert_eq!(relevant["features"], serde_json::json!({ "buckets": 0, "columns": [] }));
-        // Of these sections, all keys, but for the clock of live streams: what it did is in the checkpoints itself.
+        // Of these sections, all keys, but for the clock of live streams and the preset: what they did is in the checkpoints and
+        // in the other keys.
         let mut all = serde_json::to_value(Config::default()).unwrap();
         assert!(all["train"].as_object_mut().unwrap().remove("linger_ms").is_some());
+        assert!(all["model"].as_object_mut().unwrap().remove("preset").is_some());
         for section in ["positives", "context", "repetition", "cooccurrence", "model", "train", "memory", "negatives"] {
             assert_eq!(relevant[section], all[section], "{section}");
         }

@@ -22,9 +22,32 @@ config_choice! {
     }
 }
 
+config_choice! {
+    /// A set of defaults for what ranks better the more it computes.
+    pub enum Preset {
+        /// The defaults that each key is documented with.
+        Fast = "fast",
+        /// More dimensions, for the last percents: docs/quality.md has what it brings on each log, and what it costs.
+        Best = "best",
+    }
+}
+
+impl Preset {
+    /// The defaults that differ from those of the keys: full key, and value as TOML.
+    pub fn defaults(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Fast => &[],
+            Self::Best => &[("model.dim", "256")],
+        }
+    }
+}
+
 config_section! {
     /// Shape and score of the model.
     pub struct ModelConfig {
+        /// Where the defaults below come from: `fast` is what is written here, `best` has 256 dimensions, and takes three times as
+        /// long. A key that is given holds, whatever the preset.
+        preset: Preset = Preset::Fast;
         /// Dimensions of an embedding.
         dim: usize = 64 => [state, within(1..=4096)];
         /// τ: similarity is divided by it.

@@ -23,7 +23,7 @@ pub(crate) mod recurrent;
 pub mod repetition;
 pub mod situation;
 
-pub use config::{ModelConfig, OptimizerKind, Similarity};
+pub use config::{ModelConfig, OptimizerKind, Preset, Similarity};
 
 use std::borrow::Cow;
 

@@ -343,6 +343,18 @@ impl Frequencies {
         &self.memories[self.baseline]
     }
 
+    /// The counts that tell best what came in the newest `events`: of the mixed half-lives, the one that is nearest to so many.
+    pub fn of_span(&self, events: f64) -> &DecayedCounts {
+        let distance = |memory: &DecayedCounts| match memory.half_life {
+            HalfLife::Events(half_life) => (half_life / events.max(1.0)).ln().abs(),
+            // How many events one in time stands for changes from hour to hour.
+            HalfLife::Millis(_) | HalfLife::Auto => f64::INFINITY,
+        };
+        let mut mixed = self.mixed().iter();
+        let first = mixed.next().expect("at least one half-life");
+        mixed.fold(first, |nearest, memory| if distance(memory) < distance(nearest) { memory } else { nearest })
+    }
+
     /// The number of items, seen or not.
     pub fn len(&self) -> usize {
         self.memories[0].counts.len()
