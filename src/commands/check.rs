@@ -47,7 +47,8 @@ pub(super) fn check(layers: &Layers, options: &CheckArgs) -> anyhow::Result<()> 
         // What is proposed has to be what is accepted.
         with(layers, &found.settings)?;
     }
-    let outcome = Outcome { options, layers, sample, rows, settings: found.settings, problems: found.problems, survey };
+    let outcome =
+        CheckOutcome { options, layers, sample, rows, settings: found.settings, problems: found.problems, survey };
     if let Some(path) = &options.write
         && outcome.is_usable()
     {
@@ -116,7 +117,7 @@ fn read(logs: &[String], config: &Config, most: u64, now: i64, survey: &mut Surv
 }
 
 /// What was found, and how it is shown.
-struct Outcome<'a> {
+struct CheckOutcome<'a> {
     options: &'a CheckArgs,
     layers: &'a Layers,
     sample: LogSample,
@@ -127,7 +128,7 @@ struct Outcome<'a> {
     survey: Survey,
 }
 
-impl Outcome<'_> {
+impl CheckOutcome<'_> {
     fn is_usable(&self) -> bool {
         self.problems.is_empty() && self.survey.events() > 0
     }

@@ -169,7 +169,7 @@ fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Health;
+    use crate::commands::doctor::PartHealth;
 
     #[test]
     fn lines_of_the_system_are_read() {
@@ -184,6 +184,6 @@ mod tests {
         assert_eq!(writable("store", folder.path()), None);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let away = writable("store", &folder.path().join("away")).unwrap();
-        assert_eq!(away.health, Health::Failing(Exit::Checkpoint));
+        assert_eq!(away.health, PartHealth::Failing(Exit::Checkpoint));
     }
 }

@@ -21,7 +21,7 @@ use crate::util::escape::escape_for_terminal;
 
 /// How a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Health {
+enum PartHealth {
     Fine,
     /// It works, but not as it might.
     Doubtful,
@@ -31,7 +31,7 @@ enum Health {
     Unused,
 }
 
-impl Health {
+impl PartHealth {
     fn name(self) -> &'static str {
         match self {
             Self::Fine => "ok",
@@ -56,7 +56,7 @@ impl Health {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     part: String,
-    health: Health,
+    health: PartHealth,
     /// What is so.
     said: String,
     /// What to do about it; empty where nothing is to be done.
@@ -65,19 +65,19 @@ struct Finding {
 
 impl Finding {
     fn fine(part: &str, said: impl Into<String>) -> Self {
-        Self { part: part.to_owned(), health: Health::Fine, said: said.into(), remedy: String::new() }
+        Self { part: part.to_owned(), health: PartHealth::Fine, said: said.into(), remedy: String::new() }
     }
 
     fn unused(part: &str, said: &str) -> Self {
-        Self { health: Health::Unused, ..Self::fine(part, said) }
+        Self { health: PartHealth::Unused, ..Self::fine(part, said) }
     }
 
     fn doubtful(part: &str, said: impl Into<String>, remedy: &str) -> Self {
-        Self { health: Health::Doubtful, remedy: remedy.to_owned(), ..Self::fine(part, said) }
+        Self { health: PartHealth::Doubtful, remedy: remedy.to_owned(), ..Self::fine(part, said) }
     }
 
     fn failing(part: &str, exit: Exit, said: impl Into<String>, remedy: &str) -> Self {
-        Self { health: Health::Failing(exit), remedy: remedy.to_owned(), ..Self::fine(part, said) }
+        Self { health: PartHealth::Failing(exit), remedy: remedy.to_owned(), ..Self::fine(part, said) }
     }
 
     fn json(&self) -> Value {
@@ -110,7 +110,7 @@ pub(super) fn doctor(layers: &Layers, options: &DoctorArgs) -> anyhow::Result<()
         finding.said = hide_credentials(&finding.said).into_owned();
     }
     let failing: Vec<&Finding> =
-        findings.iter().filter(|finding| matches!(finding.health, Health::Failing(_))).collect();
+        findings.iter().filter(|finding| matches!(finding.health, PartHealth::Failing(_))).collect();
     if options.json {
         let found: Vec<Value> = findings.iter().map(Finding::json).collect();
         print(&format!("{}\n", json!({ "healthy": failing.is_empty(), "findings": found })));
@@ -119,7 +119,7 @@ pub(super) fn doctor(layers: &Layers, options: &DoctorArgs) -> anyhow::Result<()
         print(&findings.iter().map(|finding| finding.text(has_colours)).collect::<String>());
     }
     match failing.first().map(|finding| finding.health) {
-        Some(Health::Failing(exit)) => {
+        Some(PartHealth::Failing(exit)) => {
             let parts: Vec<&str> = failing.iter().map(|finding| finding.part.as_str()).collect();
             Err(Unwell { exit, parts: parts.join(", ") }.into())
         }

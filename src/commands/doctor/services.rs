@@ -236,7 +236,7 @@ fn shown(dir: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Health;
+    use crate::commands::doctor::PartHealth;
 
     #[test]
     fn requests_have_the_path_and_the_user() {
@@ -252,7 +252,7 @@ mod tests {
         let head = |second: u32| format!("HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:{second:02} GMT\r\n\r\n");
         assert_eq!(clock_of(&head(40), "r", now), None);
         let apart = clock_of(&head(1), "r", now).unwrap();
-        assert!(apart.health == Health::Doubtful && apart.said.starts_with("36 seconds"), "{apart:?}");
+        assert!(apart.health == PartHealth::Doubtful && apart.said.starts_with("36 seconds"), "{apart:?}");
         assert_eq!(clock_of("HTTP/1.1 200 OK\r\n\r\n", "r", now), None);
     }
 
