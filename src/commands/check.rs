@@ -18,7 +18,7 @@ use crate::exit::LogUnusable;
 use crate::position::Positions;
 use crate::source::parquet::sample::LogSample;
 use crate::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
-use crate::source::{EventSource, PollStatus};
+use crate::source::{EventSource, PollStatus, SourceError};
 use crate::telemetry::logging::{self, LineWriter};
 use crate::util::escape::escape_for_terminal;
 
@@ -36,7 +36,7 @@ pub(super) fn check(layers: &Layers, options: &CheckArgs) -> anyhow::Result<()> 
     logging::init(&config.log, LineWriter::stderr())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let selection = LogOptions::selecting(&config.source, ColumnSelection::Model);
-    let sample = LogSample::read(&options.logs, &selection, SAMPLE)?;
+    let sample = LogSample::read(&options.logs, &selection, SAMPLE).map_err(SourceError::from)?;
     let mut found = findings(&sample, &config, now);
     let mut survey = Survey::default();
     let mut rows = None;

@@ -250,11 +250,11 @@ const CASES: &[Case] = &[
     Case {
         name: "not-on-this-machine",
         modules: ARROW,
-        // A bucket may be read since then, this one says whose leave is missing; and so may CSV, whose times here are none.
+        // A bucket may be read since then; this one says whose leave is missing.
         says: &[
-            (2, "exit 3  (no report)"),
+            (3, "exit 3  (no report)"),
             (1, "cannot read s3://bucket/logs/: no credentials"),
-            (1, "it is Parquet, compressed as a whole"),
+            (2, "it is not Parquet"),
         ],
         never: &["Corrupt footer"],
         tests: &["what_is_no_log_is_told_by_what_it_is"],

@@ -45,7 +45,7 @@ fn plain_configuration_is_healthy() {
 fn folder_that_cannot_be_one_is_told() {
     let place = Place::new();
     std::fs::write(place.path("file"), "").unwrap();
-    let found = findings(&place, &["checkpoint.dir=gs://bucket/x"], 4);
+    let found = findings(&place, &["checkpoint.dir=file"], 4);
     assert_eq!(of(&found, "checkpoints")[0]["health"], "failed");
     run(&mut place.negstream(&["doctor", "--set", "model.dmi=3"])).ended(2);
 }

@@ -18,7 +18,7 @@ use crate::exit::{self, Exit};
 use crate::kafka::{EMBEDDED, admin};
 use crate::publish;
 
-/// Longest wait for the registry.
+/// Longest wait for a broker, and for the registry.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of an answer is looked at.
 const HEAD: u64 = 8 << 10;
@@ -35,8 +35,12 @@ pub(super) fn checkpoints(config: &Config) -> Vec<Finding> {
         Ok(Some(number)) => findings.push(Finding::fine(PART, format!("{number:010} is the newest in {}", shown(dir)))),
         Ok(None) => findings.push(Finding::fine(PART, format!("none yet in {}", shown(dir)))),
     }
-    if is_url(dir) {
+    if is_url(dir) && !dir.starts_with("file:") {
         return findings;
+    }
+    if dir.is_file() {
+        let said = format!("{} is a file", shown(dir));
+        return vec![Finding::failing(PART, Exit::Checkpoint, said, "checkpoint.dir must be a folder, or become one")];
     }
     // A folder that is not there yet is made in the nearest one that is.
     let Some(folder) = nearest_folder(dir) else { return findings };
@@ -56,7 +60,7 @@ pub(super) fn brokers(config: &Config) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for topic in kafka.topic_names() {
-        findings.push(match admin::partitions(kafka, &kafka.brokers, topic) {
+        findings.push(match admin::partitions_within(kafka, &kafka.brokers, topic, PATIENCE) {
             Err(error) => {
                 let remedy =
                     "is it running, reachable from here (kafka.brokers) and willing (kafka.properties)? docs/kafka.md";
@@ -76,7 +80,7 @@ pub(super) fn brokers(config: &Config) -> Vec<Finding> {
         });
     }
     if !kafka.dead_letter_topic.is_empty()
-        && matches!(admin::partitions(kafka, &kafka.brokers, &kafka.dead_letter_topic), Ok(None))
+        && matches!(admin::partitions_within(kafka, &kafka.brokers, &kafka.dead_letter_topic, PATIENCE), Ok(None))
     {
         let said = format!("no topic '{}' for dead letters yet", kafka.dead_letter_topic);
         findings.push(Finding::doubtful(PART, said, "create it, or let the worker (it needs the right to)"));
@@ -225,8 +229,9 @@ fn clock_of(head: &str, address: &str, now: SystemTime) -> Option<Finding> {
 /// The folder, or the nearest one around it that is there.
 fn nearest_folder(dir: &Path) -> Option<PathBuf> {
     let dir = dir.to_str().and_then(|text| text.strip_prefix("file://")).map_or(dir, Path::new);
-    let around = dir.ancestors().find(|folder| folder.is_dir())?;
-    Some(if around.as_os_str().is_empty() { PathBuf::from(".") } else { around.to_owned() })
+    // The last one around a relative path is empty, and means the folder that the process is in.
+    let mut around = dir.ancestors().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    around.find(|folder| folder.is_dir()).map(Path::to_owned)
 }
 
 fn shown(dir: &Path) -> String {

@@ -250,7 +250,7 @@ impl ParquetLogs {
         for FoundLog { path, place } in found.logs {
             let unreadable = |cause| unreadable(&path, place.cause(cause));
             let bytes = place.open(&path).map_err(|error| unreadable(error.into()))?;
-            let storage = files::storage(&bytes).map_err(|error| unreadable(error.into()))?;
+            let storage = files::storage(&path, &bytes).map_err(|error| unreadable(error.into()))?;
             let storage = storage.map_err(|problem| unreadable(problem.into()))?;
             let Fingerprints { content: fingerprint, edges } =
                 fingerprint::fingerprints(&bytes).map_err(|error| unreadable(error.into()))?;

@@ -61,7 +61,7 @@ impl LogSample {
         let of_problem = |problem: LogProblem| problem.named(&path, &place);
         let of_error = |error| of_problem(LogProblem::of_read(error));
         let bytes = place.open(&path).map_err(of_error)?;
-        let storage = files::storage(&bytes).map_err(of_error)?;
+        let storage = files::storage(&path, &bytes).map_err(of_error)?;
         let storage = storage.map_err(|problem| of_problem(LogProblem::of_words(problem)))?;
         let sample = match storage {
             Storage::Parquet => Self::columnar(&bytes, most),

@@ -1,8 +1,10 @@
 //! What a file is, by its first and last bytes, whatever it is called.
 
 use std::io;
+use std::path::Path;
 
 use super::beside::CONVERT;
+use super::names::NameClaim;
 use crate::source::parquet::bytes::LogBytes;
 
 /// How Parquet begins and ends.
@@ -97,14 +99,15 @@ pub(in super::super) enum TextKind {
     JsonLines,
 }
 
-/// Finds out how a log is stored.
+/// Finds out how a log of that name is stored. What is called Parquet has to be Parquet.
 ///
 /// # Errors
 /// What the file is instead of a log, and what to do about it.
-pub(in super::super) fn storage(bytes: &LogBytes) -> io::Result<Result<Storage, String>> {
+pub(in super::super) fn storage(path: &Path, bytes: &LogBytes) -> io::Result<Result<Storage, String>> {
     if bytes.length() == 0 {
         return Ok(Err("the file is empty (0 bytes)".to_owned()));
     }
+    let is_called_parquet = NameClaim::of(path) == NameClaim::Log;
     Ok(match look(bytes)? {
         FileKind::Parquet => Ok(Storage::Parquet),
         FileKind::Encrypted => Err("it is encrypted Parquet: decrypt it first".to_owned()),
@@ -112,6 +115,14 @@ pub(in super::super) fn storage(bytes: &LogBytes) -> io::Result<Result<Storage, 
             Err("it begins as Parquet, but does not end so (no PAR1 at its end): it is cut short, or still \
                               being written"
                 .to_owned())
+        }
+        FileKind::Other(kind) if is_called_parquet => {
+            let advice = match kind {
+                kind if kind.starts_with("compressed by") => "decompress it first",
+                JSON | TEXT => "called .csv or .jsonl, it is read as text",
+                _ => CONVERT,
+            };
+            Err(format!("it is not Parquet (no PAR1 at its end), but {kind}: {advice}"))
         }
         FileKind::Other(JSON | TEXT | GZIP | ZSTD | LZ4) => Ok(Storage::Text),
         FileKind::Other(kind) => Err(no_log(kind)),

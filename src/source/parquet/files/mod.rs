@@ -160,12 +160,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         for name in ["a.csv", "b.tsv.gz", "c.jsonl", "d.JSON.zst", "e.csv.bz2.tmp", "README.txt", "LICENSE"] {
-            write(folder, name, b"user_id,item_id\n");
+            write(folder, &format!("t/{name}"), b"user_id,item_id\n");
         }
-        assert_eq!(names(folder, &["."]), ["a.csv", "b.tsv.gz", "c.jsonl", "d.JSON.zst"]);
-        write(folder, "e.parquet", PARQUET);
-        assert_eq!(names(folder, &["."]), ["e.parquet"], "what lies beside Parquet may be the same once more");
-        assert_eq!(names(folder, &["README.txt", "a.csv"]), ["README.txt", "a.csv"], "what is named is meant");
+        assert_eq!(names(folder, &["t"]), ["t/a.csv", "t/b.tsv.gz", "t/c.jsonl", "t/d.JSON.zst"]);
+        write(folder, "t/e.parquet", PARQUET);
+        assert_eq!(names(folder, &["t"]), ["t/e.parquet"], "what lies beside Parquet may be the same once more");
+        assert_eq!(names(folder, &["t/README.txt", "t/a.csv"]), ["t/README.txt", "t/a.csv"], "what is named is meant");
     }
 
     #[test]

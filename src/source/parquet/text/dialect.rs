@@ -64,8 +64,11 @@ fn likely_delimiter(rows: &[&str]) -> String {
     best.0.to_owned()
 }
 
-/// How many cells a row has, where delimiters between double quotes do not count.
+/// How many cells a row has, where delimiters between double quotes do not count, unless quotes are letters by default.
 fn count_cells(row: &str, delimiter: &str) -> usize {
+    if ["\t", "::"].contains(&delimiter) {
+        return 1 + row.matches(delimiter).count();
+    }
     let outside = row.split('"').step_by(2);
     1 + outside.map(|part| part.matches(delimiter).count()).sum::<usize>()
 }
