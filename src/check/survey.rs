@@ -1,7 +1,9 @@
 //! Figures of a log's events, and what they say of it: how often people come back to what they had, which types of events
 //! there are, how far the order of the rows is from that of time.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash, Hasher as _};
 
 use chrono::DateTime;
 use compact_str::CompactString;
@@ -46,10 +48,12 @@ pub struct Survey {
     rows: u64,
     /// Of each reason how many rows, and what was said of the first.
     rejected: BTreeMap<&'static str, (u64, String)>,
-    users: HashMap<CompactString, u64>,
-    items: HashSet<CompactString>,
-    pairs: HashSet<(CompactString, CompactString)>,
-    moments: HashSet<(CompactString, CompactString, i64, CompactString)>,
+    /// Events of each user; users and items by their hashes, which take little room.
+    users: HashMap<u64, u64>,
+    items: HashSet<u64>,
+    /// What user had which item, and when.
+    pairs: HashSet<u64>,
+    moments: HashSet<u64>,
     kinds: BTreeMap<CompactString, u64>,
     repeats: u64,
     doubles: u64,
@@ -73,12 +77,12 @@ impl Survey {
                 return;
             }
         };
-        *self.users.entry(event.user.clone()).or_default() += 1;
-        self.items.insert(event.item.clone());
+        *self.users.entry(hash_of(&event.user)).or_default() += 1;
+        self.items.insert(hash_of(&event.item));
         *self.kinds.entry(event.kind.clone()).or_default() += 1;
-        let is_new = self.moments.insert((event.user.clone(), event.item.clone(), event.timestamp, event.kind.clone()));
+        let is_new = self.moments.insert(hash_of((&event.user, &event.item, event.timestamp, &event.kind)));
         self.doubles += u64::from(!is_new);
-        let is_first = self.pairs.insert((event.user.clone(), event.item.clone()));
+        let is_first = self.pairs.insert(hash_of((&event.user, &event.item)));
         self.repeats += u64::from(!is_first && is_new);
         self.future += u64::from(event.timestamp > now);
         if self.oldest.is_none() || self.reached.0 != file {
@@ -211,6 +215,13 @@ impl Survey {
     fn share(&self, part: u64) -> f64 {
         part as f64 / self.events().max(1) as f64
     }
+}
+
+/// The same for the same value, in every run.
+fn hash_of(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn shows_interest(kind: &str) -> bool {
