@@ -224,6 +224,17 @@ fn columns_that_are_missing_are_told_with_those_that_are_there() {
 }
 
 #[test]
+fn parts_without_rows_are_passed_over() {
+    let place = Place::new();
+    fs::create_dir(place.path("parts")).unwrap();
+    fs::write(place.path("parts/0.csv.gz"), gzip("")).unwrap();
+    fs::write(place.path("parts/1.csv.gz"), gzip(&format!("{HEADER}{}", csv(&events(50), ",", "\n")))).unwrap();
+    fs::write(place.path("parts/2.csv"), HEADER).unwrap();
+    fs::write(place.path("parts/3.csv"), "").unwrap();
+    assert_eq!(place.replay_in("checkpoints", &["parts"], &[])["events"]["read"], 50);
+}
+
+#[test]
 fn damaged_text_is_refused_with_its_place() {
     let rows = csv(&events(600), ",", "\n");
     let open = format!("{HEADER}u1,\"i1,click,1767225600000\n{rows}");

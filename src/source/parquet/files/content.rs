@@ -141,6 +141,10 @@ pub(in super::super) fn text_kind(head: &[u8]) -> Result<TextKind, String> {
         return Err("it is a tar archive: unpack it first (tar -xf)".to_owned());
     }
     let begin = &head[..head.len().min(BEGINNING as usize)];
+    if text_of(begin).is_empty() && head.len() < BEGINNING as usize {
+        // A part without rows, as programs write that split their work: there are no columns either, which JSON does not mind.
+        return Ok(TextKind::JsonLines);
+    }
     match described(begin) {
         JSON if text_of(begin).starts_with('[') => Err(
             "it is JSON, but one list: each line must be one event, an object (jq -c '.[]' IN.json makes that of it)"
