@@ -247,6 +247,9 @@ pub struct CompareArgs {
     /// Files, folders or patterns, as `replay` takes them.
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// Another configuration: settings that differ from the first one's, and a name for it if they are to have one
     /// ("wide: model.dim=128; train.batch=128"). May be given any number of times.
     #[arg(long = "variant", value_name = "[NAME:] KEY=VALUE; …")]
@@ -279,6 +282,9 @@ pub struct TuneArgs {
     /// Files, folders or patterns, as `replay` takes them.
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// A setting that is drawn from a range, whole numbers where both ends are; with `:log` evenly in the logarithm
     /// ("train.learning_rate=0.01..0.2:log"). May be given any number of times.
     #[arg(long = "range", value_name = "KEY=LOW..HIGH[:log]")]
@@ -336,6 +342,9 @@ pub struct ProduceArgs {
     /// Files, folders or patterns, in the order in which they are to be sent; addresses as for `replay`.
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// The topic for all of it, where several are configured; without it, each event goes to the topic whose `event_type` it
     /// has, or else to the first one without any.
     #[arg(long, value_name = "TOPIC")]

@@ -224,6 +224,25 @@ fn columns_that_are_missing_are_told_with_those_that_are_there() {
 }
 
 #[test]
+fn contestants_are_compared_in_the_order_of_time() {
+    let place = Place::new();
+    let events = crate::support::events(3_000, 5);
+    write_log(&place.path("sorted.parquet"), &events);
+    // By user, as MovieLens has it.
+    let mut shuffled = events;
+    shuffled.sort_by(|a, b| a.user.cmp(&b.user));
+    fs::write(place.path("by-user.csv"), format!("{HEADER}{}", csv(&shuffled, ",", "\n"))).unwrap();
+    let compared = |arguments: &[&str]| {
+        let mut command = place.negstream(&["compare", "--peers", "none", "--json"]);
+        let report = run(command.args(arguments)).ended(0).json();
+        (report["log"]["judged"].clone(), report["contestants"][0]["hr@20"].clone())
+    };
+    let sorted = compared(&["sorted.parquet"]);
+    assert!(sorted.1.is_number(), "{sorted:?}");
+    assert_eq!(compared(&["by-user.csv", "--sort"]), sorted);
+}
+
+#[test]
 fn parts_without_rows_are_passed_over() {
     let place = Place::new();
     fs::create_dir(place.path("parts")).unwrap();

@@ -13,6 +13,7 @@
 //! | `text` | a log in CSV or JSON lines |
 //! | `network` | how logs on other machines are reached |
 //! | `fingerprint` | what a file is known by |
+//! | [`ordered`] | logs as they are stored or by time, as asked for |
 //! | [`sample`] | the first rows of a log, before anybody knows what its columns are |
 //! | [`sorted`] | the same logs in the order of time |
 
@@ -21,6 +22,7 @@ mod columnar;
 mod files;
 mod fingerprint;
 mod network;
+pub mod ordered;
 pub mod sample;
 pub mod sorted;
 mod text;
