@@ -1,17 +1,19 @@
-//! The command line: parsed here, acted upon in `commands`.
+//! The command line: parsed here, acted upon in `commands`. `help` is how its commands are shown.
+
+mod help;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, UsageError};
 use crate::peers::registry::PEERS;
 
 /// Live recommendation embeddings from a stream of user–item interactions.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = exit::TABLE, propagate_version = true)]
+#[command(version, about, after_help = after_help(), propagate_version = true)]
 pub struct Cli {
     /// The command.
     #[command(subcommand)]
@@ -30,9 +32,11 @@ impl Cli {
     /// `--set`. The parser would repeat it.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let error = match Self::try_parse_from(&arguments) {
+        let mut command = help::grouped(Self::command());
+        let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| Self::from_arg_matches(&matches));
+        let error = match parsed {
             Ok(cli) => return Ok(cli),
-            Err(error) => error,
+            Err(error) => error.format(&mut command),
         };
         let kind = match error.kind() {
             ErrorKind::UnknownArgument => ContextKind::InvalidArg,
@@ -58,6 +62,11 @@ impl Cli {
     }
 }
 
+/// What follows the options in `--help`.
+fn after_help() -> String {
+    format!("{}\n\n{}", help::EXAMPLES, exit::TABLE)
+}
+
 /// The layers of the configuration: flags over environment (`NEGSTREAM__KAFKA__BROKERS`) over file over default.
 #[derive(Debug, Clone, Args)]
 pub struct Layers {
@@ -76,7 +85,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Train on a Kafka topic until told to stop.
     Run(RunArgs),
-    /// Train on historical logs in Parquet, through the same pipeline.
+    /// Train on historical logs (Parquet, CSV, JSON lines), through the same pipeline.
     ///
     /// Logs that were read before are not read again: a later call goes on with new ones. The end of a call ends a batch, so
     /// `replay a b` and `replay a`, then `replay b`, give models that differ in their last digits.
@@ -86,9 +95,14 @@ pub enum Command {
     /// The first configuration is that of --config, --set and the environment; each --variant is another one. All are ranked on
     /// the same events, each event before it is learnt, from the place on that `evaluate.from` says.
     Compare(CompareArgs),
-    /// Search for better settings over Parquet logs: many on a little of them, the best of those on more.
+    /// Search for better settings over logs: many on a little of them, the best of those on more.
     Tune(TuneArgs),
-    /// Put a Parquet log into the topic, keyed by user; all of it, each time.
+    /// Say what a log holds and what has to be set for it, and the command that replays it then.
+    ///
+    /// The first rows tell format, columns and times; then the log is read as `replay` would read it, and what would go wrong is
+    /// told. What is set already (--config, --set) is kept. Nothing is touched but the file of --write.
+    Check(CheckArgs),
+    /// Put a log into the topic, keyed by user; all of it, each time.
     Produce(ProduceArgs),
     /// Keep the model, and set its positions anew: for a topic on another cluster, or one that was made anew.
     Migrate(MigrateArgs),
@@ -113,6 +127,15 @@ pub enum Command {
     Audit(AuditArgs),
     /// Show the default configuration, check one, or print its schema.
     Config(ConfigArgs),
+    /// Look at the machine and at all that the configuration names, and say what to do about what will not work.
+    ///
+    /// Brokers, registry, place for checkpoints, sinks and the address are tried, and processor, memory, disk, open files and
+    /// clock looked at. The exit status is that with which a worker would end.
+    Doctor(DoctorArgs),
+    /// Print the completions of a shell: `negstream completions bash > /etc/bash_completion.d/negstream`.
+    Completions(CompletionsArgs),
+    /// Write the pages of the manual, one for each command: `negstream man /usr/local/share/man/man1`.
+    Man(ManArgs),
 }
 
 /// Options of `demo`.
@@ -160,7 +183,7 @@ pub struct ReplayArgs {
     /// Files, folders or patterns, in the order in which they are to be read; the files of a folder or a pattern come in the
     /// order of their names, in which numbers count as numbers. Of this machine, or `s3://…`, `gs://…`, `az://…`; single files
     /// also `https://…`.
-    #[arg(required = true, value_name = "LOG.parquet")]
+    #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
     /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
     #[arg(long)]
@@ -177,12 +200,56 @@ pub struct ReplayArgs {
     pub output: Output,
 }
 
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Files, folders or patterns, as `replay` takes them.
+    #[arg(required = true, value_name = "LOG")]
+    pub logs: Vec<String>,
+    /// Most rows that figures are made of (0: all).
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub rows: u64,
+    /// Write the settings that are proposed as a configuration file.
+    #[arg(long, value_name = "FILE.toml")]
+    pub write: Option<PathBuf>,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The folder for the pages; without one, the first page is printed.
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 /// Options of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// Files, folders or patterns, as `replay` takes them.
-    #[arg(required = true, value_name = "LOG.parquet")]
+    #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// Another configuration: settings that differ from the first one's, and a name for it if they are to have one
     /// ("wide: model.dim=128; train.batch=128"). May be given any number of times.
     #[arg(long = "variant", value_name = "[NAME:] KEY=VALUE; …")]
@@ -213,8 +280,11 @@ pub struct CompareArgs {
 #[derive(Debug, Args)]
 pub struct TuneArgs {
     /// Files, folders or patterns, as `replay` takes them.
-    #[arg(required = true, value_name = "LOG.parquet")]
+    #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// A setting that is drawn from a range, whole numbers where both ends are; with `:log` evenly in the logarithm
     /// ("train.learning_rate=0.01..0.2:log"). May be given any number of times.
     #[arg(long = "range", value_name = "KEY=LOW..HIGH[:log]")]
@@ -270,8 +340,11 @@ fn peers_help() -> String {
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
     /// Files, folders or patterns, in the order in which they are to be sent; addresses as for `replay`.
-    #[arg(required = true, value_name = "LOG.parquet")]
+    #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
+    /// Read the events of all logs in the order of time, however they are stored; takes room for temporary files (TMPDIR).
+    #[arg(long)]
+    pub sort: bool,
     /// The topic for all of it, where several are configured; without it, each event goes to the topic whose `event_type` it
     /// has, or else to the first one without any.
     #[arg(long, value_name = "TOPIC")]

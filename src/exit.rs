@@ -76,6 +76,21 @@ Exit status:
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// Parts of the machine, or of what the configuration names, with which no worker would run.
+#[derive(Debug, thiserror::Error)]
+#[error("a worker with this configuration would fail: {parts}")]
+pub struct Unwell {
+    /// The exit code that the worker would end with.
+    pub exit: Exit,
+    /// The names of the parts.
+    pub parts: String,
+}
+
+/// A log that cannot be replayed as it is, whatever of what is proposed is set.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LogUnusable(pub String);
+
 /// The exit code that `error` stands for: that of its outermost cause which has one.
 pub fn code(error: &anyhow::Error) -> Exit {
     error.chain().find_map(exit_of).unwrap_or(Exit::Unexpected)
@@ -94,6 +109,8 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
     // The registry of errors with codes.
     [
         of::<UsageError>,
+        of::<LogUnusable>,
+        of::<Unwell>,
         of::<ConfigError>,
         of::<CatalogueError>,
         of::<ApiError>,
@@ -114,6 +131,18 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
 impl ExitCode for UsageError {
     fn exit(&self) -> Exit {
         Exit::Usage
+    }
+}
+
+impl ExitCode for LogUnusable {
+    fn exit(&self) -> Exit {
+        Exit::Source
+    }
+}
+
+impl ExitCode for Unwell {
+    fn exit(&self) -> Exit {
+        self.exit
     }
 }
 

@@ -29,7 +29,7 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | train | [`Pipeline`], on any [`EventSource`]: Parquet logs, Kafka, memory, one of your own |
+//! | train | [`Pipeline`], on any [`EventSource`]: logs, Kafka, memory, one of your own |
 //! | read what was learnt | [`Checkpoint`], [`NeighborIndex`] |
 //! | publish embeddings | [`EmbeddingSink`], by [`PipelineBuilder::sink`] |
 //! | see how it went | [`Report`] |
@@ -72,7 +72,7 @@
 //! `remote` (object stores and web servers, with the feature `s3`), [`dead_letters`], [`kafka`] (clients and the embedded
 //! broker), [`registry`] (schemas of binary records), [`neighbors`], [`export`] (vectors in files of other programs),
 //! [`synth`] (a log with known structure), [`peers`] (rankings by counting), [`compare`] (contestants side by side),
-//! [`tune`] (what a search tries, and who goes on),
+//! [`tune`] (what a search tries, and who goes on), [`check`] (what a log seems to be),
 //! [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
 //!
 //! # What holds everywhere
@@ -91,6 +91,8 @@
 
 #[doc(hidden)]
 pub mod catalogue;
+#[doc(hidden)]
+pub mod check;
 #[doc(hidden)]
 pub mod checkpoint;
 #[doc(hidden)]

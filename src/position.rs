@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 /// One stream of a source: a partition of a topic, or a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
-    /// The stream's lasting identity: `kafka/TOPIC/PARTITION`, or `parquet/FINGERPRINT` (of the content, so that a moved
-    /// file is known again).
+    /// The stream's lasting identity: `kafka/TOPIC/PARTITION`, or `parquet/FINGERPRINT`, `csv/…`, `json/…` (of the content,
+    /// so that a moved file is known again).
     pub name: String,
     /// What a person calls the stream: `TOPIC/PARTITION` or the file's path.
     pub label: String,
@@ -21,7 +21,7 @@ pub struct Stream {
 impl Stream {
     /// Whether the stream is a file: those are read one after the other, and partitions side by side.
     pub fn is_file(&self) -> bool {
-        self.name.starts_with("parquet/")
+        ["parquet/", "csv/", "json/"].iter().any(|format| self.name.starts_with(format))
     }
 }
 

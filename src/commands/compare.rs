@@ -12,9 +12,9 @@ use crate::compare::staleness::Staleness;
 use crate::config::Config;
 use crate::evaluate::rank_code::RankCode;
 use crate::exit::UsageError;
-use crate::position::Positions;
 use crate::source::EventSource as _;
-use crate::source::parquet::{LogOptions, ParquetLogs};
+use crate::source::parquet::LogOptions;
+use crate::source::parquet::ordered::OrderedLogs;
 use crate::util::escape::escape_for_terminal;
 
 pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<()> {
@@ -31,10 +31,10 @@ pub(super) fn compare(layers: &Layers, options: CompareArgs) -> anyhow::Result<(
     // Every log is opened before anything is trained.
     let open = |config: &Config| {
         let reading = LogOptions::new(&config.source, config.features.buckets > 0);
-        ParquetLogs::open(&options.logs, reading, &Positions::default())
+        OrderedLogs::open(&options.logs, reading, options.sort)
     };
     let logs = open(config)?;
-    let (digests, rows) = (logs.streams().into_iter().map(|stream| stream.name).collect(), logs.rows().0);
+    let (digests, rows) = (logs.streams().into_iter().map(|stream| stream.name).collect(), logs.rows());
     let log = read_positives(config, logs, &context, |_| ())?;
     if log.is_empty() {
         return Err(UsageError(format!(

@@ -21,7 +21,7 @@ use crate::exit::UsageError;
 use crate::peers::interactions::Interactions;
 use crate::peers::registry::{Contest, PEERS, Peer};
 use crate::pipeline::{Pipeline, PipelineEvent, Restored, StopReason};
-use crate::source::parquet::ParquetLogs;
+use crate::source::parquet::ordered::OrderedLogs;
 use crate::source::{EventSource, PollStatus};
 use crate::telemetry::report::Report;
 use crate::util::config_section::ConfigValue as _;
@@ -133,12 +133,12 @@ fn shown(config: &Config) -> anyhow::Result<Json> {
 /// The positive events of the logs; `row_of_positive` is told at which row each is.
 pub(super) fn read_positives(
     config: &Config,
-    mut logs: ParquetLogs,
+    mut logs: OrderedLogs,
     context: &CommandContext,
     mut row_of_positive: impl FnMut(u64),
 ) -> anyhow::Result<Interactions> {
     let (kinds, exposures) = (&config.positives.kinds, &config.negatives.exposure_kinds);
-    let bar = context.bar(logs.rows().0, "rows read");
+    let bar = context.bar(logs.rows(), "rows read");
     let (mut log, mut block, mut row) = (Interactions::default(), Vec::new(), 0);
     loop {
         let status = logs.poll(&mut block)?;

@@ -4,15 +4,18 @@
 //! it composes does none of that.
 
 mod audit;
+mod check;
 mod compare;
 mod config;
 mod contest;
 mod context;
 mod demo;
+mod doctor;
 mod export;
 mod inspect;
 mod late_ranks;
 mod loaded;
+mod manual;
 mod migrate;
 mod negatives;
 mod neighbors;
@@ -37,7 +40,7 @@ use crate::cli::{Cli, Command, Layers};
 use crate::config::{Config, layers};
 use crate::exit::UsageError;
 use context::CommandContext;
-use output::{check_file, check_output, print, progress_bar, write_whole_by};
+use output::{check_file, check_output, print, progress_bar, write_whole, write_whole_by};
 
 /// Runs the command of a command line.
 ///
@@ -68,6 +71,10 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Audit(options) => audit::audit(layers, options),
         Command::Inspect(options) => inspect::inspect(layers, options),
         Command::Config(options) => config::config(layers, options.action),
+        Command::Check(options) => check::check(layers, &options),
+        Command::Doctor(options) => doctor::doctor(layers, &options),
+        Command::Completions(options) => manual::completions(options.shell),
+        Command::Man(options) => manual::man(options.dir.as_deref()),
     }
 }
 
@@ -78,6 +85,11 @@ fn load(layers: &Layers) -> anyhow::Result<Config> {
 
 /// The configuration from all its layers, over defaults of a command's own.
 fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
+    load_with(layers, defaults, &[])
+}
+
+/// The configuration from all its layers, over `defaults`, and with `settings` over them.
+fn load_with(layers: &Layers, defaults: &[String], settings: &[String]) -> anyhow::Result<Config> {
     let mut environment = Vec::new();
     for (name, value) in std::env::vars_os() {
         match (name.into_string(), value.into_string()) {
@@ -89,7 +101,8 @@ fn load_over(layers: &Layers, defaults: &[String]) -> anyhow::Result<Config> {
             _ => {}
         }
     }
-    let config = layers::load_with_defaults(defaults, layers.config.as_deref(), environment.into_iter(), &layers.set)?;
+    let flags = [layers.set.as_slice(), settings].concat();
+    let config = layers::load_with_defaults(defaults, layers.config.as_deref(), environment.into_iter(), &flags)?;
     crate::kafka::check_properties(&config.kafka)?;
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! `produce`: a Parquet log into the topic, or each event into the topic of its type, keyed by user.
+//! `produce`: a log into the topic, or each event into the topic of its type, keyed by user.
 
 use super::topics::{Outlet, configured_topic};
 use super::{CommandContext, print};
@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::event::Reason;
 use crate::exit::UsageError;
 use crate::kafka::producer::SendError;
-use crate::position::Positions;
-use crate::source::parquet::{ColumnSelection, LogOptions, ParquetLogs};
+use crate::source::parquet::ordered::OrderedLogs;
+use crate::source::parquet::{ColumnSelection, LogOptions};
 use crate::source::{EventSource, PollStatus};
 
 pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<()> {
@@ -26,9 +26,9 @@ pub(super) fn produce(config: &Config, options: ProduceArgs) -> anyhow::Result<(
     }
     let context = CommandContext::set_up(config)?;
     let reading = LogOptions::selecting(&config.source, ColumnSelection::All);
-    let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
+    let mut logs = OrderedLogs::open(&options.logs, reading, options.sort)?;
     let mut outlets = Outlet::open_all(config, kafka)?;
-    let bar = context.bar(logs.rows().0, "events");
+    let bar = context.bar(logs.rows(), "events");
     let (mut taken, mut rejected) = (0u64, 0u64);
     let mut block = Vec::new();
     while !context.stop.requested() {

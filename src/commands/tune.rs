@@ -20,9 +20,9 @@ use crate::config::Config;
 use crate::evaluate::rank_code::RankCode;
 use crate::exit::UsageError;
 use crate::peers::interactions::Interactions;
-use crate::position::Positions;
 use crate::source::EventSource as _;
-use crate::source::parquet::{LogOptions, ParquetLogs};
+use crate::source::parquet::LogOptions;
+use crate::source::parquet::ordered::OrderedLogs;
 use crate::source::prefix::Prefix;
 use crate::tune::halving::{Rung, rungs, survivors};
 use crate::tune::space::{Assignment, Space, SpaceError};
@@ -46,10 +46,10 @@ pub(super) fn tune(layers: &Layers, options: &TuneArgs) -> anyhow::Result<()> {
     let context = CommandContext::set_up(config)?;
     let open = |config: &Config| {
         let reading = LogOptions::new(&config.source, config.features.buckets > 0);
-        ParquetLogs::open(&options.logs, reading, &Positions::default())
+        OrderedLogs::open(&options.logs, reading, options.sort)
     };
     let logs = open(config)?;
-    let rows = logs.rows().0;
+    let rows = logs.rows();
     let digests: Vec<String> = logs.streams().into_iter().map(|stream| stream.name).collect();
     std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot make {}", options.dir.display()))?;
     let plan = plan(options, &variants, &digests)?;
@@ -199,12 +199,12 @@ fn plan(options: &TuneArgs, variants: &[Variant], digests: &[String]) -> anyhow:
 /// The positive events, and the rungs on them.
 fn read(
     config: &Config,
-    logs: ParquetLogs,
+    logs: OrderedLogs,
     schedule: &[Rung],
     options: &TuneArgs,
     context: &CommandContext,
 ) -> anyhow::Result<(Interactions, Vec<RungOnLog>)> {
-    let rows = logs.rows().0;
+    let rows = logs.rows();
     let chosen_on = ((rows as f64) * (1.0 - options.holdout)).floor() as u64;
     let ends: Vec<u64> = schedule.iter().map(|rung| (chosen_on as f64 * rung.share).ceil() as u64).collect();
     let mut positives = vec![0u64; ends.len()];

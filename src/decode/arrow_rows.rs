@@ -29,7 +29,8 @@ use parquet::schema::types::SchemaDescriptor;
 use serde_json::{Map, Value};
 
 use super::fields::{Field, FieldRules, FieldValue, FieldValues, ListBuilder};
-use super::names::beside_user;
+use super::folder_values::folder_value;
+use super::names::{beside_user, likely_fields};
 use crate::event::{EventLimits, Interaction, Reason, Rejection};
 
 /// Milliseconds of a day.
@@ -102,7 +103,7 @@ impl LogColumns {
                 if let Some((_, value)) = partitions.iter().find(|(partition, _)| partition == name) {
                     places[field as usize] = ColumnPlace::Constant(value.clone());
                 } else if is_required {
-                    return Err((name.to_owned(), missing(schema, name, field)));
+                    return Err((name.to_owned(), missing(schema, name, field, rules)));
                 } else if !field.has_default_name(&rules.names) {
                     told.push((name.to_owned(), format!("is missing, and so left out ({})", field.key())));
                 }
@@ -206,24 +207,40 @@ pub fn is_uuid(parquet: &SchemaDescriptor, path: &[String]) -> bool {
 }
 
 /// Says that a column is missing, what there is, and which of it may be meant.
-fn missing(schema: &Schema, name: &str, field: Field) -> String {
-    let there: Vec<&str> = schema.fields().iter().take(MOST_TOLD).map(|field| field.name().as_str()).collect();
-    let more = if schema.fields().len() > MOST_TOLD { ", …" } else { "" };
-    let last = name.rsplit('.').next().unwrap_or(name);
+fn missing(schema: &Schema, name: &str, field: Field, rules: &FieldRules) -> String {
+    let there: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let mut paths = Vec::new();
     paths_to(schema.fields(), "", &mut paths);
-    let alike = paths.iter().find(|path| {
-        path.eq_ignore_ascii_case(name)
-            || path
-                .rsplit('.')
-                .next()
-                .is_some_and(|end| end.eq_ignore_ascii_case(last) || end.eq_ignore_ascii_case(name))
-    });
-    let hint = match alike {
-        Some(path) => format!("{} = {path:?}?", field.key()),
-        None => "source.fields maps other names".to_owned(),
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_alike = |path: &&String| {
+        let end = path.rsplit('.').next().unwrap_or(path);
+        path.eq_ignore_ascii_case(name) || end.eq_ignore_ascii_case(last) || end.eq_ignore_ascii_case(name)
     };
-    format!("is missing; there are {}{more} ({hint})", there.join(", "))
+    match paths.iter().find(is_alike) {
+        Some(path) => missing_with(&there, &format!("{} = {path:?}?", field.key())),
+        None => missing_among(&there, name, field, rules),
+    }
+}
+
+/// Says that the column `name` is missing, which there are, and which of them may be meant.
+pub(super) fn missing_among(there: &[String], name: &str, field: Field, rules: &FieldRules) -> String {
+    let hint = match there.iter().find(|column| column.eq_ignore_ascii_case(name)) {
+        Some(column) => format!("{} = {column:?}?", field.key()),
+        None => match likely_fields(there, &rules.names) {
+            settings if settings.is_empty() => "source.fields maps other names".to_owned(),
+            settings => {
+                let flags: Vec<String> = settings.iter().map(|(key, column)| format!("--set {key}={column}")).collect();
+                format!("{}?", flags.join(" "))
+            }
+        },
+    };
+    missing_with(there, &hint)
+}
+
+fn missing_with(there: &[String], hint: &str) -> String {
+    let told: Vec<&str> = there.iter().take(MOST_TOLD).map(String::as_str).collect();
+    let more = if there.len() > MOST_TOLD { ", …" } else { "" };
+    format!("is missing; there are {}{more} ({hint})", told.join(", "))
 }
 
 /// Most columns that are told where one is missing.
@@ -295,7 +312,7 @@ fn remedy(field: Field, of: &DataType, name: &str) -> String {
 }
 
 /// What a column of this type holds, in words.
-fn described(of: &DataType) -> String {
+pub fn described(of: &DataType) -> String {
     match of {
         DataType::Boolean => "truth values".to_owned(),
         DataType::Timestamp(..) => "timestamps".to_owned(),
@@ -397,7 +414,7 @@ impl<'a> ArrowRows<'a> {
         match &self.cells[field as usize] {
             Cells::None => FieldValue::Absent,
             Cells::Constant(None) => FieldValue::Null,
-            Cells::Constant(Some(text)) => constant(text, field),
+            Cells::Constant(Some(text)) => folder_value(text, field),
             Cells::Column { around, .. } if around.iter().any(|outer| outer.is_null(row)) => FieldValue::Null,
             Cells::Column { values, is_uuid, .. } => match value(values, row, *is_uuid) {
                 // A column without a zone holds UTC unless the configuration says otherwise.
@@ -437,19 +454,22 @@ impl<'a> ArrowRows<'a> {
     }
 }
 
-/// A value from the name of a folder, which is always text.
-fn constant(text: &str, field: Field) -> FieldValue<'_> {
-    match field {
-        Field::Value => text.parse().map_or(FieldValue::Text(text.into()), FieldValue::Float),
-        Field::Features => FieldValue::Texts(vec![text.into()]),
-        _ => FieldValue::Text(text.into()),
-    }
-}
-
 /// Row `row` of a column that [`names_things`], as the text of an identifier; `None` where there is nothing, or nothing
 /// that names anything.
 pub fn identifier(column: &ArrayRef, row: usize, is_uuid: bool) -> Option<CompactString> {
     value(column, row, is_uuid).text()
+}
+
+/// What row `row` of a column holds, for a person; `None` where there is nothing.
+pub fn shown(column: &ArrayRef, row: usize, is_uuid: bool) -> Option<String> {
+    match value(column, row, is_uuid) {
+        FieldValue::Null | FieldValue::Absent => None,
+        FieldValue::Text(text) => Some(text.into_owned()),
+        FieldValue::Time(milliseconds) | FieldValue::LocalTime(milliseconds) => {
+            Some(super::rfc3339(milliseconds).unwrap_or_else(|| milliseconds.to_string()))
+        }
+        other => Some(other.to_string()),
+    }
 }
 
 /// What row `row` of a column holds.

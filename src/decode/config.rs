@@ -84,11 +84,75 @@ config_section! {
         /// Options of the object stores that logs are read from (region, endpoint, …), over those of the environment
         /// (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
         storage_options: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_options), check(|options, _| validate_options(options))];
+        /// How logs in CSV are read, where their first rows do not tell it.
+        csv: CsvConfig = CsvConfig::default();
         /// Where the schemas of records are looked up: a schema registry (Confluent's API).
         registry: RegistryConfig = RegistryConfig::default();
-        /// What the columns (Parquet) or fields (records) are called in your data.
+        /// What the columns (of logs) or fields (of records) are called in your data.
         fields: FieldNames = FieldNames::default() => [check(|fields, _| fields.validate_distinct())];
     }
+}
+
+config_choice! {
+    /// Whether the first row of a CSV log names its columns.
+    pub enum CsvHeader {
+        /// It does unless one of its cells is a number or a time.
+        Auto = "auto",
+        /// It does.
+        Yes = "yes",
+        /// It is an event as well.
+        No = "no",
+    }
+}
+
+config_choice! {
+    /// What encloses cells of a CSV log that hold delimiters or line ends.
+    pub enum CsvQuote {
+        /// Double quotes; nothing where tabs or `::` stand between cells, unless the first row begins with a quote.
+        Auto = "auto",
+        /// Double quotes.
+        Double = "double",
+        /// Single quotes.
+        Single = "single",
+        /// Nothing: quotes are letters.
+        None = "none",
+    }
+}
+
+config_section! {
+    /// How logs in CSV are read, where their first rows do not tell it.
+    pub struct CsvConfig {
+        /// What stands between cells: one character (`;`, `\t`), or several that are no quotes (`::`). Empty: that of tab, `::`,
+        /// comma, semicolon and bar by which the first rows have the same number of cells.
+        delimiter: String = String::new() => [check(|delimiter, _| validate_delimiter(delimiter))];
+        /// Whether the first row names the columns: `yes`, `no`; `auto`: unless one of its cells is a number or a time.
+        header: CsvHeader = CsvHeader::Auto;
+        /// The names of the columns, in their order, for logs without a header and in place of one. Empty: as the header
+        /// says; without one, columns are called by their numbers, from `1` on.
+        columns: Vec<String> = Vec::new();
+        /// What encloses cells that hold delimiters or line ends: `double` or `single` quotes, `none` (quotes are letters);
+        /// `auto`: double quotes, but where tabs or `::` stand between cells only if the first row begins with one.
+        quote: CsvQuote = CsvQuote::Auto;
+        /// What stands between the elements of a list, such as `features`.
+        list_delimiter: String = "|".to_owned() => [not_empty];
+    }
+}
+
+impl CsvConfig {
+    /// The delimiter, if one is set: the word `tab` and the two characters `\t` stand for a tab.
+    pub fn delimiter(&self) -> Option<&str> {
+        match self.delimiter.as_str() {
+            "" => None,
+            "tab" | "\\t" => Some("\t"),
+            delimiter => Some(delimiter),
+        }
+    }
+}
+
+fn validate_delimiter(delimiter: &str) -> Result<(), Refusal> {
+    let is_fit = |c: char| !matches!(c, '"' | '\'' | '\r' | '\n');
+    let fits = delimiter.len() <= 8 && delimiter.chars().all(is_fit);
+    require(fits, "must be up to eight bytes without quotes and line ends, such as ; or \\t or ::")
 }
 
 config_section! {
@@ -107,7 +171,7 @@ config_section! {
 }
 
 config_section! {
-    /// What the columns (Parquet) or fields (records) are called in your data; a field within other records by its path,
+    /// What the columns (of logs) or fields (of records) are called in your data; a field within other records by its path,
     /// joined by dots (`payload.after.user_id`). Fields that keep these names are also looked for beside the user.
     pub struct FieldNames {
         /// The user who acted.

@@ -21,9 +21,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 
-use super::Fault;
 use super::fields::{Field, FieldRules, FieldValue, FieldValues, ListBuilder};
 use super::names::{NameEntry, NameTree};
+use super::{Fault, FolderValues};
 use crate::decode::FieldNames;
 use crate::event::{Interaction, Reason};
 
@@ -40,6 +40,14 @@ const DEEPEST_LOOK: usize = 5;
 /// # Errors
 /// The class of the fault, and a description that names the field and what was found.
 pub fn decode(payload: &[u8], rules: &FieldRules) -> Result<Interaction, Fault> {
+    decode_among(payload, rules, &FolderValues::default())
+}
+
+/// The bytes of one line of a log in `folders` as an interaction; bounds are not checked here.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_among(payload: &[u8], rules: &FieldRules, folders: &FolderValues) -> Result<Interaction, Fault> {
     let payload = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
     // Checked as a whole, since serde_json looks only at the strings that it hands out.
     let text = std::str::from_utf8(payload).map_err(|error| (Reason::Unparsable, not_text(payload, error)))?;
@@ -54,6 +62,7 @@ pub fn decode(payload: &[u8], rules: &FieldRules) -> Result<Interaction, Fault> 
         let reason = if beyond { Reason::ValueNotFinite } else { Reason::Unparsable };
         (reason, no_json(text, &error))
     })?;
+    folders.fill(&mut found);
     found.interaction(rules).map_err(|(reason, detail)| match reason {
         Reason::MissingField if text.len() <= LOOKED_INTO => {
             let there = what_is_there(text, rules, &detail);

@@ -9,6 +9,8 @@
 //! | `time` | what numbers, texts and dates mean in the place of a timestamp |
 //! | `zone` | the moments at which the clocks of a zone show a time |
 //! | [`arrow_rows`] | rows of columns |
+//! | [`csv_rows`] | rows of cells, which are all text |
+//! | `folder_values` | fields that the names of folders tell |
 //!
 //! Pure: no I/O, no clock, no logging. A [`EventDecoder`] never panics, whatever the bytes, never allocates more than a small
 //! multiple of a record, and never drops one: what it cannot take becomes a [`Rejection`] that carries the bytes on; for
@@ -20,9 +22,11 @@
 pub mod arrow_rows;
 mod avro;
 mod config;
+pub mod csv_rows;
 mod cursor;
 mod encoder;
 mod fields;
+mod folder_values;
 mod framing;
 pub mod json;
 mod names;
@@ -32,8 +36,11 @@ mod schema;
 mod time;
 mod zone;
 
-pub use config::{FieldNames, Format, RegistryConfig, SourceConfig, TimestampUnit};
+pub use config::{CsvConfig, CsvHeader, CsvQuote, FieldNames, Format, RegistryConfig, SourceConfig, TimestampUnit};
 pub use fields::FieldRules;
+pub use folder_values::FolderValues;
+pub(crate) use names::likely_fields;
+pub(crate) use time::{is_number_or_time, text_time};
 
 use chrono::{DateTime, NaiveDate};
 

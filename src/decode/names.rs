@@ -67,6 +67,117 @@ pub(super) fn beside_user(field: Field, names: &FieldNames) -> Option<String> {
     Some(format!("{around}.{}", field.name(names)))
 }
 
+/// What other logs call the fields, in the order in which a name is preferred: small letters and digits alone.
+const ALIASES: [(Field, &[&str]); 6] = [
+    (
+        Field::User,
+        &[
+            "userid",
+            "user",
+            "uid",
+            "visitorid",
+            "visitor",
+            "customerid",
+            "customer",
+            "reviewerid",
+            "memberid",
+            "accountid",
+            "clientid",
+            "profileid",
+            "playerid",
+            "cookieid",
+            "useridx",
+            "sessionid",
+            "session",
+            "sid",
+        ],
+    ),
+    (
+        Field::Item,
+        &[
+            "itemid",
+            "item",
+            "iid",
+            "movieid",
+            "parentasin",
+            "asin",
+            "productid",
+            "articleid",
+            "clickarticleid",
+            "newsid",
+            "trackid",
+            "songid",
+            "videoid",
+            "bookid",
+            "isbn",
+            "sku",
+            "stockcode",
+            "businessid",
+            "adid",
+            "contentid",
+            "goodsid",
+            "artistid",
+            "movie",
+            "product",
+            "article",
+            "track",
+            "song",
+            "video",
+            "book",
+            "artist",
+        ],
+    ),
+    (
+        Field::Timestamp,
+        &[
+            "timestamp",
+            "ts",
+            "time",
+            "datetime",
+            "date",
+            "eventtime",
+            "eventtimestamp",
+            "clicktimestamp",
+            "unixtime",
+            "unixreviewtime",
+            "createdat",
+            "ratedat",
+            "occurredat",
+            "invoicedate",
+            "reviewtime",
+            "at",
+        ],
+    ),
+    (
+        Field::Kind,
+        &["eventtype", "event", "action", "behavior", "behaviortype", "behaviour", "eventname", "type", "kind"],
+    ),
+    (Field::Session, &["sessionid", "session", "sid", "basketid", "basket", "orderid", "invoiceno", "invoice"]),
+    (Field::Value, &["value", "rating", "score", "stars", "overall"]),
+];
+
+/// The settings (key and column) by which columns that are `there` under names of other logs' would be those fields that no
+/// column is yet.
+pub(crate) fn likely_fields(there: &[String], names: &FieldNames) -> Vec<(&'static str, String)> {
+    let plain = |name: &String| -> String {
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let is_there = |field: Field| there.iter().any(|column| column == field.name(names));
+    let mut taken: Vec<&String> =
+        there.iter().filter(|column| Field::ALL.iter().any(|field| field.name(names) == *column)).collect();
+    let mut settings = Vec::new();
+    for (field, aliases) in ALIASES.iter().filter(|(field, _)| !is_there(*field)) {
+        let likely = aliases
+            .iter()
+            .find_map(|alias| there.iter().find(|column| plain(column) == *alias && !taken.contains(column)));
+        if let Some(column) = likely {
+            taken.push(column);
+            settings.push((field.key(), column.clone()));
+        }
+    }
+    settings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

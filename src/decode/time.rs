@@ -33,11 +33,11 @@ pub(super) struct TimeRules {
 
 /// The time that a text names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TextTime {
+pub(crate) struct TextTime {
     /// Milliseconds since 1970, as if the clock showed UTC where the text names no zone.
-    pub(super) milliseconds: i64,
+    pub(crate) milliseconds: i64,
     /// Whether the text names a zone.
-    pub(super) has_zone: bool,
+    pub(crate) has_zone: bool,
 }
 
 impl TimeRules {
@@ -134,6 +134,12 @@ fn no_zone(name: &str, found: &FieldValue<'_>) -> Fault {
     (Reason::WrongType, detail)
 }
 
+/// Whether a text is a number or a time, as no name of a column is.
+pub(crate) fn is_number_or_time(text: &str) -> bool {
+    let text = text.trim();
+    is_number(text) || text.parse::<f64>().is_ok_and(f64::is_finite) || text_time(text).is_some()
+}
+
 /// Whether a text is a number in digits, with or without a sign and a fraction.
 fn is_number(text: &str) -> bool {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
@@ -150,7 +156,7 @@ pub(super) fn zone_offset(zone: &str) -> Option<i64> {
 }
 
 /// The time that a text names: RFC 3339, the other forms of ISO 8601 that programs write, or RFC 2822.
-pub(super) fn text_time(text: &str) -> Option<TextTime> {
+pub(crate) fn text_time(text: &str) -> Option<TextTime> {
     let text = text.trim();
     if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
         let milliseconds = DateTime::parse_from_rfc2822(text).ok()?.timestamp_millis();

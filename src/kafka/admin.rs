@@ -110,12 +110,25 @@ fn ask<T>(
 /// # Errors
 /// If the broker cannot be reached or refuses.
 pub fn partitions(config: &KafkaConfig, brokers: &str, topic: &str) -> Result<Option<Vec<i32>>, ClientError> {
+    partitions_within(config, brokers, topic, PATIENCE)
+}
+
+/// The partitions of `topic`, ascending, for which the brokers are asked for so long; `None` where there is no such topic.
+///
+/// # Errors
+/// If no broker answers, or one refuses.
+pub fn partitions_within(
+    config: &KafkaConfig,
+    brokers: &str,
+    topic: &str,
+    patience: Duration,
+) -> Result<Option<Vec<i32>>, ClientError> {
     let client = admin_properties(config, brokers)?;
     // A consumer without a group: it asks for metadata and never creates the topic by asking.
     let consumer: BaseConsumer<ClientCallbacks> =
         create(brokers, client.create_with_context(ClientCallbacks::default()))?;
     let doing = || format!("topic '{topic}' cannot be looked up");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let metadata = loop {
         let error = match consumer.fetch_metadata(Some(topic), Duration::from_secs(1)) {
             Ok(metadata) => break metadata,

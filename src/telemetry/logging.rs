@@ -23,6 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::telemetry::{LogConfig, LogFormat};
+use crate::util::colours;
 use crate::util::credentials::hide_credentials;
 use crate::util::escape::{Escaping, escape_json_line};
 
@@ -61,9 +62,9 @@ impl LineWriter {
         Self { write: Arc::new(write), colours: false }
     }
 
-    /// Standard error, with colours where it is a terminal.
+    /// Standard error, with colours where it is a terminal and NO_COLOR is not set.
     pub fn stderr() -> Self {
-        Self { colours: io::stderr().is_terminal(), ..Self::new(to_stderr) }
+        Self { colours: colours::are_wanted(io::stderr().is_terminal()), ..Self::new(to_stderr) }
     }
 
     /// Standard error, above the progress bars that are drawn there.

@@ -4,6 +4,7 @@
 
 pub mod cargo_feature;
 pub mod catch_panic;
+pub mod colours;
 pub mod component;
 pub mod config_section;
 pub mod credentials;

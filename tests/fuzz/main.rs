@@ -1,5 +1,5 @@
 //! Whatever reads bytes from outside, against bytes that nobody should write: records of every format, schemas,
-//! configuration, Parquet logs, manifests. Everything must end in a value or in a typed error; never in a panic, never
+//! configuration, logs in Parquet and text, manifests. Everything must end in a value or in a typed error; never in a panic, never
 //! late, and never with a large piece of memory asked for.
 //!
 //! | command | runs |
@@ -84,5 +84,6 @@ targets! {
     config "config" 300,
     set "set" 300,
     parquet "parquet" 2_000,
+    text "text" 2_000,
     manifest "manifest" 3_000,
 }

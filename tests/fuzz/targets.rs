@@ -157,17 +157,26 @@ fn loaded(outcome: Result<Config, layers::ConfigError>) {
     }
 }
 
-/// A whole log, read to its end or its first fault.
+/// A whole log in Parquet, read to its end or its first fault.
 pub fn parquet() -> impl Fn(&[u8]) {
+    log("log.parquet")
+}
+
+/// A whole log in text, whose name says nothing of its format.
+pub fn text() -> impl Fn(&[u8]) {
+    log("log.of-any-kind")
+}
+
+fn log(name: &'static str) -> impl Fn(&[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Config { source, .. } = Config::default();
     move |bytes: &[u8]| {
-        let path = folder.path().join("log.parquet");
+        let path = folder.path().join(name);
         std::fs::write(&path, bytes).expect("a writable folder");
         let options = LogOptions::selecting(&source, ColumnSelection::All);
         let log = path.to_str().expect("a path in Unicode").to_owned();
         let opened = ParquetLogs::open(&[log], options, &Positions::default());
-        let named = |error: &dyn std::fmt::Display| assert!(error.to_string().contains("log.parquet"), "{error}");
+        let named = |error: &dyn std::fmt::Display| assert!(error.to_string().contains(name), "{error}");
         let mut logs = match opened {
             Ok(logs) => logs,
             Err(error) => return named(&error),

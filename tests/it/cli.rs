@@ -31,7 +31,7 @@ fn command_line_refuses_wrong_usage_before_anything_is_touched() {
     std::fs::write(place.path("broken.toml"), "[train]\nbatch = = 7\n").unwrap();
     assert_wrong_usage(&place, &[], &["Usage: negstream", "replay"]);
     assert_wrong_usage(&place, &["reply", "log.parquet"], &["reply", "replay"]);
-    assert_wrong_usage(&place, &["replay"], &["<LOG.parquet>"]);
+    assert_wrong_usage(&place, &["replay"], &["<LOG>"]);
     assert_wrong_usage(&place, &["replay", "log.parquet", "--frsh"], &["--frsh", "--fresh"]);
     assert_wrong_usage(
         &place,

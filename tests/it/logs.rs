@@ -415,12 +415,18 @@ fn what_is_no_log_is_told_by_what_it_is() {
     let place = Place::new();
     std::fs::write(place.path("log.csv.parquet"), "user_id,item_id,timestamp\na,b,1\n").unwrap();
     std::fs::write(place.path("gz.parquet"), [&[0x1f, 0x8b, 8, 0][..], &[7; 100]].concat()).unwrap();
-    std::fs::create_dir(place.path("csv")).unwrap();
-    std::fs::write(place.path("csv/a.csv"), "user_id,item_id,timestamp\na,b,1\n").unwrap();
+    std::fs::write(place.path("log"), b"Obj\x01\x04").unwrap();
+    std::fs::write(place.path("log.bz2"), b"BZh91AY&SY").unwrap();
+    std::fs::write(place.path("list.json"), "[{\"user_id\":\"a\"}]\n").unwrap();
+    std::fs::create_dir(place.path("avro")).unwrap();
+    std::fs::write(place.path("avro/a.avro"), b"Obj\x01\x04").unwrap();
     for (log, words) in [
-        ("log.csv.parquet", &["not Parquet (no PAR1 at its end), but text (CSV?)", "convert it"][..]),
+        ("log.csv.parquet", &["not Parquet (no PAR1 at its end), but text (CSV?)", "called .csv"][..]),
         ("gz.parquet", &["compressed by gzip as a whole", "decompress it first"]),
-        ("csv", &["there is no Parquet, but text (CSV?)", "a.csv"]),
+        ("log", &["no log, but an Avro file", "convert it"]),
+        ("log.bz2", &["compressed by bzip2 as a whole", "decompress it first"]),
+        ("list.json", &["one list", "jq -c"]),
+        ("avro", &["there is no log, but an Avro file", "a.avro"]),
         ("hdfs://me:secret@host/logs/", &["@host/logs/", "hdfs dfs -get"]),
     ] {
         let said = run(&mut place.negstream(&["replay", log])).ended(3).names(words);

@@ -8,6 +8,7 @@ mod checkpoints;
 mod cli;
 mod compare;
 mod demo;
+mod doctor;
 mod evaluator;
 mod examples;
 mod export;
@@ -34,6 +35,7 @@ mod objectives;
 mod parquet_sink;
 mod planted;
 mod promql;
+mod public_logs;
 mod publish;
 #[cfg(feature = "full")]
 mod publish_commands;
@@ -64,6 +66,7 @@ mod sparse;
 mod stub_registry;
 #[expect(dead_code, reason = "shared with the fault suite, which uses more of it")]
 mod support;
+mod text_logs;
 mod tidy;
 mod tune;
 #[cfg(feature = "full")]

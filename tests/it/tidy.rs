@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 40] = [
+const RULES: [(&str, &[&str], &str); 41] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -88,6 +88,7 @@ const RULES: [(&str, &[&str], &str); 40] = [
     ("peers", &["evaluate"], "rankings by counting; no model, and nothing of its own to evaluate by"),
     ("compare", &["evaluate", "peers", "util"], "ranks in, report out; who trains is the application's"),
     ("tune", &["table"], "what is tried, and who goes on; trying it is the application's"),
+    ("check", &["decode", "event"], "what a log seems to be; who reads it is the commands'"),
     ("catalogue", &["config", "decode", "table", "util"], "what is known of items; what is made of it is the model's"),
     ("remote", &["util"], "how other machines are reached; what lies there is the business of whoever asks"),
     ("checkpoint", &["event", "position", "remote", "util"], "durable bytes; what is in them is the snapshot's"),
@@ -232,6 +233,7 @@ const RULES: [(&str, &[&str], &str); 40] = [
         "commands",
         &[
             "catalogue",
+            "check",
             "checkpoint",
             "cli",
             "compare",

@@ -126,6 +126,13 @@ pub(super) struct At {
     place: u64,
 }
 
+impl At {
+    /// The bytes from the first one on.
+    pub(super) fn beginning(bytes: &LogBytes) -> Self {
+        Self { bytes: bytes.clone(), place: 0 }
+    }
+}
+
 impl Read for At {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.bytes.read_at(self.place, buffer)?;

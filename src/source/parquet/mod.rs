@@ -1,5 +1,5 @@
-//! Historical logs from Parquet: files, folders and patterns, on this machine, in object stores and on web servers, read in the
-//! order given (a folder's or a pattern's files by name, numbers in names as numbers), a few thousand rows at a time.
+//! Historical logs, in Parquet, CSV and JSON lines: files, folders and patterns, on this machine, in object stores and on web
+//! servers, read in the order given (a folder's or a pattern's files by name, numbers in names as numbers), a few thousand rows at a time.
 //!
 //! A file is known by its content, not by its path: one that was read to its end is not read again under another name, and
 //! one that grew or changed is another file. All files are opened, and their columns and compression checked, before the
@@ -9,38 +9,46 @@
 //! | --- | --- |
 //! | `files` | which files a name stands for, and what is no log |
 //! | `bytes` | the bytes of a log, wherever it lies |
+//! | `columnar` | a log in Parquet |
+//! | `text` | a log in CSV or JSON lines |
 //! | `network` | how logs on other machines are reached |
 //! | `fingerprint` | what a file is known by |
+//! | [`ordered`] | logs as they are stored or by time, as asked for |
+//! | [`sample`] | the first rows of a log, before anybody knows what its columns are |
 //! | [`sorted`] | the same logs in the order of time |
 
 mod bytes;
+mod columnar;
 mod files;
 mod fingerprint;
 mod network;
+pub mod ordered;
+pub mod sample;
 pub mod sorted;
+mod text;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
 
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use parquet::basic::Compression;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use super::{CommitTracker, EventSource, PollStatus, SourceError};
 pub use crate::decode::arrow_rows::ColumnSelection;
-use crate::decode::arrow_rows::{ArrowRows, LogColumns, with_wide_times};
-use crate::decode::{FieldRules, SourceConfig};
+use crate::decode::arrow_rows::{ArrowRows, ColumnProblem};
+use crate::decode::{CsvConfig, FieldRules, SourceConfig};
 use crate::event::{EventLimits, Record};
 use crate::position::{Positions, Stream};
-use crate::util::cargo_feature::CargoFeature;
 use crate::util::catch_panic::catch_panic;
 use bytes::{LogBytes, LogPlace};
-use files::FoundLog;
+use columnar::ColumnarLog;
+use files::{FoundLog, Storage};
 use fingerprint::Fingerprints;
 pub use network::NetworkOptions;
+pub use text::CsvDialect;
+use text::{TextLog, TextReader};
 
 /// Rows handed over at a time.
 const BLOCK: usize = 4096;
@@ -53,6 +61,8 @@ pub struct LogOptions {
     pub limits: EventLimits,
     /// Which columns are read.
     pub columns: ColumnSelection,
+    /// How logs in CSV are read.
+    pub csv: CsvConfig,
     /// How logs on other machines are reached.
     pub network: NetworkOptions,
 }
@@ -67,7 +77,7 @@ impl LogOptions {
     /// The options for logs as `source` says, with these columns.
     pub fn selecting(source: &SourceConfig, columns: ColumnSelection) -> Self {
         let (rules, limits) = (FieldRules::new(source), crate::decode::limits(source));
-        Self { rules, limits, columns, network: NetworkOptions::new(source) }
+        Self { rules, limits, columns, csv: source.csv.clone(), network: NetworkOptions::new(source) }
     }
 }
 
@@ -77,13 +87,69 @@ struct LogFile {
     /// The path; of a log on another machine its address, without what may be secret in it.
     path: PathBuf,
     place: LogPlace,
-    metadata: ArrowReaderMetadata,
-    columns: LogColumns,
-    /// The name of the stream in checkpoints of earlier versions.
-    former_name: String,
+    content: LogContent,
+    /// The name of the stream in checkpoints of earlier versions; text was not read then.
+    former_name: Option<String>,
     rows: u64,
     /// First row that is still to be read.
     next: u64,
+}
+
+/// What a log is made of.
+#[derive(Debug, Clone)]
+enum LogContent {
+    Columnar(Box<ColumnarLog>),
+    Text(Box<TextLog>),
+}
+
+/// A log that is being read.
+#[derive(Debug)]
+enum LogReader {
+    Columnar(ParquetRecordBatchReader),
+    Text(Box<TextReader>),
+}
+
+/// What is wrong with a log, before its name is said.
+#[derive(Debug)]
+enum LogProblem {
+    Column(ColumnProblem),
+    Read { after_row: Option<u64>, cause: Cause },
+}
+
+impl LogProblem {
+    fn of_cause(cause: Cause) -> Self {
+        Self::Read { after_row: None, cause }
+    }
+
+    fn of_words(words: String) -> Self {
+        Self::of_cause(words.into())
+    }
+
+    fn of_read(error: io::Error) -> Self {
+        Self::of_cause(told(error))
+    }
+
+    fn of_read_after(row: u64, error: io::Error) -> Self {
+        Self::Read { after_row: Some(row), cause: told(error) }
+    }
+
+    fn named(self, path: &Path, place: &LogPlace) -> ParquetLogError {
+        let path = path.to_owned();
+        match self {
+            Self::Column((column, problem)) => ParquetLogError::Column { path, column, problem },
+            Self::Read { after_row, cause } => {
+                ParquetLogError::Unreadable { path, after_row, source: place.cause(cause) }
+            }
+        }
+    }
+}
+
+/// What the reader of a text says, in words for a person.
+fn told(error: io::Error) -> Cause {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return format!("it is cut short, or still being written ({error})").into();
+    }
+    error.into()
 }
 
 /// The cause of an error: what the file system, the reader of Parquet or a panic in it says.
@@ -112,9 +178,9 @@ pub enum ParquetLogError {
     #[error("cannot start a thread for requests to other machines: {source}")]
     Network {
         /// What the operating system says.
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// A file that cannot be opened or read, or is not Parquet.
+    /// A file that cannot be opened or read, or is no log.
     #[error("cannot read {}: {}{source}", path.display(), place(*after_row))]
     Unreadable {
         /// The file; on another machine its address, without what may be secret in it.
@@ -140,7 +206,7 @@ pub enum ParquetLogError {
         /// The folder for temporary files.
         folder: PathBuf,
         /// Why they cannot be written or read.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Logs that were read in another order before.
     #[error("{problem}")]
@@ -161,7 +227,7 @@ pub struct ParquetLogs {
     logs: Vec<LogFile>,
     streams: Vec<Stream>,
     current: usize,
-    reader: Option<ParquetRecordBatchReader>,
+    reader: Option<LogReader>,
 }
 
 impl ParquetLogs {
@@ -186,46 +252,45 @@ impl ParquetLogs {
         for FoundLog { path, place } in found.logs {
             let unreadable = |cause| unreadable(&path, place.cause(cause));
             let bytes = place.open(&path).map_err(|error| unreadable(error.into()))?;
-            let checked = files::check(&bytes).map_err(|error| unreadable(error.into()))?;
-            checked.map_err(|problem| unreadable(problem.into()))?;
-            let Fingerprints { content, edges } =
+            let storage = files::storage(&path, &bytes).map_err(|error| unreadable(error.into()))?;
+            let storage = storage.map_err(|problem| unreadable(problem.into()))?;
+            let Fingerprints { content: fingerprint, edges } =
                 fingerprint::fingerprints(&bytes).map_err(|error| unreadable(error.into()))?;
-            let name = format!("parquet/{content}");
-            if streams.iter().any(|stream| stream.name == name) {
+            if streams.iter().any(|stream| stream.name.ends_with(&format!("/{fingerprint}"))) {
                 tracing::warn!(path = %path.display(), "log named twice, read once");
                 continue;
             }
-            let metadata = metadata(&bytes).map_err(unreadable)?;
-            let rows = metadata.metadata().file_metadata().num_rows().max(0) as u64;
+            let partitions = files::partitions(&path);
+            let (content, remarks, format, former_name) = match storage {
+                Storage::Parquet => {
+                    let opened = ColumnarLog::open(&bytes, &options, &partitions);
+                    let Some((log, remarks)) = opened.map_err(|problem| problem.named(&path, &place))? else {
+                        continue;
+                    };
+                    (LogContent::Columnar(Box::new(log)), remarks, "parquet", Some(format!("parquet/{edges}")))
+                }
+                Storage::Text => {
+                    let opened = TextLog::open(&bytes, &options, &partitions);
+                    let (log, remarks) = opened.map_err(|problem| problem.named(&path, &place))?;
+                    let format = log.format();
+                    (LogContent::Text(Box::new(log)), remarks, format, None)
+                }
+            };
+            for (column, remark) in remarks {
+                // Once for all files of a log.
+                if told.insert((column.clone(), remark.clone())) {
+                    tracing::warn!(path = %path.display(), "column '{column}' {remark}");
+                }
+            }
+            let rows = match &content {
+                LogContent::Columnar(log) => log.rows(),
+                LogContent::Text(log) => log.rows(),
+            };
             if rows == 0 {
-                // Nothing is read of it, so that its columns need not be what they should: there is nothing to know them by.
                 tracing::debug!(path = %path.display(), "log without rows");
             }
-            let partitions = files::partitions(&path);
-            let found = LogColumns::find(
-                metadata.schema(),
-                metadata.parquet_schema(),
-                &options.rules,
-                options.columns,
-                &partitions,
-            );
-            let columns = match found {
-                Ok((columns, remarks)) => {
-                    for (column, remark) in remarks {
-                        // Once for all files of a log.
-                        if told.insert((column.clone(), remark.clone())) {
-                            tracing::warn!(path = %path.display(), "column '{column}' {remark}");
-                        }
-                    }
-                    columns
-                }
-                Err(_) if rows == 0 => continue,
-                Err((column, problem)) => return Err(ParquetLogError::Column { path, column, problem }),
-            };
-            check_compression(&metadata, &columns).map_err(|problem| unreadable(problem.into()))?;
-            streams.push(Stream { name, label: path.display().to_string() });
-            let former_name = format!("parquet/{edges}");
-            logs.push(LogFile { path, place, metadata, columns, former_name, rows, next: 0 });
+            streams.push(Stream { name: format!("{format}/{fingerprint}"), label: path.display().to_string() });
+            logs.push(LogFile { path, place, content, former_name, rows, next: 0 });
         }
         Ok(Self { options: Arc::new(options), logs, streams, current: 0, reader: None })
     }
@@ -244,7 +309,11 @@ impl ParquetLogs {
             let former = self.logs[place].former_name.clone();
             let is_sole = self.logs.iter().filter(|log| log.former_name == former).count() == 1;
             let stream = &mut self.streams[place];
-            if positions.next(&stream.name).is_none() && is_sole && positions.next(&former).is_some() {
+            if let Some(former) = former
+                && positions.next(&stream.name).is_none()
+                && is_sole
+                && positions.next(&former).is_some()
+            {
                 stream.name = former;
             }
             let next = positions.next(&stream.name).unwrap_or(0);
@@ -273,59 +342,23 @@ impl ParquetLogs {
 
     fn count(&self, kinds: &[String]) -> Result<u64, ParquetLogError> {
         let mut count = 0;
-        let is_wanted = |kind: &str| kinds.iter().any(|wanted| wanted == kind);
         for log in &self.logs {
             if kinds.is_empty() {
                 count += log.rows;
-            } else if let Some(columns) = log.columns.kinds_alone() {
-                let mut reader = log.read(0, &columns)?;
-                while let Some(batch) = catch_panic(|| reader.next()).map_err(|panic| log.unreadable(panic.into()))? {
-                    let batch = batch.map_err(|error| log.unreadable(error.into()))?;
-                    let rows = ArrowRows::new(&batch, &columns, &self.options.rules, self.options.limits);
-                    let kinds_there = (0..batch.num_rows()).filter_map(|row| rows.kind(row));
-                    count += kinds_there.filter(|kind| is_wanted(kind)).count() as u64;
-                }
-            } else if is_wanted(log.columns.constant_kind().unwrap_or_default()) {
-                count += log.rows;
+                continue;
             }
+            let bytes = log.open()?;
+            count += match &log.content {
+                LogContent::Columnar(content) => {
+                    content.count(bytes, kinds, &self.options).map_err(|cause| log.unreadable(cause))?
+                }
+                LogContent::Text(content) => content
+                    .count(&bytes, kinds, &self.options)
+                    .map_err(|problem| problem.named(&log.path, &log.place))?,
+            };
         }
         Ok(count)
     }
-}
-
-/// The metadata of an opened file.
-fn metadata(bytes: &LogBytes) -> Result<ArrowReaderMetadata, Cause> {
-    // The writer's Arrow types (large, dictionary-encoded or view text) are storage details: the Parquet types are few and
-    // always the same.
-    let reading = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata = catch_panic(|| ArrowReaderMetadata::load(bytes, reading))??;
-    let wide = with_wide_times(metadata.schema(), metadata.parquet_schema());
-    let Some(schema) = wide else { return Ok(metadata) };
-    let reading = ArrowReaderOptions::new().with_schema(Arc::new(schema));
-    Ok(catch_panic(|| ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), reading))??)
-}
-
-/// Checks that the columns that are read are compressed in a way that can be undone.
-fn check_compression(metadata: &ArrowReaderMetadata, columns: &LogColumns) -> Result<(), String> {
-    let leaves = columns.leaves(metadata.parquet_schema());
-    for group in metadata.metadata().row_groups() {
-        for leaf in &leaves {
-            let Some(chunk) = group.columns().get(*leaf) else { continue };
-            let (codec, why) = match chunk.compression() {
-                Compression::BROTLI(_) if !CargoFeature::Brotli.is_built_in() => {
-                    ("Brotli", CargoFeature::Brotli.missing())
-                }
-                Compression::LZO => ("LZO", "is not known here".to_owned()),
-                _ => continue,
-            };
-            let column = chunk.column_path().string();
-            return Err(format!(
-                "column '{column}' is compressed by {codec}, which {why}; or write the log anew, with DuckDB for instance: \
-                 copy 'IN.parquet' to 'OUT.parquet' (compression zstd)"
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl LogFile {
@@ -338,16 +371,60 @@ impl LogFile {
         ParquetLogError::Unreadable { path: self.path.clone(), after_row: Some(self.next), source }
     }
 
-    fn read(&self, first_row: u64, columns: &LogColumns) -> Result<ParquetRecordBatchReader, ParquetLogError> {
-        let bytes = self.place.open(&self.path).map_err(|error| self.unreadable(error.into()))?;
-        let mask = columns.mask(self.metadata.parquet_schema());
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.metadata.clone())
-            .with_projection(mask)
-            .with_batch_size(BLOCK)
-            .with_offset(first_row as usize);
-        catch_panic(|| reader.build())
-            .map_err(|panic| self.unreadable(panic.into()))?
-            .map_err(|error| self.unreadable(error.into()))
+    fn open(&self) -> Result<LogBytes, ParquetLogError> {
+        self.place.open(&self.path).map_err(|error| self.unreadable(error.into()))
+    }
+
+    /// A reader that goes on where the log stands.
+    fn read(&self) -> Result<LogReader, ParquetLogError> {
+        let bytes = self.open()?;
+        match &self.content {
+            LogContent::Columnar(log) => log
+                .read(bytes, self.next, &log.columns)
+                .map(LogReader::Columnar)
+                .map_err(|cause| self.unreadable(cause)),
+            LogContent::Text(log) => log
+                .read(&bytes, self.next)
+                .map(|reader| LogReader::Text(Box::new(reader)))
+                .map_err(|error| self.unreadable(told(error))),
+        }
+    }
+
+    /// Appends the next rows to `block`, as those of `stream`; how many there were.
+    fn fill(
+        &self,
+        reader: &mut LogReader,
+        options: &LogOptions,
+        stream: u32,
+        block: &mut Vec<Record>,
+    ) -> Result<usize, ParquetLogError> {
+        match (&self.content, reader) {
+            (LogContent::Columnar(log), LogReader::Columnar(reader)) => {
+                let next = catch_panic(|| reader.next());
+                let next = next.map_err(|panic| self.unreadable_after_row(panic.into()))?;
+                let Some(batch) = next else { return Ok(0) };
+                let batch = batch.map_err(|error| self.unreadable_after_row(error.into()))?;
+                let rows = ArrowRows::new(&batch, &log.columns, &options.rules, options.limits);
+                block.extend((0..batch.num_rows()).map(|row| Record {
+                    stream,
+                    offset: self.next + row as u64,
+                    broker_timestamp: None,
+                    outcome: rows.get(row),
+                }));
+                Ok(batch.num_rows())
+            }
+            (LogContent::Text(log), LogReader::Text(reader)) => {
+                let most = BLOCK.min((self.rows - self.next) as usize);
+                let filled = log.fill(reader, options, (stream, self.next), (block, most));
+                let rows = filled.map_err(|error| self.unreadable_after_row(told(error)))?;
+                if rows < most {
+                    let problem = format!("it had {} rows when it was opened: it was changed since", self.rows);
+                    return Err(self.unreadable_after_row(problem.into()));
+                }
+                Ok(rows)
+            }
+            _ => unreachable!("a log is read as it was opened"),
+        }
     }
 }
 
@@ -361,26 +438,15 @@ impl EventSource for ParquetLogs {
             let Some(log) = self.logs.get(self.current) else { return Ok(PollStatus::End) };
             let mut reader = match self.reader.take() {
                 Some(reader) => reader,
-                None => log.read(log.next, &log.columns)?,
+                None => log.read()?,
             };
-            let next = catch_panic(|| reader.next());
-            let next = next.map_err(|panic| log.unreadable_after_row(panic.into()))?;
-            let Some(batch) = next else {
+            let rows = log.fill(&mut reader, &self.options, self.current as u32, block)?;
+            if rows == 0 {
                 self.current += 1;
                 continue;
-            };
-            let batch = batch.map_err(|error| log.unreadable_after_row(error.into()))?;
+            }
             self.reader = Some(reader);
-            let stream = self.current as u32;
-            let log = &mut self.logs[self.current];
-            let rows = ArrowRows::new(&batch, &log.columns, &self.options.rules, self.options.limits);
-            block.extend((0..batch.num_rows()).map(|row| Record {
-                stream,
-                offset: log.next + row as u64,
-                broker_timestamp: None,
-                outcome: rows.get(row),
-            }));
-            log.next += batch.num_rows() as u64;
+            self.logs[self.current].next += rows as u64;
             return Ok(PollStatus::More);
         }
     }

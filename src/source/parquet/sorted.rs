@@ -69,7 +69,9 @@ impl SortedLogs {
         let name = stream_name(&logs.streams);
         let was_read = |stream: &Stream| positions.next(&stream.name).is_some_and(|next| next > 0);
         let formerly = |former: &String| positions.next(former).is_some_and(|next| next > 0);
-        if logs.streams.iter().any(was_read) || logs.logs.iter().any(|log| formerly(&log.former_name)) {
+        if logs.streams.iter().any(was_read)
+            || logs.logs.iter().filter_map(|log| log.former_name.as_ref()).any(formerly)
+        {
             let problem =
                 "some of these logs were read without --sort before: go on without it, or begin anew with --fresh";
             return Err(ParquetLogError::Order { problem: problem.to_owned() }.into());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::FoundLog;
 use super::content::FileKind;
 use super::names::NameClaim;
 
@@ -14,7 +15,7 @@ const OTHER: &str = "other files";
 
 /// What to do about a log in another format.
 pub(super) const CONVERT: &str =
-    "logs are Parquet: convert it, with DuckDB for instance: copy (from 'IN') to 'OUT.parquet'";
+    "logs are Parquet, CSV or JSON lines: convert it, with DuckDB for instance: copy (from 'IN') to 'OUT.parquet'";
 
 /// What lies beside the logs of a folder.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Beside {
     others: BTreeMap<&'static str, Vec<PathBuf>>,
     /// Files of the length 0 that end as Parquet does.
     empty: Vec<PathBuf>,
+    /// Files in text that lie beside Parquet.
+    texts: Vec<PathBuf>,
     /// Files that are still being written.
     unfinished: Vec<PathBuf>,
     /// Folders of tables that know by themselves which of their files count.
@@ -33,12 +36,12 @@ impl Beside {
     /// Why nothing was found.
     pub(super) fn instead(&self) -> String {
         if let Some((kind, paths)) = self.others.iter().find(|(kind, _)| **kind != OTHER) {
-            return format!("there is no Parquet, but {kind} ({}): {}", examples(paths), CONVERT);
+            return format!("there is no log, but {kind} ({}): {}", examples(paths), CONVERT);
         }
         match (self.empty.as_slice(), self.unfinished.as_slice(), self.others.values().next()) {
             ([_, ..], ..) => format!("its files are empty (0 bytes): {}", examples(&self.empty)),
             (_, [_, ..], _) => format!("its files are still being written: {}", examples(&self.unfinished)),
-            (_, _, Some(paths)) => format!("there is no Parquet, but {}", examples(paths)),
+            (_, _, Some(paths)) => format!("there is no log, but {}", examples(paths)),
             _ => "nothing is there by this name".to_owned(),
         }
     }
@@ -48,6 +51,12 @@ impl Beside {
         let mut remarks = Vec::new();
         for (kind, paths) in self.others.iter().filter(|(kind, _)| **kind != OTHER) {
             remarks.push(format!("{pattern}: left out, since it is {kind}: {} ({CONVERT})", examples(paths)));
+        }
+        if !self.texts.is_empty() {
+            remarks.push(format!(
+                "{pattern}: left out, since it lies beside Parquet, which may hold the same: {} (name it to have it read)",
+                examples(&self.texts)
+            ));
         }
         if !self.empty.is_empty() {
             remarks.push(format!("{pattern}: empty files (0 bytes) hold no events: {}", examples(&self.empty)));
@@ -77,8 +86,8 @@ impl Beside {
         let claim = NameClaim::of(path);
         match claim {
             NameClaim::Unfinished => self.unfinished.push(path.to_owned()),
-            NameClaim::Log if length == 0 => self.empty.push(path.to_owned()),
-            NameClaim::Log => return Ok(true),
+            NameClaim::Log | NameClaim::Text if length == 0 => self.empty.push(path.to_owned()),
+            NameClaim::Log | NameClaim::Text => return Ok(true),
             NameClaim::OtherData | NameClaim::Nothing if length == 0 => {}
             NameClaim::OtherData | NameClaim::Nothing => match look()? {
                 Some(FileKind::Parquet) => return Ok(true),
@@ -87,6 +96,20 @@ impl Beside {
             },
         }
         Ok(false)
+    }
+
+    /// Leaves text out where there is Parquet, unless it is all that was named.
+    pub(super) fn keep_one_storage(&mut self, logs: &mut Vec<FoundLog>) {
+        let is_text = |log: &FoundLog| NameClaim::of(&log.path) == NameClaim::Text;
+        if logs.iter().all(is_text) {
+            return;
+        }
+        logs.retain(|log| {
+            if is_text(log) {
+                self.texts.push(log.path.clone());
+            }
+            !is_text(log)
+        });
     }
 
     /// Takes note of a file that is no log for a reason of its own.

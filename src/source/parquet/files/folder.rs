@@ -34,7 +34,7 @@ fn add(path: PathBuf, logs: &mut Vec<PathBuf>, beside: &mut Beside) -> Result<()
     let length = match (fs::metadata(&path), NameClaim::of(&path)) {
         (Ok(meta), _) if !meta.is_file() => return Ok(()),
         (Ok(meta), _) => meta.len(),
-        (Err(error), NameClaim::Log) => return Err(unreadable(&path, error.into())),
+        (Err(error), NameClaim::Log | NameClaim::Text) => return Err(unreadable(&path, error.into())),
         (Err(_), NameClaim::Unfinished) => 0,
         (Err(_), NameClaim::OtherData | NameClaim::Nothing) => {
             beside.add_unreadable(&path);

@@ -1,7 +1,8 @@
 //! Which files are a log: what the names on the command line stand for, and what is passed over in folders.
 //!
 //! A file that is named is a log, whatever it is called. Of a folder, and of what a pattern matches, those files are that end as
-//! Parquet does, or that are Parquet by their first and last bytes. As other programs have it, names that begin with `_` or
+//! Parquet does, or that are Parquet by their first and last bytes; where there are none, those that end as CSV or JSON lines
+//! do, compressed or not. As other programs have it, names that begin with `_` or
 //! `.` are no data (what Spark has not committed, the metadata of tables, what macOS leaves behind), and folders named
 //! `column=value` are columns. Files come in the order of their names, in which numbers count as numbers. All that holds for
 //! the objects of a bucket too, whose keys are read as paths. A web server lists nothing: there, each file is named.
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 
 use self::address::LogAddress;
 use self::beside::Beside;
-pub(super) use self::content::check;
+pub(super) use self::content::{Storage, TextKind, storage, text_kind};
 pub(super) use self::names::partitions;
 use super::bytes::LogPlace;
 use super::{NetworkOptions, ParquetLogError};
@@ -78,6 +79,7 @@ pub(super) fn expand(patterns: &[String], options: &NetworkOptions) -> Result<Fo
             #[cfg(not(feature = "http"))]
             other => return Err(other.refused(pattern)),
         };
+        beside.keep_one_storage(&mut logs);
         logs.sort_by(|a, b| names::natural_order(&a.path, &b.path));
         if logs.is_empty() {
             return Err(not_found(&shown, &beside.instead()));
@@ -154,13 +156,26 @@ mod tests {
     }
 
     #[test]
+    fn folders_without_parquet_hold_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for name in ["a.csv", "b.tsv.gz", "c.jsonl", "d.JSON.zst", "e.csv.bz2.tmp", "README.txt", "LICENSE"] {
+            write(folder, &format!("t/{name}"), b"user_id,item_id\n");
+        }
+        assert_eq!(names(folder, &["t"]), ["t/a.csv", "t/b.tsv.gz", "t/c.jsonl", "t/d.JSON.zst"]);
+        write(folder, "t/e.parquet", PARQUET);
+        assert_eq!(names(folder, &["t"]), ["t/e.parquet"], "what lies beside Parquet may be the same once more");
+        assert_eq!(names(folder, &["t/README.txt", "t/a.csv"]), ["t/README.txt", "t/a.csv"], "what is named is meant");
+    }
+
+    #[test]
     fn what_is_not_found_is_told_with_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        write(folder, "csv/a.csv", b"user_id,item_id\n");
+        write(folder, "avro/a.avro", b"Obj\x01");
         write(folder, "empty/a.parquet", b"");
         let told = |pattern: String| found(&[pattern]).unwrap_err().to_string();
-        assert!(told(folder.join("csv").display().to_string()).contains("text (CSV?)"));
+        assert!(told(folder.join("avro").display().to_string()).contains("an Avro file"));
         assert!(told(folder.join("empty").display().to_string()).contains("0 bytes"));
         assert!(told(folder.join("nothing*").display().to_string()).contains("nothing is there"));
     }

@@ -10,9 +10,13 @@ const ENDINGS: [&str; 3] = ["parquet", "parq", "pq"];
 /// Endings of files that are still being written, or that were put aside.
 const UNFINISHED: [&str; 10] =
     ["tmp", "temp", "partial", "part", "inprogress", "pending", "crdownload", "unfinished", "bak", "swp"];
+/// Endings of logs in text, before those of their compression.
+const TEXT: [&str; 5] = ["csv", "tsv", "json", "jsonl", "ndjson"];
+/// Endings of what is compressed as a whole.
+const COMPRESSED: [&str; 4] = ["gz", "gzip", "zst", "lz4"];
 /// Endings of data in other formats.
 const OTHER_DATA: [&str; 12] =
-    ["csv", "tsv", "json", "jsonl", "ndjson", "avro", "orc", "arrow", "feather", "gz", "zst", "zip"];
+    ["avro", "orc", "arrow", "feather", "gz", "gzip", "zst", "lz4", "zip", "bz2", "xz", "sqlite"];
 /// What a column holds in a folder whose name stands for null.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -21,6 +25,8 @@ const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 pub(super) enum NameClaim {
     /// A log.
     Log,
+    /// A log in text.
+    Text,
     /// Still being written, or put aside.
     Unfinished,
     /// Data in another format.
@@ -32,11 +38,16 @@ pub(super) enum NameClaim {
 impl NameClaim {
     pub(super) fn of(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let split = |name: &'_ str| name.rsplit_once('.').map(|(stem, ending)| (stem.to_owned(), ending.to_owned()));
+        let (stem, ending) = split(&name).unwrap_or_default();
+        let inner = split(&stem).map_or(String::new(), |(_, inner)| inner);
+        let ending = ending.as_str();
         if name.ends_with('~') || UNFINISHED.contains(&ending) || name.contains(".inprogress.") {
             Self::Unfinished
         } else if ENDINGS.contains(&ending) {
             Self::Log
+        } else if TEXT.contains(&ending) || (COMPRESSED.contains(&ending) && TEXT.contains(&inner.as_str())) {
+            Self::Text
         } else if OTHER_DATA.contains(&ending) {
             Self::OtherData
         } else {

@@ -1,0 +1,323 @@
+//! Settings that follow from the names and the values of a log's columns.
+//!
+//! Names count first: those that other logs use. Where columns have none (CSV without a header), values do: times are told by
+//! what they are, ratings by being few small numbers, and of the rest the first column is the user and the next one that is
+//! never empty the item, as nearly all public logs have it.
+
+use std::collections::BTreeSet;
+
+use chrono::DateTime;
+
+use super::ProposedSetting;
+use crate::decode::{SourceConfig, TimestampUnit, is_number_or_time, likely_fields, text_time};
+
+/// Share of a column's values that have to be of a kind for the column to be of it.
+const NEARLY_ALL: f64 = 0.95;
+/// Most different values that a column of ratings has.
+const MOST_RATINGS: usize = 21;
+/// Years in which events of a log are likely.
+const LIKELY_FROM: i64 = 1990;
+
+/// A column, as far as it was looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct LogColumn<'a> {
+    /// Its name, or its number.
+    pub name: &'a str,
+    /// What the file declares it to hold, in words; empty where all is text.
+    pub declared: &'a str,
+    /// What it holds in the rows where it holds something.
+    pub values: &'a [String],
+}
+
+/// What follows from the columns of a log.
+#[derive(Debug, Clone, Default)]
+pub struct ColumnFindings {
+    /// Settings.
+    pub settings: Vec<ProposedSetting>,
+    /// Why the log cannot be read, whatever of this is set.
+    pub problems: Vec<String>,
+}
+
+/// What has to be set for a log with these columns of so many `rows`, over what `source` says; `has_names` unless its columns
+/// are called by their numbers. No event is later than `now` (milliseconds since 1970).
+pub fn propose(
+    columns: &[LogColumn<'_>],
+    has_names: bool,
+    rows: usize,
+    source: &SourceConfig,
+    now: i64,
+) -> ColumnFindings {
+    let mut findings = ColumnFindings::default();
+    let fields = &source.fields;
+    let is_there = |name: &str| columns.iter().any(|column| column.name == name);
+    let required = [&fields.user_id, &fields.item_id, &fields.timestamp];
+    if required.iter().all(|name| is_there(name)) {
+        propose_time(columns.iter().find(|column| column.name == fields.timestamp), source, now, &mut findings);
+        return findings;
+    }
+    if !has_names {
+        propose_names(columns, rows, source, now, &mut findings);
+        return findings;
+    }
+    let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
+    let likely = likely_fields(&names, fields);
+    let column_of = |name: &str, key: &str| -> Option<String> {
+        let found = likely.iter().find(|(likely, _)| *likely == key).map(|(_, column)| column.clone());
+        if is_there(name) { Some(name.to_owned()) } else { found }
+    };
+    for (key, column) in &likely {
+        let role = key.trim_start_matches("source.fields.");
+        findings.settings.push(ProposedSetting::text(key, column, format!("the column that is likely {role}")));
+    }
+    for (name, key, what) in
+        [(&fields.user_id, "source.fields.user_id", "users"), (&fields.item_id, "source.fields.item_id", "items")]
+    {
+        if column_of(name, key).is_none() {
+            findings.problems.push(format!(
+                "no column is known to hold {what}: {key} names the one that does ({})",
+                names.join(", ")
+            ));
+        }
+    }
+    let key = "source.fields.timestamp";
+    let time = column_of(&fields.timestamp, key).or_else(|| {
+        let found = columns.iter().find(|column| is_time(column, now))?;
+        findings.settings.push(ProposedSetting::text(key, found.name, "the column whose values are times"));
+        Some(found.name.to_owned())
+    });
+    match time {
+        Some(name) => propose_time(columns.iter().find(|column| column.name == name), source, now, &mut findings),
+        None => findings.problems.push(format!(
+            "no column is known to hold times: {key} names the one that does ({}); a log without any needs one, such as the \
+             number of each row with source.earliest_year = 1970",
+            names.join(", ")
+        )),
+    }
+    findings
+}
+
+/// Names for columns that have none.
+fn propose_names(
+    columns: &[LogColumn<'_>],
+    rows: usize,
+    source: &SourceConfig,
+    now: i64,
+    findings: &mut ColumnFindings,
+) {
+    let mut names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
+    let time = columns.iter().position(|column| is_time(column, now));
+    let is_free = |place: &usize| Some(*place) != time;
+    let is_rating = |place: &usize| is_free(place) && *place > 0 && holds_ratings(&columns[*place]);
+    let rating = (0..columns.len()).find(is_rating).filter(|_| columns.len() > 3);
+    let others: Vec<usize> = (0..columns.len()).filter(|place| is_free(place) && Some(*place) != rating).collect();
+    let is_product = |place: &&usize| holds_product_numbers(&columns[**place]);
+    let is_full = |place: &&usize| columns[**place].values.len() == rows;
+    let (user, item) = match others.as_slice() {
+        // Amazon's logs have the item first in some years.
+        [first, second, ..] if is_product(&first) && !is_product(&second) => (Some(*second), Some(*first)),
+        [first, rest @ ..] => (Some(*first), rest.iter().find(is_full).or(rest.first()).copied()),
+        [] => (None, None),
+    };
+    let (Some(time), Some(user), Some(item)) = (time, user, item) else {
+        findings.problems.push(format!(
+            "the columns have no names, and their values do not tell which is which: source.csv.columns names them ({} of \
+             them; with '{}', '{}' and '{}' among the names)",
+            columns.len(),
+            source.fields.user_id,
+            source.fields.item_id,
+            source.fields.timestamp
+        ));
+        return;
+    };
+    source.fields.timestamp.clone_into(&mut names[time]);
+    source.fields.user_id.clone_into(&mut names[user]);
+    source.fields.item_id.clone_into(&mut names[item]);
+    if let Some(rating) = rating {
+        source.fields.value.clone_into(&mut names[rating]);
+    }
+    let why = "the first row does not name the columns; their values look like these";
+    findings.settings.push(ProposedSetting::list("source.csv.columns", &names, why));
+    propose_time(columns.get(time), source, now, findings);
+}
+
+/// The unit and the zone of a column of times.
+fn propose_time(column: Option<&LogColumn<'_>>, source: &SourceConfig, now: i64, findings: &mut ColumnFindings) {
+    let Some(column) = column else { return };
+    let needs_zone = |findings: &mut ColumnFindings, why: &str| {
+        if source.timezone.is_empty() {
+            findings.settings.push(ProposedSetting::text("source.timezone", "UTC", why));
+        }
+    };
+    if column.declared == "dates" {
+        needs_zone(findings, "the log has dates, which say nothing of a zone");
+        return;
+    }
+    if column.values.is_empty() || column.declared == "timestamps" {
+        return;
+    }
+    let numbers: Vec<f64> = column.values.iter().filter_map(|value| value.trim().parse().ok()).collect();
+    if share(numbers.len(), column.values.len()) >= NEARLY_ALL {
+        match unit_of(&numbers, now) {
+            Some(unit) if unit == source.timestamp_unit || source.timestamp_unit == TimestampUnit::Auto => {}
+            Some(unit) => {
+                let why = format!("by it, times such as {} are of likely years", column.values[0]);
+                findings.settings.push(ProposedSetting::text("source.timestamp_unit", unit.name(), why));
+            }
+            None => findings.problems.push(format!(
+                "numbers such as {} in '{}' are no times of likely years in any unit: source.timestamp_unit, or \
+                 source.earliest_year = 1970 where they only count",
+                column.values[0], column.name
+            )),
+        }
+        return;
+    }
+    let times = || column.values.iter().map(|value| text_time(value));
+    let understood = times().filter(Option::is_some).count();
+    if share(understood, column.values.len()) < NEARLY_ALL {
+        let example = column.values.iter().find(|value| !is_number_or_time(value)).unwrap_or(&column.values[0]);
+        findings.problems.push(format!(
+            "times such as {example:?} in '{}' are not understood: ISO 8601 (2026-01-31 12:00:00) is, and numbers are",
+            column.name
+        ));
+    } else if times().flatten().any(|time| !time.has_zone) {
+        needs_zone(findings, "the times name no zone; if they are not of UTC, say which");
+    }
+}
+
+/// Whether a column holds times: declared, in text, or as numbers that are times of likely years in some unit.
+fn is_time(column: &LogColumn<'_>, now: i64) -> bool {
+    if ["timestamps", "dates"].contains(&column.declared) {
+        return true;
+    }
+    let numbers: Vec<f64> = column.values.iter().filter_map(|value| value.trim().parse().ok()).collect();
+    let is_text = |value: &&String| text_time(value).is_some();
+    let all = column.values.len();
+    all > 0
+        && (share(column.values.iter().filter(is_text).count(), all) >= NEARLY_ALL
+            || (share(numbers.len(), all) >= NEARLY_ALL && unit_of(&numbers, now).is_some()))
+}
+
+/// The unit by which nearly all numbers are times of likely years.
+fn unit_of(numbers: &[f64], now: i64) -> Option<TimestampUnit> {
+    let begin = DateTime::from_timestamp((LIKELY_FROM - 1970) * 31_556_952, 0)?.timestamp_millis() as f64;
+    // Clocks go wrong, but seldom by more than a day.
+    let end = now as f64 + 86_400_000.0;
+    let units = [
+        (TimestampUnit::Milliseconds, 1.0),
+        (TimestampUnit::Seconds, 1e3),
+        (TimestampUnit::Microseconds, 1e-3),
+        (TimestampUnit::Nanoseconds, 1e-6),
+    ];
+    let fits = |factor: f64| {
+        let likely = numbers.iter().filter(|number| (begin..=end).contains(&(**number * factor))).count();
+        share(likely, numbers.len()) >= NEARLY_ALL
+    };
+    units.into_iter().find(|(_, factor)| fits(*factor)).map(|(unit, _)| unit)
+}
+
+fn holds_ratings(column: &LogColumn<'_>) -> bool {
+    let numbers: Vec<f64> = column.values.iter().filter_map(|value| value.trim().parse().ok()).collect();
+    let different: BTreeSet<&str> = column.values.iter().map(String::as_str).collect();
+    numbers.len() == column.values.len()
+        && (2..=MOST_RATINGS).contains(&different.len())
+        && numbers.iter().all(|number| (0.0..=10.0).contains(number))
+}
+
+/// Whether a column holds numbers of products as Amazon gives them: ten digits and capital letters.
+fn holds_product_numbers(column: &LogColumn<'_>) -> bool {
+    let is_one = |value: &&String| {
+        value.len() == 10 && value.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+    };
+    share(column.values.iter().filter(is_one).count(), column.values.len()) >= NEARLY_ALL
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-01-01.
+    const NOW: i64 = 1_767_225_600_000;
+
+    fn proposed(columns: &[(&str, &str, &[&str])], has_names: bool) -> (Vec<String>, Vec<String>) {
+        let values: Vec<Vec<String>> =
+            columns.iter().map(|(.., values)| values.iter().map(|value| (*value).to_owned()).collect()).collect();
+        let columns: Vec<LogColumn<'_>> = columns
+            .iter()
+            .zip(&values)
+            .map(|((name, declared, _), values)| LogColumn { name, declared, values })
+            .collect();
+        let rows = values.iter().map(Vec::len).max().unwrap_or(0);
+        let found = propose(&columns, has_names, rows, &SourceConfig::default(), NOW);
+        let settings = found.settings.iter().map(|setting| format!("{}={}", setting.key, setting.value)).collect();
+        (settings, found.problems)
+    }
+
+    #[test]
+    fn names_of_other_logs_are_known() {
+        let (settings, problems) = proposed(
+            &[
+                ("userId", "", &["1", "1"]),
+                ("movieId", "", &["5", "6"]),
+                ("timestamp", "", &["964982703", "964981247"]),
+            ],
+            true,
+        );
+        let expected =
+            ["source.fields.user_id=\"userId\"", "source.fields.item_id=\"movieId\"", "source.timestamp_unit=\"s\""];
+        assert_eq!((settings.as_slice(), problems.len()), (&expected.map(str::to_owned)[..], 0));
+        let (settings, problems) =
+            proposed(&[("who", "", &["1"]), ("itemid", "", &["2"]), ("at_moment", "", &["2026-01-01"])], true);
+        assert!(settings.contains(&"source.fields.timestamp=\"at_moment\"".to_owned()), "{settings:?}");
+        assert!(settings.contains(&"source.timezone=\"UTC\"".to_owned()), "{settings:?}");
+        assert!(problems.len() == 1 && problems[0].contains("source.fields.user_id"), "{problems:?}");
+    }
+
+    #[test]
+    fn columns_without_names_are_told_by_their_values() {
+        let (settings, _) = proposed(
+            &[
+                ("1", "", &["196", "186"]),
+                ("2", "", &["242", "302"]),
+                ("3", "", &["3", "4"]),
+                ("4", "", &["881250949", "891717742"]),
+            ],
+            false,
+        );
+        assert_eq!(settings[0], r#"source.csv.columns=["user_id", "item_id", "value", "timestamp"]"#);
+        assert_eq!(settings[1], "source.timestamp_unit=\"s\"");
+        let (settings, _) = proposed(
+            &[
+                ("1", "", &["user_000001", "user_000001"]),
+                ("2", "", &["2009-05-04T23:08:57Z", "2009-05-04T13:54:10Z"]),
+                ("3", "", &["f1b1cf71-bd35-4e99-8624-24a6e15f133a"]),
+                ("4", "", &["Deep Dish", "Bloc Party"]),
+            ],
+            false,
+        );
+        assert_eq!(settings, [r#"source.csv.columns=["user_id", "timestamp", "3", "item_id"]"#]);
+        let (settings, _) = proposed(
+            &[
+                ("1", "", &["B000ABCDEF", "0001713353"]),
+                ("2", "", &["A2SUAM1J3GNN3B", "A1D4G1SNUZWQOT"]),
+                ("3", "", &["5.0", "4.0"]),
+                ("4", "", &["1405209600", "1458432000"]),
+            ],
+            false,
+        );
+        assert_eq!(settings[0], r#"source.csv.columns=["item_id", "user_id", "value", "timestamp"]"#);
+    }
+
+    #[test]
+    fn times_that_are_none_are_problems() {
+        let said = |time: &str| {
+            proposed(&[("user_id", "", &["1"]), ("item_id", "", &["2"]), ("timestamp", "", &[time])], true).1
+        };
+        assert!(said("12/1/2010 8:26")[0].contains("not understood"));
+        assert!(said("17")[0].contains("source.timestamp_unit"));
+        assert!(said("1767225599").is_empty());
+    }
+}
