@@ -111,7 +111,15 @@ fn named(sink: &str, place: &SinkPlaceArgs) -> Result<SinkConfig, UsageError> {
             return Err(UsageError("--option: expected KEY=VALUE, in one argument".to_owned()));
         };
         let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
-        table.insert(key.trim().to_owned(), parsed.unwrap_or_else(|| value.into()));
+        let value = parsed.unwrap_or_else(|| value.into());
+        match key.trim().split_once('.') {
+            // `registry.url=…`, `properties.sasl.username=…`
+            Some((section, key)) => {
+                let section = table.entry(section).or_insert_with(|| Table::new().into());
+                section.as_table_mut().map(|section| section.insert(key.to_owned(), value));
+            }
+            None => drop(table.insert(key.trim().to_owned(), value)),
+        }
     }
     SinkConfig::from_table(table).map_err(UsageError)
 }

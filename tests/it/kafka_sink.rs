@@ -22,16 +22,16 @@ fn target(broker: &Broker) -> String {
     format!("kafka://{}", broker.bootstrap())
 }
 
-fn open(broker: &Broker, name: &str, options: &[(&str, &str)]) -> Box<dyn EmbeddingSink> {
+pub(crate) fn open(broker: &Broker, name: &str, options: &[(&str, &str)]) -> Box<dyn EmbeddingSink> {
     let options: Vec<(&str, &str)> = options.iter().copied().chain([("name", name)]).collect();
     open_sink("kafka", &target(broker), &options).unwrap()
 }
 
 /// A record as a consumer sees it: key, value, and headers.
-type Seen = (String, Option<Vec<u8>>, BTreeMap<String, String>);
+pub(crate) type Seen = (String, Option<Vec<u8>>, BTreeMap<String, String>);
 
 /// The committed records of a topic, partition by partition.
-fn consume(broker: &Broker, topic: &str) -> Vec<Seen> {
+pub(crate) fn consume(broker: &Broker, topic: &str) -> Vec<Seen> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker.bootstrap()).set("group.id", topic).set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.set("isolation.level", "read_committed").create().unwrap();

@@ -23,6 +23,8 @@ mod kafka_replay;
 mod kafka_sense;
 #[cfg(feature = "full")]
 mod kafka_sink;
+#[cfg(feature = "full")]
+mod kafka_sink_avro;
 mod kafka_source;
 mod kafka_topics;
 mod kafka_trouble;

@@ -5,7 +5,10 @@
 //! version of what was committed last. Where they are asked for, `PREFIX-users` has the queries of users. An update is one transaction, so that who reads committed records sees whole updates
 //! alone; its producer fences the one before it.
 
+mod avro;
+mod headers;
 mod layout;
+mod numbers;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -22,11 +25,16 @@ use crate::kafka::admin;
 use crate::kafka::committed::CommittedReader;
 use crate::kafka::transactions::{PartitionEnd, TransactionError, TransactionalProducer};
 use crate::kafka::{ClientError, KafkaConfig, redact_properties, validate_properties};
+use crate::registry::RegistryConfig;
+use crate::util::cargo_feature::CargoFeature;
 use crate::util::component::Component;
-use crate::util::config_section::config_section;
+use crate::util::config_section::{Refusal, config_section, require};
 use crate::util::credentials::may_hold_credentials;
 
+use avro::SchemaIds;
+use headers::{headers, query_headers, read_headers};
 pub use layout::VectorEncoding;
+use layout::RecordLayout;
 
 const NAME: &str = "kafka";
 /// The key of the only record of the topic of state.
@@ -39,8 +47,8 @@ const QUERY_POLICY: &str = "compact,delete";
 config_section! {
     /// What only `kafka` knows.
     pub struct KafkaSinkOptions {
-        /// How embeddings are written: `f32`, `f16`, `int8` (with a scale), or `json`.
-        encoding: VectorEncoding = VectorEncoding::F32;
+        /// How embeddings are written: `f32`, `f16`, `int8` (with a scale), `json`, or `avro` (with a schema registry).
+        encoding: VectorEncoding = VectorEncoding::F32 => [check(validate_encoding)];
         /// Whether the queries of users are written too, to `PREFIX-users`: of each user after their events, ready to be searched with.
         users: bool = false;
         /// Partitions of topics that have to be created.
@@ -50,9 +58,21 @@ config_section! {
         /// Seconds that one update may take: brokers end what takes longer, and what a killed worker left open. At most their
         /// `transaction.max.timeout.ms`.
         transaction_timeout_seconds: u64 = 300 => [within(61..=86_400)];
+        /// The schema registry (Confluent's API) that `avro` registers its schemas with: `{ url = "http://host:port", user = …,
+        /// password = … }`.
+        registry: RegistryConfig = RegistryConfig::default();
         /// Further librdkafka properties (`security.protocol`, `sasl.username`, …), passed on as they are.
         properties: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_properties), check(|properties, _| validate_properties(properties))];
     }
+}
+
+fn validate_encoding(encoding: &VectorEncoding, options: &KafkaSinkOptions) -> Result<(), Refusal> {
+    if *encoding == VectorEncoding::Avro {
+        CargoFeature::Registry.require_if(true)?;
+        let message = "'avro' needs the address of a schema registry: registry = { url = \"http://host:port\" }";
+        require(!options.registry.url.is_empty(), message)?;
+    }
+    Ok(())
 }
 
 impl Component for KafkaSinkOptions {
@@ -95,7 +115,8 @@ struct KafkaUpdate {
 pub struct KafkaSink {
     brokers: String,
     config: KafkaConfig,
-    encoding: VectorEncoding,
+    layout: RecordLayout,
+    registry: RegistryConfig,
     timeout: Duration,
     longest: Duration,
     n_partitions: i32,
@@ -154,7 +175,8 @@ impl KafkaSink {
         Ok(Self {
             brokers: brokers.to_owned(),
             config,
-            encoding: own.encoding,
+            layout: RecordLayout::new(own.encoding),
+            registry: own.registry.clone(),
             timeout: Duration::from_millis(own.timeout_ms),
             longest: Duration::from_secs(own.transaction_timeout_seconds),
             n_partitions: own.partitions,
@@ -221,10 +243,10 @@ impl KafkaSink {
                 held if held.dim != dim => {
                     Some(format!("it holds vectors of dimension {}, not {dim}; {elsewhere}", held.dim))
                 }
-                held if held.encoding != self.encoding.name() => Some(format!(
+                held if held.encoding != self.layout.encoding.name() => Some(format!(
                     "its vectors are written as {}, not {}; {elsewhere}",
                     held.encoding,
-                    self.encoding.name()
+                    self.layout.encoding.name()
                 )),
                 _ => None,
             };
@@ -387,10 +409,24 @@ impl KafkaSink {
         }
     }
 
+    /// The numbers of the schemas, asked for anew: the registry may have lost them.
+    fn register_schemas(&mut self) -> Result<(), SinkError> {
+        if self.layout.encoding == VectorEncoding::Avro {
+            let [items, popularity, _, users] = &self.topics;
+            let users = self.with_users.then_some(users.as_str());
+            let registered = SchemaIds::register(&self.registry, (items, popularity), users);
+            self.layout.ids = registered.map_err(|error| {
+                if error.is_refusal { self.refused(error) } else { SinkError::away(NAME, error) }
+            })?;
+        }
+        Ok(())
+    }
+
     /// A full update, or the first of this sink: looks before it fences anybody.
     fn prepare(&mut self, update: &Update<'_>) -> Result<StateRecord, SinkError> {
         let held = self.held()?;
         self.check(update, held.as_ref())?;
+        self.register_schemas()?;
         let partitions = self.ensure_topics()?;
         // Always a new one: somebody may have fenced the one before, and then come to nothing.
         self.producer = None;
@@ -412,7 +448,7 @@ impl KafkaSink {
             dim: update.dim,
             epoch: update.version.epoch,
             step: update.version.step,
-            encoding: self.encoding.name().to_owned(),
+            encoding: self.layout.encoding.name().to_owned(),
             partitions,
         })
     }
@@ -432,14 +468,14 @@ impl EmbeddingSink for KafkaSink {
         let Some(held) = self.held()? else { return Ok(None) };
         let mut rows: BTreeMap<Vec<u8>, Option<StoredRow>> = BTreeMap::new();
         let mut moved: BTreeMap<Vec<u8>, (Version, f32)> = BTreeMap::new();
-        let (mut is_foreign, encoding) = (false, self.encoding);
+        let (mut is_foreign, layout) = (false, self.layout);
         let [items, popularity, ..] = self.topics.clone();
         self.read_topic(&items, &mut |record| {
             let key = record.key().unwrap_or_default().to_vec();
             let Some(value) = record.payload() else { return drop(rows.remove(&key)) };
-            let row = layout::read_headers(record).and_then(|(version, log_frequency)| {
+            let row = read_headers(record).and_then(|(version, log_frequency)| {
                 let item_id = String::from_utf8(key.clone()).ok()?;
-                let embedding = layout::embedding(encoding, value)?;
+                let embedding = layout.embedding(value)?;
                 Some(StoredRow { item_id, embedding, log_frequency: log_frequency?, version })
             });
             // What was written over since may have been anything.
@@ -451,7 +487,7 @@ impl EmbeddingSink for KafkaSink {
                 moved.remove(&key);
                 return;
             };
-            match layout::read_headers(record).zip(layout::log_frequency(encoding, value)) {
+            match read_headers(record).zip(layout.log_frequency(value)) {
                 Some(((version, _), log_frequency)) => {
                     moved.insert(key, (version, log_frequency));
                 }
@@ -459,7 +495,7 @@ impl EmbeddingSink for KafkaSink {
             }
         })?;
         if is_foreign || rows.values().any(Option::is_none) {
-            let encoding = encoding.name();
+            let encoding = layout.encoding.name();
             let message =
                 format!("'{items}' or '{popularity}' holds a record that negstream has not written as {encoding}");
             return Err(self.refused(message));
@@ -476,7 +512,7 @@ impl EmbeddingSink for KafkaSink {
     }
 
     fn round(&self, embedding: &mut [f32]) {
-        layout::round(self.encoding, embedding);
+        self.layout.round(embedding);
     }
 
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
@@ -518,7 +554,7 @@ impl EmbeddingSink for KafkaSink {
         for item_id in item_ids {
             for topic in [0, 1] {
                 self.note_kept(topic, item_id.as_bytes());
-                self.send(topic, item_id.as_bytes(), None, layout::headers(&model_id, version, None))?;
+                self.send(topic, item_id.as_bytes(), None, headers(&model_id, version, None))?;
             }
         }
         Ok(())
@@ -528,10 +564,10 @@ impl EmbeddingSink for KafkaSink {
         let (model_id, version) = self.open_update()?;
         for row in rows {
             let key = row.item_id.as_bytes();
-            let value = layout::value(self.encoding, row, &model_id, version);
+            let value = self.layout.value(row, &model_id, version);
             self.note_kept(0, key);
             self.note_kept(1, key);
-            self.send(0, key, Some(&value), layout::headers(&model_id, version, Some(row.log_frequency)))?;
+            self.send(0, key, Some(&value), headers(&model_id, version, Some(row.log_frequency)))?;
         }
         Ok(())
     }
@@ -539,9 +575,9 @@ impl EmbeddingSink for KafkaSink {
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
         let (model_id, version) = self.open_update()?;
         for (item_id, log_frequency) in popularity {
-            let value = layout::popularity(self.encoding, item_id, *log_frequency, &model_id, version);
+            let value = self.layout.popularity(item_id, *log_frequency, &model_id, version);
             self.note_kept(1, item_id.as_bytes());
-            self.send(1, item_id.as_bytes(), Some(&value), layout::headers(&model_id, version, None))?;
+            self.send(1, item_id.as_bytes(), Some(&value), headers(&model_id, version, None))?;
         }
         Ok(())
     }
@@ -553,8 +589,8 @@ impl EmbeddingSink for KafkaSink {
     fn set_queries(&mut self, queries: &[UserQuery<'_>]) -> Result<(), SinkError> {
         let (model_id, version) = self.open_update()?;
         for query in queries {
-            let value = layout::query(self.encoding, query, &model_id, version);
-            let headers = layout::query_headers(&model_id, version, query.beta_tau);
+            let value = self.layout.query(query, &model_id, version);
+            let headers = query_headers(&model_id, version, query.beta_tau);
             self.send(3, query.user_id.as_bytes(), Some(&value), headers)?;
         }
         Ok(())
@@ -565,11 +601,11 @@ impl EmbeddingSink for KafkaSink {
         let Some(KafkaUpdate { state, stale }) = self.update.take() else { return Ok(()) };
         for (topic, keys) in stale.into_iter().enumerate() {
             for key in keys {
-                self.send(topic, &key, None, layout::headers(&model_id, version, None))?;
+                self.send(topic, &key, None, headers(&model_id, version, None))?;
             }
         }
         let value = serde_json::to_vec(&state).map_err(|error| self.refused(error))?;
-        self.send(2, STATE_KEY.as_bytes(), Some(&value), layout::headers(&model_id, version, None))?;
+        self.send(2, STATE_KEY.as_bytes(), Some(&value), headers(&model_id, version, None))?;
         let committed = match &mut self.producer {
             Some(producer) => producer.commit(),
             None => return Err(self.refused("no update was begun")),
