@@ -37,4 +37,4 @@ pub use config::{SinkConfig, SinkOptions, WhenFull};
 pub use error::{SinkDiffers, SinkError};
 pub use memory::MemorySink;
 pub use registry::{OwnOptions, SINKS, SinkEntry, open};
-pub use sink::{EmbeddingSink, ItemRow, SinkState, StoredRow, Update, UpdateKind, UserQuery, Version};
+pub use sink::{EmbeddingSink, ItemRow, RowPart, SinkState, StoredRow, Update, UpdateKind, UserQuery, Version};

@@ -12,7 +12,7 @@ use redis::{Client, Connection, ErrorKind, Pipeline, RedisError, Script, Value};
 use serde_json::json;
 
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
+    EmbeddingSink, ItemRow, OwnOptions, RowPart, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
     Version,
 };
 use crate::util::component::Component;
@@ -405,13 +405,25 @@ impl EmbeddingSink for RedisSink {
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        self.read_part(RowPart::WHOLE, visit)
+    }
+
+    fn read_part(
+        &mut self,
+        part: RowPart,
+        visit: &mut dyn FnMut(StoredRow),
+    ) -> Result<Option<SinkState>, SinkError> {
         self.connect().map_err(|error| self.failed(error))?;
-        self.read_rows(visit).map_err(|error| self.failed(error))
+        self.read_rows(part, visit).map_err(|error| self.failed(error))
     }
 }
 
 impl RedisSink {
-    fn read_rows(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, RedisError> {
+    fn read_rows(
+        &mut self,
+        part: RowPart,
+        visit: &mut dyn FnMut(StoredRow),
+    ) -> Result<Option<SinkState>, RedisError> {
         let state = self.held(["epoch", "step"])?;
         let Some(connection) = &mut self.connection else { return Ok(None) };
         // A scan may show a row twice.
@@ -422,7 +434,7 @@ impl RedisSink {
             let (next, page): ScanPage =
                 redis::cmd("HSCAN").arg(&self.keys[1]).arg(cursor).arg("COUNT").arg(ROWS_PER_PAGE).query(connection)?;
             for (item_id, packed) in page {
-                if !seen.insert(item_id.clone()) {
+                if !part.holds(item_id.as_bytes()) || !seen.insert(item_id.clone()) {
                     continue;
                 }
                 let Some(row) = unpack(item_id, &packed) else {

@@ -18,7 +18,7 @@ use rdkafka::message::{BorrowedMessage, Message as _, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
+    EmbeddingSink, ItemRow, OwnOptions, RowPart, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
     UserQuery, Version,
 };
 use crate::kafka::admin;
@@ -465,13 +465,25 @@ impl EmbeddingSink for KafkaSink {
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        self.read_part(RowPart::WHOLE, visit)
+    }
+
+    fn read_part(
+        &mut self,
+        part: RowPart,
+        visit: &mut dyn FnMut(StoredRow),
+    ) -> Result<Option<SinkState>, SinkError> {
         let Some(held) = self.held()? else { return Ok(None) };
         let mut rows: BTreeMap<Vec<u8>, Option<StoredRow>> = BTreeMap::new();
         let mut moved: BTreeMap<Vec<u8>, (Version, f32)> = BTreeMap::new();
         let (mut is_foreign, layout) = (false, self.layout);
         let [items, popularity, ..] = self.topics.clone();
         self.read_topic(&items, &mut |record| {
-            let key = record.key().unwrap_or_default().to_vec();
+            let key = record.key().unwrap_or_default();
+            if !part.holds(key) {
+                return;
+            }
+            let key = key.to_vec();
             let Some(value) = record.payload() else { return drop(rows.remove(&key)) };
             let row = read_headers(record).and_then(|(version, log_frequency)| {
                 let item_id = String::from_utf8(key.clone()).ok()?;
@@ -482,7 +494,11 @@ impl EmbeddingSink for KafkaSink {
             rows.insert(key, row.filter(|row| row.embedding.len() == held.dim));
         })?;
         self.read_topic(&popularity, &mut |record| {
-            let key = record.key().unwrap_or_default().to_vec();
+            let key = record.key().unwrap_or_default();
+            if !part.holds(key) {
+                return;
+            }
+            let key = key.to_vec();
             let Some(value) = record.payload() else {
                 moved.remove(&key);
                 return;

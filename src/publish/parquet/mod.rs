@@ -16,8 +16,8 @@ use std::time::Duration;
 use self::file::{FileHead, FileRow, FileWriter};
 use self::place::{FilePlace, HiddenFile};
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
-    Version,
+    EmbeddingSink, ItemRow, OwnOptions, RowPart, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update,
+    UpdateKind, Version,
 };
 use crate::util::component::Component;
 use crate::util::config_section::config_section;
@@ -343,6 +343,14 @@ impl EmbeddingSink for ParquetSink {
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        self.read_part(RowPart::WHOLE, visit)
+    }
+
+    fn read_part(
+        &mut self,
+        part: RowPart,
+        visit: &mut dyn FnMut(StoredRow),
+    ) -> Result<Option<SinkState>, SinkError> {
         let (Some(held), numbers) = self.held()? else { return Ok(None) };
         let mut rows: BTreeMap<String, FileRow> = BTreeMap::new();
         for number in numbers {
@@ -354,6 +362,9 @@ impl EmbeddingSink for ParquetSink {
             }
             for row in of_file {
                 for row in row.map_err(sink_error)? {
+                    if !part.holds(row.item_id.as_bytes()) {
+                        continue;
+                    }
                     let row = match rows.remove(&row.item_id) {
                         Some(older) if older.version > row.version => older,
                         Some(older) => row.over(older),
