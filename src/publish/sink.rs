@@ -113,9 +113,9 @@ impl RowPart {
             return true;
         }
         // FNV-1a, whose high bits are the well-mixed ones once they are multiplied again.
-        let hash = item_id.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = item_id
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         let high = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         (high * u64::from(self.of)) >> 32 == u64::from(self.index)
     }
@@ -175,11 +175,7 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     ///
     /// # Errors
     /// Where it cannot be read.
-    fn read_part(
-        &mut self,
-        part: RowPart,
-        visit: &mut dyn FnMut(StoredRow),
-    ) -> Result<Option<SinkState>, SinkError> {
+    fn read_part(&mut self, part: RowPart, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
         self.read(&mut |row| {
             if part.holds(row.item_id.as_bytes()) {
                 visit(row);

@@ -174,7 +174,12 @@ mod tests {
         TableRow { item_id: item_id.to_owned(), embedding: vec![number, 0.0], log_frequency: -number }
     }
 
-    fn compare(sink: &mut dyn EmbeddingSink, model_id: &str, rows: &[TableRow], options: VerifyOptions) -> Verification {
+    fn compare(
+        sink: &mut dyn EmbeddingSink,
+        model_id: &str,
+        rows: &[TableRow],
+        options: VerifyOptions,
+    ) -> Verification {
         let table = ExpectedTable { model_id, dim: 2, rows: rows.len() as u64 };
         verify(sink, table, || Ok(rows.to_vec().into_iter().map(Ok::<_, SinkError>)), options).unwrap()
     }
@@ -200,7 +205,10 @@ mod tests {
             assert_eq!((found.other_embedding.count, found.largest_difference), (1, 0.5));
             assert_eq!(found.other_frequency.count, 2);
         }
-        assert_eq!(compare(&mut sink, "a", &other, VerifyOptions { frequencies: false, ..ALL }).other_frequency.count, 0);
+        assert_eq!(
+            compare(&mut sink, "a", &other, VerifyOptions { frequencies: false, ..ALL }).other_frequency.count,
+            0
+        );
     }
 
     /// A sink of as many rows as one likes, none of which it holds.

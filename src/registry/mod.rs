@@ -77,11 +77,7 @@ pub struct RegistrationError {
 ///
 /// # Errors
 /// The registry refuses the schema, does not answer, or the program was built without the feature `registry`.
-pub fn register_avro(
-    registry: &RegistryConfig,
-    subject: &str,
-    schema: &str,
-) -> Result<SchemaId, RegistrationError> {
+pub fn register_avro(registry: &RegistryConfig, subject: &str, schema: &str) -> Result<SchemaId, RegistrationError> {
     let (cause, is_refusal) = match offer(registry, Format::Avro, subject, schema) {
         Ok(Ok(id)) => return Ok(id),
         Ok(Err(refusal)) => (refusal, true),

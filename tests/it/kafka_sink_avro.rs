@@ -44,7 +44,8 @@ fn kafka_avro_is_read_by_the_registered_schemas_and_tombstones_stay_tombstones()
     let mut wanted = table(40, 51);
     publish(&mut *sink, &update(FULL, 3, 7), &[], &wanted).unwrap();
     let secret = "Basic bWU6Y2FuYXJ5";
-    let asked = ["items", "popularity", "users"].map(|topic| format!("POST /subjects/avro-{topic}-value/versions {secret}"));
+    let asked =
+        ["items", "popularity", "users"].map(|topic| format!("POST /subjects/avro-{topic}-value/versions {secret}"));
     assert_eq!(registry.requests(), asked, "each subject once, with the credentials of the table");
     let gone = wanted.keys().next_back().unwrap().clone();
     let moved = wanted.keys().next().unwrap().clone();
@@ -85,12 +86,13 @@ fn kafka_avro_is_read_by_the_registered_schemas_and_tombstones_stay_tombstones()
     for (item_id, (embedding, log_frequency)) in &wanted {
         let numbers = rows[item_id.as_str()]["embedding"].as_array().unwrap().iter();
         assert!(numbers.map(|number| number.as_f64().unwrap() as f32).eq(embedding.iter().copied()), "{item_id}");
-        assert!(*item_id == moved || rows[item_id.as_str()]["log_frequency"].as_f64() == Some(f64::from(*log_frequency)));
+        assert!(
+            *item_id == moved || rows[item_id.as_str()]["log_frequency"].as_f64() == Some(f64::from(*log_frequency))
+        );
     }
     let newest = |topic: &str| vec![consume(&broker, topic).pop().unwrap().1];
     let popularity = decoded_in_python(&registry, &newest("avro-popularity")).unwrap();
-    let of_item =
-        json!({ "item_id": moved, "log_frequency": -0.25, "model_id": "model-a", "epoch": 3, "step": 8 });
+    let of_item = json!({ "item_id": moved, "log_frequency": -0.25, "model_id": "model-a", "epoch": 3, "step": 8 });
     assert_eq!(popularity, [of_item]);
     let users = decoded_in_python(&registry, &newest("avro-users")).unwrap();
     let of_user = json!({

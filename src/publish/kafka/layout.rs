@@ -148,13 +148,8 @@ impl RecordLayout {
 mod tests {
     use super::*;
 
-    const ENCODINGS: [VectorEncoding; 5] = [
-        VectorEncoding::F32,
-        VectorEncoding::F16,
-        VectorEncoding::Int8,
-        VectorEncoding::Json,
-        VectorEncoding::Avro,
-    ];
+    const ENCODINGS: [VectorEncoding; 5] =
+        [VectorEncoding::F32, VectorEncoding::F16, VectorEncoding::Int8, VectorEncoding::Json, VectorEncoding::Avro];
 
     #[test]
     fn what_is_read_back_is_what_round_says() {
