@@ -6,6 +6,7 @@
 //! | `f16` | d half-precision numbers, little-endian | 2·d |
 //! | `int8` | the scale, a little-endian f32, then d signed bytes; a number is its byte times the scale | 4 + d |
 //! | `json` | an object: `item_id`, `embedding`, `log_frequency`, `model_id`, `epoch`, `step` | |
+//! | `qdrant` | an object: a point for the Kafka connector of Qdrant | |
 //! | `avro` | the same fields, by `schemas/published_item.avsc`, in the frame of schema registries | |
 //!
 //! A user's query is written alike; as an object, it has `user_id`, `query`, `beta_tau`, `model_id`, `epoch`, `step`.
@@ -13,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::avro::{self, SchemaIds};
-use super::numbers;
+use super::{numbers, qdrant};
 use crate::publish::{ItemRow, UserQuery, Version};
 use crate::util::config_section::config_choice;
 
@@ -28,17 +29,21 @@ config_choice! {
         Int8 = "int8",
         /// An object, with the headers in it.
         Json = "json",
+        /// A point for the Kafka connector of Qdrant; log-frequencies of their own, and queries, are as with `json`.
+        Qdrant = "qdrant",
         /// A record by a schema of the registry, with the headers in it.
         Avro = "avro",
     }
 }
 
 /// How the sink writes its records.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct RecordLayout {
     pub(super) encoding: VectorEncoding,
     /// Of `avro` alone.
     pub(super) ids: SchemaIds,
+    /// Of `qdrant` alone: the collection that points are for.
+    collection: String,
 }
 
 /// A row in JSON.
@@ -75,14 +80,17 @@ struct JsonFrequency {
 }
 
 impl RecordLayout {
-    pub(super) fn new(encoding: VectorEncoding) -> Self {
-        Self { encoding, ids: SchemaIds::default() }
+    /// The layout of the topics that begin with `prefix`.
+    pub(super) fn new(encoding: VectorEncoding, prefix: &str) -> Self {
+        Self { encoding, ids: SchemaIds::default(), collection: prefix.to_owned() }
     }
 
     /// The value of a row's record.
     pub(super) fn value(&self, row: &ItemRow<'_>, model_id: &str, version: Version) -> Vec<u8> {
-        if self.encoding == VectorEncoding::Avro {
-            return avro::item(self.ids, row, model_id, version);
+        match self.encoding {
+            VectorEncoding::Avro => return avro::item(self.ids, row, model_id, version),
+            VectorEncoding::Qdrant => return qdrant::point(&self.collection, row, model_id, version),
+            _ => {}
         }
         let ItemRow { item_id, embedding, log_frequency } = *row;
         numbers::encode(self.encoding, embedding).unwrap_or_else(|| {
@@ -108,7 +116,7 @@ impl RecordLayout {
     /// The value of a record of popularity: with the numeric encodings a little-endian f32.
     pub(super) fn popularity(&self, item_id: &str, log_frequency: f32, model_id: &str, version: Version) -> Vec<u8> {
         match self.encoding {
-            VectorEncoding::Json => {
+            VectorEncoding::Json | VectorEncoding::Qdrant => {
                 let Version { epoch, step } = version;
                 let row = JsonRow { item_id, embedding: None, log_frequency, model_id, epoch, step };
                 serde_json::to_vec(&row).unwrap_or_default()
@@ -123,6 +131,7 @@ impl RecordLayout {
         match self.encoding {
             VectorEncoding::Json => serde_json::from_slice::<JsonVector>(value).ok().map(|row| row.embedding),
             VectorEncoding::Avro => avro::embedding(value),
+            VectorEncoding::Qdrant => qdrant::embedding(value),
             VectorEncoding::F32 | VectorEncoding::F16 | VectorEncoding::Int8 => numbers::decode(self.encoding, value),
         }
     }
@@ -130,7 +139,9 @@ impl RecordLayout {
     /// The way back of [`popularity`](Self::popularity).
     pub(super) fn log_frequency(&self, value: &[u8]) -> Option<f32> {
         match self.encoding {
-            VectorEncoding::Json => serde_json::from_slice::<JsonFrequency>(value).ok().map(|row| row.log_frequency),
+            VectorEncoding::Json | VectorEncoding::Qdrant => {
+                serde_json::from_slice::<JsonFrequency>(value).ok().map(|row| row.log_frequency)
+            }
             VectorEncoding::Avro => avro::log_frequency(value),
             VectorEncoding::F32 | VectorEncoding::F16 | VectorEncoding::Int8 => {
                 value.try_into().ok().map(f32::from_le_bytes)
@@ -148,7 +159,7 @@ impl RecordLayout {
 mod tests {
     use super::*;
 
-    const ENCODINGS: [VectorEncoding; 5] =
+    const ENCODINGS: [VectorEncoding; 6] =
         [VectorEncoding::F32, VectorEncoding::F16, VectorEncoding::Int8, VectorEncoding::Json, VectorEncoding::Avro];
 
     #[test]
@@ -156,7 +167,7 @@ mod tests {
         let rows: [&[f32]; 4] =
             [&[0.1, -0.25, 1.0, -0.999], &[0.0; 4], &[3e-9, -1e-9, 0.0, 2e-9], &[1e4, -3.0, 0.5, 7.0]];
         for encoding in ENCODINGS {
-            let layout = RecordLayout::new(encoding);
+            let layout = RecordLayout::new(encoding, "shop");
             for row in rows {
                 let mut rounded = row.to_vec();
                 layout.round(&mut rounded);
@@ -172,15 +183,15 @@ mod tests {
             let value = layout.popularity("a", -7.125, "model", Version::default());
             assert_eq!(layout.log_frequency(&value), Some(-7.125), "{encoding:?}");
         }
-        for (encoding, value) in ENCODINGS.into_iter().zip([&[1][..], &[1], &[1], b"{}", &[0; 5]]) {
-            assert_eq!(RecordLayout::new(encoding).embedding(value), None, "{encoding:?}");
+        for (encoding, value) in ENCODINGS.into_iter().zip([&[1][..], &[1], &[1], b"{}", &[0; 5], b"{}"]) {
+            assert_eq!(RecordLayout::new(encoding, "shop").embedding(value), None, "{encoding:?}");
         }
     }
 
     #[test]
     fn sizes_are_as_documented() {
         let row = ItemRow { item_id: "a", embedding: &[0.5; 64], log_frequency: 0.0 };
-        let sizes = ENCODINGS.map(|encoding| RecordLayout::new(encoding).value(&row, "m", Version::default()).len());
+        let sizes = ENCODINGS.map(|encoding| RecordLayout::new(encoding, "shop").value(&row, "m", Version::default()).len());
         assert_eq!(sizes[..3], [256, 128, 68]);
     }
 }

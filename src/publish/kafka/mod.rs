@@ -10,6 +10,7 @@ mod headers;
 mod layout;
 mod numbers;
 mod options;
+mod qdrant;
 mod read;
 mod state_record;
 mod topics;
@@ -110,7 +111,7 @@ impl KafkaSink {
         Ok(Self {
             brokers: brokers.to_owned(),
             config,
-            layout: RecordLayout::new(own.encoding),
+            layout: RecordLayout::new(own.encoding, prefix),
             registry: own.registry.clone(),
             timeout: Duration::from_millis(own.timeout_ms),
             longest: Duration::from_secs(own.transaction_timeout_seconds),

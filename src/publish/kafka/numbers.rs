@@ -22,7 +22,7 @@ pub(super) fn encode(encoding: VectorEncoding, vector: &[f32]) -> Option<Vec<u8>
             let bytes = vector.iter().map(|number| byte(*number, scale).cast_unsigned());
             scale.to_le_bytes().into_iter().chain(bytes).collect()
         }
-        VectorEncoding::Json | VectorEncoding::Avro => return None,
+        VectorEncoding::Json | VectorEncoding::Avro | VectorEncoding::Qdrant => return None,
     })
 }
 
@@ -43,14 +43,14 @@ pub(super) fn decode(encoding: VectorEncoding, value: &[u8]) -> Option<Vec<f32>>
             let scale = f32::from_le_bytes(*scale);
             Some(bytes.iter().map(|byte| f32::from(byte.cast_signed()) * scale).collect())
         }
-        VectorEncoding::Json | VectorEncoding::Avro => None,
+        VectorEncoding::Json | VectorEncoding::Avro | VectorEncoding::Qdrant => None,
     }
 }
 
 /// Rounds a vector as the encoding does.
 pub(super) fn round(encoding: VectorEncoding, vector: &mut [f32]) {
     match encoding {
-        VectorEncoding::F32 | VectorEncoding::Json | VectorEncoding::Avro => {}
+        VectorEncoding::F32 | VectorEncoding::Json | VectorEncoding::Avro | VectorEncoding::Qdrant => {}
         VectorEncoding::F16 => {
             vector.iter_mut().for_each(|number| *number = HalfNumber::from_f32(*number).to_f32());
         }

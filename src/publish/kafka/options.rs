@@ -13,7 +13,8 @@ use crate::util::config_section::{Refusal, config_section, require};
 config_section! {
     /// What only `kafka` knows.
     pub struct KafkaSinkOptions {
-        /// How embeddings are written: `f32`, `f16`, `int8` (with a scale), `json`, or `avro` (with a schema registry).
+        /// How embeddings are written: `f32`, `f16`, `int8` (with a scale), `json`, `avro` (with a schema registry), or `qdrant` (for its
+        /// Kafka connector).
         encoding: VectorEncoding = VectorEncoding::F32 => [check(validate_encoding)];
         /// Whether the queries of users are written too, to `PREFIX-users`: of each user after their events, ready to be searched with.
         users: bool = false;

@@ -18,7 +18,7 @@ impl KafkaSink {
         let Some(held) = self.held()? else { return Ok(None) };
         let mut rows: BTreeMap<Vec<u8>, Option<StoredRow>> = BTreeMap::new();
         let mut moved: BTreeMap<Vec<u8>, (Version, f32)> = BTreeMap::new();
-        let (mut is_foreign, layout) = (false, self.layout);
+        let (mut is_foreign, layout) = (false, self.layout.clone());
         let [items, popularity, ..] = self.topics.clone();
         self.read_topic(&items, &mut |record| {
             let key = record.key().unwrap_or_default();
