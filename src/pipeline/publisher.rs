@@ -26,7 +26,7 @@ const FEED_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Publisher {
     outlets: Vec<PublishedSink>,
-    /// What is sent where not every touched row is: one for each wanted recall.
+    /// What is sent where not every touched row is: one for each wanted recall, and precision of what readers see.
     selections: Vec<ChangeSelection>,
     recent: RecentUsers,
     /// Users whose queries were not copied yet; `None` where no sink takes any.
@@ -59,8 +59,9 @@ impl Publisher {
         let (mut outlets, mut selections) = (Vec::<PublishedSink>::new(), Vec::<ChangeSelection>::new());
         for (sink, options) in sinks {
             let selection = (options.recall < 1.0).then(|| {
-                selections.iter().position(|selection| selection.serves(&options)).unwrap_or_else(|| {
-                    selections.push(ChangeSelection::new(&options, dim));
+                let precision = sink.precision();
+                selections.iter().position(|selection| selection.serves(&options, precision)).unwrap_or_else(|| {
+                    selections.push(ChangeSelection::new(&options, precision, dim));
                     selections.len() - 1
                 })
             });

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::SinkError;
+use super::{SinkError, VectorPrecision};
 
 /// The version of a row in a sink. Versions are ordered: first by epoch, then by step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,10 +183,15 @@ pub trait EmbeddingSink: fmt::Debug + Send {
         })
     }
 
+    /// In how many bits the sink stores embeddings: recall is measured with what readers see.
+    fn precision(&self) -> VectorPrecision {
+        VectorPrecision::Single
+    }
+
     /// Rounds an embedding as the sink does that stores it in fewer bits: what [`read`](Self::read) gives of it is compared
-    /// with the result. A sink that keeps single precision does nothing here.
+    /// with the result.
     fn round(&self, embedding: &mut [f32]) {
-        let _ = embedding;
+        self.precision().round(embedding);
     }
 
     /// Begins an update.

@@ -61,6 +61,8 @@ mod serve;
 mod sink_servers;
 #[cfg(feature = "full")]
 mod sinks;
+#[cfg(feature = "full")]
+mod sinks_f16;
 mod sparse;
 #[cfg(feature = "full")]
 mod stub_registry;

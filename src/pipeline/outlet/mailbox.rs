@@ -8,7 +8,7 @@ use super::super::change_set::ChangeSet;
 use super::super::freshness::EventAges;
 use super::super::sink_figures::{SinkCondition, SinkFigures};
 use super::RETRY;
-use crate::publish::UpdateKind;
+use crate::publish::{UpdateKind, VectorPrecision};
 
 /// What a sink is to be given next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(super) struct Queue {
     /// Whether the run is at its end: no long waits any more.
     pub(super) is_ending: bool,
     pub(super) is_closed: bool,
+    /// Of the sink.
+    precision: VectorPrecision,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub(super) struct Mailbox {
 
 impl Queue {
     /// An empty one, of a sink that wants the whole table first.
-    pub(super) fn new(label: String) -> Self {
+    pub(super) fn new(label: String, precision: VectorPrecision) -> Self {
         Self {
             sets: VecDeque::new(),
             n_rows: 0,
@@ -63,6 +65,7 @@ impl Queue {
             figures: SinkFigures::new(label),
             is_ending: false,
             is_closed: false,
+            precision,
         }
     }
 
@@ -91,12 +94,13 @@ impl Queue {
 
     /// Notes that the sink took an update.
     pub(super) fn note_taken(&mut self, set: &ChangeSet) {
+        let bytes = set.n_bytes(self.precision) as u64;
         let figures = &mut self.figures;
         if !set.is_empty() {
             (self.is_refused, self.is_failed) = (false, false);
             figures.rows += (set.names.len() + set.removed.len()) as u64;
             figures.popularity_rows += set.popularity.len() as u64;
-            figures.bytes += set.n_bytes() as u64;
+            figures.bytes += bytes;
             figures.updates += 1;
         }
         let mut ages = set.ages.clone();

@@ -49,7 +49,8 @@ impl SinkOutlet {
         model_id: String,
         label: String,
     ) -> std::io::Result<Self> {
-        let mailbox = Arc::new(Mailbox { queue: Mutex::new(Queue::new(label)), changed: Condvar::new() });
+        let mailbox =
+            Arc::new(Mailbox { queue: Mutex::new(Queue::new(label, sink.precision())), changed: Condvar::new() });
         let (name, takes_queries, inbox) = (sink.name().to_owned(), sink.takes_queries(), Arc::clone(&mailbox));
         let mut sender = Sender { sink, model_id, replace: options.replace, epoch: None, rises: false };
         std::thread::Builder::new().name(format!("publish {name}")).spawn(move || sender.run(&inbox))?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::avro::{self, SchemaIds};
 use super::{numbers, qdrant};
-use crate::publish::{ItemRow, UserQuery, Version};
+use crate::publish::{ItemRow, UserQuery, VectorPrecision, Version};
 use crate::util::config_section::config_choice;
 
 config_choice! {
@@ -149,9 +149,9 @@ impl RecordLayout {
         }
     }
 
-    /// Rounds an embedding as the encoding does.
-    pub(super) fn round(&self, embedding: &mut [f32]) {
-        numbers::round(self.encoding, embedding);
+    /// What the encoding leaves of an embedding.
+    pub(super) fn precision(&self) -> VectorPrecision {
+        numbers::precision(self.encoding)
     }
 }
 
@@ -159,8 +159,14 @@ impl RecordLayout {
 mod tests {
     use super::*;
 
-    const ENCODINGS: [VectorEncoding; 6] =
-        [VectorEncoding::F32, VectorEncoding::F16, VectorEncoding::Int8, VectorEncoding::Json, VectorEncoding::Avro];
+    const ENCODINGS: [VectorEncoding; 6] = [
+        VectorEncoding::F32,
+        VectorEncoding::F16,
+        VectorEncoding::Int8,
+        VectorEncoding::Json,
+        VectorEncoding::Avro,
+        VectorEncoding::Qdrant,
+    ];
 
     #[test]
     fn what_is_read_back_is_what_round_says() {
@@ -170,7 +176,7 @@ mod tests {
             let layout = RecordLayout::new(encoding, "shop");
             for row in rows {
                 let mut rounded = row.to_vec();
-                layout.round(&mut rounded);
+                layout.precision().round(&mut rounded);
                 let item = ItemRow { item_id: "a\"b", embedding: row, log_frequency: -3.25 };
                 let value = layout.value(&item, "model", Version { epoch: 1, step: 2 });
                 assert_eq!(layout.embedding(&value).unwrap(), rounded, "{encoding:?}");
@@ -191,7 +197,8 @@ mod tests {
     #[test]
     fn sizes_are_as_documented() {
         let row = ItemRow { item_id: "a", embedding: &[0.5; 64], log_frequency: 0.0 };
-        let sizes = ENCODINGS.map(|encoding| RecordLayout::new(encoding, "shop").value(&row, "m", Version::default()).len());
+        let sizes =
+            ENCODINGS.map(|encoding| RecordLayout::new(encoding, "shop").value(&row, "m", Version::default()).len());
         assert_eq!(sizes[..3], [256, 128, 68]);
     }
 }

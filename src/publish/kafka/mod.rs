@@ -21,10 +21,7 @@ use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedHeaders};
 
-use super::{
-    EmbeddingSink, ItemRow, RowPart, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind, UserQuery,
-    Version,
-};
+use super::{SinkError, SinkOptions, Update, UpdateKind, Version};
 use crate::kafka::committed::CommittedReader;
 use crate::kafka::transactions::{PartitionEnd, TransactionError, TransactionalProducer};
 use crate::kafka::{ClientError, KafkaConfig};

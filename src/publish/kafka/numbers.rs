@@ -1,25 +1,16 @@
 //! Vectors as bytes: the encodings `f32`, `f16` and `int8` of a record's value.
 
-use arrow_array::ArrowPrimitiveType;
-use arrow_array::types::Float16Type;
-
 use super::VectorEncoding;
-
-type HalfNumber = <Float16Type as ArrowPrimitiveType>::Native;
-
-/// The largest byte of `int8`.
-const LARGEST: f32 = 127.0;
+use crate::publish::precision::{VectorPrecision, byte_scale, half_bits, half_number, scaled_byte};
 
 /// A vector as it lies in a record; `None` with an encoding in which it is part of an object.
 pub(super) fn encode(encoding: VectorEncoding, vector: &[f32]) -> Option<Vec<u8>> {
     Some(match encoding {
         VectorEncoding::F32 => vector.iter().flat_map(|number| number.to_le_bytes()).collect(),
-        VectorEncoding::F16 => {
-            vector.iter().flat_map(|number| HalfNumber::from_f32(*number).to_bits().to_le_bytes()).collect()
-        }
+        VectorEncoding::F16 => vector.iter().flat_map(|number| half_bits(*number).to_le_bytes()).collect(),
         VectorEncoding::Int8 => {
-            let scale = scale(vector);
-            let bytes = vector.iter().map(|number| byte(*number, scale).cast_unsigned());
+            let scale = byte_scale(vector);
+            let bytes = vector.iter().map(|number| scaled_byte(*number, scale).cast_unsigned());
             scale.to_le_bytes().into_iter().chain(bytes).collect()
         }
         VectorEncoding::Json | VectorEncoding::Avro | VectorEncoding::Qdrant => return None,
@@ -35,8 +26,7 @@ pub(super) fn decode(encoding: VectorEncoding, value: &[u8]) -> Option<Vec<f32>>
         }
         VectorEncoding::F16 => {
             let (numbers, rest) = value.as_chunks::<2>();
-            let number = |bytes: &[u8; 2]| HalfNumber::from_bits(u16::from_le_bytes(*bytes)).to_f32();
-            rest.is_empty().then(|| numbers.iter().map(number).collect())
+            rest.is_empty().then(|| numbers.iter().map(|bits| half_number(u16::from_le_bytes(*bits))).collect())
         }
         VectorEncoding::Int8 => {
             let (scale, bytes) = value.split_first_chunk::<4>()?;
@@ -47,24 +37,13 @@ pub(super) fn decode(encoding: VectorEncoding, value: &[u8]) -> Option<Vec<f32>>
     }
 }
 
-/// Rounds a vector as the encoding does.
-pub(super) fn round(encoding: VectorEncoding, vector: &mut [f32]) {
+/// What an encoding leaves of a vector.
+pub(super) fn precision(encoding: VectorEncoding) -> VectorPrecision {
     match encoding {
-        VectorEncoding::F32 | VectorEncoding::Json | VectorEncoding::Avro | VectorEncoding::Qdrant => {}
-        VectorEncoding::F16 => {
-            vector.iter_mut().for_each(|number| *number = HalfNumber::from_f32(*number).to_f32());
+        VectorEncoding::F32 | VectorEncoding::Json | VectorEncoding::Avro | VectorEncoding::Qdrant => {
+            VectorPrecision::Single
         }
-        VectorEncoding::Int8 => {
-            let scale = scale(vector);
-            vector.iter_mut().for_each(|number| *number = f32::from(byte(*number, scale)) * scale);
-        }
+        VectorEncoding::F16 => VectorPrecision::Half,
+        VectorEncoding::Int8 => VectorPrecision::Bytes,
     }
-}
-
-fn scale(vector: &[f32]) -> f32 {
-    vector.iter().fold(0.0_f32, |most, number| most.max(number.abs())) / LARGEST
-}
-
-fn byte(number: f32, scale: f32) -> i8 {
-    if scale > 0.0 { (number / scale).round().clamp(-LARGEST, LARGEST) as i8 } else { 0 }
 }

@@ -118,8 +118,7 @@ mod tests {
         let (collection, id, vector, payload) = taken_by_connector(&value).unwrap();
         assert_eq!((collection.as_str(), id), ("shop", point_id("ß \"7\"")));
         assert!(vector.iter().map(|number| *number as f32).eq(row.embedding.iter().copied()));
-        let expected =
-            json!({ "item_id": "ß \"7\"", "log_frequency": -3.5, "model_id": "model", "epoch": 2, "step": 1_u64 << 40 });
+        let expected = json!({ "item_id": "ß \"7\"", "log_frequency": -3.5, "model_id": "model", "epoch": 2, "step": 1_u64 << 40 });
         assert_eq!(payload, expected);
         assert_eq!(embedding(&bytes).unwrap(), row.embedding);
     }

@@ -6,7 +6,9 @@ use super::headers::{headers, query_headers};
 use super::state_record::{STATE_KEY, StateRecord};
 use super::{KafkaSink, KafkaUpdate, NAME};
 use crate::kafka::transactions::TransactionalProducer;
-use crate::publish::{EmbeddingSink, ItemRow, RowPart, SinkError, SinkState, StoredRow, Update, UpdateKind, UserQuery};
+use crate::publish::{
+    EmbeddingSink, ItemRow, RowPart, SinkError, SinkState, StoredRow, Update, UpdateKind, UserQuery, VectorPrecision,
+};
 
 impl EmbeddingSink for KafkaSink {
     fn name(&self) -> &str {
@@ -26,8 +28,8 @@ impl EmbeddingSink for KafkaSink {
         self.read_rows(part, visit)
     }
 
-    fn round(&self, embedding: &mut [f32]) {
-        self.layout.round(embedding);
+    fn precision(&self) -> VectorPrecision {
+        self.layout.precision()
     }
 
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {

@@ -73,6 +73,7 @@ pub(super) fn describe(error: &ServerError) -> String {
         "42501" => "; the user of the target needs CREATE on the schema, or the table made for it (docs/publishing.md)",
         "53100" | "53200" | "53400" => "; it is full",
         "55P03" | "57014" => "; another writer holds its lock, or it is slower than the timeout",
+        "42704" if refusal.message().contains("halfvec") => "; precision = \"f16\" needs pgvector 0.7 or newer",
         "58P01" | "0A000" | "42704" if refusal.message().contains("vector") => "; install pgvector there",
         _ => "",
     };

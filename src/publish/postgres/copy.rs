@@ -9,6 +9,8 @@ use tokio_postgres::types::{FromSql, Type};
 
 use super::connection::Trouble;
 use super::tables::Names;
+use crate::publish::StoredPrecision;
+use crate::publish::precision::{half_bits, half_number};
 
 /// How a COPY in binary begins: its signature, and no flags.
 pub(super) const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -44,37 +46,51 @@ pub(super) fn copy_row(copy: &mut BytesMut, fields: &[&[u8]]) {
 }
 
 /// A vector as pgvector sends and receives it.
-pub(super) fn vector(embedding: &[f32]) -> Vec<u8> {
+pub(super) fn vector(embedding: &[f32], precision: StoredPrecision) -> Vec<u8> {
     let head = (embedding.len() as u16).to_be_bytes().into_iter().chain([0, 0]);
-    head.chain(embedding.iter().flat_map(|number| number.to_be_bytes())).collect()
+    match precision {
+        StoredPrecision::F32 => head.chain(embedding.iter().flat_map(|number| number.to_be_bytes())).collect(),
+        StoredPrecision::F16 => {
+            head.chain(embedding.iter().flat_map(|number| half_bits(*number).to_be_bytes())).collect()
+        }
+    }
 }
 
 /// What is read of a column of vectors.
 pub(super) struct Vector(pub(super) Vec<f32>);
 
 impl<'a> FromSql<'a> for Vector {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let (numbers, _) = raw.get(4..).ok_or("a vector without its head")?.as_chunks::<4>();
-        Ok(Self(numbers.iter().map(|number| f32::from_be_bytes(*number)).collect()))
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let numbers = raw.get(4..).ok_or("a vector without its head")?;
+        Ok(Self(match kind.name() {
+            "halfvec" => numbers.as_chunks::<2>().0.iter().map(|bits| half_number(u16::from_be_bytes(*bits))).collect(),
+            _ => numbers.as_chunks::<4>().0.iter().map(|number| f32::from_be_bytes(*number)).collect(),
+        }))
     }
 
     fn accepts(kind: &Type) -> bool {
-        kind.name() == "vector"
+        ["vector", "halfvec"].contains(&kind.name())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::types::Kind;
+
     use super::*;
 
     #[test]
     fn vectors_come_back_as_they_are_sent() {
-        let sent = vector(&[1.5, -0.0, f32::MIN_POSITIVE]);
+        let embedding = [1.5, -0.0, f32::MIN_POSITIVE];
+        let sent = vector(&embedding, StoredPrecision::F32);
         assert_eq!(sent[..4], [0, 3, 0, 0]);
+        let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         let Vector(read) = Vector::from_sql(&Type::BYTEA, &sent).unwrap();
-        assert_eq!(
-            read.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-            [1.5, -0.0_f32, f32::MIN_POSITIVE].map(f32::to_bits)
-        );
+        assert_eq!(bits(&read), bits(&embedding));
+        let half = Type::new("halfvec".to_owned(), 70_000, Kind::Simple, "public".to_owned());
+        let sent = vector(&embedding, StoredPrecision::F16);
+        assert_eq!((sent.len(), &sent[..6]), (10, &[0, 3, 0, 0, 0x3e, 0][..]));
+        let Vector(read) = Vector::from_sql(&half, &sent).unwrap();
+        assert_eq!(bits(&read), bits(&[1.5, -0.0, 0.0]));
     }
 }

@@ -22,8 +22,8 @@ use self::connection::{Connected, Trouble, connect, describe, is_away};
 use self::copy::{COPY_HEAD, Vector, copy_row, merge, vector};
 use self::tables::{Names, THERE, begin, loaded, state_of, stored, table_names};
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
-    Version,
+    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredPrecision, StoredRow,
+    Update, UpdateKind, VectorPrecision, Version,
 };
 use crate::util::component::Component;
 use crate::util::config_section::config_section;
@@ -35,6 +35,8 @@ config_section! {
     pub struct PostgresOptions {
         /// Milliseconds that connecting, and every single request, may take.
         timeout_ms: u64 = 10_000 => [within(1..=600_000)];
+        /// In which numbers embeddings are stored: `f32` (`vector`), or `f16` for half the bytes (`halfvec`, pgvector 0.7 and newer).
+        precision: StoredPrecision = StoredPrecision::F32;
     }
 }
 
@@ -61,6 +63,7 @@ pub struct PostgresSink {
     tls: MakeRustlsConnect,
     timeout: Duration,
     replace: bool,
+    precision: StoredPrecision,
     /// The table as it is written in statements, and that of the state.
     table: String,
     state: String,
@@ -116,6 +119,7 @@ impl PostgresSink {
             tls: MakeRustlsConnect::new(tls),
             timeout,
             replace: common.replace,
+            precision: own.precision,
             table,
             state,
             runtime,
@@ -156,7 +160,12 @@ impl PostgresSink {
             None => self.runtime.block_on(connect(&self.server, &self.tls, self.timeout)),
         };
         let Connected { client, task } = connected.map_err(|trouble| self.failed(trouble))?;
-        let names = Names { table: &self.table, state: &self.state, timeout: self.timeout, replace: self.replace };
+        let vector_type = match self.precision {
+            StoredPrecision::F32 => "vector",
+            StoredPrecision::F16 => "halfvec",
+        };
+        let (timeout, replace) = (self.timeout, self.replace);
+        let names = Names { table: &self.table, state: &self.state, timeout, replace, vector_type };
         match self.runtime.block_on(work(&client, &names)) {
             Ok(result) => {
                 self.client = Some(Connected { client, task });
@@ -188,6 +197,10 @@ impl PostgresSink {
 impl EmbeddingSink for PostgresSink {
     fn name(&self) -> &str {
         NAME
+    }
+
+    fn precision(&self) -> VectorPrecision {
+        self.precision.precision()
     }
 
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
@@ -250,7 +263,10 @@ impl EmbeddingSink for PostgresSink {
             for row in part {
                 if self.takes(row.item_id) {
                     let log_frequency = row.log_frequency.to_be_bytes();
-                    copy_row(&mut copy, &[row.item_id.as_bytes(), &vector(row.embedding), &log_frequency]);
+                    copy_row(
+                        &mut copy,
+                        &[row.item_id.as_bytes(), &vector(row.embedding, self.precision), &log_frequency],
+                    );
                 }
             }
             copy.put_i16(-1);

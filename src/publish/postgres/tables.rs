@@ -14,6 +14,8 @@ pub(super) struct Names<'a> {
     pub(super) state: &'a str,
     pub(super) timeout: Duration,
     pub(super) replace: bool,
+    /// The type of the embeddings.
+    pub(super) vector_type: &'static str,
 }
 
 impl Names<'_> {
@@ -66,6 +68,14 @@ pub(super) fn made_by_anybody(made: Result<(), Trouble>) -> Result<(), Trouble> 
     }
 }
 
+/// How many numbers the embeddings of the table have (-1: any), and their type; `None` where it has none.
+async fn column_of(client: &Client, names: &Names<'_>) -> Result<Option<(i32, String)>, Trouble> {
+    let select = "SELECT atttypmod, typname::text FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+                  WHERE attrelid = to_regclass($1) AND attname = 'embedding'";
+    let column: Option<Row> = names.in_time(client.query_opt(select, &[&names.table])).await?;
+    Ok(column.map(|column| Ok::<_, ServerError>((column.try_get(0)?, column.try_get(1)?))).transpose()?)
+}
+
 /// Begins the transaction: tables as they should be, and nothing in them that is newer, or another model's.
 pub(super) async fn begin(
     client: &Client,
@@ -73,7 +83,7 @@ pub(super) async fn begin(
     update: &Update<'_>,
     committed: Option<Version>,
 ) -> Result<(), Trouble> {
-    let Names { table, state, .. } = names;
+    let Names { table, state, vector_type, .. } = names;
     let dim = update.dim;
     names.in_time(client.batch_execute("ROLLBACK")).await?;
     // What all tables share is made outside of the transaction: another worker that makes it too is no reason to fail.
@@ -92,7 +102,8 @@ pub(super) async fn begin(
     names.in_time(client.batch_execute("BEGIN")).await?;
     if names.replace && update.kind == UpdateKind::Full {
         let held = state_of(client, names, "FOR UPDATE").await?;
-        if held.is_none_or(|held| held.model_id != update.model_id || held.dim != dim) {
+        let is_other_type = column_of(client, names).await?.is_some_and(|(_, found)| found != *vector_type);
+        if is_other_type || held.is_none_or(|held| held.model_id != update.model_id || held.dim != dim) {
             names.in_time(client.batch_execute(&format!("DROP TABLE IF EXISTS {table}"))).await?;
         }
     }
@@ -101,7 +112,7 @@ pub(super) async fn begin(
     if !is_there {
         // Room in each page: a row whose vector stays is written beside itself, without a word to the index.
         let create = format!(
-            "CREATE TABLE {table} (item_id text PRIMARY KEY, embedding vector({dim}) NOT NULL, log_frequency real NOT NULL,
+            "CREATE TABLE {table} (item_id text PRIMARY KEY, embedding {vector_type}({dim}) NOT NULL, log_frequency real NOT NULL,
              epoch bigint NOT NULL, step bigint NOT NULL) WITH (fillfactor = 70)"
         );
         names.in_time(client.batch_execute(&create)).await?;
@@ -109,11 +120,14 @@ pub(super) async fn begin(
         names.in_time(client.execute(&format!("DELETE FROM {state} WHERE items = $1"), &[table])).await?;
     }
     let held = state_of(client, names, "FOR UPDATE").await?;
-    let columns = "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'embedding'";
-    let column: Option<Row> = names.in_time(client.query_opt(columns, &[table])).await?;
-    match column.map(|column| column.try_get::<_, i32>(0)).transpose()? {
-        Some(found) if found == -1 || usize::try_from(found).is_ok_and(|found| found == dim) => {}
-        Some(found) => {
+    match column_of(client, names).await? {
+        Some((_, found)) if found != *vector_type => {
+            return Err(Trouble::Held(format!(
+                "its embeddings are of the type {found}, not {vector_type} (precision); {OTHERWISE}"
+            )));
+        }
+        Some((found, _)) if found == -1 || usize::try_from(found).is_ok_and(|found| found == dim) => {}
+        Some((found, _)) => {
             return Err(Trouble::Held(format!("it holds vectors of dimension {found}, not {dim}; {OTHERWISE}")));
         }
         None => return Err(Trouble::Held(format!("it has no column 'embedding'; {OTHERWISE}"))),
@@ -152,9 +166,12 @@ pub(super) const THERE: &str = "SELECT to_regclass($1) IS NOT NULL AND to_regcla
 pub(super) const OTHERWISE: &str = "set replace = true, or choose another table (name)";
 
 pub(super) async fn prepare(client: &Client, names: &Names<'_>) -> Result<(), Trouble> {
-    let incoming = "CREATE TEMPORARY TABLE IF NOT EXISTS negstream_incoming
-                    (item_id text, embedding vector, log_frequency real) ON COMMIT DELETE ROWS";
-    names.in_time(client.batch_execute(incoming)).await
+    let incoming = format!(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS negstream_incoming
+         (item_id text, embedding {}, log_frequency real) ON COMMIT DELETE ROWS",
+        names.vector_type
+    );
+    names.in_time(client.batch_execute(&incoming)).await
 }
 
 #[cfg(test)]

@@ -15,11 +15,11 @@ use serde_json::json;
 
 use self::row::{pack, unpack};
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, RowPart, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update,
-    UpdateKind, Version,
+    EmbeddingSink, ItemRow, OwnOptions, RowPart, SinkConfig, SinkError, SinkOptions, SinkState, StoredPrecision,
+    StoredRow, Update, UpdateKind, VectorPrecision, Version,
 };
 use crate::util::component::Component;
-use crate::util::config_section::{config_choice, config_section};
+use crate::util::config_section::{Refusal, config_choice, config_section, require};
 
 const NAME: &str = "redis";
 
@@ -38,12 +38,22 @@ config_section! {
     pub struct RedisOptions {
         /// `vectors` for a vector set over the rows (Redis 8 and newer), `hash` for rows alone.
         layout: RedisLayout = RedisLayout::Vectors;
+        /// In which numbers the rows of `hash` hold embeddings: `f32`, or `f16` for half the bytes. A vector set takes `f32` alone.
+        precision: StoredPrecision = StoredPrecision::F32 => [check(validate_precision)];
         /// Rows that a vector set looks at for the neighbours of one that is written (`EF` of `VADD`): fewer are faster, and leave more
         /// of what lies near out of later searches.
         exploration: u32 = 100 => [within(1..=1_000_000)];
+        /// Links of a row to its neighbours in a vector set (`M` of `VADD`): half of them are written twice as fast, and searches find
+        /// less. A set keeps those that it was made with.
+        links: u32 = 16 => [within(4..=4_096)];
         /// Milliseconds that connecting, and every single request, may take.
         timeout_ms: u64 = 10_000 => [within(1..=600_000)];
     }
+}
+
+fn validate_precision(precision: &StoredPrecision, options: &RedisOptions) -> Result<(), Refusal> {
+    let is_right = *precision == StoredPrecision::F32 || options.layout == RedisLayout::Hash;
+    require(is_right, "f16 needs layout = \"hash\": a vector set is written in single precision")
 }
 
 impl Component for RedisOptions {
@@ -72,8 +82,11 @@ pub struct RedisSink {
     client: Client,
     timeout: Duration,
     replace: bool,
+    /// As the state has it, with the precision.
     layout: &'static str,
-    exploration: String,
+    precision: StoredPrecision,
+    /// `EF` and `M` of `VADD`.
+    effort: [String; 2],
     /// State, rows, vectors.
     keys: [String; 3],
     script: String,
@@ -96,9 +109,10 @@ impl RedisSink {
     /// # Errors
     /// Where its target is no address of a Redis, which is not repeated, or an option is unknown.
     pub fn open(common: &SinkOptions, own: &RedisOptions) -> Result<Self, SinkError> {
-        let layout = match own.layout {
-            RedisLayout::Vectors => "vectors",
-            RedisLayout::Hash => "hash",
+        let layout = match (own.layout, own.precision) {
+            (RedisLayout::Vectors, _) => "vectors",
+            (RedisLayout::Hash, StoredPrecision::F32) => "hash",
+            (RedisLayout::Hash, StoredPrecision::F16) => "hash-f16",
         };
         // The address may hold a password, which an error of the client's could repeat.
         let client = Client::open(common.target.as_str())
@@ -109,7 +123,8 @@ impl RedisSink {
             timeout: Duration::from_millis(own.timeout_ms),
             replace: common.replace,
             layout,
-            exploration: own.exploration.to_string(),
+            precision: own.precision,
+            effort: [own.exploration, own.links].map(|number| number.to_string()),
             keys: ["state", "rows", "vectors"].map(|key| format!("{prefix}:{key}")),
             script: String::new(),
             connection: None,
@@ -143,6 +158,9 @@ impl RedisSink {
                 "; it refuses the user or the password of the target"
             }
             said if said.contains("OOM") => "; it is full (maxmemory): give it more, or publish fewer items",
+            said if said.contains("M value mismatch") => {
+                "; its vector set was made with other links: choose them, or another prefix (name), or delete its keys"
+            }
             said if said.contains("VADD") => "; vector sets need Redis 8: set layout = \"hash\" for older ones",
             _ => "",
         };
@@ -202,7 +220,7 @@ impl RedisSink {
     fn call_in_parts(
         &mut self,
         what: &str,
-        head: Option<&str>,
+        head: &[String],
         arguments: &[Vec<u8>],
         per_row: usize,
     ) -> Result<(), SinkError> {
@@ -224,6 +242,10 @@ impl EmbeddingSink for RedisSink {
         NAME
     }
 
+    fn precision(&self) -> VectorPrecision {
+        self.precision.precision()
+    }
+
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
         self.calls = redis::pipe();
         self.connect().map_err(|error| self.failed(error))?;
@@ -241,20 +263,21 @@ impl EmbeddingSink for RedisSink {
 
     fn remove(&mut self, item_ids: &[&str]) -> Result<(), SinkError> {
         let arguments: Vec<Vec<u8>> = item_ids.iter().map(|item_id| item_id.as_bytes().to_vec()).collect();
-        self.call_in_parts("remove", None, &arguments, 1)
+        self.call_in_parts("remove", &[], &arguments, 1)
     }
 
     fn upsert(&mut self, rows: &[ItemRow<'_>]) -> Result<(), SinkError> {
         let version = self.update.map(|(_, version)| version).unwrap_or_default();
+        let precision = self.precision;
         let row_arguments = |row: &ItemRow<'_>| {
             // A vector set holds directions: whoever ranks its answers needs the length too.
             let norm = row.embedding.iter().map(|number| number * number).sum::<f32>().sqrt();
             let attributes = json!({ "log_frequency": row.log_frequency, "norm": norm }).to_string();
-            [row.item_id.as_bytes().to_vec(), pack(version, row), attributes.into_bytes()]
+            [row.item_id.as_bytes().to_vec(), pack(version, row, precision), attributes.into_bytes()]
         };
         let arguments: Vec<Vec<u8>> = rows.iter().flat_map(row_arguments).collect();
-        let exploration = self.exploration.clone();
-        self.call_in_parts("upsert", Some(&exploration), &arguments, 3)
+        let effort = self.effort.clone();
+        self.call_in_parts("upsert", &effort, &arguments, 3)
     }
 
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
@@ -265,7 +288,7 @@ impl EmbeddingSink for RedisSink {
                 [item_id.as_bytes().to_vec(), log_frequency.to_le_bytes().to_vec(), text.into_bytes()]
             })
             .collect();
-        self.call_in_parts("popularity", None, &arguments, 3)
+        self.call_in_parts("popularity", &[], &arguments, 3)
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
@@ -318,7 +341,7 @@ impl RedisSink {
                 if !part.holds(item_id.as_bytes()) || !seen.insert(item_id.clone()) {
                     continue;
                 }
-                let Some(row) = unpack(item_id, &packed) else {
+                let Some(row) = unpack(item_id, &packed, self.precision) else {
                     return Err(RedisError::from((
                         ErrorKind::UnexpectedReturnType,
                         "a row that negstream has not written",

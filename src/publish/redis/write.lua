@@ -42,7 +42,7 @@ if held[5] ~= ARGV[2] or held[6] ~= ARGV[3] then
   return 'no: another worker has begun an update since, of epoch ' .. held[5]
 end
 if what == 'upsert' then
-  for i = 6, #ARGV, 3 do
+  for i = 7, #ARGV, 3 do
     local id, row, attributes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local old = redis.call('HGET', KEYS[2], id)
     if not old or order(version(old)) <= 0 then
@@ -52,7 +52,7 @@ if what == 'upsert' then
         if old and string.sub(old, 21) == embedding then
           redis.call('VSETATTR', KEYS[3], id, attributes)
         else
-          redis.call('VADD', KEYS[3], 'FP32', embedding, id, 'NOQUANT', 'EF', ARGV[5], 'SETATTR', attributes)
+          redis.call('VADD', KEYS[3], 'FP32', embedding, id, 'NOQUANT', 'EF', ARGV[5], 'M', ARGV[6], 'SETATTR', attributes)
         end
       end
     end
