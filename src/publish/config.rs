@@ -257,7 +257,7 @@ mod tests {
             read(&format!("[{{ sink = 'kafka', target = 'kafka://b:1', encoding = 'avro', registry = {registry} }}]"))
         };
         let said = kafka("{ ulr = 'http://r:1' }").unwrap_err();
-        assert!(said.contains("'ulr' is not an option of 'kafka.registry', did you mean 'url'?"), "{said}");
+        assert!(said.contains("'ulr' is not an option of 'kafka.registry'"), "{said}");
         if !crate::util::cargo_feature::CargoFeature::Registry.is_built_in() {
             assert!(kafka("{}").unwrap_err().contains("needs the feature 'registry'"));
             return;

@@ -181,7 +181,7 @@ mod tests {
         options: VerifyOptions,
     ) -> Verification {
         let table = ExpectedTable { model_id, dim: 2, rows: rows.len() as u64 };
-        verify(sink, table, || Ok(rows.to_vec().into_iter().map(Ok::<_, SinkError>)), options).unwrap()
+        verify(sink, table, || Ok(rows.iter().cloned().map(Ok::<_, SinkError>)), options).unwrap()
     }
 
     #[test]
