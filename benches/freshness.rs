@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 
 use negstream::event::{Interaction, Record};
 use negstream::position::{Positions, Stream};
-use negstream::publish::{self, EmbeddingSink, ItemRow, SinkConfig, SinkError, SinkState, StoredRow, Update};
+use negstream::publish::{
+    self, EmbeddingSink, ItemRow, SinkConfig, SinkError, SinkState, StoredRow, Update, UserQuery, VectorPrecision,
+};
 use negstream::source::{CommitTracker, PollStatus, SourceError};
 use negstream::synth::{EventGenerator, SynthConfig};
 use negstream::{Config, EventSource, Pipeline};
@@ -72,8 +74,16 @@ impl EmbeddingSink for WatchedSink {
         self.inner.read(visit)
     }
 
-    fn round(&self, embedding: &mut [f32]) {
-        self.inner.round(embedding);
+    fn precision(&self) -> VectorPrecision {
+        self.inner.precision()
+    }
+
+    fn takes_queries(&self) -> bool {
+        self.inner.takes_queries()
+    }
+
+    fn set_queries(&mut self, queries: &[UserQuery<'_>]) -> Result<(), SinkError> {
+        self.inner.set_queries(queries)
     }
 
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
@@ -214,8 +224,8 @@ fn main() {
         "{} events a second for {} s, after {} events; {} new items a second are looked for\n",
         plan.rate, plan.seconds, plan.n_before, PROBES_PER_SECOND
     );
-    println!("| sink | new items seen | p50, s | p99, s | most, s | rows/s | updates/s |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| sink | new items seen | p50, s | p99, s | most, s | rows/s | updates/s | cores |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut measured = Vec::new();
     // A server ends before the next begins.
     if is_wanted("memory") {
@@ -228,13 +238,16 @@ fn main() {
         let target = sink_servers::redis_url(&server);
         measured.extend(measure(&plan, "redis", &target, &[]));
         measured.extend(measure(&plan, "redis", &target, &[("exploration", "50"), ("name", "fast")]));
+        measured.extend(measure(&plan, "redis", &target, &[("links", "8"), ("name", "few")]));
         measured.extend(measure(&plan, "redis", &target, &[("layout", "hash"), ("name", "hash")]));
     }
     if let Some(server) = is_wanted("postgres").then(sink_servers::postgres).flatten() {
         measured.extend(measure(&plan, "postgres", &sink_servers::postgres_url(&server), &[]));
     }
     if let Some(broker) = is_wanted("kafka").then(kafka_harness::Broker::start).flatten() {
-        measured.extend(measure(&plan, "kafka", &format!("kafka://{}", broker.bootstrap()), &[]));
+        let target = format!("kafka://{}", broker.bootstrap());
+        measured.extend(measure(&plan, "kafka", &target, &[]));
+        measured.extend(measure(&plan, "kafka", &target, &[("users", "true"), ("name", "users")]));
     }
     if let Some(server) = is_wanted("opensearch").then(sink_servers::opensearch).flatten() {
         measured.extend(measure(&plan, "opensearch", server.url(), &[]));
@@ -247,10 +260,28 @@ fn main() {
     }
 }
 
+/// Seconds that this process has computed, on all its threads; not a number where that cannot be seen. Servers are processes of their own.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in brackets; the 12th and 13th field there, in hundredths of a second.
+    let fields: Vec<f64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(f64::NAN))
+        .collect();
+    fields.get(11).zip(fields.get(12)).map_or(f64::NAN, |(user, system)| (user + system) / 100.0)
+}
+
 /// One worker, one sink; `None` where this build has no such sink.
 fn measure(plan: &Plan, sink: &str, target: &str, options: &[(&str, &str)]) -> Option<Value> {
     let table = [("sink", sink), ("target", target)].into_iter().chain(options.iter().copied());
-    let typed = |value: &str| value.parse::<i64>().map_or_else(|_| toml::Value::from(value), toml::Value::from);
+    let typed = |value: &str| match (value.parse::<i64>(), value.parse::<bool>()) {
+        (Ok(number), _) => toml::Value::from(number),
+        (_, Ok(truth)) => toml::Value::from(truth),
+        _ => toml::Value::from(value),
+    };
     let table = table.map(|(key, value)| (key.to_owned(), typed(value))).collect();
     let opened =
         SinkConfig::from_table(table).and_then(|config| publish::open(&config).map_err(|error| error.to_string()));
@@ -281,9 +312,10 @@ fn measure(plan: &Plan, sink: &str, target: &str, options: &[(&str, &str)]) -> O
         begun: None,
     };
     let mut pipeline = Pipeline::builder(&config).sink(watched).build().expect("a pipeline");
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
     pipeline.run(source).expect("a run");
     let (took, mut found) = (begun.elapsed().as_secs_f64(), lock(&sightings));
+    let cores = (cpu_seconds() - cpu) / took;
     let unseen = found.told.len();
     found.seconds.sort_by(f64::total_cmp);
     let n = found.seconds.len();
@@ -291,9 +323,9 @@ fn measure(plan: &Plan, sink: &str, target: &str, options: &[(&str, &str)]) -> O
     let [p50, p99, most] = [at(0.5), at(0.99), at(1.0)].map(|seconds| seconds.unwrap_or(f64::NAN));
     let (rows, updates) = (found.n_rows as f64 / took, found.n_updates as f64 / took);
     let seen = if unseen > 0 { format!("{n} of {}", n + unseen) } else { n.to_string() };
-    println!("| {shown} | {seen} | {p50:.3} | {p99:.3} | {most:.3} | {rows:.0} | {updates:.1} |");
+    println!("| {shown} | {seen} | {p50:.3} | {p99:.3} | {most:.3} | {rows:.0} | {updates:.1} | {cores:.2} |");
     Some(json!({
         "sink": shown, "seen": n, "unseen": unseen, "p50_seconds": p50, "p99_seconds": p99, "most_seconds": most,
-        "rows_per_second": rows, "updates_per_second": updates,
+        "rows_per_second": rows, "updates_per_second": updates, "cores": cores,
     }))
 }

@@ -505,6 +505,9 @@ pub struct VerifyArgs {
     /// Compare no log-frequencies: while a worker runs, they are older in a sink.
     #[arg(long)]
     pub embeddings_alone: bool,
+    /// Megabytes that the rows compared at a time may take; a larger table is read in several passes.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub memory_mb: u64,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,

@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::cli::{Layers, PublishAction, PublishArgs, SinkPlaceArgs};
 use crate::exit::UsageError;
 use crate::publish::full_update::{TableHead, TableRow, publish_table};
-use crate::publish::verify::{Differences, Verification, verify};
+use crate::publish::verify::{Differences, ExpectedTable, Verification, VerifyOptions, verify};
 use crate::publish::{self, SinkConfig, SinkDiffers};
 use crate::telemetry::logging::{self, LineWriter};
 use crate::util::escape::escape_for_terminal;
@@ -24,7 +24,9 @@ const SHOWN: usize = 10;
 pub(super) fn publish(layers: &Layers, options: PublishArgs) -> anyhow::Result<()> {
     match options.action {
         Some(PublishAction::Verify(options)) => {
-            verify_sinks(layers, &options.place, !options.embeddings_alone, options.json)
+            let memory = options.memory_mb << 20;
+            let how = VerifyOptions { frequencies: !options.embeddings_alone, shown: SHOWN, memory };
+            verify_sinks(layers, &options.place, how, options.json)
         }
         None => publish_once(layers, &options.place, options.rows_per_second, options.json),
     }
@@ -66,13 +68,14 @@ fn publish_once(
 }
 
 /// Compares each sink with the checkpoint, row by row.
-fn verify_sinks(layers: &Layers, place: &SinkPlaceArgs, frequencies: bool, json: bool) -> anyhow::Result<()> {
+fn verify_sinks(layers: &Layers, place: &SinkPlaceArgs, options: VerifyOptions, json: bool) -> anyhow::Result<()> {
     let (checkpoint, sinks) = open(layers, place)?;
+    let (manifest, model_id) = (checkpoint.manifest(), checkpoint.manifest().model_id());
+    let table = ExpectedTable { model_id: &model_id, dim: manifest.dim, rows: manifest.items };
     let (mut differing, mut values, mut text) = (Vec::new(), Vec::new(), String::new());
     for config in sinks {
         let mut sink = publish::open(&config)?;
-        let expected: Vec<TableRow> = rows(&checkpoint)?.collect::<anyhow::Result<_>>()?;
-        let found = verify(sink.as_mut(), &checkpoint.manifest().model_id(), expected, frequencies, SHOWN)?;
+        let found = verify(sink.as_mut(), table, || rows(&checkpoint), options)?;
         if !found.equal {
             differing.push(config.sink.clone());
         }
@@ -111,7 +114,15 @@ fn named(sink: &str, place: &SinkPlaceArgs) -> Result<SinkConfig, UsageError> {
             return Err(UsageError("--option: expected KEY=VALUE, in one argument".to_owned()));
         };
         let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
-        table.insert(key.trim().to_owned(), parsed.unwrap_or_else(|| value.into()));
+        let value = parsed.unwrap_or_else(|| value.into());
+        match key.trim().split_once('.') {
+            // `registry.url=…`, `properties.sasl.username=…`
+            Some((section, key)) => {
+                let section = table.entry(section).or_insert_with(|| Table::new().into());
+                section.as_table_mut().map(|section| section.insert(key.to_owned(), value));
+            }
+            None => drop(table.insert(key.trim().to_owned(), value)),
+        }
     }
     SinkConfig::from_table(table).map_err(UsageError)
 }

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 
 use super::freshness::EventAges;
 use super::user_queries::UserQueries;
-use crate::publish::UpdateKind;
+use crate::publish::{UpdateKind, VectorPrecision};
 
 /// Rows of the table at one moment, and what left it.
 #[derive(Debug)]
@@ -53,13 +53,14 @@ impl ChangeSet {
         *kind == UpdateKind::Delta && has_no_rows && queries.is_empty()
     }
 
-    /// Bytes of what it brings.
-    pub(super) fn n_bytes(&self) -> usize {
+    /// Bytes of what it brings to a sink of this precision.
+    pub(super) fn n_bytes(&self, precision: VectorPrecision) -> usize {
         let number = size_of::<f32>();
         let names = self.names.iter().chain(&self.removed).chain(self.popularity.iter().map(|(name, _)| name));
         let names: usize = names.map(|name| name.len()).sum();
-        let numbers = self.embeddings.len() + self.log_frequencies.len() + self.popularity.len();
-        names + number * numbers + self.queries.n_bytes()
+        let numbers = self.log_frequencies.len() + self.popularity.len();
+        let embeddings = self.names.len() * precision.n_bytes(self.dim);
+        names + embeddings + number * numbers + self.queries.n_bytes()
     }
 
     /// Changes that follow each other, as one: a row that moved in several of them is in it once. `None` where there are none.

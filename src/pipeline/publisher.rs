@@ -26,7 +26,7 @@ const FEED_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Publisher {
     outlets: Vec<PublishedSink>,
-    /// What is sent where not every touched row is: one for each wanted recall.
+    /// What is sent where not every touched row is: one for each wanted recall, and precision of what readers see.
     selections: Vec<ChangeSelection>,
     recent: RecentUsers,
     /// Users whose queries were not copied yet; `None` where no sink takes any.
@@ -59,8 +59,9 @@ impl Publisher {
         let (mut outlets, mut selections) = (Vec::<PublishedSink>::new(), Vec::<ChangeSelection>::new());
         for (sink, options) in sinks {
             let selection = (options.recall < 1.0).then(|| {
-                selections.iter().position(|selection| selection.serves(&options)).unwrap_or_else(|| {
-                    selections.push(ChangeSelection::new(&options, dim));
+                let precision = sink.precision();
+                selections.iter().position(|selection| selection.serves(&options, precision)).unwrap_or_else(|| {
+                    selections.push(ChangeSelection::new(&options, precision, dim));
                     selections.len() - 1
                 })
             });
@@ -142,8 +143,12 @@ impl Publisher {
         let wants: Vec<Wants> = self.outlets.iter().map(|sink| sink.outlet.wants()).collect();
         let selected = self.select(state, &changes, &wants, has_moved, is_end);
         let ages = self.ages.clone();
-        let takes = |(sink, wants): (&PublishedSink, &Wants)| sink.outlet.takes_queries && *wants != Wants::Nothing;
-        let is_taken = has_moved && self.outlets.iter().zip(&wants).any(takes);
+        // Taken once for all sinks that take any, so each of them has to be given something: after the last step, the whole table is.
+        let mut takers = (self.outlets.iter().zip(&wants))
+            .filter(|(sink, wants)| sink.outlet.takes_queries && **wants != Wants::Nothing)
+            .map(|(_, wants)| has_moved || *wants == Wants::Everything)
+            .peekable();
+        let is_taken = takers.peek().is_some() && takers.all(|is_given| is_given);
         let queries = self.pending.as_mut().filter(|_| is_taken).map(|pending| pending.take(state));
         let queries = queries.unwrap_or_default();
         let copies =

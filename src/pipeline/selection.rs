@@ -7,7 +7,7 @@ use compact_str::CompactString;
 
 use super::change_filter::{ChangeFilter, LiveRows};
 use super::recall_controller::RecallController;
-use crate::publish::SinkOptions;
+use crate::publish::{SinkOptions, VectorPrecision};
 use crate::recommend::recall::kept_in_lists;
 use crate::table::rows::{GOLDEN, split_mix};
 use crate::trainer::changes::EmbeddingChanges;
@@ -72,6 +72,8 @@ impl RecentUsers {
 pub(super) struct ChangeSelection {
     recall: f64,
     max_age: u64,
+    /// Of what readers of these sinks see.
+    precision: VectorPrecision,
     filter: ChangeFilter,
     controller: RecallController,
     measure_at: Instant,
@@ -81,16 +83,16 @@ pub(super) struct ChangeSelection {
 
 impl ChangeSelection {
     /// A selection as `options` say, of rows of `dim` numbers.
-    pub(super) fn new(options: &SinkOptions, dim: usize) -> Self {
+    pub(super) fn new(options: &SinkOptions, precision: VectorPrecision, dim: usize) -> Self {
         let (recall, max_age) = (options.recall, options.max_age);
         let filter = ChangeFilter::new(dim, max_age.saturating_mul(1_000));
         let controller = RecallController::new(recall);
-        Self { recall, max_age, filter, controller, measure_at: Instant::now() + MEASURE_EVERY, offset: 0 }
+        Self { recall, max_age, precision, filter, controller, measure_at: Instant::now() + MEASURE_EVERY, offset: 0 }
     }
 
-    /// Whether it is as `options` say.
-    pub(super) fn serves(&self, options: &SinkOptions) -> bool {
-        (self.recall, self.max_age) == (options.recall, options.max_age)
+    /// Whether it is as `options` and the precision say.
+    pub(super) fn serves(&self, options: &SinkOptions, precision: VectorPrecision) -> bool {
+        (self.recall, self.max_age, self.precision) == (options.recall, options.max_age, precision)
     }
 
     /// For how long a row is held back at most.
@@ -148,9 +150,57 @@ impl ChangeSelection {
         let stride = (users.len() * n_items).div_ceil(SCORES).max(1);
         self.offset = (self.offset + 1) % stride;
         let candidates = (self.offset as u32..n_items as u32).step_by(stride);
-        let (compared, kept) =
-            kept_in_lists(state, &users, recent.at, LIST, candidates, |row| self.filter.held(row as usize));
+        let (compared, kept) = match self.precision {
+            VectorPrecision::Single => {
+                kept_in_lists(state, &users, recent.at, LIST, candidates, |row| self.filter.held(row as usize))
+            }
+            fewer_bits => {
+                let rounded = rounded_rows(&self.filter, fewer_bits, candidates.clone());
+                let place = |row: u32| (row as usize - self.offset) / stride;
+                kept_in_lists(state, &users, recent.at, LIST, candidates, |row| rounded.get(place(row))?.as_deref())
+            }
+        };
         self.controller.measured(compared, kept);
         self.measure_at = Instant::now() + MEASURE_EVERY.max(SHARE_OF_TIME * begin.elapsed());
+    }
+}
+
+/// The rows of `candidates` as they were published, and rounded; `None` for one that never was.
+fn rounded_rows(
+    filter: &ChangeFilter,
+    precision: VectorPrecision,
+    candidates: impl Iterator<Item = u32>,
+) -> Vec<Option<Box<[f32]>>> {
+    let rounded = |row: u32| {
+        let mut rounded: Box<[f32]> = filter.published(row as usize)?.into();
+        precision.round(&mut rounded);
+        Some(rounded)
+    };
+    candidates.map(rounded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_compared_as_readers_see_them() {
+        let embedding = [0.1_f32, -0.7, 1.0, 3e-5];
+        let mut filter = ChangeFilter::new(4, u64::MAX);
+        let served = |_: usize, out: &mut [f32]| out.copy_from_slice(&embedding);
+        filter.reset(&LiveRows { n_rows: 2, served: &served, weight: &|_| 1.0, events: &|_| 1 });
+        for (precision, most) in [(VectorPrecision::Half, 5e-4), (VectorPrecision::Bytes, 4e-3)] {
+            let rounded = rounded_rows(&filter, precision, 0..3);
+            assert!(rounded[0] == rounded[1] && rounded[2].is_none());
+            let row = rounded[0].as_ref().unwrap();
+            let error = row.iter().zip(&embedding).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(error > 0.0 && error <= most, "{precision:?}: {error}");
+        }
+        assert!(filter.held(0).is_none(), "rounding is no movement: nothing is sent again for it");
+        let options = SinkOptions::default();
+        let selection = ChangeSelection::new(&options, VectorPrecision::Half, 4);
+        assert!(
+            selection.serves(&options, VectorPrecision::Half) && !selection.serves(&options, VectorPrecision::Single)
+        );
     }
 }

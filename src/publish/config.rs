@@ -102,14 +102,21 @@ impl SinkConfig {
     }
 
     fn redact_own(&mut self) {
-        for key in self.own_keys().iter().filter(|key| key.secret) {
-            match self.given.get_mut(key.name) {
-                Some(Value::String(text)) => REDACTED.clone_into(text),
-                Some(Value::Table(table)) => {
-                    table.iter_mut().for_each(|(_, value)| *value = Value::String(REDACTED.to_owned()));
-                }
-                Some(_) | None => {}
+        let keys = self.own_keys();
+        redact_given(&mut self.given, &keys);
+    }
+}
+
+/// Replaces what must never be shown of options as they were given.
+fn redact_given(given: &mut Table, keys: &[KeyEntry]) {
+    for key in keys {
+        match (given.get_mut(key.name), &key.shape) {
+            (Some(Value::Table(section)), Shape::Section(keys)) => redact_given(section, keys),
+            (Some(Value::String(text)), _) if key.secret => REDACTED.clone_into(text),
+            (Some(Value::Table(table)), _) if key.secret => {
+                table.iter_mut().for_each(|(_, value)| *value = Value::String(REDACTED.to_owned()));
             }
+            _ => {}
         }
     }
 }
@@ -175,15 +182,7 @@ impl ConfigValue for Vec<SinkConfig> {
 fn sink_schema(name: &str, about: &str, own: Vec<KeyEntry>) -> Json {
     let mut properties = Map::from_iter([(SINK.to_owned(), json!({ "const": name }))]);
     for key in component::keys::<SinkOptions>().into_iter().chain(own) {
-        let mut schema = match &key.shape {
-            Shape::Value(schema) => schema.clone(),
-            Shape::Section(_) | Shape::OpenTable => Map::from_iter([
-                ("type".to_owned(), json!("object")),
-                ("additionalProperties".to_owned(), json!({ "type": "string" })),
-            ]),
-        };
-        schema.insert("description".to_owned(), json!(key.description.join(" ")));
-        properties.insert(key.name.to_owned(), Json::Object(schema));
+        properties.insert(key.name.to_owned(), key_schema(&key));
     }
     json!({
         "type": "object",
@@ -192,6 +191,27 @@ fn sink_schema(name: &str, about: &str, own: Vec<KeyEntry>) -> Json {
         "required": [SINK],
         "additionalProperties": false,
     })
+}
+
+/// The JSON Schema of one option.
+fn key_schema(key: &KeyEntry) -> Json {
+    let mut schema = match &key.shape {
+        Shape::Value(schema) => schema.clone(),
+        Shape::Section(keys) => {
+            let keys: Map<String, Json> = keys.iter().map(|key| (key.name.to_owned(), key_schema(key))).collect();
+            Map::from_iter([
+                ("type".to_owned(), json!("object")),
+                ("properties".to_owned(), Json::Object(keys)),
+                ("additionalProperties".to_owned(), json!(false)),
+            ])
+        }
+        Shape::OpenTable => Map::from_iter([
+            ("type".to_owned(), json!("object")),
+            ("additionalProperties".to_owned(), json!({ "type": "string" })),
+        ]),
+    };
+    schema.insert("description".to_owned(), json!(key.description.join(" ")));
+    Json::Object(schema)
 }
 
 #[cfg(test)]
@@ -229,6 +249,28 @@ mod tests {
             let said = read(sinks).expect_err(sinks);
             assert!(said.contains(message), "{sinks}: {said}");
         }
+    }
+
+    #[test]
+    fn sections_of_options_are_merged_checked_and_redacted() {
+        let kafka = |registry: &str| {
+            read(&format!("[{{ sink = 'kafka', target = 'kafka://b:1', encoding = 'avro', registry = {registry} }}]"))
+        };
+        let said = kafka("{ ulr = 'http://r:1' }").unwrap_err();
+        assert!(said.contains("'ulr' is not an option of 'kafka.registry'"), "{said}");
+        if !crate::util::cargo_feature::CargoFeature::Registry.is_built_in() {
+            assert!(kafka("{}").unwrap_err().contains("needs the feature 'registry'"));
+            return;
+        }
+        let said = kafka("{}").unwrap_err();
+        assert!(said.contains("'encoding' of 'kafka' 'avro' needs the address of a schema registry"), "{said}");
+        let said = kafka("{ url = 'http://me:S3CR3T@r:1' }").unwrap_err();
+        assert!(said.contains("keys of their own") && !said.contains("S3CR3T"), "{said}");
+        let mut sinks = kafka("{ url = 'http://r:1', user = 'me', password = 'S3CR3T' }").unwrap();
+        assert!(!format!("{sinks:?}").contains("S3CR3T"));
+        sinks.redact();
+        let shown = serde_json::to_string(&sinks).unwrap();
+        assert!(!shown.contains("S3CR3T") && shown.contains("http://r:1"), "{shown}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `sink` | the contract: [`EmbeddingSink`], what it is called with, what is expected of it |
 //! | [`config`] | the tables `[[publish]]` |
 //! | [`registry`] | [`SINKS`], by name |
+//! | `precision` | in how many bits embeddings are stored |
 //! | `full_update` | the update that brings a whole table |
 //! | `verify` | what a sink holds against what it should |
 //! | [`kafka`] | compacted topics |
@@ -26,6 +27,7 @@ pub mod opensearch;
 pub mod parquet;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod precision;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod registry;
@@ -36,5 +38,6 @@ pub mod verify;
 pub use config::{SinkConfig, SinkOptions, WhenFull};
 pub use error::{SinkDiffers, SinkError};
 pub use memory::MemorySink;
+pub use precision::{StoredPrecision, VectorPrecision};
 pub use registry::{OwnOptions, SINKS, SinkEntry, open};
-pub use sink::{EmbeddingSink, ItemRow, SinkState, StoredRow, Update, UpdateKind, UserQuery, Version};
+pub use sink::{EmbeddingSink, ItemRow, RowPart, SinkState, StoredRow, Update, UpdateKind, UserQuery, Version};

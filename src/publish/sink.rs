@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::SinkError;
+use super::{SinkError, VectorPrecision};
 
 /// The version of a row in a sink. Versions are ordered: first by epoch, then by step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,36 @@ pub struct SinkState {
     pub dim: usize,
 }
 
+/// One of several parts of a table, alike in size, each row in one of them by its identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowPart {
+    index: u32,
+    of: u32,
+}
+
+impl RowPart {
+    /// The only part of one.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// The `count` parts of a table.
+    pub fn all(count: u32) -> impl Iterator<Item = Self> {
+        (0..count).map(move |index| Self { index, of: count })
+    }
+
+    /// Whether the row with the identifier `item_id` is in this part.
+    pub fn holds(&self, item_id: &[u8]) -> bool {
+        if self.of <= 1 {
+            return true;
+        }
+        // FNV-1a, whose high bits are the well-mixed ones once they are multiplied again.
+        let hash = item_id
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let high = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        (high * u64::from(self.of)) >> 32 == u64::from(self.index)
+    }
+}
+
 /// A place that item embeddings are published to.
 ///
 /// # Order of calls
@@ -140,10 +170,28 @@ pub trait EmbeddingSink: fmt::Debug + Send {
     /// Where it cannot be read.
     fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError>;
 
+    /// As [`read`](Self::read), of the rows of `part` alone. A sink that holds rows in memory while it reads them holds those of
+    /// the part.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn read_part(&mut self, part: RowPart, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        self.read(&mut |row| {
+            if part.holds(row.item_id.as_bytes()) {
+                visit(row);
+            }
+        })
+    }
+
+    /// In how many bits the sink stores embeddings: recall is measured with what readers see.
+    fn precision(&self) -> VectorPrecision {
+        VectorPrecision::Single
+    }
+
     /// Rounds an embedding as the sink does that stores it in fewer bits: what [`read`](Self::read) gives of it is compared
-    /// with the result. A sink that keeps single precision does nothing here.
+    /// with the result.
     fn round(&self, embedding: &mut [f32]) {
-        let _ = embedding;
+        self.precision().round(embedding);
     }
 
     /// Begins an update.

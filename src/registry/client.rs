@@ -7,8 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::RegistrySetupError;
 use super::http::{RegistryClient, RegistryError};
-use crate::decode::SourceConfig;
-use crate::decode::{SchemaId, SchemaLookup, SchemaResolver};
+use crate::decode::{Format, RegistryConfig, SchemaId, SchemaLookup, SchemaResolver, SourceConfig};
 use crate::kafka::LogThrottle;
 use crate::source::transient_errors::TRANSIENT_ERRORS;
 
@@ -131,6 +130,16 @@ fn serve(
         }
         next = questions.recv();
     }
+}
+
+/// Offers a schema once; `Ok(Err)` where the registry refuses it.
+pub(super) fn offer(
+    registry: &RegistryConfig,
+    format: Format,
+    subject: &str,
+    schema: &str,
+) -> Result<Result<SchemaId, String>, String> {
+    RegistryClient::new(registry, format).register(subject, schema).map_err(|RegistryError(trouble)| trouble)
 }
 
 /// Registers a schema under `subject`, or finds the number that it has there already.

@@ -11,14 +11,13 @@ mod http;
 
 use std::path::PathBuf;
 
-#[cfg(not(feature = "registry"))]
-use crate::decode::SchemaId;
-use crate::decode::{EventDecoder, EventEncoder, SchemaError, SchemaResolver, SchemaText, SourceConfig};
+use crate::decode::{EventDecoder, EventEncoder, Format, SchemaError, SchemaResolver, SchemaText, SourceConfig};
+pub use crate::decode::{RegistryConfig, SchemaId};
 use crate::kafka::KafkaConfig;
 #[cfg(feature = "registry")]
 pub use client::SchemaRegistry;
 #[cfg(feature = "registry")]
-use client::register;
+use client::{offer, register};
 
 /// A fault of the schemas that is found before anything is read or written.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +57,33 @@ pub enum RegistrySetupError {
         /// The registry's own words, or why there are none.
         cause: String,
     },
+}
+
+/// A schema that a registry has not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("schema registry {url}: subject '{subject}': {cause}")]
+pub struct RegistrationError {
+    /// The registry's address.
+    pub url: String,
+    /// The subject under which the schema was to be registered.
+    pub subject: String,
+    /// The registry's own words, or why there are none.
+    pub cause: String,
+    /// Whether the registry refused it: asking again does not help.
+    pub is_refusal: bool,
+}
+
+/// Registers an Avro schema under `subject`, or finds the number that it has there already. The registry is asked once.
+///
+/// # Errors
+/// The registry refuses the schema, does not answer, or the program was built without the feature `registry`.
+pub fn register_avro(registry: &RegistryConfig, subject: &str, schema: &str) -> Result<SchemaId, RegistrationError> {
+    let (cause, is_refusal) = match offer(registry, Format::Avro, subject, schema) {
+        Ok(Ok(id)) => return Ok(id),
+        Ok(Err(refusal)) => (refusal, true),
+        Err(trouble) => (trouble, false),
+    };
+    Err(RegistrationError { url: registry.url.clone(), subject: subject.to_owned(), cause, is_refusal })
 }
 
 /// The decoder for the records that `source` describes.
@@ -130,6 +156,11 @@ fn schemas_of(source: &SourceConfig) -> Result<Box<dyn SchemaResolver>, Registry
 #[cfg(not(feature = "registry"))]
 fn register(source: &SourceConfig, _: &str, _: &str) -> Result<SchemaId, RegistrySetupError> {
     Err(not_built_in(source))
+}
+
+#[cfg(not(feature = "registry"))]
+fn offer(_: &RegistryConfig, _: Format, _: &str, _: &str) -> Result<Result<SchemaId, String>, String> {
+    Ok(Err(crate::util::cargo_feature::CargoFeature::Registry.missing()))
 }
 
 /// The error for a configuration that was made in a program rather than loaded, which would have refused it.

@@ -37,13 +37,7 @@ pub fn keys<C: ConfigValue>() -> Vec<KeyEntry> {
 /// A sentence that names the option and the component: the option is unknown, of another type, or out of bounds.
 pub fn options<C: ConfigValue + Default>(name: &str, given: &Table) -> Result<C, String> {
     let mut table = Table::try_from(C::default()).expect("defaults can be written as TOML");
-    let declared = keys::<C>();
-    for (option, value) in given {
-        if !declared.iter().any(|key| key.name == option) {
-            return Err(unknown_option(name, option, &declared));
-        }
-        table.insert(option.clone(), value.clone());
-    }
+    fill(&mut table, name, given, &keys::<C>())?;
     let options: C =
         table.try_into().map_err(|error: toml::de::Error| format!("'{name}': {}", error.message().trim()))?;
     options.validate().map_err(|refusal| match refusal.key.as_str() {
@@ -51,6 +45,22 @@ pub fn options<C: ConfigValue + Default>(name: &str, given: &Table) -> Result<C,
         key => format!("'{key}' of '{name}' {}", refusal.message),
     })?;
     Ok(options)
+}
+
+/// Puts what was given over the defaults, section by section.
+fn fill(defaults: &mut Table, name: &str, given: &Table, declared: &[KeyEntry]) -> Result<(), String> {
+    for (option, value) in given {
+        let Some(key) = declared.iter().find(|key| key.name == option) else {
+            return Err(unknown_option(name, option, declared));
+        };
+        match (&key.shape, defaults.get_mut(option), value) {
+            (Shape::Section(keys), Some(Value::Table(section)), Value::Table(given)) => {
+                fill(section, &format!("{name}.{option}"), given, keys)?;
+            }
+            _ => drop(defaults.insert(option.clone(), value.clone())),
+        }
+    }
+    Ok(())
 }
 
 /// A sentence for an option that none of `declared` is.

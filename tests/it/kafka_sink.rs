@@ -22,16 +22,16 @@ fn target(broker: &Broker) -> String {
     format!("kafka://{}", broker.bootstrap())
 }
 
-fn open(broker: &Broker, name: &str, options: &[(&str, &str)]) -> Box<dyn EmbeddingSink> {
+pub(crate) fn open(broker: &Broker, name: &str, options: &[(&str, &str)]) -> Box<dyn EmbeddingSink> {
     let options: Vec<(&str, &str)> = options.iter().copied().chain([("name", name)]).collect();
     open_sink("kafka", &target(broker), &options).unwrap()
 }
 
 /// A record as a consumer sees it: key, value, and headers.
-type Seen = (String, Option<Vec<u8>>, BTreeMap<String, String>);
+pub(crate) type Seen = (String, Option<Vec<u8>>, BTreeMap<String, String>);
 
 /// The committed records of a topic, partition by partition.
-fn consume(broker: &Broker, topic: &str) -> Vec<Seen> {
+pub(crate) fn consume(broker: &Broker, topic: &str) -> Vec<Seen> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker.bootstrap()).set("group.id", topic).set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.set("isolation.level", "read_committed").create().unwrap();
@@ -133,7 +133,7 @@ fn kafka_topics_are_compacted_and_hold_one_record_a_row_and_tombstones_for_what_
 fn kafka_encodings_round_as_they_say() {
     let Some(broker) = Broker::shared() else { return };
     let wanted = table(300, 31);
-    for (encoding, bytes) in [("f16", 2 * DIM), ("int8", 4 + DIM), ("json", 0)] {
+    for (encoding, bytes) in [("f16", 2 * DIM), ("int8", 4 + DIM), ("json", 0), ("qdrant", 0)] {
         let name = format!("encoding-{encoding}");
         let mut sink = open(&broker, &name, &[("encoding", encoding)]);
         publish(&mut *sink, &update(FULL, 1, 1), &[], &wanted).unwrap();
@@ -153,6 +153,10 @@ fn kafka_encodings_round_as_they_say() {
             let row: serde_json::Value = serde_json::from_slice(&values[0]).unwrap();
             let keys: Vec<&String> = row.as_object().unwrap().keys().collect();
             assert_eq!(keys, ["item_id", "embedding", "log_frequency", "model_id", "epoch", "step"]);
+        }
+        if encoding == "qdrant" {
+            let row: serde_json::Value = serde_json::from_slice(&values[0]).unwrap();
+            assert_eq!((row["collection_name"].as_str(), row["vector"].as_array().unwrap().len()), (Some(&*name), DIM));
         }
         // Consumers of one layout are not given another.
         let mut other = open(&broker, &name, &[]);

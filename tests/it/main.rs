@@ -24,6 +24,8 @@ mod kafka_replay;
 mod kafka_sense;
 #[cfg(feature = "full")]
 mod kafka_sink;
+#[cfg(feature = "full")]
+mod kafka_sink_avro;
 mod kafka_source;
 mod kafka_topics;
 mod kafka_trouble;
@@ -61,6 +63,8 @@ mod serve;
 mod sink_servers;
 #[cfg(feature = "full")]
 mod sinks;
+#[cfg(feature = "full")]
+mod sinks_f16;
 mod sparse;
 #[cfg(feature = "full")]
 mod stub_registry;

@@ -457,7 +457,7 @@ fn opensearch_tells_a_worker_that_was_overtaken_when_it_commits() {
 }
 
 /// Does something in PostgreSQL.
-fn execute(target: &str, statements: &str) {
+pub(crate) fn execute(target: &str, statements: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(target, tokio_postgres::NoTls).await.unwrap();

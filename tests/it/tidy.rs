@@ -56,7 +56,7 @@ const RULES: [(&str, &[&str], &str); 41] = [
     ("signals", &[], "only sets a flag; who looks at it is the application's"),
     (
         "publish",
-        &["kafka", "remote", "util"],
+        &["kafka", "registry", "remote", "util"],
         "a contract, its registry, and sinks; what is published comes from the pipeline",
     ),
     ("kernel", &[], "slices in, slices out: it can be tested against its reference, and replaced, alone"),

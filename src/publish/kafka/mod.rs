@@ -5,83 +5,36 @@
 //! version of what was committed last. Where they are asked for, `PREFIX-users` has the queries of users. An update is one transaction, so that who reads committed records sees whole updates
 //! alone; its producer fences the one before it.
 
+mod avro;
+mod headers;
 mod layout;
+mod numbers;
+mod options;
+mod qdrant;
+mod read;
+mod state_record;
+mod topics;
+mod update;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedHeaders};
-use serde::{Deserialize, Serialize};
 
-use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
-    UserQuery, Version,
-};
-use crate::kafka::admin;
+use super::{SinkError, SinkOptions, Update, UpdateKind, Version};
 use crate::kafka::committed::CommittedReader;
 use crate::kafka::transactions::{PartitionEnd, TransactionError, TransactionalProducer};
-use crate::kafka::{ClientError, KafkaConfig, redact_properties, validate_properties};
-use crate::util::component::Component;
-use crate::util::config_section::config_section;
+use crate::kafka::{ClientError, KafkaConfig};
+use crate::registry::RegistryConfig;
 use crate::util::credentials::may_hold_credentials;
 
+use avro::SchemaIds;
+use layout::RecordLayout;
 pub use layout::VectorEncoding;
+pub use options::KafkaSinkOptions;
+use state_record::StateRecord;
 
 const NAME: &str = "kafka";
-/// The key of the only record of the topic of state.
-const STATE_KEY: &str = "items";
-/// The topic of state is compacted in small pieces: every update adds a record.
-const STATE_SEGMENT: &str = "4194304";
-/// How the topic of queries is cleaned up where it has to be created.
-const QUERY_POLICY: &str = "compact,delete";
-
-config_section! {
-    /// What only `kafka` knows.
-    pub struct KafkaSinkOptions {
-        /// How embeddings are written: `f32`, `f16`, `int8` (with a scale), or `json`.
-        encoding: VectorEncoding = VectorEncoding::F32;
-        /// Whether the queries of users are written too, to `PREFIX-users`: of each user after their events, ready to be searched with.
-        users: bool = false;
-        /// Partitions of topics that have to be created.
-        partitions: i32 = 1 => [within(1..=10_000)];
-        /// Milliseconds that brokers may take to answer.
-        timeout_ms: u64 = 10_000 => [within(1..=600_000)];
-        /// Seconds that one update may take: brokers end what takes longer, and what a killed worker left open. At most their
-        /// `transaction.max.timeout.ms`.
-        transaction_timeout_seconds: u64 = 300 => [within(61..=86_400)];
-        /// Further librdkafka properties (`security.protocol`, `sasl.username`, …), passed on as they are.
-        properties: BTreeMap<String, String> = BTreeMap::new() => [redacted(redact_properties), check(|properties, _| validate_properties(properties))];
-    }
-}
-
-impl Component for KafkaSinkOptions {
-    const NAME: &'static str = NAME;
-    const SUMMARY: &'static str = "Compacted topics in Kafka, keyed by item; its target is kafka://HOST:PORT[,HOST:PORT], its name the prefix of its topics.";
-}
-
-impl OwnOptions for KafkaSinkOptions {
-    fn open(self, config: &SinkConfig) -> Result<Box<dyn EmbeddingSink>, SinkError> {
-        Ok(Box::new(KafkaSink::open(&config.common, &self)?))
-    }
-}
-
-/// What the topic of state holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StateRecord {
-    model_id: String,
-    dim: usize,
-    epoch: u64,
-    step: u64,
-    encoding: String,
-    partitions: usize,
-}
-
-impl StateRecord {
-    fn version(&self) -> Version {
-        Version { epoch: self.epoch, step: self.step }
-    }
-}
 
 /// The update that is under way.
 #[derive(Debug)]
@@ -95,7 +48,8 @@ struct KafkaUpdate {
 pub struct KafkaSink {
     brokers: String,
     config: KafkaConfig,
-    encoding: VectorEncoding,
+    layout: RecordLayout,
+    registry: RegistryConfig,
     timeout: Duration,
     longest: Duration,
     n_partitions: i32,
@@ -154,7 +108,8 @@ impl KafkaSink {
         Ok(Self {
             brokers: brokers.to_owned(),
             config,
-            encoding: own.encoding,
+            layout: RecordLayout::new(own.encoding, prefix),
+            registry: own.registry.clone(),
             timeout: Duration::from_millis(own.timeout_ms),
             longest: Duration::from_secs(own.transaction_timeout_seconds),
             n_partitions: own.partitions,
@@ -209,29 +164,12 @@ impl KafkaSink {
     /// Whether `update` may come after what is held.
     fn check(&self, update: &Update<'_>, held: Option<&StateRecord>) -> Result<(), SinkError> {
         if let Some(held) = held {
-            let elsewhere = "set replace = true, or choose another prefix (name)";
-            let Update { model_id, dim, version, .. } = *update;
             let replaces = self.replace && update.kind == UpdateKind::Full;
-            let problem = match held {
-                _ if replaces => None,
-                held if held.model_id != model_id => Some(format!(
-                    "it holds vectors of another model, {}, not of {model_id}; {elsewhere}",
-                    held.model_id
-                )),
-                held if held.dim != dim => {
-                    Some(format!("it holds vectors of dimension {}, not {dim}; {elsewhere}", held.dim))
-                }
-                held if held.encoding != self.encoding.name() => Some(format!(
-                    "its vectors are written as {}, not {}; {elsewhere}",
-                    held.encoding,
-                    self.encoding.name()
-                )),
-                _ => None,
-            };
+            let problem = held.refusal(update, self.layout.encoding).filter(|_| !replaces);
             if let Some(problem) = problem {
                 return Err(self.refused(problem));
             }
-            if version <= held.version() {
+            if update.version <= held.version() {
                 return Err(self.refused(format!("it holds a version that is not older: {}", held.version())));
             }
         }
@@ -258,58 +196,6 @@ impl KafkaSink {
             }
         }
         Ok(true)
-    }
-
-    /// Makes the topics that are missing, refuses those that would lose rows, and returns how many partitions items have.
-    fn ensure_topics(&mut self) -> Result<usize, SinkError> {
-        let count = self.n_partitions;
-        let all = [
-            (&self.topics[0], count, &[("cleanup.policy", "compact")][..]),
-            (&self.topics[1], count, &[("cleanup.policy", "compact")]),
-            (&self.topics[2], 1, &[("cleanup.policy", "compact"), ("segment.bytes", STATE_SEGMENT)]),
-            // Who does nothing for as long as the topic's retention leaves it.
-            (&self.topics[3], count, &[("cleanup.policy", QUERY_POLICY)]),
-        ];
-        for (topic, count, properties) in all.into_iter().take(if self.with_users { 4 } else { 3 }) {
-            let made = admin::ensure_topic_with(&self.config, &self.brokers, topic, count, properties);
-            made.map_err(|error| self.admin_error(error))?;
-            let policy = match admin::topic_property(&self.config, &self.brokers, topic, "cleanup.policy") {
-                Ok(policy) => policy,
-                Err(error) => {
-                    tracing::warn!(%error, topic, "whether the topic of a sink is compacted cannot be seen");
-                    continue;
-                }
-            };
-            let is_right =
-                |policy: &String| policy == "compact" || *topic == self.topics[3] && policy.contains("compact");
-            if let Some(policy) = policy.filter(|policy| !is_right(policy)) {
-                return Err(self.refused(format!(
-                    "topic '{topic}' has cleanup.policy={policy}, and would lose rows by it: set it to compact, or choose \
-                     another prefix (name)"
-                )));
-            }
-        }
-        let topic = self.topics[0].clone();
-        let partitions = self.ask(|reader| reader.partitions(&topic))?;
-        Ok(partitions.map_or(0, |partitions| partitions.len()))
-    }
-
-    /// Whether brokers refuse to make a topic, or are away.
-    fn admin_error(&self, error: ClientError) -> SinkError {
-        use RDKafkaErrorCode as Code;
-        let is_refusal = |code: Code| {
-            let is_wrong = matches!(
-                code,
-                Code::PolicyViolation
-                    | Code::InvalidTopic
-                    | Code::InvalidPartitions
-                    | Code::InvalidReplicationFactor
-                    | Code::InvalidConfig
-            );
-            is_wrong || crate::kafka::is_refusal(code)
-        };
-        let is_refused = !matches!(error, ClientError::Failed { .. }) || error.code().is_some_and(is_refusal);
-        if is_refused { self.refused(error) } else { SinkError::away(NAME, error) }
     }
 
     /// The end of an update that went wrong: nothing of it is seen.
@@ -387,10 +273,23 @@ impl KafkaSink {
         }
     }
 
+    /// The numbers of the schemas, asked for anew: the registry may have lost them.
+    fn register_schemas(&mut self) -> Result<(), SinkError> {
+        if self.layout.encoding == VectorEncoding::Avro {
+            let [items, popularity, _, users] = &self.topics;
+            let users = self.with_users.then_some(users.as_str());
+            let registered = SchemaIds::register(&self.registry, (items, popularity), users);
+            self.layout.ids = registered
+                .map_err(|error| if error.is_refusal { self.refused(error) } else { SinkError::away(NAME, error) })?;
+        }
+        Ok(())
+    }
+
     /// A full update, or the first of this sink: looks before it fences anybody.
     fn prepare(&mut self, update: &Update<'_>) -> Result<StateRecord, SinkError> {
         let held = self.held()?;
         self.check(update, held.as_ref())?;
+        self.register_schemas()?;
         let partitions = self.ensure_topics()?;
         // Always a new one: somebody may have fenced the one before, and then come to nothing.
         self.producer = None;
@@ -412,199 +311,8 @@ impl KafkaSink {
             dim: update.dim,
             epoch: update.version.epoch,
             step: update.version.step,
-            encoding: self.encoding.name().to_owned(),
+            encoding: self.layout.encoding.name().to_owned(),
             partitions,
         })
-    }
-}
-
-impl EmbeddingSink for KafkaSink {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn state(&mut self) -> Result<Option<SinkState>, SinkError> {
-        let held = self.held()?;
-        Ok(held.map(|held| SinkState { version: held.version(), dim: held.dim, model_id: held.model_id }))
-    }
-
-    fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
-        let Some(held) = self.held()? else { return Ok(None) };
-        let mut rows: BTreeMap<Vec<u8>, Option<StoredRow>> = BTreeMap::new();
-        let mut moved: BTreeMap<Vec<u8>, (Version, f32)> = BTreeMap::new();
-        let (mut is_foreign, encoding) = (false, self.encoding);
-        let [items, popularity, ..] = self.topics.clone();
-        self.read_topic(&items, &mut |record| {
-            let key = record.key().unwrap_or_default().to_vec();
-            let Some(value) = record.payload() else { return drop(rows.remove(&key)) };
-            let row = layout::read_headers(record).and_then(|(version, log_frequency)| {
-                let item_id = String::from_utf8(key.clone()).ok()?;
-                let embedding = layout::embedding(encoding, value)?;
-                Some(StoredRow { item_id, embedding, log_frequency: log_frequency?, version })
-            });
-            // What was written over since may have been anything.
-            rows.insert(key, row.filter(|row| row.embedding.len() == held.dim));
-        })?;
-        self.read_topic(&popularity, &mut |record| {
-            let key = record.key().unwrap_or_default().to_vec();
-            let Some(value) = record.payload() else {
-                moved.remove(&key);
-                return;
-            };
-            match layout::read_headers(record).zip(layout::log_frequency(encoding, value)) {
-                Some(((version, _), log_frequency)) => {
-                    moved.insert(key, (version, log_frequency));
-                }
-                None => is_foreign = true,
-            }
-        })?;
-        if is_foreign || rows.values().any(Option::is_none) {
-            let encoding = encoding.name();
-            let message =
-                format!("'{items}' or '{popularity}' holds a record that negstream has not written as {encoding}");
-            return Err(self.refused(message));
-        }
-        for (key, row) in rows {
-            let Some(mut row) = row else { continue };
-            // Of the row's and its own, the newer counts.
-            if let Some((_, log_frequency)) = moved.get(&key).filter(|(version, _)| *version > row.version) {
-                row.log_frequency = *log_frequency;
-            }
-            visit(row);
-        }
-        Ok(Some(SinkState { version: held.version(), dim: held.dim, model_id: held.model_id }))
-    }
-
-    fn round(&self, embedding: &mut [f32]) {
-        layout::round(self.encoding, embedding);
-    }
-
-    fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
-        if self.update.take().is_some() {
-            // The one before was left in its middle.
-            if let Some(producer) = self.producer.take() {
-                producer.abort();
-            }
-        }
-        let is_next = update.kind == UpdateKind::Delta && self.producer.is_some() && self.is_untouched()?;
-        let state = match self.committed.as_ref().filter(|_| is_next) {
-            // As nobody wrote since, nothing has to be asked.
-            Some((held, _)) => {
-                self.check(update, Some(held))?;
-                StateRecord { epoch: update.version.epoch, step: update.version.step, ..held.clone() }
-            }
-            None => self.prepare(update)?,
-        };
-        let mut stale = [HashSet::new(), HashSet::new()];
-        if update.kind == UpdateKind::Full {
-            stale = self.keys()?;
-            let is_foreign =
-                self.committed.is_none() && !self.replace && !stale[0].is_empty() && self.held()?.is_none();
-            if is_foreign {
-                let topic = &self.topics[0];
-                return Err(self.refused(format!(
-                    "topic '{topic}' holds records that negstream has not written; choose another prefix (name)"
-                )));
-            }
-        }
-        let begun = self.producer.as_mut().map(TransactionalProducer::begin);
-        begun.unwrap_or(Ok(())).map_err(|error| self.give_up(error))?;
-        self.update = Some(KafkaUpdate { state, stale });
-        Ok(())
-    }
-
-    fn remove(&mut self, item_ids: &[&str]) -> Result<(), SinkError> {
-        let (model_id, version) = self.open_update()?;
-        for item_id in item_ids {
-            for topic in [0, 1] {
-                self.note_kept(topic, item_id.as_bytes());
-                self.send(topic, item_id.as_bytes(), None, layout::headers(&model_id, version, None))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn upsert(&mut self, rows: &[ItemRow<'_>]) -> Result<(), SinkError> {
-        let (model_id, version) = self.open_update()?;
-        for row in rows {
-            let key = row.item_id.as_bytes();
-            let value = layout::value(self.encoding, row, &model_id, version);
-            self.note_kept(0, key);
-            self.note_kept(1, key);
-            self.send(0, key, Some(&value), layout::headers(&model_id, version, Some(row.log_frequency)))?;
-        }
-        Ok(())
-    }
-
-    fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
-        let (model_id, version) = self.open_update()?;
-        for (item_id, log_frequency) in popularity {
-            let value = layout::popularity(self.encoding, item_id, *log_frequency, &model_id, version);
-            self.note_kept(1, item_id.as_bytes());
-            self.send(1, item_id.as_bytes(), Some(&value), layout::headers(&model_id, version, None))?;
-        }
-        Ok(())
-    }
-
-    fn takes_queries(&self) -> bool {
-        self.with_users
-    }
-
-    fn set_queries(&mut self, queries: &[UserQuery<'_>]) -> Result<(), SinkError> {
-        let (model_id, version) = self.open_update()?;
-        for query in queries {
-            let value = layout::query(self.encoding, query, &model_id, version);
-            let headers = layout::query_headers(&model_id, version, query.beta_tau);
-            self.send(3, query.user_id.as_bytes(), Some(&value), headers)?;
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), SinkError> {
-        let (model_id, version) = self.open_update()?;
-        let Some(KafkaUpdate { state, stale }) = self.update.take() else { return Ok(()) };
-        for (topic, keys) in stale.into_iter().enumerate() {
-            for key in keys {
-                self.send(topic, &key, None, layout::headers(&model_id, version, None))?;
-            }
-        }
-        let value = serde_json::to_vec(&state).map_err(|error| self.refused(error))?;
-        self.send(2, STATE_KEY.as_bytes(), Some(&value), layout::headers(&model_id, version, None))?;
-        let committed = match &mut self.producer {
-            Some(producer) => producer.commit(),
-            None => return Err(self.refused("no update was begun")),
-        };
-        let ends = committed.map_err(|error| self.give_up(error))?;
-        for (topic, partition, end) in &ends {
-            self.ask(|reader| reader.await_end(topic, *partition, *end))?;
-        }
-        self.committed = Some((state, ends));
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::util::config_section::ConfigValue as _;
-
-    #[test]
-    fn passwords_among_the_properties_are_never_shown_and_own_ones_are_refused() {
-        let config = |properties: &str| {
-            let table = format!("sink = 'kafka'\ntarget = 'kafka://b:1'\nproperties = {{ {properties} }}");
-            SinkConfig::from_table(table.parse().unwrap()).unwrap()
-        };
-        let with_password = config("'sasl.password' = 'S3CR3T', 'sasl.mechanism' = 'PLAIN'");
-        let sink = crate::publish::open(&with_password).unwrap();
-        let mut shown = vec![with_password.clone()];
-        shown.redact();
-        let shown = serde_json::to_string(&shown).unwrap();
-        for text in [shown, format!("{with_password:?}"), format!("{sink:?}")] {
-            assert!(!text.contains("S3CR3T"), "{text}");
-        }
-        let said = crate::publish::open(&config("'transactional.id' = 'S3CR3T'")).unwrap_err().to_string();
-        assert!(said.contains("transactional.id") && !said.contains("S3CR3T"), "{said}");
-        let said = crate::publish::open(&config("'sasl.pasword' = 'S3CR3T'")).unwrap_err().to_string();
-        assert!(said.contains("knows no such property") && !said.contains("S3CR3T"), "{said}");
     }
 }

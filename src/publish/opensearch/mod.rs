@@ -4,18 +4,25 @@
 //! Two indices: `INDEX` with one document an item, and `INDEX-state` with one document that says which model, dimension and
 //! version was committed last. An update becomes visible with the refresh of its commit.
 
+mod bulk;
+mod client;
+mod documents;
+mod state;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use self::bulk::bulk_problem;
+use self::client::{SearchAnswer, SearchClient};
+use self::documents::{document_id, document_version, index_body, stored_row};
+use self::state::STATE_ID;
 use super::{
     EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
     Version,
 };
 use crate::util::component::Component;
 use crate::util::config_section::config_section;
-use crate::util::encoding::base64;
 
 const NAME: &str = "opensearch";
 
@@ -41,15 +48,6 @@ impl OwnOptions for OpenSearchOptions {
 /// Documents of a bulk request, and the bytes after which one is sent.
 const DOCUMENTS_PER_REQUEST: usize = 1_000;
 const BYTES_PER_REQUEST: usize = 4 << 20;
-/// Longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 64 << 20;
-/// Bytes that an identifier of a document may have.
-const MAX_ID_BYTES: usize = 512;
-/// Bits of a document's version that are the step; those before it are the epoch.
-const STEP_BITS: u32 = 40;
-/// The document of the state.
-const STATE_ID: &str = "state";
-
 /// The update that is being written.
 #[derive(Debug, Clone)]
 struct OpenBulk {
@@ -61,10 +59,7 @@ struct OpenBulk {
 
 /// The sink.
 pub struct OpenSearchSink {
-    agent: ureq::Agent,
-    url: String,
-    authorization: Option<String>,
-    timeout: Duration,
+    client: SearchClient,
     replace: bool,
     index: String,
     update: Option<OpenBulk>,
@@ -82,31 +77,6 @@ impl std::fmt::Debug for OpenSearchSink {
     }
 }
 
-/// The state, and where its document stands: sequence number and primary term.
-type PlacedState = (SinkState, (u64, u64));
-
-/// An answer: its status, and its JSON (nothing where it is none).
-struct SearchAnswer {
-    status: u16,
-    body: Value,
-    text: String,
-}
-
-impl SearchAnswer {
-    /// The reason that it gives, cut.
-    fn reason(&self) -> String {
-        let error = &self.body["error"];
-        let reason = error["reason"].as_str().or(error.as_str()).unwrap_or(self.text.trim());
-        let reason: String = reason.chars().take(300).collect();
-        let advice = match self.status {
-            401 | 403 => "; it refuses the user or the password of the target",
-            429 => "; it is overloaded or full",
-            _ => "",
-        };
-        format!("HTTP {}: {reason}{advice}", self.status)
-    }
-}
-
 impl OpenSearchSink {
     /// A sink as it is configured; nothing is asked of the server yet.
     ///
@@ -114,24 +84,8 @@ impl OpenSearchSink {
     /// Where its target is no address, which is not repeated, or an option is unknown.
     pub fn open(common: &SinkOptions, own: &OpenSearchOptions) -> Result<Self, SinkError> {
         let timeout = Duration::from_millis(own.timeout_ms);
-        let (url, authorization) = address(&common.target)
-            .ok_or_else(|| SinkError::refused(NAME, "its target is no address like http://HOST:9200"))?;
-        let settings = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent("negstream");
-        #[cfg(any(feature = "tls", feature = "tls-system"))]
-        let settings = settings
-            .tls_config(ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build());
-        if url.starts_with("https:") && cfg!(not(any(feature = "tls", feature = "tls-system"))) {
-            return Err(SinkError::refused(NAME, crate::util::cargo_feature::CargoFeature::Tls.missing()));
-        }
         Ok(Self {
-            agent: settings.build().into(),
-            url,
-            authorization,
-            timeout,
+            client: SearchClient::open(&common.target, timeout)?,
             replace: common.replace,
             index: common.name_or("negstream").to_owned(),
             update: None,
@@ -144,12 +98,12 @@ impl OpenSearchSink {
 
     fn refused(&mut self, reason: impl std::fmt::Display) -> SinkError {
         self.update = None;
-        SinkError::refused(NAME, format!("{}/{}: {reason}", self.url, self.index))
+        SinkError::refused(NAME, format!("{}/{}: {reason}", self.client.url, self.index))
     }
 
     fn away(&mut self, reason: impl std::fmt::Display) -> SinkError {
         self.update = None;
-        SinkError::away(NAME, format!("{}/{}: {reason}", self.url, self.index))
+        SinkError::away(NAME, format!("{}/{}: {reason}", self.client.url, self.index))
     }
 
     /// The error of a bad answer.
@@ -159,31 +113,7 @@ impl OpenSearchSink {
     }
 
     fn ask(&mut self, method: &str, path: &str, body: Option<(&str, &str)>) -> Result<SearchAnswer, SinkError> {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}/{path}", self.url));
-        if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
-        }
-        let answer = match body {
-            Some((kind, body)) => {
-                let request = request.header("Content-Type", kind).body(body);
-                request.map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
-            }
-            None => request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
-        };
-        let answer = answer.and_then(|mut answer| {
-            let text = answer.body_mut().with_config().limit(MAX_ANSWER).lossy_utf8(true).read_to_string()?;
-            Ok((answer.status().as_u16(), text))
-        });
-        match answer {
-            Ok((status, text)) => {
-                Ok(SearchAnswer { status, body: serde_json::from_str(&text).unwrap_or_default(), text })
-            }
-            Err(ureq::Error::Timeout(_)) => {
-                let limit = self.timeout.as_millis();
-                Err(self.away(format!("it does not answer within {limit} ms")))
-            }
-            Err(error) => Err(self.away(error)),
-        }
+        self.client.ask(method, path, body).map_err(|reason| self.away(reason))
     }
 
     /// Asks, and refuses every answer but a good one and those of `other`.
@@ -202,42 +132,6 @@ impl OpenSearchSink {
         } else {
             Err(self.answered(&answer))
         }
-    }
-
-    /// The state's document, and where it stands.
-    fn placed_state(&mut self) -> Result<Option<PlacedState>, SinkError> {
-        let path = format!("{}-state/_doc/{STATE_ID}", self.index);
-        let answer = self.ask_json("GET", &path, None, &[404])?;
-        let (held, number) = (&answer.body["_source"], |value: &Value| value.as_u64().unwrap_or_default());
-        Ok(held["model_id"].as_str().map(|model_id| {
-            let version = Version { epoch: number(&held["epoch"]), step: number(&held["step"]) };
-            let dim = usize::try_from(number(&held["dim"])).unwrap_or_default();
-            let place = (number(&answer.body["_seq_no"]), number(&answer.body["_primary_term"]));
-            (SinkState { model_id: model_id.to_owned(), version, dim }, place)
-        }))
-    }
-
-    /// Deletes the index, and that of the state, where it holds embeddings of another model or dimension.
-    fn drop_others(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
-        let Some((held, _)) = self.placed_state()? else { return Ok(()) };
-        if held.model_id != update.model_id || held.dim != update.dim {
-            let index = self.index.clone();
-            self.ask_json("DELETE", &index, None, &[404])?;
-            self.ask_json("DELETE", &format!("{index}-state"), None, &[404])?;
-        }
-        Ok(())
-    }
-
-    /// Writes the state's document of an index in which nothing was committed yet.
-    fn make_state(&mut self, update: &Update<'_>) -> Result<(u64, u64), SinkError> {
-        let state = json!({ "model_id": update.model_id, "dim": update.dim, "epoch": 0, "step": 0 });
-        let path = format!("{}-state/_doc/{STATE_ID}?op_type=create", self.index);
-        let answer = self.ask_json("PUT", &path, Some(&state), &[409])?;
-        if answer.status == 409 {
-            return Err(self.away("another worker begins at the same time"));
-        }
-        let number = |key: &str| answer.body[key].as_u64().unwrap_or_default();
-        Ok((number("_seq_no"), number("_primary_term")))
     }
 
     /// The newest epoch of a document, which an update that was broken off may have left.
@@ -346,113 +240,6 @@ impl OpenSearchSink {
 
 /// What can be done about an index of somebody else.
 const OTHERWISE: &str = "set replace = true, or choose another index (name)";
-
-/// A target without its user information, and what that becomes.
-fn address(target: &str) -> Option<(String, Option<String>)> {
-    let (scheme, rest) = target.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme))?;
-    let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
-    let host = host.trim_end_matches('/');
-    if host.is_empty() || host.contains([' ', '?', '#']) {
-        return None;
-    }
-    let authorization = user.map(|user| format!("Basic {}", base64(&percent_decoded(user))));
-    Some((format!("{scheme}://{host}"), authorization))
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let (bytes, mut decoded, mut i) = (text.as_bytes(), Vec::new(), 0);
-    while i < bytes.len() {
-        let code = text.get(i + 1..i + 3).and_then(|code| u8::from_str_radix(code, 16).ok());
-        match (bytes[i], code) {
-            (b'%', Some(code)) => {
-                decoded.push(code);
-                i += 3;
-            }
-            (byte, _) => {
-                decoded.push(byte);
-                i += 1;
-            }
-        }
-    }
-    decoded
-}
-
-/// A version as one number that grows with it; `None` where one of its parts does not fit (8 million epochs, 10¹² steps).
-fn document_version(version: Version) -> Option<u64> {
-    let fits = version.epoch < 1 << (63 - STEP_BITS) && version.step < 1 << STEP_BITS;
-    // Zero is no version.
-    fits.then(|| (version.epoch << STEP_BITS | version.step).max(1))
-}
-
-/// The identifier of an item's document: its own, or a digest where that is too long.
-fn document_id(item_id: &str) -> String {
-    if !item_id.is_empty() && item_id.len() <= MAX_ID_BYTES {
-        return item_id.to_owned();
-    }
-    let digest = Sha256::digest(item_id.as_bytes());
-    digest.iter().fold("sha256:".to_owned(), |id, byte| id + &format!("{byte:02x}"))
-}
-
-/// Settings and mapping of the index: the vector, and what the product's own ranking needs beside it.
-fn index_body(dim: usize, is_opensearch: bool) -> Value {
-    let embedding = if is_opensearch {
-        let method = json!({ "name": "hnsw", "engine": "lucene", "space_type": "innerproduct" });
-        json!({ "type": "knn_vector", "dimension": dim, "method": method })
-    } else {
-        json!({ "type": "dense_vector", "dims": dim, "index": true, "similarity": "max_inner_product" })
-    };
-    // Deletions are remembered for an hour: so long a late write of an older worker is known to be late.
-    let mut settings = json!({ "index": { "gc_deletes": "1h" } });
-    if is_opensearch {
-        settings["index"]["knn"] = Value::from(true);
-    }
-    json!({
-        "settings": settings,
-        "mappings": { "dynamic": false, "properties": {
-            "item_id": { "type": "keyword" }, "embedding": embedding, "log_frequency": { "type": "float" },
-            "epoch": { "type": "long" }, "step": { "type": "long" },
-        } },
-    })
-}
-
-/// The first thing that went wrong in a bulk request, by the name of its document. What was not newer is none: the index holds
-/// what is; nor is the deletion of what is not there.
-fn bulk_problem(body: &Value) -> Option<String> {
-    let Some(items) = body["items"].as_array() else {
-        return Some("an answer that is none of a bulk request".to_owned());
-    };
-    let outcomes = items.iter().filter_map(|item| item.as_object()?.iter().next());
-    let bad = |(action, outcome): &(&String, &Value)| {
-        let status = outcome["status"].as_u64().unwrap_or_default();
-        !(200..300).contains(&status) && status != 409 && !(status == 404 && *action == "delete")
-    };
-    let mut bad = outcomes.filter(bad);
-    let (action, outcome) = bad.next()?;
-    let more = match bad.count() {
-        0 => String::new(),
-        n => format!(" ({n} more)"),
-    };
-    let error = &outcome["error"];
-    let reasons = [&error["reason"], &error["caused_by"]["reason"]];
-    let reason = reasons.into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(": ");
-    let reason: String = reason.chars().take(300).collect();
-    let id: String = outcome["_id"].as_str().unwrap_or("?").chars().take(100).collect();
-    let full = if outcome["status"] == 429 || reason.contains("flood") { "; it is overloaded or full" } else { "" };
-    Some(format!("{action} of {id:?}: HTTP {}: {reason}{more}{full}", outcome["status"]))
-}
-
-/// A document as it is read; `None` where negstream has not written it.
-fn stored_row(hit: &Value) -> Option<StoredRow> {
-    let document = &hit["_source"];
-    let embedding: Option<Vec<f32>> =
-        document["embedding"].as_array()?.iter().map(|number| number.as_f64().map(|number| number as f32)).collect();
-    Some(StoredRow {
-        item_id: document["item_id"].as_str()?.to_owned(),
-        embedding: embedding?,
-        log_frequency: document["log_frequency"].as_f64()? as f32,
-        version: Version { epoch: document["epoch"].as_u64()?, step: document["step"].as_u64()? },
-    })
-}
 
 impl EmbeddingSink for OpenSearchSink {
     fn name(&self) -> &str {
@@ -585,48 +372,5 @@ impl EmbeddingSink for OpenSearchSink {
         })?;
         // Nothing was committed yet where it is as it was made.
         Ok(Some(state).filter(|state| state.version != Version::default()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn document_versions_grow_with_versions() {
-        let of = |epoch, step| document_version(Version { epoch, step });
-        assert!(of(1, 900) < of(2, 1) && of(2, 1) < of(2, 2));
-        assert_eq!((of(0, 0), of(1 << 23, 0), of(0, 1 << 40)), (Some(1), None, None));
-        assert!(i64::try_from(of((1 << 23) - 1, (1 << 40) - 1).unwrap()).is_ok());
-    }
-
-    #[test]
-    fn targets_lose_their_password_before_they_are_spoken_of() {
-        let (url, authorization) = address("https://me:p%40ss@host:9200/").unwrap();
-        assert_eq!((url.as_str(), authorization), ("https://host:9200", Some(format!("Basic {}", base64(b"me:p@ss")))));
-        assert!(["host:9200", "ftp://host", "http://", "http://a b"].iter().all(|target| address(target).is_none()));
-    }
-
-    #[test]
-    fn bulk_problems_are_told_by_name_and_late_writes_are_none() {
-        let late = json!({ "items": [{ "index": { "_id": "a", "status": 409 } }, { "delete": { "_id": "b", "status": 404 } }] });
-        assert_eq!(bulk_problem(&late), None);
-        let bad = json!({ "items": [
-            { "index": { "_id": "a", "status": 400, "error": { "reason": "Vector dimension mismatch" } } },
-            { "index": { "_id": "b", "status": 429, "error": { "reason": "rejected" } } },
-        ] });
-        let problem = bulk_problem(&bad).unwrap();
-        assert!(
-            problem.contains("\"a\"") && problem.contains("dimension mismatch") && problem.contains("1 more"),
-            "{problem}"
-        );
-        assert!(bulk_problem(&json!({ "error": "no" })).is_some());
-    }
-
-    #[test]
-    fn identifiers_too_long_for_a_document_become_digests() {
-        assert_eq!(document_id("item 7"), "item 7");
-        let long = document_id(&"x".repeat(513));
-        assert!(long.starts_with("sha256:") && long.len() == 71);
     }
 }

@@ -3,24 +3,27 @@
 //! An update is one transaction, so readers see whole updates alone. Rows come by COPY into a temporary table and from there
 //! over the older ones; the position is written in the same transaction, under a lock that lets one writer in at a time.
 
-use std::error::Error as _;
-use std::future::Future;
+mod connection;
+mod copy;
+mod tables;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::{SinkExt as _, TryStreamExt as _};
+use bytes::{BufMut as _, BytesMut};
+use futures_util::TryStreamExt as _;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
-use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Config as ServerConfig, Error as ServerError, Row};
+use tokio_postgres::{Client, Config as ServerConfig, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::connection::{Connected, Trouble, connect, describe, is_away};
+use self::copy::{COPY_HEAD, Vector, copy_row, merge, vector};
+use self::tables::{Names, THERE, begin, loaded, state_of, stored, table_names};
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
-    Version,
+    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredPrecision, StoredRow,
+    Update, UpdateKind, VectorPrecision, Version,
 };
 use crate::util::component::Component;
 use crate::util::config_section::config_section;
@@ -32,6 +35,8 @@ config_section! {
     pub struct PostgresOptions {
         /// Milliseconds that connecting, and every single request, may take.
         timeout_ms: u64 = 10_000 => [within(1..=600_000)];
+        /// In which numbers embeddings are stored: `f32` (`vector`), or `f16` for half the bytes (`halfvec`, pgvector 0.7 and newer).
+        precision: StoredPrecision = StoredPrecision::F32;
     }
 }
 
@@ -52,15 +57,13 @@ const ROWS_PER_STATEMENT: usize = 1_000;
 const MAX_ID_BYTES: usize = 2_600;
 /// How long a connection may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
-/// How a COPY in binary begins: its signature, and no flags.
-const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-
 /// The sink. It connects when an update begins, and again after an error.
 pub struct PostgresSink {
     server: ServerConfig,
     tls: MakeRustlsConnect,
     timeout: Duration,
     replace: bool,
+    precision: StoredPrecision,
     /// The table as it is written in statements, and that of the state.
     table: String,
     state: String,
@@ -84,31 +87,6 @@ impl std::fmt::Debug for PostgresSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The configuration of the server has a password.
         f.debug_struct("PostgresSink").field("table", &self.table).finish_non_exhaustive()
-    }
-}
-
-/// A connection, and the task that carries it.
-struct Connected {
-    client: Client,
-    task: JoinHandle<()>,
-}
-
-/// Why the server was not of use.
-#[derive(Debug)]
-enum Trouble {
-    /// It did not answer in time.
-    Late,
-    /// It, or the connection, refused.
-    Server(ServerError),
-    /// It does not hold what a delta follows.
-    Lost,
-    /// It holds what this worker must not write over.
-    Held(String),
-}
-
-impl From<ServerError> for Trouble {
-    fn from(error: ServerError) -> Self {
-        Self::Server(error)
     }
 }
 
@@ -141,6 +119,7 @@ impl PostgresSink {
             tls: MakeRustlsConnect::new(tls),
             timeout,
             replace: common.replace,
+            precision: own.precision,
             table,
             state,
             runtime,
@@ -181,7 +160,12 @@ impl PostgresSink {
             None => self.runtime.block_on(connect(&self.server, &self.tls, self.timeout)),
         };
         let Connected { client, task } = connected.map_err(|trouble| self.failed(trouble))?;
-        let names = Names { table: &self.table, state: &self.state, timeout: self.timeout, replace: self.replace };
+        let vector_type = match self.precision {
+            StoredPrecision::F32 => "vector",
+            StoredPrecision::F16 => "halfvec",
+        };
+        let (timeout, replace) = (self.timeout, self.replace);
+        let names = Names { table: &self.table, state: &self.state, timeout, replace, vector_type };
         match self.runtime.block_on(work(&client, &names)) {
             Ok(result) => {
                 self.client = Some(Connected { client, task });
@@ -210,256 +194,13 @@ impl PostgresSink {
     }
 }
 
-/// What statements speak of, and how long they may take.
-struct Names<'a> {
-    table: &'a str,
-    state: &'a str,
-    timeout: Duration,
-    replace: bool,
-}
-
-impl Names<'_> {
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, ServerError>>) -> Result<T, Trouble> {
-        in_time(self.timeout, work).await
-    }
-}
-
-async fn in_time<T>(timeout: Duration, work: impl Future<Output = Result<T, ServerError>>) -> Result<T, Trouble> {
-    match tokio::time::timeout(timeout, work).await {
-        Ok(result) => result.map_err(Trouble::Server),
-        Err(_) => Err(Trouble::Late),
-    }
-}
-
-async fn connect(server: &ServerConfig, tls: &MakeRustlsConnect, timeout: Duration) -> Result<Connected, Trouble> {
-    let (client, connection) = in_time(timeout, server.connect(tls.clone())).await?;
-    // Its errors come with the statement that meets them.
-    let task = tokio::spawn(async move { drop(connection.await) });
-    // The server gives up as soon as this side does; and a worker that is stopped in an update keeps nobody out for long.
-    let limit = timeout.as_millis();
-    let idle = limit.max(60_000);
-    let settings = format!(
-        "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET client_min_messages = error;
-         SET idle_in_transaction_session_timeout = {idle}"
-    );
-    in_time(timeout, client.batch_execute(&settings)).await?;
-    Ok(Connected { client, task })
-}
-
-/// The table and that of the state in its schema, quoted; `None` where it is no name.
-fn table_names(table: &str) -> Option<(String, String)> {
-    let quoted = |name: &str| (!name.is_empty()).then(|| format!("\"{}\"", name.replace('"', "\"\"")));
-    match table.split_once('.') {
-        None => Some((quoted(table)?, quoted("negstream_state")?)),
-        Some((schema, table)) => {
-            let schema = quoted(schema)?;
-            Some((format!("{schema}.{}", quoted(table)?), format!("{schema}.{}", quoted("negstream_state")?)))
-        }
-    }
-}
-
-/// An error of the server's in one line, with what can be done about it.
-fn describe(error: &ServerError) -> String {
-    let Some(refusal) = error.as_db_error() else {
-        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        return format!("{error}{cause}");
-    };
-    let advice = match refusal.code().code() {
-        "28P01" | "28000" => "; it refuses the user or the password of the target",
-        "42501" => "; the user of the target needs CREATE on the schema, or the table made for it (docs/publishing.md)",
-        "53100" | "53200" | "53400" => "; it is full",
-        "55P03" | "57014" => "; another writer holds its lock, or it is slower than the timeout",
-        "58P01" | "0A000" | "42704" if refusal.message().contains("vector") => "; install pgvector there",
-        _ => "",
-    };
-    format!("{} ({}){advice}", refusal.message(), refusal.code().code())
-}
-
-/// A version in the types of the table.
-fn stored(version: Version) -> Option<(i64, i64)> {
-    Some((i64::try_from(version.epoch).ok()?, i64::try_from(version.step).ok()?))
-}
-
-fn loaded(epoch: i64, step: i64) -> Version {
-    Version { epoch: epoch.unsigned_abs(), step: step.unsigned_abs() }
-}
-
-/// The table's state: model, dimension, version.
-async fn state_of(client: &Client, names: &Names<'_>, lock: &str) -> Result<Option<SinkState>, Trouble> {
-    let select = format!("SELECT model_id, dim, epoch, step FROM {} WHERE items = $1 {lock}", names.state);
-    let row = names.in_time(client.query_opt(&select, &[&names.table])).await?;
-    row.map(|row| {
-        let dim = usize::try_from(row.try_get::<_, i32>(1)?).unwrap_or_default();
-        Ok(SinkState { model_id: row.try_get(0)?, dim, version: loaded(row.try_get(2)?, row.try_get(3)?) })
-    })
-    .transpose()
-}
-
-/// What was made, whoever made it at the same time.
-fn made_by_anybody(made: Result<(), Trouble>) -> Result<(), Trouble> {
-    match made {
-        Err(Trouble::Server(error))
-            if error.code().is_some_and(|code| ["23505", "42710", "42P07"].contains(&code.code())) =>
-        {
-            Ok(())
-        }
-        made => made,
-    }
-}
-
-/// Begins the transaction: tables as they should be, and nothing in them that is newer, or another model's.
-async fn begin(
-    client: &Client,
-    names: &Names<'_>,
-    update: &Update<'_>,
-    committed: Option<Version>,
-) -> Result<(), Trouble> {
-    let Names { table, state, .. } = names;
-    let dim = update.dim;
-    names.in_time(client.batch_execute("ROLLBACK")).await?;
-    // What all tables share is made outside of the transaction: another worker that makes it too is no reason to fail.
-    let has_vector = "SELECT to_regtype('vector') IS NOT NULL, to_regclass($1) IS NOT NULL";
-    let there: Row = names.in_time(client.query_one(has_vector, &[state])).await?;
-    if !there.try_get::<_, bool>(0)? {
-        made_by_anybody(names.in_time(client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector")).await)?;
-    }
-    if !there.try_get::<_, bool>(1)? {
-        let create = format!(
-            "CREATE TABLE IF NOT EXISTS {state} (items text PRIMARY KEY, model_id text NOT NULL, dim integer NOT NULL,
-             epoch bigint NOT NULL, step bigint NOT NULL)"
-        );
-        made_by_anybody(names.in_time(client.batch_execute(&create)).await)?;
-    }
-    names.in_time(client.batch_execute("BEGIN")).await?;
-    if names.replace && update.kind == UpdateKind::Full {
-        let held = state_of(client, names, "FOR UPDATE").await?;
-        if held.is_none_or(|held| held.model_id != update.model_id || held.dim != dim) {
-            names.in_time(client.batch_execute(&format!("DROP TABLE IF EXISTS {table}"))).await?;
-        }
-    }
-    let is_there: Row = names.in_time(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[table])).await?;
-    let is_there: bool = is_there.try_get(0)?;
-    if !is_there {
-        // Room in each page: a row whose vector stays is written beside itself, without a word to the index.
-        let create = format!(
-            "CREATE TABLE {table} (item_id text PRIMARY KEY, embedding vector({dim}) NOT NULL, log_frequency real NOT NULL,
-             epoch bigint NOT NULL, step bigint NOT NULL) WITH (fillfactor = 70)"
-        );
-        names.in_time(client.batch_execute(&create)).await?;
-        // Of a table that was dropped since.
-        names.in_time(client.execute(&format!("DELETE FROM {state} WHERE items = $1"), &[table])).await?;
-    }
-    let held = state_of(client, names, "FOR UPDATE").await?;
-    let columns = "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'embedding'";
-    let column: Option<Row> = names.in_time(client.query_opt(columns, &[table])).await?;
-    match column.map(|column| column.try_get::<_, i32>(0)).transpose()? {
-        Some(found) if found == -1 || usize::try_from(found).is_ok_and(|found| found == dim) => {}
-        Some(found) => {
-            return Err(Trouble::Held(format!("it holds vectors of dimension {found}, not {dim}; {OTHERWISE}")));
-        }
-        None => return Err(Trouble::Held(format!("it has no column 'embedding'; {OTHERWISE}"))),
-    }
-    match held {
-        None => {
-            let any = format!("SELECT EXISTS (SELECT FROM {table})");
-            if names.in_time(client.query_one(&any, &[])).await?.try_get(0)? {
-                return Err(Trouble::Held(format!("it holds rows that negstream has not written; {OTHERWISE}")));
-            }
-        }
-        Some(held) => {
-            let model_id = update.model_id;
-            if held.model_id != model_id {
-                let other = held.model_id;
-                return Err(Trouble::Held(format!(
-                    "it holds vectors of another model, {other}, not of {model_id}; {OTHERWISE}"
-                )));
-            }
-            if held.version >= update.version {
-                let Version { epoch, step } = held.version;
-                return Err(Trouble::Held(format!("it holds a version that is not older: epoch {epoch}, step {step}")));
-            }
-            if update.kind == UpdateKind::Delta && committed != Some(held.version) {
-                return Err(Trouble::Lost);
-            }
-            return prepare(client, names).await;
-        }
-    }
-    if update.kind == UpdateKind::Delta { Err(Trouble::Lost) } else { prepare(client, names).await }
-}
-
-/// Whether the table and that of the state are there.
-const THERE: &str = "SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL";
-/// What can be done about a table of somebody else.
-const OTHERWISE: &str = "set replace = true, or choose another table (name)";
-
-/// Whether the connection failed, or the server will be there again by itself.
-fn is_away(error: &ServerError) -> bool {
-    error.as_db_error().is_none_or(|refusal| {
-        let code = refusal.code().code();
-        // It shuts down or starts, has no connection left, or another writer holds its lock.
-        code.starts_with("57P0") || ["53300", "55P03", "57014", "25P03", "40001", "40P01"].contains(&code)
-    })
-}
-
-async fn prepare(client: &Client, names: &Names<'_>) -> Result<(), Trouble> {
-    let incoming = "CREATE TEMPORARY TABLE IF NOT EXISTS negstream_incoming
-                    (item_id text, embedding vector, log_frequency real) ON COMMIT DELETE ROWS";
-    names.in_time(client.batch_execute(incoming)).await
-}
-
-/// Brings rows of a COPY into the temporary table, does `statement` with them, and empties it.
-async fn merge(
-    client: &Client,
-    names: &Names<'_>,
-    rows: Bytes,
-    columns: &str,
-    statement: &str,
-    version: (i64, i64),
-) -> Result<(), Trouble> {
-    let copy = format!("COPY negstream_incoming ({columns}) FROM STDIN (FORMAT binary)");
-    names
-        .in_time(async {
-            let mut incoming = pin!(client.copy_in::<_, Bytes>(&copy).await?);
-            incoming.send(rows).await?;
-            incoming.as_mut().finish().await
-        })
-        .await?;
-    names.in_time(client.execute(statement, &[&version.0, &version.1])).await?;
-    names.in_time(client.batch_execute("DELETE FROM negstream_incoming")).await
-}
-
-/// A row of a COPY in binary: its fields, each with its length.
-fn copy_row(copy: &mut BytesMut, fields: &[&[u8]]) {
-    copy.put_i16(fields.len() as i16);
-    for field in fields {
-        copy.put_i32(field.len() as i32);
-        copy.put_slice(field);
-    }
-}
-
-/// A vector as pgvector sends and receives it.
-fn vector(embedding: &[f32]) -> Vec<u8> {
-    let head = (embedding.len() as u16).to_be_bytes().into_iter().chain([0, 0]);
-    head.chain(embedding.iter().flat_map(|number| number.to_be_bytes())).collect()
-}
-
-/// What is read of a column of vectors.
-struct Vector(Vec<f32>);
-
-impl<'a> FromSql<'a> for Vector {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let (numbers, _) = raw.get(4..).ok_or("a vector without its head")?.as_chunks::<4>();
-        Ok(Self(numbers.iter().map(|number| f32::from_be_bytes(*number)).collect()))
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        kind.name() == "vector"
-    }
-}
-
 impl EmbeddingSink for PostgresSink {
     fn name(&self) -> &str {
         NAME
+    }
+
+    fn precision(&self) -> VectorPrecision {
+        self.precision.precision()
     }
 
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
@@ -522,7 +263,10 @@ impl EmbeddingSink for PostgresSink {
             for row in part {
                 if self.takes(row.item_id) {
                     let log_frequency = row.log_frequency.to_be_bytes();
-                    copy_row(&mut copy, &[row.item_id.as_bytes(), &vector(row.embedding), &log_frequency]);
+                    copy_row(
+                        &mut copy,
+                        &[row.item_id.as_bytes(), &vector(row.embedding, self.precision), &log_frequency],
+                    );
                 }
             }
             copy.put_i16(-1);
@@ -603,29 +347,5 @@ impl EmbeddingSink for PostgresSink {
             names.in_time(client.batch_execute("COMMIT")).await?;
             Ok(state)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_tables_are_quoted_and_the_state_lies_in_their_schema() {
-        let of = |table| table_names(table).unwrap();
-        assert_eq!(of("items"), ("\"items\"".to_owned(), "\"negstream_state\"".to_owned()));
-        assert_eq!(of("a.b\"; DROP"), ("\"a\".\"b\"\"; DROP\"".to_owned(), "\"a\".\"negstream_state\"".to_owned()));
-        assert!(table_names("").is_none() && table_names("a.").is_none());
-    }
-
-    #[test]
-    fn vectors_come_back_as_they_are_sent() {
-        let sent = vector(&[1.5, -0.0, f32::MIN_POSITIVE]);
-        assert_eq!(sent[..4], [0, 3, 0, 0]);
-        let Vector(read) = Vector::from_sql(&Type::BYTEA, &sent).unwrap();
-        assert_eq!(
-            read.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-            [1.5, -0.0_f32, f32::MIN_POSITIVE].map(f32::to_bits)
-        );
     }
 }

@@ -5,18 +5,21 @@
 //! and the version of what was committed last. All writing is done by one script, which writes what is newer alone and
 //! refuses whoever is no longer the newest writer; an embedding that is there as it is costs the index nothing.
 
+mod row;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::{Client, Connection, ErrorKind, Pipeline, RedisError, Script, Value};
 use serde_json::json;
 
+use self::row::{pack, unpack};
 use super::{
-    EmbeddingSink, ItemRow, OwnOptions, SinkConfig, SinkError, SinkOptions, SinkState, StoredRow, Update, UpdateKind,
-    Version,
+    EmbeddingSink, ItemRow, OwnOptions, RowPart, SinkConfig, SinkError, SinkOptions, SinkState, StoredPrecision,
+    StoredRow, Update, UpdateKind, VectorPrecision, Version,
 };
 use crate::util::component::Component;
-use crate::util::config_section::{config_choice, config_section};
+use crate::util::config_section::{Refusal, config_choice, config_section, require};
 
 const NAME: &str = "redis";
 
@@ -35,12 +38,22 @@ config_section! {
     pub struct RedisOptions {
         /// `vectors` for a vector set over the rows (Redis 8 and newer), `hash` for rows alone.
         layout: RedisLayout = RedisLayout::Vectors;
+        /// In which numbers the rows of `hash` hold embeddings: `f32`, or `f16` for half the bytes. A vector set takes `f32` alone.
+        precision: StoredPrecision = StoredPrecision::F32 => [check(validate_precision)];
         /// Rows that a vector set looks at for the neighbours of one that is written (`EF` of `VADD`): fewer are faster, and leave more
         /// of what lies near out of later searches.
         exploration: u32 = 100 => [within(1..=1_000_000)];
+        /// Links of a row to its neighbours in a vector set (`M` of `VADD`): half of them are written twice as fast, and searches find
+        /// less. A set keeps those that it was made with.
+        links: u32 = 16 => [within(4..=4_096)];
         /// Milliseconds that connecting, and every single request, may take.
         timeout_ms: u64 = 10_000 => [within(1..=600_000)];
     }
+}
+
+fn validate_precision(precision: &StoredPrecision, options: &RedisOptions) -> Result<(), Refusal> {
+    let is_right = *precision == StoredPrecision::F32 || options.layout == RedisLayout::Hash;
+    require(is_right, "f16 needs layout = \"hash\": a vector set is written in single precision")
 }
 
 impl Component for RedisOptions {
@@ -60,107 +73,20 @@ const ROWS_PER_CALL: usize = 64;
 const CALLS_PER_TRIP: usize = 16;
 /// Rows of a page of the sweep, about.
 const ROWS_PER_PAGE: usize = 500;
-/// Bytes of a packed row before its embedding: epoch and step (u64), log frequency (f32), all little-endian.
-const ROW_HEAD: usize = 20;
-
 /// What writes. `KEYS`: state, rows, vectors; `ARGV`: what to do, epoch and step of the update, layout, then what it takes.
 /// It answers with `ok`, a cursor, or the reason of a refusal after `no: `.
-const SCRIPT: &str = r#"
-local what, epoch, step, indexed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'vectors'
-local function order(e, s)
-  if e ~= epoch then return e - epoch end
-  return s - step
-end
-local function version(row) return struct.unpack('<I8I8', row) end
-local function drop(id)
-  redis.call('HDEL', KEYS[2], id)
-  if indexed then redis.call('VREM', KEYS[3], id) end
-end
-local held = redis.call('HMGET', KEYS[1], 'model_id', 'dim', 'epoch', 'step', 'begun_epoch', 'begun_step', 'layout')
-if what == 'begin' then
-  local full, model, dim, last_epoch, last_step = ARGV[5] == 'full', ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-  local differs = held[1] and (held[1] ~= model or held[2] ~= dim or held[7] ~= ARGV[4])
-  if full and ARGV[10] == 'replace' and (differs or not held[1]) then
-    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-    held = {}
-  end
-  if not held[1] then
-    if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then
-      return 'no: its keys hold what negstream has not written; choose another prefix, or delete them'
-    end
-  elseif held[1] ~= model then
-    return 'no: it holds vectors of another model, ' .. held[1] .. ', not of ' .. model ..
-      '; set replace = true, or choose another prefix (name)'
-  elseif held[2] ~= dim then
-    return 'no: it holds vectors of dimension ' .. held[2] .. ', not ' .. dim .. '; choose another prefix, or delete its keys'
-  elseif held[7] ~= ARGV[4] then
-    return 'no: it was written with the layout ' .. held[7] .. ', not ' .. ARGV[4] .. '; choose another prefix, or delete its keys'
-  end
-  if held[5] and order(tonumber(held[5]), tonumber(held[6])) > 0 or held[3] and order(tonumber(held[3]), tonumber(held[4])) >= 0 then
-    return 'no: it holds a version that is not older: epoch ' .. (held[3] or held[5]) .. ', step ' .. (held[4] or held[6])
-  end
-  if not full and (not held[3] or held[3] ~= last_epoch or held[4] ~= last_step) then
-    return 'no: it does not hold the update before this one any more; a full update makes it whole'
-  end
-  redis.call('HSET', KEYS[1], 'model_id', model, 'dim', dim, 'layout', ARGV[4], 'begun_epoch', ARGV[2], 'begun_step', ARGV[3])
-  return 'ok'
-end
-if not held[5] then return 'no: its keys were deleted; a full update makes it whole' end
-if held[5] ~= ARGV[2] or held[6] ~= ARGV[3] then
-  return 'no: another worker has begun an update since, of epoch ' .. held[5]
-end
-if what == 'upsert' then
-  for i = 6, #ARGV, 3 do
-    local id, row, attributes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local old = redis.call('HGET', KEYS[2], id)
-    if not old or order(version(old)) <= 0 then
-      redis.call('HSET', KEYS[2], id, row)
-      if indexed then
-        local embedding = string.sub(row, 21)
-        if old and string.sub(old, 21) == embedding then
-          redis.call('VSETATTR', KEYS[3], id, attributes)
-        else
-          redis.call('VADD', KEYS[3], 'FP32', embedding, id, 'NOQUANT', 'EF', ARGV[5], 'SETATTR', attributes)
-        end
-      end
-    end
-  end
-elseif what == 'popularity' then
-  for i = 5, #ARGV, 3 do
-    local id, bytes, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local old = redis.call('HGET', KEYS[2], id)
-    if old and order(version(old)) <= 0 then
-      redis.call('HSET', KEYS[2], id, string.sub(old, 1, 16) .. bytes .. string.sub(old, 21))
-      local attributes = indexed and redis.call('VGETATTR', KEYS[3], id)
-      if attributes then
-        redis.call('VSETATTR', KEYS[3], id, (string.gsub(attributes, '"log_frequency":[^,}]*', '"log_frequency":' .. text, 1)))
-      end
-    end
-  end
-elseif what == 'remove' then
-  for i = 5, #ARGV do
-    local old = redis.call('HGET', KEYS[2], ARGV[i])
-    if old and order(version(old)) <= 0 then drop(ARGV[i]) end
-  end
-elseif what == 'sweep' then
-  local page = redis.call('HSCAN', KEYS[2], ARGV[5], 'COUNT', ARGV[6])
-  for i = 1, #page[2], 2 do
-    if order(version(page[2][i + 1])) < 0 then drop(page[2][i]) end
-  end
-  return page[1]
-elseif what == 'commit' then
-  redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'step', ARGV[3])
-end
-return 'ok'
-"#;
+const SCRIPT: &str = include_str!("write.lua");
 
 /// The sink. It connects when an update begins, and again after an error.
 pub struct RedisSink {
     client: Client,
     timeout: Duration,
     replace: bool,
+    /// As the state has it, with the precision.
     layout: &'static str,
-    exploration: String,
+    precision: StoredPrecision,
+    /// `EF` and `M` of `VADD`.
+    effort: [String; 2],
     /// State, rows, vectors.
     keys: [String; 3],
     script: String,
@@ -183,9 +109,10 @@ impl RedisSink {
     /// # Errors
     /// Where its target is no address of a Redis, which is not repeated, or an option is unknown.
     pub fn open(common: &SinkOptions, own: &RedisOptions) -> Result<Self, SinkError> {
-        let layout = match own.layout {
-            RedisLayout::Vectors => "vectors",
-            RedisLayout::Hash => "hash",
+        let layout = match (own.layout, own.precision) {
+            (RedisLayout::Vectors, _) => "vectors",
+            (RedisLayout::Hash, StoredPrecision::F32) => "hash",
+            (RedisLayout::Hash, StoredPrecision::F16) => "hash-f16",
         };
         // The address may hold a password, which an error of the client's could repeat.
         let client = Client::open(common.target.as_str())
@@ -196,7 +123,8 @@ impl RedisSink {
             timeout: Duration::from_millis(own.timeout_ms),
             replace: common.replace,
             layout,
-            exploration: own.exploration.to_string(),
+            precision: own.precision,
+            effort: [own.exploration, own.links].map(|number| number.to_string()),
             keys: ["state", "rows", "vectors"].map(|key| format!("{prefix}:{key}")),
             script: String::new(),
             connection: None,
@@ -230,6 +158,9 @@ impl RedisSink {
                 "; it refuses the user or the password of the target"
             }
             said if said.contains("OOM") => "; it is full (maxmemory): give it more, or publish fewer items",
+            said if said.contains("M value mismatch") => {
+                "; its vector set was made with other links: choose them, or another prefix (name), or delete its keys"
+            }
             said if said.contains("VADD") => "; vector sets need Redis 8: set layout = \"hash\" for older ones",
             _ => "",
         };
@@ -289,7 +220,7 @@ impl RedisSink {
     fn call_in_parts(
         &mut self,
         what: &str,
-        head: Option<&str>,
+        head: &[String],
         arguments: &[Vec<u8>],
         per_row: usize,
     ) -> Result<(), SinkError> {
@@ -306,33 +237,13 @@ impl RedisSink {
     }
 }
 
-/// A row as the hash holds it.
-fn pack(version: Version, row: &ItemRow<'_>) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(ROW_HEAD + 4 * row.embedding.len());
-    packed.extend(version.epoch.to_le_bytes());
-    packed.extend(version.step.to_le_bytes());
-    packed.extend(row.log_frequency.to_le_bytes());
-    packed.extend(row.embedding.iter().flat_map(|number| number.to_le_bytes()));
-    packed
-}
-
-/// The way back of [`pack`]; `None` where that is none of its rows.
-fn unpack(item_id: String, packed: &[u8]) -> Option<StoredRow> {
-    let (epoch, rest) = packed.split_first_chunk::<8>()?;
-    let (step, rest) = rest.split_first_chunk::<8>()?;
-    let (log_frequency, rest) = rest.split_first_chunk::<4>()?;
-    let (numbers, rest) = rest.as_chunks::<4>();
-    rest.is_empty().then(|| StoredRow {
-        item_id,
-        embedding: numbers.iter().map(|number| f32::from_le_bytes(*number)).collect(),
-        log_frequency: f32::from_le_bytes(*log_frequency),
-        version: Version { epoch: u64::from_le_bytes(*epoch), step: u64::from_le_bytes(*step) },
-    })
-}
-
 impl EmbeddingSink for RedisSink {
     fn name(&self) -> &str {
         NAME
+    }
+
+    fn precision(&self) -> VectorPrecision {
+        self.precision.precision()
     }
 
     fn begin(&mut self, update: &Update<'_>) -> Result<(), SinkError> {
@@ -352,20 +263,21 @@ impl EmbeddingSink for RedisSink {
 
     fn remove(&mut self, item_ids: &[&str]) -> Result<(), SinkError> {
         let arguments: Vec<Vec<u8>> = item_ids.iter().map(|item_id| item_id.as_bytes().to_vec()).collect();
-        self.call_in_parts("remove", None, &arguments, 1)
+        self.call_in_parts("remove", &[], &arguments, 1)
     }
 
     fn upsert(&mut self, rows: &[ItemRow<'_>]) -> Result<(), SinkError> {
         let version = self.update.map(|(_, version)| version).unwrap_or_default();
+        let precision = self.precision;
         let row_arguments = |row: &ItemRow<'_>| {
             // A vector set holds directions: whoever ranks its answers needs the length too.
             let norm = row.embedding.iter().map(|number| number * number).sum::<f32>().sqrt();
             let attributes = json!({ "log_frequency": row.log_frequency, "norm": norm }).to_string();
-            [row.item_id.as_bytes().to_vec(), pack(version, row), attributes.into_bytes()]
+            [row.item_id.as_bytes().to_vec(), pack(version, row, precision), attributes.into_bytes()]
         };
         let arguments: Vec<Vec<u8>> = rows.iter().flat_map(row_arguments).collect();
-        let exploration = self.exploration.clone();
-        self.call_in_parts("upsert", Some(&exploration), &arguments, 3)
+        let effort = self.effort.clone();
+        self.call_in_parts("upsert", &effort, &arguments, 3)
     }
 
     fn set_popularity(&mut self, popularity: &[(&str, f32)]) -> Result<(), SinkError> {
@@ -376,7 +288,7 @@ impl EmbeddingSink for RedisSink {
                 [item_id.as_bytes().to_vec(), log_frequency.to_le_bytes().to_vec(), text.into_bytes()]
             })
             .collect();
-        self.call_in_parts("popularity", None, &arguments, 3)
+        self.call_in_parts("popularity", &[], &arguments, 3)
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
@@ -405,13 +317,17 @@ impl EmbeddingSink for RedisSink {
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
+        self.read_part(RowPart::WHOLE, visit)
+    }
+
+    fn read_part(&mut self, part: RowPart, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, SinkError> {
         self.connect().map_err(|error| self.failed(error))?;
-        self.read_rows(visit).map_err(|error| self.failed(error))
+        self.read_rows(part, visit).map_err(|error| self.failed(error))
     }
 }
 
 impl RedisSink {
-    fn read_rows(&mut self, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, RedisError> {
+    fn read_rows(&mut self, part: RowPart, visit: &mut dyn FnMut(StoredRow)) -> Result<Option<SinkState>, RedisError> {
         let state = self.held(["epoch", "step"])?;
         let Some(connection) = &mut self.connection else { return Ok(None) };
         // A scan may show a row twice.
@@ -422,10 +338,10 @@ impl RedisSink {
             let (next, page): ScanPage =
                 redis::cmd("HSCAN").arg(&self.keys[1]).arg(cursor).arg("COUNT").arg(ROWS_PER_PAGE).query(connection)?;
             for (item_id, packed) in page {
-                if !seen.insert(item_id.clone()) {
+                if !part.holds(item_id.as_bytes()) || !seen.insert(item_id.clone()) {
                     continue;
                 }
-                let Some(row) = unpack(item_id, &packed) else {
+                let Some(row) = unpack(item_id, &packed, self.precision) else {
                     return Err(RedisError::from((
                         ErrorKind::UnexpectedReturnType,
                         "a row that negstream has not written",
@@ -453,21 +369,5 @@ impl RedisSink {
             }
             _ => None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packed_rows_come_back_bit_for_bit() {
-        let (version, embedding) = (Version { epoch: 3, step: u64::MAX }, [0.1_f32, -0.0, f32::MIN_POSITIVE]);
-        let packed = pack(version, &ItemRow { item_id: "a", embedding: &embedding, log_frequency: -7.25 });
-        assert_eq!(packed.len(), ROW_HEAD + 12);
-        let row = unpack("a".to_owned(), &packed).unwrap();
-        assert_eq!(row.embedding.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), embedding.map(f32::to_bits));
-        assert_eq!((row.version, row.log_frequency), (version, -7.25));
-        assert!(unpack("a".to_owned(), &packed[..21]).is_none() && unpack("a".to_owned(), &[]).is_none());
     }
 }
