@@ -12,7 +12,7 @@ mod demo;
 mod export;
 mod inspect;
 mod late_ranks;
-mod loaded;
+pub mod loaded;
 mod migrate;
 mod negatives;
 mod neighbors;
