@@ -5,14 +5,14 @@
     python examples/torch_two_tower.py events.parquet           # a log of yours: user_id, item_id, timestamp
     python examples/torch_two_tower.py ratings.csv              # MovieLens, as it is published
 
-The user tower is the mean of the vectors of the user's newest items; the item tower is a vector for each item. The log is gone through
-in the order of time: the first nine tenths are trained on, in batches and as often as --epochs says, and the items of the last tenth
+The user tower is the mean of the vectors of the user's newest items; the item tower is a vector for each item, and popularity enters the
+score with a weight that is learned: q·v + β·log q̂. The log is gone through in the order of time: the first nine tenths are trained on, in batches and as often as --epochs says, and the items of the last tenth
 are ranked among all others that the user did not have yet. Only the negatives differ:
 
-    uniform         n items at random, alike, for each batch
+    uniform         --draws items at random, alike, for each batch
     in-batch        the other positives of the batch, as they are: popular items come as negatives too often
     corrected       the same, with negstream's log E subtracted
-    negstream       the batch, a bank of earlier positives and 1,024 draws of a unigram sampler, with one correction for all
+    negstream       the batch, a bank of 1,024 earlier positives and --draws of a unigram sampler, with one correction for all
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from negstream import samplers
 #: Newest items of a user that make their vector.
 PAST = 20
 TOP = 20
+#: Half-life of items' frequencies, in events.
+HALF_LIFE = 50_000
 
 
 def read(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -77,27 +79,31 @@ def pasts(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 class TwoTower(torch.nn.Module):
-    """Vectors of norm 1; the score is their inner product over the temperature."""
+    """The score is the inner product, and popularity by its weight. Vectors begin short: of what is hardly seen, popularity decides."""
 
-    def __init__(self, items: int, dim: int, temperature: float = 0.1) -> None:
+    def __init__(self, items: int, dim: int) -> None:
         super().__init__()
         self.items = torch.nn.Embedding(items, dim)
         self.history = torch.nn.Embedding(items + 1, dim, padding_idx=items)
-        self.temperature = temperature
+        for table in (self.items, self.history):
+            torch.nn.init.normal_(table.weight, std=0.05)
+        self.beta = torch.nn.Parameter(torch.tensor(0.5))
+        #: log q̂ of each item, as of the newest batch.
+        self.popularity = torch.zeros(items)
 
     def query(self, past: torch.Tensor) -> torch.Tensor:
         known = (past >= 0).sum(1, keepdim=True).clamp(min=1)
         vectors = self.history(past.where(past >= 0, torch.tensor(self.history.padding_idx)))
-        return functional.normalize(vectors.sum(1) / known, dim=1)
+        return (vectors * (past >= 0)[:, :, None]).sum(1) / known
 
     def logits(self, past: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-        return self.query(past) @ functional.normalize(self.items(candidates), dim=1).T / self.temperature
+        return self.query(past) @ self.items(candidates).T + self.beta * self.popularity[candidates]
 
 
 class Uniform:
     """The usual first try."""
 
-    def __init__(self, items: int, draws: int = 1024) -> None:
+    def __init__(self, items: int, draws: int) -> None:
         self.random, self.items, self.draws = np.random.default_rng(1), items, draws
 
     def loss(self, model: TwoTower, past: torch.Tensor, items: np.ndarray, _repeats: np.ndarray) -> torch.Tensor:
@@ -114,7 +120,7 @@ class Uniform:
 class InBatch:
     """The usual second try: no correction."""
 
-    def __init__(self, _items: int) -> None: ...
+    def __init__(self, _items: int, _draws: int) -> None: ...
 
     def loss(self, model: TwoTower, past: torch.Tensor, items: np.ndarray, _repeats: np.ndarray) -> torch.Tensor:
         distinct, labels = np.unique(items, return_inverse=True)
@@ -127,7 +133,7 @@ class Streaming:
     """negstream's: each item that is a candidate once, with one correction for wherever it came from."""
 
     def __init__(self, noise: list, bank: int) -> None:
-        self.negatives = samplers.Negatives(noise, bank=bank, half_life=50_000, seed=1)
+        self.negatives = samplers.Negatives(noise, bank=bank, half_life=HALF_LIFE, seed=1)
 
     def loss(self, model: TwoTower, past: torch.Tensor, items: np.ndarray, repeats: np.ndarray) -> torch.Tensor:
         batch = self.negatives.batch(items, repeats=repeats)
@@ -139,8 +145,8 @@ class Streaming:
 KINDS = {
     "uniform": Uniform,
     "in-batch": InBatch,
-    "corrected": lambda items: Streaming([], bank=0),
-    "negstream": lambda items: Streaming([{"sampler": "unigram", "draws": 1024}], bank=2048),
+    "corrected": lambda _items, _draws: Streaming([], bank=0),
+    "negstream": lambda _items, draws: Streaming([{"sampler": "unigram", "draws": draws}], bank=1024),
 }
 
 
@@ -149,12 +155,16 @@ def train(kind: str, data: tuple, arguments: argparse.Namespace) -> tuple[float,
     users, items, past, repeats = data
     torch.manual_seed(1)
     n_items, cut = int(items.max()) + 1, len(items) * 9 // 10
-    model, negatives = TwoTower(n_items, arguments.dim), KINDS[kind](n_items)
+    model, negatives = TwoTower(n_items, arguments.dim), KINDS[kind](n_items, arguments.draws)
+    # What is counted is counted alike for all.
+    counts, everything = samplers.Uniform(half_life=HALF_LIFE), np.arange(n_items)
     optimizer = torch.optim.Adam(model.parameters(), lr=arguments.rate)
     began = time.perf_counter()
     for _ in range(arguments.epochs):
         for start in range(0, cut, arguments.batch):
             chosen = slice(start, min(start + arguments.batch, cut))
+            counts.observe(items[chosen])
+            model.popularity = torch.from_numpy(np.log(counts.shares(everything) + 1e-6))
             loss = negatives.loss(model, torch.from_numpy(past[chosen]), items[chosen], repeats[chosen])
             optimizer.zero_grad()
             loss.backward()
@@ -185,6 +195,7 @@ def main() -> None:
     parser.add_argument("log", type=Path, nargs="?", help="Parquet, or MovieLens' ratings.csv")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--draws", type=int, default=128, help="negatives that are drawn for each batch")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--rate", type=float, default=0.003, help="learning rate")
     arguments = parser.parse_args()

@@ -6,8 +6,8 @@ use negstream::checkpoint::Checkpoint;
 use negstream::cli::Layers;
 use negstream::commands::loaded::LoadedCheckpoint;
 use negstream::exit::UsageError;
-use negstream::negatives::samplers::registry::{NoiseTerm, Origin, SamplerEntry};
 use negstream::negatives::samplers::BatchObservation;
+use negstream::negatives::samplers::registry::{NoiseTerm, Origin, SamplerEntry};
 use negstream::recommend::view::{FrozenView, StateView};
 use negstream::recommend::{ListRules, Recommendation, Visitor};
 use negstream::table::ids::Ids;
@@ -108,7 +108,13 @@ impl Model {
     }
 
     /// Writes the queries of these users into `out`, one behind the other.
-    fn user_queries(&self, py: Python<'_>, users: Vec<String>, at: Option<i64>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn user_queries(
+        &self,
+        py: Python<'_>,
+        users: Vec<String>,
+        at: Option<i64>,
+        out: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let at = at.unwrap_or(self.newest);
         let queries: Result<Vec<f32>, UsageError> = py.detach(|| {
             let mut all = Vec::with_capacity(users.len() * self.dim);
@@ -133,9 +139,9 @@ impl Model {
     fn neighbors(&self, py: Python<'_>, item: &str, k: usize) -> PyResult<Vec<(String, f32, u64)>> {
         let row = row("item", self.view.items(), item, &self.place).map_err(|error| exception(py, &error.into()))?;
         let near = py.detach(|| self.view.neighbors(&[(row, k)])).pop().unwrap_or_default();
-        let named = near.into_iter().map(|near| {
-            (self.view.items().name(near.item).to_owned(), near.cosine, self.view.occurrences(near.item))
-        });
+        let named = near
+            .into_iter()
+            .map(|near| (self.view.items().name(near.item).to_owned(), near.cosine, self.view.occurrences(near.item)));
         Ok(named.collect())
     }
 

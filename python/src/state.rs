@@ -133,14 +133,14 @@ pub fn decode(bytes: &[u8]) -> Result<Stream, String> {
     }
     let restored = stream.frequencies.clone().restored(&scales, counts, &evidence, newest);
     stream.frequencies = restored.ok_or("its counts do not fit its half-lives")?;
-    let (items, events) =
-        (saved.take_u32("bank_items").map_err(said)?, saved.take_f64("bank_events").map_err(said)?);
+    let (items, events) = (saved.take_u32("bank_items").map_err(said)?, saved.take_f64("bank_events").map_err(said)?);
     let is_sound = items.len() == events.len()
         && items.iter().all(|item| (*item as usize) < n_items)
         && events.iter().all(|event| (0.0..=bank_now as f64).contains(event));
     let entries = items.into_iter().zip(events).map(|(item, event)| BankEntry { item, event: event as u64 }).collect();
     let negatives = &stream.config.negatives;
-    let bank = Bank::new(negatives.bank, negatives.bank_max_age, false).with_entries(entries, Vec::new(), dim, bank_now);
+    let bank =
+        Bank::new(negatives.bank, negatives.bank_max_age, false).with_entries(entries, Vec::new(), dim, bank_now);
     stream.bank = bank.filter(|_| is_sound).ok_or("its bank holds what it cannot")?;
     let horizon = horizon(&stream.config);
     stream.live = saved.scope("live", |saved| LiveItems::restore(horizon, n_items, saved)).map_err(said)?;

@@ -152,7 +152,10 @@ impl Stream {
         self.check_vectors(py)?;
         let dim = self.vectors.dim();
         if !asking.queries.is_empty() && (dim == 0 || !asking.queries.len().is_multiple_of(dim)) {
-            return Err(usage(py, format!("queries have to have as many numbers as the items' vectors, which have {dim}")));
+            return Err(usage(
+                py,
+                format!("queries have to have as many numbers as the items' vectors, which have {dim}"),
+            ));
         }
         let Self { frequencies, live, noise, vectors, .. } = self;
         let view = StreamView { frequencies, live, vectors };
@@ -163,18 +166,24 @@ impl Stream {
     /// Why there is nothing to draw from.
     fn nothing_to_draw(&self, py: Python<'_>) -> PyErr {
         let terms = self.config.negatives.noise.terms();
-        let (name, needs) = terms.first().map_or(("none", Needs::Stream), |term| (term.sampler.name, term.sampler.needs));
-        usage(py, match needs {
-            _ if self.live.items().is_empty() => {
-                format!("'{name}' has nothing to draw from: no item lives; observe events first")
-            }
-            Needs::Exposures => format!(
-                "'{name}' draws what users were shown and did not choose: give context=Context(users=…), of whom that was \
+        let (name, needs) =
+            terms.first().map_or(("none", Needs::Stream), |term| (term.sampler.name, term.sampler.needs));
+        usage(
+            py,
+            match needs {
+                _ if self.live.items().is_empty() => {
+                    format!("'{name}' has nothing to draw from: no item lives; observe events first")
+                }
+                Needs::Exposures => format!(
+                    "'{name}' draws what users were shown and did not choose: give context=Context(users=…), of whom that was \
                  observed (observe(…, shown=…))"
-            ),
-            Needs::Query => format!("'{name}' draws what scores highest: give context=Context(queries=…, candidates=…)"),
-            Needs::Stream => format!("'{name}' has nothing to draw from yet: observe events first"),
-        })
+                ),
+                Needs::Query => {
+                    format!("'{name}' draws what scores highest: give context=Context(queries=…, candidates=…)")
+                }
+                Needs::Stream => format!("'{name}' has nothing to draw from yet: observe events first"),
+            },
+        )
     }
 }
 
@@ -208,7 +217,8 @@ impl Stream {
         let timestamps = timestamps.map(times).transpose()?;
         let repeats = repeats.map(flags).transpose()?;
         let before = previous.map(|previous| before(previous, items.len())).transpose()?;
-        let lengths = [timestamps.as_ref().map(Vec::len), repeats.as_ref().map(Vec::len), before.as_ref().map(Vec::len)];
+        let lengths =
+            [timestamps.as_ref().map(Vec::len), repeats.as_ref().map(Vec::len), before.as_ref().map(Vec::len)];
         if lengths.into_iter().flatten().any(|length| length != items.len()) {
             return Err(usage(py, "observe: one of the arrays is not as long as items"));
         }
@@ -303,15 +313,13 @@ impl Stream {
 
     /// Gathers the candidates of a batch: its positives, the bank, and noise. Gives the number of columns, and of draws before
     /// equal ones were merged.
-    fn gather(
-        &mut self,
-        py: Python<'_>,
-        positives: &Bound<'_, PyAny>,
-        asking: Asking<'_>,
-    ) -> PyResult<(usize, usize)> {
+    fn gather(&mut self, py: Python<'_>, positives: &Bound<'_, PyAny>, asking: Asking<'_>) -> PyResult<(usize, usize)> {
         let (positives, asking) = (ids(positives)?, asking.read()?);
         if let Some(item) = positives.iter().find(|item| !self.seen.get(**item as usize).copied().unwrap_or_default()) {
-            return Err(usage(py, format!("positive {item} was never observed: observe a batch before its candidates")));
+            return Err(usage(
+                py,
+                format!("positive {item} was never observed: observe a batch before its candidates"),
+            ));
         }
         if asking.others.iter().any(|item| *item as usize >= self.seen.len()) {
             return Err(usage(py, "candidates name an item that was never observed"));
