@@ -6,6 +6,7 @@ line: the first stops in good order, with a checkpoint; a second one ends at onc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -36,7 +37,8 @@ def run(arguments: list[str], settings: list[str], on_line: Callable[[dict[str, 
     said: list[str] = []
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
         process = subprocess.Popen(
-            [sys.executable, "-m", "negstream._worker"],
+            # -P: a file beside the notebook that is called as a module is must not be taken for it.
+            [sys.executable, "-P", "-m", "negstream._worker"],
             stdin=subprocess.PIPE,
             stdout=printed,
             stderr=subprocess.PIPE,
@@ -48,8 +50,10 @@ def run(arguments: list[str], settings: list[str], on_line: Callable[[dict[str, 
         )
         try:
             assert process.stdin is not None and process.stderr is not None
-            process.stdin.write(asked)
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                # Where it could not even start, what it says tells why.
+                process.stdin.write(asked)
+                process.stdin.close()
             while True:
                 try:
                     _follow(process.stderr, said, on_line)
@@ -64,11 +68,12 @@ def run(arguments: list[str], settings: list[str], on_line: Callable[[dict[str, 
         except BaseException:
             if process.poll() is None:
                 process.terminate()
-                process.wait()
+            # Nobody reads on, and whoever waits to be read would never end.
+            assert process.stderr is not None
+            process.stderr.close()
+            process.wait()
             raise
-        finally:
-            if process.stderr is not None:
-                process.stderr.close()
+        process.stderr.close()
         if interrupted:
             raise KeyboardInterrupt
         if code != 0:

@@ -17,7 +17,7 @@ Arrays are NumPy's, or whatever gives NumPy an array without a copy: tensors of 
 drawn is NumPy's too; ``torch.from_numpy(ids)`` shares its memory.
 
 Ids are places: memory grows with the largest one, a few hundred bytes each. Draws are a function of the seed and of what was observed
-and asked, on every machine: a call of ``observe`` is a batch of the worker's, the k-th draw is that of its step k.
+and asked, on every machine (one thread at a time may ask a sampler): a call of ``observe`` is a batch of the worker's, the k-th draw is that of its step k.
 """
 
 from __future__ import annotations
@@ -264,10 +264,10 @@ class LogUniform(Sampler):
 
 
 class Interval(Sampler):
-    """By the gaps between an item's events, in a sketch of fixed size (``width``, ``depth`` and others: docs/negatives.md)."""
+    """By the gaps between an item's events, in a sketch of fixed size: ``rows`` times ``width`` numbers."""
 
-    def __init__(self, *, half_life: float | str = "auto", live_events: int = 0, seed: int = 1, **options: Any) -> None:
-        super().__init__("interval", options, half_life=half_life, live_events=live_events, seed=seed)
+    def __init__(self, width: int = 65_536, rows: int = 2, rate: float = 0.05, **common: Any) -> None:
+        super().__init__("interval", {"width": width, "rows": rows, "rate": rate}, **common)
 
 
 class Cooccurrence(Sampler):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 
 import pandas as pd
 import pyarrow as pa
@@ -119,6 +117,22 @@ def test_ctrl_c_stops_in_good_order_with_a_checkpoint(log, tmp_path):
         negstream.replay([log] * 200, checkpoint=tmp_path, progress=interrupt, checkpoint__every_events=2000, **SETTINGS)
     events = negstream.open(tmp_path).manifest["events"]["read"]
     assert 2000 <= events < 200 * 6000
+
+
+def test_a_function_that_fails_ends_the_replay(log, tmp_path):
+    def fail(line):
+        raise RuntimeError(line["message"])
+
+    with pytest.raises(RuntimeError):
+        negstream.replay([log] * 200, checkpoint=tmp_path, progress=fail, checkpoint__every_events=2000, **SETTINGS)
+    # It has let go of the folder.
+    assert negstream.replay(log, checkpoint=tmp_path, **SETTINGS).items > 0
+
+
+def test_files_beside_a_notebook_are_no_modules(log, tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit(77)")
+    monkeypatch.chdir(tmp_path)
+    assert negstream.replay(log, **SETTINGS).items > 0
 
 
 def test_contestants_are_compared_on_the_same_events(log, frame):

@@ -56,6 +56,15 @@ def test_the_family_is_whole():
     assert set(classes) == {name.replace("_", "") for name in FAMILY}
 
 
+def test_classes_have_the_defaults_of_the_program():
+    classes = {cls.__name__.lower(): cls for cls in samplers.Sampler.__subclasses__()}
+    for name in FAMILY:
+        given = {"parts": [("uniform", 1.0), ({"sampler": "unigram", "power": 0.5}, 2.0)]} if name == "mixture" else {}
+        sampler = classes[name.replace("_", "")](**given, seed=4)
+        assert sampler.name == name and sampler.settings["seed"] == 4
+        assert pickle.loads(pickle.dumps(sampler)).settings == sampler.settings
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_draws_follow_stated_probabilities(name):
     sampler, context = observed(name), FAMILY[name][1]
