@@ -68,7 +68,7 @@ pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
     let known =
         ResumeState { positions: &restored.state.sources.positions, ownerships: &restored.state.sources.ownerships };
     let source = connection.into_source(registry::decoder(&config.source)?, known, Until::Records(options.events))?;
-    let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+    let mut observer = RunObserver::new(context.telemetry.clone(), &config.log, &restored.state);
     observer.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(&config)
         .restored(restored)

@@ -1,4 +1,4 @@
-//! A checkpoint's state, for commands that ask it something and train nothing.
+//! A checkpoint's state, for commands, and for other programs' modules, that ask it something and train nothing.
 
 use std::path::Path;
 
@@ -19,15 +19,22 @@ use crate::util::escape::escape_for_terminal;
 use crate::util::nearest::nearest;
 
 /// A checkpoint, the configuration that it was made with as far as its state depends on it, and the state.
-pub(super) struct LoadedCheckpoint {
-    pub(super) checkpoint: Checkpoint,
-    pub(super) config: Config,
-    pub(super) state: State,
+#[derive(Debug)]
+pub struct LoadedCheckpoint {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// What its state was made with.
+    pub config: Config,
+    /// The state.
+    pub state: State,
 }
 
 impl LoadedCheckpoint {
     /// Reads the checkpoint that a command line names.
-    pub(super) fn read(layers: &Layers, path: &Path) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// There is none, it is damaged, or the configuration of the object store is wrong.
+    pub fn read(layers: &Layers, path: &Path) -> anyhow::Result<Self> {
         let checkpoint = checkpoint(layers, path)?;
         let damaged = |error: ConfigError| CheckpointError::Damaged {
             path: checkpoint.path().join(MANIFEST),
@@ -40,7 +47,10 @@ impl LoadedCheckpoint {
 }
 
 /// The configuration that a checkpoint was made with, as far as its state depends on it; over the defaults.
-pub(super) fn configuration(state_relevant: &Map<String, Value>) -> Result<Config, ConfigError> {
+///
+/// # Errors
+/// A key is unknown, or a value is out of bounds.
+pub fn configuration(state_relevant: &Map<String, Value>) -> Result<Config, ConfigError> {
     let mut settings = Vec::new();
     flatten("", state_relevant, &mut settings);
     layers::load_with_defaults(&settings, None, std::iter::empty(), &[])
@@ -64,7 +74,10 @@ fn flatten(prefix: &str, table: &Map<String, Value>, settings: &mut Vec<String>)
 }
 
 /// The row of `name`.
-pub(super) fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
+///
+/// # Errors
+/// There is none; the message has the nearest name.
+pub fn row(what: &str, ids: &Ids, name: &str, path: &Path) -> Result<u32, UsageError> {
     ids.get(name).ok_or_else(|| {
         let like =
             nearest(ids.iter(), name).map(|(like, _)| format!("; the nearest name is '{}'", escape_for_terminal(like)));

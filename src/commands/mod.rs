@@ -14,7 +14,7 @@ mod doctor;
 mod export;
 mod inspect;
 mod late_ranks;
-mod loaded;
+pub mod loaded;
 mod manual;
 mod migrate;
 mod negatives;

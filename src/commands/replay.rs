@@ -76,7 +76,7 @@ impl Replay<'_> {
         if rows == done {
             tracing::info!("these logs were read to their end before; --fresh begins anew");
         }
-        let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+        let mut observer = RunObserver::new(context.telemetry.clone(), &config.log, &restored.state);
         observer.draw_bar(&context.bars, rows, done);
         let mut pipeline = Pipeline::builder(config)
             .restored(restored)

@@ -124,7 +124,7 @@ fn train(
         "" => DeadLetters::None,
         _ => DeadLetters::Topic(DeadLetterTopic::open(&kafka, &brokers, config.source.format, context.stop.clone())?),
     };
-    let mut observer = RunObserver::new(context.telemetry.clone(), &restored.state);
+    let mut observer = RunObserver::new(context.telemetry.clone(), &config.log, &restored.state);
     observer.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(config)
         .restored(restored)

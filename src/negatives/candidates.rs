@@ -73,7 +73,7 @@ impl Candidates {
         }
         let before_noise: usize = self.from_stream.iter().sum();
         for (index, term) in noise.terms.iter_mut().enumerate() {
-            let mut random = Pcg64Mcg::seed_from_u64(mix(seed, step, index as u64));
+            let mut random = noise_generator(seed, step, index as u64);
             term.draw(view, before_noise, &mut random);
             let known = self.items.len();
             term.collisions = term.drawn.len();
@@ -168,6 +168,11 @@ impl Candidates {
             }
         }
     }
+}
+
+/// The generator of the draws of the noise's term number `term` in step `step`: a function of these three alone.
+pub fn noise_generator(seed: u64, step: u64, term: u64) -> Pcg64Mcg {
+    Pcg64Mcg::seed_from_u64(mix(seed, step, term))
 }
 
 /// One number of three (SplitMix64's finisher, Steele et al. 2014, after each).

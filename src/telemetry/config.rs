@@ -40,6 +40,8 @@ config_section! {
         format: LogFormat = LogFormat::Text;
         /// Lowest level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
         level: String = "info".to_owned() => [one_of(&["error", "warn", "info", "debug", "trace"])];
+        /// Seconds from one line that sums up how training does to the next, where no progress bar is drawn.
+        progress_seconds: f64 = 10.0 => [within(0.1..=86_400.0)];
     }
 }
 

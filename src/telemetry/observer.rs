@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::process::ProcessMemory;
 use super::report::Report;
 use super::status::{Status, StreamLag, TrainerFigures};
-use super::{LifecycleEvent, Telemetry};
+use super::{LifecycleEvent, LogConfig, Telemetry};
 use crate::event::Rejection;
 use crate::pipeline::PipelineEvent;
 use crate::position::Stream;
@@ -19,8 +19,6 @@ use crate::source::LagProbe;
 use crate::trainer::Trainer;
 use crate::trainer::state::State;
 
-/// How often a log line sums up where no progress bar is drawn.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The window over which the shown rate is smoothed.
 const RATE_WINDOW: Duration = Duration::from_secs(3);
 /// Records after which a run that goes on warns of what is likely set wrong; one that ends does so anyway.
@@ -36,9 +34,12 @@ pub struct RunObserver {
     lag_probe: Option<Arc<dyn LagProbe>>,
     began: Instant,
     read_at_start: u64,
-    /// Rows of the log that were read before this run.
+    /// Rows of the log that were read before this run, and all of its rows, where they are known.
     bar_start: u64,
+    log_rows: Option<u64>,
     logged: Instant,
+    /// How often a log line sums up where no progress bar is drawn.
+    log_every: Duration,
     rate: ReadRate,
     /// Whether the log holds the trainer's warnings.
     has_warned: bool,
@@ -66,8 +67,8 @@ impl ReadRate {
 }
 
 impl RunObserver {
-    /// An observer of a pipeline that goes on from `state`.
-    pub fn new(telemetry: Telemetry, state: &State) -> Self {
+    /// An observer of a pipeline that goes on from `state`; logs are configured by `log`.
+    pub fn new(telemetry: Telemetry, log: &LogConfig, state: &State) -> Self {
         let (now, read_at_start) = (Instant::now(), state.progress.events.read);
         Self {
             telemetry,
@@ -76,7 +77,9 @@ impl RunObserver {
             began: now,
             read_at_start,
             bar_start: 0,
+            log_rows: None,
             logged: now,
+            log_every: Duration::from_secs_f64(log.progress_seconds),
             rate: ReadRate { measured: now, read: read_at_start, per_second: None },
             has_warned: false,
         }
@@ -87,7 +90,7 @@ impl RunObserver {
         let style = ProgressStyle::with_template("{bar:8.cyan/dim} {percent:>3}% {msg}").expect("a valid template");
         let style = style.progress_chars("━╸─");
         let bar = bars.add(ProgressBar::new(rows).with_style(style).with_position(done));
-        self.bar_start = done;
+        (self.bar_start, self.log_rows) = (done, Some(rows));
         if !bar.is_hidden() {
             self.progress_bar = Some(bar);
         }
@@ -227,9 +230,11 @@ impl RunObserver {
                 bar.set_position(place);
                 bar.set_message(summary(&status, place, bar.length().unwrap_or(place)));
             }
-            None if now - self.logged >= LOG_EVERY => {
+            None if now - self.logged >= self.log_every => {
                 self.logged = now;
-                log_progress(&self.telemetry.snapshot());
+                let status = self.telemetry.snapshot();
+                let place = self.bar_start + status.trainer.events.read - self.read_at_start;
+                log_progress(&status, self.log_rows.map(|rows| (place, rows)));
             }
             None => {}
         }
@@ -263,8 +268,10 @@ fn lag(trainer: &Trainer, high_watermarks: Vec<(Stream, u64)>) -> Vec<StreamLag>
     high_watermarks.into_iter().filter_map(lag).collect()
 }
 
-fn log_progress(status: &Status) {
+/// Sums up how training does, at a place of so many rows where a log is read.
+fn log_progress(status: &Status, place: Option<(u64, u64)>) {
     let Status { run, trainer, .. } = status;
+    let (row, rows) = place.unzip();
     let rounded = |figure: Option<f64>| figure.map(|figure| (figure * 1e4).round() / 1e4);
     tracing::info!(
         events = trainer.events.read,
@@ -276,6 +283,8 @@ fn log_progress(status: &Status) {
         mi_bound = rounded(trainer.training.mi_bound),
         recent_hr_20 = rounded(trainer.evaluation.model_recent.map(|figures| figures.hit_rate)),
         popularity_hr_20 = rounded(trainer.evaluation.popularity_recent.map(|figures| figures.hit_rate)),
+        row,
+        rows,
         "training"
     );
 }
@@ -377,6 +386,7 @@ mod tests {
         );
         let mut observer = RunObserver::new(
             Telemetry::new(Instant::now()),
+            &LogConfig::default(),
             &State::new(&crate::config::Config::default(), crate::kernel::Kernel::detect()),
         );
         // A resumed run: the first rate is that of what it read itself.
