@@ -1,12 +1,17 @@
 //! How long requests to `/v1/recommend` take, and what they cost training: an open loop of requests at a fixed rate, whatever comes
 //! back. One JSON line for each phase.
 //!
-//! `cargo bench --bench serve -- [--items N] [--rate N] [--seconds N] [--set KEY=VALUE]…`
+//! `cargo bench --bench serve -- [--items N] [--rate N] [--seconds N] [--set KEY=VALUE]… [--freshness EVENTS_A_SECOND]`
+//!
+//! With `--freshness` it measures that instead: how long after a record was read an answer reflects it (`serve/freshness.rs`).
 //!
 //! Each request has a time at which it is due; its latency counts from then on, also where the client was still busy, so that a
 //! stall is seen by all requests that fall into it (no coordinated omission). Clients, answers and training share the machine.
 //! Phases: training alone; requests alone; both, where requests ask for what is learnt at that moment. Events are drawn from a
 //! million items (or `--items`), half of them by popularity; they are ranked by nobody (`evaluate.share = 0`).
+
+#[path = "serve/freshness.rs"]
+mod freshness;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -39,13 +44,19 @@ fn main() -> anyhow::Result<()> {
         Ok(values(flag).first().map_or(Ok(default), |value| value.parse())?)
     };
     let (items, rate, seconds) = (number("--items", 1_000_000)?, number("--rate", 500)?, number("--seconds", 20)?);
+    let further: Vec<String> = values("--set").into_iter().cloned().collect();
+    if !values("--freshness").is_empty() {
+        let measured = freshness::measure(number("--freshness", 0)?, Duration::from_secs(seconds), &further)?;
+        println!("{measured}");
+        return Ok(());
+    }
     let mut settings = vec![
         "model.dim=64".to_owned(),
         "memory.items.cap=0".to_owned(),
         "evaluate.share=0.0".to_owned(),
         "http.listen=127.0.0.1:0".to_owned(),
     ];
-    settings.extend(values("--set").into_iter().cloned());
+    settings.extend(further);
     let config = Config::with_settings(&settings)?;
     let mut trainer = Trainer::new(&config, State::new(&config, Kernel::detect()))?;
     trainer.set_streams(&[Stream { name: "bench".to_owned(), label: "bench".to_owned() }]);

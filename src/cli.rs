@@ -155,7 +155,7 @@ pub struct DemoArgs {
 /// The report of a run, for others to read.
 #[derive(Debug, Args)]
 pub struct Output {
-    /// Write the report to a file, as JSON.
+    /// Write the report to a file: as a page for a browser where its name ends with `.html`, else as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Print the report as JSON.

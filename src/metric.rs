@@ -229,6 +229,13 @@ impl Histogram {
         None
     }
 
+    /// What was observed since `earlier`, which is an earlier state of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, before)| now.saturating_sub(*before));
+        Self { bounds: self.bounds, counts: counts.collect(), sum: self.sum - earlier.sum }
+    }
+
     /// The number of observations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()

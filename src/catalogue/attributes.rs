@@ -1,4 +1,4 @@
-//! What items are, as the catalogue says it: which items have a value in a column. For filters.
+//! What items are, as the catalogue says it: which items have a value in a column, for filters; and what people call them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,18 +13,26 @@ use crate::table::ids::Ids;
 pub struct ItemAttributes {
     ids: Ids,
     columns: BTreeMap<String, BTreeMap<CompactString, Vec<u32>>>,
+    /// By item; empty of one that has none. Shorter than the list of items where the last ones have none.
+    titles: Vec<CompactString>,
 }
 
 impl ItemAttributes {
-    /// Reads the catalogue in Parquet that the configuration's `key` names, in which `id` is the column of the items' names.
+    /// Reads the catalogue in Parquet that the configuration's `key` names, in which `id` is the column of the items' names,
+    /// and `title`, where it is there, the one of what people call them.
     ///
     /// # Errors
     /// What is wrong with it, and where.
-    pub fn open((key, path): (&'static str, &Path), id: &str) -> Result<Self, CatalogueError> {
+    pub fn open((key, path): (&'static str, &Path), id: &str, title: &str) -> Result<Self, CatalogueError> {
         let mut attributes = Self::default();
         let names = read((key, path), id, &[], |item, row, described| {
             let item = attributes.ids.intern(item);
             for (name, column) in described {
+                if *name == title {
+                    let titles = &mut attributes.titles;
+                    titles.resize(titles.len().max(item as usize + 1), CompactString::default());
+                    whole(column, row, &mut |text| titles[item as usize] = text.into());
+                }
                 if !attributes.columns.contains_key(*name) {
                     attributes.columns.insert((*name).to_owned(), BTreeMap::new());
                 }
@@ -40,6 +48,17 @@ impl ItemAttributes {
             attributes.columns.entry(name).or_default();
         }
         Ok(attributes)
+    }
+
+    /// What people call an item.
+    pub fn title(&self, item: &str) -> Option<&str> {
+        let title = self.titles.get(self.ids.get(item)? as usize)?;
+        (!title.is_empty()).then_some(title.as_str())
+    }
+
+    /// Whether any item has a title.
+    pub fn has_titles(&self) -> bool {
+        !self.titles.is_empty()
     }
 
     /// The number of an item; `None` of one that the catalogue does not name.

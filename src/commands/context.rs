@@ -1,22 +1,24 @@
 //! What a command that works for a while has around it: logs, signals, the page, and the report at the end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar};
 
 use super::output::{print, progress_bar, write_whole};
+use crate::checkpoint::Checkpoint;
 use crate::cli::Output;
 use crate::config::Config;
 use crate::exit;
-use crate::pipeline::{CheckpointRequests, Pipeline};
+use crate::pipeline::{CheckpointRequests, Pipeline, SideFile};
 use crate::recommend::slot::ViewSlot;
 use crate::serve::Api;
 use crate::signals::{self, Stop};
 use crate::telemetry::http::{self, Server};
 use crate::telemetry::logging::{self, LineWriter};
 use crate::telemetry::observer::RunObserver;
-use crate::telemetry::{LifecycleEvent, Telemetry};
+use crate::telemetry::{LifecycleEvent, Telemetry, report_page, series};
 
 /// The surroundings of a command that works for a while.
 pub(super) struct CommandContext {
@@ -49,6 +51,25 @@ impl CommandContext {
         let server = http::serve(&config.http, self.telemetry.clone(), self.requests.clone(), Some(&api))?;
         tracing::info!(address = %server.address(), "serving the page, /metrics, /livez, /readyz and /v1");
         Ok(Some(server))
+    }
+
+    /// What the page keeps with checkpoints, so that it goes on where it was after a restart.
+    pub(super) fn page_file(&self) -> SideFile {
+        let telemetry = self.telemetry.clone();
+        SideFile { name: series::FILE, content: Arc::new(move || telemetry.series().to_bytes()) }
+    }
+
+    /// Has the page go on from what is kept with a checkpoint; it begins anew where there is nothing.
+    pub(super) fn restore_page(&self, checkpoint: &Checkpoint) {
+        let is_kept = checkpoint.manifest().files.iter().any(|file| file.name == series::FILE);
+        if !is_kept {
+            return;
+        }
+        let path = checkpoint.folder().join(series::FILE);
+        match crate::checkpoint::file::read_bounded(&path, series::LONGEST_FILE) {
+            Ok(bytes) => self.telemetry.series().restore(&bytes),
+            Err(error) => tracing::warn!(%error, "the page begins anew"),
+        }
     }
 
     /// A progress bar for work that trains nothing.
@@ -84,7 +105,11 @@ impl CommandContext {
         let report = observer.report(pipeline.trainer(), checkpoint);
         self.telemetry.emit(LifecycleEvent::Done);
         if let Some(path) = &output.report {
-            write_whole(path, &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+            let text = match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html")) {
+                true => report_page::page(&report, &self.telemetry.snapshot().history),
+                false => format!("{}\n", serde_json::to_string_pretty(&report)?),
+            };
+            write_whole(path, &text)?;
         }
         print(&if output.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() });
         Ok(())

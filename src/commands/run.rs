@@ -93,6 +93,9 @@ fn train(
             connection.verify_ownership(known, fallen_back)
         }
     })?;
+    if let Some(checkpoint) = &restored.checkpoint {
+        context.restore_page(checkpoint);
+    }
     let SourceProgress { positions, ownerships, .. } = &mut restored.state.sources;
     if embedded.is_some() {
         // Its logs begin with this process, so no earlier position means anything in them.
@@ -135,6 +138,7 @@ fn train(
         .cuts(cuts)
         .checkpoint_requests(context.requests.clone())
         .views(context.views.clone())
+        .side_file(context.page_file())
         .build()?;
     context.telemetry.emit(LifecycleEvent::SourceOpened);
     let reason = pipeline.run_observed(source, &mut |trainer, event| observer.observe(trainer, event))?;

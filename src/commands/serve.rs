@@ -13,7 +13,8 @@ use crate::cli::{Layers, ServeArgs};
 use crate::config::Config;
 use crate::exit::UsageError;
 use crate::recommend::view::{FrozenView, StateView};
-use crate::telemetry::LifecycleEvent;
+use crate::telemetry::status::ServedCheckpoint;
+use crate::telemetry::{LifecycleEvent, observer};
 
 /// How often a stop is looked for.
 const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -32,7 +33,11 @@ pub(super) fn serve(layers: &Layers, options: ServeArgs) -> anyhow::Result<()> {
     context.telemetry.emit(LifecycleEvent::Restoring);
     let server = context.serve(&config)?;
     if let Some(server) = &server {
-        print(&format!("serving {} at http://{}/v1\n", options.checkpoints.display(), server.address()));
+        print(&format!(
+            "serving {} at http://{1}/v1, with a page at http://{1}/\n",
+            options.checkpoints.display(),
+            server.address()
+        ));
     }
     let mut follower =
         CheckpointFollower { layers, config: &config, path: &options.checkpoints, served: None, said_missing: false };
@@ -50,6 +55,13 @@ pub(super) fn serve(layers: &Layers, options: ServeArgs) -> anyhow::Result<()> {
                         items = view.items().len(),
                         "serving a checkpoint"
                     );
+                    let served = ServedCheckpoint {
+                        step: facts.step,
+                        events: facts.events,
+                        items: view.items().len() as u64,
+                        written_at: observer::seconds_since_1970() - age.as_secs_f64(),
+                    };
+                    context.telemetry.serves(served);
                     let is_first = follower.served.is_none();
                     context.views.put(view, age);
                     follower.served = Some(number);

@@ -14,10 +14,8 @@
 //! | `verdict` | what it means, in a sentence |
 //! | `text` | the same as a table for a terminal |
 //! | `page` | the same as a page for a browser |
-//! | `chart` | the drawings on that page |
 
 pub mod bootstrap;
-mod chart;
 pub mod contestant;
 pub mod figures;
 pub mod judged;

@@ -4,30 +4,20 @@ use std::fmt::Write;
 
 use chrono::DateTime;
 
-use super::chart::{self, IntervalRow, Series};
 use super::contestant::{ContestantKind, Training};
 use super::report::{ComparisonReport, ContestantReport};
 use super::staleness::length_of_time;
 use super::verdict::points;
+use crate::util::chart::{self, COLOURS, ChartLine, IntervalRow};
 use crate::util::escape::escape_html;
-
-/// Colours of a kind of contestants before they begin anew.
-const COLOURS: usize = 6;
-const STYLE: &str = include_str!("page.css");
 
 pub(super) fn page(report: &ComparisonReport) -> String {
     let title = format!("negstream compare: {}", report.log.logs.join(", "));
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        escape_html(&title)
-    );
+    let mut page = chart::page_begin(&title);
     for part in [head, table, hit_rates, along_stream, bands, staleness, training, settings] {
         page.push_str(&part(report));
     }
-    page.push_str("</main>\n</body>\n</html>\n");
+    page.push_str(chart::PAGE_END);
     page
 }
 
@@ -126,11 +116,11 @@ fn hit_rates(report: &ComparisonReport) -> String {
 }
 
 fn along_stream(report: &ComparisonReport) -> String {
-    let series: Vec<Series<'_>> = report
+    let series: Vec<ChartLine<'_>> = report
         .contestants
         .iter()
         .enumerate()
-        .map(|(place, contestant)| Series {
+        .map(|(place, contestant)| ChartLine {
             name: &contestant.name,
             class: class(&report.contestants, place),
             values: contestant.curve.iter().copied().map(Some).collect(),
@@ -194,9 +184,9 @@ fn staleness(report: &ComparisonReport) -> String {
     let names = ["vectors", "histories", "everything"];
     let series = names.iter().enumerate().map(|(place, name)| {
         let values = std::iter::once(live).chain(staleness.of(name).map(|row| Some(row.metrics.hit_rate)));
-        Series { name, class: format!("c{place}"), values: values.collect() }
+        ChartLine { name, class: format!("c{place}"), values: values.collect() }
     });
-    let series: Vec<Series<'_>> = series.collect();
+    let series: Vec<ChartLine<'_>> = series.collect();
     let longest = staleness.rows.last().map(|row| row.delay.clone()).unwrap_or_default();
     let steps: Vec<&str> = staleness.of(names[0]).map(|row| row.delay.as_str()).collect();
     let drawing = chart::lines("Hit rate against delay", "HR@20", ("live", &longest), &series);
@@ -244,7 +234,7 @@ fn training(report: &ComparisonReport) -> String {
         let trained = report.contestants.iter().enumerate();
         let trained =
             trained.filter_map(|(place, contestant)| Some((place, contestant, contestant.training.as_ref()?)));
-        let series = trained.map(|(place, contestant, training)| Series {
+        let series = trained.map(|(place, contestant, training)| ChartLine {
             name: &contestant.name,
             class: class(&report.contestants, place),
             values: of(training).to_vec(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::checkpoint_writer::SharedDeadLetters;
+use super::checkpoint_writer::{SharedDeadLetters, SideFile};
 use super::checkpoints::{CheckpointSchedule, LiveOptions};
 use super::disorder::OrderWatch;
 use super::live::ClockCuts;
@@ -33,6 +33,7 @@ pub struct PipelineBuilder<'a> {
     cuts: Vec<u64>,
     requests: CheckpointRequests,
     views: Option<ViewSlot>,
+    side_file: Option<SideFile>,
     sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
     named_sinks: Vec<SinkConfig>,
 }
@@ -50,6 +51,7 @@ impl<'a> PipelineBuilder<'a> {
             cuts: Vec::new(),
             requests: CheckpointRequests::default(),
             views: None,
+            side_file: None,
             sinks: Vec::new(),
             named_sinks: Vec::new(),
         }
@@ -122,6 +124,14 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
+    /// Writes `file` beside each checkpoint of a live stream ([`Self::live`]); other checkpoints hold nothing but the state.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn side_file(mut self, file: SideFile) -> Self {
+        self.side_file = Some(file);
+        self
+    }
+
     /// Publishes embeddings to `sink` while they are learnt; may be called any number of times.
     #[must_use]
     pub fn sink(mut self, sink: impl EmbeddingSink + 'static) -> Self {
@@ -158,6 +168,7 @@ impl<'a> PipelineBuilder<'a> {
             cuts,
             requests,
             views,
+            side_file,
             mut sinks,
             named_sinks,
         } = self;
@@ -178,7 +189,7 @@ impl<'a> PipelineBuilder<'a> {
         let read_by = restored.state.sources.ownerships.read_by.as_deref();
         let has_taken_any = restored.state.progress.events.has_taken_any();
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
-        let live = LiveOptions { is_live, requests };
+        let live = LiveOptions { is_live, requests, side_file: side_file.filter(|_| is_live) };
         let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
         let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())
             .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;

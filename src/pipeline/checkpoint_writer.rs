@@ -3,6 +3,7 @@
 //! Training stands still for as long as it takes to freeze the state ([`crate::trainer::state_snapshot`]), which is handed over.
 //! A checkpoint is published only after the dead letters that lie before its positions are durable; the writer waits for them.
 
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,6 +59,22 @@ impl SharedDeadLetters {
     }
 }
 
+/// A file that somebody else keeps with the checkpoints, such as what a page has to show after a restart. Nothing of the state
+/// depends on it, so it may hold what the clock says.
+#[derive(Clone)]
+pub struct SideFile {
+    /// Its name in a checkpoint.
+    pub name: &'static str,
+    /// What is to be written now.
+    pub content: Arc<dyn Fn() -> Vec<u8> + Send + Sync>,
+}
+
+impl std::fmt::Debug for SideFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SideFile").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// A checkpoint to be written.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -92,7 +109,12 @@ pub(super) struct CheckpointWriter {
 
 impl CheckpointWriter {
     /// Starts the thread, which holds `store` until the writer is dropped.
-    pub(super) fn start(config: &Config, store: Store, letters: &SharedDeadLetters) -> std::io::Result<Self> {
+    pub(super) fn start(
+        config: &Config,
+        store: Store,
+        letters: &SharedDeadLetters,
+        side_file: Option<SideFile>,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(1);
         let (results, outcomes) = bounded(1);
         let (config, letters) = (config.clone(), Arc::clone(&letters.letters));
@@ -101,7 +123,7 @@ impl CheckpointWriter {
                 let begin = Instant::now();
                 let (positions, claimed) = (frozen.positions().clone(), frozen.claimed_positions());
                 let (events, passed) = (frozen.events().read, frozen.events().passed());
-                let written = write(&config, &store, &letters, &frozen, dead_letters, &pinned);
+                let written = write(&config, &store, &letters, &frozen, (dead_letters, side_file.as_ref()), &pinned);
                 let took = begin.elapsed();
                 // Nothing is shared with the state any more by the time that the outcome is known.
                 drop(frozen);
@@ -176,7 +198,7 @@ fn write(
     store: &Store,
     letters: &Mutex<DeadLetters>,
     frozen: &StateSnapshot,
-    mark: Option<DeadLetterMark>,
+    (mark, side_file): (Option<DeadLetterMark>, Option<&SideFile>),
     pinned: &Pinned,
 ) -> Result<PublishedCheckpoint, SaveError> {
     // The lock is not held while this waits: the training loop may have a further letter meanwhile.
@@ -184,7 +206,11 @@ fn write(
     while !settle()? {
         std::thread::sleep(SETTLE_POLL_INTERVAL);
     }
-    let published = snapshot::save(config, frozen, mark, store.draft()?)?;
+    let mut draft = store.draft()?;
+    if let Some(SideFile { name, content }) = side_file {
+        draft.file(name, |file| Ok(file.write_all(&content())?))?;
+    }
+    let published = snapshot::save(config, frozen, mark, draft)?;
     if let Err(error) = store.prune(config.checkpoint.keep, pinned) {
         // The new checkpoint is durable all the same; the next one tries again.
         tracing::warn!(%error, "old checkpoints stay");

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters};
+use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters, SideFile};
 use super::freshness::Freshness;
 use super::on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use super::pins::CheckpointPins;
@@ -33,6 +33,8 @@ pub(super) struct LiveOptions {
     pub(super) is_live: bool,
     /// Who asks for checkpoints.
     pub(super) requests: CheckpointRequests,
+    /// What somebody else keeps with them.
+    pub(super) side_file: Option<SideFile>,
 }
 
 /// The checkpoints of one run: due, being written, durable.
@@ -80,10 +82,10 @@ impl CheckpointSchedule {
         dead_letters: &SharedDeadLetters,
         live: LiveOptions,
     ) -> Result<Self, PipelineError> {
-        let LiveOptions { is_live, requests } = live;
+        let LiveOptions { is_live, requests, side_file } = live;
         let Restored { checkpoint, state, store, .. } = restored;
         let path = checkpoint.as_ref().map(|checkpoint| checkpoint.path());
-        let writer = CheckpointWriter::start(config, store.clone(), dead_letters)
+        let writer = CheckpointWriter::start(config, store.clone(), dead_letters, side_file)
             .map_err(|source| PipelineError::Thread { purpose: "checkpoint", source })?;
         let mut schedule = Self {
             every_events: config.checkpoint.every_events,

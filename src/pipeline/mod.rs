@@ -68,6 +68,8 @@ use crate::trainer::state::State;
 use crate::trainer::{StepReport, Trainer};
 pub use builder::PipelineBuilder;
 use checkpoint_writer::SharedDeadLetters;
+#[doc(hidden)]
+pub use checkpoint_writer::SideFile;
 use checkpoints::CheckpointSchedule;
 use disorder::OrderWatch;
 pub use disorder::{DisorderFigures, LateEvent};

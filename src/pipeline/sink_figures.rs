@@ -73,7 +73,7 @@ pub struct SinkFigures {
 }
 
 impl SinkFigures {
-    pub(super) fn new(sink: String) -> Self {
+    pub(crate) fn new(sink: String) -> Self {
         Self {
             sink,
             condition: SinkCondition::default(),

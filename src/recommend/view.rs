@@ -23,6 +23,9 @@ use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
 use crate::trainer::state::State;
 
+/// A visitor's newest items that others are compared with, to say which they are like.
+const MOST_COMPARED: usize = 64;
+
 /// Which state a view is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewFacts {
@@ -217,6 +220,43 @@ impl StateView {
             best.into_iter().map(|(cosine, item)| NearItem { item, cosine }).collect()
         };
         found.into_iter().map(near).collect()
+    }
+
+    /// For each of `items`, which of the items that the visitor had last is nearest to it by cosine, other than itself; of equal
+    /// ones the newest. `None` where there is no other.
+    ///
+    /// # Panics
+    /// If there is no such row of a user or an item.
+    pub fn most_like(&self, visitor: &Visitor, items: &[u32]) -> Vec<Option<NearItem>> {
+        let mut had: Vec<u32> = match visitor {
+            Visitor::User(user) => self.histories.get(*user).recent.clone(),
+            Visitor::Session(items) => items.clone(),
+        };
+        had.reverse();
+        had.truncate(MOST_COMPARED);
+        let unit = |item: u32| -> Vec<f32> {
+            let row = self.model.vectors().row(item as usize);
+            let factor = inverse_norm(row);
+            row.iter().map(|number| number * factor).collect()
+        };
+        let of_had: Vec<(u32, Vec<f32>)> = had.into_iter().map(|item| (item, unit(item))).collect();
+        let most_like = |item: &u32| {
+            let own = unit(*item);
+            let near = of_had.iter().filter(|(other, _)| other != item).map(|(other, vector)| NearItem {
+                item: *other,
+                cosine: own.iter().zip(vector).map(|(a, b)| a * b).sum(),
+            });
+            near.reduce(|best, next| if next.cosine > best.cosine { next } else { best })
+        };
+        items.iter().map(most_like).collect()
+    }
+
+    /// Whether anything is known of the user in a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn knows_user(&self, user: u32) -> bool {
+        self.histories.get(user).is_known()
     }
 
     /// The vector of an item as an index serves it, and what popularity adds to its score.

@@ -2,19 +2,31 @@
 
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::filter::CatalogueFilter;
 use super::messages::{
-    ItemVectorAnswer, Knowledge, NeighborItem, NeighborsAnswer, RankedItem, RecommendAnswer, RecommendRequest,
-    ScoreAnswer, ScoreRequest, UserVectorAnswer,
+    FoundItem, ItemVectorAnswer, ItemsAnswer, Knowledge, LikeItem, NeighborItem, NeighborsAnswer, RankedItem,
+    RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest, UserVectorAnswer, UsersAnswer,
 };
 use super::problem::{ApiProblem, ProblemKind};
-use crate::recommend::view::StateView;
+use crate::recommend::view::{NearItem, StateView, ViewFacts};
 use crate::recommend::{ListRules, Recommendation, Visitor, Wish};
 
 /// Length of a list where none is asked for.
 pub(super) const DEFAULT_K: usize = 20;
 /// Neighbours where no number is asked for.
 pub(super) const DEFAULT_NEIGHBORS: usize = 10;
+/// What is found where no number is asked for.
+pub(super) const DEFAULT_FOUND: usize = 20;
+
+/// The number of things that a path gives where none is asked for (`k`); `None` of one that takes no number.
+pub(super) fn default_number(endpoint: Endpoint) -> Option<usize> {
+    match endpoint {
+        Endpoint::Neighbors => Some(DEFAULT_NEIGHBORS),
+        Endpoint::Items | Endpoint::Users => Some(DEFAULT_FOUND),
+        Endpoint::Recommend | Endpoint::Score | Endpoint::ItemVector | Endpoint::UserVector | Endpoint::Map => None,
+    }
+}
 
 /// What is asked, within its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +36,8 @@ pub(super) enum ApiQuestion {
     Neighbors { item: String, k: usize },
     ItemVector(String),
     UserVector(String),
+    Items { prefix: String, k: usize },
+    Users { prefix: String, k: usize },
 }
 
 /// The body of an answer, or a problem.
@@ -48,13 +62,7 @@ pub(super) fn answer_all(
 ) -> Vec<ApiAnswer> {
     let mut answers: Vec<Option<ApiAnswer>> = vec![None; questions.len()];
     let facts = view.facts();
-    let knowledge = || Knowledge {
-        model_id: facts.model_id.to_string(),
-        step: facts.step,
-        events: facts.events,
-        newest_event: facts.newest_event,
-        age_ms: age.as_millis() as u64,
-    };
+    let knowledge = || knowledge(facts, age);
     let (mut lists, mut neighborhoods) = (Vec::new(), Vec::new());
     for (place, question) in questions.iter().enumerate() {
         match question {
@@ -66,7 +74,21 @@ pub(super) fn answer_all(
                 Ok(row) => neighborhoods.push((place, (row, *k))),
                 Err(problem) => answers[place] = Some(Err(problem)),
             },
-            ApiQuestion::Score(request) => answers[place] = Some(scores(view, request, knowledge())),
+            ApiQuestion::Score(request) => {
+                answers[place] = Some(scores(view, filter, request, knowledge()));
+            }
+            ApiQuestion::Items { prefix, k } => {
+                let items = super::search::items(view, filter, prefix, *k).into_iter().map(|row| FoundItem {
+                    item_id: view.items().name(row),
+                    title: filter.title(view.items().name(row)),
+                    count: view.occurrences(row),
+                });
+                answers[place] = Some(body(&ItemsAnswer { model: knowledge(), items: items.collect() }));
+            }
+            ApiQuestion::Users { prefix, k } => {
+                let users = super::search::users(view, prefix, *k);
+                answers[place] = Some(body(&UsersAnswer { model: knowledge(), users }));
+            }
             ApiQuestion::ItemVector(item) => {
                 answers[place] = Some(known_item(view, item).and_then(|row| {
                     let (vector, popularity) = view.item_vector(row);
@@ -86,15 +108,16 @@ pub(super) fn answer_all(
     let recommended = view.recommender().recommend_each(&wishes);
     drop(wishes);
     for ((place, list), rows) in lists.into_iter().zip(recommended) {
-        let recommendations = ranked(view, &rows);
+        let recommendations = ranked(view, filter, &list.visitor, &rows);
         let (at, unknown_items) = (list.at, list.unknown);
         answers[place] = Some(body(&RecommendAnswer { model: knowledge(), at, recommendations, unknown_items }));
     }
     let asked: Vec<(u32, usize)> = neighborhoods.iter().map(|(_, asked)| *asked).collect();
     let near = if asked.is_empty() { Vec::new() } else { view.neighbors(&asked) };
     for ((place, (row, _)), near) in neighborhoods.into_iter().zip(near) {
-        let neighbor = |near: &crate::recommend::view::NearItem| NeighborItem {
+        let neighbor = |near: &NearItem| NeighborItem {
             item_id: view.items().name(near.item),
+            title: filter.title(view.items().name(near.item)),
             cosine: near.cosine,
             count: view.occurrences(near.item),
         };
@@ -112,7 +135,18 @@ fn wish(list: &ResolvedList) -> Wish<'_> {
     Wish { visitor: visitor.clone(), rules }
 }
 
-fn body(answer: &impl serde::Serialize) -> ApiAnswer {
+/// What a view knew `age` ago.
+pub(super) fn knowledge(facts: &ViewFacts, age: Duration) -> Knowledge {
+    Knowledge {
+        model_id: facts.model_id.to_string(),
+        step: facts.step,
+        events: facts.events,
+        newest_event: facts.newest_event,
+        age_ms: age.as_millis() as u64,
+    }
+}
+
+pub(super) fn body(answer: &impl serde::Serialize) -> ApiAnswer {
     serde_json::to_vec(answer).map_err(|error| ApiProblem::new(ProblemKind::Fault, error.to_string()))
 }
 
@@ -160,7 +194,7 @@ fn resolve(
     })
 }
 
-fn scores(view: &StateView, request: &ScoreRequest, model: Knowledge) -> ApiAnswer {
+fn scores(view: &StateView, titles: &CatalogueFilter, request: &ScoreRequest, model: Knowledge) -> ApiAnswer {
     let ScoreRequest { user, items, at } = request;
     let visitor = known_user(view, user)?;
     let at = at.or(view.facts().newest_event).unwrap_or_default();
@@ -171,7 +205,7 @@ fn scores(view: &StateView, request: &ScoreRequest, model: Knowledge) -> ApiAnsw
             None => unknown_items.push(item.clone()),
         }
     }
-    let mut found = view.scores(visitor, &rows, at);
+    let mut found = view.scores(visitor.clone(), &rows, at);
     found.sort_unstable_by_key(|row| row.item);
     // In the order of the request, each once.
     let mut is_given = vec![false; found.len()];
@@ -183,19 +217,40 @@ fn scores(view: &StateView, request: &ScoreRequest, model: Knowledge) -> ApiAnsw
             in_order.push(found[place]);
         }
     }
-    body(&ScoreAnswer { model, at, scores: ranked(view, &in_order), unknown_items })
+    let scores = ranked(view, titles, &visitor, &in_order);
+    body(&ScoreAnswer { model, at, scores, unknown_items })
 }
 
-fn ranked<'a>(view: &'a StateView, rows: &[Recommendation]) -> Vec<RankedItem<'a>> {
-    let item = |row: &Recommendation| RankedItem {
-        item_id: view.items().name(row.item),
-        score: row.score,
-        similarity: row.similarity,
-        popularity: row.popularity,
-        repetition: row.repetition,
-        cooccurrence: row.cooccurrence,
+fn ranked<'a>(
+    view: &'a StateView,
+    titles: &'a CatalogueFilter,
+    visitor: &Visitor,
+    rows: &[Recommendation],
+) -> Vec<RankedItem<'a>> {
+    let named = |row: u32| {
+        let item_id = view.items().name(row);
+        (item_id, titles.title(item_id))
     };
-    rows.iter().map(item).collect()
+    let items: Vec<u32> = rows.iter().map(|row| row.item).collect();
+    let like = view.most_like(visitor, &items);
+    let item = |(row, like): (&Recommendation, Option<NearItem>)| {
+        let (item_id, title) = named(row.item);
+        let like = like.map(|like| {
+            let (item_id, title) = named(like.item);
+            LikeItem { item_id, title, cosine: like.cosine }
+        });
+        RankedItem {
+            item_id,
+            title,
+            score: row.score,
+            similarity: row.similarity,
+            popularity: row.popularity,
+            repetition: row.repetition,
+            cooccurrence: row.cooccurrence,
+            like,
+        }
+    };
+    rows.iter().zip(like).map(item).collect()
 }
 
 fn known_item(view: &StateView, name: &str) -> Result<u32, ApiProblem> {

@@ -25,6 +25,8 @@ config_section! {
         /// A Parquet file that describes items, whose columns lists may be filtered by (`filter`): a column of item ids, named as
         /// `source.fields.item_id` says, and others of text, lists of text, whole numbers and truth values. Empty: none.
         catalogue: PathBuf = PathBuf::new();
+        /// The column of the catalogue that holds what people call items, which answers and the page show.
+        title: String = "title".to_owned();
         /// Origins whose pages may read the answers in a browser (`https://shop.example`); `*`: any. Empty: none.
         cors_origins: Vec<String> = Vec::new() => [check(|origins, _| validate_origins(origins))];
     }

@@ -13,12 +13,26 @@ pub(super) enum Endpoint {
     ItemVector,
     /// The query of a user.
     UserVector,
+    /// Items by how their names begin.
+    Items,
+    /// Users by how their names begin.
+    Users,
+    /// The map of items.
+    Map,
 }
 
 impl Endpoint {
     /// All of them, in the order of their declaration.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Recommend, Self::Score, Self::Neighbors, Self::ItemVector, Self::UserVector];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Recommend,
+        Self::Score,
+        Self::Neighbors,
+        Self::ItemVector,
+        Self::UserVector,
+        Self::Items,
+        Self::Users,
+        Self::Map,
+    ];
 
     /// Its name in metrics, and its operation in the description.
     pub(super) fn name(self) -> &'static str {
@@ -28,6 +42,9 @@ impl Endpoint {
             Self::Neighbors => "neighbors",
             Self::ItemVector => "item_vector",
             Self::UserVector => "user_vector",
+            Self::Items => "items",
+            Self::Users => "users",
+            Self::Map => "map",
         }
     }
 
@@ -39,6 +56,9 @@ impl Endpoint {
             Self::Neighbors => "/v1/items/{id}/neighbors",
             Self::ItemVector => "/v1/items/{id}/vector",
             Self::UserVector => "/v1/users/{id}/vector",
+            Self::Items => "/v1/items",
+            Self::Users => "/v1/users",
+            Self::Map => "/v1/map",
         }
     }
 
@@ -57,6 +77,11 @@ impl Endpoint {
             Self::UserVector => {
                 "The query of a user: its inner product with an item's embedding is the similarity of the score."
             }
+            Self::Items => {
+                "Items whose id, or whose title in the catalogue, begins with a text; those with most events first."
+            }
+            Self::Users => "Users whose id begins with a text.",
+            Self::Map => "A map of the most common items and the newest: alike ones lie close to each other.",
         }
     }
 }

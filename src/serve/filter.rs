@@ -1,6 +1,7 @@
-//! Filters by columns of the catalogue: the rows of a view that a filter leaves.
+//! What the catalogue says of items: the rows of a view that a filter by its columns leaves, and titles.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::messages::Filter;
 use super::problem::{ApiProblem, ProblemKind};
@@ -11,10 +12,10 @@ use crate::table::ids::Ids;
 const NONE: u32 = u32::MAX;
 
 /// The catalogue, and which of its items has which row.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CatalogueFilter {
     /// `None` where no catalogue is configured.
-    attributes: Option<ItemAttributes>,
+    attributes: Option<Arc<ItemAttributes>>,
     /// By number of the item in the catalogue.
     rows: Vec<u32>,
     /// Rows that were looked up, and how often rows had been given other numbers then.
@@ -22,11 +23,22 @@ pub(super) struct CatalogueFilter {
 }
 
 impl CatalogueFilter {
-    /// Reads the catalogue at `path`, whose column `id` names the items; none where the path is empty.
-    pub(super) fn open(path: &Path, id: &str) -> Result<Self, CatalogueError> {
-        let attributes =
-            (!path.as_os_str().is_empty()).then(|| ItemAttributes::open(("serve.catalogue", path), id)).transpose()?;
+    /// Reads the catalogue at `path`, whose column `id` names the items, and `title` is what people call them; none where the path is
+    /// empty.
+    pub(super) fn open(path: &Path, (id, title): (&str, &str)) -> Result<Self, CatalogueError> {
+        let open = || ItemAttributes::open(("serve.catalogue", path), id, title);
+        let attributes = (!path.as_os_str().is_empty()).then(open).transpose()?.map(Arc::new);
         Ok(Self { attributes, ..Self::default() })
+    }
+
+    /// What people call an item.
+    pub(super) fn title(&self, item: &str) -> Option<&str> {
+        self.attributes.as_ref()?.title(item)
+    }
+
+    /// Whether any item has a title.
+    pub(super) fn has_titles(&self) -> bool {
+        self.attributes.as_ref().is_some_and(|attributes| attributes.has_titles())
     }
 
     /// The rows of the items that `filter` leaves.

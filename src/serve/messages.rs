@@ -97,10 +97,24 @@ api_object! {
 }
 
 api_object! {
+    /// The item among those that the user had last which is nearest to one of a list.
+    pub(super) struct LikeItem<'a> {
+        /// The item.
+        item_id: &'a str,
+        /// What the catalogue calls it.
+        title: Option<&'a str>,
+        /// Cosine of both embeddings.
+        cosine: f32,
+    }
+}
+
+api_object! {
     /// An item of a list, and why it is there.
     pub(super) struct RankedItem<'a> {
         /// The item.
         item_id: &'a str,
+        /// What the catalogue calls it (`serve.title`).
+        title: Option<&'a str>,
         /// The full score: the sum of the parts, but for rounding.
         score: f32,
         /// Likeness to what the user had.
@@ -111,6 +125,8 @@ api_object! {
         repetition: f32,
         /// What coming together with the user's newest items adds.
         cooccurrence: f32,
+        /// Which of the items that the user had last it is most like.
+        like: Option<LikeItem<'a>>,
     }
 }
 
@@ -147,6 +163,8 @@ api_object! {
     pub(super) struct NeighborItem<'a> {
         /// The item.
         item_id: &'a str,
+        /// What the catalogue calls it.
+        title: Option<&'a str>,
         /// Cosine of both embeddings.
         cosine: f32,
         /// Events of the item so far.
@@ -191,5 +209,65 @@ api_object! {
         at: i64,
         /// Its inner product with an item's vector is the similarity of the score.
         vector: Vec<f32>,
+    }
+}
+
+api_object! {
+    /// An item that was searched for.
+    pub(super) struct FoundItem<'a> {
+        /// The item.
+        item_id: &'a str,
+        /// What the catalogue calls it.
+        title: Option<&'a str>,
+        /// Events of the item so far.
+        count: u64,
+    }
+}
+
+api_object! {
+    /// Items that were searched for.
+    pub(super) struct ItemsAnswer<'a> {
+        /// Which model answered.
+        model: Knowledge,
+        /// The items, those with most events first.
+        items: Vec<FoundItem<'a>>,
+    }
+}
+
+api_object! {
+    /// Users that were searched for.
+    pub(super) struct UsersAnswer<'a> {
+        /// Which model answered.
+        model: Knowledge,
+        /// Ids of users of whom something is known, in no particular order.
+        users: Vec<&'a str>,
+    }
+}
+
+api_object! {
+    /// An item on the map.
+    pub(super) struct MapItem {
+        /// The item.
+        item_id: String,
+        /// What the catalogue calls it.
+        title: Option<String>,
+        /// From left to right; -1 to 1 holds nearly all items.
+        x: f32,
+        /// From bottom to top.
+        y: f32,
+        /// Events of the item so far.
+        count: u64,
+        /// Its place in the order in which items came: 0 for the oldest, 1 for the newest.
+        arrival: f32,
+    }
+}
+
+api_object! {
+    /// A map: items that the model takes for alike lie close to each other. It is stable from one to the next.
+    pub(super) struct MapAnswer {
+        /// Which model answered.
+        model: Knowledge,
+        /// The most common items, and the newest.
+        items: Vec<MapItem>,
     }
 }

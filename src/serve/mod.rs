@@ -8,7 +8,9 @@
 //! | `routes` | who may ask, what a request may be, how its answer is sent |
 //! | `desk` | the queue, and the thread that answers what waits together |
 //! | `answer` | answers from one view of the state |
-//! | `filter` | rows that a filter by columns of the catalogue leaves |
+//! | `filter` | what the catalogue says of items: which a filter leaves, and titles |
+//! | `search` | items and users by how their names begin |
+//! | `map` | a map of items |
 //! | `problem` | what went wrong, as RFC 9457 has it |
 //! | [`openapi`] | the description of the API |
 //! | `figures` | how requests fare |
@@ -21,11 +23,13 @@ mod desk;
 mod endpoint;
 mod figures;
 mod filter;
+mod map;
 mod messages;
 pub mod openapi;
 mod problem;
 mod routes;
 mod schema;
+mod search;
 
 use std::sync::{Arc, Mutex};
 
@@ -38,6 +42,7 @@ pub use config::ServeConfig;
 use desk::AnswerDesk;
 pub use figures::ServingFigures;
 use filter::CatalogueFilter;
+use map::MapDesk;
 use routes::ApiState;
 
 /// The API, ready to be mounted. Its thread ends with the last router.
@@ -67,10 +72,11 @@ impl Api {
         views: ViewSlot,
         figures: Arc<Mutex<ServingFigures>>,
     ) -> Result<Self, ApiError> {
-        let filter = CatalogueFilter::open(&config.catalogue, item_id)?;
+        let filter = CatalogueFilter::open(&config.catalogue, (item_id, &config.title))?;
         let size = (config.threads, config.queue);
+        let map = MapDesk::open(views.clone(), filter.clone()).map_err(ApiError::Thread)?;
         let (desk, _) = AnswerDesk::open(size, views, filter, Arc::clone(&figures)).map_err(ApiError::Thread)?;
-        Ok(Self(ApiState { desk, config: Arc::new(config.clone()), token: Token::new(token), figures }))
+        Ok(Self(ApiState { desk, map, config: Arc::new(config.clone()), token: Token::new(token), figures }))
     }
 
     /// Its router, for an address that this machine alone reaches (`is_local`), or others too.

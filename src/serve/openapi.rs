@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::messages::{
-    ItemVectorAnswer, NeighborsAnswer, RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest, UserVectorAnswer,
+    ItemVectorAnswer, ItemsAnswer, MapAnswer, NeighborsAnswer, RecommendAnswer, RecommendRequest, ScoreAnswer,
+    ScoreRequest, UserVectorAnswer, UsersAnswer,
 };
 use super::problem::{ApiProblem, ProblemKind};
 use super::schema::ApiSchema;
@@ -48,11 +49,19 @@ fn path(endpoint: Endpoint, components: &mut Map<String, Value>) -> (String, Val
         Endpoint::Neighbors => NeighborsAnswer::schema(components),
         Endpoint::ItemVector => ItemVectorAnswer::schema(components),
         Endpoint::UserVector => UserVectorAnswer::schema(components),
+        Endpoint::Items => ItemsAnswer::schema(components),
+        Endpoint::Users => UsersAnswer::schema(components),
+        Endpoint::Map => MapAnswer::schema(components),
     };
     let body = match endpoint {
         Endpoint::Recommend => Some(RecommendRequest::schema(components)),
         Endpoint::Score => Some(ScoreRequest::schema(components)),
-        Endpoint::Neighbors | Endpoint::ItemVector | Endpoint::UserVector => None,
+        Endpoint::Neighbors
+        | Endpoint::ItemVector
+        | Endpoint::UserVector
+        | Endpoint::Items
+        | Endpoint::Users
+        | Endpoint::Map => None,
     };
     let mut responses = Map::new();
     responses.insert(
@@ -78,16 +87,8 @@ fn path(endpoint: Endpoint, components: &mut Map<String, Value>) -> (String, Val
         responses.insert(status.to_string(), response);
     }
     let mut operation = json!({ "operationId": endpoint.name(), "summary": endpoint.summary() });
-    if endpoint.path().contains("{id}") {
-        let what = "The id, percent-encoded.";
-        let mut parameters = vec![
-            json!({ "name": "id", "in": "path", "required": true, "description": what, "schema": { "type": "string" } }),
-        ];
-        if endpoint == Endpoint::Neighbors {
-            let schema = json!({ "type": "integer", "minimum": 1, "default": super::answer::DEFAULT_NEIGHBORS });
-            let what = "How many.";
-            parameters.push(json!({ "name": "k", "in": "query", "description": what, "schema": schema }));
-        }
+    let parameters = parameters(endpoint);
+    if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
     if let Some(body) = body {
@@ -98,6 +99,27 @@ fn path(endpoint: Endpoint, components: &mut Map<String, Value>) -> (String, Val
     (endpoint.path().to_owned(), json!({ method: operation }))
 }
 
+/// The parameters in path and query.
+fn parameters(endpoint: Endpoint) -> Vec<Value> {
+    let mut parameters = Vec::new();
+    if endpoint.path().contains("{id}") {
+        let what = "The id, percent-encoded.";
+        parameters.push(
+            json!({ "name": "id", "in": "path", "required": true, "description": what, "schema": { "type": "string" } }),
+        );
+    }
+    if matches!(endpoint, Endpoint::Items | Endpoint::Users) {
+        let what = "What their names begin with, percent-encoded, whatever the case; all without it.";
+        parameters
+            .push(json!({ "name": "prefix", "in": "query", "description": what, "schema": { "type": "string" } }));
+    }
+    if let Some(default) = super::answer::default_number(endpoint) {
+        let schema = json!({ "type": "integer", "minimum": 1, "default": default });
+        parameters.push(json!({ "name": "k", "in": "query", "description": "How many.", "schema": schema }));
+    }
+    parameters
+}
+
 /// Whether a request to the endpoint can meet the problem.
 fn may_happen(endpoint: Endpoint, kind: ProblemKind) -> bool {
     match kind {
@@ -106,7 +128,9 @@ fn may_happen(endpoint: Endpoint, kind: ProblemKind) -> bool {
         ProblemKind::UnknownUser => {
             matches!(endpoint, Endpoint::Recommend | Endpoint::Score | Endpoint::UserVector)
         }
-        ProblemKind::UnknownItem => !matches!(endpoint, Endpoint::Score | Endpoint::UserVector),
+        ProblemKind::UnknownItem => {
+            matches!(endpoint, Endpoint::Recommend | Endpoint::Neighbors | Endpoint::ItemVector)
+        }
         ProblemKind::Invalid
         | ProblemKind::Unauthorized
         | ProblemKind::Disabled

@@ -12,12 +12,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
-use super::answer::{ApiQuestion, DEFAULT_K, DEFAULT_NEIGHBORS};
+use super::answer::{ApiAnswer, ApiQuestion, DEFAULT_K, default_number};
 use super::config::{ANY_ORIGIN, ServeConfig};
 use super::desk::AnswerDesk;
 use super::endpoint::Endpoint;
 use super::figures::ServingFigures;
+use super::map::MapDesk;
 use super::messages::{RecommendRequest, ScoreRequest};
 use super::openapi;
 use super::problem::{ApiProblem, ProblemKind};
@@ -33,6 +35,7 @@ const LONGEST_REQUEST_ID: usize = 128;
 #[derive(Debug, Clone)]
 pub(super) struct ApiState {
     pub(super) desk: AnswerDesk,
+    pub(super) map: MapDesk,
     pub(super) config: Arc<ServeConfig>,
     pub(super) token: Option<Token>,
     pub(super) figures: Arc<Mutex<ServingFigures>>,
@@ -54,6 +57,9 @@ pub(super) fn router(state: ApiState, is_local: bool) -> Router {
                 Endpoint::Neighbors => get(neighbors),
                 Endpoint::ItemVector => get(item_vector),
                 Endpoint::UserVector => get(user_vector),
+                Endpoint::Items => get(items),
+                Endpoint::Users => get(users),
+                Endpoint::Map => get(map),
             };
             router = router.route(endpoint.path(), method);
         }
@@ -166,14 +172,11 @@ async fn neighbors(
 ) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let question = |item: String| {
-        let mut k = DEFAULT_NEIGHBORS as u64;
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            let number = part.strip_prefix("k=").and_then(|number| number.parse().ok());
-            k = number
-                .ok_or_else(|| ApiProblem::new(ProblemKind::Invalid, "only k=NUMBER may stand behind the path"))?;
+        let (prefix, k) = found_of(Endpoint::Neighbors, &query, &state.config)?;
+        if prefix.is_some() {
+            return Err(ApiProblem::new(ProblemKind::Invalid, "only k=NUMBER may stand behind the path"));
         }
-        check_k(k, &state.config)?;
-        Ok(ApiQuestion::Neighbors { item, k: k as usize })
+        Ok(ApiQuestion::Neighbors { item, k })
     };
     get_by_id(&state, Endpoint::Neighbors, item, request_id(&request), question).await
 }
@@ -192,6 +195,66 @@ async fn user_vector(
     request: Request,
 ) -> Response {
     get_by_id(&state, Endpoint::UserVector, user, request_id(&request), |user| Ok(ApiQuestion::UserVector(user))).await
+}
+
+async fn items(State(state): State<ApiState>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let question = found_of(Endpoint::Items, query, &state.config)
+        .map(|(prefix, k)| ApiQuestion::Items { prefix: prefix.unwrap_or_default(), k });
+    conclude(&state, Endpoint::Items, Instant::now(), &request_id(&request), question).await
+}
+
+async fn users(State(state): State<ApiState>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let question = found_of(Endpoint::Users, query, &state.config)
+        .map(|(prefix, k)| ApiQuestion::Users { prefix: prefix.unwrap_or_default(), k });
+    conclude(&state, Endpoint::Users, Instant::now(), &request_id(&request), question).await
+}
+
+async fn map(State(state): State<ApiState>, request: Request) -> Response {
+    let began = Instant::now();
+    let until = began + deadline(&state);
+    let answer = await_answer(state.map.ask(until), until).await;
+    respond(&state, Endpoint::Map, began, &request_id(&request), answer)
+}
+
+/// What names begin with, and how many are wanted, from the part of an address behind `?`.
+fn found_of(endpoint: Endpoint, query: &str, config: &ServeConfig) -> Result<(Option<String>, usize), ApiProblem> {
+    let invalid = |why: &str| ApiProblem::new(ProblemKind::Invalid, why);
+    let (mut prefix, mut k) = (None, default_number(endpoint).unwrap_or(1) as u64);
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("k", number)) => k = number.parse().map_err(|_| invalid("k has to be a number"))?,
+            Some(("prefix", text)) => {
+                let text = percent_decoded(text).ok_or_else(|| invalid("prefix is no percent-encoded UTF-8"))?;
+                prefix = Some(text);
+            }
+            _ => {
+                return Err(invalid(
+                    "only k=NUMBER and, where names are searched, prefix=TEXT may stand behind the path",
+                ));
+            }
+        }
+    }
+    check_k(k, config)?;
+    Ok((prefix, k as usize))
+}
+
+/// What a percent-encoded text of an address stands for; `None` where that is no UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                (16 * digit(rest.next()?)? + digit(rest.next()?)?) as u8
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn check_k(k: u64, config: &ServeConfig) -> Result<(), ApiProblem> {
@@ -274,7 +337,7 @@ fn deadline(state: &ApiState) -> Duration {
     Duration::from_millis(state.config.deadline_ms)
 }
 
-/// Has a question answered, and counts it.
+/// Has a question answered.
 async fn conclude(
     state: &ApiState,
     endpoint: Endpoint,
@@ -283,14 +346,21 @@ async fn conclude(
     question: Result<ApiQuestion, ApiProblem>,
 ) -> Response {
     let until = began + deadline(state);
-    let answer = match question.and_then(|question| state.desk.ask(question, until)) {
-        Ok(answer) => match tokio::time::timeout_at(until.into(), answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(ApiProblem::new(ProblemKind::Deadline, "it was too late for an answer")),
-            Err(_) => Err(ApiProblem::new(ProblemKind::Deadline, "serve.deadline_ms is how long an answer may take")),
-        },
-        Err(problem) => Err(problem),
-    };
+    let answer = await_answer(question.and_then(|question| state.desk.ask(question, until)), until).await;
+    respond(state, endpoint, began, id, answer)
+}
+
+/// Waits for an answer that was asked for.
+async fn await_answer(asked: Result<oneshot::Receiver<ApiAnswer>, ApiProblem>, until: Instant) -> ApiAnswer {
+    match tokio::time::timeout_at(until.into(), asked?).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(ApiProblem::new(ProblemKind::Deadline, "it was too late for an answer")),
+        Err(_) => Err(ApiProblem::new(ProblemKind::Deadline, "serve.deadline_ms is how long an answer may take")),
+    }
+}
+
+/// Sends an answer, and counts it.
+fn respond(state: &ApiState, endpoint: Endpoint, began: Instant, id: &str, answer: ApiAnswer) -> Response {
     let response = match answer {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(problem) => problem.into_response(id),
@@ -298,4 +368,21 @@ async fn conclude(
     let status = response.status().as_u16();
     state.figures.lock().unwrap_or_else(PoisonError::into_inner).answered(endpoint, status, began.elapsed());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_as_browsers_write_them() {
+        let config = ServeConfig::default();
+        let found = |query: &str| found_of(Endpoint::Items, query, &config).ok();
+        assert_eq!(found(""), Some((None, 20)));
+        assert_eq!(found("prefix=%3Cb%3E+%C3%A9&k=3"), Some((Some("<b> é".to_owned()), 3)));
+        assert_eq!(found("k=3&prefix="), Some((Some(String::new()), 3)));
+        for wrong in ["k=0", "k=x", "k=999999", "prefix=%F", "prefix=%ff", "prefix=%zz", "prefix", "q=1"] {
+            assert_eq!(found(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ impl<T: ApiSchema> ApiSchema for Option<T> {
         let mut schema = T::schema(components);
         if let Some(Value::String(kind)) = schema.get("type").cloned() {
             schema["type"] = json!([kind, "null"]);
+        } else if schema.get("$ref").is_some() {
+            schema = json!({ "anyOf": [schema, { "type": "null" }] });
         }
         schema
     }

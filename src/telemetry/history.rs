@@ -1,45 +1,39 @@
-//! The history behind the charts of the page: a bounded number of points, evenly spread over the whole run.
+//! The history of a run by events: a bounded number of points, evenly spread over everything that it read. A report draws it.
 
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+
+use super::plots::{PlotKeys, PlotSampler, four_digits};
+use super::status::Status;
 
 /// The largest number of points that are kept.
 const CAPACITY: usize = 500;
-
-/// A point of the charts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct HistoryPoint {
-    /// Records read by then.
-    pub events: u64,
-    /// The model's HR@20 over the newest events.
-    pub hit_rate: Option<f64>,
-    /// The HR@20 of decayed popularity over the same events.
-    pub popularity_hit_rate: Option<f64>,
-    /// The loss of the newest step, in nats.
-    pub loss: Option<f64>,
-    /// Records read per second.
-    pub events_per_second: f64,
-}
 
 /// A bounded number of points, evenly spread over everything that was offered. Once it is full, every other point is
 /// dropped, and only every other offer is accepted from then on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
-    points: Vec<HistoryPoint>,
+    keys: PlotKeys,
+    /// Records read by then, and the values in the order of the keys.
+    points: Vec<(u64, Vec<f32>)>,
     stride: u64,
     offered: u64,
+    sampler: PlotSampler,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { points: Vec::new(), stride: 1, offered: 0 }
+        let (keys, sampler) = (PlotKeys::default(), PlotSampler::default());
+        Self { keys, points: Vec::new(), stride: 1, offered: 0, sampler }
     }
 }
 
 impl History {
-    /// Offers a point.
-    pub fn offer(&mut self, point: HistoryPoint) {
+    /// Offers a point: the status when so many `events` were read.
+    pub fn offer(&mut self, events: u64, status: &Status) {
         if self.offered.is_multiple_of(self.stride) {
-            self.points.push(point);
+            let row = self.keys.row(&self.sampler.sample(status));
+            self.points.push((events, row));
         }
         self.offered += 1;
         if self.points.len() > CAPACITY {
@@ -52,15 +46,45 @@ impl History {
         }
     }
 
-    /// The points, oldest first.
-    pub fn points(&self) -> &[HistoryPoint] {
-        &self.points
+    /// The records that had been read at each point, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = u64> + '_ {
+        self.points.iter().map(|(events, _)| *events)
+    }
+
+    /// The keys of the values.
+    pub fn keys(&self) -> &[String] {
+        self.keys.names()
+    }
+
+    /// The values of a key, a point each; `None` where there is none.
+    pub fn values(&self, key: &str) -> Vec<Option<f64>> {
+        let place = self.keys.names().iter().position(|known| known == key);
+        let value = |row: &[f32]| {
+            let value = row.get(place?).copied()?;
+            value.is_finite().then_some(f64::from(value))
+        };
+        self.points.iter().map(|(_, row)| value(row)).collect()
+    }
+}
+
+/// One point, as JSON has it: the records, and each value by its key.
+struct HistoryPoint<'a>(&'a [String], &'a (u64, Vec<f32>));
+
+impl Serialize for HistoryPoint<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(keys, (events, row)) = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("events", events)?;
+        for (key, value) in keys.iter().zip(row) {
+            map.serialize_entry(key, &four_digits(*value))?;
+        }
+        map.end()
     }
 }
 
 impl Serialize for History {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.points.serialize(serializer)
+        serializer.collect_seq(self.points.iter().map(|point| HistoryPoint(self.keys.names(), point)))
     }
 }
 
@@ -70,14 +94,19 @@ mod tests {
 
     #[test]
     fn history_is_bounded_even_and_in_order() {
-        let mut history = History::default();
+        let (mut history, mut status) = (History::default(), Status::default());
         for events in 0..10_000 {
-            history.offer(HistoryPoint { events, ..HistoryPoint::default() });
+            status.trainer.training.loss = Some(events as f64);
+            history.offer(events, &status);
         }
-        let points = history.points();
-        assert!((CAPACITY / 2..=CAPACITY).contains(&points.len()), "{} points", points.len());
-        let step = points[1].events - points[0].events;
-        assert!(points.windows(2).all(|pair| pair[1].events - pair[0].events == step));
-        assert!(points[points.len() - 1].events + step >= 10_000);
+        let events: Vec<u64> = history.events().collect();
+        assert!((CAPACITY / 2..=CAPACITY).contains(&events.len()), "{} points", events.len());
+        let step = events[1] - events[0];
+        assert!(events.windows(2).all(|pair| pair[1] - pair[0] == step));
+        assert!(events[events.len() - 1] + step >= 10_000);
+        assert_eq!(history.values("loss")[1], Some(step as f64));
+        assert!(history.values("unknown").iter().all(Option::is_none));
+        let json = serde_json::to_value(&history).expect("plain data");
+        assert_eq!((&json[1]["events"], &json[1]["loss"]), (&step.into(), &(step as f64).into()));
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! | path | answer |
 //! | --- | --- |
-//! | `/` | the page for people |
+//! | `/`, `/page/…` | the page for people ([`super::page`]) |
 //! | `/metrics` | Prometheus' text format |
 //! | `/livez` | 200 while the training loop turns, 503 otherwise, with JSON that says since when |
 //! | `/readyz` | 200 once everything is in place, 503 otherwise, with JSON that says what is missing |
-//! | `/status` | everything that the page shows, as JSON |
+//! | `/status` | every figure that is shown, as JSON |
 //! | `/v1/…` | the API ([`crate::serve`]) |
 //! | `POST /checkpoint` | asks for a checkpoint; needs `http.token` (`demand`) |
 //!
@@ -29,21 +29,19 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use tokio::sync::oneshot;
 
 use super::phase::Stage;
-use super::{HttpConfig, Telemetry, metrics};
+use super::{HttpConfig, Telemetry, metrics, page};
 use crate::pipeline::CheckpointRequests;
 use crate::serve::Api;
 use crate::util::token::Token;
 use hosts::AllowedHosts;
 
-const PAGE: &str = include_str!("page.html");
-/// The page brings its own style and script and talks to nobody but this address.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What is no page may do nothing in a browser; the page has a policy of its own.
+const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// How often a lingering server looks whether it may stop.
 const LINGER_CHECK: Duration = Duration::from_millis(20);
 
@@ -146,29 +144,35 @@ pub fn serve(
     let token = Token::new(&config.token);
     let handlers = Handlers { telemetry, failure_was_scraped: Arc::clone(&failure_was_scraped), requests, token };
     let api = api.map_or_else(Router::new, |api| api.router(address.ip().is_loopback()));
+    let sampled = handlers.telemetry.clone();
     let router = router(handlers, api, AllowedHosts::new(listen, &config.allowed_hosts));
     let most = config.connections;
     let thread = std::thread::Builder::new().name("http".to_owned());
-    let thread = thread.spawn(move || runtime.block_on(run(listener, most, router, stopped))).map_err(bind_error)?;
+    let thread =
+        thread.spawn(move || runtime.block_on(run(listener, most, router, sampled, stopped))).map_err(bind_error)?;
     Ok(Server { address, failure_was_scraped, stop: Some(stop), thread: Some(thread) })
 }
 
-async fn run(listener: TcpListener, most: usize, router: Router, stopped: oneshot::Receiver<()>) {
+async fn run(listener: TcpListener, most: usize, router: Router, telemetry: Telemetry, stopped: oneshot::Receiver<()>) {
     match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => connections::serve(listener, most, router, stopped).await,
+        Ok(listener) => tokio::select! {
+            () = connections::serve(listener, most, router, stopped) => {}
+            () = page::sample(telemetry) => {}
+        },
         Err(error) => tracing::error!(%error, "the http listener cannot be used"),
     }
 }
 
 fn router(handlers: Handlers, api: Router, hosts: AllowedHosts) -> Router {
+    let page = page::router(&handlers.telemetry);
     Router::new()
-        .route("/", get(|| async { Html(PAGE) }))
         .route("/metrics", get(exposition))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/checkpoint", post(demand::checkpoint))
         .with_state(handlers)
+        .merge(page)
         .merge(api)
         .layer(axum::middleware::from_fn_with_state(hosts, check_host))
         .layer(axum::middleware::from_fn(guard))
@@ -189,8 +193,8 @@ async fn check_host(State(hosts): State<AllowedHosts>, request: Request, next: N
 /// Headers that keep browsers from doing more with an answer than showing it.
 async fn guard(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(POLICY));
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
@@ -285,7 +289,56 @@ mod tests {
         let status: serde_json::Value = serde_json::from_str(&body).expect("json");
         assert!(code == 200 && status["items"] == 17 && status["phase"] == "waiting", "{status}");
         assert_eq!(get_path(&server, "/elsewhere").0, 404);
+        let (code, _, body) = get_path(&server, "/page/update");
+        let update: serde_json::Value = serde_json::from_str(&body).expect("json");
+        assert!(code == 200 && update["diagnosis"]["condition"] == "changing", "{update}");
+        assert_eq!(update["status"]["items"], 17);
+        let (_, head, body) = get_path(&server, "/page/series");
+        let series: serde_json::Value = serde_json::from_str(&body).expect("json");
+        assert_eq!(series["tiers"][2]["seconds"], 120);
+        assert!(series["plots"][0]["title"] == "Hit rate" && head.contains("frame-ancestors 'none'"), "{head}");
         server.shutdown();
+    }
+
+    #[test]
+    fn events_come_without_end_and_streams_are_few() {
+        let server = serve_locally(&telemetry());
+        let open = || {
+            let mut stream = TcpStream::connect(server.address()).expect("it listens");
+            stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+            stream.write_all(b"GET /page/events HTTP/1.1\r\nhost: here\r\n\r\n").expect("it takes requests");
+            stream
+        };
+        let read_until = |stream: &mut TcpStream, wanted: &str, times: usize| {
+            let mut text = String::new();
+            while text.matches(wanted).count() < times {
+                let mut bytes = [0; 4_096];
+                let n = stream.read(&mut bytes).expect("it goes on");
+                assert!(n > 0, "it ended: {text}");
+                text.push_str(&String::from_utf8_lossy(&bytes[..n]));
+            }
+            text
+        };
+        // These are never read from but for their heads.
+        let mut streams: Vec<TcpStream> = (0..page::MOST_STREAMS).map(|_| open()).collect();
+        for stream in &mut streams {
+            let head = read_until(stream, "\r\n\r\n", 1);
+            assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
+        }
+        let refused = read_until(&mut open(), "\r\n\r\n", 1).to_ascii_lowercase();
+        assert!(refused.contains("503") && refused.contains("retry-after: 10"), "{refused}");
+        let text = read_until(&mut streams[0], "\ndata: {", 2);
+        assert!(text.contains(r#""sentence":"#) && text.contains(r#""history":[]"#), "{text}");
+        // Whoever goes makes room.
+        streams.truncate(1);
+        loop {
+            if read_until(&mut open(), "\r\n\r\n", 1).contains("200 OK") {
+                break;
+            }
+        }
+        let began = Instant::now();
+        server.shutdown();
+        assert!(began.elapsed() < connections::PATIENCE * 10);
     }
 
     #[test]
@@ -369,7 +422,7 @@ mod tests {
     #[test]
     fn names_that_somebody_else_may_own_are_refused() {
         let server = serve_locally(&telemetry());
-        for path in ["/", "/metrics", "/status", "/readyz", "/livez", "/elsewhere"] {
+        for path in ["/", "/metrics", "/status", "/page/events", "/page/series", "/readyz", "/livez", "/elsewhere"] {
             let (code, _, body) = get_path_of(&server, "attacker.example:9464", path);
             assert!(code == 421 && body.contains("http.allowed_hosts"), "{path}: {code} {body}");
         }

@@ -7,9 +7,15 @@
 //! | [`phase`] | the one word for what the worker is doing, derived wherever it is shown |
 //! | [`metrics`] | the status in Prometheus' text format |
 //! | [`health`] | an orchestrator's questions: is the worker alive, is it ready |
-//! | [`http`] | the address that serves all of that, and the page for people |
+//! | [`http`] | the address that serves all of that |
+//! | [`page`] | the page for people, and what it asks for |
+//! | [`diagnosis`] | is the worker well, and why: a sentence |
+//! | [`plots`] | what is plotted, on the page and in reports |
+//! | [`series`] | the last day of it by the clock, for the page |
+//! | [`history`] | a run of it by events, for the report |
 //! | [`logging`] | lines on standard error |
 //! | [`report`] | the report of a run |
+//! | [`report_page`] | the same as a page |
 //! | [`process`] | memory, as the operating system counts it |
 //!
 //! The training thread publishes a few times a second, and at every event; everything else reads the same [`Status`]. So a
@@ -17,16 +23,21 @@
 //! never become labels, and whatever comes from outside is escaped where it is shown.
 
 mod config;
+pub mod diagnosis;
 pub mod health;
 pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod observer;
+pub mod page;
 pub mod phase;
+pub mod plots;
 pub mod process;
 pub mod report;
+pub mod report_page;
 mod run_figures;
+pub mod series;
 pub mod status;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +48,8 @@ use crate::serve::ServingFigures;
 pub use config::{HttpConfig, LogConfig, LogFormat};
 use health::{Health, Latch};
 use phase::Stage;
-use status::Status;
+use series::Series;
+use status::{ServedCheckpoint, Status};
 
 /// A cheap handle on everything that is shown of a worker; clones share it.
 #[derive(Debug, Clone)]
@@ -45,6 +57,7 @@ pub struct Telemetry {
     status: Arc<Mutex<Status>>,
     health: Health,
     serving: Arc<Mutex<ServingFigures>>,
+    series: Arc<Mutex<Series>>,
 }
 
 /// What happens in the life of a worker, outside the training loop.
@@ -71,7 +84,12 @@ impl Telemetry {
     pub fn new(now: Instant) -> Self {
         let mut status = Status::default();
         status.run.checkpoints.written_at = Some(observer::seconds_since_1970());
-        Self { status: Arc::new(Mutex::new(status)), health: Health::new(now), serving: Arc::default() }
+        Self {
+            status: Arc::new(Mutex::new(status)),
+            health: Health::new(now),
+            serving: Arc::default(),
+            series: Arc::default(),
+        }
     }
 
     /// Shows what happened in the life of the worker. A worker that gave up stays failed.
@@ -123,6 +141,22 @@ impl Telemetry {
     /// Where it is counted how requests to the API fare.
     pub fn serving(&self) -> Arc<Mutex<ServingFigures>> {
         Arc::clone(&self.serving)
+    }
+
+    /// Shows that a replica answers from `checkpoint` now.
+    pub fn serves(&self, checkpoint: ServedCheckpoint) {
+        self.update(|status| status.replica = Some(checkpoint));
+    }
+
+    /// Counts the status as it stands in the series of the page, at second `now` since 1970.
+    pub fn sample(&self, now: u64) {
+        let status = self.snapshot();
+        self.series().sample(now, &status);
+    }
+
+    /// The series of the page.
+    pub fn series(&self) -> MutexGuard<'_, Series> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Liveness and readiness.

@@ -342,7 +342,7 @@ fn rounded_time(seconds: f64) -> String {
     }
 }
 
-pub(super) fn seconds_since_1970() -> f64 {
+pub(crate) fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(f64::NAN, |since| since.as_secs_f64())
 }
 

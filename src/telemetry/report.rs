@@ -174,6 +174,11 @@ impl Report {
         }
     }
 
+    /// HR@20 of the model and of decayed popularity, over all events that count.
+    pub fn hit_rates(&self) -> (Option<f64>, Option<f64>) {
+        (self.evaluation.hit_rate, self.evaluation.popularity.map(|figures| figures.hit_rate))
+    }
+
     /// The report as text for people, one figure a line.
     pub fn text(&self) -> String {
         use std::fmt::Write;

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::history::{History, HistoryPoint};
+use super::history::History;
 use super::phase::{Lifecycle, Phase};
 pub use super::run_figures::{CheckpointFigures, RunFigures, StreamLag};
 use crate::evaluate::summary::EvalSummary;
@@ -69,6 +69,19 @@ trainer_figures! {
     evaluation: EvalSummary = |trainer| EvalSummary::from(&trainer.state.progress.evaluation);
 }
 
+/// The checkpoint that a replica answers from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServedCheckpoint {
+    /// Steps that its model had taken.
+    pub step: u64,
+    /// Records that it had read.
+    pub events: u64,
+    /// Items that it knows.
+    pub items: u64,
+    /// When it was written, in seconds since 1970.
+    pub written_at: f64,
+}
+
 /// Everything that is shown of a worker.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
@@ -83,14 +96,16 @@ pub struct Status {
     pub trainer: TrainerFigures,
     /// How requests to the API fare.
     pub serving: ServingFigures,
-    /// The charts of the page.
+    /// What a replica serves, where this is one.
+    pub replica: Option<ServedCheckpoint>,
+    /// How the figures came about, by events.
     pub history: History,
 }
 
 impl Status {
     /// Every metric, with its samples as the status stands.
     pub fn families(&self) -> Vec<MetricFamily> {
-        let Self { lifecycle, run, trainer, serving, history: _ } = self;
+        let Self { lifecycle, run, trainer, serving, replica: _, history: _ } = self;
         [
             lifecycle.families(),
             run.families(),
@@ -111,14 +126,9 @@ impl Status {
         let progressed = trainer.events.read > self.trainer.events.read;
         self.trainer = trainer;
         if progressed {
-            let TrainerFigures { events, training, evaluation, .. } = &self.trainer;
-            self.history.offer(HistoryPoint {
-                events: events.read,
-                hit_rate: evaluation.model_recent.map(|figures| figures.hit_rate),
-                popularity_hit_rate: evaluation.popularity_recent.map(|figures| figures.hit_rate),
-                loss: training.loss,
-                events_per_second: self.run.events_per_second,
-            });
+            let mut history = std::mem::take(&mut self.history);
+            history.offer(self.trainer.events.read, self);
+            self.history = history;
         }
     }
 }
@@ -165,7 +175,7 @@ mod tests {
         for events in [10, 20, 20, 30] {
             status.update(read(events));
         }
-        assert_eq!(status.history.points().iter().map(|point| point.events).collect::<Vec<_>>(), [10, 20, 30]);
+        assert_eq!(status.history.events().collect::<Vec<_>>(), [10, 20, 30]);
         assert_eq!(status.trainer.events.read, 30);
     }
 

@@ -1,9 +1,10 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
 //! configuration sections, names that resemble a mistyped one, files and their names or without one, output files, how Parquet is laid out, what
-//! may not be shown, tokens, options of object stores, and what this program was built with.
+//! may not be shown, tokens, options of object stores, drawings on pages, and what this program was built with.
 
 pub mod cargo_feature;
 pub mod catch_panic;
+pub mod chart;
 pub mod colours;
 pub mod component;
 pub mod config_section;

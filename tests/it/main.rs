@@ -2,6 +2,7 @@
 
 mod alerts;
 mod bad_input;
+mod browser;
 mod cargo_features;
 mod cases;
 mod checkpoints;

@@ -1,7 +1,7 @@
 //! What the tests share: the real binary in a place of its own, small logs, checkpoints, the real data, and what is
 //! said where something is missing.
 //!
-//! Tests that need what not every machine has (`kafka`, `python`, `data`) are left out where it is missing, loudly; where
+//! Tests that need what not every machine has (`browser`, `kafka`, `python`, `data`) are left out where it is missing, loudly; where
 //! the environment variable `NEGSTREAM_REQUIRE` (a list with commas) names it, that is a failure instead.
 
 use std::collections::BTreeMap;

@@ -1,9 +1,13 @@
-//! Drawings as SVG, part of a page: no script, and colours that the page's style sheet sets for light and dark.
+//! Drawings as SVG, part of a page that is one file: no script, and colours that its style sheet sets for light and dark.
 
 use std::fmt::Write;
 
 use crate::util::escape::escape_html;
 
+/// The style of a page that is a report; drawings take their colours from it.
+pub const STYLE: &str = concat!(include_str!("colours.css"), include_str!("page.css"));
+/// Colours of a kind of lines before they begin anew.
+pub const COLOURS: usize = 6;
 /// Width of a drawing, in its own units.
 const WIDTH: f64 = 860.0;
 /// Height of a line chart.
@@ -20,7 +24,7 @@ const TICKS: f64 = 5.0;
 
 /// A line of a chart.
 #[derive(Debug)]
-pub(super) struct Series<'a> {
+pub struct ChartLine<'a> {
     /// What it is called in the legend.
     pub name: &'a str,
     /// Which colour and dash it has.
@@ -30,7 +34,7 @@ pub(super) struct Series<'a> {
 }
 
 /// Lines over equal steps from left to right; `ends` are what the axis says at its ends.
-pub(super) fn lines(title: &str, unit: &str, ends: (&str, &str), series: &[Series<'_>]) -> String {
+pub fn lines(title: &str, unit: &str, ends: (&str, &str), series: &[ChartLine<'_>]) -> String {
     let values = series.iter().flat_map(|series| series.values.iter().flatten().copied());
     let (low, high) =
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
@@ -60,7 +64,7 @@ pub(super) fn lines(title: &str, unit: &str, ends: (&str, &str), series: &[Serie
         &mut svg,
         format_args!(r#"<text class="end" x="{}" y="{below}">{}</text>"#, WIDTH - MARGIN, escape_html(ends.1)),
     );
-    for Series { name, class, values } in series {
+    for ChartLine { name, class, values } in series {
         let mut path = String::new();
         let mut pen_is_down = false;
         for (step, value) in values.iter().enumerate() {
@@ -82,16 +86,21 @@ pub(super) fn lines(title: &str, unit: &str, ends: (&str, &str), series: &[Serie
 
 /// A row of [`intervals`].
 #[derive(Debug)]
-pub(super) struct IntervalRow<'a> {
+pub struct IntervalRow<'a> {
+    /// What it is called.
     pub name: &'a str,
+    /// Which colour it has.
     pub class: String,
+    /// The lower end of its interval.
     pub low: f64,
+    /// Its value.
     pub value: f64,
+    /// The upper end of its interval.
     pub high: f64,
 }
 
 /// A point with an interval for each row.
-pub(super) fn intervals(title: &str, rows: &[IntervalRow<'_>]) -> String {
+pub fn intervals(title: &str, rows: &[IntervalRow<'_>]) -> String {
     let high = rows.iter().map(|row| row.high).fold(0.0, f64::max);
     let axis = Axis::new(0.0, if high > 0.0 { high } else { 1.0 });
     let height = MARGIN + ROW * rows.len() as f64 + MARGIN;
@@ -123,6 +132,20 @@ pub(super) fn intervals(title: &str, rows: &[IntervalRow<'_>]) -> String {
     svg.push_str("</svg>");
     svg
 }
+
+/// The head of a page with a title, up to where its parts begin; [`PAGE_END`] closes it.
+pub fn page_begin(title: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        escape_html(title)
+    )
+}
+
+/// What closes a page.
+pub const PAGE_END: &str = "</main>\n</body>\n</html>\n";
 
 fn begin(title: &str, height: f64) -> String {
     let title = escape_html(title);
@@ -189,11 +212,11 @@ mod tests {
     #[test]
     fn lines_leave_gaps_and_escape_names() {
         let series =
-            [Series { name: "<a>", class: "c0".to_owned(), values: vec![Some(1.0), None, Some(2.0), Some(3.0)] }];
+            [ChartLine { name: "<a>", class: "c0".to_owned(), values: vec![Some(1.0), None, Some(2.0), Some(3.0)] }];
         let svg = lines("title", "unit", ("from", "to"), &series);
         assert_eq!(svg.matches('M').count(), 2);
         assert!(svg.contains("&lt;a&gt;") && !svg.contains("<a>"));
-        let empty = [Series { name: "a", class: String::new(), values: vec![None] }];
+        let empty = [ChartLine { name: "a", class: String::new(), values: vec![None] }];
         assert_eq!(lines("title", "unit", ("", ""), &empty), "");
     }
 }
