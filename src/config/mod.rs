@@ -18,7 +18,7 @@ use crate::checkpoint::manifest;
 use crate::context::PositiveRules;
 pub use crate::context::{ContextConfig, CooccurrenceConfig, EncoderKind, RepetitionConfig};
 pub use crate::dead_letters::DeadLettersConfig;
-pub use crate::decode::{FieldNames, Format, RegistryConfig, SourceConfig};
+pub use crate::decode::{CsvConfig, CsvHeader, CsvQuote, FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
 pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets, TopicConfig};
 pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Preset, Similarity};
@@ -157,6 +157,9 @@ impl Config {
         // Checkpoints from before there were these keys know the digest without them.
         if self.source.event_type.is_empty() {
             settings.remove("event_type");
+        }
+        if self.source.csv == CsvConfig::default() {
+            settings.remove("csv");
         }
         if !self.kafka.topics.is_empty() {
             settings.insert("topics".to_owned(), json!(self.kafka.topics));
