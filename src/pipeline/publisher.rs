@@ -143,11 +143,15 @@ impl Publisher {
         let wants: Vec<Wants> = self.outlets.iter().map(|sink| sink.outlet.wants()).collect();
         let selected = self.select(state, &changes, &wants, has_moved, is_end);
         let ages = self.ages.clone();
-        // Those of users who did something since the newest step too, where the whole table is sent: after the last step, an end is.
-        let takes = |(sink, wants): (&PublishedSink, &Wants)| {
-            sink.outlet.takes_queries && (*wants == Wants::Everything || *wants == Wants::Changes && has_moved)
-        };
-        let is_taken = self.outlets.iter().zip(&wants).any(takes);
+        // Taken once for all sinks that take any, so each of them has to be given something: after the last step, the whole table is.
+        let mut takers = self
+            .outlets
+            .iter()
+            .zip(&wants)
+            .filter(|(sink, wants)| sink.outlet.takes_queries && **wants != Wants::Nothing)
+            .map(|(_, wants)| has_moved || *wants == Wants::Everything)
+            .peekable();
+        let is_taken = takers.peek().is_some() && takers.all(|is_given| is_given);
         let queries = self.pending.as_mut().filter(|_| is_taken).map(|pending| pending.take(state));
         let queries = queries.unwrap_or_default();
         let copies =
