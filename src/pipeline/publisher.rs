@@ -144,7 +144,10 @@ impl Publisher {
         let selected = self.select(state, &changes, &wants, has_moved, is_end);
         let ages = self.ages.clone();
         // Taken once for all sinks that take any, so each of them has to be given something: after the last step, the whole table is.
-        let mut takers = (self.outlets.iter().zip(&wants))
+        let mut takers = self
+            .outlets
+            .iter()
+            .zip(&wants)
             .filter(|(sink, wants)| sink.outlet.takes_queries && **wants != Wants::Nothing)
             .map(|(_, wants)| has_moved || *wants == Wants::Everything)
             .peekable();
