@@ -97,6 +97,7 @@ pub(super) fn demo(layers: &Layers, options: DemoArgs) -> anyhow::Result<()> {
     });
     producer.stop()?;
     let reason = result?;
+    pipeline.leave_view();
     show_neighbors(&config)?;
     if reason == StopReason::Stopped || options.until_done || server.is_none() {
         return context.conclude(&pipeline, &mut observer, &Output { report: None, json: false });

@@ -195,6 +195,14 @@ impl Pipeline {
         self.order.figures()
     }
 
+    /// Leaves a view of the state as it stands for those who ask after the run: the last checkpoint took the one before away.
+    #[doc(hidden)]
+    pub fn leave_view(&mut self) {
+        if let Some(views) = &mut self.checkpoints.views {
+            views.leave_last(&mut self.trainer.state);
+        }
+    }
+
     /// Writes a checkpoint of the state as it stands.
     ///
     /// # Errors

@@ -199,6 +199,18 @@ impl ViewWriter {
         }
     }
 
+    /// Leaves a view of `state`, which moves no more, for whoever asks from now on; readers are waited for, for a second at most.
+    pub fn leave_last(&mut self, state: &mut State) {
+        let begin = Instant::now();
+        loop {
+            self.follow(state, true);
+            if !self.slot.0.is_behind.load(Ordering::Acquire) || begin.elapsed() > TURN * 20 {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
     /// The time until a view is due, `most` at most.
     pub fn wait(&self, most: Duration) -> Duration {
         match self.slot.0.is_behind.load(Ordering::Acquire) {

@@ -213,7 +213,8 @@ async fn users(State(state): State<ApiState>, request: Request) -> Response {
 
 async fn map(State(state): State<ApiState>, request: Request) -> Response {
     let began = Instant::now();
-    let until = began + deadline(&state);
+    // A first map takes longer than any other answer, beside training longer still.
+    let until = began + 3 * deadline(&state);
     let answer = await_answer(state.map.ask(until), until).await;
     respond(&state, Endpoint::Map, began, &request_id(&request), answer)
 }

@@ -17,6 +17,8 @@ const NEAREST: usize = 10;
 const PUSHES: u64 = 4;
 /// Rounds of the first map, and of a later one.
 const ROUNDS: [u64; 2] = [180, 24];
+/// The square of the distance below which those that are near draw each other but weakly, so that each has room.
+const ROOM: f32 = 60.0;
 /// The largest step along an axis.
 const MOST: f32 = 4.0;
 /// Half of the width of the first map, before it is scaled.
@@ -123,7 +125,7 @@ fn round(places: &mut [[f32; 2]], nearest: &[Vec<u32>], rate: f32, seed: u64) {
         for (rank, near) in nearest[number].iter().enumerate() {
             let near = *near as usize;
             let distance = square(places[number], places[near]);
-            let pull = step(places[number], places[near], -2.0 / (1.0 + distance));
+            let pull = step(places[number], places[near], -2.0 * distance / ((ROOM + distance) * (1.0 + distance)));
             for axis in 0..2 {
                 places[number][axis] += pull[axis];
                 places[near][axis] -= pull[axis];
