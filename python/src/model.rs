@@ -146,6 +146,7 @@ impl Model {
     }
 
     /// The lists of `users`, or the list of somebody who had `items`.
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python's, each of them named where it is called")]
     #[pyo3(signature = (users, items, *, k, exclude, candidates, at))]
     fn recommend(
         &self,
