@@ -62,12 +62,15 @@ fn a_shop_where_people_come_back() {
     keeps(&Promise { log: "online-retail-ii-y1", settings, hit_rate: 0.4167, ndcg: 0.2508 });
 }
 
+/// Every fifth event is ranked, as the peers are there: 147,000 tell hit rates that are a hundredth apart.
 #[test]
 fn groceries() {
-    keeps(&Promise { log: "complete-journey", settings: &["evaluate.repeat=true"], hit_rate: 0.2984, ndcg: 0.1651 });
+    let settings = &["evaluate.repeat=true", "evaluate.share=0.2"];
+    keeps(&Promise { log: "complete-journey", settings, hit_rate: 0.2984, ndcg: 0.1651 });
 }
 
+/// Likewise.
 #[test]
 fn news() {
-    keeps(&Promise { log: "globo-clicks", settings: &[], hit_rate: 0.761, ndcg: 0.4314 });
+    keeps(&Promise { log: "globo-clicks", settings: &["evaluate.share=0.2"], hit_rate: 0.761, ndcg: 0.4314 });
 }
