@@ -84,6 +84,6 @@ targets! {
     config "config" 300,
     set "set" 300,
     parquet "parquet" 2_000,
-    text "text" 2_000,
+    text_log "text" 2_000,
     manifest "manifest" 3_000,
 }

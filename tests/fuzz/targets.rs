@@ -163,7 +163,7 @@ pub fn parquet() -> impl Fn(&[u8]) {
 }
 
 /// A whole log in text, whose name says nothing of its format.
-pub fn text() -> impl Fn(&[u8]) {
+pub fn text_log() -> impl Fn(&[u8]) {
     log("log.of-any-kind")
 }
 
