@@ -105,13 +105,15 @@ impl Candidates {
     fn correct(&mut self, noise: &NoiseMix, view: StreamView<'_>) {
         self.log_frequency.clear();
         self.log_frequency.extend(self.items.iter().map(|item| view.frequencies.log_frequency(*item)));
-        // The bank holds the newest events. What it is expected to hold is told by counts of as many events, whichever half-life
-        // predicts best what comes next: one of three events knows nothing of the thousands that are held.
         let from_stream: usize = self.from_stream.iter().sum();
-        let span = view.frequencies.of_span(from_stream as f64);
-        let floor = view.frequencies.floor();
         self.log_stream_share.clear();
-        self.log_stream_share.extend(self.items.iter().map(|item| (span.share(*item) + floor).ln() as f32));
+        match view.frequencies.longer_of_span(from_stream as f64) {
+            None => self.log_stream_share.extend(&self.log_frequency),
+            Some(span) => {
+                let floor = view.frequencies.floor();
+                self.log_stream_share.extend(self.items.iter().map(|item| (span.share(*item) + floor).ln() as f32));
+            }
+        }
         self.log_expected.clear();
         if noise.terms.is_empty() {
             let log_draws = (from_stream as f64).ln() as f32;

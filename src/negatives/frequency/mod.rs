@@ -343,16 +343,17 @@ impl Frequencies {
         &self.memories[self.baseline]
     }
 
-    /// The counts that tell best what came in the newest `events`: of the mixed half-lives, the one that is nearest to so many.
-    pub fn of_span(&self, events: f64) -> &DecayedCounts {
+    /// The counts that tell what came in the newest `events` where q̂ cannot, since the stream has chosen a shorter half-life: of the
+    /// mixed half-lives, the one that is nearest to so many. `None` where q̂ can: a longer memory knows rare items better, and
+    /// does not take for common what happens to be among those events.
+    pub fn longer_of_span(&self, events: f64) -> Option<&DecayedCounts> {
         let distance = |memory: &DecayedCounts| match memory.half_life {
             HalfLife::Events(half_life) => (half_life / events.max(1.0)).ln().abs(),
             // How many events one in time stands for changes from hour to hour.
             HalfLife::Millis(_) | HalfLife::Auto => f64::INFINITY,
         };
-        let mut mixed = self.mixed().iter();
-        let first = mixed.next().expect("at least one half-life");
-        mixed.fold(first, |nearest, memory| if distance(memory) < distance(nearest) { memory } else { nearest })
+        let nearest = self.mixed().iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest.filter(|memory| distance(memory).is_finite() && memory.events() > self.half_life())
     }
 
     /// The number of items, seen or not.
