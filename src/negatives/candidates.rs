@@ -19,8 +19,10 @@ pub struct Candidates {
     pub multiplicity: Vec<u32>,
     /// log E_j: how many times the proposals together are expected to bring the item.
     pub log_expected: Vec<f32>,
-    /// log q̂ of each column.
+    /// log q̂ of each column: how common its item is by the half-life that the stream has chosen.
     pub log_frequency: Vec<f32>,
+    /// log of the share of each column's item in what is drawn from the stream.
+    pub log_stream_share: Vec<f32>,
     /// Slot in the bank of the vector of each frozen column.
     pub frozen: Vec<u32>,
     /// Columns of the batch's positives: the first ones.
@@ -103,15 +105,23 @@ impl Candidates {
     fn correct(&mut self, noise: &NoiseMix, view: StreamView<'_>) {
         self.log_frequency.clear();
         self.log_frequency.extend(self.items.iter().map(|item| view.frequencies.log_frequency(*item)));
-        self.log_expected.clear();
         let from_stream: usize = self.from_stream.iter().sum();
+        self.log_stream_share.clear();
+        match view.frequencies.longer_of_span(from_stream as f64) {
+            None => self.log_stream_share.extend(&self.log_frequency),
+            Some(span) => {
+                let floor = view.frequencies.floor();
+                self.log_stream_share.extend(self.items.iter().map(|item| (span.share(*item) + floor).ln() as f32));
+            }
+        }
+        self.log_expected.clear();
         if noise.terms.is_empty() {
             let log_draws = (from_stream as f64).ln() as f32;
-            self.log_expected.extend(self.log_frequency.iter().map(|log_frequency| log_draws + log_frequency));
+            self.log_expected.extend(self.log_stream_share.iter().map(|log_share| log_draws + log_share));
             return;
         }
-        for (item, log_frequency) in self.items.iter().zip(&self.log_frequency) {
-            let expected = from_stream as f64 * f64::from(*log_frequency).exp() + noise.expected(view, *item);
+        for (item, log_share) in self.items.iter().zip(&self.log_stream_share) {
+            let expected = from_stream as f64 * f64::from(*log_share).exp() + noise.expected(view, *item);
             self.log_expected.push(expected.ln() as f32);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Candidates come from several proposals: the batch's own positives, the bank of the newest positives, and noise
 //! samplers. Whichever of them drew item `j`, its correction is `log E_j`, with `E_j = Σ_m n_m·q_m(j)` the number of
-//! times that all proposals together are expected to bring it.
+//! times that all proposals together are expected to bring it. Of the batch and the bank, which hold the newest events, that is
+//! told by q̂, or, where the stream has chosen a half-life that is shorter, by counts over about as many events.
 
 pub mod bank;
 pub mod candidates;

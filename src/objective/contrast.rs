@@ -101,11 +101,11 @@ impl<Queries: FnOnce(&mut PairTerms)> ItemContrast<'_, Queries> {
 }
 
 /// A lower bound on the mutual information of query and item, in nats: that of van den Oord et al. 2018, `log|C| − L'`,
-/// for the critic `f − log q̂`, which is the one that the bound is tight for. In L' the positive is one of the candidates
-/// like all others, as often as it was drawn: `L'_i = log(m_p + E_p·(exp L_i − 1))`. Where all candidates come from the
-/// stream that is the bound; other proposals are weighed in: `mean_i(log E_p − log q̂(p) − L'_i)`, p being i's positive.
-/// Where own items are masked, it is the bound of a critic that rules them out, and holds on streams where they do not
-/// recur.
+/// for the critic `f − log q`, which is the one that the bound is tight for, q being the shares of the stream's draws. In
+/// L' the positive is one of the candidates like all others, as often as it was drawn: `L'_i = log(m_p + E_p·(exp L_i − 1))`.
+/// Where all candidates come from the stream that is the bound; other proposals are weighed in: `mean_i(log E_p − log q(p) −
+/// L'_i)`, p being i's positive. Where own items are masked, it is the bound of a critic that rules them out, and holds on
+/// streams where they do not recur.
 fn information_bound(candidates: &Candidates, positives: &[u32], losses: &[f64]) -> f64 {
     let bound = |(column, loss): (&u32, &f64)| {
         let column = *column as usize;
@@ -116,7 +116,7 @@ fn information_bound(candidates: &Candidates, positives: &[u32], losses: &[f64])
         // log(m + exp x) with x = log E + log(exp L − 1), in a form that no loss overflows.
         let x = log_expected + loss + (-(-loss).exp_m1()).ln();
         let among_equals = log_draws + if *loss > 0.0 { softplus(x - log_draws) } else { 0.0 };
-        log_expected - f64::from(candidates.log_frequency[column]) - among_equals
+        log_expected - f64::from(candidates.log_stream_share[column]) - among_equals
     };
     positives.iter().zip(losses).map(bound).sum::<f64>() / losses.len().max(1) as f64
 }

@@ -125,6 +125,11 @@ impl DecayedCounts {
         self.counts[item as usize] / self.weight
     }
 
+    /// Share of item `item` in the decayed events; 0 before the first.
+    pub fn share(&self, item: u32) -> f64 {
+        self.counts[item as usize] * self.inverse_total()
+    }
+
     /// The weight of an event and the total, which complete [`Self::relative`] in a checkpoint.
     pub fn scale_parts(&self) -> [f64; 2] {
         [self.weight, self.total]

@@ -367,3 +367,20 @@ fn auto_half_life_follows_the_stream() {
     assert!(short < 1_000.0, "{short}");
     assert!(long > 50_000.0, "{long}");
 }
+
+#[test]
+fn span_is_counted_apart_where_the_chosen_half_life_is_shorter() {
+    // Each item comes three times in a row: nothing predicts better than the shortest memory.
+    let mut frequencies = Frequencies::new(None);
+    frequencies.grow(2_000);
+    for first in 0..6_000u32 {
+        frequencies.add(&[first / 3 % 2_000]);
+    }
+    assert!(frequencies.half_life() < 1_000.0, "{}", frequencies.half_life());
+    let nearest = |events| frequencies.longer_of_span(events).map(DecayedCounts::half_life);
+    assert_eq!(nearest(2_304.0), Some(HalfLife::Events(2_000.0)));
+    assert_eq!(nearest(1e9), Some(HalfLife::Events(100_000.0)));
+    // What the chosen one knows itself.
+    assert_eq!(nearest(1.0), None);
+    assert_eq!(Frequencies::new(Some(100.0)).longer_of_span(2_304.0), None);
+}
