@@ -45,7 +45,7 @@ impl Preset {
 config_section! {
     /// Shape and score of the model.
     pub struct ModelConfig {
-        /// Where the defaults below come from: `fast` is what is written here, `best` has 256 dimensions, and takes three times as
+        /// Where the defaults below come from: `fast` is what is written here, `best` has 256 dimensions, and takes twice as
         /// long. A key that is given holds, whatever the preset.
         preset: Preset = Preset::Fast;
         /// Dimensions of an embedding.
