@@ -21,7 +21,7 @@ config_section! {
         /// On a live stream: close a batch early when its oldest event was read this long ago, in milliseconds, and no further
         /// record is there; 0: never, so that the model depends on the log alone. Such cuts are kept with the checkpoints, and
         /// made again after a crash. `replay` makes none.
-        linger_ms: u64 = 500 => [at_most(3_600_000)];
+        linger_ms: u64 = 400 => [at_most(3_600_000)];
         /// Step size.
         learning_rate: f64 = 0.05 => [state, above_zero];
         /// `adagrad`, or `rowwise_adagrad` for half the memory.
