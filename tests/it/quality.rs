@@ -64,6 +64,7 @@ fn a_shop_where_people_come_back() {
 
 /// Every fifth event is ranked, as the peers are there: 147,000 tell hit rates that are a hundredth apart.
 #[test]
+#[ignore = "minutes on every core"]
 fn groceries() {
     let settings = &["evaluate.repeat=true", "evaluate.share=0.2"];
     keeps(&Promise { log: "complete-journey", settings, hit_rate: 0.2984, ndcg: 0.1651 });
@@ -71,6 +72,7 @@ fn groceries() {
 
 /// Likewise.
 #[test]
+#[ignore = "minutes on every core"]
 fn news() {
     keeps(&Promise { log: "globo-clicks", settings: &["evaluate.share=0.2"], hit_rate: 0.761, ndcg: 0.4314 });
 }
