@@ -153,7 +153,7 @@ pub fn load_with_defaults(
     let preset = config.model.preset.defaults();
     if !preset.is_empty() {
         // Below what is given, over what is not.
-        let place = "preset";
+        let place = "model.preset";
         let mut merged = known.defaults.clone();
         for (key, text) in preset {
             merge(&mut merged, known.assignment(key, text, place)?);

@@ -107,7 +107,7 @@ impl Candidates {
         self.log_frequency.extend(self.items.iter().map(|item| view.frequencies.log_frequency(*item)));
         let from_stream: usize = self.from_stream.iter().sum();
         self.log_stream_share.clear();
-        match view.frequencies.longer_of_span(from_stream as f64) {
+        match view.frequencies.counts_over_span(from_stream as f64) {
             None => self.log_stream_share.extend(&self.log_frequency),
             Some(span) => {
                 let floor = view.frequencies.floor();

@@ -346,14 +346,12 @@ impl Frequencies {
     /// The counts that tell what came in the newest `events` where q̂ cannot, since the stream has chosen a shorter half-life: of the
     /// mixed half-lives, the one that is nearest to so many. `None` where q̂ can: a longer memory knows rare items better, and
     /// does not take for common what happens to be among those events.
-    pub fn longer_of_span(&self, events: f64) -> Option<&DecayedCounts> {
-        let distance = |memory: &DecayedCounts| match memory.half_life {
-            HalfLife::Events(half_life) => (half_life / events.max(1.0)).ln().abs(),
-            // How many events one in time stands for changes from hour to hour.
-            HalfLife::Millis(_) | HalfLife::Auto => f64::INFINITY,
-        };
-        let nearest = self.mixed().iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
-        nearest.filter(|memory| distance(memory).is_finite() && memory.events() > self.half_life())
+    pub fn counts_over_span(&self, events: f64) -> Option<&DecayedCounts> {
+        let distance = |memory: &DecayedCounts| (memory.events() / events.max(1.0)).ln().abs();
+        // How many events a half-life in time stands for changes from hour to hour.
+        let in_events = self.mixed().iter().filter(|memory| matches!(memory.half_life, HalfLife::Events(_)));
+        let nearest = in_events.min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest.filter(|memory| memory.events() > self.half_life())
     }
 
     /// The number of items, seen or not.

@@ -377,10 +377,10 @@ fn span_is_counted_apart_where_the_chosen_half_life_is_shorter() {
         frequencies.add(&[first / 3 % 2_000]);
     }
     assert!(frequencies.half_life() < 1_000.0, "{}", frequencies.half_life());
-    let nearest = |events| frequencies.longer_of_span(events).map(DecayedCounts::half_life);
+    let nearest = |events| frequencies.counts_over_span(events).map(DecayedCounts::half_life);
     assert_eq!(nearest(2_304.0), Some(HalfLife::Events(2_000.0)));
     assert_eq!(nearest(1e9), Some(HalfLife::Events(100_000.0)));
     // What the chosen one knows itself.
     assert_eq!(nearest(1.0), None);
-    assert_eq!(Frequencies::new(Some(100.0)).longer_of_span(2_304.0), None);
+    assert_eq!(Frequencies::new(Some(100.0)).counts_over_span(2_304.0), None);
 }
