@@ -73,7 +73,7 @@ fn main() -> anyhow::Result<()> {
     let api = Api::start(&config.serve, ("", "item_id"), slot.clone(), telemetry.serving())?;
     let server = http::serve(&config.http, telemetry, CheckpointRequests::default(), Some(&api))?;
     let mut views = ViewWriter::new(slot, "bench");
-    views.follow(&mut trainer.state, true);
+    views.follow(&mut trainer, true);
     let span = Duration::from_secs(seconds);
 
     let alone = train(&mut trainer, &mut events, None, span, &AtomicBool::new(false));
@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<()> {
         json!({ "bench": "serve", "phase": "training alone", "items": items, "events_per_second": alone.round() })
     );
     views.take_away();
-    views.follow(&mut trainer.state, true);
+    views.follow(&mut trainer, true);
     let quiet = load(server.address(), rate, span);
     println!("{}", quiet.line("requests alone", items, rate));
     let is_over = AtomicBool::new(false);
@@ -142,7 +142,7 @@ fn train(
     while began.elapsed() < span && !is_over.load(Ordering::Acquire) {
         let is_step = trainer.ingest(events.next_record()).is_some();
         if let Some(views) = views.as_mut().filter(|_| is_step) {
-            views.follow(&mut trainer.state, false);
+            views.follow(trainer, false);
         }
     }
     (events.n - first) as f64 / began.elapsed().as_secs_f64()

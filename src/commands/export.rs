@@ -113,7 +113,7 @@ impl ExportedVectors<'_> {
         let mut vectors = vec![0.0; rows.len() * dim];
         for (row, vector) in rows.zip(vectors.chunks_exact_mut(dim)) {
             model.served(row, &mut vector[..dim - 1]);
-            vector[dim - 1] = self.recommender.popularity()[row] / model.inverse_temperature();
+            vector[dim - 1] = self.recommender.popularity(row as u32) / model.inverse_temperature();
         }
         vectors
     }

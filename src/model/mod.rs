@@ -395,10 +395,9 @@ impl Model {
     }
 
     /// A frozen copy for readers: what scores and queries are made of, without what only training needs. Where items have features,
-    /// their vectors are as of their last refresh ([`Self::refresh_all`]).
+    /// their vectors are as of their last refresh ([`Self::refresh_all`]). `inverse_norms` is a copy of this model's.
     #[must_use]
-    pub fn freeze_to_read(&mut self) -> Self {
-        let inverse_norms = self.inverse_norms.clone();
+    pub fn freeze_to_read(&mut self, inverse_norms: Vec<f32>) -> Self {
         Self { inverse_norms, ..self.frozen(TrainedRows::freeze_values, Features::freeze_to_read) }
     }
 

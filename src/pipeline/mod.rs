@@ -199,7 +199,7 @@ impl Pipeline {
     #[doc(hidden)]
     pub fn leave_view(&mut self) {
         if let Some(views) = &mut self.checkpoints.views {
-            views.leave_last(&mut self.trainer.state);
+            views.leave_last(&mut self.trainer);
         }
     }
 
@@ -288,7 +288,7 @@ impl Pipeline {
     /// Leaves a view of the state for those who ask it, where it is time.
     fn follow_with_views(&mut self, is_quiet: bool) {
         if let Some(views) = &mut self.checkpoints.views {
-            views.follow(&mut self.trainer.state, is_quiet);
+            views.follow(&mut self.trainer, is_quiet);
         }
     }
 

@@ -99,8 +99,8 @@ impl Recommender<'_> {
         let dim = self.encoder.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
-        let (scale, bias, bounds) = (&self.scale, &self.popularity, self.bounds.as_deref());
-        let table = ScoredTable { rows: self.encoder.model.vectors(), scale, bias, bounds };
+        let table =
+            ScoredTable { rows: self.encoder.model.vectors(), terms: &self.terms, bounds: self.bounds.as_deref() };
         best_of_table(self.encoder.model.kernel(), table, &vectors, &lengths, |place, item| {
             find(&terms[asked[place]], item).is_some()
         })
@@ -130,8 +130,8 @@ impl Recommender<'_> {
         let vector = &queries.encoded.scored_row(query)[..self.encoder.model.dim()];
         let single = |item: &u32| {
             let row = *item as usize;
-            let bias = if popularity { self.popularity[row] } else { 0.0 };
-            (self.encoder.model.vectors().row(row), self.scale[row], bias)
+            let bias = if popularity { self.terms.popularity(row) } else { 0.0 };
+            (self.encoder.model.vectors().row(row), self.terms.scale(row), bias)
         };
         let (mut scratch, mut scores) = (PackedQueries::default(), Vec::new());
         score_items(self.encoder.model.kernel(), vector, items.iter().map(single), &mut scratch, &mut scores);
@@ -166,7 +166,7 @@ impl Recommender<'_> {
                 item,
                 score,
                 similarity,
-                popularity: self.popularity[item as usize],
+                popularity: self.terms.popularity(item as usize),
                 repetition: own.map_or(0.0, |own| own.repetition),
                 cooccurrence: own.map_or(0.0, |own| own.cooccurrence),
             }

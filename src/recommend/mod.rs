@@ -14,6 +14,7 @@
 //! | `list` | the best of all items for each query |
 //! | `pass` | one pass over a table for many queries |
 //! | `shortlist` | the best items of a pass over the table |
+//! | `terms` | what makes scores of inner products: a factor for each item, and its popularity |
 //! | `view` | [`StateView`](view::StateView): a state as it was at a moment, to be asked while training goes on |
 //! | `slot` | [`ViewSlot`](slot::ViewSlot): where the trainer leaves views, and readers find them |
 //! | `recall` | how many of the best items older embeddings keep |
@@ -23,23 +24,21 @@ mod pass;
 pub mod recall;
 mod shortlist;
 pub mod slot;
+mod terms;
 #[cfg(test)]
 mod tests;
 pub mod view;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use self::pass::ScoreBounds;
+use self::terms::{ItemTerms, RowTerms as _};
 use crate::context::cooccurrence::{Cooccurrences, Votes};
 use crate::context::users::{UserHistories, UserHistory};
 use crate::context::{Batch, NOBODY};
 use crate::model::Model;
 use crate::model::encoder::{Encoded, Sequences};
 use crate::negatives::frequency::Frequencies;
-use crate::table::rows::CHUNK;
 use crate::trainer::state::State;
 
 /// Visitors whose lists are made in one pass over the items.
@@ -107,10 +106,7 @@ pub struct VisitorEncoder<'a> {
 #[derive(Debug)]
 pub struct Recommender<'a> {
     encoder: VisitorEncoder<'a>,
-    /// By item: factor of the dot product.
-    scale: Cow<'a, [f32]>,
-    /// By item: β·log q̂ + b.
-    popularity: Cow<'a, [f32]>,
+    terms: ItemTerms<'a>,
     /// What scores items can have at most.
     bounds: Option<Arc<ScoreBounds>>,
 }
@@ -138,21 +134,22 @@ impl<'a> Recommender<'a> {
         histories: &'a UserHistories,
         cooccurrences: &'a Cooccurrences,
     ) -> Self {
-        let (scale, popularity) = (scales(model), popularities(model, frequencies));
-        let bounds = ScoreBounds::of(model, &scale, &popularity).map(Arc::new);
-        let (scale, popularity) = (Cow::Owned(scale), Cow::Owned(popularity));
-        let encoder = VisitorEncoder { model, histories, cooccurrences };
-        Self { encoder, scale, popularity, bounds }
+        let terms = ItemTerms::of_state(model, frequencies);
+        let bounds = ScoreBounds::of(model, &terms).map(Arc::new);
+        Self { encoder: VisitorEncoder { model, histories, cooccurrences }, terms, bounds }
     }
 
     /// Number of items.
     pub fn n_items(&self) -> usize {
-        self.popularity.len()
+        self.terms.n_rows()
     }
 
-    /// β·log q̂ + b of each item.
-    pub fn popularity(&self) -> &[f32] {
-        &self.popularity
+    /// β·log q̂ + b of the item in row `item`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn popularity(&self, item: u32) -> f32 {
+        self.terms.popularity(item as usize)
     }
 
     /// Whether there is anything to make a list of for `visitor`: an item that they had and that still has a row.
@@ -255,23 +252,4 @@ impl<'a> VisitorEncoder<'a> {
         model.encode(model.kernel(), &sequences, &carried, &mut encoded);
         VisitorQueries { batch, encoded }
     }
-}
-
-/// By item: factor of the dot product.
-fn scales(model: &Model) -> Vec<f32> {
-    let inverse_temperature = model.inverse_temperature();
-    model.inverse_norms.par_iter().map(|norm| norm * inverse_temperature).collect()
-}
-
-/// By item: β·log q̂ + b.
-fn popularities(model: &Model, frequencies: &Frequencies) -> Vec<f32> {
-    let mut popularity = vec![0.0; model.items.values.len()];
-    popularity.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, popularity)| {
-        frequencies.log_frequencies(model.kernel(), chunk * CHUNK, model.beta(), popularity);
-        if model.biases.is_some() {
-            let items = popularity.iter_mut().enumerate();
-            items.for_each(|(place, popularity)| *popularity += model.bias(chunk * CHUNK + place));
-        }
-    });
-    popularity
 }

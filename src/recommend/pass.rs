@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::shortlist::Shortlist;
+use super::terms::{ItemTerms, RowTerms};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{ItemTile, PackedQueries, score_tile};
 use crate::kernel::rows::dot;
@@ -17,12 +18,11 @@ const HEAD: usize = 16;
 const ROUNDING: f32 = 1e-3;
 
 /// Rows, and what makes scores of products with them: `scale · query·row + bias`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct ScoredTable<'a> {
     pub(super) rows: &'a Rows,
-    /// By row; as many are looked at.
-    pub(super) scale: &'a [f32],
-    pub(super) bias: &'a [f32],
+    /// Of the rows that are looked at.
+    pub(super) terms: &'a dyn RowTerms,
     /// Where it is known how long rows are: what may be passed over.
     pub(super) bounds: Option<&'a ScoreBounds>,
 }
@@ -40,22 +40,16 @@ pub(super) struct ScoreBounds {
 }
 
 impl ScoreBounds {
-    /// Of a model's items with these factors and terms of popularity; `None` where it is not known how long their rows are. The factor of a
-    /// row of length n is `f = 1/(τ·√(n² + s²))` ([`crate::model::shrunk`]), so that `f·n = √(1 − (s·τ·f)²)/τ`.
-    pub(super) fn of(model: &Model, scale: &[f32], bias: &[f32]) -> Option<Self> {
+    /// Of a model's items with these terms; `None` where it is not known how long their rows are. The factor of a row of length n is
+    /// `f = 1/(τ·√(n² + s²))` ([`crate::model::shrunk`]), so that `f·n = √(1 − (s·τ·f)²)/τ`.
+    pub(super) fn of(model: &Model, terms: &ItemTerms<'_>) -> Option<Self> {
         if !model.is_cosine() {
             return None;
         }
         let (inverse_temperature, shrinkage) = (model.inverse_temperature(), model.shrinkage);
-        let largest = |numbers: &[f32], of: &(dyn Fn(f32) -> f32 + Sync)| -> Vec<f32> {
-            let of_chunk = |chunk: &[f32]| chunk.iter().map(|number| of(*number)).fold(f32::NEG_INFINITY, f32::max);
-            numbers.par_chunks(CHUNK).map(of_chunk).collect()
-        };
-        let length = |scale: f32| {
-            let factor = scale / inverse_temperature;
-            inverse_temperature * ((1.0 - shrinkage * factor * factor).max(0.0).sqrt() + ROUNDING)
-        };
-        let (largest_bias, longest) = (largest(bias, &|bias| bias), largest(scale, &length));
+        let length = |norm: f32| inverse_temperature * ((1.0 - shrinkage * norm * norm).max(0.0).sqrt() + ROUNDING);
+        let (largest_bias, longest): (Vec<f32>, Vec<f32>) =
+            terms.by_chunk().map(|(largest, least)| (largest, length(least))).unzip();
         let mut order: Vec<u32> = (0..largest_bias.len() as u32).collect();
         order.sort_by(|a, b| largest_bias[*b as usize].total_cmp(&largest_bias[*a as usize]));
         Some(Self { largest_bias, longest, order })
@@ -66,6 +60,22 @@ impl ScoreBounds {
     fn is_beyond(&self, chunk: usize, length: f32, least: f32) -> bool {
         let (bias, similarity) = (self.largest_bias[chunk], self.longest[chunk] * length);
         bias + similarity + ROUNDING * (1.0 + bias.abs() + similarity) < least
+    }
+}
+
+/// What a thread works with.
+struct Scratch {
+    rows: Aligned<f32>,
+    scale: [f32; CHUNK],
+    bias: [f32; CHUNK],
+    scores: Vec<Lanes>,
+    /// The chunk whose terms these are.
+    filled: Option<usize>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { rows: Aligned::default(), scale: [0.0; CHUNK], bias: [0.0; CHUNK], scores: Vec::new(), filled: None }
     }
 }
 
@@ -82,7 +92,7 @@ pub(super) fn best_of_table(
     if lengths.iter().all(|k| *k == 0) {
         return best;
     }
-    let (dim, n_rows) = (table.rows.dim(), table.scale.len());
+    let (dim, n_rows) = (table.rows.dim(), table.terms.n_rows());
     let in_order: Vec<u32>;
     let chunks: &[u32] = match table.bounds {
         Some(bounds) => &bounds.order,
@@ -102,8 +112,8 @@ pub(super) fn best_of_table(
     for chunks in [head, rest] {
         // What a row of this part needs at least, for each query.
         let floor: Vec<f32> = best.iter_mut().map(Shortlist::settle).collect();
-        let begin = || (none(), Aligned::default(), Vec::new());
-        let fold = |(mut best, mut scratch, mut scores): (Vec<Shortlist>, Aligned<f32>, Vec<Lanes>), chunk: &u32| {
+        let begin = || (none(), Scratch::default());
+        let fold = |(mut best, mut scratch): (Vec<Shortlist>, Scratch), chunk: &u32| {
             let chunk = *chunk as usize;
             let of_tiles = tiles.iter().zip(floor.chunks(LANES)).zip(best.chunks_mut(LANES));
             for (tile, (((packed, norms), floor), best)) in of_tiles.enumerate() {
@@ -119,15 +129,16 @@ pub(super) fn best_of_table(
                     continue;
                 }
                 let first = chunk * CHUNK;
-                let rows = table.rows.chunk(chunk, &mut scratch);
+                let Scratch { rows, scale, bias, scores, filled } = &mut scratch;
+                let rows = table.rows.chunk(chunk, rows);
                 let n_items = (rows.len() / dim).min(n_rows.saturating_sub(first));
-                let items = ItemTile {
-                    rows: &rows[..n_items * dim],
-                    scale: &table.scale[first..first + n_items],
-                    bias: &table.bias[first..first + n_items],
-                };
-                score_tile(kernel, packed, items, &mut scores);
-                for (item, scores) in (first as u32..).zip(&scores) {
+                let (scale, bias) = (&mut scale[..n_items], &mut bias[..n_items]);
+                if *filled != Some(chunk) {
+                    table.terms.fill(first, scale, bias);
+                    *filled = Some(chunk);
+                }
+                score_tile(kernel, packed, ItemTile { rows: &rows[..n_items * dim], scale, bias }, scores);
+                for (item, scores) in (first as u32..).zip(&*scores) {
                     // All lanes at once, since nearly all items are below all of them.
                     if !any_reaches(scores, &least) {
                         continue;
@@ -140,9 +151,9 @@ pub(super) fn best_of_table(
                     }
                 }
             }
-            (best, scratch, scores)
+            (best, scratch)
         };
-        let found = chunks.par_iter().fold(begin, fold).map(|(best, _, _)| best).reduce(none, merge);
+        let found = chunks.par_iter().fold(begin, fold).map(|(best, _)| best).reduce(none, merge);
         best = merge(best, found);
     }
     best

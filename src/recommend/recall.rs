@@ -26,13 +26,13 @@ pub fn kept_in_lists<'a>(
     let visitors: Vec<Visitor> = users.iter().map(|user| Visitor::User(*user)).collect();
     let queries = recommender.queries(&visitors, at);
     let n_queries = queries.batch.n_queries();
-    let (dim, factor, popularity) = (state.model.dim(), state.model.inverse_temperature(), recommender.popularity());
+    let (dim, factor) = (state.model.dim(), state.model.inverse_temperature());
     let vectors: Vec<&[f32]> = (0..n_queries).map(|query| &queries.encoded.scored_row(query)[..dim]).collect();
     let mut lists = vec![[Shortlist::new(k), Shortlist::new(k)]; n_queries];
     let mut live = vec![0.0; dim];
     for item in candidates {
         state.model.served(item as usize, &mut live);
-        let (bias, older) = (popularity[item as usize], older(item));
+        let (bias, older) = (recommender.popularity(item), older(item));
         for (query, [by_live, by_older]) in vectors.iter().zip(&mut lists) {
             let score = dot(query, &live) * factor + bias;
             by_live.offer(score, item);

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::view::{FrozenView, StateView, ViewIndices};
-use crate::trainer::state::State;
+use super::view::{FrozenView, StateView, ViewRemains};
+use crate::trainer::Trainer;
 
 /// How old a view of a state that has moved may become before the next is made.
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(200);
@@ -150,7 +150,7 @@ pub struct ViewWriter {
     confirmed_at: Instant,
     /// What the newest view cost.
     cost: Duration,
-    indices: Option<ViewIndices>,
+    remains: Option<ViewRemains>,
 }
 
 impl ViewWriter {
@@ -164,14 +164,15 @@ impl ViewWriter {
             published_at: now,
             confirmed_at: now,
             cost: Duration::ZERO,
-            indices: None,
+            remains: None,
         }
     }
 
-    /// Leaves a view of `state` where it is time; `is_quiet` where nothing else is to be done.
-    pub fn follow(&mut self, state: &mut State, is_quiet: bool) {
+    /// Leaves a view of what `trainer` has learnt where it is time; `is_quiet` where nothing else is to be done.
+    pub fn follow(&mut self, trainer: &mut Trainer, is_quiet: bool) {
         let now = Instant::now();
-        let moment = (state.progress.steps, state.progress.events.passed());
+        let progress = &trainer.state.progress;
+        let moment = (progress.steps, progress.events.passed());
         if self.published == Some(moment) {
             if now.saturating_duration_since(self.confirmed_at) >= CONFIRM_EVERY
                 && let Some(mut contents) = self.slot.try_lock()
@@ -194,16 +195,16 @@ impl ViewWriter {
         }
         let slot = self.slot.clone();
         match slot.try_lock() {
-            Some(contents) => self.publish(contents, state, moment),
+            Some(contents) => self.publish(contents, trainer, moment),
             None => slot.0.wants_turn.store(true, Ordering::Release),
         }
     }
 
-    /// Leaves a view of `state`, which moves no more, for whoever asks from now on; readers are waited for, for a second at most.
-    pub fn leave_last(&mut self, state: &mut State) {
+    /// Leaves a view of what `trainer` has learnt, which moves no more, for whoever asks from now on; readers are waited for, for a second at most.
+    pub fn leave_last(&mut self, trainer: &mut Trainer) {
         let begin = Instant::now();
         loop {
-            self.follow(state, true);
+            self.follow(trainer, true);
             if !self.slot.0.is_behind.load(Ordering::Acquire) || begin.elapsed() > TURN * 20 {
                 return;
             }
@@ -219,10 +220,11 @@ impl ViewWriter {
         }
     }
 
-    fn publish(&mut self, mut contents: MutexGuard<'_, SlotContents>, state: &mut State, moment: (u64, u64)) {
+    fn publish(&mut self, mut contents: MutexGuard<'_, SlotContents>, trainer: &mut Trainer, moment: (u64, u64)) {
         let begin = Instant::now();
         self.let_go(&mut contents);
-        let frozen = FrozenView::of(state, Arc::clone(&self.model_id), self.indices.take());
+        let (model_id, remains) = (Arc::clone(&self.model_id), self.remains.take());
+        let frozen = trainer.in_pool(|state| FrozenView::of(state, model_id, remains));
         self.cost = begin.elapsed();
         contents.view = Some(HeldView::Frozen(Box::new(frozen.with_pause(self.cost))));
         contents.known_at = Some((begin, Duration::ZERO));
@@ -252,10 +254,10 @@ impl ViewWriter {
     }
 
     fn let_go(&mut self, contents: &mut SlotContents) {
-        self.indices = match contents.view.take() {
-            Some(HeldView::Frozen(frozen)) => Some(frozen.into_indices()),
-            Some(HeldView::Ready(view)) => Some(view.into_indices()),
-            None => self.indices.take(),
+        self.remains = match contents.view.take() {
+            Some(HeldView::Frozen(frozen)) => Some(frozen.into_remains()),
+            Some(HeldView::Ready(view)) => Some(view.into_remains()),
+            None => self.remains.take(),
         };
     }
 }

@@ -184,7 +184,7 @@ fn views_answer_as_the_state_they_were_taken_of() {
             assert_eq!(view.items().get(&name), Some(of_item));
             let near = view.neighbors(&[(of_item, 5), (3, 4)]);
             assert!(near[0].len() == 5 && near[1].iter().all(|near| near.item != 3 && near.cosine <= 1.001));
-            earlier = Some(view.into_indices());
+            earlier = Some(view.into_remains());
         }
     }
 }

@@ -11,13 +11,14 @@ use rayon::prelude::*;
 
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::order;
-use super::{ListRules, Recommendation, Recommender, Visitor, VisitorEncoder, Wish, popularities, scales};
+use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms};
+use super::{ListRules, Recommendation, Recommender, Visitor, VisitorEncoder, Wish};
 use crate::context::cooccurrence::Cooccurrences;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::inverse_norm;
 use crate::model::Model;
-use crate::negatives::frequency::Frequencies;
+use crate::negatives::frequency::FrozenFrequencies;
 use crate::table::ids::{Ids, NameIndex};
 use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
@@ -41,11 +42,13 @@ pub struct ViewFacts {
     pub pause: Duration,
 }
 
-/// The indices of a view's names, which the next view goes on with.
+/// What the next view goes on with: the indices of names, and log q̂.
 #[derive(Debug)]
-pub struct ViewIndices {
+pub struct ViewRemains {
     items: NameIndex,
     users: NameIndex,
+    log_frequencies: FollowedFrequencies,
+    inverse_norms: Vec<f32>,
 }
 
 /// What the trainer freezes.
@@ -53,7 +56,9 @@ pub struct ViewIndices {
 pub struct FrozenView {
     facts: ViewFacts,
     model: Model,
-    frequencies: Frequencies,
+    frequencies: FrozenFrequencies,
+    /// As of the view before.
+    log_frequencies: FollowedFrequencies,
     histories: UserHistories,
     cooccurrences: Cooccurrences,
     items: Ids,
@@ -71,12 +76,10 @@ pub struct StateView {
     items: Ids,
     users: Ids,
     occurrences: Paged<u64>,
-    scale: Vec<f32>,
-    popularity: Vec<f32>,
+    log_frequencies: FollowedFrequencies,
     bounds: Option<Arc<ScoreBounds>>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,
-    none: Vec<f32>,
 }
 
 /// An item near to another one, by its row.
@@ -89,26 +92,33 @@ pub struct NearItem {
 }
 
 impl FrozenView {
-    /// Freezes what scores depend on; `earlier` are the indices of the view before.
-    pub fn of(state: &mut State, model_id: Arc<str>, earlier: Option<ViewIndices>) -> Self {
+    /// Freezes what scores depend on, on as many threads as it is called among; `earlier` is what is left of the view before.
+    pub fn of(state: &mut State, model_id: Arc<str>, earlier: Option<ViewRemains>) -> Self {
         let State { items, users, model, negatives, progress, .. } = state;
-        let (of_items, of_users) = earlier.map(|earlier| (earlier.items, earlier.users)).unzip();
-        Self {
-            facts: ViewFacts {
-                model_id,
-                step: progress.steps,
-                events: progress.events.read,
-                newest_event: negatives.frequencies.newest(),
-                pause: Duration::ZERO,
-            },
-            model: model.freeze_to_read(),
-            frequencies: negatives.frequencies.clone(),
-            histories: users.histories.snapshot(),
-            cooccurrences: items.cooccurrences.snapshot(),
-            items: items.ids.freeze_to_read(of_items),
-            users: users.ids.freeze_to_read(of_users),
-            occurrences: items.occurrences.clone(),
-        }
+        let facts = ViewFacts {
+            model_id,
+            step: progress.steps,
+            events: progress.events.read,
+            newest_event: negatives.frequencies.newest(),
+            pause: Duration::ZERO,
+        };
+        let (of_items, of_users, log_frequencies, mut norms) = match earlier {
+            Some(ViewRemains { items, users, log_frequencies, inverse_norms }) => {
+                (Some(items), Some(users), log_frequencies, inverse_norms)
+            }
+            None => Default::default(),
+        };
+        let of_vectors = || {
+            norms.clone_from(&model.inverse_norms);
+            (model.freeze_to_read(norms), negatives.frequencies.freeze_to_read())
+        };
+        let of_names = || {
+            let ids = (items.ids.freeze_to_read(of_items), users.ids.freeze_to_read(of_users));
+            (ids, users.histories.snapshot(), items.cooccurrences.snapshot(), items.occurrences.clone())
+        };
+        let ((model, frequencies), ((items, users), histories, cooccurrences, occurrences)) =
+            rayon::join(of_vectors, of_names);
+        Self { facts, model, frequencies, log_frequencies, histories, cooccurrences, items, users, occurrences }
     }
 
     /// The same, with what it cost training.
@@ -120,30 +130,42 @@ impl FrozenView {
 
     /// Makes it ready to be asked.
     pub fn ready(self) -> StateView {
-        let Self { facts, mut model, frequencies, histories, cooccurrences, items, users, occurrences } = self;
-        model.refresh_all();
-        let (scale, popularity) = (scales(&model), popularities(&model, &frequencies));
-        let bounds = ScoreBounds::of(&model, &scale, &popularity).map(Arc::new);
-        let none = vec![0.0; popularity.len()];
-        StateView {
+        let Self {
             facts,
-            model,
+            mut model,
+            frequencies,
+            mut log_frequencies,
             histories,
             cooccurrences,
             items,
             users,
             occurrences,
-            scale,
-            popularity,
-            bounds,
+        } = self;
+        log_frequencies.follow(model.kernel(), &frequencies);
+        // Its pages are shared with training no longer than they are needed.
+        drop(frequencies);
+        model.refresh_all();
+        let bounds = ScoreBounds::of(&model, &ItemTerms::new(&model, Cow::Borrowed(log_frequencies.values())));
+        StateView {
+            facts,
+            histories,
+            cooccurrences,
+            items,
+            users,
+            occurrences,
+            log_frequencies,
+            bounds: bounds.map(Arc::new),
             inverse_norms: OnceLock::new(),
-            none,
+            model,
         }
     }
 
-    /// Lets go of it, but for the indices.
-    pub fn into_indices(self) -> ViewIndices {
-        ViewIndices { items: self.items.into_index(), users: self.users.into_index() }
+    /// Lets go of it, but for what the next one goes on with.
+    pub fn into_remains(self) -> ViewRemains {
+        let Self { items, users, mut log_frequencies, frequencies, model, .. } = self;
+        log_frequencies.pass_over(&frequencies);
+        let (items, users, inverse_norms) = (items.into_index(), users.into_index(), model.inverse_norms);
+        ViewRemains { items, users, log_frequencies, inverse_norms }
     }
 }
 
@@ -171,13 +193,16 @@ impl StateView {
         self.occurrences[item as usize]
     }
 
+    fn terms(&self) -> ItemTerms<'_> {
+        ItemTerms::new(&self.model, Cow::Borrowed(self.log_frequencies.values()))
+    }
+
     /// What makes lists.
     pub fn recommender(&self) -> Recommender<'_> {
         let Self { model, histories, cooccurrences, .. } = self;
         Recommender {
             encoder: VisitorEncoder { model, histories, cooccurrences },
-            scale: Cow::Borrowed(&self.scale),
-            popularity: Cow::Borrowed(&self.popularity),
+            terms: self.terms(),
             bounds: self.bounds.clone(),
         }
     }
@@ -199,7 +224,7 @@ impl StateView {
     pub fn neighbors(&self, asked: &[(u32, usize)]) -> Vec<Vec<NearItem>> {
         let model = &self.model;
         let scale = self.inverse_norms.get_or_init(|| {
-            let mut norms = vec![0.0; self.scale.len()];
+            let mut norms = vec![0.0; self.log_frequencies.values().len()];
             norms.par_chunks_mut(CHUNK).enumerate().for_each_init(Aligned::default, |scratch, (chunk, norms)| {
                 let rows = model.vectors().chunk(chunk, scratch).chunks_exact(model.dim());
                 norms.iter_mut().zip(rows).for_each(|(norm, row)| *norm = inverse_norm(row));
@@ -212,7 +237,7 @@ impl StateView {
         let units: Vec<Vec<f32>> = asked.iter().map(unit).collect();
         let queries: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
         let lengths: Vec<usize> = asked.iter().map(|(_, k)| *k).collect();
-        let table = ScoredTable { rows: model.vectors(), scale, bias: &self.none, bounds: None };
+        let table = ScoredTable { rows: model.vectors(), terms: &CosineTerms { inverse_norms: scale }, bounds: None };
         let found = best_of_table(model.kernel(), table, &queries, &lengths, |place, item| asked[place].0 == item);
         let near = |list: super::shortlist::Shortlist| {
             let mut best = list.into_best();
@@ -266,7 +291,7 @@ impl StateView {
     pub fn item_vector(&self, item: u32) -> (Vec<f32>, f32) {
         let mut vector = vec![0.0; self.model.dim()];
         self.model.served(item as usize, &mut vector);
-        (vector, self.popularity[item as usize])
+        (vector, self.terms().popularity(item as usize))
     }
 
     /// The query of a visitor: its inner product with an item's vector is the similarity of the score (e^g·s/τ). `None` where nothing
@@ -283,8 +308,10 @@ impl StateView {
         })
     }
 
-    /// Lets go of it, but for the indices.
-    pub fn into_indices(self) -> ViewIndices {
-        ViewIndices { items: self.items.into_index(), users: self.users.into_index() }
+    /// Lets go of it, but for what the next one goes on with.
+    pub fn into_remains(self) -> ViewRemains {
+        let Self { items, users, log_frequencies, model, .. } = self;
+        let (items, users, inverse_norms) = (items.into_index(), users.into_index(), model.inverse_norms);
+        ViewRemains { items, users, log_frequencies, inverse_norms }
     }
 }

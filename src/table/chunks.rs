@@ -9,15 +9,22 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::row_remap::RowRemap;
 
 /// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
 pub const CHUNK: usize = 256;
 /// A row that is not beside its chunk.
 const NONE: u16 = u16::MAX;
+/// The most rows beside a chunk whose room is kept for the next ones.
+const MOST_SPARE: usize = CHUNK / 8;
+/// Fewer chunks are not worth a second thread.
+const CHUNKS_PER_THREAD: usize = 128;
+const OURS: &str = "nobody else has it";
 
 /// Some rows, one behind the other. A row is `width` numbers, or one record.
-pub trait Block: Clone + Default {
+pub trait Block: Clone + Default + Send + Sync {
     /// A row.
     type Row: ?Sized;
     /// How many there are.
@@ -38,134 +45,158 @@ pub trait Block: Clone + Default {
 }
 
 /// Neighbouring rows of a table.
-#[derive(Debug, Clone)]
-pub enum Chunk<B> {
-    /// Ours alone.
-    Own(B),
-    /// Shared, and as it was then.
-    Shared(Arc<B>),
-    /// Shared, but some rows have moved on.
-    Parted(Box<Parted<B>>),
+#[derive(Debug)]
+pub struct Chunk<B> {
+    block: Arc<B>,
+    /// Whether frozen tables may share the block: then it is as it was when the newest of them was made.
+    is_shared: bool,
+    /// Rows of a shared block that have moved on.
+    moved: Option<Box<MovedRows<B>>>,
+    /// An empty one, for the next rows that move on: so that a table which is frozen again and again allocates nothing for it.
+    spare: Option<Box<MovedRows<B>>>,
 }
 
-/// A shared block, of which some rows have moved on: see [`Chunk::Parted`].
+/// Rows of a shared block that have moved on since, or are new.
 #[derive(Debug, Clone)]
-pub struct Parted<B> {
-    frozen: Arc<B>,
-    /// Rows that were written since, or are new, in the order in which they came.
+pub struct MovedRows<B> {
+    /// In the order in which they came.
     fresh: B,
+    /// Which rows these are.
+    rows: Vec<u8>,
     /// By row: which of these it is, or `NONE`.
     places: [u16; CHUNK],
 }
 
+impl<B: Default> Default for MovedRows<B> {
+    fn default() -> Self {
+        Self { fresh: B::default(), rows: Vec::new(), places: [NONE; CHUNK] }
+    }
+}
+
+impl<B: Clone> Clone for Chunk<B> {
+    /// A chunk of its own.
+    fn clone(&self) -> Self {
+        let Self { block, is_shared, moved, spare: _ } = self;
+        let block = Arc::new((**block).clone());
+        Self { block, is_shared: *is_shared, moved: moved.clone(), spare: None }
+    }
+}
+
 impl<B: Block> Chunk<B> {
+    fn new(block: B) -> Self {
+        Self { block: Arc::new(block), is_shared: false, moved: None, spare: None }
+    }
+
+    /// The block, where all rows stand in it.
+    pub fn whole(&self) -> Option<&B> {
+        self.moved.is_none().then_some(&*self.block)
+    }
+
+    /// The block, where nobody shares it.
+    #[inline]
+    pub fn own(&mut self) -> Option<&mut B> {
+        if self.is_shared { None } else { Arc::get_mut(&mut self.block) }
+    }
+
     /// Row `row`.
     #[inline]
     pub fn row(&self, row: usize, width: usize) -> &B::Row {
-        match self {
-            Self::Own(own) => own.row(row, width),
-            Self::Shared(frozen) => frozen.row(row, width),
-            Self::Parted(parted) => parted.row(row, width),
+        match &self.moved {
+            None => self.block.row(row, width),
+            Some(moved) => match moved.places[row] {
+                NONE => self.block.row(row, width),
+                place => moved.fresh.row(usize::from(place), width),
+            },
         }
     }
 
     /// Row `row`, to be changed.
     #[inline]
     pub fn row_mut(&mut self, row: usize, width: usize) -> &mut B::Row {
-        self.part();
-        match self {
-            Self::Own(own) => own.row_mut(row, width),
-            Self::Parted(parted) => parted.row_mut(row, width),
-            Self::Shared(_) => unreachable!("it has just parted"),
+        if self.part() {
+            let Self { block, moved, .. } = self;
+            return moved.as_mut().expect("it has just parted").row_mut(block, row, width);
         }
+        self.own().expect(OURS).row_mut(row, width)
     }
 
-    /// Makes of a shared chunk one that can be written.
-    fn part(&mut self) {
-        if let Self::Shared(frozen) = self {
-            let frozen = std::mem::take(frozen);
-            *self = match Arc::try_unwrap(frozen) {
-                Ok(own) => Self::Own(own),
-                Err(frozen) => Self::Parted(Box::new(Parted { frozen, fresh: B::default(), places: [NONE; CHUNK] })),
-            };
+    /// Makes room for rows that move on, where the block is shared; whether it is.
+    #[inline]
+    fn part(&mut self) -> bool {
+        if self.is_shared && self.moved.is_none() {
+            // Whoever shared it may be gone.
+            match Arc::get_mut(&mut self.block) {
+                Some(_) => self.is_shared = false,
+                None => self.moved = Some(self.spare.take().unwrap_or_default()),
+            }
         }
+        self.is_shared
     }
 
     /// Adds what `push` adds to a block, as row `row`.
     fn push(&mut self, row: usize, width: usize, push: impl FnOnce(&mut B)) {
-        self.part();
-        match self {
-            Self::Own(own) => push(own),
-            Self::Parted(parted) => {
-                parted.places[row] = parted.fresh.n_rows(width) as u16;
-                push(&mut parted.fresh);
-            }
-            Self::Shared(_) => unreachable!("it has just parted"),
+        if !self.part() {
+            return push(self.own().expect(OURS));
         }
+        let MovedRows { fresh, rows, places } = &mut **self.moved.as_mut().expect("it has just parted");
+        places[row] = fresh.n_rows(width) as u16;
+        rows.push(row as u8);
+        push(fresh);
     }
 
     /// One that has parted from an earlier frozen table takes its rows back where that table is gone. Otherwise all rows are copied
     /// into a block that is shared anew. So what many frozen tables take is in proportion to the chunks that were written between
     /// them, in blocks of one size.
     fn freeze(&mut self, width: usize) -> Self {
-        self.thaw(width);
-        match self {
-            Self::Own(own) => *self = Self::Shared(Arc::new(std::mem::take(own))),
-            Self::Parted(parted) => {
-                let mut block = (*parted.frozen).clone();
-                parted.give_back(&mut block, width);
-                *self = Self::Shared(Arc::new(block));
-            }
-            Self::Shared(_) => {}
+        if let Some(moved) = self.moved.take() {
+            self.give_back(moved, width);
         }
-        self.clone()
+        self.is_shared = true;
+        Self { block: Arc::clone(&self.block), is_shared: true, moved: None, spare: None }
     }
 
     /// Makes the chunk ours again, unless it is still shared; gives the number of rows that this moved.
     fn thaw(&mut self, width: usize) -> Option<usize> {
-        match self {
-            Self::Own(_) => Some(0),
-            Self::Shared(frozen) => {
-                Arc::get_mut(frozen)?;
-                self.part();
-                Some(0)
-            }
-            Self::Parted(parted) => {
-                let mut block = std::mem::take(Arc::get_mut(&mut parted.frozen)?);
-                let moved = parted.give_back(&mut block, width);
-                *self = Self::Own(block);
-                Some(moved)
-            }
+        if !self.is_shared {
+            return Some(0);
         }
+        Arc::get_mut(&mut self.block)?;
+        self.is_shared = false;
+        Some(self.moved.take().map_or(0, |moved| self.give_back(moved, width)))
+    }
+
+    /// Puts rows that have moved on into the block, or a copy of it; gives how many these are.
+    fn give_back(&mut self, mut moved: Box<MovedRows<B>>, width: usize) -> usize {
+        let block = Arc::make_mut(&mut self.block);
+        let MovedRows { fresh, rows, places } = &mut *moved;
+        for (place, row) in rows.iter().enumerate() {
+            block.take_back(usize::from(*row), fresh, place, width);
+            places[usize::from(*row)] = NONE;
+        }
+        let n_rows = rows.len();
+        // What a frozen table left that lasted long, as one does while a checkpoint is written, would be kept for nothing.
+        if n_rows <= MOST_SPARE {
+            fresh.truncate(0, width);
+            rows.clear();
+            self.spare = Some(moved);
+        }
+        n_rows
     }
 }
 
-impl<B: Block> Parted<B> {
-    fn row(&self, row: usize, width: usize) -> &B::Row {
-        match self.places[row] {
-            NONE => self.frozen.row(row, width),
-            place => self.fresh.row(usize::from(place), width),
-        }
-    }
-
-    fn row_mut(&mut self, row: usize, width: usize) -> &mut B::Row {
-        let Self { frozen, fresh, places } = self;
-        let place = &mut places[row];
-        if *place == NONE {
+impl<B: Block> MovedRows<B> {
+    fn row_mut<'a>(&'a mut self, block: &'a mut Arc<B>, row: usize, width: usize) -> &'a mut B::Row {
+        let Self { fresh, rows, places } = self;
+        if places[row] == NONE {
             // Whoever shared it may be gone.
-            if Arc::get_mut(frozen).is_some() {
-                return Arc::get_mut(frozen).expect("nobody else has it").row_mut(row, width);
+            if Arc::get_mut(block).is_some() {
+                return Arc::get_mut(block).expect(OURS).row_mut(row, width);
             }
-            *place = fresh.n_rows(width) as u16;
-            fresh.push_copy(frozen.row(row, width));
+            places[row] = fresh.n_rows(width) as u16;
+            rows.push(row as u8);
+            fresh.push_copy(block.row(row, width));
         }
-        fresh.row_mut(usize::from(*place), width)
-    }
-
-    /// Puts the rows that were written since into `block`, which is as the frozen one; gives how many these are.
-    fn give_back(&mut self, block: &mut B, width: usize) -> usize {
-        let fresh = self.places.iter().enumerate().filter(|(_, place)| **place != NONE);
-        fresh.map(|(row, place)| block.take_back(row, &mut self.fresh, usize::from(*place), width)).count()
+        fresh.row_mut(usize::from(places[row]), width)
     }
 }
 
@@ -202,7 +233,7 @@ impl<B: Block> Chunks<B> {
     pub fn push(&mut self, new: impl FnOnce() -> B, push: impl FnOnce(&mut B)) {
         let row = self.len % CHUNK;
         if row == 0 {
-            self.chunks.push(Chunk::Own(self.spare.pop().unwrap_or_else(new)));
+            self.chunks.push(Chunk::new(self.spare.pop().unwrap_or_else(new)));
         }
         self.chunks.last_mut().expect("a chunk with room").push(row, self.width, push);
         self.len += 1;
@@ -232,12 +263,14 @@ impl<B: Block> Chunks<B> {
         &mut self.chunks
     }
 
-    /// The table as it is, whatever becomes of this one.
+    /// The table as it is, whatever becomes of this one; threads share in it.
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        let chunks = self.chunks.iter_mut().map(|chunk| chunk.freeze(self.width)).collect();
+        let (width, len) = (self.width, self.len);
+        let chunks =
+            self.chunks.par_iter_mut().with_min_len(CHUNKS_PER_THREAD).map(|chunk| chunk.freeze(width)).collect();
         self.n_own = 0;
-        Self { width: self.width, len: self.len, chunks, n_own: 0, spare: Vec::new() }
+        Self { width, len, chunks, n_own: 0, spare: Vec::new() }
     }
 
     /// Keeps the rows that stay. They move up where they are, unless the table is still shared: then they are copied. `new`
@@ -249,22 +282,22 @@ impl<B: Block> Chunks<B> {
         }
         for (old, place) in rows.kept().filter(|(old, new)| old != new) {
             let (below, from) = self.chunks.split_at_mut(old / CHUNK);
-            match (below.get_mut(place / CHUNK), &mut from[0]) {
-                (Some(Chunk::Own(to)), Chunk::Own(from)) => to.take_back(place % CHUNK, from, old % CHUNK, width),
-                (None, Chunk::Own(block)) => block.move_up(old % CHUNK, place % CHUNK, width),
-                _ => unreachable!("all chunks are ours"),
+            let from = from[0].own().expect(OURS);
+            match below.get_mut(place / CHUNK) {
+                Some(to) => to.own().expect(OURS).take_back(place % CHUNK, from, old % CHUNK, width),
+                None => from.move_up(old % CHUNK, place % CHUNK, width),
             }
         }
         self.len = rows.n_kept();
         let n_chunks = self.len.div_ceil(CHUNK);
         for chunk in self.chunks.drain(n_chunks..) {
-            if let Chunk::Own(mut block) = chunk {
+            if let Some(mut block) = Arc::into_inner(chunk.block) {
                 block.truncate(0, width);
                 self.spare.push(block);
             }
         }
-        if let Some(Chunk::Own(last)) = self.chunks.last_mut() {
-            last.truncate((self.len - 1) % CHUNK + 1, width);
+        if let Some(last) = self.chunks.last_mut() {
+            last.own().expect(OURS).truncate((self.len - 1) % CHUNK + 1, width);
         }
         self.n_own = n_chunks;
     }
@@ -277,9 +310,9 @@ impl<B: Block> Chunks<B> {
             let first = number * CHUNK;
             let n_rows = (len - first).min(CHUNK);
             for row in (0..n_rows).filter(|row| rows.get((first + row) as u32).is_some()) {
-                match &mut chunk {
-                    Chunk::Own(own) => self.push(&new, |block| block.take_back(block.n_rows(width), own, row, width)),
-                    shared => self.push(&new, |block| block.push_copy(shared.row(row, width))),
+                match chunk.own() {
+                    Some(own) => self.push(&new, |block| block.take_back(block.n_rows(width), own, row, width)),
+                    None => self.push(&new, |block| block.push_copy(chunk.row(row, width))),
                 }
             }
         }

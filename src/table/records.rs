@@ -7,7 +7,7 @@ use super::row_remap::RowRemap;
 #[derive(Debug, Clone)]
 pub struct Records<T>(Chunks<Vec<T>>);
 
-impl<T: Clone + Default> Block for Vec<T> {
+impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
     type Row = T;
 
     fn n_rows(&self, _width: usize) -> usize {
@@ -45,13 +45,13 @@ impl<T: Clone + Default> Block for Vec<T> {
     }
 }
 
-impl<T: Clone + Default> Default for Records<T> {
+impl<T: Clone + Default + Send + Sync> Default for Records<T> {
     fn default() -> Self {
         Self(Chunks::new(1))
     }
 }
 
-impl<T: Clone + Default> Records<T> {
+impl<T: Clone + Default + Send + Sync> Records<T> {
     /// Number of records.
     pub fn len(&self) -> usize {
         self.0.n_rows()

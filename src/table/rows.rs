@@ -112,26 +112,22 @@ impl Rows {
 
     /// The numbers of chunk `chunk`, one row behind the other; they are put together in `scratch` where they do not lie so.
     pub fn chunk<'a>(&'a self, chunk: usize, scratch: &'a mut Aligned<f32>) -> &'a [f32] {
-        match &self.0.chunks()[chunk] {
-            Chunk::Own(own) => own,
-            Chunk::Shared(frozen) => frozen,
-            parted @ Chunk::Parted(_) => {
-                scratch.clear();
-                let n_rows = (self.len() - chunk * CHUNK).min(CHUNK);
-                (0..n_rows).for_each(|row| scratch.extend_from_slice(parted.row(row, self.dim())));
-                scratch
-            }
+        let rows = &self.0.chunks()[chunk];
+        if let Some(numbers) = rows.whole() {
+            return numbers;
         }
+        scratch.clear();
+        let n_rows = (self.len() - chunk * CHUNK).min(CHUNK);
+        (0..n_rows).for_each(|row| scratch.extend_from_slice(rows.row(row, self.dim())));
+        scratch
     }
 
     /// Every number, row by row.
     #[cfg(test)]
     pub(crate) fn numbers_mut(&mut self) -> Vec<&mut f32> {
         let dim = self.dim();
-        let rows = self.0.chunks_mut().iter_mut().flat_map(|chunk| match chunk {
-            Chunk::Own(own) => own.chunks_exact_mut(dim),
-            Chunk::Shared(_) | Chunk::Parted(_) => panic!("the rows are shared"),
-        });
+        let rows = self.0.chunks_mut().iter_mut().map(|chunk| chunk.own().expect("the rows are shared with nobody"));
+        let rows = rows.flat_map(|block| block.chunks_exact_mut(dim));
         rows.flatten().collect()
     }
 

@@ -155,6 +155,12 @@ impl Trainer {
         pool.install(|| state.freeze())
     }
 
+    /// What `read` makes of the state, on the threads that steps compute on.
+    pub fn in_pool<T: Send>(&mut self, read: impl FnOnce(&mut State) -> T + Send) -> T {
+        let Self { pool, state, .. } = self;
+        pool.install(|| read(state))
+    }
+
     /// How the events of the newest step were ranked, each before it was learnt.
     pub fn ranked(&self) -> &[Ranked] {
         &self.buffers.ranked

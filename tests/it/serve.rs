@@ -311,7 +311,7 @@ fn lists_agree_with_the_evaluator(events: &[Interaction], every: usize, settings
         }
         trainer.finish();
         views.take_away();
-        views.follow(&mut trainer.state, true);
+        views.follow(&mut trainer, true);
         let request = json!({ "user": event.user.as_str(), "k": 100_000, "at": event.timestamp });
         let answer = post(&address, "/v1/recommend", "", &request.to_string());
         trainer.ingest(record);

@@ -1,9 +1,7 @@
 //! How often each item came, with one half-life.
 
-use std::ops::Range;
-
 use super::most_common::MostCommon;
-use crate::kernel::frequency::{Contradiction, ScaledCounts};
+use crate::kernel::frequency::Contradiction;
 use crate::negatives::HalfLife;
 use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
@@ -143,10 +141,6 @@ impl DecayedCounts {
     /// Half an event, as a share of all events.
     pub(super) fn half_an_event(&self) -> f64 {
         0.5 * self.weight * self.inverse_total()
-    }
-
-    pub(super) fn scaled(&self, items: Range<usize>, factor: f64) -> ScaledCounts<'_> {
-        ScaledCounts { counts: self.counts.run(items), factor }
     }
 
     /// The condition under which these counts contradict a longer memory, in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².

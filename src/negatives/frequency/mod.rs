@@ -43,15 +43,19 @@
 
 mod decayed_counts;
 mod evidence;
+mod frozen;
+mod mixture;
 mod most_common;
 
 pub use decayed_counts::DecayedCounts;
+pub use frozen::FrozenFrequencies;
 
 use self::evidence::{HalfLifeEvidence, Prediction};
+use self::mixture::{Mixture, ScaledMemory};
 use super::HalfLife;
 use crate::kernel::Kernel;
-use crate::kernel::frequency::{self, Contradiction};
-use crate::table::paged::{PAGE, Paged};
+use crate::kernel::frequency::Contradiction;
+use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
 
 /// A frame that has not been refreshed ends before a weight comes near the end of what a double holds.
@@ -93,6 +97,8 @@ const OBJECTORS: usize = 3;
 const LARGEST_TILT: f64 = 1.25;
 /// Likewise in a memory that may object: what it objected to when the frame began is half forgotten.
 const LARGEST_TILT_OF_OBJECTOR: f64 = 2.0;
+/// Of so many items one may be counted before it is no longer noted which: by then a reader looks at all of them as fast.
+const FEW: usize = 4;
 /// A memory counts from this share on.
 const COUNTING_SHARE: f64 = 0.01;
 
@@ -122,6 +128,8 @@ pub struct Frequencies {
     objections: Vec<Objection>,
     /// By memory: the weight of an event when the frame began, and the inverse of the total.
     frame: Vec<(f64, f64)>,
+    /// The items that were counted since somebody took a copy to read, where these are few.
+    touched: Option<Vec<u32>>,
 }
 
 /// A memory that is shorter than the chosen half-life and may contradict it.
@@ -175,6 +183,7 @@ impl Frequencies {
             floor: 0.0,
             objections: Vec::new(),
             frame: Vec::new(),
+            touched: None,
         };
         frequencies.refresh();
         frequencies
@@ -217,6 +226,7 @@ impl Frequencies {
     /// Remaps item rows after an eviction; shares are among the remaining items from now on.
     pub fn keep(&mut self, items: &RowRemap) {
         self.memories.iter_mut().for_each(|memory| memory.keep(items));
+        self.touched = None;
         self.refresh();
     }
 
@@ -241,6 +251,12 @@ impl Frequencies {
             }));
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
+        if let Some(touched) = &mut self.touched {
+            touched.push(item);
+            if touched.len() > self.memories[0].counts.len() / FEW {
+                self.touched = None;
+            }
+        }
     }
 
     /// Counts a batch of `items` that came all at one time, none of them a repeat.
@@ -415,20 +431,26 @@ impl Frequencies {
 
     /// `out[k] = factor · log q̂` of item `first + k`.
     pub fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
-        // A page of the counts at a time.
-        let (out, beyond) = out.split_at_mut(out.len().min(PAGE - first % PAGE));
-        if !beyond.is_empty() {
-            self.log_frequencies(kernel, first + out.len(), factor, beyond);
-        }
-        let items = first..first + out.len();
+        self.mixture().log_frequencies(kernel, first, factor, out);
+    }
+
+    /// What log q̂ is made of.
+    fn mixture(&self) -> Mixture<'_> {
         // Half-lives that count for nothing cost nothing.
         let counting = self.mixed().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
-        let mixed: Vec<_> = counting.map(|((memory, factor), _)| memory.scaled(items.clone(), *factor)).collect();
-        let shorter: Vec<_> = self
+        let mixed = counting.map(|((memory, factor), _)| ScaledMemory { counts: &memory.counts, factor: *factor });
+        let shorter = self
             .shorter()
-            .map(|(memory, (factor, contradiction))| (memory.scaled(items.clone(), factor), contradiction))
-            .collect();
-        frequency::log_frequencies(kernel, &mixed, &shorter, self.floor(), factor, out);
+            .map(|(memory, (factor, contradiction))| (ScaledMemory { counts: &memory.counts, factor }, contradiction));
+        Mixture { mixed: mixed.collect(), shorter: shorter.collect(), floor: self.floor() }
+    }
+
+    /// What log q̂ is made of, as it is now, for a reader: it shares the pages of those half-lives alone that have a say. From now on
+    /// it is noted which items are counted, so that the next copy can tell.
+    #[must_use]
+    pub fn freeze_to_read(&mut self) -> FrozenFrequencies {
+        let touched = self.touched.replace(Vec::new());
+        FrozenFrequencies::of(&self.mixture(), self.len(), touched)
     }
 }
 

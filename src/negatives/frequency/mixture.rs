@@ -1,0 +1,52 @@
+//! What log q̂ is made of: counts by half-life, which are mixed, and shorter ones, which may object.
+
+use std::ops::Range;
+
+use crate::kernel::Kernel;
+use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
+use crate::table::paged::{PAGE, Paged};
+
+/// Counts of all items, and the factor that puts them on the common scale.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScaledMemory<'a> {
+    pub(super) counts: &'a Paged<f64>,
+    pub(super) factor: f64,
+}
+
+impl<'a> ScaledMemory<'a> {
+    fn of(&self, items: Range<usize>) -> ScaledCounts<'a> {
+        ScaledCounts { counts: self.counts.run(items), factor: self.factor }
+    }
+}
+
+/// The counts that q̂ is made of, as a frame reads them.
+#[derive(Debug)]
+pub(super) struct Mixture<'a> {
+    /// What is summed.
+    pub(super) mixed: Vec<ScaledMemory<'a>>,
+    /// What may object, longest first.
+    pub(super) shorter: Vec<(ScaledMemory<'a>, Contradiction)>,
+    /// Half an event of the baseline.
+    pub(super) floor: f64,
+}
+
+impl Mixture<'_> {
+    /// `out[k] = factor · log q̂` of item `first + k`.
+    pub(super) fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
+        let (mut mixed, mut shorter) = (Vec::new(), Vec::new());
+        let (mut first, mut rest) = (first, out);
+        // A page of the counts at a time.
+        while !rest.is_empty() {
+            let (out, beyond) = rest.split_at_mut(rest.len().min(PAGE - first % PAGE));
+            let items = first..first + out.len();
+            mixed.clear();
+            mixed.extend(self.mixed.iter().map(|counts| counts.of(items.clone())));
+            shorter.clear();
+            shorter
+                .extend(self.shorter.iter().map(|(counts, contradiction)| (counts.of(items.clone()), *contradiction)));
+            frequency::log_frequencies(kernel, &mixed, &shorter, self.floor, factor, out);
+            first += out.len();
+            rest = beyond;
+        }
+    }
+}
