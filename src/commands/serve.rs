@@ -1,6 +1,7 @@
 //! `serve`: the API over checkpoints that another worker writes, always from the newest.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::context::CommandContext;
@@ -137,6 +138,11 @@ impl CheckpointFollower<'_> {
         let view = FrozenView::of(&mut state, checkpoint.manifest().model_id().as_str().into(), None);
         // What only training needs goes before the rest is made.
         drop(state);
-        Ok((view.ready(), age))
+        let mut view = view.ready(None);
+        if view.n_items() >= self.config.serve.index_from && view.can_have_index() {
+            let index = view.index_of_all();
+            view.attach(Arc::new(index));
+        }
+        Ok((view, age))
     }
 }

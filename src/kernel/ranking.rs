@@ -147,6 +147,11 @@ pub fn score_items<'a>(
     }
 }
 
+/// The scores of the vectors that were packed, each with its scale and bias, for one query.
+pub fn score_packed(kernel: Kernel, packed: &PackedQueries, query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes {
+    run_score(kernel.isa, &packed.0, query, scale, bias)
+}
+
 /// The score of an item, summed in whichever order is fastest.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {

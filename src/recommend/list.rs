@@ -99,6 +99,19 @@ impl Recommender<'_> {
         let dim = self.encoder.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
+        if let Some(index) = self.index {
+            let search = |(place, query): (usize, &usize)| {
+                let skips = |item| find(&terms[*query], item).is_some();
+                index.index().keep_asked(vectors[place]);
+                let found = index.search(self.encoder.model, &self.terms, vectors[place], lengths[place], skips);
+                let mut best = Shortlist::new(lengths[place]);
+                for (item, score) in found.items.iter().zip(self.scores(queries, *query, &found.items, true)) {
+                    best.offer(score, *item);
+                }
+                best
+            };
+            return asked.par_iter().enumerate().map(search).collect();
+        }
         let table =
             ScoredTable { rows: self.encoder.model.vectors(), terms: &self.terms, bounds: self.bounds.as_deref() };
         best_of_table(self.encoder.model.kernel(), table, &vectors, &lengths, |place, item| {

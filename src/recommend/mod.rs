@@ -17,8 +17,10 @@
 //! | `terms` | what makes scores of inner products: a factor for each item, and its popularity |
 //! | `view` | [`StateView`](view::StateView): a state as it was at a moment, to be asked while training goes on |
 //! | `slot` | [`ViewSlot`](slot::ViewSlot): where the trainer leaves views, and readers find them |
+//! | [`index`] | an index over the vectors of many items |
 //! | `recall` | how many of the best items older embeddings keep |
 
+pub mod index;
 mod list;
 mod pass;
 pub mod recall;
@@ -31,6 +33,7 @@ pub mod view;
 
 use std::sync::Arc;
 
+use self::index::BoundedIndex;
 use self::pass::ScoreBounds;
 use self::terms::{ItemTerms, RowTerms as _};
 use crate::context::cooccurrence::{Cooccurrences, Votes};
@@ -109,6 +112,8 @@ pub struct Recommender<'a> {
     terms: ItemTerms<'a>,
     /// What scores items can have at most.
     bounds: Option<Arc<ScoreBounds>>,
+    /// Where to look for the best of many items.
+    index: Option<&'a BoundedIndex>,
 }
 
 /// The queries of some visitors.
@@ -136,7 +141,7 @@ impl<'a> Recommender<'a> {
     ) -> Self {
         let terms = ItemTerms::of_state(model, frequencies);
         let bounds = ScoreBounds::of(model, &terms).map(Arc::new);
-        Self { encoder: VisitorEncoder { model, histories, cooccurrences }, terms, bounds }
+        Self { encoder: VisitorEncoder { model, histories, cooccurrences }, terms, bounds, index: None }
     }
 
     /// Number of items.

@@ -39,15 +39,36 @@ pub(super) struct ScoreBounds {
     order: Vec<u32>,
 }
 
+/// How long a row times its factor is, by `1/√(n² + s²)`, n being its length ([`crate::model::shrunk`]): `√(1 − s²/(n² + s²))/τ`. `None`
+/// where nothing tells, since similarity is the product.
+pub(super) fn lengths_of(model: &Model) -> Option<impl Fn(f32) -> f32 + Sync + use<>> {
+    let (inverse_temperature, shrinkage) = (model.inverse_temperature(), model.shrinkage);
+    let length = move |norm: f32| inverse_temperature * ((1.0 - shrinkage * norm * norm).max(0.0).sqrt() + ROUNDING);
+    model.is_cosine().then_some(length)
+}
+
+/// The products of each of `rows`, one behind the other, with up to [`LANES`] vectors of `dim` numbers.
+pub(super) fn dense_scores<'a>(
+    kernel: Kernel,
+    vectors: impl Iterator<Item = &'a [f32]>,
+    dim: usize,
+    rows: &[f32],
+    mut take: impl FnMut(usize, &Lanes),
+) {
+    let (mut packed, mut scores) = (PackedQueries::default(), Vec::new());
+    packed.pack(vectors, dim);
+    for (number, rows) in rows.chunks(CHUNK * dim).enumerate() {
+        let n_rows = rows.len() / dim;
+        let items = ItemTile { rows, scale: &[1.0; CHUNK][..n_rows], bias: &[0.0; CHUNK][..n_rows] };
+        score_tile(kernel, &packed, items, &mut scores);
+        scores.iter().enumerate().for_each(|(row, scores)| take(number * CHUNK + row, scores));
+    }
+}
+
 impl ScoreBounds {
-    /// Of a model's items with these terms; `None` where it is not known how long their rows are. The factor of a row of length n is
-    /// `f = 1/(τ·√(n² + s²))` ([`crate::model::shrunk`]), so that `f·n = √(1 − (s·τ·f)²)/τ`.
+    /// Of a model's items with these terms; `None` where it is not known how long their rows are.
     pub(super) fn of(model: &Model, terms: &ItemTerms<'_>) -> Option<Self> {
-        if !model.is_cosine() {
-            return None;
-        }
-        let (inverse_temperature, shrinkage) = (model.inverse_temperature(), model.shrinkage);
-        let length = |norm: f32| inverse_temperature * ((1.0 - shrinkage * norm * norm).max(0.0).sqrt() + ROUNDING);
+        let length = lengths_of(model)?;
         let (largest_bias, longest): (Vec<f32>, Vec<f32>) =
             terms.by_chunk().map(|(largest, least)| (largest, length(least))).unzip();
         let mut order: Vec<u32> = (0..largest_bias.len() as u32).collect();

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::index::SearchIndex;
 use super::view::{FrozenView, StateView, ViewRemains};
 use crate::trainer::Trainer;
 
@@ -26,6 +27,8 @@ const OLDEST: Duration = Duration::from_millis(250);
 const ASKED_LATELY: Duration = Duration::from_secs(10);
 /// The longest time that a reader leaves to a trainer that wants its turn, and a trainer to readers before a checkpoint.
 const TURN: Duration = Duration::from_millis(50);
+/// How long a reader leaves the lock to whoever wants a short look.
+const LOOK: Duration = Duration::from_micros(100);
 /// A view costs training at most one in so many parts of the time.
 const SHARE_OF_TIME: u32 = 10;
 /// How often it is noted that a view is still as new as the state.
@@ -43,6 +46,8 @@ struct SharedSlot {
     is_behind: AtomicBool,
     /// Whether the trainer waits for readers to let go.
     wants_turn: AtomicBool,
+    /// Whether somebody waits for a short look ([`ViewSlot::peek`]).
+    wants_look: AtomicBool,
     asked_at: Mutex<Option<Instant>>,
 }
 
@@ -51,6 +56,10 @@ struct SlotContents {
     view: Option<HeldView>,
     /// When the view was known to be as new as the state; before it was read, by so much.
     known_at: Option<(Instant, Duration)>,
+    /// Where to look for the best of many items; views are made ready with it.
+    index: Option<Arc<SearchIndex>>,
+    /// How often a view was put here that came from elsewhere: an index that was begun before is none of its rows.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -74,10 +83,14 @@ impl ViewSlot {
     /// # Errors
     /// Where none came.
     pub fn read<T>(&self, deadline: Instant, read: impl FnOnce(&StateView, Duration) -> T) -> Result<T, NoView> {
-        let SharedSlot { contents, changed, is_behind, wants_turn, asked_at } = &*self.0;
+        let SharedSlot { contents, changed, is_behind, wants_turn, wants_look, asked_at } = &*self.0;
         let now = Instant::now();
         *lock(asked_at) = Some(now);
         let left = |until: Instant| until.min(deadline).saturating_duration_since(Instant::now());
+        if wants_look.load(Ordering::Acquire) {
+            // A lock that is wanted again at once is not given to others.
+            std::thread::park_timeout(LOOK);
+        }
         let mut contents = lock(contents);
         if wants_turn.load(Ordering::Acquire) {
             let waits = |_: &mut SlotContents| wants_turn.load(Ordering::Acquire);
@@ -99,7 +112,7 @@ impl ViewSlot {
         let view = match contents.view.take() {
             Some(HeldView::Ready(view)) => view,
             // What is frozen for it alone is let go of at once, since the trainer copies what it writes meanwhile.
-            Some(HeldView::Frozen(frozen)) => Box::new(frozen.ready()),
+            Some(HeldView::Frozen(frozen)) => Box::new(frozen.ready(contents.index.clone())),
             None => return Err(NoView),
         };
         let age = contents.known_at.map_or(Duration::ZERO, |(at, before)| at.elapsed() + before);
@@ -109,9 +122,46 @@ impl ViewSlot {
         Ok(read(view, age))
     }
 
+    /// Looks at the view, where there is one that was asked before, without asking for another one.
+    pub fn peek<T>(&self, look: impl FnOnce(&mut StateView) -> T) -> Option<T> {
+        let SharedSlot { contents, wants_turn, wants_look, .. } = &*self.0;
+        // The trainer comes first: this can wait.
+        if wants_turn.load(Ordering::Acquire) {
+            return None;
+        }
+        wants_look.store(true, Ordering::Release);
+        let mut contents = lock(contents);
+        let looked = match contents.view.as_mut() {
+            Some(HeldView::Ready(view)) => Some(look(view)),
+            Some(HeldView::Frozen(_)) | None => None,
+        };
+        wants_look.store(false, Ordering::Release);
+        looked
+    }
+
+    /// How often a view of another state was put here: [`Self::set_index`].
+    pub fn generation(&self) -> u64 {
+        lock(&self.0.contents).generation
+    }
+
+    /// Finds lists by `index` from now on, which was begun in this `generation`; in a later one, nothing happens.
+    pub fn set_index(&self, index: Arc<SearchIndex>, generation: u64) {
+        let mut contents = lock(&self.0.contents);
+        if contents.generation != generation {
+            return;
+        }
+        if let Some(HeldView::Ready(view)) = contents.view.as_mut() {
+            view.attach(Arc::clone(&index));
+        }
+        contents.index = Some(index);
+    }
+
     /// Puts a view there that was made from a checkpoint, what it knows being `age` old.
     pub fn put(&self, view: StateView, age: Duration) {
         let mut contents = lock(&self.0.contents);
+        // Rows of another checkpoint may have other numbers: only the index that the view brings is one of them.
+        contents.index = view.index().cloned();
+        contents.generation += 1;
         let before = contents.view.replace(HeldView::Ready(Box::new(view)));
         contents.known_at = Some((Instant::now(), age));
         drop(contents);
@@ -121,6 +171,10 @@ impl ViewSlot {
     }
 
     /// Whether somebody asked lately.
+    pub fn is_asked_now(&self) -> bool {
+        self.is_asked(Instant::now())
+    }
+
     fn is_asked(&self, now: Instant) -> bool {
         lock(&self.0.asked_at).is_some_and(|at| now.saturating_duration_since(at) < ASKED_LATELY)
     }

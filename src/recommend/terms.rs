@@ -163,3 +163,67 @@ impl FollowedFrequencies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt as _, SeedableRng as _};
+    use rand_pcg::Pcg64Mcg;
+
+    use super::*;
+    use crate::negatives::HalfLife;
+
+    fn expected(frequencies: &Frequencies) -> Vec<f32> {
+        let mut all = vec![0.0; frequencies.len()];
+        frequencies.log_frequencies(Kernel::detect(), 0, 1.0, &mut all);
+        all
+    }
+
+    #[test]
+    fn many_items_are_followed_where_events_name_them_and_in_turn() {
+        let kernel = Kernel::detect();
+        let n_items = MOST_LOOKED_AT + 5_000;
+        let mut frequencies = Frequencies::new(HalfLife::Auto);
+        frequencies.grow(n_items);
+        let mut random = Pcg64Mcg::seed_from_u64(8);
+        let mut batch = |n: usize| (0..n).map(|_| random.random_range(0..n_items as u32)).collect::<Vec<u32>>();
+        frequencies.add(&batch(9_000));
+        let mut followed = FollowedFrequencies::default();
+        followed.follow(kernel, &frequencies.freeze_to_read());
+        assert_eq!(followed.values(), expected(&frequencies), "at first, all");
+        for round in 0..3 {
+            let named = batch(700);
+            frequencies.add(&named);
+            frequencies.grow(n_items + 40 * (round + 1));
+            let frozen = frequencies.freeze_to_read();
+            assert!(frozen.touched().is_some_and(|touched| touched == named));
+            if round == 1 {
+                // Nobody asked by this one.
+                followed.pass_over(&frozen);
+                continue;
+            }
+            followed.follow(kernel, &frozen);
+            let exact = expected(&frequencies);
+            assert_eq!(followed.values().len(), exact.len());
+            for item in named.into_iter().map(|item| item as usize).chain(n_items + 40 * round..exact.len()) {
+                assert_eq!(followed.values()[item], exact[item], "item {item}");
+            }
+        }
+        // Of the others each had its turn after so many views.
+        for _ in 0..TURNS {
+            followed.follow(kernel, &frequencies.freeze_to_read());
+        }
+        assert_eq!(followed.values(), expected(&frequencies));
+    }
+
+    #[test]
+    fn few_items_are_all_followed_in_each_view() {
+        let mut frequencies = Frequencies::new(HalfLife::Auto);
+        frequencies.grow(300);
+        let mut followed = FollowedFrequencies::default();
+        for item in 0..40 {
+            frequencies.add(&[item, 7, item]);
+            followed.follow(Kernel::detect(), &frequencies.freeze_to_read());
+            assert_eq!(followed.values(), expected(&frequencies));
+        }
+    }
+}

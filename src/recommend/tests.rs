@@ -177,7 +177,7 @@ fn views_answer_as_the_state_they_were_taken_of() {
                 trainer.ingest(record);
             }
             trainer.finish();
-            let view = view.ready();
+            let view = view.ready(None);
             let wish = |(place, visitor): (usize, &Visitor)| Wish { visitor: visitor.clone(), rules: rules_of(place) };
             let wishes: Vec<Wish<'_>> = visitors.iter().enumerate().map(wish).collect();
             assert_eq!(view.recommender().recommend_each(&wishes), expected);

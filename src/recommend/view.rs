@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::index::{BoundedIndex, IndexBuilder, SearchIndex};
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
-use super::shortlist::order;
+use super::shortlist::{Shortlist, order};
 use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms};
 use super::{ListRules, Recommendation, Recommender, Visitor, VisitorEncoder, Wish};
 use crate::context::cooccurrence::Cooccurrences;
 use crate::context::users::UserHistories;
+use crate::kernel::LANES;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::rows::inverse_norm;
 use crate::model::Model;
@@ -78,8 +80,20 @@ pub struct StateView {
     occurrences: Paged<u64>,
     log_frequencies: FollowedFrequencies,
     bounds: Option<Arc<ScoreBounds>>,
+    index: Option<BoundedIndex>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,
+}
+
+/// What an index finds, beside the exact list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeasuredSearch {
+    /// How many items of the exact list.
+    pub found: usize,
+    /// How many these are.
+    pub of: usize,
+    /// At how many items it looked.
+    pub n_looked_at: usize,
 }
 
 /// An item near to another one, by its row.
@@ -128,8 +142,8 @@ impl FrozenView {
         self
     }
 
-    /// Makes it ready to be asked.
-    pub fn ready(self) -> StateView {
+    /// Makes it ready to be asked, with an index over its items where there is one.
+    pub fn ready(self, index: Option<Arc<SearchIndex>>) -> StateView {
         let Self {
             facts,
             mut model,
@@ -146,7 +160,7 @@ impl FrozenView {
         drop(frequencies);
         model.refresh_all();
         let bounds = ScoreBounds::of(&model, &ItemTerms::new(&model, Cow::Borrowed(log_frequencies.values())));
-        StateView {
+        let mut view = StateView {
             facts,
             histories,
             cooccurrences,
@@ -155,9 +169,12 @@ impl FrozenView {
             occurrences,
             log_frequencies,
             bounds: bounds.map(Arc::new),
+            index: None,
             inverse_norms: OnceLock::new(),
             model,
-        }
+        };
+        index.into_iter().for_each(|index| view.attach(index));
+        view
     }
 
     /// Lets go of it, but for what the next one goes on with.
@@ -204,7 +221,80 @@ impl StateView {
             encoder: VisitorEncoder { model, histories, cooccurrences },
             terms: self.terms(),
             bounds: self.bounds.clone(),
+            index: self.index.as_ref(),
         }
+    }
+
+    /// Finds lists by `index` from now on, if it is one of these rows.
+    pub fn attach(&mut self, index: Arc<SearchIndex>) {
+        if index.remaps() == self.items.remaps() && index.len() <= self.n_items() {
+            self.index = BoundedIndex::new(index, &self.model, &self.terms());
+        }
+    }
+
+    /// The index that lists are found by.
+    pub fn index(&self) -> Option<&Arc<SearchIndex>> {
+        self.index.as_ref().map(BoundedIndex::index)
+    }
+
+    /// Whether an index can find lists: it is known how long vectors are.
+    pub fn can_have_index(&self) -> bool {
+        self.bounds.is_some()
+    }
+
+    /// How many items there are.
+    pub fn n_items(&self) -> usize {
+        self.log_frequencies.values().len()
+    }
+
+    /// Begins an index over the items: with the vectors that its clusters are made of.
+    pub fn begin_index(&self) -> IndexBuilder {
+        let mut builder = IndexBuilder::new(self.model.kernel(), self.model.dim(), self.items.remaps());
+        IndexBuilder::sampled(self.n_items()).for_each(|item| builder.sample(self.model.vectors().row(item)));
+        builder
+    }
+
+    /// An index over all items, made in one go.
+    pub fn index_of_all(&self) -> SearchIndex {
+        let (mut builder, mut vectors, mut log_frequencies) = (self.begin_index(), Vec::new(), Vec::new());
+        builder.cluster(self.n_items());
+        while builder.n_placed() < self.n_items() {
+            self.copy_vectors(&builder, CHUNK * LANES, &mut vectors, &mut log_frequencies);
+            builder.place(&mut vectors, &log_frequencies);
+        }
+        builder.build()
+    }
+
+    /// Copies the vectors of `n` items, from `first` on, or of as many as there are, and log q̂ of each; `false` where rows have other
+    /// numbers than when `builder` was begun.
+    pub fn copy_vectors(
+        &self,
+        builder: &IndexBuilder,
+        n: usize,
+        vectors: &mut Vec<f32>,
+        log_frequencies: &mut Vec<f32>,
+    ) -> bool {
+        let items = builder.n_placed()..self.n_items().min(builder.n_placed() + n);
+        vectors.clear();
+        items.clone().for_each(|item| vectors.extend_from_slice(self.model.vectors().row(item)));
+        log_frequencies.clear();
+        log_frequencies.extend_from_slice(&self.log_frequencies.values()[items]);
+        builder.is_of(self.items.remaps())
+    }
+
+    /// How many of the best `k` items for a query of late the index finds, of how many, and at how many it looks; `None` where there is no
+    /// index, or nobody asked.
+    pub fn measure_index(&self, k: usize) -> Option<MeasuredSearch> {
+        let index = self.index.as_ref()?;
+        let query = index.index().take_asked()?;
+        let (model, terms) = (&self.model, self.terms());
+        let found = index.search(model, &terms, &query, k, |_| false);
+        let table = ScoredTable { rows: model.vectors(), terms: &terms, bounds: self.bounds.as_deref() };
+        let [exact] = &mut best_of_table(model.kernel(), table, &[&query], &[k], |_, _| false)[..] else { return None };
+        let exact = std::mem::replace(exact, Shortlist::new(0)).into_best();
+        let first = &found.items[..found.items.len().min(k)];
+        let kept = exact.iter().filter(|(_, item)| first.contains(item)).count();
+        Some(MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at })
     }
 
     /// The full scores of `items` for a visitor, best first, and also of those that they had; none where nothing is known of the
@@ -239,7 +329,7 @@ impl StateView {
         let lengths: Vec<usize> = asked.iter().map(|(_, k)| *k).collect();
         let table = ScoredTable { rows: model.vectors(), terms: &CosineTerms { inverse_norms: scale }, bounds: None };
         let found = best_of_table(model.kernel(), table, &queries, &lengths, |place, item| asked[place].0 == item);
-        let near = |list: super::shortlist::Shortlist| {
+        let near = |list: Shortlist| {
             let mut best = list.into_best();
             best.sort_unstable_by(order);
             best.into_iter().map(|(cosine, item)| NearItem { item, cosine }).collect()

@@ -16,6 +16,11 @@ config_section! {
         queue: usize = 512 => [within(1..=65_536)];
         /// Longest time for an answer, in milliseconds; whatever takes longer is refused with 503.
         deadline_ms: u64 = 2_000 => [within(10..=600_000)];
+        /// From so many items on, lists are found by an index; with fewer, and until the index is there, by a look at all of them.
+        index_from: usize = 100_000 => [within(1_000..=1_000_000_000)];
+        /// The least share of the best 20 items that the index has to find. It is measured all the time; how far the index looks
+        /// follows.
+        index_recall: f64 = 0.98 => [within(0.5..=0.9999)];
         /// Longest list that may be asked for.
         max_k: usize = 1_000 => [within(1..=100_000)];
         /// Most ids in a list of a request.

@@ -8,6 +8,7 @@
 //! | `routes` | who may ask, what a request may be, how its answer is sent |
 //! | `desk` | the queue, and the thread that answers what waits together |
 //! | `answer` | answers from one view of the state |
+//! | `index_keeper` | the thread that keeps the index over many items, and measures what it finds |
 //! | `filter` | what the catalogue says of items: which a filter leaves, and titles |
 //! | `search` | items and users by how their names begin |
 //! | `map` | a map of items |
@@ -23,6 +24,7 @@ mod desk;
 mod endpoint;
 mod figures;
 mod filter;
+mod index_keeper;
 mod map;
 mod messages;
 pub mod openapi;
@@ -42,10 +44,11 @@ pub use config::ServeConfig;
 use desk::AnswerDesk;
 pub use figures::ServingFigures;
 use filter::CatalogueFilter;
+use index_keeper::IndexKeeper;
 use map::MapDesk;
 use routes::ApiState;
 
-/// The API, ready to be mounted. Its thread ends with the last router.
+/// The API, ready to be mounted. Its threads end with the last router.
 #[derive(Debug, Clone)]
 pub struct Api(ApiState);
 
@@ -75,8 +78,16 @@ impl Api {
         let filter = CatalogueFilter::open(&config.catalogue, (item_id, &config.title))?;
         let size = (config.threads, config.queue);
         let map = MapDesk::open(views.clone(), filter.clone()).map_err(ApiError::Thread)?;
+        let index = IndexKeeper::start(config, views.clone(), Arc::clone(&figures)).map_err(ApiError::Thread)?;
         let (desk, _) = AnswerDesk::open(size, views, filter, Arc::clone(&figures)).map_err(ApiError::Thread)?;
-        Ok(Self(ApiState { desk, map, config: Arc::new(config.clone()), token: Token::new(token), figures }))
+        Ok(Self(ApiState {
+            desk,
+            map,
+            index_keeper: Arc::new(index),
+            config: Arc::new(config.clone()),
+            token: Token::new(token),
+            figures,
+        }))
     }
 
     /// Its router, for an address that this machine alone reaches (`is_local`), or others too.

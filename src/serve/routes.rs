@@ -19,6 +19,7 @@ use super::config::{ANY_ORIGIN, ServeConfig};
 use super::desk::AnswerDesk;
 use super::endpoint::Endpoint;
 use super::figures::ServingFigures;
+use super::index_keeper::IndexKeeper;
 use super::map::MapDesk;
 use super::messages::{RecommendRequest, ScoreRequest};
 use super::openapi;
@@ -39,6 +40,9 @@ pub(super) struct ApiState {
     pub(super) config: Arc<ServeConfig>,
     pub(super) token: Option<Token>,
     pub(super) figures: Arc<Mutex<ServingFigures>>,
+    /// Kept for as long as anybody may ask.
+    #[expect(dead_code, reason = "its thread ends with it")]
+    pub(super) index_keeper: Arc<IndexKeeper>,
 }
 
 /// The name of a request.

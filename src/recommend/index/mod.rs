@@ -1,0 +1,369 @@
+//! An index over the vectors of many items: which of them may be among the best for a query, without a look at all of them.
+//!
+//! Items are put into blocks of at most [`BLOCK`]: by the cluster that their vector belongs to (`clusters`), in a cluster by their
+//! popularity. The score of an item c in a block is `f·q·c + p`, and where the cosines between the vectors of a cluster and its
+//! direction have the mean m, and q and that direction the cosine t, then q·c has the mean `m·t` and, the vectors being spread
+//! evenly around the direction, the deviation `√(1−t²)·s` with `s = √((1 − E m²)/(d − 1))`, in units of both lengths. A block is looked at
+//! while
+//!
+//! ```text
+//! largest p + longest·‖q‖·min(1, m·t + reach·√(1−t²)·s)
+//! ```
+//!
+//! is above the least score of the list so far, best blocks first. With an endless reach that is the exact list; a reach of two or three
+//! finds nearly all of it in a few blocks. What is found is measured while it serves, and the reach set by it ([`SearchIndex::learn`]).
+//!
+//! **Vectors, factors and popularity are always read from the view that is asked**; the index only says where to look, so that it may be
+//! minutes old, and an item that moved away from its cluster is at worst not found. Items that came since are looked at one by one.
+
+mod clusters;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::clusters::{Clusters, Place};
+use super::pass::lengths_of;
+use super::shortlist::{Shortlist, order};
+use super::terms::{ItemTerms, RowTerms as _};
+use crate::kernel::ranking::{PackedQueries, estimate_scores, score_packed};
+use crate::kernel::rows::{dot, inverse_norm};
+use crate::kernel::{Kernel, LANES};
+use crate::model::Model;
+
+/// Items in a block: so few that most of a block that is looked at had to be.
+const BLOCK: usize = 128;
+/// Items in a cluster, on average.
+const PER_CLUSTER: usize = 256;
+/// Vectors that clusters are made of, at most.
+const SAMPLE: usize = 1 << 16;
+/// Blocks that are looked at before any is left out.
+const FIRST_BLOCKS: usize = 24;
+/// Items beyond the list whose scores are computed exactly at the end, since estimates are off by rounding.
+const MARGIN: usize = 8;
+
+/// Queries that are kept, to measure by.
+const KEPT_QUERIES: usize = 32;
+/// The reach before anything is measured.
+const FIRST_REACH: f32 = 2.5;
+/// Between these the reach is set.
+const REACHES: std::ops::RangeInclusive<f32> = 0.0..=8.0;
+/// How far one measured list moves the reach, for each part of it that is found too much or too little.
+const REACH_STEP: f32 = 1.0;
+
+/// Where items are: [`self`].
+#[derive(Debug)]
+pub struct SearchIndex {
+    /// Which numbering of rows it is of: [`crate::table::ids::Ids::remaps`].
+    remaps: u64,
+    /// All items, block by block.
+    items: Vec<u32>,
+    blocks: Vec<Block>,
+    /// By item.
+    block_of: Vec<u32>,
+    clusters: Vec<Cluster>,
+    /// The clusters' directions, side by side.
+    directions: Vec<PackedQueries>,
+    /// How far beyond the mean of its cluster an item may be, in deviations; the bits of it.
+    reach: AtomicU32,
+    /// The newest queries.
+    asked: Mutex<VecDeque<Vec<f32>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    cluster: u32,
+    /// Its items in [`SearchIndex::items`].
+    begin: u32,
+    end: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Cluster {
+    /// Mean cosine between its vectors and its direction.
+    mean: f32,
+    /// Deviation of a vector's part across the direction, in any one dimension.
+    deviation: f32,
+}
+
+/// What is collected while an index is made.
+#[derive(Debug)]
+pub struct IndexBuilder {
+    remaps: u64,
+    dim: usize,
+    clusters: Option<Clusters>,
+    sample: Vec<f32>,
+    places: Vec<Place>,
+    log_frequencies: Vec<f32>,
+    kernel: Kernel,
+}
+
+impl IndexBuilder {
+    /// An index of items with vectors of `dim` numbers, in the numbering of rows after so many `remaps`.
+    pub fn new(kernel: Kernel, dim: usize, remaps: u64) -> Self {
+        let (sample, places, log_frequencies) = (Vec::new(), Vec::new(), Vec::new());
+        Self { remaps, dim, clusters: None, sample, places, log_frequencies, kernel }
+    }
+
+    /// The rows, of `n_items`, that the clusters are made of.
+    pub fn sampled(n_items: usize) -> impl Iterator<Item = usize> {
+        let n = n_items.min(SAMPLE);
+        (0..n).map(move |place| place * n_items / n)
+    }
+
+    /// Adds a vector to those that clusters are made of.
+    pub fn sample(&mut self, vector: &[f32]) {
+        let factor = inverse_norm(vector);
+        self.sample.extend(vector.iter().map(|number| if factor.is_finite() { number * factor } else { 0.0 }));
+    }
+
+    /// Makes the clusters for `n_items`.
+    pub fn cluster(&mut self, n_items: usize) {
+        let n_clusters = n_items.div_ceil(PER_CLUSTER);
+        self.clusters = Some(Clusters::of_sample(self.kernel, &std::mem::take(&mut self.sample), self.dim, n_clusters));
+    }
+
+    /// Whether it is of the numbering of rows after so many `remaps`.
+    pub(super) fn is_of(&self, remaps: u64) -> bool {
+        self.remaps == remaps
+    }
+
+    /// Items that were put somewhere; those from here on are next.
+    pub fn n_placed(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Puts the next items into clusters, by their vectors, one behind the other, and log q̂ of each.
+    ///
+    /// # Panics
+    /// If there are no clusters yet.
+    pub fn place(&mut self, vectors: &mut [f32], log_frequencies: &[f32]) {
+        for vector in vectors.chunks_exact_mut(self.dim) {
+            let factor = inverse_norm(vector);
+            vector.iter_mut().for_each(|number| *number = if factor.is_finite() { *number * factor } else { 0.0 });
+        }
+        let clusters = self.clusters.as_ref().expect("clusters come first");
+        self.places.extend(clusters.places(vectors));
+        self.log_frequencies.extend_from_slice(log_frequencies);
+    }
+
+    /// The index of the items that were placed.
+    ///
+    /// # Panics
+    /// If there are no clusters yet.
+    pub fn build(self) -> SearchIndex {
+        let Self { remaps, dim, clusters, places, log_frequencies, .. } = self;
+        let made = clusters.expect("clusters come first");
+        let n_clusters = made.len();
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); n_clusters];
+        let mut clusters = vec![Cluster::default(); n_clusters];
+        let mut squares = vec![0.0; n_clusters];
+        for (item, Place { cluster, cosine }) in places.iter().enumerate() {
+            members[*cluster as usize].push(item as u32);
+            clusters[*cluster as usize].mean += cosine;
+            squares[*cluster as usize] += cosine * cosine;
+        }
+        let (mut items, mut blocks) = (Vec::with_capacity(places.len()), Vec::new());
+        let mut block_of = vec![0; places.len()];
+        for (number, mut members) in members.into_iter().enumerate() {
+            let n = members.len().max(1) as f32;
+            clusters[number].mean /= n;
+            clusters[number].deviation = ((1.0 - squares[number] / n).max(0.0) / (dim as f32 - 1.0).max(1.0)).sqrt();
+            members.sort_by(|a, b| log_frequencies[*b as usize].total_cmp(&log_frequencies[*a as usize]));
+            for members in members.chunks(BLOCK) {
+                members.iter().for_each(|item| block_of[*item as usize] = blocks.len() as u32);
+                let begin = items.len() as u32;
+                items.extend_from_slice(members);
+                blocks.push(Block { cluster: number as u32, begin, end: items.len() as u32 });
+            }
+        }
+        let packed = |directions: &[f32]| {
+            let mut packed = PackedQueries::default();
+            packed.pack(directions.chunks_exact(dim), dim);
+            packed
+        };
+        let directions = made.directions().chunks(LANES * dim).map(packed).collect();
+        let (reach, asked) = (AtomicU32::new(FIRST_REACH.to_bits()), Mutex::default());
+        SearchIndex { remaps, items, blocks, block_of, clusters, directions, reach, asked }
+    }
+}
+
+impl SearchIndex {
+    /// How many items it knows.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Which numbering of rows it is of.
+    pub fn remaps(&self) -> u64 {
+        self.remaps
+    }
+
+    /// How far beyond the mean of its cluster an item may be, in deviations.
+    pub fn reach(&self) -> f32 {
+        f32::from_bits(self.reach.load(Ordering::Relaxed))
+    }
+
+    /// Goes on with the reach and the queries of an index that this one takes the place of.
+    pub fn succeed(&self, earlier: &Self) {
+        self.reach.store(earlier.reach.load(Ordering::Relaxed), Ordering::Relaxed);
+        let asked = earlier.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+    }
+
+    /// Moves the reach by a list of which the share `recall` was found, towards one that finds `wanted` on average (Robbins & Monro
+    /// 1951). Whether it has come to its end: then the index is too old.
+    pub fn learn(&self, recall: f32, wanted: f32) -> bool {
+        let reach = self.reach() + REACH_STEP * (wanted - recall);
+        self.reach.store(reach.clamp(*REACHES.start(), *REACHES.end()).to_bits(), Ordering::Relaxed);
+        reach >= *REACHES.end()
+    }
+
+    /// A query of late, which is not given again.
+    pub(super) fn take_asked(&self) -> Option<Vec<f32>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_back()
+    }
+
+    /// Keeps a query that somebody asked, to measure by.
+    pub(super) fn keep_asked(&self, query: &[f32]) {
+        // Not worth waiting for.
+        if let Ok(mut asked) = self.asked.try_lock() {
+            let mut kept = if asked.len() < KEPT_QUERIES { Vec::new() } else { asked.pop_front().unwrap_or_default() };
+            kept.clear();
+            kept.extend_from_slice(query);
+            asked.push_back(kept);
+        }
+    }
+}
+
+/// An index, with what the scores in each block can be at most, by the terms of one view.
+#[derive(Debug, Clone)]
+pub(super) struct BoundedIndex {
+    index: Arc<SearchIndex>,
+    /// By block: the largest popularity, and the largest length of a vector times its factor.
+    bounds: Arc<Vec<(f32, f32)>>,
+}
+
+/// What a search found.
+pub(super) struct Found {
+    /// The best items by estimated scores, best first; some more than were asked for.
+    pub(super) items: Vec<u32>,
+    /// How many were looked at.
+    pub(super) n_looked_at: usize,
+}
+
+impl BoundedIndex {
+    /// `None` where it is not known how long vectors are.
+    pub(super) fn new(index: Arc<SearchIndex>, model: &Model, terms: &ItemTerms<'_>) -> Option<Self> {
+        let length = lengths_of(model)?;
+        // The largest factor belongs to the shortest vector of a block, the least to the longest.
+        let mut bounds = vec![(f32::NEG_INFINITY, f32::INFINITY); index.blocks.len()];
+        for (item, block) in index.block_of.iter().enumerate() {
+            let (largest, least) = &mut bounds[*block as usize];
+            *largest = largest.max(terms.popularity(item));
+            *least = least.min(model.inverse_norms[item]);
+        }
+        bounds.iter_mut().for_each(|(_, least)| *least = length(*least));
+        Some(Self { index, bounds: Arc::new(bounds) })
+    }
+
+    pub(super) fn index(&self) -> &Arc<SearchIndex> {
+        &self.index
+    }
+
+    /// The items that may be among the best `k` for `query`; those that `skips` names are left out.
+    pub(super) fn search(
+        &self,
+        model: &Model,
+        terms: &ItemTerms<'_>,
+        query: &[f32],
+        k: usize,
+        skips: impl Fn(u32) -> bool,
+    ) -> Found {
+        let Self { index, bounds } = self;
+        let reach = index.reach();
+        let kernel = model.kernel();
+        let length = dot(query, query).sqrt();
+        let of_clusters = index.products(kernel, query, length);
+        let mut open: Vec<(f32, u32)> = Vec::with_capacity(bounds.len());
+        for ((block, (largest, longest)), number) in index.blocks.iter().zip(&**bounds).zip(0..) {
+            let Cluster { mean, deviation } = index.clusters[block.cluster as usize];
+            let (along, across) = of_clusters[block.cluster as usize];
+            let cosine = (mean * along + reach * across * deviation).min(1.0);
+            open.push((largest + longest * length * cosine, number));
+        }
+        let mut best = Shortlist::new(k + MARGIN);
+        let mut n_looked_at = 0;
+        let mut look = |items: &mut dyn Iterator<Item = u32>, best: &mut Shortlist| {
+            let (mut of_tile, mut rows, mut scale, mut bias) =
+                ([0; LANES], [&[][..]; LANES], [0.0; LANES], [0.0; LANES]);
+            loop {
+                let mut n = 0;
+                for item in (&mut *items).take(LANES) {
+                    let row = item as usize;
+                    (of_tile[n], rows[n]) = (item, model.vectors().row(row));
+                    (scale[n], bias[n]) = (terms.scale(row), terms.popularity(row));
+                    n += 1;
+                }
+                if n == 0 {
+                    return;
+                }
+                n_looked_at += n;
+                let estimates = estimate_scores(kernel, query, &rows[..n], &scale, &bias);
+                for (item, estimate) in of_tile[..n].iter().zip(&estimates) {
+                    if best.takes(estimate.score) && !skips(*item) {
+                        best.push(estimate.score, *item);
+                    }
+                }
+            }
+        };
+        // What came since the index was made.
+        look(&mut (index.len() as u32..terms.n_rows() as u32), &mut best);
+        let by_bound = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let mut first = FIRST_BLOCKS;
+        while !open.is_empty() {
+            // The most promising ones, in order; most of the rest is never sorted.
+            let rest = if first < open.len() {
+                open.select_nth_unstable_by(first, by_bound);
+                open.split_off(first)
+            } else {
+                Vec::new()
+            };
+            open.sort_unstable_by(by_bound);
+            for (bound, block) in &open {
+                if best.is_full() && *bound < best.settle() {
+                    break;
+                }
+                let Block { begin, end, .. } = index.blocks[*block as usize];
+                look(&mut index.items[begin as usize..end as usize].iter().copied(), &mut best);
+            }
+            let least = if best.is_full() { best.settle() } else { f32::NEG_INFINITY };
+            open = rest;
+            open.retain(|(bound, _)| *bound >= least);
+            first *= 2;
+        }
+        let mut best = best.into_best();
+        best.sort_unstable_by(order);
+        Found { items: best.into_iter().map(|(_, item)| item).collect(), n_looked_at }
+    }
+}
+
+impl SearchIndex {
+    /// By cluster: the cosine t between its direction and the query, and √(1−t²).
+    fn products(&self, kernel: Kernel, query: &[f32], length: f32) -> Vec<(f32, f32)> {
+        let factor = if length > 0.0 { 1.0 / length } else { 0.0 };
+        let mut all = Vec::with_capacity(self.clusters.len() + LANES);
+        for directions in &self.directions {
+            let cosines = score_packed(kernel, directions, query, &[factor; LANES], &[0.0; LANES]);
+            all.extend(cosines.map(|cosine| (cosine, (1.0 - cosine * cosine).max(0.0).sqrt())));
+        }
+        all
+    }
+}
