@@ -45,8 +45,8 @@ const KINDS: u64 = 2_000;
 const KINDS_OF_USER: u64 = 4;
 /// Dimensions that the vectors of alike items lie in.
 const INTRINSIC: usize = 20;
-/// Requests before what is measured: views, and an index over the items, are made when somebody asks.
-const WARM_UP: Duration = Duration::from_secs(6);
+/// How long a few requests are sent at most before what is measured: an index over the items is made when somebody asks.
+const WARM_UP: Duration = Duration::from_secs(20);
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -100,7 +100,10 @@ fn main() -> anyhow::Result<()> {
     );
     views.take_away();
     views.follow(&mut trainer, true);
-    load(server.address(), rate, WARM_UP);
+    let warming = Instant::now();
+    while gauge(server.address(), "negstream_index_recall").is_none() && warming.elapsed() < WARM_UP {
+        load(server.address(), 10, Duration::from_secs(1));
+    }
     let quiet = load(server.address(), rate, span);
     println!("{}", quiet.line("requests alone", items, rate, server.address()));
     let is_over = AtomicBool::new(false);

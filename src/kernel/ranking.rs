@@ -152,6 +152,18 @@ pub fn score_packed(kernel: Kernel, packed: &PackedQueries, query: &[f32], scale
     run_score(kernel.isa, &packed.0, query, scale, bias)
 }
 
+/// `out[row]` is the product of the query with each of `rows`, vectors in bfloat16 one behind the other: near it, as these are rounded.
+pub fn products_of_halves(kernel: Kernel, query: &[f32], rows: &[u16], out: &mut [f32]) {
+    assert!(rows.len() == out.len() * query.len());
+    run_halves(kernel.isa, query, rows, out);
+}
+
+/// The number nearest to `number` in bfloat16: the upper half of its bits, rounded to even.
+pub fn to_half(number: f32) -> u16 {
+    let bits = number.to_bits();
+    (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
+
 /// The score of an item, summed in whichever order is fastest.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
@@ -183,6 +195,7 @@ for_each_isa!(run_count_touched = count_touched_rows(
     counts: &mut RankCounts,
 ));
 for_each_isa!(run_estimate = estimate(query: &[f32], rows: &[&[f32]], scale: &Lanes, bias: &Lanes) -> [Estimate; LANES]);
+for_each_isa!(run_halves = halves(query: &[f32], rows: &[u16], out: &mut [f32]));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
 /// Compares scores with the targets as they come.
@@ -281,6 +294,25 @@ fn score<const FMA: bool, const ROWS: usize>(packed: &[Lanes], query: &[f32], sc
         scores[lane] = multiply_add::<FMA>(products[lane], scale[lane], bias[lane]);
     }
     scores
+}
+
+#[inline(always)]
+fn halves<const FMA: bool, const ROWS: usize>(query: &[f32], rows: &[u16], out: &mut [f32]) {
+    let (query_blocks, query_rest) = query.as_chunks::<LANES>();
+    for place in 0..out.len() {
+        let (row_blocks, row_rest) = rows[place * query.len()..][..query.len()].as_chunks::<LANES>();
+        let mut sums = [0.0; LANES];
+        for block in 0..query_blocks.len().min(row_blocks.len()) {
+            for lane in 0..LANES {
+                let number = f32::from_bits(u32::from(row_blocks[block][lane]) << 16);
+                sums[lane] = multiply_add::<FMA>(query_blocks[block][lane], number, sums[lane]);
+            }
+        }
+        for k in 0..query_rest.len().min(row_rest.len()) {
+            sums[k] += query_rest[k] * f32::from_bits(u32::from(row_rest[k]) << 16);
+        }
+        out[place] = sum(&sums);
+    }
 }
 
 /// Σ of all lanes, in halves: with lengths that are known, this takes four instructions.

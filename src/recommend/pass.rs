@@ -85,7 +85,7 @@ impl ScoreBounds {
 }
 
 /// What a thread works with.
-struct Scratch {
+struct PassScratch {
     rows: Aligned<f32>,
     scale: [f32; CHUNK],
     bias: [f32; CHUNK],
@@ -94,7 +94,7 @@ struct Scratch {
     filled: Option<usize>,
 }
 
-impl Default for Scratch {
+impl Default for PassScratch {
     fn default() -> Self {
         Self { rows: Aligned::default(), scale: [0.0; CHUNK], bias: [0.0; CHUNK], scores: Vec::new(), filled: None }
     }
@@ -133,8 +133,8 @@ pub(super) fn best_of_table(
     for chunks in [head, rest] {
         // What a row of this part needs at least, for each query.
         let floor: Vec<f32> = best.iter_mut().map(Shortlist::settle).collect();
-        let begin = || (none(), Scratch::default());
-        let fold = |(mut best, mut scratch): (Vec<Shortlist>, Scratch), chunk: &u32| {
+        let begin = || (none(), PassScratch::default());
+        let fold = |(mut best, mut scratch): (Vec<Shortlist>, PassScratch), chunk: &u32| {
             let chunk = *chunk as usize;
             let of_tiles = tiles.iter().zip(floor.chunks(LANES)).zip(best.chunks_mut(LANES));
             for (tile, (((packed, norms), floor), best)) in of_tiles.enumerate() {
@@ -150,7 +150,7 @@ pub(super) fn best_of_table(
                     continue;
                 }
                 let first = chunk * CHUNK;
-                let Scratch { rows, scale, bias, scores, filled } = &mut scratch;
+                let PassScratch { rows, scale, bias, scores, filled } = &mut scratch;
                 let rows = table.rows.chunk(chunk, rows);
                 let n_items = (rows.len() / dim).min(n_rows.saturating_sub(first));
                 let (scale, bias) = (&mut scale[..n_items], &mut bias[..n_items]);

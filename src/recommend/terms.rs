@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::index::SearchIndex;
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::negatives::frequency::{Frequencies, FrozenFrequencies};
@@ -61,6 +62,14 @@ impl<'a> ItemTerms<'a> {
         match self.model.biases {
             None => popularity,
             Some(_) => popularity + self.model.bias(item),
+        }
+    }
+
+    /// The largest b; 0 where there are none.
+    pub(super) fn largest_bias(&self) -> f32 {
+        match &self.model.biases {
+            None => 0.0,
+            Some(_) => (0..self.n_rows()).map(|item| self.model.bias(item)).fold(f32::NEG_INFINITY, f32::max),
         }
     }
 
@@ -133,8 +142,8 @@ impl FollowedFrequencies {
         }
     }
 
-    /// Brings them up to date.
-    pub(super) fn follow(&mut self, kernel: Kernel, frequencies: &FrozenFrequencies) {
+    /// Brings them up to date, and `index`, which had those of the view before.
+    pub(super) fn follow(&mut self, kernel: Kernel, frequencies: &FrozenFrequencies, index: Option<&SearchIndex>) {
         let (n_items, reader) = (frequencies.len(), frequencies.reader());
         let known = self.values.len();
         self.values.resize(n_items, 0.0);
@@ -146,11 +155,18 @@ impl FollowedFrequencies {
         let mut named = std::mem::take(&mut self.put_off);
         let is_lost = std::mem::take(&mut self.is_lost) || known > n_items || n_items <= MOST_LOOKED_AT;
         match frequencies.touched().filter(|_| !is_lost) {
-            None => all(&mut self.values, 0..n_items),
+            None => {
+                all(&mut self.values, 0..n_items);
+                index.into_iter().for_each(|index| index.note_all(&self.values));
+            }
             Some(touched) => {
                 all(&mut self.values, known..n_items);
                 let width = n_items.div_ceil(TURNS);
-                all(&mut self.values, (self.turn * width).min(n_items)..((self.turn + 1) * width).min(n_items));
+                let in_turn = (self.turn * width).min(n_items)..((self.turn + 1) * width).min(n_items);
+                all(&mut self.values, in_turn.clone());
+                let note =
+                    |item: usize, values: &[f32]| index.into_iter().for_each(|index| index.note(item, values[item]));
+                in_turn.for_each(|item| note(item, &self.values));
                 self.turn = (self.turn + 1) % TURNS;
                 named.extend(touched);
                 named.sort_unstable();
@@ -158,6 +174,7 @@ impl FollowedFrequencies {
                 for item in named {
                     let item = item as usize;
                     reader.log_frequencies(kernel, item, &mut self.values[item..=item]);
+                    note(item, &self.values);
                 }
             }
         }
@@ -188,7 +205,7 @@ mod tests {
         let mut batch = |n: usize| (0..n).map(|_| random.random_range(0..n_items as u32)).collect::<Vec<u32>>();
         frequencies.add(&batch(9_000));
         let mut followed = FollowedFrequencies::default();
-        followed.follow(kernel, &frequencies.freeze_to_read());
+        followed.follow(kernel, &frequencies.freeze_to_read(), None);
         assert_eq!(followed.values(), expected(&frequencies), "at first, all");
         for round in 0..3 {
             let named = batch(700);
@@ -201,7 +218,7 @@ mod tests {
                 followed.pass_over(&frozen);
                 continue;
             }
-            followed.follow(kernel, &frozen);
+            followed.follow(kernel, &frozen, None);
             let exact = expected(&frequencies);
             assert_eq!(followed.values().len(), exact.len());
             for item in named.into_iter().map(|item| item as usize).chain(n_items + 40 * round..exact.len()) {
@@ -210,7 +227,7 @@ mod tests {
         }
         // Of the others each had its turn after so many views.
         for _ in 0..TURNS {
-            followed.follow(kernel, &frequencies.freeze_to_read());
+            followed.follow(kernel, &frequencies.freeze_to_read(), None);
         }
         assert_eq!(followed.values(), expected(&frequencies));
     }
@@ -222,7 +239,7 @@ mod tests {
         let mut followed = FollowedFrequencies::default();
         for item in 0..40 {
             frequencies.add(&[item, 7, item]);
-            followed.follow(Kernel::detect(), &frequencies.freeze_to_read());
+            followed.follow(Kernel::detect(), &frequencies.freeze_to_read(), None);
             assert_eq!(followed.values(), expected(&frequencies));
         }
     }

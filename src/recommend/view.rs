@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::index::{BoundedIndex, IndexBuilder, SearchIndex};
+use super::index::{BoundedIndex, CopiedItems, IndexBuilder, SearchIndex};
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::{Shortlist, order};
 use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms};
@@ -155,7 +155,8 @@ impl FrozenView {
             users,
             occurrences,
         } = self;
-        log_frequencies.follow(model.kernel(), &frequencies);
+        let index = index.filter(|index| index.remaps() == items.remaps());
+        log_frequencies.follow(model.kernel(), &frequencies, index.as_deref());
         // Its pages are shared with training no longer than they are needed.
         drop(frequencies);
         model.refresh_all();
@@ -173,7 +174,7 @@ impl FrozenView {
             inverse_norms: OnceLock::new(),
             model,
         };
-        index.into_iter().for_each(|index| view.attach(index));
+        index.into_iter().for_each(|index| view.attach_noted(index));
         view
     }
 
@@ -227,8 +228,14 @@ impl StateView {
 
     /// Finds lists by `index` from now on, if it is one of these rows.
     pub fn attach(&mut self, index: Arc<SearchIndex>) {
-        if index.remaps() == self.items.remaps() && index.len() <= self.n_items() {
-            self.index = BoundedIndex::new(index, &self.model, &self.terms());
+        index.note_all(self.log_frequencies.values());
+        self.attach_noted(index);
+    }
+
+    /// The same by an index that has been told of log q̂.
+    fn attach_noted(&mut self, index: Arc<SearchIndex>) {
+        if index.remaps() == self.items.remaps() && index.len() <= self.n_items() && self.can_have_index() {
+            self.index = Some(BoundedIndex::new(index));
         }
     }
 
@@ -256,27 +263,24 @@ impl StateView {
 
     /// An index over all items, made in one go.
     pub fn index_of_all(&self) -> SearchIndex {
-        let (mut builder, mut vectors, mut log_frequencies) = (self.begin_index(), Vec::new(), Vec::new());
+        let (mut builder, mut next) = (self.begin_index(), CopiedItems::default());
         builder.cluster(self.n_items());
         while builder.n_placed() < self.n_items() {
-            self.copy_vectors(&builder, CHUNK * LANES, &mut vectors, &mut log_frequencies);
-            builder.place(&mut vectors, &log_frequencies);
+            self.copy_items(&builder, CHUNK * LANES, &mut next);
+            builder.place(&mut next);
         }
         builder.build()
     }
 
-    /// Copies the vectors of `n` items, from `first` on, or of as many as there are, and log q̂ of each; `false` where rows have other
-    /// numbers than when `builder` was begun.
-    pub fn copy_vectors(
-        &self,
-        builder: &IndexBuilder,
-        n: usize,
-        vectors: &mut Vec<f32>,
-        log_frequencies: &mut Vec<f32>,
-    ) -> bool {
+    /// Copies what an index needs of the next `n` items, or of as many as there are; `false` where rows have other numbers than when
+    /// `builder` was begun.
+    pub fn copy_items(&self, builder: &IndexBuilder, n: usize, next: &mut CopiedItems) -> bool {
+        let CopiedItems { vectors, inverse_norms, log_frequencies } = next;
         let items = builder.n_placed()..self.n_items().min(builder.n_placed() + n);
         vectors.clear();
         items.clone().for_each(|item| vectors.extend_from_slice(self.model.vectors().row(item)));
+        inverse_norms.clear();
+        inverse_norms.extend_from_slice(&self.model.inverse_norms[items.clone()]);
         log_frequencies.clear();
         log_frequencies.extend_from_slice(&self.log_frequencies.values()[items]);
         builder.is_of(self.items.remaps())

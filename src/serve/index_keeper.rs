@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::config::ServeConfig;
 use super::figures::ServingFigures;
-use crate::recommend::index::SearchIndex;
+use crate::recommend::index::{CopiedItems, SearchIndex};
 use crate::recommend::slot::ViewSlot;
 use crate::recommend::view::StateView;
 
@@ -132,11 +132,10 @@ impl KeeperWork {
     fn build(&self, is_over: &AtomicBool) -> Option<SearchIndex> {
         let (mut builder, n_items) = self.views.peek(|view| (view.begin_index(), view.n_items()))?;
         builder.cluster(n_items);
-        let (mut vectors, mut log_frequencies) = (Vec::new(), Vec::new());
+        let mut next = CopiedItems::default();
         while builder.n_placed() < n_items && !is_over.load(Ordering::Acquire) {
-            let copied = self.views.peek(|view| view.copy_vectors(&builder, SLICE, &mut vectors, &mut log_frequencies));
-            match copied {
-                Some(true) if !log_frequencies.is_empty() => builder.place(&mut vectors, &log_frequencies),
+            match self.views.peek(|view| view.copy_items(&builder, SLICE, &mut next)) {
+                Some(true) if !next.is_empty() => builder.place(&mut next),
                 Some(_) => return None,
                 // A view is being made.
                 None => std::thread::park_timeout(Duration::from_millis(5)),

@@ -1,6 +1,6 @@
 //! q̂ as it was at a moment, for a reader, while events go on being counted.
 
-use super::mixture::{Mixture, ScaledMemory};
+use super::mixture::{FrequencyMixture, ScaledMemory};
 use crate::kernel::Kernel;
 use crate::kernel::frequency::Contradiction;
 use crate::table::paged::Paged;
@@ -18,8 +18,8 @@ pub struct FrozenFrequencies {
 }
 
 impl FrozenFrequencies {
-    pub(super) fn of(mixture: &Mixture<'_>, len: usize, touched: Option<Vec<u32>>) -> Self {
-        let Mixture { mixed, shorter, floor } = mixture;
+    pub(super) fn of(mixture: &FrequencyMixture<'_>, len: usize, touched: Option<Vec<u32>>) -> Self {
+        let FrequencyMixture { mixed, shorter, floor } = mixture;
         let mixed = mixed.iter().map(|ScaledMemory { counts, factor }| ((*counts).clone(), *factor)).collect();
         let shorter = shorter
             .iter()
@@ -47,7 +47,7 @@ impl FrozenFrequencies {
     /// What makes log q̂.
     pub fn reader(&self) -> FrequencyReader<'_> {
         let scaled = |counts, factor: &f64| ScaledMemory { counts, factor: *factor };
-        FrequencyReader(Mixture {
+        FrequencyReader(FrequencyMixture {
             mixed: self.mixed.iter().map(|(counts, factor)| scaled(counts, factor)).collect(),
             shorter: self.shorter.iter().map(|(counts, factor, c)| (scaled(counts, factor), *c)).collect(),
             floor: self.floor,
@@ -57,7 +57,7 @@ impl FrozenFrequencies {
 
 /// Makes log q̂ of the items of a copy.
 #[derive(Debug)]
-pub struct FrequencyReader<'a>(Mixture<'a>);
+pub struct FrequencyReader<'a>(FrequencyMixture<'a>);
 
 impl FrequencyReader<'_> {
     /// `out[k] = log q̂` of item `first + k`.

@@ -51,7 +51,7 @@ pub use decayed_counts::DecayedCounts;
 pub use frozen::FrozenFrequencies;
 
 use self::evidence::{HalfLifeEvidence, Prediction};
-use self::mixture::{Mixture, ScaledMemory};
+use self::mixture::{FrequencyMixture, ScaledMemory};
 use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::Contradiction;
@@ -435,14 +435,14 @@ impl Frequencies {
     }
 
     /// What log q̂ is made of.
-    fn mixture(&self) -> Mixture<'_> {
+    fn mixture(&self) -> FrequencyMixture<'_> {
         // Half-lives that count for nothing cost nothing.
         let counting = self.mixed().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
         let mixed = counting.map(|((memory, factor), _)| ScaledMemory { counts: &memory.counts, factor: *factor });
         let shorter = self
             .shorter()
             .map(|(memory, (factor, contradiction))| (ScaledMemory { counts: &memory.counts, factor }, contradiction));
-        Mixture { mixed: mixed.collect(), shorter: shorter.collect(), floor: self.floor() }
+        FrequencyMixture { mixed: mixed.collect(), shorter: shorter.collect(), floor: self.floor() }
     }
 
     /// What log q̂ is made of, as it is now, for a reader: it shares the pages of those half-lives alone that have a say. From now on

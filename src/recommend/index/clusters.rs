@@ -28,7 +28,7 @@ pub(super) struct Clusters {
 
 /// Where a vector belongs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Place {
+pub(super) struct ClusterPlace {
     /// The cluster.
     pub(super) cluster: u32,
     /// The cosine between the vector and the cluster's direction.
@@ -124,20 +124,20 @@ impl Clusters {
     }
 
     /// Where each of `rows`, unit vectors, belongs.
-    pub(super) fn places(&self, rows: &[f32]) -> Vec<Place> {
+    pub(super) fn places(&self, rows: &[f32]) -> Vec<ClusterPlace> {
         let dim = self.coarse.dim;
         let mut found = Vec::new();
         self.coarse.nearest(self.kernel, rows, &mut found);
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.coarse.len()];
         found.iter().enumerate().for_each(|(row, (nearest, _))| members[*nearest as usize].push(row));
-        let mut places = vec![Place::default(); found.len()];
+        let mut places = vec![ClusterPlace::default(); found.len()];
         let mut gathered = Vec::new();
         for ((fine, first), members) in self.fine.iter().zip(&self.first).zip(&members) {
             gathered.clear();
             members.iter().for_each(|row| gathered.extend_from_slice(&rows[row * dim..][..dim]));
             fine.nearest(self.kernel, &gathered, &mut found);
             for (row, (nearest, cosine)) in members.iter().zip(&found) {
-                places[*row] = Place { cluster: first + nearest, cosine: *cosine };
+                places[*row] = ClusterPlace { cluster: first + nearest, cosine: *cosine };
             }
         }
         places

@@ -13,22 +13,24 @@
 //! is above the least score of the list so far, best blocks first. With an endless reach that is the exact list; a reach of two or three
 //! finds nearly all of it in a few blocks. What is found is measured while it serves, and the reach set by it ([`SearchIndex::learn`]).
 //!
-//! **Vectors, factors and popularity are always read from the view that is asked**; the index only says where to look, so that it may be
-//! minutes old, and an item that moved away from its cluster is at worst not found. Items that came since are looked at one by one.
+//! **The index only says which items are worth a look.** It has a copy of the vectors, block by block in bfloat16, so that a look reads
+//! memory in order; log q̂ follows the views ([`SearchIndex::note`]). The list itself is made of the best of these by the scores of the
+//! view that is asked. So an index may be minutes old: an item whose vector moved far is at worst not found. Items that came since are
+//! looked at one by one.
 
 mod clusters;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::clusters::{Clusters, Place};
-use super::pass::lengths_of;
+use self::clusters::{ClusterPlace, Clusters};
 use super::shortlist::{Shortlist, order};
 use super::terms::{ItemTerms, RowTerms as _};
-use crate::kernel::ranking::{PackedQueries, estimate_scores, score_packed};
+use crate::kernel::ranking::{PackedQueries, estimate_scores, products_of_halves, score_packed, to_half};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
@@ -41,8 +43,8 @@ const PER_CLUSTER: usize = 256;
 const SAMPLE: usize = 1 << 16;
 /// Blocks that are looked at before any is left out.
 const FIRST_BLOCKS: usize = 24;
-/// Items beyond the list whose scores are computed exactly at the end, since estimates are off by rounding.
-const MARGIN: usize = 8;
+/// Items beyond the list, at least, whose scores are computed exactly at the end, since estimates are off: vectors have moved, and are rounded.
+const MARGIN: usize = 12;
 
 /// Queries that are kept, to measure by.
 const KEPT_QUERIES: usize = 32;
@@ -60,10 +62,17 @@ pub struct SearchIndex {
     remaps: u64,
     /// All items, block by block.
     items: Vec<u32>,
-    blocks: Vec<Block>,
-    /// By item.
-    block_of: Vec<u32>,
-    clusters: Vec<Cluster>,
+    blocks: Vec<ItemBlock>,
+    /// By item: its place in these.
+    place_of: Vec<u32>,
+    /// By place: the direction of its vector in bfloat16, `dim` numbers.
+    halves: Vec<u16>,
+    /// By place: the length of its vector times the factor with which it enters the cosine.
+    lengths: Vec<f32>,
+    /// By place: log q̂, bits of a single.
+    log_frequencies: Vec<AtomicU32>,
+    dim: usize,
+    clusters: Vec<ClusterSpread>,
     /// The clusters' directions, side by side.
     directions: Vec<PackedQueries>,
     /// How far beyond the mean of its cluster an item may be, in deviations; the bits of it.
@@ -73,15 +82,23 @@ pub struct SearchIndex {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Block {
+struct ItemBlock {
     cluster: u32,
-    /// Its items in [`SearchIndex::items`].
+    /// The places of its items.
     begin: u32,
     end: u32,
+    /// The longest of its vectors.
+    longest: f32,
+}
+
+impl ItemBlock {
+    fn places(&self) -> Range<usize> {
+        self.begin as usize..self.end as usize
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Cluster {
+struct ClusterSpread {
     /// Mean cosine between its vectors and its direction.
     mean: f32,
     /// Deviation of a vector's part across the direction, in any one dimension.
@@ -95,7 +112,10 @@ pub struct IndexBuilder {
     dim: usize,
     clusters: Option<Clusters>,
     sample: Vec<f32>,
-    places: Vec<Place>,
+    places: Vec<ClusterPlace>,
+    /// By item: its vector's direction, its length, and log q̂.
+    halves: Vec<u16>,
+    lengths: Vec<f32>,
     log_frequencies: Vec<f32>,
     kernel: Kernel,
 }
@@ -103,8 +123,9 @@ pub struct IndexBuilder {
 impl IndexBuilder {
     /// An index of items with vectors of `dim` numbers, in the numbering of rows after so many `remaps`.
     pub fn new(kernel: Kernel, dim: usize, remaps: u64) -> Self {
-        let (sample, places, log_frequencies) = (Vec::new(), Vec::new(), Vec::new());
-        Self { remaps, dim, clusters: None, sample, places, log_frequencies, kernel }
+        let (sample, places, halves) = (Vec::new(), Vec::new(), Vec::new());
+        let (lengths, log_frequencies) = (Vec::new(), Vec::new());
+        Self { remaps, dim, clusters: None, sample, places, halves, lengths, log_frequencies, kernel }
     }
 
     /// The rows, of `n_items`, that the clusters are made of.
@@ -135,17 +156,21 @@ impl IndexBuilder {
         self.places.len()
     }
 
-    /// Puts the next items into clusters, by their vectors, one behind the other, and log q̂ of each.
+    /// Puts the next items into clusters.
     ///
     /// # Panics
     /// If there are no clusters yet.
-    pub fn place(&mut self, vectors: &mut [f32], log_frequencies: &[f32]) {
-        for vector in vectors.chunks_exact_mut(self.dim) {
+    pub fn place(&mut self, next: &mut CopiedItems) {
+        let CopiedItems { vectors, inverse_norms, log_frequencies } = next;
+        for (vector, inverse) in vectors.chunks_exact_mut(self.dim).zip(&*inverse_norms) {
             let factor = inverse_norm(vector);
-            vector.iter_mut().for_each(|number| *number = if factor.is_finite() { *number * factor } else { 0.0 });
+            let factor = if factor.is_finite() { factor } else { 0.0 };
+            vector.iter_mut().for_each(|number| *number *= factor);
+            self.lengths.push(if factor > 0.0 { inverse / factor } else { 0.0 });
         }
         let clusters = self.clusters.as_ref().expect("clusters come first");
         self.places.extend(clusters.places(vectors));
+        self.halves.extend(vectors.iter().map(|number| to_half(*number)));
         self.log_frequencies.extend_from_slice(log_frequencies);
     }
 
@@ -154,29 +179,30 @@ impl IndexBuilder {
     /// # Panics
     /// If there are no clusters yet.
     pub fn build(self) -> SearchIndex {
-        let Self { remaps, dim, clusters, places, log_frequencies, .. } = self;
+        let Self { remaps, dim, clusters, places, halves: of_items, lengths: by_item, log_frequencies, .. } = self;
         let made = clusters.expect("clusters come first");
         let n_clusters = made.len();
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); n_clusters];
-        let mut clusters = vec![Cluster::default(); n_clusters];
+        let mut clusters = vec![ClusterSpread::default(); n_clusters];
         let mut squares = vec![0.0; n_clusters];
-        for (item, Place { cluster, cosine }) in places.iter().enumerate() {
+        for (item, ClusterPlace { cluster, cosine }) in places.iter().enumerate() {
             members[*cluster as usize].push(item as u32);
             clusters[*cluster as usize].mean += cosine;
             squares[*cluster as usize] += cosine * cosine;
         }
         let (mut items, mut blocks) = (Vec::with_capacity(places.len()), Vec::new());
-        let mut block_of = vec![0; places.len()];
+        let mut place_of = vec![0; places.len()];
         for (number, mut members) in members.into_iter().enumerate() {
             let n = members.len().max(1) as f32;
             clusters[number].mean /= n;
             clusters[number].deviation = ((1.0 - squares[number] / n).max(0.0) / (dim as f32 - 1.0).max(1.0)).sqrt();
             members.sort_by(|a, b| log_frequencies[*b as usize].total_cmp(&log_frequencies[*a as usize]));
             for members in members.chunks(BLOCK) {
-                members.iter().for_each(|item| block_of[*item as usize] = blocks.len() as u32);
                 let begin = items.len() as u32;
+                members.iter().zip(begin..).for_each(|(item, place)| place_of[*item as usize] = place);
                 items.extend_from_slice(members);
-                blocks.push(Block { cluster: number as u32, begin, end: items.len() as u32 });
+                let longest = members.iter().map(|item| by_item[*item as usize]).fold(0.0, f32::max);
+                blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, longest });
             }
         }
         let packed = |directions: &[f32]| {
@@ -185,8 +211,21 @@ impl IndexBuilder {
             packed
         };
         let directions = made.directions().chunks(LANES * dim).map(packed).collect();
-        let (reach, asked) = (AtomicU32::new(FIRST_REACH.to_bits()), Mutex::default());
-        SearchIndex { remaps, items, blocks, block_of, clusters, directions, reach, asked }
+        let half = |item: &u32| &of_items[*item as usize * dim..][..dim];
+        SearchIndex {
+            remaps,
+            halves: items.iter().flat_map(half).copied().collect(),
+            lengths: items.iter().map(|item| by_item[*item as usize]).collect(),
+            log_frequencies: items.iter().map(|item| log_frequencies[*item as usize].to_bits().into()).collect(),
+            items,
+            blocks,
+            place_of,
+            dim,
+            clusters,
+            directions,
+            reach: AtomicU32::new(FIRST_REACH.to_bits()),
+            asked: Mutex::default(),
+        }
     }
 }
 
@@ -204,6 +243,24 @@ impl SearchIndex {
     /// Which numbering of rows it is of.
     pub fn remaps(&self) -> u64 {
         self.remaps
+    }
+
+    /// Notes that log q̂ of `item` is `log_frequency` now.
+    #[inline]
+    pub(super) fn note(&self, item: usize, log_frequency: f32) {
+        if let Some(place) = self.place_of.get(item) {
+            self.log_frequencies[*place as usize].store(log_frequency.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes log q̂ of all items.
+    pub(super) fn note_all(&self, log_frequencies: &[f32]) {
+        log_frequencies.iter().enumerate().for_each(|(item, log_frequency)| self.note(item, *log_frequency));
+    }
+
+    #[inline]
+    fn log_frequency(&self, place: usize) -> f32 {
+        f32::from_bits(self.log_frequencies[place].load(Ordering::Relaxed))
     }
 
     /// How far beyond the mean of its cluster an item may be, in deviations.
@@ -243,12 +300,28 @@ impl SearchIndex {
     }
 }
 
-/// An index, with what the scores in each block can be at most, by the terms of one view.
+/// An index, with the largest popularity of each block at the time of one view.
 #[derive(Debug, Clone)]
 pub(super) struct BoundedIndex {
     index: Arc<SearchIndex>,
-    /// By block: the largest popularity, and the largest length of a vector times its factor.
-    bounds: Arc<Vec<(f32, f32)>>,
+    /// By block: the largest and the least log q̂.
+    extremes: Arc<Vec<(f32, f32)>>,
+}
+
+/// Vectors of items, one behind the other, with what else an index is made of.
+#[derive(Debug, Default)]
+pub struct CopiedItems {
+    pub(super) vectors: Vec<f32>,
+    /// The factors with which they enter the cosine.
+    pub(super) inverse_norms: Vec<f32>,
+    pub(super) log_frequencies: Vec<f32>,
+}
+
+impl CopiedItems {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.log_frequencies.is_empty()
+    }
 }
 
 /// What a search found.
@@ -260,18 +333,15 @@ pub(super) struct Found {
 }
 
 impl BoundedIndex {
-    /// `None` where it is not known how long vectors are.
-    pub(super) fn new(index: Arc<SearchIndex>, model: &Model, terms: &ItemTerms<'_>) -> Option<Self> {
-        let length = lengths_of(model)?;
-        // The largest factor belongs to the shortest vector of a block, the least to the longest.
-        let mut bounds = vec![(f32::NEG_INFINITY, f32::INFINITY); index.blocks.len()];
-        for (item, block) in index.block_of.iter().enumerate() {
-            let (largest, least) = &mut bounds[*block as usize];
-            *largest = largest.max(terms.popularity(item));
-            *least = least.min(model.inverse_norms[item]);
-        }
-        bounds.iter_mut().for_each(|(_, least)| *least = length(*least));
-        Some(Self { index, bounds: Arc::new(bounds) })
+    pub(super) fn new(index: Arc<SearchIndex>) -> Self {
+        let extremes = |block: &ItemBlock| {
+            block.places().fold((f32::NEG_INFINITY, f32::INFINITY), |(largest, least), place| {
+                let number = index.log_frequency(place);
+                (largest.max(number), least.min(number))
+            })
+        };
+        let extremes = Arc::new(index.blocks.iter().map(extremes).collect());
+        Self { index, extremes }
     }
 
     pub(super) fn index(&self) -> &Arc<SearchIndex> {
@@ -287,26 +357,29 @@ impl BoundedIndex {
         k: usize,
         skips: impl Fn(u32) -> bool,
     ) -> Found {
-        let Self { index, bounds } = self;
-        let reach = index.reach();
-        let kernel = model.kernel();
+        let Self { index, extremes } = self;
+        let (kernel, reach) = (model.kernel(), index.reach());
+        let (beta, inverse_temperature) = (model.beta(), model.inverse_temperature());
+        let largest_bias = model.biases.as_ref().map_or(0.0, |_| terms.largest_bias());
         let length = dot(query, query).sqrt();
         let of_clusters = index.products(kernel, query, length);
-        let mut open: Vec<(f32, u32)> = Vec::with_capacity(bounds.len());
-        for ((block, (largest, longest)), number) in index.blocks.iter().zip(&**bounds).zip(0..) {
-            let Cluster { mean, deviation } = index.clusters[block.cluster as usize];
+        let mut open: Vec<(f32, u32)> = Vec::with_capacity(extremes.len());
+        for ((block, (largest, least)), number) in index.blocks.iter().zip(&**extremes).zip(0..) {
+            let ClusterSpread { mean, deviation } = index.clusters[block.cluster as usize];
             let (along, across) = of_clusters[block.cluster as usize];
             let cosine = (mean * along + reach * across * deviation).min(1.0);
-            open.push((largest + longest * length * cosine, number));
+            let popularity = beta * if beta >= 0.0 { largest } else { least } + largest_bias;
+            open.push((popularity + block.longest * length * cosine * inverse_temperature, number));
         }
-        let mut best = Shortlist::new(k + MARGIN);
-        let mut n_looked_at = 0;
-        let mut look = |items: &mut dyn Iterator<Item = u32>, best: &mut Shortlist| {
+        let mut best = Shortlist::new(k + MARGIN.max(k / 4));
+        let mut products = [0.0; BLOCK];
+        let look_at_new = |best: &mut Shortlist| {
+            let mut items = index.len() as u32..terms.n_rows() as u32;
             let (mut of_tile, mut rows, mut scale, mut bias) =
                 ([0; LANES], [&[][..]; LANES], [0.0; LANES], [0.0; LANES]);
             loop {
                 let mut n = 0;
-                for item in (&mut *items).take(LANES) {
+                for item in items.by_ref().take(LANES) {
                     let row = item as usize;
                     (of_tile[n], rows[n]) = (item, model.vectors().row(row));
                     (scale[n], bias[n]) = (terms.scale(row), terms.popularity(row));
@@ -315,7 +388,6 @@ impl BoundedIndex {
                 if n == 0 {
                     return;
                 }
-                n_looked_at += n;
                 let estimates = estimate_scores(kernel, query, &rows[..n], &scale, &bias);
                 for (item, estimate) in of_tile[..n].iter().zip(&estimates) {
                     if best.takes(estimate.score) && !skips(*item) {
@@ -325,7 +397,8 @@ impl BoundedIndex {
             }
         };
         // What came since the index was made.
-        look(&mut (index.len() as u32..terms.n_rows() as u32), &mut best);
+        look_at_new(&mut best);
+        let mut n_looked_at = terms.n_rows() - index.len();
         let by_bound = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let mut first = FIRST_BLOCKS;
         while !open.is_empty() {
@@ -341,8 +414,26 @@ impl BoundedIndex {
                 if best.is_full() && *bound < best.settle() {
                     break;
                 }
-                let Block { begin, end, .. } = index.blocks[*block as usize];
-                look(&mut index.items[begin as usize..end as usize].iter().copied(), &mut best);
+                let places = index.blocks[*block as usize].places();
+                let products = &mut products[..places.len()];
+                products_of_halves(
+                    kernel,
+                    query,
+                    &index.halves[places.start * index.dim..places.end * index.dim],
+                    products,
+                );
+                n_looked_at += places.len();
+                for (place, product) in places.zip(products) {
+                    let similarity = *product * index.lengths[place] * inverse_temperature;
+                    let item = index.items[place];
+                    let mut score = similarity + beta * index.log_frequency(place);
+                    if model.biases.is_some() {
+                        score += model.bias(item as usize);
+                    }
+                    if best.takes(score) && !skips(item) {
+                        best.push(score, item);
+                    }
+                }
             }
             let least = if best.is_full() { best.settle() } else { f32::NEG_INFINITY };
             open = rest;
