@@ -122,6 +122,21 @@ pub struct Frequencies {
     objections: Vec<Objection>,
     /// By memory: the weight of an event when the frame began, and the inverse of the total.
     frame: Vec<(f64, f64)>,
+    /// Events of the group for each that is observed here; 1 where nobody else counts.
+    pace: f64,
+    /// What the events that were observed here since [`Self::take_evidence`] say of each half-life, where others are told that.
+    own_evidence: Option<HalfLifeEvidence>,
+}
+
+/// An event that another worker has counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LateEvent {
+    /// The item's row.
+    pub item: u32,
+    /// Time of the event, milliseconds since 1970 UTC.
+    pub timestamp: i64,
+    /// How many events of the group have come since.
+    pub events_since: f64,
 }
 
 /// A memory that is shorter than the chosen half-life and may contradict it.
@@ -175,6 +190,8 @@ impl Frequencies {
             floor: 0.0,
             objections: Vec::new(),
             frame: Vec::new(),
+            pace: 1.0,
+            own_evidence: None,
         };
         frequencies.refresh();
         frequencies
@@ -235,12 +252,56 @@ impl Frequencies {
         if let Some(n_known) = evidence.filter(|_| self.evidence.len() > 1) {
             let prior = self.baseline().probability(item, n_known);
             let mixed = &self.memories[self.first..self.first + self.evidence.len()];
-            self.evidence.add(mixed.iter().map(|memory| Prediction {
+            let predict = |memory: &DecayedCounts| Prediction {
                 log_likelihood: memory.log_likelihood(item, prior),
                 is_hit: memory.lists(item),
-            }));
+            };
+            self.evidence.add(self.pace, mixed.iter().map(predict));
+            if let Some(own) = &mut self.own_evidence {
+                own.add(self.pace, mixed.iter().map(predict));
+            }
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
+    }
+
+    /// Sums up what the events that are observed here say of the half-lives also by itself, for [`Self::take_evidence`].
+    pub fn share_evidence(&mut self) {
+        self.own_evidence = Some(HalfLifeEvidence::new(self.evidence.len()));
+    }
+
+    /// What the events that were observed here since the last call say of the half-lives, as [`Self::absorb`] takes it.
+    pub fn take_evidence(&mut self) -> Vec<f64> {
+        let Some(own) = &mut self.own_evidence else { return Vec::new() };
+        let fresh = HalfLifeEvidence::new(own.len());
+        std::mem::replace(own, fresh).sums().to_vec()
+    }
+
+    /// Counts by the events of a group from now on, of which there are `pace` for each that is observed here.
+    pub fn set_pace(&mut self, pace: f64) {
+        self.pace = pace;
+        self.memories.iter_mut().for_each(|memory| memory.set_pace(pace));
+    }
+
+    /// Lets all counts decay by so many events of the group that were not observed here.
+    pub fn pass(&mut self, events: f64) {
+        self.memories.iter_mut().for_each(|memory| memory.pass(events));
+    }
+
+    /// Counts events that others have observed, each as of its own time, and adds their `evidence`: that of others with as many
+    /// half-lives. The frame goes on; [`Self::refresh`] has to follow.
+    pub fn absorb(&mut self, events: &[LateEvent], evidence: &[f64]) {
+        let Some(latest) = events.iter().map(|event| event.timestamp).max() else { return };
+        let newest = self.newest.map_or(latest, |newest| newest.max(latest));
+        let elapsed = self.newest.map_or(0, |before| newest.saturating_sub(before)) as f64;
+        self.memories.iter_mut().for_each(|memory| memory.pass_time(elapsed));
+        self.newest = Some(newest);
+        for LateEvent { item, timestamp, events_since } in events {
+            let elapsed = newest.saturating_sub(*timestamp).max(0) as f64;
+            self.memories.iter_mut().for_each(|memory| memory.add_late(*item, *events_since, elapsed));
+        }
+        if evidence.len() == self.evidence.sums().len() {
+            self.evidence.add_sums(evidence);
+        }
     }
 
     /// Counts a batch of `items` that came all at one time, none of them a repeat.
