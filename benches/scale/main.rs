@@ -2,13 +2,13 @@
 //! a given rate. One JSON line for each run; with `--svg` a drawing of all of them.
 //!
 //! `cargo bench --bench scale [-- --data DIR] [--log NAME]… [--workers N,N,…] [--flush SECONDS,…] [--rate EVENTS]
-//! [--precision f32|bf16] [--delay SECONDS] [--events N] [--apart] [--set KEY=VALUE]… [--svg FILE]`
+//! [--precision f32|bf16] [--delay SECONDS] [--events N] [--apart] [--patient] [--set KEY=VALUE]… [--svg FILE]`
 //!
 //! DIR (or the variable NEGSTREAM_DATA; otherwise `shared/data` beside the project's folder) holds a folder for each log, with
 //! `events.parquet` in it. Users go to partitions as Kafka's producers send them, three partitions to a worker. Time is that of
 //! the rate: event n comes at n/rate seconds. A worker steps on 256 of its events, or on what it has after `train.linger_ms`; every
-//! `--flush` seconds it says what it has learnt, which the others hear `--delay` seconds later. `--apart`: workers tell each other
-//! nothing.
+//! `--flush` seconds, or earlier while the model is young, it says what it has learnt, which the others hear `--delay` seconds later. `--apart`: workers tell each other
+//! nothing. `--patient`: nor more often while the model is young.
 
 mod plot;
 mod simulation;
@@ -16,12 +16,12 @@ mod simulation;
 use std::path::{Path, PathBuf};
 
 use negstream::Config;
+use negstream::EventSource;
 use negstream::event::Interaction;
 use negstream::position::Positions;
 use negstream::share::MovePrecision;
 use negstream::source::PollStatus;
 use negstream::source::parquet::{LogOptions, ParquetLogs};
-use negstream::EventSource;
 use serde_json::json;
 use simulation::{Outcome, Setting, Simulation};
 
@@ -49,6 +49,7 @@ struct Options {
     delay: f64,
     events: usize,
     apart: bool,
+    patient: bool,
     settings: Vec<String>,
     svg: Option<PathBuf>,
 }
@@ -65,6 +66,7 @@ impl Default for Options {
             delay: 0.05,
             events: usize::MAX,
             apart: false,
+            patient: false,
             settings: Vec::new(),
             svg: None,
         }
@@ -97,6 +99,7 @@ fn main() {
                     rate: options.rate,
                     delay: options.delay,
                     precision: options.precision,
+                    patient: options.patient,
                 };
                 let outcome = Simulation::new(&config, setting).run(&events);
                 println!("{}", line(log.name, setting, &outcome));
@@ -116,6 +119,7 @@ fn line(log: &str, setting: Setting, outcome: &Outcome) -> serde_json::Value {
         "flush_seconds": setting.flush,
         "rate": setting.rate,
         "precision": setting.precision.name(),
+        "patient": setting.patient,
         "events": outcome.events,
         "ranked": outcome.ranked,
         "hr@20": outcome.hit_rate(),
@@ -172,6 +176,7 @@ fn options() -> Options {
                 }
             }
             "--apart" => options.apart = true,
+            "--patient" => options.patient = true,
             "--set" => options.settings.push(value()),
             "--svg" => options.svg = Some(value().into()),
             other => panic!("no option '{other}'"),

@@ -72,13 +72,23 @@ pub fn draw(runs: &[(&str, Setting, Outcome)]) -> String {
         for step in 0..=4 {
             let value = low + (high - low) * f64::from(step) / 4.0;
             let (at, end) = (y(value), WIDTH - RIGHT);
-            put(&mut svg, format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"));
+            put(
+                &mut svg,
+                format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"),
+            );
             let digits = if high < 0.1 { 4 } else { 3 };
             put(&mut svg, format_args!("<text x=\"8\" y=\"{:.1}\">{value:.digits$}</text>", at + 4.0));
         }
         let mut workers = 2;
         while workers <= most {
-            put(&mut svg, format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{workers}</text>", x(workers), top + PANEL + 18.0));
+            put(
+                &mut svg,
+                format_args!(
+                    "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{workers}</text>",
+                    x(workers),
+                    top + PANEL + 18.0
+                ),
+            );
             workers *= 2;
         }
         for ((log, flush), line) in &lines {
@@ -88,12 +98,20 @@ pub fn draw(runs: &[(&str, Setting, Outcome)]) -> String {
                 .filter_map(|(workers, outcome)| Some(format!("{:.1} {:.1}", x(*workers), y(value(log, outcome)?))))
                 .collect();
             if points.len() > 1 {
-                put(&mut svg, format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{}\"/>", points.join("L")));
+                put(
+                    &mut svg,
+                    format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{}\"/>", points.join("L")),
+                );
             }
         }
     }
     let bottom = height - LEGEND;
-    put(&mut svg, format_args!("<text x=\"{LEFT}\" y=\"{bottom}\">workers, left to right; colours are logs, dashes the time between flushes</text>"));
+    put(
+        &mut svg,
+        format_args!(
+            "<text x=\"{LEFT}\" y=\"{bottom}\">workers, left to right; colours are logs, dashes the time between flushes</text>"
+        ),
+    );
     for (place, log) in logs.iter().enumerate() {
         legend(&mut svg, (place, bottom + 24.0), style(log, 1000), log);
     }

@@ -32,6 +32,8 @@ pub struct Setting {
     pub delay: f64,
     /// In which numbers moves are told.
     pub precision: MovePrecision,
+    /// Whether a young model waits for its flushes too.
+    pub patient: bool,
 }
 
 /// What came of it.
@@ -111,7 +113,7 @@ impl Simulation {
             let mut trainer = Trainer::new(config, State::new(config, Kernel::detect())).expect("a thread");
             trainer.set_streams(&[Stream { name: "log".to_owned(), label: "log".to_owned() }]);
             if setting.flush.is_some() {
-                trainer.share(&format!("worker-{number}"), setting.precision);
+                trainer.share(&format!("worker-{number}"), setting.precision, setting.workers as f64);
             }
             let phase = (number + 1) as f64 / setting.workers as f64;
             Worker {
@@ -190,8 +192,9 @@ impl Simulation {
             }
             let Some(flush) = self.setting.flush else { continue };
             self.hear(place, now);
-            if now >= self.workers[place].next_flush {
-                self.workers[place].next_flush += flush;
+            let worker = &mut self.workers[place];
+            if now >= worker.next_flush || (!self.setting.patient && worker.trainer.is_delta_due()) {
+                worker.next_flush = now + flush;
                 self.flush(place, now);
             }
         }
@@ -222,8 +225,7 @@ impl Simulation {
         let worker = &mut self.workers[place];
         let news = &self.told[worker.heard..];
         let n = news.iter().take_while(|(at, ..)| *at <= now).count();
-        let deltas: Vec<&Delta> =
-            news[..n].iter().filter(|(_, by, _)| *by != place).map(|(.., delta)| delta).collect();
+        let deltas: Vec<&Delta> = news[..n].iter().filter(|(_, by, _)| *by != place).map(|(.., delta)| delta).collect();
         worker.heard += n;
         if deltas.is_empty() {
             return;
@@ -247,7 +249,8 @@ fn distance(one: &State, other: &State) -> (f64, f64) {
     for (row, name) in one.items.ids.iter().enumerate() {
         let Some(twin) = other.items.ids.get(name) else { continue };
         let (a, b) = (one.model.items.values.row(row), other.model.items.values.row(twin as usize));
-        let square = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|number| f64::from(number).powi(2)).sum::<f64>();
+        let square =
+            |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|number| f64::from(number).powi(2)).sum::<f64>();
         let apart = square(&mut a.iter().zip(b).map(|(a, b)| a - b));
         let length = square(&mut a.iter().copied()).max(f64::MIN_POSITIVE);
         let relative = (apart / length).sqrt();

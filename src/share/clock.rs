@@ -31,10 +31,11 @@ pub struct GroupClock {
 }
 
 impl GroupClock {
-    /// A clock of a worker that knows of `known` events of the group.
-    pub fn new(known: u64) -> Self {
+    /// A clock of a worker that knows of `known` events of the group, of which there are likely to be `pace` for each of its own:
+    /// as many as there are partitions for each of the worker's.
+    pub fn new(known: u64, pace: f64) -> Self {
         let known = known as f64;
-        Self { now: known, known, pace: 1.0, own: 0.0, grown: 0.0, before: (0.0, 0.0) }
+        Self { now: known, known, pace: pace.clamp(1.0, FASTEST), own: 0.0, grown: 0.0, before: (0.0, 0.0) }
     }
 
     /// The clock.
@@ -73,6 +74,11 @@ impl GroupClock {
         behind
     }
 
+    /// What part of all events that are known, or expected, came since the last flush, as far as they are the worker's to tell.
+    pub fn untold_share(&self) -> f64 {
+        if self.own == 0.0 { 0.0 } else { self.own * self.pace / self.now.max(1.0) }
+    }
+
     /// Takes note of a flush: the pace becomes what it was since the last one, more or less.
     pub fn flushed(&mut self) {
         // Sums, and not the mean of ratios: a stretch with a lone event of the worker's own says little.
@@ -82,7 +88,8 @@ impl GroupClock {
             self.grown = 0.0;
             return;
         }
-        let pace = grown / own;
+        // Before anybody else was heard, that is no news.
+        let pace = if grown > own { grown / own } else { self.pace };
         // What the others have done since their last deltas is ahead of what is known, as it should be; more than that is not.
         let too_far = (self.now - self.known - (pace - 1.0) * self.own).max(0.0);
         self.pace = (pace - CORRECTION * too_far / self.own).clamp(1.0, FASTEST);
@@ -96,7 +103,7 @@ mod tests {
 
     #[test]
     fn lone_worker_counts_its_own() {
-        let mut clock = GroupClock::new(7);
+        let mut clock = GroupClock::new(7, 1.0);
         for _ in 0..50 {
             clock.count_own(3);
             clock.flushed();
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn clock_keeps_step_with_the_group() {
         // Four workers, of which this one has a tenth of the events; the others' deltas come a flush later.
-        let (mut clock, mut truth) = (GroupClock::new(0), 0.0);
+        let (mut clock, mut truth) = (GroupClock::new(0, 4.0), 0.0);
         for round in 0..200u64 {
             let own = if round == 150 { 1 } else { 100 };
             truth += 900.0 + own as f64;

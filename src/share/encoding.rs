@@ -121,7 +121,8 @@ impl Delta {
         if !(named && of_items.flat_map(|rows| &rows.keys).all(is_item)) {
             return Err(DeltaError::Malformed("it refers to an item that it does not name"));
         }
-        let of_parameters = self.parameters.iter().flat_map(|parameters| parameters.values.iter().chain(&parameters.sums));
+        let of_parameters =
+            self.parameters.iter().flat_map(|parameters| parameters.values.iter().chain(&parameters.sums));
         let moves = self.rows.iter().flat_map(|rows| &rows.moves).chain(of_parameters);
         let ClockSpan { from, until } = self.clock;
         let sums = self.evidence.iter().chain([&from, &until]);
@@ -388,7 +389,8 @@ mod tests {
             rows: vec![RowMoves { table: SharedTable::Items, width: 2, keys: vec![key], moves }],
             ..Delta::default()
         };
-        let refused = |delta: Delta| Delta::decode(&delta.encode(MovePrecision::F32)).map_err(|error| error.to_string());
+        let refused =
+            |delta: Delta| Delta::decode(&delta.encode(MovePrecision::F32)).map_err(|error| error.to_string());
         assert!(refused(of(vec![1.0, 2.0], 0)).is_ok());
         assert!(refused(of(vec![1.0, f32::NAN], 0)).is_err_and(|why| why.contains("not finite")));
         assert!(refused(of(vec![1.0, 2.0], 1)).is_err_and(|why| why.contains("does not name")));

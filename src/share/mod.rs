@@ -13,8 +13,9 @@
 //! | names of rows that were evicted | their rows leave |
 //!
 //! A move is never divided by the number of workers: two workers that have each learnt something of an item have learnt twice
-//! as much. What keeps hot rows from moving too far, since all workers move them at the same time, are Adagrad's sums
-//! ([`ForesightConfig`]).
+//! as much. What keeps rows from moving too far that all workers move at the same time are Adagrad's sums, which add up like
+//! the moves, and that workers tell each other more often while a model is young (`Trainer::is_delta_due`): what was
+//! learnt side by side from nothing does not fit together.
 //!
 //! | file | what it holds |
 //! | --- | --- |

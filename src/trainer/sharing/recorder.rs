@@ -62,12 +62,13 @@ pub(super) fn parameters_mut(state: &mut State) -> impl Iterator<Item = (String,
 
 impl DeltaRecorder {
     /// Records what happens to `state` from now on.
-    pub(super) fn new(state: &mut State, worker: &str, precision: MovePrecision) -> Self {
+    pub(super) fn new(state: &mut State, worker: &str, precision: MovePrecision, pace: f64) -> Self {
         state.model.track_moves();
         state.negatives.frequencies.share_evidence();
         let parameters = parameters_mut(state).map(|(name, parameters)| (name, parameters.clone())).collect();
+        let clock = GroupClock::new(state.progress.events.used + state.progress.others.used, pace);
+        state.negatives.follow(&clock);
         let progress = &state.progress;
-        let clock = GroupClock::new(progress.events.used + progress.others.used);
         Self {
             worker: worker.into(),
             precision,

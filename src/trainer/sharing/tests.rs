@@ -21,7 +21,7 @@ fn configuration(flags: &[&str]) -> Config {
 fn worker(config: &Config, name: &str, precision: MovePrecision) -> Trainer {
     let mut trainer = Trainer::new(config, State::new(config, Kernel::detect())).unwrap();
     trainer.set_streams(&[Stream { name: name.to_owned(), label: name.to_owned() }]);
-    trainer.share(name, precision);
+    trainer.share(name, precision, 1.0);
     trainer
 }
 
@@ -48,7 +48,9 @@ fn feed(trainer: &mut Trainer, salt: u64, from: u64, n: u64) {
 fn rows_of(trainer: &mut Trainer, name: &str) -> Vec<f32> {
     let item = trainer.state.items.ids.get(name).expect("a row") as usize;
     let of_items = trainer.state.model.shared_tables_mut().filter(|(table, _)| *table != SharedTable::Features);
-    of_items.flat_map(|(_, rows)| rows.values.row(item).iter().chain(rows.sums.row(item)).copied().collect::<Vec<_>>()).collect()
+    of_items
+        .flat_map(|(_, rows)| rows.values.row(item).iter().chain(rows.sums.row(item)).copied().collect::<Vec<_>>())
+        .collect()
 }
 
 fn parameters(trainer: &mut Trainer) -> Vec<f32> {
@@ -70,7 +72,7 @@ fn assert_alike(one: &mut Trainer, other: &mut Trainer, tolerance: f32, context:
         assert!(difference < tolerance, "{context}: {name} differs by {difference}");
         let count = |trainer: &Trainer| {
             let item = trainer.state.items.ids.get(name).unwrap();
-            (trainer.state.items.occurrences[item as usize], trainer.state.items.last_event[item as usize])
+            trainer.state.items.occurrences[item as usize]
         };
         assert_eq!(count(one), count(other), "{context}: {name}");
     }
@@ -97,7 +99,11 @@ const KINDS: [&[&str]; 5] = [
     &["evaluate.repeat=true", "train.optimizer=rowwise_adagrad"],
     &["features.buckets=32", "context.context_rows=false", "negatives.bank_vectors=frozen"],
     &["context.encoder=gru", "context.user_row=true", "objective=cpc"],
-    &[r#"negatives.noise=[{sampler="unigram"},{sampler="cooccurrence"},{sampler="adaptive"}]"#, "negatives.live_events=300", r#"objective=[{kind="infonce"},{kind="views",weight=0.1}]"#],
+    &[
+        r#"negatives.noise=[{sampler="unigram"},{sampler="cooccurrence"},{sampler="adaptive"}]"#,
+        "negatives.live_events=300",
+        r#"objective=[{kind="infonce"},{kind="views",weight=0.1}]"#,
+    ],
 ];
 
 #[test]
@@ -222,8 +228,11 @@ fn worker_that_knows(config: &Config, name: &str) -> Trainer {
 fn rows_that_left_leave_everywhere() {
     // One worker has room for fewer items, so that it is the one to choose; the others follow.
     let [small, large] = ["memory.items.cap=40", "memory.items.cap=0"].map(|cap| configuration(&[cap]));
-    let mut workers =
-        [worker(&small, "w0", MovePrecision::F32), worker(&large, "w1", MovePrecision::F32), worker(&large, "w2", MovePrecision::F32)];
+    let mut workers = [
+        worker(&small, "w0", MovePrecision::F32),
+        worker(&large, "w1", MovePrecision::F32),
+        worker(&large, "w2", MovePrecision::F32),
+    ];
     let mut evicted = 0;
     for round in 0..12 {
         // In the order of a log: who flushes has heard all that was said before.
