@@ -10,6 +10,7 @@
 //! `--flush` seconds, or earlier while the model is young, it says what it has learnt, which the others hear `--delay` seconds later. `--apart`: workers tell each other
 //! nothing. `--patient`: nor more often while the model is young.
 
+mod cpu;
 mod plot;
 mod simulation;
 
@@ -128,8 +129,9 @@ fn line(log: &str, setting: Setting, outcome: &Outcome) -> serde_json::Value {
         "distance": outcome.distance,
         "distance_at_end": outcome.distance_at_end,
         "counted_at_end": outcome.counted,
-        "seconds": outcome.seconds,
-        "sharing_seconds": outcome.sharing_seconds,
+        "cpu_microseconds_per_event": outcome.seconds / outcome.events as f64 * 1e6,
+        "telling_microseconds_per_event": outcome.telling_seconds / outcome.events as f64 * 1e6,
+        "hearing_microseconds_per_event": outcome.hearing_seconds / outcome.events as f64 * 1e6,
     })
 }
 

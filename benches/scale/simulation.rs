@@ -1,7 +1,5 @@
 //! Workers that share a model, in one thread and by a clock of their own.
 
-use std::time::Instant;
-
 use negstream::Config;
 use negstream::evaluate::K;
 use negstream::evaluate::ranking::Ranked;
@@ -11,6 +9,8 @@ use negstream::position::Stream;
 use negstream::share::{Delta, MovePrecision};
 use negstream::trainer::Trainer;
 use negstream::trainer::state::State;
+
+use super::cpu;
 
 /// Partitions to a worker.
 const PARTITIONS: usize = 3;
@@ -53,10 +53,12 @@ pub struct Outcome {
     pub distance_at_end: Option<f64>,
     /// By worker: the sum of the items' counts at the end; the smallest and the largest.
     pub counted: (u64, u64),
-    /// Seconds that all workers took.
+    /// Seconds of processor time that all workers took together.
     pub seconds: f64,
-    /// Seconds thereof for deltas: making, packing, unpacking and merging them.
-    pub sharing_seconds: f64,
+    /// Seconds thereof for making and packing deltas.
+    pub telling_seconds: f64,
+    /// Seconds thereof for unpacking and merging those of others.
+    pub hearing_seconds: f64,
 }
 
 impl Outcome {
@@ -101,8 +103,8 @@ pub struct Simulation {
     setting: Setting,
     linger: f64,
     workers: Vec<Worker>,
-    /// By delta: when others have it, whose it is, and itself.
-    told: Vec<(f64, usize, Delta)>,
+    /// By delta: when others have it, whose it is, and itself as bytes.
+    told: Vec<(f64, usize, Vec<u8>)>,
     outcome: Outcome,
 }
 
@@ -136,8 +138,8 @@ impl Simulation {
     /// Plays `events`.
     pub fn run(mut self, events: &[Interaction]) -> Outcome {
         self.outcome.events = events.len();
-        let began = Instant::now();
-        let (mut distances, mut next_comparison) = ((0.0, 0), 0.0);
+        let began = cpu::of_process();
+        let (mut distances, mut next_comparison, mut compared) = ((0.0, 0), 0.0, 0.0);
         for (number, event) in events.iter().enumerate() {
             let now = number as f64 / self.setting.rate;
             if number % TICK == 0 {
@@ -145,8 +147,10 @@ impl Simulation {
                 if now >= next_comparison && self.setting.flush.is_some() {
                     next_comparison = now + COMPARE_EVERY;
                     if number >= events.len() / 2 {
+                        let began = cpu::of_thread();
                         let (mean, _) = distance(&self.workers[0].trainer.state, &self.workers[1].trainer.state);
                         distances = (distances.0 + mean, distances.1 + 1);
+                        compared += cpu::of_thread() - began;
                     }
                 }
             }
@@ -166,7 +170,7 @@ impl Simulation {
         }
         let counted = self.workers.iter().map(|worker| worker.trainer.state.items.occurrences.iter().sum::<u64>());
         self.outcome.counted = counted.fold((u64::MAX, 0), |(least, most), sum| (least.min(sum), most.max(sum)));
-        self.outcome.seconds = began.elapsed().as_secs_f64();
+        self.outcome.seconds = cpu::of_process() - began - compared;
         self.outcome
     }
 
@@ -210,14 +214,13 @@ impl Simulation {
 
     /// Lets a worker say what it has learnt.
     fn flush(&mut self, place: usize, now: f64) {
-        let began = Instant::now();
+        let began = cpu::of_thread();
         if let Some(delta) = self.workers[place].trainer.take_delta() {
             let bytes = delta.encode(self.setting.precision);
             self.outcome.bytes += bytes.len();
-            let delta = Delta::decode(&bytes).expect("a delta");
-            self.told.push((now + self.setting.delay, place, delta));
+            self.told.push((now + self.setting.delay, place, bytes));
         }
-        self.outcome.sharing_seconds += began.elapsed().as_secs_f64();
+        self.outcome.telling_seconds += cpu::of_thread() - began;
     }
 
     /// Lets a worker hear what the others have said until `now`.
@@ -225,14 +228,17 @@ impl Simulation {
         let worker = &mut self.workers[place];
         let news = &self.told[worker.heard..];
         let n = news.iter().take_while(|(at, ..)| *at <= now).count();
-        let deltas: Vec<&Delta> = news[..n].iter().filter(|(_, by, _)| *by != place).map(|(.., delta)| delta).collect();
-        worker.heard += n;
-        if deltas.is_empty() {
+        if n == 0 {
             return;
         }
-        let began = Instant::now();
-        worker.trainer.merge(&deltas);
-        self.outcome.sharing_seconds += began.elapsed().as_secs_f64();
+        let began = cpu::of_thread();
+        let others = news[..n].iter().filter(|(_, by, _)| *by != place);
+        let deltas: Vec<Delta> = others.map(|(.., bytes)| Delta::decode(bytes).expect("a delta")).collect();
+        worker.heard += n;
+        if !deltas.is_empty() {
+            worker.trainer.merge(&deltas.iter().collect::<Vec<_>>());
+        }
+        self.outcome.hearing_seconds += cpu::of_thread() - began;
         // What all have heard is of no use any more.
         let heard = self.workers.iter().map(|worker| worker.heard).min().unwrap_or(0);
         if heard > 64 {

@@ -151,6 +151,7 @@ impl MovePrecision {
 }
 
 /// The upper half of a number, rounded to the nearest, ties to even. What is not finite stays what it is.
+#[inline]
 pub(super) fn to_bf16(number: f32) -> u16 {
     let bits = number.to_bits();
     if number.is_nan() {
@@ -162,7 +163,8 @@ pub(super) fn to_bf16(number: f32) -> u16 {
 }
 
 /// The number whose upper half this is.
-pub(super) fn from_bf16(half: u16) -> f32 {
+#[inline]
+fn from_bf16(half: u16) -> f32 {
     f32::from_bits(u32::from(half) << 16)
 }
 
@@ -193,7 +195,9 @@ mod tests {
             prop_assert!((found - number).abs() <= number.abs() / 256.0 || number.abs() < 1e-37);
             for other in [half.wrapping_sub(1), half.wrapping_add(1)] {
                 let other = from_bf16(other);
-                prop_assert!(!((other - number).abs() < (found - number).abs()), "{} is nearer than {}", other, found);
+                // Beyond the largest there is none.
+                let is_nearer = (other - number).abs() < (found - number).abs();
+                prop_assert!(!is_nearer, "{other} is nearer than {found}");
             }
             // Rounding twice is rounding once.
             prop_assert_eq!(to_bf16(found), half);

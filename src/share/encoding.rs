@@ -14,7 +14,7 @@ use compact_str::CompactString;
 
 use super::delta::{
     ClockSpan, Delta, MovePrecision, ParameterMoves, RowMoves, SharedEvent, SharedItem, SharedTable, SourceSpan,
-    from_bf16, to_bf16,
+    to_bf16,
 };
 
 const MAGIC: &[u8; 3] = b"nsd";
@@ -121,16 +121,21 @@ impl Delta {
         if !(named && of_items.flat_map(|rows| &rows.keys).all(is_item)) {
             return Err(DeltaError::Malformed("it refers to an item that it does not name"));
         }
-        let of_parameters =
-            self.parameters.iter().flat_map(|parameters| parameters.values.iter().chain(&parameters.sums));
-        let moves = self.rows.iter().flat_map(|rows| &rows.moves).chain(of_parameters);
+        let of_parameters = self.parameters.iter().flat_map(|parameters| [&parameters.values, &parameters.sums]);
+        let mut moves = self.rows.iter().map(|rows| &rows.moves).chain(of_parameters);
         let ClockSpan { from, until } = self.clock;
-        let sums = self.evidence.iter().chain([&from, &until]);
-        if !(moves.copied().all(f32::is_finite) && sums.copied().all(f64::is_finite)) {
+        let mut sums = self.evidence.iter().chain([&from, &until]);
+        if !(moves.all(|moves| are_finite(moves)) && sums.all(|sum| sum.is_finite())) {
             return Err(DeltaError::Malformed("a number is not finite"));
         }
         Ok(())
     }
+}
+
+/// Whether all of them are; looked at without a way out, so that the loop is made wide.
+fn are_finite(numbers: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    numbers.iter().fold(true, |all, number| all & (number.to_bits() & EXPONENT != EXPONENT))
 }
 
 fn pack(body: &[u8]) -> Vec<u8> {
@@ -176,18 +181,21 @@ impl Writer {
         }
     }
 
+    /// Planes of bytes, the highest first. Loops go over indices, so that they are made wide.
     fn moves(&mut self, moves: &[f32], precision: MovePrecision) {
-        match precision {
-            MovePrecision::F32 => {
-                self.0.push(4);
-                for byte in (0..4).rev() {
-                    self.0.extend(moves.iter().map(|number| number.to_le_bytes()[byte]));
-                }
-            }
-            MovePrecision::Bf16 => {
-                self.0.push(2);
-                for byte in (0..2).rev() {
-                    self.0.extend(moves.iter().map(|number| to_bf16(*number).to_le_bytes()[byte]));
+        let width = match precision {
+            MovePrecision::F32 => 4,
+            MovePrecision::Bf16 => 2,
+        };
+        self.0.push(width as u8);
+        let (begin, n) = (self.0.len(), moves.len());
+        self.0.resize(begin + width * n, 0);
+        for (place, plane) in self.0[begin..].chunks_exact_mut(n.max(1)).enumerate() {
+            let (plane, shift) = (&mut plane[..n], 24 - 8 * place as u32);
+            match precision {
+                MovePrecision::F32 => (0..n).for_each(|k| plane[k] = (moves[k].to_bits() >> shift) as u8),
+                MovePrecision::Bf16 => {
+                    (0..n).for_each(|k| plane[k] = ((u32::from(to_bf16(moves[k])) << 16) >> shift) as u8);
                 }
             }
         }
@@ -264,12 +272,12 @@ impl<'a> Reader<'a> {
             return Err(DeltaError::Malformed("numbers of an unknown precision"));
         }
         let planes = self.bytes(n.checked_mul(width).ok_or(DeltaError::Malformed("it ends too early"))?)?;
-        let byte = |place: usize, plane: usize| planes[plane * n + place];
-        let number = |place: usize| match width {
-            2 => from_bf16(u16::from_be_bytes([byte(place, 0), byte(place, 1)])),
-            _ => f32::from_be_bytes([byte(place, 0), byte(place, 1), byte(place, 2), byte(place, 3)]),
-        };
-        Ok((0..n).map(number).collect())
+        let mut bits = vec![0u32; n];
+        for (place, plane) in planes.chunks_exact(n.max(1)).enumerate() {
+            let (plane, bits, shift) = (&plane[..n], &mut bits[..n], 24 - 8 * place as u32);
+            (0..n).for_each(|k| bits[k] |= u32::from(plane[k]) << shift);
+        }
+        Ok(bits.into_iter().map(f32::from_bits).collect())
     }
 
     fn delta(&mut self) -> Result<Delta, DeltaError> {

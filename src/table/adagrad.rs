@@ -113,13 +113,14 @@ impl TrainedRows {
         for row in baseline.rows() {
             let place = *row as usize;
             let before = baseline.copy(place).expect("it is one of those with a copy");
-            let now = values.row(place).iter().chain(sums.row(place));
-            moves.iter_mut().zip(now).zip(before).for_each(|((part, now), before)| *part = now - before);
+            let (before_values, before_sums) = before.split_at(dim);
+            let (of_values, of_sums) = moves.split_at_mut(dim);
+            subtract(of_values, values.row(place), before_values);
+            subtract(of_sums, sums.row(place), before_sums);
             if moves.iter().all(|part| *part == 0.0) {
                 continue;
             }
             take(*row, &mut moves);
-            let (before_values, before_sums) = before.split_at(dim);
             let (of_values, of_sums) = moves.split_at(dim);
             add(values.row_mut(place), before_values, of_values);
             add(sums.row_mut(place), before_sums, of_sums);
@@ -134,11 +135,10 @@ impl TrainedRows {
     pub fn add_moves(&mut self, row: usize, moves: &[f32]) {
         let Self { values, sums, optimizer: _, changes, baseline } = self;
         let (of_values, of_sums) = moves.split_at(values.dim());
-        for (numbers, moves) in [(values.row_mut(row), of_values), (sums.row_mut(row), of_sums)] {
-            numbers.iter_mut().zip(moves).for_each(|(number, part)| *number += part);
-        }
+        accumulate(values.row_mut(row), of_values);
+        accumulate(sums.row_mut(row), of_sums);
         if let Some(copy) = baseline.as_mut().and_then(|baseline| baseline.copy_mut(row)) {
-            copy.iter_mut().zip(moves).for_each(|(number, part)| *number += part);
+            accumulate(copy, moves);
         }
         if let Some(changes) = changes {
             changes.touch(row);
@@ -241,9 +241,28 @@ fn step(
     }
 }
 
+/// `out = now − before`. These loops go over indices, as those of the kernel do.
+fn subtract(out: &mut [f32], now: &[f32], before: &[f32]) {
+    let (now, before) = (&now[..out.len()], &before[..out.len()]);
+    for k in 0..out.len() {
+        out[k] = now[k] - before[k];
+    }
+}
+
 /// `out = before + moves`.
 fn add(out: &mut [f32], before: &[f32], moves: &[f32]) {
-    out.iter_mut().zip(before).zip(moves).for_each(|((out, before), part)| *out = before + part);
+    let (before, moves) = (&before[..out.len()], &moves[..out.len()]);
+    for k in 0..out.len() {
+        out[k] = before[k] + moves[k];
+    }
+}
+
+/// `out += moves`.
+fn accumulate(out: &mut [f32], moves: &[f32]) {
+    let moves = &moves[..out.len()];
+    for k in 0..out.len() {
+        out[k] += moves[k];
+    }
 }
 
 /// A few learned numbers that belong to no row (weights of positions, β, …), with their sums.
