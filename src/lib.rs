@@ -63,6 +63,7 @@
 //! | [`snapshot`] | the state to files and back |
 //! | [`checkpoint`] | durable files, whole or not at all, in a folder or an object store |
 //! | [`recommend`] | the best items for a user, by the full score |
+//! | [`share`] | what workers that learn one model tell each other |
 //! | [`serve`] | programs ask the model while it learns |
 //! | [`publish`] | embeddings leave for where they are served |
 //! | [`telemetry`] | status, metrics, health, page, logs, report |
@@ -141,6 +142,8 @@ pub mod registry;
 pub mod remote;
 #[doc(hidden)]
 pub mod serve;
+#[doc(hidden)]
+pub mod share;
 #[doc(hidden)]
 pub mod signals;
 #[doc(hidden)]

@@ -278,6 +278,19 @@ impl Cooccurrences {
         lists.n_events = batch.len();
     }
 
+    /// How many of the newest items of a context count.
+    pub fn window(&self) -> usize {
+        if self.is_on() { self.limits.window } else { 0 }
+    }
+
+    /// Counts an event that somebody else has captured: of `item`, by a user who had `context`, the newest item first.
+    pub fn count(&mut self, item: u32, context: &[u32]) {
+        if self.is_on() {
+            self.count_neighbors(&context[..context.len().min(self.limits.window)], item);
+            self.neighborhoods.get_mut(item as usize).count_event();
+        }
+    }
+
     /// Captures the items that are related to the context of the newest query of `batch` into it, and counts nothing: the event is
     /// still to come.
     pub fn ask(&self, batch: &mut Batch, votes: &mut Votes) {

@@ -32,6 +32,7 @@ use crate::context::EncoderKind;
 use crate::kernel::rows::inverse_norm;
 use crate::kernel::{Kernel, LANES};
 use crate::negatives::Vectors;
+use crate::share::SharedTable;
 use crate::table::adagrad::{Optimizer, Parameters, TrainedRows};
 use crate::table::changes::{ChangeMark, RowChanges};
 use crate::table::row_remap::RowRemap;
@@ -210,14 +211,10 @@ impl Model {
     /// # Panics
     /// If there is no such bucket.
     pub fn add_item_with(&mut self, name: &str, buckets: &[u32]) {
-        let (seed, scale) = (self.seed, self.init_scale);
-        let mut own = scale;
         if let Some(features) = &mut self.features {
             features.push(buckets);
-            if !buckets.is_empty() {
-                own *= OWN_START;
-            }
         }
+        let (seed, scale, own) = (self.seed, self.init_scale, self.own_scale(!buckets.is_empty()));
         self.items.push(|row| start(row, seed, "item", name, own));
         if let Some(contexts) = &mut self.contexts {
             contexts.push(|row| start(row, seed, "context", name, scale));
@@ -227,6 +224,29 @@ impl Model {
         }
         self.inverse_norms.push(1.0);
         self.refresh_item(self.items.values.len() - 1);
+    }
+
+    /// The scale of the own row of a new item.
+    fn own_scale(&self, has_features: bool) -> f32 {
+        if self.features.is_some() && has_features { self.init_scale * OWN_START } else { self.init_scale }
+    }
+
+    /// The values that the rows of item `item`, called `name`, began with, by table as in [`Self::shared_tables_mut`]; none of rows
+    /// that are no item's own.
+    pub fn starting_rows(&self, name: &str, item: usize) -> Vec<Option<Vec<f32>>> {
+        let has_features = self.features.as_ref().is_some_and(|features| !features.of(item).is_empty());
+        let begin = |role: &str, scale: f32| {
+            let mut row = vec![0.0; self.dim()];
+            start(&mut row, self.seed, role, name, scale);
+            Some(row)
+        };
+        let of_items = begin("item", self.own_scale(has_features));
+        let others = [
+            self.contexts.as_ref().map(|_| begin("context", self.init_scale)),
+            self.biases.as_ref().map(|_| Some(vec![0.0])),
+            self.features.as_ref().map(|_| None),
+        ];
+        std::iter::once(of_items).chain(others.into_iter().flatten()).collect()
     }
 
     /// Adds the row of a new user, where users have rows.
@@ -447,6 +467,46 @@ impl Model {
     /// The interval between marks in which changes fall now; `None` where changes are not tracked.
     pub fn change_interval(&self) -> Option<ChangeMark> {
         self.items.changes().map(RowChanges::interval)
+    }
+
+    /// The tables that the workers of a group share. (Rows of users are their worker's own.)
+    pub fn shared_tables_mut(&mut self) -> impl Iterator<Item = (SharedTable, &mut TrainedRows)> {
+        let Self { items, features, contexts, biases, .. } = self;
+        let others = [
+            contexts.as_mut().map(|rows| (SharedTable::Contexts, rows)),
+            biases.as_mut().map(|rows| (SharedTable::Biases, rows)),
+            features.as_mut().map(|features| (SharedTable::Features, &mut features.rows)),
+        ];
+        std::iter::once((SharedTable::Items, items)).chain(others.into_iter().flatten())
+    }
+
+    /// Starts to keep what the rows of the shared tables are before they move.
+    pub fn track_moves(&mut self) {
+        self.shared_tables_mut().for_each(|(_, rows)| rows.track_moves());
+    }
+
+    /// Keeps copies of the rows of `items`, which are about to move, and of those that `items` have in contexts where they are among
+    /// `in_contexts`; does nothing where moves are not tracked.
+    pub(crate) fn keep_copies(&mut self, items: &[u32], in_contexts: impl Iterator<Item = u32>, biased: &[u32]) {
+        if self.items.baseline().is_none() {
+            return;
+        }
+        let Self { items: rows, features, contexts, biases, .. } = self;
+        rows.keep_copies(items.iter().copied());
+        if let Some(contexts) = contexts {
+            contexts.keep_copies(in_contexts);
+        }
+        if let Some(biases) = biases {
+            biases.keep_copies(biased.iter().copied());
+        }
+        if let Some(features) = features {
+            features.keep_copies(items);
+        }
+    }
+
+    /// Brings norms and vectors of `items` up to date, whose rows have been moved by other means than a step.
+    pub fn refresh_moved(&mut self, items: &[u32]) {
+        items.iter().for_each(|item| self.refresh_item(*item as usize));
     }
 
     fn refresh_item(&mut self, item: usize) {

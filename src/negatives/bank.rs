@@ -36,6 +36,8 @@ pub struct Bank {
     frozen: bool,
     /// Events so far.
     now: u64,
+    /// Events of a group for each that comes in here; 1 where nobody else's do.
+    pace: f64,
 }
 
 /// How full, how old and how stale a bank is.
@@ -56,7 +58,7 @@ impl Bank {
     pub fn new(capacity: usize, max_age: u64, frozen: bool) -> Self {
         let max_age = if max_age == 0 { u64::MAX } else { max_age };
         let entries = VecDeque::with_capacity(capacity);
-        Self { capacity, max_age, entries, vectors: VecDeque::new(), frozen, now: 0 }
+        Self { capacity, max_age, entries, vectors: VecDeque::new(), frozen, now: 0, pace: 1.0 }
     }
 
     /// The bank with the saved [`Self::entries`], [`Self::frozen_vectors`] and [`Self::now`]; `None` where the numbers of
@@ -77,14 +79,59 @@ impl Bank {
         self.drop_oldest((self.entries.len() + items.len() - skipped).saturating_sub(self.capacity), dim);
         let mut vector = vec![0.0; dim];
         for (place, item) in items.iter().enumerate().skip(skipped) {
-            let event = self.now + place as u64;
+            let event = self.now + (place as f64 * self.pace) as u64;
             self.entries.push_back(BankEntry { item: *item, event });
             if self.frozen {
                 vectors.vector(*item, &mut vector);
                 self.vectors.extend(&vector);
             }
         }
-        self.now += items.len() as u64;
+        self.now += (items.len() as f64 * self.pace) as u64;
+        self.drop_aged(dim);
+    }
+
+    /// Numbers the events of a group from now on, of which the newest is number `now`, and of which there are `pace` for each that
+    /// comes in here.
+    pub fn follow(&mut self, now: u64, pace: f64) {
+        (self.now, self.pace) = (self.now.max(now), pace);
+    }
+
+    /// Adds the positives of others, each at its place among those that are there; `more` is in the order of its events. Their
+    /// vectors are as they are now, where they are frozen.
+    pub fn absorb(&mut self, more: &[BankEntry], vectors: &dyn Vectors) {
+        let dim = if self.frozen { vectors.dim() } else { 0 };
+        let n = self.entries.len() + more.len();
+        let skipped = n.saturating_sub(self.capacity);
+        let (old, old_vectors) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.vectors));
+        let (mut old, mut more) = (old.into_iter().enumerate().peekable(), more.iter().copied().peekable());
+        let mut vector = vec![0.0; dim];
+        for place in 0..n {
+            let is_more = match (old.peek(), more.peek()) {
+                (Some((_, one)), Some(other)) => other.event < one.event,
+                (old, _) => old.is_none(),
+            };
+            let entry = match is_more {
+                true => more.next().inspect(|entry| {
+                    if self.frozen {
+                        vectors.vector(entry.item, &mut vector);
+                    }
+                }),
+                false => old.next().map(|(slot, entry)| {
+                    let kept = old_vectors.range(slot * dim..(slot + 1) * dim);
+                    vector.iter_mut().zip(kept).for_each(|(out, number)| *out = *number);
+                    entry
+                }),
+            };
+            if let Some(entry) = entry.filter(|_| place >= skipped) {
+                self.entries.push_back(entry);
+                self.vectors.extend(&vector);
+            }
+        }
+        self.now = self.now.max(self.entries.back().map_or(0, |newest| newest.event + 1));
+        self.drop_aged(dim);
+    }
+
+    fn drop_aged(&mut self, dim: usize) {
         let oldest = self.now.saturating_sub(self.max_age);
         let aged = self.entries.iter().take_while(|entry| entry.event < oldest).count();
         self.drop_oldest(aged, dim);

@@ -15,7 +15,7 @@ use crate::evaluate::metrics::EvalMetrics;
 use crate::negatives::frequency::{DecayedCounts, Frequencies};
 use crate::objective::step::ObjectiveLoss;
 use crate::table::paged::Paged;
-use crate::trainer::state::Progress;
+use crate::trainer::state::{OthersEvents, Progress};
 
 const PROGRESS: &str = "progress.json";
 
@@ -36,11 +36,19 @@ struct ProgressFile {
     rejected_share: f64,
     /// What test-then-train evaluation measured.
     evaluation: EvalMetrics,
+    /// Events of other workers, where workers share a model.
+    #[serde(default, skip_serializing_if = "is_none")]
+    others: OthersEvents,
+}
+
+/// Whether there are no events of others.
+fn is_none(others: &OthersEvents) -> bool {
+    *others == OthersEvents::default()
 }
 
 /// Writes `progress`, apart from what is in the manifest, and the scales of `frequencies`.
 pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Frequencies) -> Result<(), CheckpointError> {
-    let Progress { steps: _, events: _, last_loss, last_parts, evaluation, rejected_share } = progress;
+    let Progress { steps: _, events: _, others, last_loss, last_parts, evaluation, rejected_share } = progress;
     let content = ProgressFile {
         frequency_scales: frequencies.memories().iter().map(DecayedCounts::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
@@ -49,6 +57,7 @@ pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Freque
         last_parts: last_parts.clone(),
         rejected_share: *rejected_share,
         evaluation: evaluation.clone(),
+        others: *others,
     };
     draft.file(PROGRESS, |file| Ok(file.write_all(serde_json::to_string(&content)?.as_bytes())?))
 }
@@ -72,10 +81,11 @@ pub(super) fn read(
         last_parts,
         rejected_share,
         evaluation,
+        others,
     } = content;
     let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life);
     let frequencies = empty.restored(&frequency_scales, counts, &frequency_evidence, frequency_newest);
     let Progress { steps, events, .. } = *progress;
-    *progress = Progress { steps, events, last_loss, last_parts, evaluation, rejected_share };
+    *progress = Progress { steps, events, others, last_loss, last_parts, evaluation, rejected_share };
     frequencies.ok_or_else(|| damaged("it does not have a scale for each half-life"))
 }

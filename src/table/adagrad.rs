@@ -2,6 +2,7 @@
 //!
 //! Only what has a gradient moves, so a step touches only the rows of its batch.
 
+use super::baseline::RowBaseline;
 use super::changes::{RowChanges, SharedChanges};
 use super::row_remap::RowRemap;
 use super::rows::{CHUNK, RowChunk, Rows};
@@ -30,6 +31,8 @@ pub struct TrainedRows {
     optimizer: Optimizer,
     /// When each row changed last, where somebody wants to know.
     changes: Option<RowChanges>,
+    /// The rows that moved since a mark, as they were then, where somebody wants to know how far they moved.
+    baseline: Option<RowBaseline>,
 }
 
 impl TrainedRows {
@@ -39,7 +42,7 @@ impl TrainedRows {
             Optimizer::Adagrad => dim,
             Optimizer::RowwiseAdagrad => 1,
         };
-        Self { values: Rows::new(dim), sums: Rows::new(sums), optimizer, changes: None }
+        Self { values: Rows::new(dim), sums: Rows::new(sums), optimizer, changes: None, baseline: None }
     }
 
     /// Adds a row that starts as `fill` makes it.
@@ -53,11 +56,14 @@ impl TrainedRows {
 
     /// Remaps rows after eviction.
     pub fn keep(&mut self, rows: &RowRemap) {
-        let Self { values, sums, optimizer: _, changes } = self;
+        let Self { values, sums, optimizer: _, changes, baseline } = self;
         values.keep(rows);
         sums.keep(rows);
         if let Some(changes) = changes {
             changes.keep(rows);
+        }
+        if let Some(baseline) = baseline {
+            baseline.keep_rows(rows);
         }
     }
 
@@ -76,6 +82,69 @@ impl TrainedRows {
         self.changes.as_mut()
     }
 
+    /// Starts to keep what rows are before they move ([`Self::keep_copies`]): the mark is now.
+    pub fn track_moves(&mut self) {
+        self.baseline = Some(RowBaseline::new(self.values.dim() + self.sums.dim()));
+    }
+
+    /// The rows that moved since the mark, where that is tracked.
+    pub fn baseline(&self) -> Option<&RowBaseline> {
+        self.baseline.as_ref()
+    }
+
+    /// Keeps copies of those of `rows` that have none since the mark: they are about to move. Where moves are not tracked, this
+    /// does nothing.
+    pub fn keep_copies(&mut self, rows: impl IntoIterator<Item = u32>) {
+        let Self { values, sums, baseline: Some(baseline), .. } = self else { return };
+        for row in rows.into_iter().map(|row| row as usize) {
+            if !baseline.has(row) {
+                baseline.keep_copy(row, values.row(row), sums.row(row));
+            }
+        }
+    }
+
+    /// Hands over how far each row moved since the mark, and sets a new one. `take` is told the row, and its values and sums one
+    /// behind the other, as moves; it may round them, and by what it leaves there the row has moved in the end. Rows whose moves
+    /// are all 0 are passed over. Gives the rows that were rounded or not, as long as they have moved.
+    pub fn take_moves(&mut self, mut take: impl FnMut(u32, &mut [f32])) -> Vec<u32> {
+        let Self { values, sums, baseline: Some(baseline), .. } = self else { return Vec::new() };
+        let (dim, mut moved) = (values.dim(), Vec::new());
+        let mut moves = vec![0.0; dim + sums.dim()];
+        for row in baseline.rows() {
+            let place = *row as usize;
+            let before = baseline.copy(place).expect("it is one of those with a copy");
+            let (before_values, before_sums) = before.split_at(dim);
+            let (of_values, of_sums) = moves.split_at_mut(dim);
+            subtract(of_values, values.row(place), before_values);
+            subtract(of_sums, sums.row(place), before_sums);
+            if moves.iter().all(|part| *part == 0.0) {
+                continue;
+            }
+            take(*row, &mut moves);
+            let (of_values, of_sums) = moves.split_at(dim);
+            add(values.row_mut(place), before_values, of_values);
+            add(sums.row_mut(place), before_sums, of_sums);
+            moved.push(*row);
+        }
+        baseline.mark();
+        moved
+    }
+
+    /// Adds to row `row` what somebody else has moved it by: values and sums one behind the other. It is none of the moves that
+    /// [`Self::take_moves`] hands over.
+    pub fn add_moves(&mut self, row: usize, moves: &[f32]) {
+        let Self { values, sums, optimizer: _, changes, baseline } = self;
+        let (of_values, of_sums) = moves.split_at(values.dim());
+        accumulate(values.row_mut(row), of_values);
+        accumulate(sums.row_mut(row), of_sums);
+        if let Some(copy) = baseline.as_mut().and_then(|baseline| baseline.copy_mut(row)) {
+            accumulate(copy, moves);
+        }
+        if let Some(changes) = changes {
+            changes.touch(row);
+        }
+    }
+
     /// Moves row `row` against `gradient`; gives 1/norm of the moved row, NaN where it is not finite.
     pub fn step(&mut self, kernel: Kernel, row: usize, gradient: &[f32], rate: f32) -> f32 {
         if let Some(changes) = &mut self.changes {
@@ -87,15 +156,21 @@ impl TrainedRows {
     /// A frozen copy of the rows, whose changes are not tracked: [`super::chunks`].
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        let Self { values, sums, optimizer, changes: _ } = self;
-        Self { values: values.freeze(), sums: sums.freeze(), optimizer: *optimizer, changes: None }
+        let Self { values, sums, optimizer, changes: _, baseline: _ } = self;
+        Self { values: values.freeze(), sums: sums.freeze(), optimizer: *optimizer, changes: None, baseline: None }
     }
 
     /// A frozen copy of the rows alone: what moves them stays behind. It is for reading.
     #[must_use]
     pub fn freeze_values(&mut self) -> Self {
-        let Self { values, sums, optimizer, changes: _ } = self;
-        Self { values: values.freeze(), sums: Rows::new(sums.dim()), optimizer: *optimizer, changes: None }
+        let Self { values, sums, optimizer, changes: _, baseline: _ } = self;
+        Self {
+            values: values.freeze(),
+            sums: Rows::new(sums.dim()),
+            optimizer: *optimizer,
+            changes: None,
+            baseline: None,
+        }
     }
 
     /// Takes back rows that frozen copies which are gone had shared: [`super::chunks::Chunks::thaw`].
@@ -163,6 +238,30 @@ fn step(
     match optimizer {
         Optimizer::Adagrad => adagrad(kernel, values, sums, gradient, rate),
         Optimizer::RowwiseAdagrad => rowwise_adagrad(kernel, values, &mut sums[0], gradient, rate),
+    }
+}
+
+/// `out = now − before`. These loops go over indices, as those of the kernel do.
+fn subtract(out: &mut [f32], now: &[f32], before: &[f32]) {
+    let (now, before) = (&now[..out.len()], &before[..out.len()]);
+    for k in 0..out.len() {
+        out[k] = now[k] - before[k];
+    }
+}
+
+/// `out = before + moves`.
+fn add(out: &mut [f32], before: &[f32], moves: &[f32]) {
+    let (before, moves) = (&before[..out.len()], &moves[..out.len()]);
+    for k in 0..out.len() {
+        out[k] = before[k] + moves[k];
+    }
+}
+
+/// `out += moves`.
+fn accumulate(out: &mut [f32], moves: &[f32]) {
+    let moves = &moves[..out.len()];
+    for k in 0..out.len() {
+        out[k] += moves[k];
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod adagrad;
 pub mod admission;
+pub mod baseline;
 pub mod changes;
 pub mod chunks;
 pub mod generation_map;

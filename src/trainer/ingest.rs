@@ -138,8 +138,9 @@ impl Trainer {
         state.progress.events += std::mem::take(&mut pending.counts);
         state.count_arrivals(pending);
         let (now, number) = (state.progress.events.positives(), state.progress.events.deferred);
+        let time = state.progress.group_positives();
         for (_, user) in pending.deferred.drain(..) {
-            if state.touch_deferred(&user, now) && is_chosen(*seed, "deferred", number, *ranked_share) {
+            if state.touch_deferred(&user, time) && is_chosen(*seed, "deferred", number, *ranked_share) {
                 state.progress.evaluation.add(&[Ranked::missed(now - 1)]);
             }
         }

@@ -17,6 +17,7 @@ use crate::table::row_remap::RowRemap;
 use crate::table::rows::stable_hash;
 use crate::trainer::RowLimits;
 use crate::trainer::pending::{Arrivals, PendingBatch};
+use crate::trainer::sharing::DeltaRecorder;
 use crate::trainer::state::State;
 
 /// One part in so many of a cap is cleared at once, and of an expiry passes from sweep to sweep.
@@ -37,13 +38,22 @@ pub struct RowLifecycle {
 
 /// Evicts the rows of items and users that have to go before the events of `pending` find room, at time `now`. Items and
 /// users that these events name stay.
-pub(super) fn make_room(state: &mut State, pending: &PendingBatch, popularity: &mut PopularityOrder, now: u64) {
+/// What leaves is noted by `recorder`, where the state is shared.
+pub(super) fn make_room(
+    state: &mut State,
+    pending: &PendingBatch,
+    (popularity, recorder): (&mut PopularityOrder, Option<&mut DeltaRecorder>),
+    now: u64,
+) {
     let incoming = pending.events.len();
     let (n_items, n_users) = (state.items.ids.len(), state.users.ids.len());
     if state.items.lifecycle.is_eviction_due(n_items, incoming, now) {
         let named = pending.events.iter().filter_map(|pending| state.items.ids.get(&pending.event.item));
         named.for_each(|item| state.items.lifecycle.touch(item, now));
         if let Some(rows) = state.items.lifecycle.evict(n_items, incoming, now) {
+            if let Some(recorder) = recorder {
+                recorder.note_eviction(&state.items.ids, &rows);
+            }
             state.keep_items(&rows);
             *popularity = PopularityOrder::new(&state.negatives.frequencies);
         }
@@ -169,6 +179,14 @@ impl RowLifecycle {
         });
         self.last_active.keep(&rows);
         (rows.n_kept() < n_rows).then_some(rows)
+    }
+
+    /// Remaps rows after an eviction that somebody else has chosen, at time `now`.
+    pub(super) fn keep(&mut self, rows: &RowRemap, now: u64) {
+        if self.limits.cap > 0 || self.limits.expire_events > 0 {
+            self.extend_to(rows.n_rows(), now);
+            self.last_active.keep(rows);
+        }
     }
 
     /// Writes what [`Self::restore`] needs.

@@ -9,6 +9,7 @@
 //! | `changes` | which embeddings changed since a mark |
 //! | `stale` | how events would have been ranked by an older state |
 //! | `trailing` | counts and histories that stay a delay behind the stream |
+//! | `sharing` | one model of many workers: deltas of the state, and those of others |
 //! | `state` | everything that a checkpoint holds, in groups |
 //! | `memory_usage` | how much memory the state takes |
 //! | `warnings` | what is likely set wrong, as the records show |
@@ -25,6 +26,7 @@ mod ingest;
 pub mod lifecycle;
 pub mod memory_usage;
 mod pending;
+mod sharing;
 pub mod stale;
 pub mod state;
 pub mod state_snapshot;
@@ -45,6 +47,7 @@ use crate::event::EventCounts;
 use crate::negatives::proposals::{Proposal, proposals};
 use crate::position::Stream;
 use pending::PendingBatch;
+use sharing::DeltaRecorder;
 use stale::{StaleRank, StaleServing};
 use state::State;
 use state_snapshot::StateSnapshot;
@@ -71,6 +74,8 @@ pub struct Trainer {
     popularity: PopularityOrder,
     buffers: StepBuffers,
     stale: Option<StaleServing>,
+    /// What happened since others were told, where the model is shared.
+    recorder: Option<DeltaRecorder>,
 }
 
 /// The configuration, as far as the trainer itself goes by it.
@@ -134,6 +139,7 @@ impl Trainer {
             popularity,
             buffers: StepBuffers::new(config),
             stale: None,
+            recorder: None,
         })
     }
 

@@ -12,6 +12,7 @@
 //! | [`SourceProgress`] | how far the streams are read |
 
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::context::cooccurrence::{CooccurrenceLimits, Cooccurrences, Neighborhood};
@@ -32,6 +33,7 @@ use crate::objective::Objectives;
 use crate::objective::step::ObjectiveLoss;
 use crate::position::cuts::Cuts;
 use crate::position::{Ownerships, Positions};
+use crate::share::GroupClock;
 use crate::table::changes::ChangeMark;
 use crate::table::ids::Ids;
 use crate::table::paged::Paged;
@@ -106,6 +108,15 @@ pub struct NegativeSources {
     pub false_negatives: FalseNegativeTracker,
 }
 
+/// Events of other workers that are part of the state, where workers share a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OthersEvents {
+    /// Events that they trained on.
+    pub used: u64,
+    /// Events of a positive type, those of items without a row included.
+    pub positives: u64,
+}
+
 /// How far training is, and how well it does.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -113,6 +124,8 @@ pub struct Progress {
     pub steps: u64,
     /// Events by what became of them.
     pub events: EventCounts,
+    /// Events of other workers.
+    pub others: OthersEvents,
     /// Loss and bound on information of the newest step that trained, in nats.
     pub last_loss: (f64, f64),
     /// How each part of the objectives did in that step.
@@ -196,6 +209,7 @@ impl State {
             progress: Progress {
                 steps: 0,
                 events: EventCounts::default(),
+                others: OthersEvents::default(),
                 last_loss: (0.0, 0.0),
                 last_parts: Vec::new(),
                 evaluation: EvalMetrics::new(0).with_own_history(config.evaluate.repeat),
@@ -361,7 +375,21 @@ impl UserStore {
     }
 }
 
+impl Progress {
+    /// Events of a positive type of all workers that share the model, as far as they are part of the state: the time by which rows
+    /// live.
+    pub fn group_positives(&self) -> u64 {
+        self.events.positives() + self.others.positives
+    }
+}
+
 impl NegativeSources {
+    /// Counts by the clock of a group.
+    pub(super) fn follow(&mut self, clock: &GroupClock) {
+        self.frequencies.set_pace(clock.pace());
+        self.bank.follow(clock.now() as u64, clock.pace());
+    }
+
     fn keep_items(&mut self, rows: &RowRemap) {
         let Self { frequencies, live, noise, bank, false_negatives } = self;
         frequencies.keep(rows);

@@ -32,6 +32,7 @@ use crate::objective::{LossStats, Scratch};
 use crate::table::rows::stable_hash;
 use crate::trainer::lifecycle::make_room;
 use crate::trainer::pending::{PendingBatch, PendingEvent, SamplerInput};
+use crate::trainer::sharing::DeltaRecorder;
 use crate::trainer::stale::{BatchToRank, CountsBefore, StaleServing};
 use crate::trainer::state::{NegativeSources, State};
 
@@ -77,8 +78,8 @@ struct StepClock {
     random: (u64, u64),
     /// Positive events before the batch, those without a row for their item included.
     begin: u64,
-    /// Positive events up to the end of the batch.
-    end: u64,
+    /// Positive events up to the end of the batch, those of other workers included: what rows live by.
+    now: u64,
     /// Number of the batch's first event among the events that are trained on.
     first_event: u64,
 }
@@ -111,7 +112,7 @@ impl StepClock {
         Self {
             random: (seed, state.progress.steps),
             begin,
-            end: events.positives(),
+            now: events.positives() + state.progress.others.positives,
             first_event: state.progress.events.used,
         }
     }
@@ -136,9 +137,13 @@ impl Trainer {
             popularity,
             buffers,
             stale,
+            recorder,
         } = self;
-        let around = (popularity, stale.as_mut());
+        let around = (popularity, stale.as_mut(), recorder.as_mut());
         let report = pool.install(|| step(state, settings, catalogue, pending, around, buffers));
+        if let Some(recorder) = recorder {
+            recorder.note(&buffers.batch);
+        }
         pending.clear();
         self.settle();
         report
@@ -150,11 +155,11 @@ fn step(
     settings: &TrainerSettings,
     catalogue: &Catalogue,
     pending: &mut PendingBatch,
-    (popularity, mut stale): (&mut PopularityOrder, Option<&mut StaleServing>),
+    (popularity, mut stale, recorder): (&mut PopularityOrder, Option<&mut StaleServing>, Option<&mut DeltaRecorder>),
     buffers: &mut StepBuffers,
 ) -> StepReport {
     let clock = StepClock::new(state, pending, settings.seed);
-    make_room(state, pending, popularity, clock.end);
+    make_room(state, pending, (popularity, recorder), clock.now);
     let n_known = state.items.ids.len();
     if let Some(stale) = &mut stale {
         stale.publish(state, pending);
@@ -249,7 +254,7 @@ fn capture(
     clock: StepClock,
     (batch, samplers): (&mut Batch, &mut SamplerInput),
 ) -> Vec<Ranked> {
-    let now = clock.end;
+    let now = clock.now;
     batch.clear(clock.first_event);
     samplers.shown.clear();
     state.count_arrivals(pending);

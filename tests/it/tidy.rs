@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 41] = [
+const RULES: [(&str, &[&str], &str); 42] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -72,7 +72,7 @@ const RULES: [(&str, &[&str], &str); 41] = [
     ),
     (
         "model",
-        &["config", "context", "kernel", "negatives", "table", "util"],
+        &["config", "context", "kernel", "negatives", "share", "table", "util"],
         "the learned parameters, how contexts become queries, and the way back of gradients",
     ),
     (
@@ -84,6 +84,11 @@ const RULES: [(&str, &[&str], &str); 41] = [
         "evaluate",
         &["context", "kernel", "metric", "model", "negatives", "table", "util"],
         "reads the model, never changes it",
+    ),
+    (
+        "share",
+        &["util"],
+        "what workers tell each other, as numbers and names; what of a state it is, the trainer knows",
     ),
     ("peers", &["evaluate"], "rankings by counting; no model, and nothing of its own to evaluate by"),
     ("compare", &["evaluate", "peers", "util"], "ranks in, report out; who trains is the application's"),
@@ -116,6 +121,7 @@ const RULES: [(&str, &[&str], &str); 41] = [
             "negatives",
             "objective",
             "position",
+            "share",
             "state_dict",
             "table",
             "util",

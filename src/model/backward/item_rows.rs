@@ -131,6 +131,17 @@ impl TouchedItems {
         chunks.resize(n_items.div_ceil(CHUNK) + 1, items.len() as u32);
     }
 
+    /// The touched items, in the order of their rows.
+    pub(super) fn items(&self) -> &[u32] {
+        &self.items
+    }
+
+    /// The touched items that are in a sequence, in the order of their rows.
+    pub(super) fn in_sequences(&self) -> impl Iterator<Item = u32> {
+        let uses = self.starts.windows(2).map(|bounds| bounds[1] > bounds[0]);
+        self.items.iter().zip(uses).filter(|(_, is_used)| *is_used).map(|(item, _)| *item)
+    }
+
     /// Moves the rows of the items; whether all of them are still finite.
     pub(super) fn move_rows(
         &mut self,

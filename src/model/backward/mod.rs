@@ -80,6 +80,7 @@ impl BackwardPass {
     ) -> bool {
         let rate = rules.learning_rate;
         gradients.finish();
+        model.keep_copies(self.items.items(), self.items.in_sequences(), &candidates.items);
         let Self { items, users, transforms, places, gru, situations } = self;
         model.back_through_transforms(kernel, sequences, encoded, &mut gradients.sequences, transforms);
         let mut finite = users.move_rows(kernel, model, sequences, &gradients.sequences, rate);

@@ -103,7 +103,22 @@ impl Features {
         fits.then_some(())
     }
 
-    fn row_of(&mut self, bucket: u32) -> u32 {
+    /// Keeps copies of the rows of the features of `items`, which are about to move.
+    pub(super) fn keep_copies(&mut self, items: &[u32]) {
+        let Self { rows, of_items, .. } = self;
+        rows.keep_copies(items.iter().flat_map(|item| of_items.get(*item as usize).iter().copied()));
+    }
+
+    /// How many buckets there are, with rows or without.
+    pub fn n_buckets(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The row of `bucket`, a new one where it had none.
+    ///
+    /// # Panics
+    /// If there is no such bucket.
+    pub fn row_of(&mut self, bucket: u32) -> u32 {
         let place = &mut self.places[bucket as usize];
         if *place == NONE {
             *place = self.buckets.len() as u32;

@@ -40,11 +40,46 @@ impl DecayedCounts {
     /// Counts before the first event.
     pub(super) fn new(half_life: HalfLife) -> Self {
         let growth = match half_life {
-            HalfLife::Events(events) => events.recip().exp2(),
+            HalfLife::Events(events) => (1.0 / events).exp2(),
             HalfLife::Millis(_) | HalfLife::Auto => 1.0,
         };
         let (counts, top) = (Paged::default(), MostCommon::default());
         Self { half_life, growth, weight: 1.0, total: 0.0, counts, top, rescaled: None }
+    }
+
+    /// Counts by events of a group from now on, of which there are `pace` for each that is counted here.
+    pub(super) fn set_pace(&mut self, pace: f64) {
+        if let HalfLife::Events(events) = self.half_life {
+            self.growth = (pace / events).exp2();
+        }
+    }
+
+    /// Lets the counts decay by so many events that are counted elsewhere, or never.
+    pub(super) fn pass(&mut self, events: f64) {
+        if let HalfLife::Events(half_life) = self.half_life {
+            self.weight *= (events / half_life).min(LONGEST_PAUSE).exp2();
+        }
+    }
+
+    /// Lets the counts decay by `elapsed` milliseconds in which there were no events.
+    pub(super) fn pass_time(&mut self, elapsed: f64) {
+        if let HalfLife::Millis(half_life) = self.half_life {
+            self.weight *= (elapsed / half_life).min(LONGEST_PAUSE).exp2();
+        }
+    }
+
+    /// Counts an event that was so many events, and so many milliseconds, before the newest one.
+    pub(super) fn add_late(&mut self, item: u32, events: f64, elapsed: f64) {
+        let age = match self.half_life {
+            HalfLife::Events(half_life) => events / half_life,
+            HalfLife::Millis(half_life) => elapsed / half_life,
+            HalfLife::Auto => 0.0,
+        };
+        let weight = self.weight * (-age).exp2();
+        let count = self.counts.get_mut(item as usize);
+        *count += weight;
+        self.total += weight;
+        self.top.rise(item, *count);
     }
 
     /// These counts as they were saved: the weight of an event, the total, and the counts on their scale.

@@ -45,15 +45,20 @@ impl HalfLifeEvidence {
         is_sound.then(|| self.sums.copy_from_slice(sums))
     }
 
-    /// Adds what an event says of each half-life.
-    pub(super) fn add(&mut self, predictions: impl Iterator<Item = Prediction>) {
-        let (discount, n) = ((-1.0 / MEMORY).exp2(), self.len());
+    /// Adds what an event says of each half-life, an event that stands for `pace` events of a group.
+    pub(super) fn add(&mut self, pace: f64, predictions: impl Iterator<Item = Prediction>) {
+        let (discount, n) = ((-pace / MEMORY).exp2(), self.len());
         self.sums.iter_mut().for_each(|sum| *sum *= discount);
         for (place, Prediction { log_likelihood, is_hit }) in predictions.enumerate() {
             self.sums[place] += log_likelihood;
             self.sums[n + place] += f64::from(u8::from(is_hit));
         }
         self.sums[2 * n] += 1.0;
+    }
+
+    /// Adds what others have summed up over the same stretch of the stream.
+    pub(super) fn add_sums(&mut self, sums: &[f64]) {
+        self.sums.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
     }
 
     /// Writes the share of each half-life: `s_h ∝ exp(L_h + 5·d_h)`, with the log-likelihood L and the lead d in hits over the
@@ -85,7 +90,7 @@ mod tests {
         let mut evidence = HalfLifeEvidence::new(2);
         for event in 0..n_events {
             let of = |(log_likelihood, is_hit)| Prediction { log_likelihood, is_hit };
-            evidence.add(predictions(event).into_iter().map(of));
+            evidence.add(1.0, predictions(event).into_iter().map(of));
         }
         let mut restored = HalfLifeEvidence::new(2);
         restored.restore(evidence.sums()).expect("the same number");

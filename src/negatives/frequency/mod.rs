@@ -130,6 +130,21 @@ pub struct Frequencies {
     frame: Vec<(f64, f64)>,
     /// The items that were counted since somebody took a copy to read, where these are few.
     touched: Option<Vec<u32>>,
+    /// Events of the group for each that is observed here; 1 where nobody else counts.
+    pace: f64,
+    /// What the events that were observed here since [`Self::take_evidence`] say of each half-life, where others are told that.
+    own_evidence: Option<HalfLifeEvidence>,
+}
+
+/// An event that another worker has counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LateEvent {
+    /// The item's row.
+    pub item: u32,
+    /// Time of the event, milliseconds since 1970 UTC.
+    pub timestamp: i64,
+    /// How many events of the group have come since.
+    pub events_since: f64,
 }
 
 /// A memory that is shorter than the chosen half-life and may contradict it.
@@ -184,6 +199,8 @@ impl Frequencies {
             objections: Vec::new(),
             frame: Vec::new(),
             touched: None,
+            pace: 1.0,
+            own_evidence: None,
         };
         frequencies.refresh();
         frequencies
@@ -245,17 +262,67 @@ impl Frequencies {
         if let Some(n_known) = evidence.filter(|_| self.evidence.len() > 1) {
             let prior = self.baseline().probability(item, n_known);
             let mixed = &self.memories[self.first..self.first + self.evidence.len()];
-            self.evidence.add(mixed.iter().map(|memory| Prediction {
+            let predict = |memory: &DecayedCounts| Prediction {
                 log_likelihood: memory.log_likelihood(item, prior),
                 is_hit: memory.lists(item),
-            }));
+            };
+            self.evidence.add(self.pace, mixed.iter().map(predict));
+            if let Some(own) = &mut self.own_evidence {
+                own.add(self.pace, mixed.iter().map(predict));
+            }
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
+        self.touch(item);
+    }
+
+    /// Notes, for whoever reads copies, that `item` was counted.
+    fn touch(&mut self, item: u32) {
         if let Some(touched) = &mut self.touched {
             touched.push(item);
             if touched.len() > self.memories[0].counts.len() / FEW {
                 self.touched = None;
             }
+        }
+    }
+
+    /// Sums up what the events that are observed here say of the half-lives also by itself, for [`Self::take_evidence`].
+    pub fn share_evidence(&mut self) {
+        self.own_evidence = Some(HalfLifeEvidence::new(self.evidence.len()));
+    }
+
+    /// What the events that were observed here since the last call say of the half-lives, as [`Self::absorb`] takes it.
+    pub fn take_evidence(&mut self) -> Vec<f64> {
+        let Some(own) = &mut self.own_evidence else { return Vec::new() };
+        let fresh = HalfLifeEvidence::new(own.len());
+        std::mem::replace(own, fresh).sums().to_vec()
+    }
+
+    /// Counts by the events of a group from now on, of which there are `pace` for each that is observed here.
+    pub fn set_pace(&mut self, pace: f64) {
+        self.pace = pace;
+        self.memories.iter_mut().for_each(|memory| memory.set_pace(pace));
+    }
+
+    /// Lets all counts decay by so many events of the group that were not observed here.
+    pub fn pass(&mut self, events: f64) {
+        self.memories.iter_mut().for_each(|memory| memory.pass(events));
+    }
+
+    /// Counts events that others have observed, each as of its own time, and adds their `evidence`: that of others with as many
+    /// half-lives. The frame goes on; [`Self::refresh`] has to follow.
+    pub fn absorb(&mut self, events: &[LateEvent], evidence: &[f64]) {
+        let Some(latest) = events.iter().map(|event| event.timestamp).max() else { return };
+        let newest = self.newest.map_or(latest, |newest| newest.max(latest));
+        let elapsed = self.newest.map_or(0, |before| newest.saturating_sub(before)) as f64;
+        self.memories.iter_mut().for_each(|memory| memory.pass_time(elapsed));
+        self.newest = Some(newest);
+        for LateEvent { item, timestamp, events_since } in events {
+            let elapsed = newest.saturating_sub(*timestamp).max(0) as f64;
+            self.memories.iter_mut().for_each(|memory| memory.add_late(*item, *events_since, elapsed));
+            self.touch(*item);
+        }
+        if evidence.len() == self.evidence.sums().len() {
+            self.evidence.add_sums(evidence);
         }
     }
 
