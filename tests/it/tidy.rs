@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// What a module may import of the crate, and why no more.
-const RULES: [(&str, &[&str], &str); 41] = [
+const RULES: [(&str, &[&str], &str); 42] = [
     ("util", &[], "a leaf: what every room may use"),
     ("state_dict", &[], "a leaf: named arrays, as checkpoints hold them"),
     ("position", &[], "a leaf: every side of the program speaks of positions"),
@@ -93,6 +93,7 @@ const RULES: [(&str, &[&str], &str); 41] = [
     ("remote", &["util"], "how other machines are reached; what lies there is the business of whoever asks"),
     ("checkpoint", &["event", "position", "remote", "util"], "durable bytes; what is in them is the snapshot's"),
     ("export", &["checkpoint"], "numbers and names in; whose they are is the commands' business"),
+    ("import", &["decode", "table", "util"], "vectors of other programs in; what is made of them is the trainer's"),
     ("neighbors", &["checkpoint", "kernel", "table"], "reads a checkpoint as anybody may"),
     ("kafka", &["decode", "event", "util"], "clients; the consumer is a source"),
     (
@@ -217,6 +218,7 @@ const RULES: [(&str, &[&str], &str); 41] = [
             "checkpoint",
             "config",
             "dead_letters",
+            "import",
             "kafka",
             "pipeline",
             "publish",
@@ -245,6 +247,7 @@ const RULES: [(&str, &[&str], &str); 41] = [
             "event",
             "exit",
             "export",
+            "import",
             "kafka",
             "kernel",
             "model",
