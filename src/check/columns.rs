@@ -15,6 +15,10 @@ use crate::decode::{SourceConfig, TimestampUnit, is_number_or_time, likely_field
 const NEARLY_ALL: f64 = 0.95;
 /// Most different values that a column of ratings has.
 const MOST_RATINGS: usize = 21;
+/// Most different values that a column of types of events has, the longest of them, and how many rows there are to each at least.
+const MOST_KINDS: usize = 12;
+const LONGEST_KIND: usize = 24;
+const ROWS_PER_KIND: usize = 10;
 /// Years in which events of a log are likely.
 const LIKELY_FROM: i64 = 1990;
 
@@ -36,6 +40,10 @@ pub struct ColumnFindings {
     pub settings: Vec<ProposedSetting>,
     /// Why the log cannot be read, whatever of this is set.
     pub problems: Vec<String>,
+    /// The keys that have to name a column, since none is known to be it.
+    pub missing: Vec<&'static str>,
+    /// The warning that a column which nothing names may hold types of events.
+    pub unused_kinds: Option<String>,
 }
 
 /// What has to be set for a log with these columns of so many `rows`, over what `source` says; `has_names` unless its columns
@@ -51,6 +59,9 @@ pub fn propose(
     let fields = &source.fields;
     let is_there = |name: &str| columns.iter().any(|column| column.name == name);
     let required = [&fields.user_id, &fields.item_id, &fields.timestamp];
+    if has_names {
+        findings.unused_kinds = unused_kinds(columns, rows, source);
+    }
     if required.iter().all(|name| is_there(name)) {
         propose_time(columns.iter().find(|column| column.name == fields.timestamp), source, now, &mut findings);
         return findings;
@@ -77,6 +88,7 @@ pub fn propose(
                 "no column is known to hold {what}: {key} names the one that does ({})",
                 names.join(", ")
             ));
+            findings.missing.push(key);
         }
     }
     let key = "source.fields.timestamp";
@@ -87,13 +99,50 @@ pub fn propose(
     });
     match time {
         Some(name) => propose_time(columns.iter().find(|column| column.name == name), source, now, &mut findings),
-        None => findings.problems.push(format!(
-            "no column is known to hold times: {key} names the one that does ({}); a log without any needs one, such as the \
-             number of each row with source.earliest_year = 1970",
-            names.join(", ")
-        )),
+        None => {
+            findings.missing.push(key);
+            findings.problems.push(format!(
+                "no column is known to hold times: {key} names the one that does ({}); a log without any needs one, such as the \
+                 number of each row with source.earliest_year = 1970",
+                names.join(", ")
+            ));
+        }
     }
     findings
+}
+
+/// The warning that a column of few different texts, which nothing names, may hold types of events: all of them count as positives
+/// otherwise.
+fn unused_kinds(columns: &[LogColumn<'_>], rows: usize, source: &SourceConfig) -> Option<String> {
+    let fields = &source.fields;
+    let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
+    let likely = likely_fields(&names, fields);
+    let is_known = columns.iter().any(|column| column.name == fields.event_type)
+        || likely.iter().any(|(key, _)| *key == "source.fields.event_type");
+    if is_known || !source.event_type.is_empty() {
+        return None;
+    }
+    let is_taken = |column: &LogColumn<'_>| {
+        let of_event = [&fields.user_id, &fields.item_id, &fields.timestamp, &fields.session_id, &fields.value];
+        of_event.iter().any(|name| *name == column.name) || likely.iter().any(|(_, name)| name == column.name)
+    };
+    columns.iter().filter(|column| !is_taken(column)).find_map(|column| {
+        let different: BTreeSet<&str> = column.values.iter().map(|value| value.trim()).collect();
+        let is_word = |text: &&str| text.starts_with(char::is_alphabetic) && text.chars().count() <= LONGEST_KIND;
+        let is_kinds = (2..=MOST_KINDS).contains(&different.len())
+            && different.iter().all(is_word)
+            && column.values.len() == rows
+            && rows >= ROWS_PER_KIND * different.len();
+        is_kinds.then(|| {
+            format!(
+                "'{}' has few values ({}): if these are types of events, --set source.fields.event_type={}, and positives.kinds says \
+                 which of them count; all do otherwise",
+                column.name,
+                different.into_iter().collect::<Vec<_>>().join(", "),
+                column.name
+            )
+        })
+    })
 }
 
 /// Names for columns that have none.
@@ -254,6 +303,34 @@ mod tests {
         let found = propose(&columns, has_names, rows, &SourceConfig::default(), NOW);
         let settings = found.settings.iter().map(|setting| format!("{}={}", setting.key, setting.value)).collect();
         (settings, found.problems)
+    }
+
+    #[test]
+    fn a_column_of_few_words_may_hold_types_of_events() {
+        let texts = |words: &[&str]| (0..60).map(|row| words[row % words.len()].to_owned()).collect::<Vec<String>>();
+        let found = |name: &str, words: &[&str], source: &SourceConfig| {
+            let (users, times, values) = (texts(&["u1", "u2"]), texts(&["2026-01-01"]), texts(words));
+            let column = |name, values| LogColumn { name, declared: "", values };
+            let columns = [
+                column("user_id", &users),
+                column("item_id", &users),
+                column("timestamp", &times),
+                column(name, &values),
+            ];
+            propose(&columns, true, 60, source, NOW).unused_kinds
+        };
+        let default = SourceConfig::default();
+        let said = found("Aktion", &["purchase", "return"], &default).expect("two words");
+        assert!(
+            said.contains("'Aktion' has few values (purchase, return)") && said.contains("event_type=Aktion"),
+            "{said}"
+        );
+        assert_eq!(found("Aktion", &["purchase"], &default), None);
+        assert_eq!(found("Menge", &["12,0", "3,0"], &default), None);
+        // It is known by its name, or every event is said to be of one type.
+        assert_eq!(found("action", &["purchase", "return"], &default), None);
+        let one_type = SourceConfig { event_type: "click".to_owned(), ..SourceConfig::default() };
+        assert_eq!(found("Aktion", &["purchase", "return"], &one_type), None);
     }
 
     #[test]

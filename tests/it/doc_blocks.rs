@@ -87,6 +87,7 @@ fn pages() -> Vec<String> {
 fn blocks(page: &str) -> Vec<Block> {
     let text = fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
     let (mut blocks, mut open, mut before): (Vec<Block>, Option<(usize, Block)>, &str) = (Vec::new(), None, "");
+    let mut is_list = false;
     for (number, line) in (1..).zip(text.lines()) {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
@@ -103,7 +104,17 @@ fn blocks(page: &str) -> Vec<Block> {
                 block.text.push_str(line.get(*indent..).unwrap_or_default());
                 block.text.push('\n');
             }
-            None => {}
+            None => {
+                // After an empty line four spaces make a block too, but within a list.
+                let is_block = before.is_empty() && line.starts_with("    ") && !is_list;
+                assert!(!is_block, "{page}:{number}: a block by its indent: fence it");
+            }
+        }
+        if open.is_none() && !line.is_empty() {
+            let first = line.trim_start();
+            is_list = line.starts_with(' ') && is_list
+                || first.starts_with(['-', '*'])
+                || first.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
         }
         before = line;
     }
@@ -146,7 +157,7 @@ fn every_block_is_run_or_says_why_not() {
                 let is_read = tests.contains(&format!("snippet: {name} ")) || tests.contains(&format!("\"{name}\""));
                 ("run by a test", (!is_read).then(|| format!("no test reads the snippet {name}")))
             }
-            (Some(("not run", why)), _) => ("not run", (why.len() < 15).then(|| "say why".to_owned())),
+            (Some(("not run", why)), _) => ("not run", unfounded(why)),
             (_, "toml") => ("taken as a configuration", refused_configuration(&block.text)),
             (_, "json") => {
                 let read = serde_json::from_str::<serde_json::Value>(&block.text);
@@ -160,6 +171,19 @@ fn every_block_is_run_or_says_why_not() {
     }
     println!("blocks: {counts:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is wrong with a reason: it is none, or names tests that are not there (`it NAME`, `faults NAME`).
+fn unfounded(why: &str) -> Option<String> {
+    if why.len() < 15 {
+        return Some("say why".to_owned());
+    }
+    why.split('`').skip(1).step_by(2).find_map(|named| {
+        let (suite, test) = named.split_once(' ')?;
+        let is_suite = ["it", "faults"].contains(&suite);
+        let file = root().join("tests").join(suite).join(format!("{test}.rs"));
+        (is_suite && !file.is_file()).then(|| format!("there is no {}", file.display()))
+    })
 }
 
 /// Why a configuration is refused.

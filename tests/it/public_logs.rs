@@ -326,3 +326,29 @@ fn manual_and_completions_follow_the_command_line() {
     assert!(page("negstream").contains("SUBCOMMANDS") && page("negstream-replay").contains("\\-\\-sort"));
     assert!(Path::new(&place.path("pages/negstream-config-check.1")).exists());
 }
+
+/// A shop's export whose columns nobody else calls so: what is missing is asked for by a command, and the file that follows needs no
+/// more than itself.
+#[test]
+fn columns_of_unknown_names_are_asked_for_once() {
+    let place = Place::new();
+    let mut text = "Kunde;Artikel;Aktion;Datum\n".to_owned();
+    for row in 0..600 {
+        let kind = if row % 7 == 0 { "return" } else { "purchase" };
+        let minute = format!("2026-01-{:02} {:02}:{:02}:00", 1 + row / 60, 8 + row % 60 / 10, row % 60);
+        text.push_str(&format!("k{};a{};{kind};{minute}\n", row % 31, row * 7 % 53));
+    }
+    fs::write(place.path("export.csv"), text).unwrap();
+    let said = check(&place, &["export.csv"]).ended(3);
+    let next = "negstream check export.csv --set source.fields.user_id=COLUMN --set source.fields.item_id=COLUMN\n";
+    assert!(said.out.ends_with(next), "{}", said.out);
+
+    let columns = ["--set", "source.fields.user_id=Kunde", "--set", "source.fields.item_id=Artikel"];
+    let said = check(&place, &[&["export.csv", "--write", "shop.toml"], &columns[..]].concat()).ended(0);
+    assert!(said.out.contains("'Aktion' has few values (purchase, return)"), "{}", said.out);
+    assert!(said.out.contains("negstream replay export.csv --config shop.toml --set"), "{}", said.out);
+    assert!(!said.out.split("next:").nth(1).unwrap().contains("source.fields"), "{}", said.out);
+    let report =
+        run(&mut place.negstream(&["replay", "export.csv", "--config", "shop.toml", "--json"])).ended(0).json();
+    assert_eq!(report["events"]["used"], 600);
+}
