@@ -8,7 +8,7 @@
 //! | frequency q̂, counts | what the other model counted, where that is known; else as before its first event: half an event, as every item is given |
 //! | admission | it has a row, so it need not come before it is learnt |
 //! | expiry, cap | as if its last event came just before the stream begins; the least common go first where the cap is reached |
-//! | live items, samplers | it lives, and can be drawn, as if it had come once before the stream begins |
+//! | live items, samplers | where it is known to have had events: it lives, and can be drawn; else it is not seen yet |
 //! | features | those of the catalogue; their rows begin at zero, so that the vector is what was imported |
 //! | co-occurrence, users, bank | nothing: these come with events |
 
@@ -76,12 +76,13 @@ impl State {
         }
         assert_eq!(self.items.ids.len(), order.len(), "each item has a name of its own");
         let counts: Vec<u64> = order.iter().map(|item| item.count.unwrap_or_default()).collect();
-        let rows: Vec<u32> = (0..order.len() as u32).collect();
+        // Samplers draw what was seen, by how often that was.
+        let seen: Vec<u32> = (0..).zip(&counts).filter(|(_, count)| **count > 0).map(|(row, _)| row).collect();
         let Self { negatives: NegativeSources { frequencies, live, noise, .. }, model, .. } = self;
         frequencies.begin_with(&counts);
-        live.observe(&rows);
+        live.observe(&seen);
         let view = StreamView { frequencies, live, vectors: &*model };
-        noise.observe(view, BatchObservation { items: &rows, ..BatchObservation::default() });
+        noise.observe(view, BatchObservation { items: &seen, ..BatchObservation::default() });
     }
 }
 
@@ -117,7 +118,8 @@ mod tests {
         let contexts = state.model.contexts.as_ref().unwrap();
         assert_eq!(contexts.values.row(0)[0], CONTEXT * state.model.items.values.row(0)[0]);
         assert_eq!((state.items.occurrences[row("much")], state.items.last_event[row("little")]), (1_000, 5));
-        assert!((0..3).all(|item| state.negatives.live.contains(item)));
+        let is_live = |name: &str| state.negatives.live.contains(state.items.ids.get(name).unwrap());
+        assert!(is_live("much") && is_live("little") && !is_live("unknown"));
         assert_eq!(state.progress.events, crate::event::EventCounts::default());
     }
 

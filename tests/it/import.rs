@@ -147,3 +147,39 @@ fn an_import_never_takes_the_place_of_what_was_learnt_unless_it_is_told_to() {
     // The log is read from its beginning, although it had been read before.
     assert_eq!(place.replay("log.parquet", &[DIM])["events"]["read"].as_u64(), Some(2_000));
 }
+
+#[test]
+fn imported_items_suit_every_sampler_objective_and_limit() {
+    let place = Place::new();
+    let log = support::events(1_500, 74);
+    write_log(&place.path("log.parquet"), &log);
+    let known = ["a", "bb", "aaa", log[0].item.as_str(), log[1].item.as_str()];
+    write_vectors(&place.path("counted.parquet"), &known, Some(&[5, 1, 40, 0, 7]));
+    write_vectors(&place.path("uncounted.parquet"), &known, None);
+    let samplers =
+        "negatives.noise=[{ sampler = \"mixture\", parts = [{ sampler = \"hard\" }, { sampler = \"uniform\" }] }]";
+    let each = ["uniform", "unigram", "log_uniform", "interval", "cooccurrence", "adaptive"]
+        .map(|name| format!("negatives.noise={name}"));
+    let others = [
+        samplers,
+        "negatives.live_events=3",
+        "negatives.half_life=500",
+        "negatives.half_life=6h",
+        "objective=nce",
+        "context.encoder=gru",
+        "features.buckets=32",
+        "context.context_rows=false",
+        "train.optimizer=rowwise_adagrad",
+        "model.similarity=dot",
+        "cooccurrence.neighbors=0",
+    ];
+    for setting in each.iter().map(String::as_str).chain(others) {
+        for vectors in ["counted.parquet", "uncounted.parquet"] {
+            let checkpoints = format!("{vectors} {setting}").replace(['/', ' ', '"', '{', '}', '[', ']'], "_");
+            let settings = ["--set", DIM, "--set", setting];
+            run(&mut place.negstream_in(&checkpoints, &[&["import", vectors], &settings[..]].concat())).ended(0);
+            let report = place.replay_in(&checkpoints, &["log.parquet"], &[DIM, setting]);
+            assert_eq!(report["events"]["used"], 1_500, "{vectors}, {setting}");
+        }
+    }
+}
