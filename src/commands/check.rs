@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{check_file, load, load_with, print, write_whole};
 use crate::check::ProposedSetting;
-use crate::check::columns::{ColumnFindings, LogColumn, propose};
+use crate::check::columns::{ColumnFindings, LogColumn, is_time_text, propose};
 use crate::check::survey::Survey;
 use crate::cli::{CheckArgs, Layers};
 use crate::config::Config;
@@ -320,7 +320,7 @@ fn holds(declared: &str, values: &[String]) -> String {
         "whole numbers"
     } else if all(&|value| value.parse::<f64>().is_ok()) {
         "numbers"
-    } else if all(&|value| crate::decode::text_time(value).is_some()) {
+    } else if all(&|value| is_time_text(value)) {
         "times"
     } else {
         "text"

@@ -9,6 +9,7 @@ mod checkpoints;
 mod cli;
 mod compare;
 mod demo;
+#[cfg(feature = "full")]
 mod doc_blocks;
 mod doctor;
 mod evaluator;

@@ -302,8 +302,12 @@ fn check_tells_what_makes_a_log_useless() {
     write("who.csv", "who,what,when\nu,i,2026-01-01\nv,i,2026-01-01\n");
     check(&place, &["who.csv"]).ended(3).names(&["source.fields.user_id", "who, what, when"]);
     write("us.csv", "Customer ID,StockCode,InvoiceDate\n1,2,12/1/2010 8:26\n");
-    let said = check(&place, &["us.csv"]).ended(3).names(&["12/1/2010 8:26", "not understood"]);
+    let said = check(&place, &["us.csv"]).ended(3).names(&["12/1/2010 8:26", "source.date_order", "month_first"]);
     assert!(said.out.contains("problem"), "{}", said.out);
+    let said = check(&place, &["us.csv", "--set", "source.date_order=month_first"]).ended(0);
+    assert!(said.out.contains("2010-12-01 08:26"), "{}", said.out);
+    write("odd.csv", "Customer ID,StockCode,InvoiceDate\n1,2,the first of May\n");
+    check(&place, &["odd.csv"]).ended(3).names(&["the first of May", "not understood"]);
     write("empty.csv", "user_id,item_id,timestamp\n");
     check(&place, &["empty.csv"]).ended(3).names(&["no rows"]);
     write("future.csv", "user_id,item_id,timestamp\nu,a,2099-01-01T00:00:00Z\nu,b,2099-01-01T00:00:00Z\n");
@@ -335,7 +339,7 @@ fn columns_of_unknown_names_are_asked_for_once() {
     let mut text = "Kunde;Artikel;Aktion;Datum\n".to_owned();
     for row in 0..600 {
         let kind = if row % 7 == 0 { "return" } else { "purchase" };
-        let minute = format!("2026-01-{:02} {:02}:{:02}:00", 1 + row / 60, 8 + row % 60 / 10, row % 60);
+        let minute = format!("{:02}.01.2026 {}:{:02}", 1 + row / 30, 8 + row % 60 / 10, row % 60);
         text.push_str(&format!("k{};a{};{kind};{minute}\n", row % 31, row * 7 % 53));
     }
     fs::write(place.path("export.csv"), text).unwrap();
@@ -345,6 +349,8 @@ fn columns_of_unknown_names_are_asked_for_once() {
 
     let columns = ["--set", "source.fields.user_id=Kunde", "--set", "source.fields.item_id=Artikel"];
     let said = check(&place, &[&["export.csv", "--write", "shop.toml"], &columns[..]].concat()).ended(0);
+    let written = String::from_utf8(read(&place.path("shop.toml"))).unwrap();
+    assert!(written.contains("source.date_order = \"day_first\"") && written.contains("\"Kunde\""), "{written}");
     assert!(said.out.contains("'Aktion' has few values (purchase, return)"), "{}", said.out);
     assert!(said.out.contains("negstream replay export.csv --config shop.toml --set"), "{}", said.out);
     assert!(!said.out.split("next:").nth(1).unwrap().contains("source.fields"), "{}", said.out);
