@@ -59,7 +59,8 @@ pub(super) fn read(path: &Path, columns: VectorColumns<'_>) -> Result<ForeignVec
             let in_row = |words: &str| problem(path, &format!("row {place}: {words}"));
             let name = identifier(ids, row, are_uuids).filter(|name| !name.is_empty());
             let name = name.ok_or_else(|| in_row(&format!("'{}' names no item", columns.id)))?;
-            let of_item = |words: &str| in_row(&format!("item '{}': {words}", escape_for_terminal(&name)));
+            let of_item =
+                |words: &str| problem(path, &format!("row {place}, item '{}': {words}", escape_for_terminal(&name)));
             let list = vector(lists, row).ok_or_else(|| of_item("the vector, or one of its numbers, is null"))?;
             if let (Some(name), Some(counts)) = (&columns.count, &mut vectors.counts) {
                 let count = number(column(name), row).filter(|count| *count >= 0.0 && count.fract() == 0.0);

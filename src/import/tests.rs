@@ -85,7 +85,7 @@ fn what_is_wrong_with_a_table_is_told_with_its_row() {
     assert!(
         of(&["a", "b"], &[good[0], Some([1.0, f32::NAN])]).contains("row 2, item 'b': number 2 of the vector is NaN")
     );
-    assert!(of(&["a", "b"], &[good[0], None]).contains("row 2: item 'b': the vector, or one of its numbers, is null"));
+    assert!(of(&["a", "b"], &[good[0], None]).contains("row 2, item 'b': the vector, or one of its numbers, is null"));
     let uneven: ListArray =
         ListArray::from_iter_primitive::<Float32Type, _, _>([Some(vec![Some(1.0)]), Some(vec![Some(1.0), Some(2.0)])]);
     let said = refused(vec![("item_id", names(&["a", "b"])), ("vector", Arc::new(uneven))]);
@@ -95,7 +95,7 @@ fn what_is_wrong_with_a_table_is_told_with_its_row() {
         ("vector", pairs(&good)),
         ("count", Arc::new(Int64Array::from(vec![1, -1])) as ArrayRef),
     ];
-    assert!(refused(counted).contains("row 2: item 'b': 'count' is no number of events"));
+    assert!(refused(counted).contains("row 2, item 'b': 'count' is no number of events"));
     assert!(refused(vec![("sku", names(&["a"]))]).contains("'item_id' is missing; there are sku (--id)"));
     let said = refused(vec![("item_id", names(&["a"])), ("vector", names(&["1 2 3"]))]);
     assert!(said.contains("'vector' must be lists of numbers, but is text (--vector)"), "{said}");

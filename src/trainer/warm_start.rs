@@ -64,9 +64,10 @@ impl State {
         let mut context = vec![0.0; self.model.dim()];
         for item in &order {
             let row = self.add_item_with(item.name, || catalogue.of(item.name, &[]));
-            let length = item.vector.iter().map(|number| number * number).sum::<f32>().sqrt();
-            let scale = how.length.filter(|_| length > 0.0).map_or(1.0, |wanted| wanted / length);
-            let vector: Vec<f32> = item.vector.iter().map(|number| number * scale).collect();
+            // In doubles, whose squares neither vanish nor overflow.
+            let length = item.vector.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+            let scale = how.length.filter(|_| length > 0.0).map_or(1.0, |wanted| f64::from(wanted) / length);
+            let vector: Vec<f32> = item.vector.iter().map(|number| (f64::from(*number) * scale) as f32).collect();
             context.iter_mut().zip(&vector).for_each(|(out, number)| *out = number * CONTEXT);
             let events = how.events.or(item.count).unwrap_or(UNKNOWN_EVENTS);
             self.model.set_item(row as usize, &vector, &context, SUM_START + SUM_OF_EVENT * events as f32);
@@ -121,6 +122,19 @@ mod tests {
         let is_live = |name: &str| state.negatives.live.contains(state.items.ids.get(name).unwrap());
         assert!(is_live("much") && is_live("little") && !is_live("unknown"));
         assert_eq!(state.progress.events, crate::event::EventCounts::default());
+    }
+
+    #[test]
+    fn vectors_of_any_length_get_the_one_that_is_asked_for() {
+        let config = Config::with_settings(&["model.dim=2".to_owned()]).unwrap();
+        let mut state = State::new(&config, Kernel::detect());
+        let item = |name, vector| WarmItem { name, vector, count: None, last_event: 0 };
+        let items = [item("tiny", &[1e-30, 0.0][..]), item("huge", &[1e30, 1e30]), item("none", &[0.0, 0.0])];
+        let how = WarmStart { length: Some(2.0), events: Some(1_000_000_000) };
+        state.warm_start(&items, &Catalogue::empty(&config), how);
+        let length =
+            |row: usize| state.model.items.values.row(row).iter().map(|number| number * number).sum::<f32>().sqrt();
+        assert!((length(0) - 2.0).abs() < 1e-6 && (length(1) - 2.0).abs() < 1e-6 && length(2) == 0.0);
     }
 
     #[test]
