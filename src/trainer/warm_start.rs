@@ -17,8 +17,8 @@ use crate::negatives::samplers::{BatchObservation, StreamView};
 use crate::trainer::state::{NegativeSources, State};
 
 /// What the optimizer's sums begin at, and grow by with each event that an item had. Of items that are learnt from a stream they
-/// grow by 1.6e-5 (the accumulators in `item_state.parquet` beside the counts, MovieLens 100K). A third of it ranks better on two logs of films: vectors of another model, or of one that
-/// learnt other gradients, have some way to go.
+/// grow by 1.6e-5 (the accumulators in `item_state.parquet` beside the counts, MovieLens 100K). A third of it ranks better on two
+/// logs of films: vectors of another model, or of one that learnt other gradients, have some way to go.
 const SUM_START: f32 = 1e-5;
 const SUM_OF_EVENT: f32 = 5e-6;
 /// Events that an item is held to have had where nobody knows.
