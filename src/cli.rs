@@ -62,6 +62,12 @@ impl Cli {
     }
 }
 
+/// A number above zero.
+fn positive(text: &str) -> Result<f32, String> {
+    let number: f32 = text.parse().map_err(|error| format!("{error}"))?;
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("must be a number above 0".to_owned()) }
+}
+
 /// What follows the options in `--help`.
 fn after_help() -> String {
     format!("{}\n\n{}", help::EXAMPLES, exit::TABLE)
@@ -90,6 +96,8 @@ pub enum Command {
     /// Logs that were read before are not read again: a later call goes on with new ones. The end of a call ends a batch, so
     /// `replay a b` and `replay a`, then `replay b`, give models that differ in their last digits.
     Replay(ReplayArgs),
+    /// Begin with the item vectors of another model: a first checkpoint, from which `run` and `replay` go on.
+    Import(ImportArgs),
     /// Lay configurations and peers (popularity, item-kNN, VSTAN and others) side by side over the same log.
     ///
     /// The first configuration is that of --config, --set and the environment; each --variant is another one. All are ranked on
@@ -198,6 +206,42 @@ pub struct ReplayArgs {
     /// The report.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A table of Parquet with a row for each item, or an array of NumPy (`.npy`), whose rows are named by a list of JSON.
+    #[arg(value_name = "VECTORS")]
+    pub vectors: PathBuf,
+    /// The column of the items' names; without it, `source.fields.item_id`.
+    #[arg(long, value_name = "COLUMN")]
+    pub id: Option<String>,
+    /// The column of the vectors; without it, `embedding`, or `vector`.
+    #[arg(long, value_name = "COLUMN")]
+    pub vector: Option<String>,
+    /// The column of the number of events of each item; without it, `count`, where there is one.
+    #[arg(long, value_name = "COLUMN")]
+    pub count: Option<String>,
+    /// The column of the time of each item's newest event; without it, `last_event`, where there is one.
+    #[arg(long, value_name = "COLUMN")]
+    pub last_event: Option<String>,
+    /// The names of an array's rows: a list of JSON; without it, the file beside the array that ends with `.json`.
+    #[arg(long, value_name = "FILE.json")]
+    pub ids: Option<PathBuf>,
+    /// The length that every vector is given; without it, .6 where the similarity is the cosine, and as they are where it is the
+    /// dot product.
+    #[arg(long, value_name = "NUMBER", value_parser = positive)]
+    pub length: Option<f32>,
+    /// Hold every vector as firmly as that of an item that had so many events; without it, as many as its count says, or 20.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub events: Option<u64>,
+    /// Begin anew, whatever checkpoints there are; they go once `checkpoint.keep` newer ones exist.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `check`.

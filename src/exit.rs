@@ -6,6 +6,7 @@ use crate::catalogue::CatalogueError;
 use crate::checkpoint::CheckpointError;
 use crate::config::layers::ConfigError;
 use crate::dead_letters::DeadLetterError;
+use crate::import::ImportError;
 use crate::kafka::ClientError;
 use crate::pipeline::PipelineError;
 use crate::publish::{SinkDiffers, SinkError};
@@ -113,6 +114,7 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
         of::<Unwell>,
         of::<ConfigError>,
         of::<CatalogueError>,
+        of::<ImportError>,
         of::<ApiError>,
         of::<PipelineError>,
         of::<SourceError>,
@@ -162,6 +164,12 @@ impl ExitCode for ApiError {
 }
 
 impl ExitCode for CatalogueError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl ExitCode for ImportError {
     fn exit(&self) -> Exit {
         Exit::Usage
     }

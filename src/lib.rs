@@ -71,7 +71,7 @@
 //! Around them: [`pipeline`] (the loop, and what stands around it), [`event`], [`position`], [`metric`], [`state_dict`] and
 //! [`util`] (what all stages speak of), [`config`] (the sum of the rooms' sections), [`catalogue`] (what is known of items),
 //! `remote` (object stores and web servers, with the feature `s3`), [`dead_letters`], [`kafka`] (clients and the embedded
-//! broker), [`registry`] (schemas of binary records), [`neighbors`], [`export`] (vectors in files of other programs),
+//! broker), [`registry`] (schemas of binary records), [`neighbors`], [`export`] and [`import`] (vectors in files of other programs),
 //! [`synth`] (a log with known structure), [`peers`] (rankings by counting), [`compare`] (contestants side by side),
 //! [`tune`] (what a search tries, and who goes on), [`check`] (what a log seems to be),
 //! [`commands`] (the composition root), [`cli`], [`exit`] and [`signals`].
@@ -116,6 +116,8 @@ pub mod event;
 pub mod exit;
 #[doc(hidden)]
 pub mod export;
+#[doc(hidden)]
+pub mod import;
 #[doc(hidden)]
 pub mod kafka;
 #[doc(hidden)]

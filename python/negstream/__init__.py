@@ -3,6 +3,7 @@
 ===========================  ==================================================================================
 :func:`replay`               learns a log in one pass, each event ranked before it is learnt; gives a :class:`Report`
 :func:`compare`              several settings, and peers that count, on the same events; gives a :class:`Comparison`
+:func:`import_vectors`       a model that begins with the item vectors of another one; gives a :class:`Checkpoint`
 :func:`open`                 a checkpoint: vectors, neighbours, recommendations, exports; gives a :class:`Checkpoint`
 :mod:`negstream.samplers`    streaming negatives with exact probabilities, for training loops of your own
 ===========================  ==================================================================================
@@ -22,6 +23,7 @@ from ._errors import (
     SourceError,
     UsageError,
 )
+from ._import import import_vectors
 from ._native import version as _version
 from ._replay import Report, replay
 
@@ -45,6 +47,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "compare",
+    "import_vectors",
     "open",
     "replay",
 ]

@@ -89,7 +89,7 @@ class Notebook(Shown):
 
     def __init__(self, title: str) -> None:
         super().__init__(title, None)
-        from IPython.display import HTML, display  # type: ignore[import-not-found]
+        from IPython.display import HTML, display
 
         self._html = HTML
         self._handle = display(HTML(f"<code>{html.escape(title)} …</code>"), display_id=True)

@@ -9,12 +9,18 @@ use std::collections::BTreeSet;
 use chrono::DateTime;
 
 use super::ProposedSetting;
-use crate::decode::{SourceConfig, TimestampUnit, is_number_or_time, likely_fields, text_time};
+use crate::decode::{DateOrder, SourceConfig, TimestampUnit, likely_fields, ordered_time, text_time};
 
 /// Share of a column's values that have to be of a kind for the column to be of it.
 const NEARLY_ALL: f64 = 0.95;
 /// Most different values that a column of ratings has.
 const MOST_RATINGS: usize = 21;
+/// Every way to write a date.
+const DATE_ORDERS: [DateOrder; 3] = [DateOrder::Iso, DateOrder::DayFirst, DateOrder::MonthFirst];
+/// Most different values that a column of types of events has, the longest of them, and how many rows there are to each at least.
+const MOST_KINDS: usize = 12;
+const LONGEST_KIND: usize = 24;
+const ROWS_PER_KIND: usize = 10;
 /// Years in which events of a log are likely.
 const LIKELY_FROM: i64 = 1990;
 
@@ -36,6 +42,10 @@ pub struct ColumnFindings {
     pub settings: Vec<ProposedSetting>,
     /// Why the log cannot be read, whatever of this is set.
     pub problems: Vec<String>,
+    /// The keys that have to name a column, since none is known to be it.
+    pub missing: Vec<&'static str>,
+    /// The warning that a column which nothing names may hold types of events.
+    pub unused_kinds: Option<String>,
 }
 
 /// What has to be set for a log with these columns of so many `rows`, over what `source` says; `has_names` unless its columns
@@ -51,6 +61,9 @@ pub fn propose(
     let fields = &source.fields;
     let is_there = |name: &str| columns.iter().any(|column| column.name == name);
     let required = [&fields.user_id, &fields.item_id, &fields.timestamp];
+    if has_names {
+        findings.unused_kinds = unused_kinds(columns, rows, source);
+    }
     if required.iter().all(|name| is_there(name)) {
         propose_time(columns.iter().find(|column| column.name == fields.timestamp), source, now, &mut findings);
         return findings;
@@ -77,6 +90,7 @@ pub fn propose(
                 "no column is known to hold {what}: {key} names the one that does ({})",
                 names.join(", ")
             ));
+            findings.missing.push(key);
         }
     }
     let key = "source.fields.timestamp";
@@ -87,13 +101,50 @@ pub fn propose(
     });
     match time {
         Some(name) => propose_time(columns.iter().find(|column| column.name == name), source, now, &mut findings),
-        None => findings.problems.push(format!(
-            "no column is known to hold times: {key} names the one that does ({}); a log without any needs one, such as the \
-             number of each row with source.earliest_year = 1970",
-            names.join(", ")
-        )),
+        None => {
+            findings.missing.push(key);
+            findings.problems.push(format!(
+                "no column is known to hold times: {key} names the one that does ({}); a log without any needs one, such as the \
+                 number of each row with source.earliest_year = 1970",
+                names.join(", ")
+            ));
+        }
     }
     findings
+}
+
+/// The warning that a column of few different texts, which nothing names, may hold types of events: all of them count as positives
+/// otherwise.
+fn unused_kinds(columns: &[LogColumn<'_>], rows: usize, source: &SourceConfig) -> Option<String> {
+    let fields = &source.fields;
+    let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
+    let likely = likely_fields(&names, fields);
+    let is_known = columns.iter().any(|column| column.name == fields.event_type)
+        || likely.iter().any(|(key, _)| *key == "source.fields.event_type");
+    if is_known || !source.event_type.is_empty() {
+        return None;
+    }
+    let is_taken = |column: &LogColumn<'_>| {
+        let of_event = [&fields.user_id, &fields.item_id, &fields.timestamp, &fields.session_id, &fields.value];
+        of_event.iter().any(|name| *name == column.name) || likely.iter().any(|(_, name)| name == column.name)
+    };
+    columns.iter().filter(|column| !is_taken(column)).find_map(|column| {
+        let different: BTreeSet<&str> = column.values.iter().map(|value| value.trim()).collect();
+        let is_word = |text: &&str| text.starts_with(char::is_alphabetic) && text.chars().count() <= LONGEST_KIND;
+        let is_kinds = (2..=MOST_KINDS).contains(&different.len())
+            && different.iter().all(is_word)
+            && column.values.len() == rows
+            && rows >= ROWS_PER_KIND * different.len();
+        is_kinds.then(|| {
+            format!(
+                "'{}' has few values ({}): if these are types of events, --set source.fields.event_type={}, and positives.kinds says \
+                 which of them count; all do otherwise",
+                column.name,
+                different.into_iter().collect::<Vec<_>>().join(", "),
+                column.name
+            )
+        })
+    })
 }
 
 /// Names for columns that have none.
@@ -171,17 +222,48 @@ fn propose_time(column: Option<&LogColumn<'_>>, source: &SourceConfig, now: i64,
         }
         return;
     }
-    let times = || column.values.iter().map(|value| text_time(value));
-    let understood = times().filter(Option::is_some).count();
-    if share(understood, column.values.len()) < NEARLY_ALL {
-        let example = column.values.iter().find(|value| !is_number_or_time(value)).unwrap_or(&column.values[0]);
-        findings.problems.push(format!(
-            "times such as {example:?} in '{}' are not understood: ISO 8601 (2026-01-31 12:00:00) is, and numbers are",
-            column.name
-        ));
-    } else if times().flatten().any(|time| !time.has_zone) {
+    let time = |value: &String, order| text_time(value).or_else(|| ordered_time(value, order));
+    let are_times = |order: &DateOrder| {
+        let understood = column.values.iter().filter(|value| time(value, *order).is_some()).count();
+        share(understood, column.values.len()) >= NEARLY_ALL
+    };
+    let orders: Vec<DateOrder> = match source.date_order {
+        DateOrder::Iso => DATE_ORDERS.into_iter().filter(are_times).collect(),
+        set => [set].into_iter().filter(are_times).collect(),
+    };
+    let example = column.values.iter().find(|value| text_time(value).is_none()).unwrap_or(&column.values[0]);
+    let order = match orders[..] {
+        [] => {
+            return findings.problems.push(format!(
+                "times such as {example:?} in '{}' are not understood: ISO 8601 (2026-01-31 12:00:00) is, and numbers are; days and \
+                 months may come first (source.date_order)",
+                column.name
+            ));
+        }
+        // What ISO 8601 says is understood by any order.
+        [order, ..] if order == DateOrder::Iso || orders.len() == 1 => order,
+        // With dots between them days come first wherever such dates are written.
+        _ if example.contains('.') => DateOrder::DayFirst,
+        _ => {
+            return findings.problems.push(format!(
+                "dates such as {example:?} in '{}' may have the day or the month first: source.date_order says which, day_first or \
+                 month_first",
+                column.name
+            ));
+        }
+    };
+    if order != source.date_order {
+        let why = format!("the order of day and month in dates such as {example:?}");
+        findings.settings.push(ProposedSetting::text("source.date_order", order.name(), why));
+    }
+    if column.values.iter().filter_map(|value| time(value, order)).any(|time| !time.has_zone) {
         needs_zone(findings, "the times name no zone; if they are not of UTC, say which");
     }
+}
+
+/// Whether a text is a time, in whichever order its date is written.
+pub(crate) fn is_time_text(text: &str) -> bool {
+    text_time(text).is_some() || DATE_ORDERS.into_iter().any(|order| ordered_time(text, order).is_some())
 }
 
 /// Whether a column holds times: declared, in text, or as numbers that are times of likely years in some unit.
@@ -190,7 +272,7 @@ fn is_time(column: &LogColumn<'_>, now: i64) -> bool {
         return true;
     }
     let numbers: Vec<f64> = column.values.iter().filter_map(|value| value.trim().parse().ok()).collect();
-    let is_text = |value: &&String| text_time(value).is_some();
+    let is_text = |value: &&String| is_time_text(value);
     let all = column.values.len();
     all > 0
         && (share(column.values.iter().filter(is_text).count(), all) >= NEARLY_ALL
@@ -257,6 +339,55 @@ mod tests {
     }
 
     #[test]
+    fn the_order_of_day_and_month_follows_from_the_dates_where_it_can() {
+        let of = |times: &[&str]| {
+            proposed(&[("user_id", "", &["1", "2"]), ("item_id", "", &["1", "2"]), ("Datum", "", times)], true)
+        };
+        let order = |times: &[&str]| {
+            let (settings, problems) = of(times);
+            assert!(
+                problems.is_empty() && settings.contains(&"source.fields.timestamp=\"Datum\"".to_owned()),
+                "{problems:?}"
+            );
+            settings.into_iter().find(|setting| setting.starts_with("source.date_order"))
+        };
+        assert_eq!(order(&["13/1/2026 7:45", "1/2/2026 7:45"]).as_deref(), Some("source.date_order=\"day_first\""));
+        assert_eq!(order(&["1/13/2026", "2/1/2026"]).as_deref(), Some("source.date_order=\"month_first\""));
+        assert_eq!(order(&["01.02.2026", "02.03.2026"]).as_deref(), Some("source.date_order=\"day_first\""));
+        assert_eq!(order(&["2026-01-13", "2026-01-14"]), None);
+        let (_, problems) = of(&["1/2/2026", "2/3/2026"]);
+        assert!(problems.len() == 1 && problems[0].contains("day_first or month_first"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_column_of_few_words_may_hold_types_of_events() {
+        let texts = |words: &[&str]| (0..60).map(|row| words[row % words.len()].to_owned()).collect::<Vec<String>>();
+        let found = |name: &str, words: &[&str], source: &SourceConfig| {
+            let (users, times, values) = (texts(&["u1", "u2"]), texts(&["2026-01-01"]), texts(words));
+            let column = |name, values| LogColumn { name, declared: "", values };
+            let columns = [
+                column("user_id", &users),
+                column("item_id", &users),
+                column("timestamp", &times),
+                column(name, &values),
+            ];
+            propose(&columns, true, 60, source, NOW).unused_kinds
+        };
+        let default = SourceConfig::default();
+        let said = found("Aktion", &["purchase", "return"], &default).expect("two words");
+        assert!(
+            said.contains("'Aktion' has few values (purchase, return)") && said.contains("event_type=Aktion"),
+            "{said}"
+        );
+        assert_eq!(found("Aktion", &["purchase"], &default), None);
+        assert_eq!(found("Menge", &["12,0", "3,0"], &default), None);
+        // It is known by its name, or every event is said to be of one type.
+        assert_eq!(found("action", &["purchase", "return"], &default), None);
+        let one_type = SourceConfig { event_type: "click".to_owned(), ..SourceConfig::default() };
+        assert_eq!(found("Aktion", &["purchase", "return"], &one_type), None);
+    }
+
+    #[test]
     fn names_of_other_logs_are_known() {
         let (settings, problems) = proposed(
             &[
@@ -316,7 +447,8 @@ mod tests {
         let said = |time: &str| {
             proposed(&[("user_id", "", &["1"]), ("item_id", "", &["2"]), ("timestamp", "", &[time])], true).1
         };
-        assert!(said("12/1/2010 8:26")[0].contains("not understood"));
+        assert!(said("12/1/2010 8:26")[0].contains("day_first or month_first"));
+        assert!(said("12 o'clock on Monday")[0].contains("not understood"));
         assert!(said("17")[0].contains("source.timestamp_unit"));
         assert!(said("1767225599").is_empty());
     }

@@ -5,7 +5,7 @@ use clap::Command;
 /// The commands, by what somebody wants to do with them.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("See it at work", &["demo", "synth"]),
-    ("Learn from logs", &["check", "replay", "compare", "tune"]),
+    ("Learn from logs", &["check", "replay", "import", "compare", "tune"]),
     ("Learn from Kafka", &["run", "produce", "migrate", "audit"]),
     ("Use what was learnt", &["recommend", "neighbors", "serve", "publish", "export"]),
     ("Look into it", &["inspect", "negatives"]),
@@ -24,7 +24,7 @@ Examples:
   negstream doctor -c worker.toml                         will this configuration work here?";
 
 /// Examples of single commands.
-const OF_COMMANDS: [(&str, &[&str]); 13] = [
+const OF_COMMANDS: [(&str, &[&str]); 14] = [
     ("check", &["negstream check ratings.csv --write ratings.toml", "negstream check s3://shop/events/ --json"]),
     (
         "replay",
@@ -32,6 +32,13 @@ const OF_COMMANDS: [(&str, &[&str]); 13] = [
             "negstream replay events.parquet --report report.json",
             "negstream replay 'logs/2026-*.csv.gz' --sort --set source.fields.user_id=visitorid",
             "negstream replay events.parquet --fresh --set model.dim=128 --set checkpoint.dir=other",
+        ],
+    ),
+    (
+        "import",
+        &[
+            "negstream import vectors.parquet --set model.dim=128",
+            "negstream import vectors.parquet --id sku --vector factors --count views --set model.dim=128",
         ],
     ),
     ("compare", &["negstream compare events.parquet --variant 'wide: model.dim=128' --html comparison.html"]),

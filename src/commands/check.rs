@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{check_file, load, load_with, print, write_whole};
 use crate::check::ProposedSetting;
-use crate::check::columns::{ColumnFindings, LogColumn, propose};
+use crate::check::columns::{ColumnFindings, LogColumn, is_time_text, propose};
 use crate::check::survey::Survey;
 use crate::cli::{CheckArgs, Layers};
 use crate::config::Config;
@@ -24,6 +24,10 @@ use crate::util::escape::escape_for_terminal;
 
 /// Rows whose columns are looked at.
 const SAMPLE: usize = 2_000;
+/// Settings of the command line that belong to the log, and go into the file with what is proposed. Those that may hold secrets, and
+/// all others, stay on the command line.
+const OF_THE_LOG: [&str; 3] = ["source.", "positives.", "evaluate."];
+const MAY_BE_SECRET: [&str; 2] = ["source.registry.", "source.storage_options."];
 /// Values of a column that are shown, and the longest of them.
 const EXAMPLES: usize = 3;
 const LONGEST_EXAMPLE: usize = 30;
@@ -47,8 +51,17 @@ pub(super) fn check(layers: &Layers, options: &CheckArgs) -> anyhow::Result<()> 
         // What is proposed has to be what is accepted.
         with(layers, &found.settings)?;
     }
-    let outcome =
-        CheckOutcome { options, layers, sample, rows, settings: found.settings, problems: found.problems, survey };
+    let outcome = CheckOutcome {
+        options,
+        layers,
+        sample,
+        rows,
+        settings: found.settings,
+        problems: found.problems,
+        missing: found.missing,
+        unused_kinds: found.unused_kinds,
+        survey,
+    };
     if let Some(path) = &options.write
         && outcome.is_usable()
     {
@@ -125,6 +138,10 @@ struct CheckOutcome<'a> {
     rows: Option<u64>,
     settings: Vec<ProposedSetting>,
     problems: Vec<String>,
+    /// Keys that have to name a column.
+    missing: Vec<&'static str>,
+    /// The warning that a column may hold types of events.
+    unused_kinds: Option<String>,
     survey: Survey,
 }
 
@@ -135,6 +152,7 @@ impl CheckOutcome<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.survey.warnings();
+        warnings.extend(self.unused_kinds.clone());
         if self.survey.events() > 0 && self.sample.files > 1 && !self.survey.needs_sorting() {
             warnings.push(format!(
                 "{} files are read one after the other: --sort merges them, where they overlap in time",
@@ -163,13 +181,30 @@ impl CheckOutcome<'_> {
     fn toml(&self) -> String {
         let logs = self.options.logs.join(" ");
         let mut text = format!("# Settings for {}, as `negstream check` proposed them.\n", one_line(&logs));
+        let given = self.given();
+        if !given.is_empty() {
+            text.push_str("\n# As the command line had it.\n");
+            given.iter().for_each(|(key, value)| text.push_str(&format!("{key} = {}\n", toml_value(value))));
+        }
         for ProposedSetting { key, value, why } in &self.settings {
             let _ = write!(text, "\n# {}.\n{key} = {value}\n", one_line(why));
         }
-        if self.settings.is_empty() {
+        if self.settings.is_empty() && given.is_empty() {
             text.push_str("\n# The log needs none.\n");
         }
         text
+    }
+
+    /// Keys and values of the command line that belong to the log, and are in no file yet.
+    fn given(&self) -> Vec<(&str, &str)> {
+        let pairs = self.layers.set.iter().filter_map(|setting| setting.split_once('='));
+        pairs.map(|(key, value)| (key.trim(), value.trim())).filter(|(key, _)| self.is_written(key)).collect()
+    }
+
+    /// Whether a setting of the command line goes into the file of what is proposed.
+    fn is_written(&self, key: &str) -> bool {
+        let begins = |sections: &[&str]| sections.iter().any(|section| key.starts_with(section));
+        self.layers.config.is_none() && begins(&OF_THE_LOG) && !begins(&MAY_BE_SECRET)
     }
 
     /// The command that replays the log.
@@ -184,7 +219,9 @@ impl CheckOutcome<'_> {
             command.extend(["--config".to_owned(), path.display().to_string()]);
         }
         let mut settings = self.layers.set.clone();
-        if file.is_none() {
+        if file.is_some() {
+            settings.retain(|setting| setting.split_once('=').is_none_or(|(key, _)| !self.is_written(key.trim())));
+        } else {
             settings.extend(self.settings.iter().map(|setting| format!("{}={}", setting.key, bare(&setting.value))));
         }
         command.extend(settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]));
@@ -245,6 +282,15 @@ impl CheckOutcome<'_> {
             let _ = writeln!(text, "{label:<12} {}", escape_for_terminal(&said));
         }
         if !self.is_usable() {
+            if !self.missing.is_empty() {
+                let logs = self.options.logs.iter().map(|log| shell_quoted(log)).collect::<Vec<_>>().join(" ");
+                let keys = self.missing.iter().map(|key| format!(" --set {key}=COLUMN")).collect::<String>();
+                let _ = write!(
+                    text,
+                    "\nnext, with the names of the columns:\n  negstream check {}{keys}\n",
+                    escape_for_terminal(&logs)
+                );
+            }
             return text;
         }
         match &self.options.write {
@@ -274,7 +320,7 @@ fn holds(declared: &str, values: &[String]) -> String {
         "whole numbers"
     } else if all(&|value| value.parse::<f64>().is_ok()) {
         "numbers"
-    } else if all(&|value| crate::decode::text_time(value).is_some()) {
+    } else if all(&|value| is_time_text(value)) {
         "times"
     } else {
         "text"
@@ -300,6 +346,14 @@ fn examples(values: &[String]) -> Vec<String> {
 /// A text that cannot end the comment of a file that it stands in.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A value as a file of TOML has it: text without quotes, which the command line takes, gets them.
+fn toml_value(text: &str) -> String {
+    match format!("value = {text}").parse::<toml::Table>() {
+        Ok(table) if table.len() == 1 => text.to_owned(),
+        _ => toml::Value::String(text.to_owned()).to_string(),
+    }
 }
 
 /// A value of TOML as `--set` takes it: simple texts need no quotes.

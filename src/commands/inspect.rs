@@ -31,7 +31,12 @@ pub(super) fn inspect(layers: &Layers, options: InspectArgs) -> anyhow::Result<(
         "model      {} items × {} dimensions ({}), {} users, seed {}",
         manifest.items, manifest.dim, manifest.similarity, manifest.users, manifest.seed
     )?;
-    if let Some(buckets) = manifest.configuration.get("features").and_then(|features| features["buckets"].as_u64()) {
+    if let Some(buckets) = manifest
+        .configuration
+        .get("features")
+        .and_then(|features| features["buckets"].as_u64())
+        .filter(|buckets| *buckets > 0)
+    {
         writeln!(text, "features   of items, hashed to {buckets} buckets")?;
     }
     writeln!(text, "score      τ {:.4}, β {:.4}", manifest.temperature, manifest.beta)?;

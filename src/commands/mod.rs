@@ -12,6 +12,7 @@ mod context;
 mod demo;
 mod doctor;
 mod export;
+mod import;
 mod inspect;
 mod late_ranks;
 pub mod loaded;
@@ -57,6 +58,7 @@ fn perform(command: Command, layers: &Layers) -> anyhow::Result<()> {
         Command::Demo(options) => demo::demo(layers, options),
         Command::Run(options) => run::run(&load(layers)?, options),
         Command::Replay(options) => replay::replay(&load(layers)?, options),
+        Command::Import(options) => import::import(layers, &options),
         Command::Compare(options) => compare::compare(layers, options),
         Command::Tune(options) => tune::tune(layers, &options),
         Command::Produce(options) => produce::produce(&load(layers)?, options),

@@ -8,6 +8,7 @@ use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::store;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
+use crate::event::EventCounts;
 use crate::exit::UsageError;
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::position::Positions;
@@ -29,8 +30,8 @@ pub(super) fn replay(config: &Config, options: ReplayArgs) -> anyhow::Result<()>
     let reading = LogOptions::new(&config.source, config.features.buckets > 0);
     let mut logs = ParquetLogs::open(&options.logs, reading, &Positions::default())?;
     let mut restored = Restored::find(config, options.fresh)?;
-    if restored.checkpoint.is_none() {
-        // The share of the log that is only learnt from; a resumed worker keeps to what it began with.
+    if restored.state.progress.events == EventCounts::default() {
+        // Nothing was read before, though a model may have been imported. The share of the log that is only learnt from; a resumed worker keeps to what it began with.
         let positives = logs.count_kinds(&config.positives.kinds)?;
         if positives == 0 && logs.rows().0 > 0 {
             return Err(nothing_to_learn(config, &options, logs)?.into());
@@ -158,7 +159,7 @@ mod tests {
                 "items":0,"users":0,"evicted":{},"dim":1,"similarity":"","beta":0,"temperature":1,"positions":{{}},
                 "ownerships":{{}},"cuts":{cuts},"dead_letters":null,
                 "provenance":{{"lineage":"{lineage}","epoch":0,"id":""}},"files":[]}}"#,
-            serde_json::json!(crate::event::EventCounts { read, ..Default::default() }),
+            serde_json::json!(EventCounts { read, ..Default::default() }),
             serde_json::json!(crate::event::Evicted::default()),
         );
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))

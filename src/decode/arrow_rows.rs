@@ -267,7 +267,8 @@ pub fn names_things(of: &DataType) -> bool {
         || is_number(of)
 }
 
-fn is_number(of: &DataType) -> bool {
+/// Whether a column of this type can hold numbers.
+pub fn is_number(of: &DataType) -> bool {
     of.is_integer() || of.is_floating() || of.is_decimal()
 }
 
@@ -458,6 +459,28 @@ impl<'a> ArrowRows<'a> {
 /// that names anything.
 pub fn identifier(column: &ArrayRef, row: usize, is_uuid: bool) -> Option<CompactString> {
     value(column, row, is_uuid).text()
+}
+
+/// Row `row` of a column of numbers; `None` where there is nothing, or no number.
+pub fn number(column: &ArrayRef, row: usize) -> Option<f64> {
+    match value(column, row, false) {
+        FieldValue::Natural(number) => Some(number as f64),
+        FieldValue::Negative(number) => Some(number as f64),
+        FieldValue::Float(number) => Some(number),
+        FieldValue::Decimal(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Row `row` of a column of times, in milliseconds since 1970 UTC, which whole numbers are too; `None` where there is no time.
+pub fn time(column: &ArrayRef, row: usize) -> Option<i64> {
+    match value(column, row, false) {
+        FieldValue::Time(milliseconds) | FieldValue::LocalTime(milliseconds) | FieldValue::Negative(milliseconds) => {
+            Some(milliseconds)
+        }
+        FieldValue::Natural(milliseconds) => i64::try_from(milliseconds).ok(),
+        _ => None,
+    }
 }
 
 /// What row `row` of a column holds, for a person; `None` where there is nothing.

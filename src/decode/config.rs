@@ -74,6 +74,9 @@ config_section! {
         /// changed yet. Empty: texts and dates without a zone are refused, and a Parquet column of times without a zone
         /// holds UTC.
         timezone: String = String::new() => [check(|zone, _| validate_timezone(zone))];
+        /// How dates are written in texts, besides ISO 8601 (2026-01-31), which is always understood: `day_first` (31.01.2026,
+        /// 31/1/2026 7:45), `month_first` (1/31/2026 7:45 PM), or `iso`: no other.
+        date_order: DateOrder = DateOrder::Iso;
         /// Events dated before this year are rejected. 1970 takes every number from 0 on, times or not.
         earliest_year: u16 = 1971 => [at_least(1970)];
         /// Events dated after this year are rejected.
@@ -90,6 +93,18 @@ config_section! {
         registry: RegistryConfig = RegistryConfig::default();
         /// What the columns (of logs) or fields (of records) are called in your data.
         fields: FieldNames = FieldNames::default() => [check(|fields, _| fields.validate_distinct())];
+    }
+}
+
+config_choice! {
+    /// How dates are written in texts.
+    pub enum DateOrder {
+        /// Year, month, day.
+        Iso = "iso",
+        /// Day, month, year.
+        DayFirst = "day_first",
+        /// Month, day, year.
+        MonthFirst = "month_first",
     }
 }
 

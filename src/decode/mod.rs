@@ -36,11 +36,13 @@ mod schema;
 mod time;
 mod zone;
 
-pub use config::{CsvConfig, CsvHeader, CsvQuote, FieldNames, Format, RegistryConfig, SourceConfig, TimestampUnit};
+pub use config::{
+    CsvConfig, CsvHeader, CsvQuote, DateOrder, FieldNames, Format, RegistryConfig, SourceConfig, TimestampUnit,
+};
 pub use fields::FieldRules;
 pub use folder_values::FolderValues;
 pub(crate) use names::likely_fields;
-pub(crate) use time::{is_number_or_time, text_time};
+pub(crate) use time::{is_number_or_time, ordered_time, text_time};
 
 use chrono::{DateTime, NaiveDate};
 

@@ -5,6 +5,7 @@
 //! | a declared timestamp (Parquet, Avro, `google.protobuf.Timestamp`) | what it declares |
 //! | a number, whole or not, or its digits as text | so many of `source.timestamp_unit` since 1970 |
 //! | text: RFC 3339, ISO 8601 with its shorter forms, RFC 2822 | the moment that it names |
+//! | text with the day or the month first | as `source.date_order` says; refused where that is `iso` |
 //! | text without a zone, a date, a time declared as local | a time of `source.timezone`; refused where that is empty |
 //!
 //! Whether the outcome is believable is looked at later, with the other bounds of an event.
@@ -14,7 +15,7 @@ use chrono::{DateTime, NaiveDate};
 use super::Fault;
 use super::fields::{FieldValue, missing, wrong_type};
 use super::zone::Zone;
-use crate::decode::{SourceConfig, TimestampUnit};
+use crate::decode::{DateOrder, SourceConfig, TimestampUnit};
 use crate::event::{EventLimits, Reason};
 
 /// Milliseconds of a day.
@@ -28,6 +29,8 @@ pub(super) struct TimeRules {
     unit: TimestampUnit,
     /// The zone of times that name none; `None` where such times are refused.
     zone: Option<Zone>,
+    /// How dates are written besides ISO 8601.
+    order: DateOrder,
     limits: EventLimits,
 }
 
@@ -43,7 +46,7 @@ pub(crate) struct TextTime {
 impl TimeRules {
     /// The rules that `source` describes.
     pub(super) fn new(source: &SourceConfig, limits: EventLimits) -> Self {
-        Self { unit: source.timestamp_unit, zone: Zone::find(&source.timezone), limits }
+        Self { unit: source.timestamp_unit, zone: Zone::find(&source.timezone), order: source.date_order, limits }
     }
 
     /// Whether times without a zone are taken.
@@ -67,7 +70,7 @@ impl TimeRules {
             FieldValue::Time(milliseconds) => Ok(*milliseconds),
             FieldValue::LocalTime(milliseconds) => self.local(name, *milliseconds, found),
             FieldValue::Text(text) if is_number(text) => self.digits(name, text, found),
-            FieldValue::Text(text) => match text_time(text) {
+            FieldValue::Text(text) => match text_time(text).or_else(|| ordered_time(text, self.order)) {
                 Some(TextTime { milliseconds, has_zone: true }) => Ok(milliseconds),
                 Some(TextTime { milliseconds, .. }) => self.local(name, milliseconds, found),
                 None => Err(wrong_type(name, "a number or RFC 3339", found)),
@@ -167,6 +170,31 @@ pub(crate) fn text_time(text: &str) -> Option<TextTime> {
     scan.0.is_empty().then_some(time)
 }
 
+/// The time that a text names whose date is written in `order`: `31.01.2026`, `1/31/2026 7:45 PM`, `31-01-2026 07:45:10 +01:00`.
+/// `None` where that is ISO 8601.
+pub(crate) fn ordered_time(text: &str, order: DateOrder) -> Option<TextTime> {
+    let mut scan = Scan(text.trim().as_bytes());
+    let (first, second) = (scan.short_number()?, scan.separated(Scan::short_number)?);
+    let year = scan.separated(|scan| scan.number(4))?;
+    let (day, month) = match order {
+        DateOrder::Iso => return None,
+        DateOrder::DayFirst => (first, second),
+        DateOrder::MonthFirst => (second, first),
+    };
+    let date = NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32)?;
+    let mut milliseconds = i64::from(date.to_epoch_days()) * DAY;
+    if scan.0.is_empty() {
+        return Some(TextTime { milliseconds, has_zone: false });
+    }
+    scan.take(b",");
+    if !scan.take(b"Tt ") {
+        return None;
+    }
+    milliseconds += scan.clock()?;
+    let zone = scan.zone()?;
+    scan.0.is_empty().then_some(TextTime { milliseconds: milliseconds - zone.unwrap_or(0), has_zone: zone.is_some() })
+}
+
 /// A text that is being read from its beginning.
 struct Scan<'a>(&'a [u8]);
 
@@ -216,6 +244,34 @@ impl Scan<'_> {
             zone?;
         }
         Some(TextTime { milliseconds: milliseconds - zone.unwrap_or(0), has_zone: zone.is_some() })
+    }
+
+    /// A number of one or two digits.
+    fn short_number(&mut self) -> Option<i64> {
+        if self.0.get(1).is_some_and(u8::is_ascii_digit) { self.number(2) } else { self.number(1) }
+    }
+
+    /// What `part` reads after one of the characters that separate the parts of a date.
+    fn separated(&mut self, part: impl FnOnce(&mut Self) -> Option<i64>) -> Option<i64> {
+        if self.take(b"./-") { part(self) } else { None }
+    }
+
+    /// The time of day as people write it: `7:45`, `07:45:10`, `7:45 PM`.
+    fn clock(&mut self) -> Option<i64> {
+        // An hour of one digit reads as one of two.
+        let padded = if self.0.get(1) == Some(&b':') { [b"0", self.0].concat() } else { self.0.to_vec() };
+        let mut scan = Scan(&padded);
+        let of_day = scan.time_of_day()?;
+        self.0 = &self.0[self.0.len() - scan.0.len()..];
+        while self.take(b" ") {}
+        let hour = of_day / (60 * MINUTE);
+        for (half, hours) in [(b"am", if hour == 12 { -12 } else { 0 }), (b"pm", if hour == 12 { 0 } else { 12 })] {
+            if self.0.get(..2).is_some_and(|there| there.eq_ignore_ascii_case(half)) {
+                self.0 = &self.0[2..];
+                return (1..=12).contains(&hour).then_some(of_day + hours * 60 * MINUTE);
+            }
+        }
+        Some(of_day)
     }
 
     /// `12:30`, `12:30:59`, `12:30:59.123456789`, `1230`, `123059`, `12:30:59,5`.
@@ -352,6 +408,48 @@ mod tests {
         ] {
             assert_eq!(text_time(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn dates_with_the_day_or_the_month_first_are_read_as_configured() {
+        use DateOrder::{DayFirst, Iso, MonthFirst};
+        let at = |text: &str, order| ordered_time(text, order).map(|time| (time.milliseconds - NEW_YEAR) / MINUTE);
+        for (text, order, minutes) in [
+            ("01.01.2026", DayFirst, 0),
+            ("2.1.2026", DayFirst, 24 * 60),
+            ("2/1/2026", MonthFirst, 31 * 24 * 60),
+            ("1/2/2026 7:45", MonthFirst, 24 * 60 + 7 * 60 + 45),
+            ("02-01-2026 07:45:30", DayFirst, 24 * 60 + 7 * 60 + 45),
+            ("01.01.2026, 23:59", DayFirst, 24 * 60 - 1),
+            ("1/1/2026 12:05 AM", MonthFirst, 5),
+            ("1/1/2026 12:05 PM", MonthFirst, 12 * 60 + 5),
+            ("1/1/2026 1:05pm", MonthFirst, 13 * 60 + 5),
+            ("1/1/2026 1:05:00 +01:00", DayFirst, 5),
+        ] {
+            assert_eq!(at(text, order), Some(minutes), "{text}");
+        }
+        for (text, order) in [
+            ("01.01.2026", Iso),
+            ("31/1/2026", MonthFirst),
+            ("1/31/2026", DayFirst),
+            ("1/1/26", MonthFirst),
+            ("1/1/2026 13:00 PM", MonthFirst),
+            ("1/1/2026 0:30 AM", MonthFirst),
+            ("1/1/2026x", DayFirst),
+            ("1/1/2026 ", Iso),
+            ("1/1/2026 7", DayFirst),
+            ("1/1/2026 7:4", DayFirst),
+            ("1 1 2026", DayFirst),
+            ("", DayFirst),
+            ("1", DayFirst),
+        ] {
+            assert_eq!(ordered_time(text, order), None, "{text}");
+        }
+        let mut source = Config::default().source;
+        (source.date_order, source.timezone) = (DayFirst, "UTC".to_owned());
+        let rules = TimeRules::new(&source, limits(&source));
+        assert_eq!(rules.milliseconds("t", &text("01.01.2026 00:00")), Ok(NEW_YEAR));
+        assert_eq!(rules.milliseconds("t", &text("2026-01-01T00:00:00Z")), Ok(NEW_YEAR));
     }
 
     #[test]

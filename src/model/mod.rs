@@ -249,6 +249,17 @@ impl Model {
         std::iter::once(of_items).chain(others.into_iter().flatten()).collect()
     }
 
+    /// Sets the rows of `item` as if they had been learnt: its `vector`, and, where it has one, its row for the context. `sum` is
+    /// where the optimizer's sums stand: the smaller, the further the next gradients move the rows.
+    pub fn set_item(&mut self, item: usize, vector: &[f32], context: &[f32], sum: f32) {
+        for (table, row) in [(Some(&mut self.items), vector), (self.contexts.as_mut(), context)] {
+            let Some(table) = table else { continue };
+            table.values.row_mut(item).copy_from_slice(row);
+            table.sums.row_mut(item).fill(sum);
+        }
+        self.refresh_item(item);
+    }
+
     /// Adds the row of a new user, where users have rows.
     pub fn add_user(&mut self, name: &str) {
         let (seed, scale) = (self.seed, self.init_scale);

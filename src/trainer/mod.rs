@@ -12,6 +12,7 @@
 //! | `sharing` | one model of many workers: deltas of the state, and those of others |
 //! | `state` | everything that a checkpoint holds, in groups |
 //! | `memory_usage` | how much memory the state takes |
+//! | `warm_start` | a beginning with the vectors of another model |
 //! | `warnings` | what is likely set wrong, as the records show |
 //!
 //! The model is a pure function of configuration, seed, sequence of events, and the places at which batches were cut by something
@@ -34,6 +35,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod trailing;
+pub mod warm_start;
 pub mod warnings;
 
 pub use config::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};

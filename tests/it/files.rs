@@ -21,9 +21,16 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// Every file below deploy/.
 fn deploy_files() -> Vec<PathBuf> {
-    let folder = std::fs::read_dir(root().join("deploy")).expect("deploy/ is there");
-    folder.map(|entry| entry.expect("deploy/ can be read").path()).collect()
+    let (mut files, mut folders) = (Vec::new(), vec![root().join("deploy")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("deploy/ can be listed") {
+            let path = entry.expect("deploy/ can be listed").path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
 }
 
 /// The words of `text` that begin with `prefix` and go on with letters, digits and underscores.

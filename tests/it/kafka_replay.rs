@@ -108,6 +108,29 @@ fn run_killed_and_stopped_ends_like_an_undisturbed_one() {
     assert_eq!((topic.position(), topic.committed()), (60_000, Offset::Offset(60_000)));
 }
 
+#[test]
+fn worker_that_begins_with_imported_vectors_ends_like_a_replay_though_it_is_killed() {
+    let Some(topic) = Topic::new("imported") else { return };
+    let events = support::events(40_000, 73);
+    let place = &topic.place;
+    write_log(&place.path("first.parquet"), &events[..10_000]);
+    write_log(&place.path("second.parquet"), &events[10_000..]);
+    place.replay_in("nightly", &["first.parquet"], &[]);
+    let vectors = place.newest("nightly").join("items.parquet");
+    for checkpoints in ["checkpoints", "replayed"] {
+        run(&mut place.negstream_in(checkpoints, &["import", vectors.to_str().unwrap()])).ended(0);
+    }
+    topic.produce("second.parquet");
+    for events in [5_000, 15_000] {
+        let mut worker = Background::start(&mut topic.command(&["run"]));
+        worker.wait_for(|line| checkpoint_events(line).filter(|announced| *announced >= events)).unwrap();
+        assert!(worker.kill());
+    }
+    assert_eq!(topic.run_until_end(&[])["events"]["read"], 30_000);
+    place.replay_in("replayed", &["second.parquet"], &[]);
+    assert!(place.items("checkpoints") == place.items("replayed"), "items.parquet differs");
+}
+
 /// Asks `address` for `path`: the status and the body.
 pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");

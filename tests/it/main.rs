@@ -9,6 +9,8 @@ mod checkpoints;
 mod cli;
 mod compare;
 mod demo;
+#[cfg(feature = "full")]
+mod doc_blocks;
 mod doctor;
 mod evaluator;
 mod examples;
@@ -19,6 +21,7 @@ mod forged;
 #[cfg(feature = "full")]
 mod fresh_items;
 mod http;
+mod import;
 mod kafka_harness;
 mod kafka_live;
 mod kafka_replay;
@@ -50,6 +53,7 @@ mod python;
 mod quality;
 mod recommend;
 mod recovery;
+mod reference;
 #[cfg(feature = "full")]
 mod remote_logs;
 mod replay;

@@ -302,8 +302,12 @@ fn check_tells_what_makes_a_log_useless() {
     write("who.csv", "who,what,when\nu,i,2026-01-01\nv,i,2026-01-01\n");
     check(&place, &["who.csv"]).ended(3).names(&["source.fields.user_id", "who, what, when"]);
     write("us.csv", "Customer ID,StockCode,InvoiceDate\n1,2,12/1/2010 8:26\n");
-    let said = check(&place, &["us.csv"]).ended(3).names(&["12/1/2010 8:26", "not understood"]);
+    let said = check(&place, &["us.csv"]).ended(3).names(&["12/1/2010 8:26", "source.date_order", "month_first"]);
     assert!(said.out.contains("problem"), "{}", said.out);
+    let said = check(&place, &["us.csv", "--set", "source.date_order=month_first"]).ended(0);
+    assert!(said.out.contains("2010-12-01 08:26"), "{}", said.out);
+    write("odd.csv", "Customer ID,StockCode,InvoiceDate\n1,2,the first of May\n");
+    check(&place, &["odd.csv"]).ended(3).names(&["the first of May", "not understood"]);
     write("empty.csv", "user_id,item_id,timestamp\n");
     check(&place, &["empty.csv"]).ended(3).names(&["no rows"]);
     write("future.csv", "user_id,item_id,timestamp\nu,a,2099-01-01T00:00:00Z\nu,b,2099-01-01T00:00:00Z\n");
@@ -325,4 +329,32 @@ fn manual_and_completions_follow_the_command_line() {
     let page = |name: &str| String::from_utf8(read(&place.path(&format!("pages/{name}.1")))).unwrap();
     assert!(page("negstream").contains("SUBCOMMANDS") && page("negstream-replay").contains("\\-\\-sort"));
     assert!(Path::new(&place.path("pages/negstream-config-check.1")).exists());
+}
+
+/// A shop's export whose columns nobody else calls so: what is missing is asked for by a command, and the file that follows needs no
+/// more than itself.
+#[test]
+fn columns_of_unknown_names_are_asked_for_once() {
+    let place = Place::new();
+    let mut text = "Kunde;Artikel;Aktion;Datum\n".to_owned();
+    for row in 0..600 {
+        let kind = if row % 7 == 0 { "return" } else { "purchase" };
+        let minute = format!("{:02}.01.2026 {}:{:02}", 1 + row / 30, 8 + row % 60 / 10, row % 60);
+        text.push_str(&format!("k{};a{};{kind};{minute}\n", row % 31, row * 7 % 53));
+    }
+    fs::write(place.path("export.csv"), text).unwrap();
+    let said = check(&place, &["export.csv"]).ended(3);
+    let next = "negstream check export.csv --set source.fields.user_id=COLUMN --set source.fields.item_id=COLUMN\n";
+    assert!(said.out.ends_with(next), "{}", said.out);
+
+    let columns = ["--set", "source.fields.user_id=Kunde", "--set", "source.fields.item_id=Artikel"];
+    let said = check(&place, &[&["export.csv", "--write", "shop.toml"], &columns[..]].concat()).ended(0);
+    let written = String::from_utf8(read(&place.path("shop.toml"))).unwrap();
+    assert!(written.contains("source.date_order = \"day_first\"") && written.contains("\"Kunde\""), "{written}");
+    assert!(said.out.contains("'Aktion' has few values (purchase, return)"), "{}", said.out);
+    assert!(said.out.contains("negstream replay export.csv --config shop.toml --set"), "{}", said.out);
+    assert!(!said.out.split("next:").nth(1).unwrap().contains("source.fields"), "{}", said.out);
+    let report =
+        run(&mut place.negstream(&["replay", "export.csv", "--config", "shop.toml", "--json"])).ended(0).json();
+    assert_eq!(report["events"]["used"], 600);
 }

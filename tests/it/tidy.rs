@@ -98,6 +98,7 @@ const RULES: [(&str, &[&str], &str); 42] = [
     ("remote", &["util"], "how other machines are reached; what lies there is the business of whoever asks"),
     ("checkpoint", &["event", "position", "remote", "util"], "durable bytes; what is in them is the snapshot's"),
     ("export", &["checkpoint"], "numbers and names in; whose they are is the commands' business"),
+    ("import", &["decode", "table", "util"], "vectors of other programs in; what is made of them is the trainer's"),
     ("neighbors", &["checkpoint", "kernel", "table"], "reads a checkpoint as anybody may"),
     ("kafka", &["decode", "event", "util"], "clients; the consumer is a source"),
     (
@@ -223,6 +224,7 @@ const RULES: [(&str, &[&str], &str); 42] = [
             "checkpoint",
             "config",
             "dead_letters",
+            "import",
             "kafka",
             "pipeline",
             "publish",
@@ -251,6 +253,7 @@ const RULES: [(&str, &[&str], &str); 42] = [
             "event",
             "exit",
             "export",
+            "import",
             "kafka",
             "kernel",
             "model",

@@ -89,6 +89,21 @@ impl DecayedCounts {
         self.counts = counts;
     }
 
+    /// Begins with `counts` of each item's events, `events` of all of them together, as if they had come in an order that says
+    /// nothing: each item keeps its share of what `events` events weigh once they have decayed. How many of them came in a
+    /// half-life in time nobody knows: there they weigh as little as what predictions are smoothed by.
+    pub(super) fn begin_with(&mut self, counts: &[u64], events: f64) {
+        let fading = self.growth.recip();
+        let left = match self.half_life {
+            HalfLife::Events(_) => (1.0 - fading.powf(events)) / (1.0 - fading),
+            HalfLife::Millis(_) | HalfLife::Auto => events.min(PRIOR),
+        };
+        let weigh = |count: &u64| self.weight * left * (*count as f64 / events);
+        self.counts = counts.iter().map(weigh).collect();
+        self.total = self.counts.iter().sum();
+        self.top = MostCommon::of(&self.counts);
+    }
+
     /// Remaps item rows after an eviction; the total is that of the remaining items.
     pub(super) fn keep(&mut self, items: &RowRemap) {
         self.counts.keep(items);

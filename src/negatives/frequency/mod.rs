@@ -234,6 +234,17 @@ impl Frequencies {
         Some(self)
     }
 
+    /// Begins with `counts` of events that came before the first one that is observed, by item, as if in no particular order, and
+    /// as fast as nobody knows: half-lives in time take few of them. Without any event, it is as before the first.
+    pub fn begin_with(&mut self, counts: &[u64]) {
+        self.grow(counts.len());
+        let events = counts.iter().sum::<u64>() as f64;
+        if events > 0.0 {
+            self.memories.iter_mut().for_each(|memory| memory.begin_with(counts, events));
+        }
+        self.refresh();
+    }
+
     /// Makes room for `n_items` items; new ones have a count of 0.
     pub fn grow(&mut self, n_items: usize) {
         let n_more = n_items.saturating_sub(self.len());

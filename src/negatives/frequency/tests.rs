@@ -384,3 +384,30 @@ fn span_is_counted_apart_where_the_chosen_half_life_is_shorter() {
     assert_eq!(nearest(1.0), None);
     assert_eq!(Frequencies::new(Some(100.0)).counts_over_span(2_304.0), None);
 }
+
+#[test]
+fn counts_that_it_begins_with_weigh_as_if_they_had_come_in_any_order() {
+    // Two items in turn, one of them three times as often.
+    let events: Vec<u32> = (0..8_000).map(|event| u32::from(event % 4 == 0)).collect();
+    for half_life in [HalfLife::Auto, HalfLife::Events(500.0)] {
+        let (mut counted, mut seen) = (Frequencies::new(half_life), Frequencies::new(half_life));
+        counted.begin_with(&[6_000, 2_000]);
+        seen.grow(2);
+        events.iter().for_each(|item| seen.observe(*item, 0, None));
+        seen.refresh();
+        for (counted, seen) in counted.memories().iter().zip(seen.memories()) {
+            if let HalfLife::Events(events) = counted.half_life()
+                && events > 100.0
+            {
+                assert!((counted.count(0) / seen.count(0) - 1.0).abs() < 0.02, "{events}");
+                assert!((counted.share(1) - 0.25).abs() < 1e-6);
+            }
+        }
+    }
+    let mut blank = Frequencies::new(HalfLife::Auto);
+    blank.begin_with(&[0, 0]);
+    let mut grown = Frequencies::new(HalfLife::Auto);
+    grown.grow(2);
+    grown.refresh();
+    assert_eq!(blank, grown);
+}
