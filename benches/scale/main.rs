@@ -1,8 +1,8 @@
 //! One model, many workers, on one machine: logical workers that share a model by the real deltas, over logs that are played at
-//! a given rate. One JSON line for each run; with `--svg` a drawing of all of them.
+//! a given rate. One JSON line for each run; with `--svg` a drawing of all of them, or of those whose lines are in files (`--lines`).
 //!
 //! `cargo bench --bench scale [-- --data DIR] [--log NAME]… [--workers N,N,…] [--flush SECONDS,…] [--rate EVENTS]
-//! [--precision f32|bf16] [--delay SECONDS] [--events N] [--apart] [--patient] [--set KEY=VALUE]… [--svg FILE]`
+//! [--precision f32|bf16] [--delay SECONDS] [--events N] [--apart] [--patient] [--set KEY=VALUE]… [--svg FILE [--lines FILE]…]`
 //!
 //! DIR (or the variable NEGSTREAM_DATA; otherwise `shared/data` beside the project's folder) holds a folder for each log, with
 //! `events.parquet` in it. Users go to partitions as Kafka's producers send them, three partitions to a worker. Time is that of
@@ -23,7 +23,7 @@ use negstream::position::Positions;
 use negstream::share::MovePrecision;
 use negstream::source::PollStatus;
 use negstream::source::parquet::{LogOptions, ParquetLogs};
-use serde_json::json;
+use serde_json::{Value, json};
 use simulation::{Outcome, Setting, Simulation};
 
 /// A log, and the settings that say what kind of log it is.
@@ -53,6 +53,7 @@ struct Options {
     patient: bool,
     settings: Vec<String>,
     svg: Option<PathBuf>,
+    lines: Vec<PathBuf>,
 }
 
 impl Default for Options {
@@ -70,6 +71,7 @@ impl Default for Options {
             patient: false,
             settings: Vec::new(),
             svg: None,
+            lines: Vec::new(),
         }
     }
 }
@@ -79,8 +81,12 @@ fn main() {
     let chosen = |name: &str| options.logs.is_empty() || options.logs.iter().any(|other| other == name);
     let data = options.data.clone().or_else(|| std::env::var_os("NEGSTREAM_DATA").map(PathBuf::from));
     let data = data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
-    let mut drawn = Vec::new();
-    for log in LOGS.iter().filter(|log| chosen(log.name)) {
+    let mut drawn: Vec<Value> = Vec::new();
+    for file in &options.lines {
+        let text = std::fs::read_to_string(file).expect("a file of lines");
+        drawn.extend(text.lines().map(|line| serde_json::from_str(line).expect("a line of a run")));
+    }
+    for log in LOGS.iter().filter(|log| options.lines.is_empty() && chosen(log.name)) {
         let path = data.join(log.name).join("events.parquet");
         if !path.is_file() {
             eprintln!("{}: left out, there is no {}", log.name, path.display());
@@ -103,8 +109,9 @@ fn main() {
                     patient: options.patient,
                 };
                 let outcome = Simulation::new(&config, setting).run(&events);
-                println!("{}", line(log.name, setting, &outcome));
-                drawn.push((log.name, setting, outcome));
+                let line = line(log.name, setting, &outcome);
+                println!("{line}");
+                drawn.push(line);
             }
         }
     }
@@ -113,7 +120,7 @@ fn main() {
     }
 }
 
-fn line(log: &str, setting: Setting, outcome: &Outcome) -> serde_json::Value {
+fn line(log: &str, setting: Setting, outcome: &Outcome) -> Value {
     json!({
         "log": log,
         "workers": setting.workers,
@@ -181,6 +188,7 @@ fn options() -> Options {
             "--patient" => options.patient = true,
             "--set" => options.settings.push(value()),
             "--svg" => options.svg = Some(value().into()),
+            "--lines" => options.lines.push(value().into()),
             other => panic!("no option '{other}'"),
         }
     }

@@ -1,9 +1,9 @@
-//! The drawing: hit rates and bytes by the number of workers, one line for each log and time between flushes.
+//! The drawing: hit rates, bytes and distances by the number of workers, one line for each log and way of telling.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::simulation::{Outcome, Setting};
+use serde_json::Value;
 
 const WIDTH: f64 = 860.0;
 const PANEL: f64 = 240.0;
@@ -14,37 +14,46 @@ const GAP: f64 = 56.0;
 const LEGEND: f64 = 90.0;
 const COLOURS: [&str; 3] = ["#1f77b4", "#d98200", "#2ca02c"];
 
-/// What a panel shows of a run, relative to the run of a lone worker.
-type Figure = fn(&Outcome, &Outcome) -> Option<f64>;
+/// What a panel shows of a run, beside the run of a lone worker.
+type Figure = fn(&Value, &Value) -> Option<f64>;
 
 const PANELS: [(&str, Figure); 3] = [
-    ("HR@20, of that of one worker", |outcome, alone| Some(outcome.hit_rate() / alone.hit_rate())),
-    ("kilobytes told for each event", |outcome, _| {
-        (outcome.bytes > 0).then(|| outcome.bytes as f64 / outcome.events as f64 / 1000.0)
-    }),
-    ("mean distance of two replicas, of a row's length", |outcome, _| outcome.distance),
+    ("HR@20, of that of one worker", |run, alone| Some(number(run, "hr@20")? / number(alone, "hr@20")?)),
+    ("kilobytes told for each event", |run, _| number(run, "bytes_per_event").filter(|n| *n > 0.0).map(|n| n / 1000.0)),
+    ("mean distance of two replicas, of a row's length", |run, _| number(run, "distance")),
 ];
 
-/// Draws the runs; those of one worker are what others are measured by.
-pub fn draw(runs: &[(&str, Setting, Outcome)]) -> String {
-    let alone: BTreeMap<&str, &Outcome> =
-        runs.iter().filter(|(_, setting, _)| setting.workers == 1).map(|(log, _, outcome)| (*log, outcome)).collect();
-    let most = runs.iter().map(|(_, setting, _)| setting.workers).max().unwrap_or(2).max(2);
+fn number(run: &Value, name: &str) -> Option<f64> {
+    run[name].as_f64()
+}
+
+/// How workers tell each other: milliseconds from flush to flush (0: not at all), and whether a young model waits too.
+type Way = (u64, bool);
+
+/// Draws runs, as they were printed; those of one worker are what others are measured by.
+pub fn draw(runs: &[Value]) -> String {
+    let log_of = |run: &Value| run["log"].as_str().unwrap_or_default().to_owned();
+    let workers_of = |run: &Value| number(run, "workers").unwrap_or(1.0) as usize;
+    let alone: BTreeMap<String, &Value> =
+        runs.iter().filter(|run| workers_of(run) == 1).map(|run| (log_of(run), run)).collect();
+    let most = runs.iter().map(workers_of).max().unwrap_or(2).max(2);
     let x = |workers: usize| LEFT + (WIDTH - LEFT - RIGHT) * (workers as f64).ln() / (most as f64).ln();
-    // By log and time between flushes, in thousandths of a second (0: workers tell each other nothing).
-    let mut lines: BTreeMap<(&str, u64), Vec<(usize, &Outcome)>> = BTreeMap::new();
-    for (log, setting, outcome) in runs.iter().filter(|(_, setting, _)| setting.workers > 1) {
-        let flush = (setting.flush.unwrap_or(0.0) * 1000.0) as u64;
-        lines.entry((log, flush)).or_default().push((setting.workers, outcome));
+    let mut lines: BTreeMap<(String, Way), Vec<(usize, &Value)>> = BTreeMap::new();
+    for run in runs.iter().filter(|run| workers_of(run) > 1) {
+        let flush = (number(run, "flush_seconds").unwrap_or(0.0) * 1000.0) as u64;
+        let is_patient = flush > 0 && run["patient"].as_bool().unwrap_or(false);
+        lines.entry((log_of(run), (flush, is_patient))).or_default().push((workers_of(run), run));
     }
-    let logs: Vec<&str> = alone.keys().copied().collect();
-    let style = |log: &str, flush: u64| {
+    lines.values_mut().for_each(|line| line.sort_by_key(|(workers, _)| *workers));
+    let logs: Vec<&String> = alone.keys().collect();
+    let style = |log: &str, way: Way| {
         let colour = logs.iter().position(|other| *other == log).unwrap_or(0) % COLOURS.len();
-        let dash = match flush {
-            0 => "1 4",
-            1..=100 => "2 2",
-            101..=1000 => "",
-            _ => "8 4",
+        let dash = match way {
+            (0, _) => "1 4",
+            (1..=100, _) => "2 2",
+            (101..=1000, false) => "",
+            (101..=1000, true) => "8 4",
+            _ => "12 3 2 3",
         };
         (COLOURS[colour], dash)
     };
@@ -56,10 +65,10 @@ pub fn draw(runs: &[(&str, Setting, Outcome)]) -> String {
     );
     for (panel, (title, figure)) in PANELS.iter().enumerate() {
         let top = TOP + panel as f64 * (PANEL + GAP);
-        let value = |log: &str, outcome: &Outcome| alone.get(log).and_then(|alone| figure(outcome, alone));
+        let value = |log: &str, run: &Value| alone.get(log).and_then(|alone| figure(run, alone));
         let values: Vec<f64> = lines
             .iter()
-            .flat_map(|((log, _), line)| line.iter().filter_map(|(_, outcome)| value(log, outcome)))
+            .flat_map(|((log, _), line)| line.iter().filter_map(|(_, run)| value(log, run)))
             .filter(|value| value.is_finite())
             .collect();
         let high = values.iter().copied().fold(f64::MIN, f64::max) * 1.02;
@@ -91,17 +100,17 @@ pub fn draw(runs: &[(&str, Setting, Outcome)]) -> String {
             );
             workers *= 2;
         }
-        for ((log, flush), line) in &lines {
-            let (colour, dash) = style(log, *flush);
-            let points: Vec<String> = line
-                .iter()
-                .filter_map(|(workers, outcome)| Some(format!("{:.1} {:.1}", x(*workers), y(value(log, outcome)?))))
-                .collect();
-            if points.len() > 1 {
-                put(
-                    &mut svg,
-                    format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{}\"/>", points.join("L")),
-                );
+        for ((log, way), line) in &lines {
+            let (colour, dash) = style(log, *way);
+            let points: Vec<(f64, f64)> =
+                line.iter().filter_map(|(workers, run)| Some((x(*workers), y(value(log, run)?)))).collect();
+            let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+            if path.len() > 1 {
+                let path = path.join("L");
+                put(&mut svg, format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{path}\"/>"));
+            }
+            for (x, y) in points {
+                put(&mut svg, format_args!("<circle fill=\"{colour}\" r=\"3\" cx=\"{x:.1}\" cy=\"{y:.1}\"/>"));
             }
         }
     }
@@ -109,25 +118,29 @@ pub fn draw(runs: &[(&str, Setting, Outcome)]) -> String {
     put(
         &mut svg,
         format_args!(
-            "<text x=\"{LEFT}\" y=\"{bottom}\">workers, left to right; colours are logs, dashes the time between flushes</text>"
+            "<text x=\"{LEFT}\" y=\"{bottom}\">workers, left to right; colours are logs, dashes ways of telling</text>"
         ),
     );
     for (place, log) in logs.iter().enumerate() {
-        legend(&mut svg, (place, bottom + 24.0), style(log, 1000), log);
+        legend(&mut svg, (place, bottom + 24.0), style(log, (1000, false)), log);
     }
-    let mut flushes: Vec<u64> = lines.keys().map(|(_, flush)| *flush).collect();
-    flushes.sort_unstable();
-    flushes.dedup();
-    for (place, flush) in flushes.into_iter().enumerate() {
-        let name = if flush == 0 { "apart".to_owned() } else { format!("{} s", flush as f64 / 1000.0) };
-        legend(&mut svg, (place, bottom + 48.0), ("#888", style("", flush).1), &name);
+    let mut ways: Vec<Way> = lines.keys().map(|(_, way)| *way).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    for (place, (flush, is_patient)) in ways.into_iter().enumerate() {
+        let name = match (flush, is_patient) {
+            (0, _) => "apart".to_owned(),
+            (_, false) => format!("{} s", flush as f64 / 1000.0),
+            (_, true) => format!("{} s, patient", flush as f64 / 1000.0),
+        };
+        legend(&mut svg, (place, bottom + 48.0), ("#888", style("", (flush, is_patient)).1), &name);
     }
     svg.push_str("</svg>\n");
     svg
 }
 
 fn legend(svg: &mut String, (place, y): (usize, f64), (colour, dash): (&str, &str), name: &str) {
-    let x = LEFT + 190.0 * place as f64;
+    let x = LEFT + 160.0 * place as f64;
     put(svg, format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{x} {y}h36\"/>"));
     put(svg, format_args!("<text x=\"{}\" y=\"{}\">{name}</text>", x + 44.0, y + 4.0));
 }

@@ -48,7 +48,7 @@ impl Delta {
         // Named one by one, so that a part which is not written does not compile.
         let Self { worker, sequence, sources, clock, positives, items, evicted, events, evidence, rows, parameters } =
             self;
-        let mut body = Writer(Vec::new());
+        let mut body = DeltaWriter(Vec::new());
         body.text(worker);
         body.whole(*sequence);
         body.list(sources, |body, SourceSpan { stream, from, until }| {
@@ -103,7 +103,7 @@ impl Delta {
         if body.len() as u64 > LONGEST {
             return Err(DeltaError::Malformed("it unpacks to more than a gigabyte"));
         }
-        let mut body = Reader(&body);
+        let mut body = DeltaReader(&body);
         let delta = body.delta()?;
         delta.check()?;
         if !body.0.is_empty() {
@@ -151,9 +151,9 @@ fn pack(body: &[u8]) -> Vec<u8> {
 }
 
 /// Writes the parts of a delta.
-struct Writer(Vec<u8>);
+struct DeltaWriter(Vec<u8>);
 
-impl Writer {
+impl DeltaWriter {
     fn whole(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push(number as u8 | 0x80);
@@ -203,16 +203,28 @@ impl Writer {
 }
 
 /// Reads the parts of a delta.
-struct Reader<'a>(&'a [u8]);
+struct DeltaReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> DeltaReader<'a> {
     fn bytes(&mut self, n: usize) -> Result<&'a [u8], DeltaError> {
         let (bytes, rest) = self.0.split_at_checked(n).ok_or(DeltaError::Malformed("it ends too early"))?;
         self.0 = rest;
         Ok(bytes)
     }
 
+    /// Most numbers are small differences.
+    #[inline]
     fn whole(&mut self) -> Result<u64, DeltaError> {
+        match self.0.split_first() {
+            Some((byte, rest)) if *byte < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_whole(),
+        }
+    }
+
+    fn long_whole(&mut self) -> Result<u64, DeltaError> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.bytes(1)?[0];
@@ -250,20 +262,30 @@ impl<'a> Reader<'a> {
         (0..n).map(|_| part(self)).collect()
     }
 
+    /// The number behind `before`, by their difference.
+    #[inline]
+    fn difference(&mut self, before: i64) -> Result<i64, DeltaError> {
+        let folded = self.whole()?;
+        Ok(before.wrapping_add((folded >> 1) as i64 ^ -((folded & 1) as i64)))
+    }
+
     fn differences(&mut self, n: usize) -> Result<Vec<i64>, DeltaError> {
-        let mut before = 0i64;
-        let number = |_| {
-            let folded = self.whole()?;
-            before = before.wrapping_add((folded >> 1) as i64 ^ -((folded & 1) as i64));
-            Ok(before)
-        };
-        (0..n).map(number).collect()
+        let (mut numbers, mut number) = (Vec::with_capacity(n.min(self.0.len())), 0);
+        for _ in 0..n {
+            number = self.difference(number)?;
+            numbers.push(number);
+        }
+        Ok(numbers)
     }
 
     fn places(&mut self, n: usize, from: i64) -> Result<Vec<u32>, DeltaError> {
-        let place = |difference: i64| u32::try_from(difference.wrapping_add(from));
-        let places = self.differences(n)?.into_iter().map(place);
-        places.collect::<Result<_, _>>().map_err(|_| DeltaError::Malformed("a place is too large"))
+        let (mut places, mut number) = (Vec::with_capacity(n.min(self.0.len())), 0);
+        for _ in 0..n {
+            number = self.difference(number)?;
+            let place = u32::try_from(number.wrapping_add(from));
+            places.push(place.map_err(|_| DeltaError::Malformed("a place is too large"))?);
+        }
+        Ok(places)
     }
 
     fn moves(&mut self, n: usize) -> Result<Vec<f32>, DeltaError> {

@@ -138,7 +138,7 @@ pub struct Frequencies {
 
 /// An event that another worker has counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LateEvent {
+pub struct AbsorbedEvent {
     /// The item's row.
     pub item: u32,
     /// Time of the event, milliseconds since 1970 UTC.
@@ -321,13 +321,13 @@ impl Frequencies {
 
     /// Counts events that others have observed, each as of its own time, and adds their `evidence`: that of others with as many
     /// half-lives. The frame goes on; [`Self::refresh`] has to follow.
-    pub fn absorb(&mut self, events: &[LateEvent], evidence: &[f64]) {
+    pub fn absorb(&mut self, events: &[AbsorbedEvent], evidence: &[f64]) {
         let Some(latest) = events.iter().map(|event| event.timestamp).max() else { return };
         let newest = self.newest.map_or(latest, |newest| newest.max(latest));
         let elapsed = self.newest.map_or(0, |before| newest.saturating_sub(before)) as f64;
         self.memories.iter_mut().for_each(|memory| memory.pass_time(elapsed));
         self.newest = Some(newest);
-        for LateEvent { item, timestamp, events_since } in events {
+        for AbsorbedEvent { item, timestamp, events_since } in events {
             let elapsed = newest.saturating_sub(*timestamp).max(0) as f64;
             self.memories.iter_mut().for_each(|memory| memory.add_late(*item, *events_since, elapsed));
             self.touch(*item);

@@ -3,42 +3,57 @@
 //! Moves are added to rows and numbers. Events are counted like the worker's own, but for what belongs to their users; each at
 //! its place on the group's clock, by which the deltas are put in one order, since the stretches that they cover overlap.
 
+use compact_str::CompactString;
+
 use super::recorder::{DeltaRecorder, parameters_mut};
 use crate::evaluate::popularity::PopularityOrder;
 use crate::negatives::bank::BankEntry;
-use crate::negatives::frequency::{Frequencies, LateEvent};
+use crate::negatives::frequency::{AbsorbedEvent, Frequencies};
 use crate::negatives::samplers::{BatchObservation, StreamView};
 use crate::share::{Delta, ParameterMoves, RowMoves, SharedItem, SharedTable};
 use crate::table::adagrad::START;
 use crate::table::row_remap::RowRemap;
 use crate::trainer::state::{NegativeSources, State};
 
-/// An event of another worker, by the rows of the state.
-#[derive(Debug)]
-struct MergedEvent {
+/// An event of another worker.
+#[derive(Debug, Clone, Copy)]
+struct MergedEvent<'a> {
     item: u32,
     timestamp: i64,
     /// Its place on the group's clock.
     clock: f64,
-    context: Vec<u32>,
+    /// Its context, as places in its delta.
+    context: &'a [u32],
+    /// Which of the deltas it is in.
+    delta: usize,
 }
 
 impl DeltaRecorder {
     /// Adds `deltas` to `state`.
     pub(super) fn merge(&mut self, state: &mut State, popularity: &mut PopularityOrder, deltas: &[&Delta]) {
-        let (mut events, mut set_on) = (Vec::new(), 0.0);
-        for delta in deltas {
-            self.evict(state, popularity, delta);
+        // An eviction gives the rows other numbers: what was told before it is counted before it.
+        for run in deltas.chunk_by(|_, next| next.evicted.is_empty()) {
+            self.evict(state, popularity, &run[0].evicted);
+            self.add(state, popularity, run);
+        }
+    }
+
+    /// Adds everything of `deltas` but their evictions.
+    fn add(&mut self, state: &mut State, popularity: &mut PopularityOrder, deltas: &[&Delta]) {
+        let (mut events, mut rows, mut set_on) = (Vec::new(), Vec::new(), 0.0);
+        for (place, delta) in deltas.iter().enumerate() {
             let items = add_items(state, &delta.items);
             add_moves(state, &items, &delta.rows);
             self.add_parameters(state, &delta.parameters);
             let n = delta.events.len();
-            events.extend(delta.events.iter().enumerate().map(|(place, event)| MergedEvent {
+            events.extend(delta.events.iter().enumerate().map(|(number, event)| MergedEvent {
                 item: items[event.item as usize],
                 timestamp: event.timestamp,
-                clock: delta.clock.at(place, n),
-                context: event.context.iter().map(|item| items[*item as usize]).collect(),
+                clock: delta.clock.at(number, n),
+                context: &event.context,
+                delta: place,
             }));
+            rows.push(items);
             let others = &mut state.progress.others;
             others.used += n as u64;
             others.positives += delta.positives;
@@ -49,65 +64,58 @@ impl DeltaRecorder {
         events.sort_by(|one, other| one.clock.total_cmp(&other.clock));
         state.negatives.frequencies.pass(set_on);
         state.negatives.follow(&self.clock);
-        self.count(state, popularity, &events, deltas);
+        let pairs = count_events(state, &events, &rows);
+        self.count_frequencies(state, popularity, &events, deltas);
+        let State { model, negatives: NegativeSources { frequencies, live, noise, bank, .. }, .. } = state;
+        let items: Vec<u32> = events.iter().map(|event| event.item).collect();
+        live.observe(&items);
+        let view = StreamView { frequencies, live, vectors: &*model };
+        noise.observe(view, BatchObservation { items: &items, pairs: &pairs, shown: &[] });
+        let entries: Vec<BankEntry> =
+            events.iter().map(|event| BankEntry { item: event.item, event: event.clock as u64 }).collect();
+        bank.absorb(&entries, &*model);
     }
 
-    /// Counts `events` of others, which are in the order of the group's clock.
-    fn count(&self, state: &mut State, popularity: &mut PopularityOrder, events: &[MergedEvent], deltas: &[&Delta]) {
-        let now = state.progress.group_positives();
-        let State { items, model, negatives, .. } = state;
-        for MergedEvent { item, timestamp, context, .. } in events {
-            let row = *item as usize;
-            *items.occurrences.get_mut(row) += 1;
-            let newest = items.last_event.get_mut(row);
-            *newest = (*newest).max(*timestamp);
-            items.cooccurrences.count(*item, context);
-            items.lifecycle.touch(*item, now);
-        }
-        let NegativeSources { frequencies, live, noise, bank, .. } = negatives;
+    /// Counts `events` of others in the decayed counts of every half-life, and brings the order of popularity up to date with them.
+    fn count_frequencies(
+        &self,
+        state: &mut State,
+        popularity: &mut PopularityOrder,
+        events: &[MergedEvent<'_>],
+        deltas: &[&Delta],
+    ) {
+        let (frequencies, n_items) = (&mut state.negatives.frequencies, state.items.ids.len());
         let n_known = frequencies.len();
-        frequencies.begin_batch(items.ids.len());
+        frequencies.begin_batch(n_items);
         let mut touched: Vec<u32> = events.iter().map(|event| event.item).collect();
         touched.sort_unstable();
         touched.dedup();
-        let relative = |frequencies: &Frequencies, known: usize| -> Vec<f64> {
+        let counts = |frequencies: &Frequencies, known: usize| -> Vec<f64> {
             let counts = frequencies.popularity().relative();
             touched.iter().filter(|item| (**item as usize) < known).map(|item| counts[*item as usize]).collect()
         };
-        let gone = relative(frequencies, n_known);
-        let late: Vec<LateEvent> = events
-            .iter()
-            .map(|event| LateEvent {
-                item: event.item,
-                timestamp: event.timestamp,
-                events_since: (self.clock.now() - event.clock).max(0.0),
-            })
-            .collect();
+        let gone = counts(frequencies, n_known);
+        let now = self.clock.now();
+        let late = |event: &MergedEvent<'_>| AbsorbedEvent {
+            item: event.item,
+            timestamp: event.timestamp,
+            events_since: (now - event.clock).max(0.0),
+        };
         let mut evidence: Vec<f64> = Vec::new();
         for delta in deltas {
             evidence.resize(evidence.len().max(delta.evidence.len()), 0.0);
             evidence.iter_mut().zip(&delta.evidence).for_each(|(sum, more)| *sum += more);
         }
-        frequencies.absorb(&late, &evidence);
-        let mut come = relative(frequencies, usize::MAX);
+        frequencies.absorb(&events.iter().map(late).collect::<Vec<_>>(), &evidence);
+        let mut come = counts(frequencies, usize::MAX);
         // Items that have a row from now on, but no event yet.
-        let rest = (n_known as u32..items.ids.len() as u32).filter(|item| touched.binary_search(item).is_err());
+        let rest = (n_known as u32..n_items as u32).filter(|item| touched.binary_search(item).is_err());
         come.extend(rest.map(|item| frequencies.popularity().relative()[item as usize]));
         popularity.update(gone, come);
         frequencies.refresh();
         if let Some(factor) = frequencies.popularity().rescaled() {
             popularity.rescale(factor);
         }
-
-        let rows: Vec<u32> = events.iter().map(|event| event.item).collect();
-        let pairs: Vec<(u32, u32)> =
-            events.iter().filter_map(|event| Some((*event.context.first()?, event.item))).collect();
-        live.observe(&rows);
-        let view = StreamView { frequencies, live, vectors: &*model };
-        noise.observe(view, BatchObservation { items: &rows, pairs: &pairs, shown: &[] });
-        let entries: Vec<BankEntry> =
-            events.iter().map(|event| BankEntry { item: event.item, event: event.clock as u64 }).collect();
-        bank.absorb(&entries, &*model);
     }
 
     fn add_parameters(&mut self, state: &mut State, moves: &[ParameterMoves]) {
@@ -124,8 +132,8 @@ impl DeltaRecorder {
 
     /// Lets the rows leave that another worker has evicted. Of an item that came here since the last flush, what was before that
     /// leaves: others will give it a row anew by what they are told of it.
-    fn evict(&mut self, state: &mut State, popularity: &mut PopularityOrder, delta: &Delta) {
-        let rows: Vec<u32> = delta.evicted.iter().filter_map(|name| state.items.ids.get(name)).collect();
+    fn evict(&mut self, state: &mut State, popularity: &mut PopularityOrder, evicted: &[CompactString]) {
+        let rows: Vec<u32> = evicted.iter().filter_map(|name| state.items.ids.get(name)).collect();
         if rows.is_empty() {
             return;
         }
@@ -145,6 +153,25 @@ impl DeltaRecorder {
             *popularity = PopularityOrder::new(&state.negatives.frequencies);
         }
     }
+}
+
+/// Counts `events` of others where counts do not decay; `rows` are those of the items that each delta names. Gives the newest item
+/// before it and the item of each event whose user had a past.
+fn count_events(state: &mut State, events: &[MergedEvent<'_>], rows: &[Vec<u32>]) -> Vec<(u32, u32)> {
+    let (items, now) = (&mut state.items, state.progress.group_positives());
+    let (mut pairs, mut context) = (Vec::new(), Vec::new());
+    for event in events {
+        let (item, row) = (event.item, event.item as usize);
+        context.clear();
+        context.extend(event.context.iter().map(|place| rows[event.delta][*place as usize]));
+        pairs.extend(context.first().map(|before| (*before, item)));
+        *items.occurrences.get_mut(row) += 1;
+        let newest = items.last_event.get_mut(row);
+        *newest = (*newest).max(event.timestamp);
+        items.cooccurrences.count(item, &context);
+        items.lifecycle.touch(item, now);
+    }
+    pairs
 }
 
 /// The rows of `items`, new ones where they had none.

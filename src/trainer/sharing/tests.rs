@@ -270,6 +270,10 @@ fn eviction_spares_what_others_have_not_heard_of() {
     let mut third = worker(&config, "w2", MovePrecision::F32);
     [&heard, &evicts, &unheard].into_iter().for_each(|delta| third.merge(&[delta]));
     assert_alike(&mut two, &mut third, 1e-4, "second and third");
+    // Or all of it at once.
+    let mut fourth = worker(&config, "w3", MovePrecision::F32);
+    fourth.merge(&[&heard, &evicts, &unheard]);
+    assert_alike(&mut third, &mut fourth, 1e-4, "third and fourth");
     let item = third.state.items.ids.get(&name).unwrap();
     assert_eq!(third.state.items.occurrences[item as usize], events as u64);
 }
