@@ -101,7 +101,8 @@ fn main() -> anyhow::Result<()> {
     views.take_away();
     views.follow(&mut trainer, true);
     let warming = Instant::now();
-    while gauge(server.address(), "negstream_index_recall").is_none() && warming.elapsed() < WARM_UP {
+    let is_without_index = || gauge(server.address(), "negstream_index_build_seconds_count") == Some(0.0);
+    while items >= config.serve.index_from as u64 && is_without_index() && warming.elapsed() < WARM_UP {
         load(server.address(), 10, Duration::from_secs(1));
     }
     let quiet = load(server.address(), rate, span);
@@ -220,6 +221,7 @@ impl Measured {
             "age_p50_ms": age(0.5), "age_p99_ms": age(0.99),
             "recall": gauge(address, "negstream_index_recall"), "looked_at": gauge(address, "negstream_index_items_looked_at"),
             "reach": gauge(address, "negstream_index_reach"),
+            "builds": gauge(address, "negstream_index_build_seconds_count"), "build_seconds": gauge(address, "negstream_index_build_seconds_sum"),
         })
     }
 }

@@ -34,8 +34,8 @@ pub struct ServingFigures {
     views: u64,
     /// Times that training stood still for a view, in seconds.
     view_pauses: Histogram,
-    /// What the index finds of exact lists: an exponential moving average.
-    index_recall: Option<f64>,
+    /// What the index finds of exact lists: an exponential moving average; without an index, lists are exact.
+    index_recall: f64,
     /// How far it looks.
     index_reach: f64,
     /// At what share of the items it looks, likewise.
@@ -52,7 +52,7 @@ impl Default for ServingFigures {
             batches: Histogram::new(BATCH_BUCKETS),
             views: 0,
             view_pauses: Histogram::new(PAUSE_BUCKETS),
-            index_recall: None,
+            index_recall: 1.0,
             index_reach: 0.0,
             index_share: 0.0,
             index_builds: Histogram::new(BUILD_BUCKETS),
@@ -92,8 +92,7 @@ impl ServingFigures {
     pub(super) fn measured_index(&mut self, search: &MeasuredSearch, reach: f32, n_items: usize) {
         let recall = search.found as f64 / search.of.max(1) as f64;
         let share = search.n_looked_at as f64 / n_items.max(1) as f64;
-        let before = self.index_recall.unwrap_or(recall);
-        self.index_recall = Some(before + INDEX_STEP * (recall - before));
+        self.index_recall += INDEX_STEP * (recall - self.index_recall);
         self.index_share += INDEX_STEP * (share - self.index_share);
         self.index_reach = f64::from(reach);
     }
@@ -135,8 +134,8 @@ impl Instrumented for ServingFigures {
         ),
         Metric::gauge(
             "negstream_index_recall",
-            "Share of the best 20 items that the index finds, measured on requests of late.",
-            |figures, samples| figures.index_recall.into_iter().for_each(|recall| samples.put(recall)),
+            "Share of the best 20 items that the index finds, measured on requests of late; 1 while there is none.",
+            |figures, samples| samples.put(figures.index_recall),
         ),
         Metric::gauge(
             "negstream_index_reach",
