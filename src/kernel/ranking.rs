@@ -303,9 +303,16 @@ fn halves<const FMA: bool, const ROWS: usize>(query: &[f32], rows: &[u16], out: 
         let (row_blocks, row_rest) = rows[place * query.len()..][..query.len()].as_chunks::<LANES>();
         let mut sums = [0.0; LANES];
         for block in 0..query_blocks.len().min(row_blocks.len()) {
+            // In steps of their own: together, they are not kept in the widest registers.
+            let (mut bits, mut numbers) = ([0; LANES], [0.0; LANES]);
             for lane in 0..LANES {
-                let number = f32::from_bits(u32::from(row_blocks[block][lane]) << 16);
-                sums[lane] = multiply_add::<FMA>(query_blocks[block][lane], number, sums[lane]);
+                bits[lane] = u32::from(row_blocks[block][lane]);
+            }
+            for lane in 0..LANES {
+                numbers[lane] = f32::from_bits(bits[lane] << 16);
+            }
+            for lane in 0..LANES {
+                sums[lane] = multiply_add::<FMA>(query_blocks[block][lane], numbers[lane], sums[lane]);
             }
         }
         for k in 0..query_rest.len().min(row_rest.len()) {

@@ -286,19 +286,22 @@ impl StateView {
         builder.is_of(self.items.remaps())
     }
 
-    /// How many of the best `k` items for a query of late the index finds, of how many, and at how many it looks; `None` where there is no
-    /// index, or nobody asked.
-    pub fn measure_index(&self, k: usize) -> Option<MeasuredSearch> {
-        let index = self.index.as_ref()?;
-        let query = index.index().take_asked()?;
+    /// How many of the best `k` items for queries of late the index finds, and at how many items it looks: of as many queries as one pass
+    /// over all items takes, or as were asked; none where there is no index.
+    pub fn measure_index(&self, k: usize) -> Vec<MeasuredSearch> {
+        let Some(index) = &self.index else { return Vec::new() };
+        let queries = index.index().take_asked(LANES);
         let (model, terms) = (&self.model, self.terms());
-        let found = index.search(model, &terms, &query, k, |_| false);
+        let (vectors, lengths): (Vec<&[f32]>, Vec<usize>) = queries.iter().map(|query| (query.as_slice(), k)).unzip();
         let table = ScoredTable { rows: model.vectors(), terms: &terms, bounds: self.bounds.as_deref() };
-        let [exact] = &mut best_of_table(model.kernel(), table, &[&query], &[k], |_, _| false)[..] else { return None };
-        let exact = std::mem::replace(exact, Shortlist::new(0)).into_best();
-        let first = &found.items[..found.items.len().min(k)];
-        let kept = exact.iter().filter(|(_, item)| first.contains(item)).count();
-        Some(MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at })
+        let exact = best_of_table(model.kernel(), table, &vectors, &lengths, |_, _| false);
+        let measure = |(exact, query): (Shortlist, &&[f32])| {
+            let (exact, found) = (exact.into_best(), index.search(model, &terms, query, k, |_| false));
+            let first = &found.items[..found.items.len().min(k)];
+            let kept = exact.iter().filter(|(_, item)| first.contains(item)).count();
+            MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at }
+        };
+        exact.into_iter().zip(&vectors).map(measure).collect()
     }
 
     /// The full scores of `items` for a visitor, best first, and also of those that they had; none where nothing is known of the

@@ -1,7 +1,7 @@
 //! The keeper of the index: a thread that makes it, measures what it finds, and makes it anew where that is too little.
 //!
-//! It never waits for anybody and hardly lets anybody wait: vectors are copied some thousands at a time, and what is measured is one
-//! list now and then, found both by the index and by a look at all items.
+//! It never waits for anybody and hardly lets anybody wait: vectors are copied some thousands at a time, and what is measured is some
+//! lists now and then, found both by the index and by a look at all items.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,12 @@ use crate::recommend::view::StateView;
 
 /// Length of the lists that are measured.
 const MEASURED: usize = 20;
-/// How often one is, and whether there is anything to do looked at.
-const MEASURE_EVERY: Duration = Duration::from_millis(250);
-/// The first ones come one behind the other.
-const FIRST_MEASURED: usize = 16;
+/// How often it is looked whether there is anything to do.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often some lists are measured: what one costs, sixteen cost, since a look at all items is shared.
+const MEASURE_EVERY: Duration = Duration::from_secs(4);
+/// The first ones of an index come as fast as they are asked for.
+const FIRST_MEASURED: usize = 128;
 /// Vectors that are copied in one go.
 const SLICE: usize = 4_096;
 /// Items that came since the index was made, as a part of those that it knows, before it is made anew: all of them are looked at.
@@ -49,8 +51,15 @@ impl IndexKeeper {
     ) -> std::io::Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
-        let mut work =
-            KeeperWork { config: config.clone(), views, figures, built_at: None, measured: 0, is_worn: false };
+        let mut work = KeeperWork {
+            config: config.clone(),
+            views,
+            figures,
+            built_at: None,
+            measured: 0,
+            measured_at: None,
+            is_worn: false,
+        };
         std::thread::Builder::new().name("index".to_owned()).spawn(move || {
             // One thread of its own: those that answer have other things to do.
             let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build() else { return };
@@ -72,6 +81,7 @@ struct KeeperWork {
     built_at: Option<Instant>,
     /// Lists measured of this index.
     measured: usize,
+    measured_at: Option<Instant>,
     /// Whether no reach is enough any more.
     is_worn: bool,
 }
@@ -90,18 +100,22 @@ impl KeeperWork {
         match task {
             Task::Build { earlier, generation } => {
                 let begin = Instant::now();
-                let Some(index) = self.build(is_over) else { return MEASURE_EVERY };
+                let Some(index) = self.build(is_over) else { return LOOK_EVERY };
                 earlier.iter().for_each(|earlier| index.succeed(earlier));
                 (self.built_at, self.measured, self.is_worn) = (Some(Instant::now()), 0, false);
+                self.measured_at = None;
                 self.views.set_index(Arc::new(index), generation);
                 self.figures().built_index(begin.elapsed());
                 Duration::ZERO
             }
             Task::Measure => {
-                self.measure();
-                if self.measured < FIRST_MEASURED { MEASURE_EVERY / 10 } else { MEASURE_EVERY }
+                let every = if self.measured < FIRST_MEASURED { LOOK_EVERY } else { MEASURE_EVERY };
+                if self.measured_at.is_none_or(|at| at.elapsed() >= every) {
+                    self.measure();
+                }
+                LOOK_EVERY
             }
-            Task::Nothing => MEASURE_EVERY,
+            Task::Nothing => LOOK_EVERY,
         }
     }
 
@@ -147,12 +161,14 @@ impl KeeperWork {
     fn measure(&mut self) {
         let least = self.config.index_recall as f32;
         let measured =
-            self.views.peek(|view| Some((view.measure_index(MEASURED)?, view.index()?.clone(), view.n_items())));
-        if let Some((search, index, n_items)) = measured.flatten() {
+            self.views.peek(|view| Some((view.measure_index(MEASURED), view.index()?.clone(), view.n_items())));
+        let Some((searches, index, n_items)) = measured.flatten() else { return };
+        for search in searches {
             let recall = search.found as f32 / search.of.max(1) as f32;
             self.is_worn |= index.learn(recall, least + AIM * (1.0 - least));
             self.measured += 1;
             self.figures().measured_index(&search, index.reach(), n_items);
         }
+        self.measured_at = Some(Instant::now());
     }
 }

@@ -283,9 +283,11 @@ impl SearchIndex {
         reach >= *REACHES.end()
     }
 
-    /// A query of late, which is not given again.
-    pub(super) fn take_asked(&self) -> Option<Vec<f32>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_back()
+    /// At most `n` queries of late, which are not given again.
+    pub(super) fn take_asked(&self, n: usize) -> Vec<Vec<f32>> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = asked.len().saturating_sub(n);
+        asked.drain(first..).collect()
     }
 
     /// Keeps a query that somebody asked, to measure by.

@@ -104,17 +104,14 @@ fn index_finds_nearly_all_with_a_look_at_few_and_learns_how_far_to_look() {
     view.attach(Arc::clone(&index));
     for _ in 0..20 {
         lists(&view, 20);
-        while let Some(measured) = view.measure_index(20) {
+        for measured in view.measure_index(20) {
             assert!(measured.of == 20 && measured.found <= 20);
             index.learn(measured.found as f32 / 20.0, 0.98);
         }
     }
     let found = recall(&exact, &lists(&view, 20));
     assert!(found > 0.96, "{found}");
-    let mut looked_at = Vec::new();
-    while let Some(measured) = view.measure_index(20) {
-        looked_at.push(measured.n_looked_at);
-    }
+    let looked_at: Vec<usize> = view.measure_index(20).iter().map(|measured| measured.n_looked_at).collect();
     let mean = looked_at.iter().sum::<usize>() / looked_at.len();
     assert!(mean < 6_000, "{mean} of 12000 items");
 }
