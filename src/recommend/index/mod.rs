@@ -1,6 +1,6 @@
 //! An index over the vectors of many items: which of them may be among the best for a query, without a look at all of them.
 //!
-//! Items are put into blocks of at most [`BLOCK`]: by the cluster that their vector belongs to (`clusters`), in a cluster by their
+//! Items are put into blocks of at most 128: by the cluster that their vector belongs to (`clusters`), in a cluster by their
 //! popularity. The score of an item c in a block is `f·q·c + p`, and where the cosines between the vectors of a cluster and its
 //! direction have the mean m, and q and that direction the cosine t, then q·c has the mean `m·t` and, the vectors being spread
 //! evenly around the direction, the deviation `√(1−t²)·s` with `s = √((1 − E m²)/(d − 1))`, in units of both lengths. A block is looked at
@@ -14,7 +14,7 @@
 //! finds nearly all of it in a few blocks. What is found is measured while it serves, and the reach set by it ([`SearchIndex::learn`]).
 //!
 //! **The index only says which items are worth a look.** It has a copy of the vectors, block by block in bfloat16, so that a look reads
-//! memory in order; log q̂ follows the views ([`SearchIndex::note`]). The list itself is made of the best of these by the scores of the
+//! memory in order; log q̂ follows the views. The list itself is made of the best of these by the scores of the
 //! view that is asked. So an index may be minutes old: an item whose vector moved far is at worst not found. Items that came since are
 //! looked at one by one.
 
