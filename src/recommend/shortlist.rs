@@ -28,11 +28,6 @@ impl Shortlist {
         score >= self.least
     }
 
-    /// Whether so many were seen as were asked for.
-    pub(super) fn is_full(&self) -> bool {
-        self.items.len() >= self.k
-    }
-
     /// The score below which no item is among the best.
     #[inline]
     pub(super) fn least(&self) -> f32 {

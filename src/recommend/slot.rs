@@ -171,11 +171,7 @@ impl ViewSlot {
     }
 
     /// Whether somebody asked lately.
-    pub fn is_asked_now(&self) -> bool {
-        self.is_asked(Instant::now())
-    }
-
-    fn is_asked(&self, now: Instant) -> bool {
+    pub fn is_asked(&self, now: Instant) -> bool {
         lock(&self.0.asked_at).is_some_and(|at| now.saturating_duration_since(at) < ASKED_LATELY)
     }
 

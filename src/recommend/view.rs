@@ -235,7 +235,7 @@ impl StateView {
     /// The same by an index that has been told of log q̂.
     fn attach_noted(&mut self, index: Arc<SearchIndex>) {
         if index.remaps() == self.items.remaps() && index.len() <= self.n_items() && self.can_have_index() {
-            self.index = Some(BoundedIndex::new(index));
+            self.index = Some(BoundedIndex::new(index, &self.terms()));
         }
     }
 

@@ -96,7 +96,7 @@ enum Task {
 impl KeeperWork {
     /// Does what there is to do; gives how long there is nothing.
     fn turn(&mut self, is_over: &AtomicBool) -> Duration {
-        let task = if self.views.is_asked_now() { self.task() } else { Task::Nothing };
+        let task = if self.views.is_asked(Instant::now()) { self.task() } else { Task::Nothing };
         match task {
             Task::Build { earlier, generation } => {
                 let begin = Instant::now();

@@ -308,6 +308,8 @@ pub(super) struct BoundedIndex {
     index: Arc<SearchIndex>,
     /// By block: the largest and the least log q̂.
     extremes: Arc<Vec<(f32, f32)>>,
+    /// The largest b of all items.
+    largest_bias: f32,
 }
 
 /// Vectors of items, one behind the other, with what else an index is made of.
@@ -335,7 +337,8 @@ pub(super) struct Found {
 }
 
 impl BoundedIndex {
-    pub(super) fn new(index: Arc<SearchIndex>) -> Self {
+    /// `index` at the time of a view with these `terms`.
+    pub(super) fn new(index: Arc<SearchIndex>, terms: &ItemTerms<'_>) -> Self {
         let extremes = |block: &ItemBlock| {
             block.places().fold((f32::NEG_INFINITY, f32::INFINITY), |(largest, least), place| {
                 let number = index.log_frequency(place);
@@ -343,7 +346,7 @@ impl BoundedIndex {
             })
         };
         let extremes = Arc::new(index.blocks.iter().map(extremes).collect());
-        Self { index, extremes }
+        Self { index, extremes, largest_bias: terms.largest_bias() }
     }
 
     pub(super) fn index(&self) -> &Arc<SearchIndex> {
@@ -359,10 +362,9 @@ impl BoundedIndex {
         k: usize,
         skips: impl Fn(u32) -> bool,
     ) -> Found {
-        let Self { index, extremes } = self;
+        let Self { index, extremes, largest_bias } = self;
         let (kernel, reach) = (model.kernel(), index.reach());
         let (beta, inverse_temperature) = (model.beta(), model.inverse_temperature());
-        let largest_bias = model.biases.as_ref().map_or(0.0, |_| terms.largest_bias());
         let length = dot(query, query).sqrt();
         let of_clusters = index.products(kernel, query, length);
         let mut open: Vec<(f32, u32)> = Vec::with_capacity(extremes.len());
@@ -413,7 +415,7 @@ impl BoundedIndex {
             };
             open.sort_unstable_by(by_bound);
             for (bound, block) in &open {
-                if best.is_full() && *bound < best.settle() {
+                if *bound < best.settle() {
                     break;
                 }
                 let places = index.blocks[*block as usize].places();
@@ -437,7 +439,7 @@ impl BoundedIndex {
                     }
                 }
             }
-            let least = if best.is_full() { best.settle() } else { f32::NEG_INFINITY };
+            let least = best.settle();
             open = rest;
             open.retain(|(bound, _)| *bound >= least);
             first *= 2;
