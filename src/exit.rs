@@ -12,6 +12,7 @@ use crate::pipeline::PipelineError;
 use crate::publish::{SinkDiffers, SinkError};
 use crate::registry::RegistrySetupError;
 use crate::serve::ApiError;
+use crate::share::ShareError;
 use crate::source::{ParquetLogError, SourceError};
 use crate::telemetry::http::HttpError;
 use crate::util::credentials::hide_credentials;
@@ -196,7 +197,11 @@ impl ExitCode for SourceError {
         match self {
             _ if self.is_fenced() => Exit::Fenced,
             Self::Parquet(ParquetLogError::InvalidAddress { .. }) => Exit::Usage,
-            Self::Parquet(_) | Self::Kafka(_) | Self::Panicked | Self::Other(_) => Exit::Source,
+            Self::Share(
+                ShareError::OtherLog { .. } | ShareError::OthersLeftOut { .. } | ShareError::Partitions { .. },
+            ) => Exit::Usage,
+            Self::Share(ShareError::Kafka(error)) => error.exit(),
+            Self::Parquet(_) | Self::Kafka(_) | Self::Share(_) | Self::Panicked | Self::Other(_) => Exit::Source,
             Self::Thread { .. } => Exit::Unexpected,
         }
     }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::event::{EventCounts, Evicted};
 use crate::position::cuts::Cuts;
 use crate::position::{Ownerships, Positions};
+use crate::share::SharedProgress;
 use crate::util::encoding::sha256;
 
 /// The format that this version writes, and the only one that it reads.
@@ -89,6 +90,9 @@ pub struct Manifest {
     /// an end. The checkpoint before, the log and these give this state. `None` in checkpoints of a version that kept none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuts: Option<Cuts>,
+    /// How far the worker is with what others tell, where its model is shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedProgress>,
     /// The dead-letter file and how much of it belongs to the state, where there is one.
     pub dead_letters: Option<DeadLetterMark>,
     /// Which run the checkpoint belongs to, and which worker wrote it.

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{checkpoint, print};
+use super::{audit_shared, checkpoint, print};
+use crate::checkpoint::Checkpoint;
 use crate::cli::{AuditArgs, Layers};
 use crate::exit::UsageError;
 use crate::position::Positions;
@@ -41,15 +42,19 @@ struct StreamAudit {
 }
 
 pub(super) fn audit(layers: &Layers, options: AuditArgs) -> anyhow::Result<()> {
+    let checkpoints =
+        options.checkpoints.iter().map(|path| checkpoint(layers, path)).collect::<anyhow::Result<Vec<Checkpoint>>>()?;
+    if checkpoints.iter().any(|checkpoint| checkpoint.manifest().shared.is_some()) {
+        return audit_shared::audit(layers, &options, checkpoints);
+    }
     let mut streams: BTreeMap<String, Vec<OffsetRange>> = BTreeMap::new();
     let mut positions = Positions::default();
-    for path in &options.checkpoints {
-        let checkpoint = checkpoint(layers, path)?;
+    for checkpoint in &checkpoints {
         for (stream, next) in checkpoint.manifest().positions.iter() {
             positions.advance(stream, next.max(positions.next(stream).unwrap_or(0)));
         }
-        let Some(audit) = snapshot::audit::read(&checkpoint)? else {
-            let path = path.display();
+        let Some(audit) = snapshot::audit::read(checkpoint)? else {
+            let path = checkpoint.path().display();
             return Err(UsageError(format!("{path} holds no audit: it is kept where checkpoint.audit is on")).into());
         };
         for (stream, ranges) in audit.streams {

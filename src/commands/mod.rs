@@ -4,6 +4,7 @@
 //! it composes does none of that.
 
 mod audit;
+mod audit_shared;
 mod check;
 mod compare;
 mod config;

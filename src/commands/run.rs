@@ -1,5 +1,7 @@
 //! `run`: train on Kafka topics until told to stop.
 
+use std::sync::Arc;
+
 use super::{CommandContext, check_output};
 use crate::catalogue::{Catalogue, MOST_OF_EVENT};
 use crate::checkpoint::Checkpoint;
@@ -14,8 +16,10 @@ use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::{Assignment, KafkaConfig};
 use crate::pipeline::{Pipeline, Restored, StopReason};
 use crate::registry;
+use crate::share::DeltaLog;
+use crate::share::log::LogTopic;
 use crate::source::kafka::topic_partition::stream_prefix;
-use crate::source::kafka::{ResumeState, TopicConnection, Until};
+use crate::source::kafka::{ResumeState, SharedStarts, TopicConnection, Until};
 use crate::source::{KafkaSourceError, SourceError};
 use crate::telemetry::LifecycleEvent;
 use crate::telemetry::observer::RunObserver;
@@ -76,7 +80,7 @@ fn train(
         _ => None,
     };
     let brokers = kafka.brokers.clone();
-    let connection = match TopicConnection::open(&kafka, &brokers, context.stop.flag()) {
+    let mut connection = match TopicConnection::open(&kafka, &brokers, context.stop.flag()) {
         Err(error @ SourceError::Kafka(KafkaSourceError::Stopped { .. })) => {
             // As told, and nothing was begun.
             tracing::info!("{error}");
@@ -96,7 +100,8 @@ fn train(
     if let Some(checkpoint) = &restored.checkpoint {
         context.restore_page(checkpoint);
     }
-    let SourceProgress { positions, ownerships, .. } = &mut restored.state.sources;
+    let log = if config.share.is_on() { Some(share(config, &brokers, &mut restored, &mut connection)?) } else { None };
+    let SourceProgress { positions, ownerships, shared, .. } = &mut restored.state.sources;
     if embedded.is_some() {
         // Its logs begin with this process, so no earlier position means anything in them.
         for topic in kafka.topic_names() {
@@ -106,9 +111,15 @@ fn train(
             ownerships.forget_topic(topic);
         }
     }
-    connection.go_back(positions, ownerships, restored.fallen_back);
-    // Under the name that it had when it died.
-    let cuts = connection.cuts_since(&ownerships.worker, restored.state.progress.events.read);
+    let cuts = match shared {
+        // The log says what is part of the model, and its deltas what was learnt of it.
+        Some(_) => Vec::new(),
+        None => {
+            connection.go_back(positions, ownerships, restored.fallen_back);
+            // Under the name that it had when it died.
+            connection.cuts_since(&ownerships.worker, restored.state.progress.events.read)
+        }
+    };
     let name = name_of_worker(&kafka, &[&ownerships.worker, &known_as]);
     connection.verify_identity(ownerships, &name)?;
     ownerships.rename(&name);
@@ -119,6 +130,7 @@ fn train(
     }
     context.telemetry.emit(LifecycleEvent::Restored);
     let until = if options.until_end { Until::End } else { Until::Stopped };
+    let positions = shared.as_ref().map_or(&*positions, |shared| &shared.histories);
     let mut source = connection.into_source(decoders, ResumeState { positions, ownerships }, until)?;
     if embedded.is_some() {
         source.tell_producers();
@@ -129,7 +141,11 @@ fn train(
     };
     let mut observer = RunObserver::new(context.telemetry.clone(), &config.log, &restored.state);
     observer.show_lag(source.lag_probe());
-    let mut pipeline = Pipeline::builder(config)
+    let mut pipeline = Pipeline::builder(config);
+    if let Some(log) = log {
+        pipeline = pipeline.log(log);
+    }
+    let mut pipeline = pipeline
         .restored(restored)
         .catalogue(catalogue)
         .dead_letters(dead_letters)
@@ -146,6 +162,22 @@ fn train(
         tracing::info!("stopped by a signal");
     }
     context.conclude(&pipeline, &mut observer, &options.output)
+}
+
+/// Makes the restored state one of those that share the model of `share.topic`, and has partitions begin by it.
+fn share(
+    config: &Config,
+    brokers: &str,
+    restored: &mut Restored,
+    connection: &mut TopicConnection,
+) -> anyhow::Result<DeltaLog> {
+    let topic = LogTopic::open(&config.share, &config.kafka, brokers).map_err(SourceError::from)?;
+    restored.share(config, &topic).map_err(SourceError::from)?;
+    let next = restored.state.sources.shared.as_ref().map_or(0, |shared| shared.ledger.next);
+    let (name, reread) = (topic.name().to_owned(), config.share.reread);
+    let log = topic.hear(next).map_err(SourceError::from)?;
+    connection.share(SharedStarts { view: Arc::clone(log.view()), topic: name, reread });
+    Ok(log)
 }
 
 /// Most features of an event that the model has a use for.

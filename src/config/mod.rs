@@ -20,6 +20,7 @@ pub use crate::context::{ContextConfig, CooccurrenceConfig, EncoderKind, Repetit
 pub use crate::dead_letters::DeadLettersConfig;
 pub use crate::decode::{CsvConfig, CsvHeader, CsvQuote, FieldNames, Format, RegistryConfig, SourceConfig};
 pub use crate::evaluate::EvaluateConfig;
+use crate::kafka::EMBEDDED;
 pub use crate::kafka::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets, TopicConfig};
 pub use crate::model::{FeaturesConfig, ModelConfig, OptimizerKind, Preset, Similarity};
 pub use crate::negatives::samplers::registry::{Noise, NoiseTerm};
@@ -27,6 +28,7 @@ pub use crate::negatives::{BankVectors, HalfLife, NegativesConfig};
 pub use crate::objective::registry::{ObjectiveChoice, ObjectiveTerm};
 pub use crate::publish::{SinkConfig, SinkOptions, WhenFull};
 pub use crate::serve::ServeConfig;
+pub use crate::share::{MovePrecision, ShareConfig};
 pub use crate::telemetry::{HttpConfig, LogConfig, LogFormat};
 pub use crate::trainer::{MemoryConfig, PositivesConfig, RowLimits, TrainConfig};
 use crate::util::config_section::{ConfigValue, KeyEntry, Refusal, Shape, config_section, require};
@@ -71,6 +73,9 @@ config_section! {
         checkpoint: CheckpointConfig = CheckpointConfig::default();
         /// Brokers, topics, and the consumer group.
         kafka: KafkaConfig = KafkaConfig::default();
+        /// One model of all workers of a `kafka.group`, by a topic in which they tell each other what they learn; see
+        /// docs/scale-out.md.
+        share: ShareConfig = ShareConfig::default();
         /// What becomes of rejected records.
         dead_letters: DeadLettersConfig = DeadLettersConfig::default();
         /// The address for metrics, health and the page.
@@ -116,7 +121,31 @@ impl Config {
         }
         negatives.validate_exposure_kinds(&positives.kinds).map_err(|refusal| refusal.below("negatives"))?;
         objective.validate_memory(repetition.items).map_err(|message| Refusal::of("objective", message))?;
+        self.validate_sharing()?;
         self.kafka.topic_sources(&self.source).map_err(|refusal| refusal.below("kafka.topics"))?;
+        Ok(())
+    }
+
+    fn validate_sharing(&self) -> Result<(), Refusal> {
+        let Self { share, kafka, objective, .. } = self;
+        if !share.is_on() {
+            return Ok(());
+        }
+        let refuse = |key: &str, message: &str| Err(Refusal::of(key, message));
+        if kafka.topic_names().contains(&share.topic.as_str()) || kafka.dead_letter_topic == share.topic {
+            return refuse("share.topic", "must be a topic of its own");
+        }
+        if kafka.assignment != Assignment::Group {
+            return refuse("share.topic", "is for the workers of a group: kafka.assignment must be \"group\"");
+        }
+        if kafka.brokers == EMBEDDED {
+            return refuse("share.topic", "outlasts the process: kafka.brokers must not be \"embedded\"");
+        }
+        if objective.terms().iter().any(|term| term.kind.name == "nce") {
+            let message = "must not have 'nce' where a model is shared: each worker would set the normaliser by its own first \
+                           batch";
+            return refuse("objective", message);
+        }
         Ok(())
     }
 

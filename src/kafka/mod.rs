@@ -30,6 +30,7 @@ pub(crate) mod transactions;
 pub use config::{Assignment, KafkaConfig, OnDataLoss, StartingOffsets};
 pub(crate) use config::{redact_properties, validate_properties};
 pub use topics::TopicConfig;
+pub(crate) use topics::require_one_topic;
 
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};

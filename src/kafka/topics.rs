@@ -147,7 +147,7 @@ fn table_schema(keys: &[KeyEntry]) -> Json {
 }
 
 /// Refuses what is no name of a topic: a list, for one, or a pattern.
-pub(super) fn require_one_topic(topic: &str) -> Result<(), Refusal> {
+pub(crate) fn require_one_topic(topic: &str) -> Result<(), Refusal> {
     let is_name = !topic.is_empty()
         && topic.len() <= 249
         && !matches!(topic, "." | "..")

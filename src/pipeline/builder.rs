@@ -10,6 +10,8 @@ use super::live::ClockCuts;
 use super::on_demand::CheckpointRequests;
 use super::probation::Probation;
 use super::publisher::Publisher;
+use super::publishing_turn::PublishingTurn;
+use super::sharing::Sharing;
 use super::{Pipeline, PipelineError, Restored};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::manifest;
@@ -17,7 +19,9 @@ use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
 use crate::publish::{self, EmbeddingSink, SinkConfig, SinkOptions};
 use crate::recommend::slot::{ViewSlot, ViewWriter};
+use crate::share::{DeltaLog, ShareError};
 use crate::signals::Stop;
+use crate::source::SourceError;
 use crate::trainer::Trainer;
 
 /// A [`Pipeline`] in the making. What is not set comes from the configuration.
@@ -36,6 +40,7 @@ pub struct PipelineBuilder<'a> {
     side_file: Option<SideFile>,
     sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
     named_sinks: Vec<SinkConfig>,
+    log: Option<DeltaLog>,
 }
 
 impl<'a> PipelineBuilder<'a> {
@@ -54,6 +59,7 @@ impl<'a> PipelineBuilder<'a> {
             side_file: None,
             sinks: Vec::new(),
             named_sinks: Vec::new(),
+            log: None,
         }
     }
 
@@ -146,6 +152,14 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
+    /// Shares the model with the workers that tell and hear by `log`, which the restored state is a part of
+    /// ([`Restored::share`]).
+    #[must_use]
+    pub fn log(mut self, log: DeltaLog) -> Self {
+        self.log = Some(log);
+        self
+    }
+
     /// Restores the newest intact checkpoint, or begins with a new model, and starts the threads.
     ///
     /// A first checkpoint is written at once where older ones could be taken for this pipeline's state: by one that begins
@@ -171,12 +185,19 @@ impl<'a> PipelineBuilder<'a> {
             side_file,
             mut sinks,
             named_sinks,
+            log,
         } = self;
-        for sink in config.publish.iter().chain(&named_sinks) {
+        let configured: Vec<SinkConfig> = config.publish.iter().chain(&named_sinks).cloned().collect();
+        let (of_one_worker, of_this) = if log.is_some() { (configured, Vec::new()) } else { (Vec::new(), configured) };
+        for sink in &of_this {
             sinks.push((publish::open(sink)?, sink.common.clone()));
         }
         let catalogue = catalogue.map_or_else(|| Catalogue::open(config), Ok)?;
         let restored = restored.map_or_else(|| Restored::find(config, fresh), Ok)?;
+        if let (None, Some(shared)) = (&log, &restored.state.sources.shared) {
+            let topic = shared.topic.clone();
+            return Err(SourceError::from(ShareError::OthersLeftOut { topic }).into());
+        }
         let dead_letters = match (dead_letters, config.dead_letters.file.as_str()) {
             (Some(dead_letters), _) => dead_letters,
             (None, "") => DeadLetters::None,
@@ -184,13 +205,14 @@ impl<'a> PipelineBuilder<'a> {
         };
         let begins_with_a_checkpoint = begins_with_a_checkpoint(config, &restored, &dead_letters)?
             || (restored.checkpoint.is_none() && !sinks.is_empty());
-        let publishes = !sinks.is_empty();
+        let publishes = !sinks.is_empty() || !of_one_worker.is_empty();
         let dead_letters = SharedDeadLetters::new(dead_letters);
         let read_by = restored.state.sources.ownerships.read_by.as_deref();
         let has_taken_any = restored.state.progress.events.has_taken_any();
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let live = LiveOptions { is_live, requests, side_file: side_file.filter(|_| is_live) };
         let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
+        let turn = PublishingTurn::new(of_one_worker, &config.kafka, &model_id, restored.state.model.dim())?;
         let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())
             .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
         let mut checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;
@@ -209,6 +231,10 @@ impl<'a> PipelineBuilder<'a> {
             .map_err(|error| PipelineError::Thread { purpose: "compute", source: std::io::Error::other(error) })?
             .with_catalogue(catalogue);
         trainer.plan_cuts(cuts);
+        if let Some(log) = log {
+            let sharing = Sharing::begin(config, log, &mut trainer, &stop).map_err(SourceError::from)?;
+            checkpoints.sharing = Some(sharing);
+        }
         let linger = Duration::from_millis(config.train.linger_ms);
         let now = Instant::now();
         let mut pipeline = Pipeline {
@@ -226,6 +252,7 @@ impl<'a> PipelineBuilder<'a> {
             clock: ClockCuts::new(Some(linger).filter(|linger| is_live && !linger.is_zero())),
             order: OrderWatch::default(),
             publisher,
+            turn,
         };
         if begins_with_a_checkpoint {
             pipeline.checkpoints.save(&mut pipeline.trainer, &mut |_, _| {})?;

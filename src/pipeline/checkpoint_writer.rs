@@ -122,7 +122,7 @@ impl CheckpointWriter {
             for Job { frozen, dead_letters, pinned, pause } in queue {
                 let begin = Instant::now();
                 let (positions, claimed) = (frozen.positions().clone(), frozen.claimed_positions());
-                let (events, passed) = (frozen.events().read, frozen.events().passed());
+                let (events, passed) = (frozen.events().read, frozen.progress.passed());
                 let written = write(&config, &store, &letters, &frozen, (dead_letters, side_file.as_ref()), &pinned);
                 let took = begin.elapsed();
                 // Nothing is shared with the state any more by the time that the outcome is known.

@@ -12,6 +12,7 @@ use super::checkpoint_writer::{CheckpointWriter, Job, Outcome, SharedDeadLetters
 use super::freshness::Freshness;
 use super::on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use super::pins::CheckpointPins;
+use super::sharing::Sharing;
 use super::{Observer, PipelineError, PipelineEvent, Restored, SaveError, WrittenCheckpoint};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::DeadLetterMark;
@@ -19,6 +20,7 @@ use crate::checkpoint::store::Store;
 use crate::config::Config;
 use crate::position::Positions;
 use crate::recommend::slot::ViewWriter;
+use crate::share::ShareError;
 use crate::source::CommitTracker;
 use crate::trainer::Trainer;
 
@@ -64,6 +66,8 @@ pub(super) struct CheckpointSchedule {
     pub(super) freshness: Freshness,
     /// The views that others ask while the state is trained, where there are such: they share its tables too.
     pub(super) views: Option<ViewWriter>,
+    /// The worker's part in a shared model, where there is one: what is not told is in no checkpoint.
+    pub(super) sharing: Option<Sharing>,
     /// Whether the state may share tables with a checkpoint that is being, or was, written.
     shares_tables: bool,
     /// Length of the dead-letter file at the end of the newest batch; `None` where dead letters go elsewhere.
@@ -105,9 +109,10 @@ impl CheckpointSchedule {
             serving: None,
             freshness: Freshness::new(is_live),
             views: None,
+            sharing: None,
             shares_tables: false,
             dead_letter_mark: dead_letters.length(),
-            durable_at: checkpoint.is_some().then_some(state.progress.events.passed()),
+            durable_at: checkpoint.is_some().then_some(state.progress.passed()),
             written: None,
             restored: path.map(Path::to_owned),
         };
@@ -128,7 +133,7 @@ impl CheckpointSchedule {
 
     /// Whether the newest durable checkpoint holds all that is part of the state.
     pub(super) fn is_up_to_date(&self, trainer: &Trainer) -> bool {
-        self.durable_at == Some(trainer.state.progress.events.passed())
+        self.durable_at == Some(trainer.state.progress.passed())
     }
 
     /// Tells which commits the source makes of what is durable, from now on.
@@ -142,40 +147,51 @@ impl CheckpointSchedule {
     }
 
     /// Begins a checkpoint where one is due, or skips it while the one before is not finished with.
-    pub(super) fn begin_if_due(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) {
+    ///
+    /// # Errors
+    /// What the state has moved by cannot be told to those who share it.
+    pub(super) fn begin_if_due(
+        &mut self,
+        trainer: &mut Trainer,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), ShareError> {
         if trainer.state.progress.events.read < self.due_at {
-            return;
+            return Ok(());
         }
         // One that fails is not tried again before the next is due: a full disk stays full for a while.
         self.set_next_due(trainer.state.progress.events.read);
         if self.writer.is_busy() || !self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) {
             self.is_overdue = true;
-            return observer(trainer, PipelineEvent::CheckpointSkipped);
+            observer(trainer, PipelineEvent::CheckpointSkipped);
+            return Ok(());
         }
         self.is_overdue = false;
         observer(trainer, PipelineEvent::CheckpointStarted);
-        self.begin(trainer);
+        self.begin(trainer)
     }
 
     /// Takes note of a checkpoint that has been written meanwhile, and returns the positions that are durable by it. The
     /// state takes tables back that it shared, and a checkpoint that was skipped is made up for. Where it `may_begin`, one that
     /// is due by the clock is begun.
+    ///
+    /// # Errors
+    /// Those of [`Self::begin_if_due`].
     pub(super) fn poll(
         &mut self,
         trainer: &mut Trainer,
         may_begin: bool,
         observer: &mut Observer<'_>,
-    ) -> Option<Positions> {
+    ) -> Result<Option<Positions>, ShareError> {
         let durable = self.writer.finished().and_then(|outcome| self.finish(outcome, trainer, observer));
         if self.writer.is_busy() || !self.thaw(trainer, THAWED_ROWS_PER_STEP) {
-            return durable;
+            return Ok(durable);
         }
         if std::mem::take(&mut self.is_overdue) || (may_begin && self.is_due_by_clock(trainer)) {
             // When the next one is due is not known: the stream may have come to rest.
             observer(trainer, PipelineEvent::CheckpointStarted);
-            self.begin(trainer);
+            self.begin(trainer)?;
         }
-        durable
+        Ok(durable)
     }
 
     fn is_due_by_clock(&self, trainer: &Trainer) -> bool {
@@ -197,18 +213,26 @@ impl CheckpointSchedule {
     }
 
     /// Answers those who ask for a checkpoint: begins one, unless the newest one holds everything.
-    pub(super) fn serve_requests(&mut self, trainer: &mut Trainer, observer: &mut Observer<'_>) {
-        let Some(ticket) = self.requests.outstanding().filter(|_| !self.writer.is_busy()) else { return };
+    ///
+    /// # Errors
+    /// Those of [`Self::begin_if_due`].
+    pub(super) fn serve_requests(
+        &mut self,
+        trainer: &mut Trainer,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), ShareError> {
+        let Some(ticket) = self.requests.outstanding().filter(|_| !self.writer.is_busy()) else { return Ok(()) };
         let newest = self.newest_path().filter(|_| self.is_up_to_date(trainer));
         match newest.map(|path| durable_at(path, trainer.state.progress.events.read)) {
             Some(answer) => self.requests.reply(ticket, answer),
             None if self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) => {
                 observer(trainer, PipelineEvent::CheckpointStarted);
-                self.begin(trainer);
+                self.begin(trainer)?;
             }
             // At the next turn.
             None => {}
         }
+        Ok(())
     }
 
     /// Refuses to those who ask for a checkpoint.
@@ -243,7 +267,7 @@ impl CheckpointSchedule {
         self.is_overdue = false;
         // No step waits for it now, and tables that are still shared in part would be copied.
         self.thaw(trainer, usize::MAX);
-        self.begin(trainer);
+        self.begin(trainer)?;
         let outcome = self.writer.wait(|| observer(trainer, PipelineEvent::Tick)).expect("a checkpoint has just begun");
         let written = self
             .record(outcome, trainer)
@@ -257,9 +281,12 @@ impl CheckpointSchedule {
         self.due_at = (n_read / self.every_events + 1) * self.every_events;
     }
 
-    /// Freezes the state and hands it to the writer.
-    fn begin(&mut self, trainer: &mut Trainer) {
+    /// Freezes the state and hands it to the writer, once everything is told to those who share it.
+    fn begin(&mut self, trainer: &mut Trainer) -> Result<(), ShareError> {
         let begin = Instant::now();
+        if let Some(sharing) = &mut self.sharing {
+            sharing.settle(trainer)?;
+        }
         if let Some(views) = &mut self.views {
             views.take_away();
         }
@@ -271,6 +298,7 @@ impl CheckpointSchedule {
         let dead_letters = self.dead_letter_mark.map(mark);
         let pause = begin.elapsed();
         self.writer.begin(Job { frozen, dead_letters, pinned: self.pins.pinned(self.keep), pause });
+        Ok(())
     }
 
     /// Makes up to `n_rows` shared rows the state's own again; whether none is shared with a checkpoint any more.

@@ -6,7 +6,7 @@ use super::exit_path::ExitPath;
 use super::{Observer, Pipeline, PipelineEvent};
 use crate::kafka::Assignment;
 use crate::position::{OwnershipRecord, Positions};
-use crate::source::{Assigned, SourceControl};
+use crate::source::{Assigned, SourceControl, SourceError};
 
 impl Pipeline {
     /// Acts on a message of the source's; `reply` awaits the durable positions where streams are being revoked.
@@ -24,6 +24,14 @@ impl Pipeline {
             SourceControl::Assigned(assigned) => {
                 let mut any_is_new = false;
                 for Assigned { stream, next, record } in assigned {
+                    if self.checkpoints.sharing.is_some() {
+                        self.trainer.begin_shared(&stream.name, next)?;
+                        self.trainer.state.sources.ownerships.set_record(&stream.name, record);
+                        if self.turn.is_decided_by(&stream.name) {
+                            self.publisher = self.turn.begin().map_err(|error| SourceError::Other(error.into()))?;
+                        }
+                        continue;
+                    }
                     let state = &mut self.trainer.state;
                     let stood = state.sources.positions.next(&stream.name);
                     any_is_new |= stood.is_none();
@@ -46,18 +54,31 @@ impl Pipeline {
                 // Another worker goes on where this state ends.
                 self.send_held_letters(observer)?;
                 self.close_batch(observer)?;
-                self.checkpoints.save(&mut self.trainer, observer)?;
+                match &mut self.checkpoints.sharing {
+                    // What is told outlasts this worker, and the next one hears it before it begins.
+                    Some(sharing) => sharing.settle(&mut self.trainer)?,
+                    None => self.checkpoints.save(&mut self.trainer, observer)?,
+                }
                 // A source that has failed meanwhile has no use for the answer.
                 let _ = reply.send(self.trainer.state.sources.positions.clone());
             }
             SourceControl::HandedOver(stream) => {
+                if self.turn.is_decided_by(&self.streams[stream as usize].name) {
+                    self.publisher = self.turn.end().map_err(|error| SourceError::Other(error.into()))?;
+                }
                 self.trainer
                     .state
                     .sources
                     .ownerships
                     .set_record(&self.streams[stream as usize].name, OwnershipRecord::Released);
             }
-            SourceControl::Lost { stream, offsets } => self.trainer.skip_lost(stream, offsets),
+            SourceControl::Lost { stream, offsets } => {
+                let position = self.trainer.state.sources.positions.next(&self.streams[stream as usize].name);
+                // Records that would have been read again for the pasts of users alone are no loss to the shared model.
+                if self.checkpoints.sharing.is_none() || position.is_none_or(|position| position < offsets.end) {
+                    self.trainer.skip_lost(stream, offsets);
+                }
+            }
         }
         Ok(())
     }

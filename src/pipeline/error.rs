@@ -7,6 +7,7 @@ use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
 use crate::event::Reason;
 use crate::publish::SinkError;
+use crate::share::ShareError;
 use crate::source::SourceError;
 
 /// An error that keeps a pipeline from being built, or ends its run early.
@@ -60,6 +61,9 @@ pub enum SaveError {
     /// The dead letters before it could not be made durable.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
+    /// What the state has moved by could not be told to those who share it.
+    #[error(transparent)]
+    Share(#[from] ShareError),
 }
 
 impl From<SaveError> for PipelineError {
@@ -67,6 +71,7 @@ impl From<SaveError> for PipelineError {
         match error {
             SaveError::Checkpoint(error) => Self::Checkpoint(error),
             SaveError::DeadLetters(error) => Self::DeadLetters(error),
+            SaveError::Share(error) => Self::Source(error.into()),
         }
     }
 }

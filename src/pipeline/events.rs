@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use super::{DisorderFigures, FreshnessFigures, LateEvent, SaveError, SinkFigures};
+use super::{DisorderFigures, FreshnessFigures, LateEvent, SaveError, ShareFigures, SinkFigures};
 use crate::event::Rejection;
 use crate::trainer::{StepReport, Trainer};
 
@@ -27,6 +27,8 @@ pub enum PipelineEvent<'a> {
     Disorder(&'a DisorderFigures),
     /// How each sink is, in their order; comes before each [`PipelineEvent::Tick`] where there are any.
     Publishing(Vec<SinkFigures>),
+    /// What was told to those who share the model, and heard of them; comes before each [`PipelineEvent::Tick`] where it is shared.
+    Sharing(&'a ShareFigures),
     /// The loop turns: a sign of life, a few times a second, whether or not anything else happens.
     Tick,
     /// The source said which streams are this worker's to read; they may be none.

@@ -21,6 +21,7 @@ use super::StopReason;
 use super::error::{Diverged, NoneOfKinds, NothingTaken, PipelineError, SaveError, TooManyRejected};
 use crate::checkpoint::CheckpointError;
 use crate::dead_letters::DeadLetterError;
+use crate::share::ShareError;
 use crate::source::SourceError;
 
 /// A way out of the training loop.
@@ -111,6 +112,12 @@ impl From<SourceError> for ExitPath {
     }
 }
 
+impl From<ShareError> for ExitPath {
+    fn from(error: ShareError) -> Self {
+        SourceError::from(error).into()
+    }
+}
+
 impl From<CheckpointError> for ExitPath {
     fn from(error: CheckpointError) -> Self {
         Self::CheckpointFailed(error)
@@ -122,6 +129,7 @@ impl From<SaveError> for ExitPath {
         match error {
             SaveError::Checkpoint(error) => error.into(),
             SaveError::DeadLetters(error) => error.into(),
+            SaveError::Share(error) => error.into(),
         }
     }
 }

@@ -124,7 +124,7 @@ impl Pipeline {
                     // Whoever asks wants what was read.
                     self.cut(source, observer)?;
                 }
-                self.checkpoints.serve_requests(&mut self.trainer, observer);
+                self.checkpoints.serve_requests(&mut self.trainer, observer)?;
             }
         }
         let is_due = match self.clock.verdict(Instant::now()) {
@@ -159,7 +159,7 @@ impl Pipeline {
         source.note_cuts(&self.trainer.state.sources.ownerships.worker, cuts);
         self.poll_checkpoints(source, observer)?;
         if !self.probation.has_only_rejected() {
-            self.checkpoints.begin_if_due(&mut self.trainer, observer);
+            self.checkpoints.begin_if_due(&mut self.trainer, observer)?;
         }
         Ok(())
     }

@@ -16,12 +16,14 @@
 //! | `on_demand` | nothing: it takes requests for checkpoints, and hands out the answers |
 //! | `pins` | which checkpoints outlast `checkpoint.keep`, since a group may send the worker back to them |
 //! | `publisher` | which rows a sink is sent, a few times a second |
+//! | `publishing_turn` | which of the workers that share a model publishes it |
 //! | `change_filter` | which changed rows have moved enough to be sent |
 //! | `recall_controller` | how far that is |
 //! | `selection` | what sinks of one wanted recall are sent: filter, controller, and what it measures on |
 //! | `user_queries` | nothing: it makes the queries of users who did something, for sinks that take them |
 //! | `change_set` | nothing: it is what a sink is sent, and merges what waits |
 //! | `outlet` | what waits for a sink, and whether training waits too |
+//! | `sharing` | when others who share the model are told what it has learnt, and heard |
 //! | `control` | what follows from a change of the streams |
 //! | `probation` | what becomes of rejected records while none has ever been taken |
 
@@ -43,11 +45,13 @@ mod outlet;
 mod pins;
 mod probation;
 mod publisher;
+mod publishing_turn;
 #[doc(hidden)]
 pub mod recall_controller;
 mod restore;
 #[doc(hidden)]
 pub mod selection;
+mod sharing;
 mod sink_figures;
 #[cfg(test)]
 mod tests;
@@ -62,6 +66,7 @@ use crate::config::Config;
 use crate::dead_letters::DeadLettersConfig;
 use crate::event::{Record, Rejection};
 use crate::position::{Positions, Stream};
+use crate::share::ShareError;
 use crate::signals::Stop;
 use crate::source::{EventSource, NotedCuts, SourceError, SourceHandle, SourceMessage, spawn};
 use crate::trainer::state::State;
@@ -81,11 +86,16 @@ use live::ClockCuts;
 pub use on_demand::{CheckpointAnswer, CheckpointRequests, Ticket};
 use probation::{HeldLetter, Probation};
 use publisher::Publisher;
+use publishing_turn::PublishingTurn;
 pub use restore::Restored;
+pub use sharing::ShareFigures;
 pub use sink_figures::{SinkCondition, SinkFigures};
 
 /// How often the observer is shown the state.
 const OBSERVE_EVERY: Duration = Duration::from_millis(250);
+
+/// How soon what others told is merged while no record comes.
+const SHARE_EVERY: Duration = Duration::from_millis(20);
 
 /// Why a run ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +134,8 @@ pub struct Pipeline {
     order: OrderWatch,
     /// The sinks of embeddings.
     publisher: Publisher,
+    /// Whose turn it is to publish, where the model is shared.
+    turn: PublishingTurn,
 }
 
 impl Pipeline {
@@ -259,8 +271,10 @@ impl Pipeline {
             return Err(ExitPath::StopRequested);
         }
         self.follow_clock(source, observer)?;
+        self.share(source)?;
         self.follow_with_views(false);
-        let most = self.checkpoints.views.as_ref().map_or(OBSERVE_EVERY, |views| views.wait(OBSERVE_EVERY));
+        let most = if self.checkpoints.sharing.is_some() { SHARE_EVERY } else { OBSERVE_EVERY };
+        let most = self.checkpoints.views.as_ref().map_or(most, |views| views.wait(most));
         match source.messages.recv_timeout(self.clock.wait(most)) {
             Ok(SourceMessage::Records(records, read_at)) => {
                 records.into_iter().try_for_each(|record| self.train(record, read_at, source, observer))?;
@@ -285,6 +299,15 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Tells those who share the model what it has learnt, where it is time, and merges what they told.
+    fn share(&mut self, source: &SourceHandle) -> Result<(), ShareError> {
+        let Some(sharing) = &mut self.checkpoints.sharing else { return Ok(()) };
+        if sharing.turn(&mut self.trainer)? {
+            self.request_commit(source, Positions::default());
+        }
+        Ok(())
+    }
+
     /// Leaves a view of the state for those who ask it, where it is time.
     fn follow_with_views(&mut self, is_quiet: bool) {
         if let Some(views) = &mut self.checkpoints.views {
@@ -305,6 +328,9 @@ impl Pipeline {
         source: &SourceHandle,
         observer: &mut Observer<'_>,
     ) -> Result<(), ExitPath> {
+        if self.trainer.is_read_again(&record) {
+            return self.read_again(record, observer);
+        }
         match &record.outcome {
             Ok(_) if self.probation.is_open() => {
                 self.send_held_letters(observer)?;
@@ -347,7 +373,7 @@ impl Pipeline {
         }
         if !self.probation.has_only_rejected() {
             // Records that no batch waits for are part of the state too, however long none is trained on.
-            self.checkpoints.begin_if_due(&mut self.trainer, observer);
+            self.checkpoints.begin_if_due(&mut self.trainer, observer)?;
         }
         if self.stop.requested() && self.clock.is_over(Instant::now()) {
             return Err(ExitPath::StopRequested);
@@ -359,10 +385,27 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Takes a record that is part of the shared model already. One that was rejected is kept once more where the file of dead
+    /// letters ends before it: where this worker had read it, and died.
+    fn read_again(&mut self, record: Record, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
+        if let Err(rejection) = &record.outcome
+            && rejection.reason.is_fault()
+            && self.trainer.had_read(&record)
+        {
+            self.send_letter(record.stream, record.offset, rejection, observer)?;
+        }
+        self.trainer.read_again(record);
+        Ok(())
+    }
+
     /// Shows the observer how things stand.
     fn tick(&mut self, observer: &mut Observer<'_>) {
         observer(&self.trainer, PipelineEvent::Freshness(&self.checkpoints.freshness.figures()));
         observer(&self.trainer, PipelineEvent::Disorder(self.order.figures()));
+        if let Some(sharing) = &self.checkpoints.sharing {
+            let figures = sharing.figures(&mut self.trainer);
+            observer(&self.trainer, PipelineEvent::Sharing(&figures));
+        }
         let sinks = self.publisher.figures();
         if !sinks.is_empty() {
             observer(&self.trainer, PipelineEvent::Publishing(sinks));
@@ -370,8 +413,11 @@ impl Pipeline {
         observer(&self.trainer, PipelineEvent::Tick);
     }
 
-    /// Asks the source to commit `durable`, and to note which cuts are not in it.
+    /// Asks the source to commit `durable`, or what is told where the model is shared, and to note which cuts are not in it.
     fn request_commit(&self, source: &SourceHandle, durable: Positions) {
+        if let Some(shared) = &self.trainer.state.sources.shared {
+            return source.request_commit(shared.ledger.all_covered().clone());
+        }
         source.note_cuts(&self.trainer.state.sources.ownerships.worker, self.trainer.cuts());
         source.request_commit(durable);
     }
@@ -477,7 +523,7 @@ impl Pipeline {
 
     fn poll_checkpoints(&mut self, source: &SourceHandle, observer: &mut Observer<'_>) -> Result<(), ExitPath> {
         let may_begin = !self.probation.has_only_rejected();
-        if let Some(durable) = self.checkpoints.poll(&mut self.trainer, may_begin, observer) {
+        if let Some(durable) = self.checkpoints.poll(&mut self.trainer, may_begin, observer)? {
             self.request_commit(source, durable);
         }
         Ok(self.checkpoints.check_ownership()?)

@@ -128,7 +128,7 @@ impl Publisher {
 
     /// Gives the sinks what changed; at the end, all that they lack, and the log-frequencies of all items too.
     fn feed(&mut self, state: &mut State, freshness: &mut Freshness, stop: &Stop, is_end: bool) {
-        let (now, step, at) = (Instant::now(), state.progress.steps, moment(state));
+        let (now, step, at) = (Instant::now(), state.progress.moves(), moment(state));
         self.fed_at = Some(now);
         let has_moved = self.fed_step.is_none_or(|(fed_step, _)| fed_step != step);
         let changes = if has_moved { state.drain_changes().unwrap_or_default() } else { EmbeddingChanges::default() };
@@ -269,7 +269,7 @@ impl Publisher {
 
 /// Steps taken, and events read: frequencies move with the latter.
 fn moment(state: &State) -> (u64, u64) {
-    (state.progress.steps, state.progress.events.read)
+    (state.progress.moves(), state.progress.events.read)
 }
 
 /// What is copied of a state at one moment.
@@ -325,7 +325,7 @@ impl Copies<'_> {
         let log_frequency = |row: &usize| state.negatives.frequencies.log_frequency(*row as u32);
         ChangeSet {
             kind,
-            step: state.progress.steps,
+            step: state.progress.moves(),
             dim,
             n_items: state.items.ids.len(),
             names: rows.iter().map(|row| state.items.ids.name(*row as u32).into()).collect(),

@@ -7,6 +7,8 @@ use crate::checkpoint::store::Store;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::kernel::Kernel;
+use crate::share::log::LogTopic;
+use crate::share::{ShareError, SharedProgress};
 use crate::snapshot;
 use crate::source::SourceError;
 use crate::trainer::state::State;
@@ -84,6 +86,30 @@ impl Restored {
         Ok(Self { checkpoint: Some(checkpoint), state, store, overtaken, fallen_back })
     }
 
+    /// Makes the state one of those that share the model of `topic`: its own goes on from what it has heard; a new one begins
+    /// with the newest checkpoint of a peer (`share.peers`), or at the beginning of the topic.
+    ///
+    /// # Errors
+    /// The state was made with another log or none, the configuration is another than the peer's, or the topic has lost what would
+    /// have to be heard.
+    pub fn share(&mut self, config: &Config, topic: &LogTopic) -> Result<(), ShareError> {
+        if self.checkpoint.is_some() {
+            return check_log(&self.state, topic);
+        }
+        self.store.begin_run(&topic.lineage());
+        if let Some(adopted) = adopt_newest(config, topic)? {
+            self.state = adopted;
+            return Ok(());
+        }
+        if topic.low() > 0 {
+            return Err(ShareError::Gone { topic: topic.name().to_owned(), low: topic.low(), next: 0 });
+        }
+        let shared =
+            SharedProgress { topic: topic.name().to_owned(), identity: topic.identity().clone(), ..Default::default() };
+        self.state.sources.shared = Some(shared);
+        Ok(())
+    }
+
     /// Length of the dead-letter file of `config` that belongs to the state; `None` where the checkpoint names no such file.
     pub fn dead_letters(&self, config: &Config) -> Option<u64> {
         let mark = self.checkpoint.as_ref()?.manifest().dead_letters.as_ref()?;
@@ -98,4 +124,69 @@ fn restore(config: &Config, checkpoint: &Checkpoint) -> Result<State, Checkpoint
         return snapshot::load(config, Kernel::detect(), checkpoint);
     }
     Err(CheckpointError::OtherConfiguration { path: checkpoint.path().to_owned(), differences: differences.join("; ") })
+}
+
+/// Checks that a state was made with the log in `topic`.
+fn check_log(state: &State, topic: &LogTopic) -> Result<(), ShareError> {
+    let other = |why: String| Err(ShareError::OtherLog { why });
+    let Some(shared) = &state.sources.shared else {
+        return other("was made by a worker that shares its model with nobody".to_owned());
+    };
+    if shared.topic != topic.name() {
+        return other(format!("was made with topic '{}'", shared.topic));
+    }
+    let differ = |was: &Option<String>, is: &Option<String>| was.is_some() && is.is_some() && was != is;
+    let (was, is) = (&shared.identity, topic.identity());
+    if differ(&was.cluster, &is.cluster) {
+        return other(format!("was made with topic '{}' of another cluster", shared.topic));
+    }
+    if differ(&was.topic, &is.topic) {
+        return other(format!("was made with another topic '{}', which was deleted since", shared.topic));
+    }
+    Ok(())
+}
+
+/// The state of a new worker by the newest checkpoint of a peer that the log reaches back to; `None` where there is none.
+fn adopt_newest(config: &Config, topic: &LogTopic) -> Result<Option<State>, ShareError> {
+    let mut found: Vec<(u64, Checkpoint)> = Vec::new();
+    for place in &config.share.peers {
+        let checkpoint = match Checkpoint::open_with(place, &config.checkpoint) {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                tracing::warn!(peer = place, %error, "no checkpoint of this peer's");
+                continue;
+            }
+        };
+        match &checkpoint.manifest().shared {
+            Some(shared) if shared.topic == topic.name() && shared.ledger.next >= topic.low() => {
+                found.push((shared.ledger.next, checkpoint));
+            }
+            Some(shared) => {
+                let (next, low) = (shared.ledger.next, topic.low());
+                tracing::warn!(peer = place, topic = shared.topic, next, low, "too old, or of another topic");
+            }
+            None => tracing::warn!(peer = place, "a checkpoint of a worker that shares its model with nobody"),
+        }
+    }
+    found.sort_by_key(|(next, _)| std::cmp::Reverse(*next));
+    for (next, checkpoint) in found {
+        let path = checkpoint.path().display();
+        let mut state = match restore(config, &checkpoint) {
+            Ok(state) => state,
+            Err(CheckpointError::OtherConfiguration { differences, .. }) => {
+                let why = format!("of the peer at {path} was made with another configuration ({differences})");
+                return Err(ShareError::OtherLog { why });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "this checkpoint of a peer's cannot be used");
+                continue;
+            }
+        };
+        check_log(&state, topic)?;
+        let by = state.sources.ownerships.worker.clone();
+        tracing::info!(checkpoint = %path, %by, next, items = state.items.ids.len(), "beginning with the checkpoint of a peer");
+        state.adopt(config);
+        return Ok(Some(state));
+    }
+    Ok(None)
 }

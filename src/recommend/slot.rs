@@ -222,7 +222,7 @@ impl ViewWriter {
     pub fn follow(&mut self, trainer: &mut Trainer, is_quiet: bool) {
         let now = Instant::now();
         let progress = &trainer.state.progress;
-        let moment = (progress.steps, progress.events.passed());
+        let moment = (progress.moves(), progress.passed());
         if self.published == Some(moment) {
             if now.saturating_duration_since(self.confirmed_at) >= CONFIRM_EVERY
                 && let Some(mut contents) = self.slot.try_lock()

@@ -7,6 +7,8 @@ use compact_str::CompactString;
 pub struct Delta {
     /// The worker's name in its group.
     pub worker: CompactString,
+    /// The life of the worker's that said it: a random number of its process.
+    pub life: u64,
     /// The number of the delta among the worker's, from 0.
     pub sequence: u64,
     /// Which records it covers: by stream, those that became part of the worker's state since its delta before.

@@ -46,10 +46,23 @@ impl Delta {
     /// The delta as bytes, the moves of its rows in numbers of `precision`, to which they have been rounded.
     pub fn encode(&self, precision: MovePrecision) -> Vec<u8> {
         // Named one by one, so that a part which is not written does not compile.
-        let Self { worker, sequence, sources, clock, positives, items, evicted, events, evidence, rows, parameters } =
-            self;
+        let Self {
+            worker,
+            life,
+            sequence,
+            sources,
+            clock,
+            positives,
+            items,
+            evicted,
+            events,
+            evidence,
+            rows,
+            parameters,
+        } = self;
         let mut body = DeltaWriter(Vec::new());
         body.text(worker);
+        body.0.extend(life.to_le_bytes());
         body.whole(*sequence);
         body.list(sources, |body, SourceSpan { stream, from, until }| {
             body.text(stream);
@@ -303,7 +316,9 @@ impl<'a> DeltaReader<'a> {
     }
 
     fn delta(&mut self) -> Result<Delta, DeltaError> {
-        let (worker, sequence) = (CompactString::new(self.text()?), self.whole()?);
+        let worker = CompactString::new(self.text()?);
+        let life = u64::from_le_bytes(self.bytes(8)?.try_into().expect("eight bytes"));
+        let sequence = self.whole()?;
         let sources = self.list(|body| {
             let (stream, from, length) = (body.text()?.to_owned(), body.whole()?, body.whole()?);
             let until = from.checked_add(length).ok_or(DeltaError::Malformed("an offset is too large"))?;
@@ -335,7 +350,20 @@ impl<'a> DeltaReader<'a> {
             let (name, n) = (body.text()?.to_owned(), body.length()?);
             Ok(ParameterMoves { name, values: body.moves(n)?, sums: body.moves(n)? })
         })?;
-        Ok(Delta { worker, sequence, sources, clock, positives, items, evicted, events, evidence, rows, parameters })
+        Ok(Delta {
+            worker,
+            life,
+            sequence,
+            sources,
+            clock,
+            positives,
+            items,
+            evicted,
+            events,
+            evidence,
+            rows,
+            parameters,
+        })
     }
 }
 
@@ -364,6 +392,7 @@ mod tests {
             });
             Delta {
                 worker: "a worker".into(),
+                life: sequence.rotate_left(9),
                 sequence,
                 sources: spans.into_iter().map(|(stream, from, n)| SourceSpan { stream, from, until: from + n }).collect(),
                 clock: ClockSpan { from: clock.0, until: clock.1 },

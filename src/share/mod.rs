@@ -21,16 +21,31 @@
 //! | --- | --- |
 //! | `delta` | [`Delta`], and what it is made of |
 //! | `encoding` | deltas as bytes, and back |
+//! | `parts` | long deltas as several records |
+//! | `ledger` | [`Ledger`]: which deltas count, by their order in the log |
+//! | `log` | [`DeltaLog`]: the topic that they are in |
 //! | `clock` | [`GroupClock`]: the number of the group's events, as far as a worker can know it |
+//! | `config` | the section `share` |
+//! | `error` | what can go wrong |
 //!
-//! What of a worker's state a delta is made of, and how it is merged, is the trainer's (`crate::trainer`).
+//! What of a worker's state a delta is made of, and how it is merged, is the trainer's (`crate::trainer`); when it is told and
+//! heard, the pipeline's.
 
 pub mod clock;
+mod config;
 pub mod delta;
 pub mod encoding;
+mod error;
+pub mod ledger;
+pub mod log;
+pub mod parts;
 
 pub use clock::GroupClock;
+pub use config::ShareConfig;
 pub use delta::{
     ClockSpan, Delta, MovePrecision, ParameterMoves, RowMoves, SharedEvent, SharedItem, SharedTable, SourceSpan,
 };
 pub use encoding::DeltaError;
+pub use error::ShareError;
+pub use ledger::{Conflict, Ledger, SharedProgress, Verdict};
+pub use log::{DeltaLog, LogTopic, LogView};

@@ -47,7 +47,11 @@ pub(super) fn read(folder: &Path, dim: usize, state: &mut State) -> Result<(), C
         }
         Ok(())
     })?;
-    let (n_items, n_used) = (state.items.ids.len(), state.progress.events.used);
+    let n_items = state.items.ids.len();
+    // The clock of a group may be ahead of the events that its workers know of.
+    let newest =
+        entries.iter().map(|entry| entry.event.saturating_add(1)).max().filter(|_| state.sources.shared.is_some());
+    let n_used = (state.progress.events.used + state.progress.others.used).max(newest.unwrap_or(0));
     if entries.iter().any(|entry| entry.item as usize >= n_items || entry.event >= n_used) {
         return Err(damaged(folder, BANK, "it refers to items or events that are not there"));
     }

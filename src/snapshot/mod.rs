@@ -76,7 +76,7 @@ pub fn save(
     bank::write(&mut draft, bank)?;
     samplers::write(&mut draft, snapshot)?;
     false_negatives::write(&mut draft, false_negatives)?;
-    let SourceProgress { positions, ownerships, audit, cuts } = sources;
+    let SourceProgress { positions, ownerships, audit, cuts, shared } = sources;
     if let Some(audit) = audit {
         audit::write(&mut draft, audit)?;
     }
@@ -104,6 +104,7 @@ pub fn save(
         positions: positions.clone(),
         ownerships: ownerships.clone(),
         cuts: Some(cuts.clone()),
+        shared: shared.clone(),
         dead_letters,
         provenance: Provenance::default(),
         files,
@@ -137,6 +138,7 @@ fn load_files(config: &Config, kernel: Kernel, checkpoint: &Checkpoint) -> Resul
     state.negatives.frequencies = progress::read(folder, config, counts, &mut state.progress)?;
     (state.sources.positions, state.sources.ownerships) = (manifest.positions.clone(), manifest.ownerships.clone());
     state.sources.cuts.forget_until(manifest.events.read);
+    state.sources.shared.clone_from(&manifest.shared);
     if config.checkpoint.audit {
         // An audit that is begun now knows nothing of the records before.
         state.sources.audit = Some(audit::read(checkpoint)?.unwrap_or_default());

@@ -32,6 +32,7 @@ use std::task::Poll;
 
 use crate::event::Record;
 use crate::position::{OwnershipRecord, Positions, Stream};
+use crate::share::ShareError;
 pub use commit_tracker::{CommitTracker, NotedCuts, RestorePoints};
 pub use kafka::KafkaSourceError;
 pub use parquet::ParquetLogError;
@@ -149,6 +150,9 @@ pub enum SourceError {
     /// A fault of the Kafka source.
     #[error(transparent)]
     Kafka(#[from] KafkaSourceError),
+    /// A fault of a worker that shares its model.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// A thread that the operating system did not start.
     #[error("cannot start the thread '{name}': {source}")]
     Thread {
@@ -170,6 +174,7 @@ impl SourceError {
     pub fn is_fenced(&self) -> bool {
         match self {
             Self::Kafka(error) => error.is_fenced(),
+            Self::Share(error) => error.is_fenced(),
             Self::Parquet(_) | Self::Thread { .. } | Self::Panicked | Self::Other(_) => false,
         }
     }

@@ -112,6 +112,7 @@ impl RunObserver {
             }),
             PipelineEvent::Freshness(figures) => telemetry.update(|status| status.run.freshness.clone_from(figures)),
             PipelineEvent::Disorder(figures) => telemetry.update(|status| status.run.disorder.clone_from(figures)),
+            PipelineEvent::Sharing(figures) => telemetry.update(|status| status.run.sharing = Some(*figures)),
             PipelineEvent::Publishing(sinks) => telemetry.update(|status| status.run.sinks = sinks),
             PipelineEvent::Tick => self.tick(trainer, now),
             PipelineEvent::Assigned => telemetry.emit(LifecycleEvent::Assigned),

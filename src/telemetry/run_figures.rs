@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::process::ProcessMemory;
 use crate::metric::{Histogram, Instrumented, Metric};
-use crate::pipeline::{DisorderFigures, FreshnessFigures, SinkFigures, WrittenCheckpoint};
+use crate::pipeline::{DisorderFigures, FreshnessFigures, ShareFigures, SinkFigures, WrittenCheckpoint};
 
 /// Upper bounds of the buckets for a step and for the pause of a checkpoint: half a millisecond to seconds.
 const STEP_BUCKETS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
@@ -28,6 +28,8 @@ pub struct RunFigures {
     pub freshness: FreshnessFigures,
     /// How far out of order the events were.
     pub disorder: DisorderFigures,
+    /// What was told to those who share the model, and heard of them; `None` where nobody does.
+    pub sharing: Option<ShareFigures>,
     /// What embeddings are published to.
     pub sinks: Vec<SinkFigures>,
     /// Checkpoints of this process.
@@ -48,6 +50,7 @@ impl Default for RunFigures {
             dead_letters: 0,
             freshness: FreshnessFigures::default(),
             disorder: DisorderFigures::default(),
+            sharing: None,
             sinks: Vec::new(),
             checkpoints: CheckpointFigures::default(),
             lag: Vec::new(),

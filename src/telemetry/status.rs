@@ -112,6 +112,7 @@ impl Status {
             run.checkpoints.families(),
             run.freshness.families(),
             run.disorder.families(),
+            run.sharing.unwrap_or_default().families(),
             run.sinks.families(),
             run.memory.families(),
             serving.families(),

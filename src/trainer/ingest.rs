@@ -220,9 +220,12 @@ impl Trainer {
 
     fn settle_stream(&mut self, stream: usize) {
         let Some((next, timestamp)) = self.pending.next[stream].take() else { return };
-        let (SourceProgress { positions, ownerships, .. }, name) =
+        let (SourceProgress { positions, ownerships, shared, .. }, name) =
             (&mut self.state.sources, &self.streams[stream].name);
         positions.advance(name, next);
+        if let Some(shared) = shared {
+            shared.histories.advance(name, next);
+        }
         if timestamp.is_some() || ownerships.of(name).last_timestamp.is_some() {
             ownerships.set_last_timestamp(name, timestamp);
         }

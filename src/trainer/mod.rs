@@ -49,7 +49,8 @@ use crate::event::EventCounts;
 use crate::negatives::proposals::{Proposal, proposals};
 use crate::position::Stream;
 use pending::PendingBatch;
-use sharing::DeltaRecorder;
+pub use sharing::HeardCounts;
+use sharing::{DeltaRecorder, RereadBuffer};
 use stale::{StaleRank, StaleServing};
 use state::State;
 use state_snapshot::StateSnapshot;
@@ -78,6 +79,8 @@ pub struct Trainer {
     stale: Option<StaleServing>,
     /// What happened since others were told, where the model is shared.
     recorder: Option<DeltaRecorder>,
+    /// What is read again of a model that is shared.
+    reread: RereadBuffer,
 }
 
 /// The configuration, as far as the trainer itself goes by it.
@@ -142,6 +145,7 @@ impl Trainer {
             buffers: StepBuffers::new(config),
             stale: None,
             recorder: None,
+            reread: RereadBuffer::default(),
         })
     }
 

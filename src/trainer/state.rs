@@ -33,7 +33,7 @@ use crate::objective::Objectives;
 use crate::objective::step::ObjectiveLoss;
 use crate::position::cuts::Cuts;
 use crate::position::{Ownerships, Positions};
-use crate::share::GroupClock;
+use crate::share::{GroupClock, SharedProgress};
 use crate::table::changes::ChangeMark;
 use crate::table::ids::Ids;
 use crate::table::paged::Paged;
@@ -115,6 +115,9 @@ pub struct OthersEvents {
     pub used: u64,
     /// Events of a positive type, those of items without a row included.
     pub positives: u64,
+    /// Deltas that they came in.
+    #[serde(default)]
+    pub deltas: u64,
 }
 
 /// How far training is, and how well it does.
@@ -147,6 +150,8 @@ pub struct SourceProgress {
     pub audit: Option<RecordAudit>,
     /// Where batches were cut by something else than the log, since the newest durable checkpoint.
     pub cuts: Cuts,
+    /// How far the worker is with what others tell, where its model is shared.
+    pub shared: Option<SharedProgress>,
 }
 
 /// A frozen copy of an [`ItemStore`].
@@ -220,6 +225,7 @@ impl State {
                 ownerships: Ownerships::default(),
                 audit: config.checkpoint.audit.then(RecordAudit::default),
                 cuts: Cuts::default(),
+                shared: None,
             },
         }
     }
@@ -380,6 +386,16 @@ impl Progress {
     /// live.
     pub fn group_positives(&self) -> u64 {
         self.events.positives() + self.others.positives
+    }
+
+    /// How often the model has moved, by steps of the worker's own and by what others told.
+    pub fn moves(&self) -> u64 {
+        self.steps + self.others.deltas
+    }
+
+    /// Records that are part of the state: the worker's own of any kind, and others' events.
+    pub fn passed(&self) -> u64 {
+        self.events.passed() + self.others.positives
     }
 }
 

@@ -138,6 +138,7 @@ impl Trainer {
             buffers,
             stale,
             recorder,
+            reread: _,
         } = self;
         let around = (popularity, stale.as_mut(), recorder.as_mut());
         let report = pool.install(|| step(state, settings, catalogue, pending, around, buffers));

@@ -24,6 +24,7 @@ mod rebalances;
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod s3;
 mod secured;
+mod shared;
 #[path = "../it/sink_servers.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 mod sink_servers;

@@ -99,6 +99,15 @@ impl Store {
         self.lineage().get_or_insert_with(random_id).clone()
     }
 
+    /// Names the run that this worker begins, where it carries on none.
+    ///
+    /// # Panics
+    /// Where `run` is no name of one: it has letters and digits.
+    pub fn begin_run(&self, run: &str) {
+        assert!(is_lineage(run), "a run is named by letters and digits");
+        self.lineage().get_or_insert_with(|| run.to_owned());
+    }
+
     /// Removes all but the `keep` newest checkpoints and the `pinned` ones, and what unfinished drafts left behind.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use super::group::committer::Committer;
 use super::group::membership::{Membership, conflict_error};
 use super::group::ownership::{Claims, LocalClaim};
 use super::group::rebalance::ConsumerCallbacks;
+use super::group::shared_starts::SharedStarts;
 use super::identity::{KnownWorkers, check_topic, identify, is_member_called};
 use super::lag::WatermarkPoller;
 use super::partitions::{Partitions, offset_of};
@@ -70,6 +71,8 @@ pub struct TopicConnection {
     noted_cuts: Vec<NotedCuts>,
     /// Ids of the group's members; empty outside of a group.
     members: Vec<String>,
+    /// Present where the workers of the group share a model.
+    shared: Option<SharedStarts>,
 }
 
 impl TopicConnection {
@@ -134,7 +137,12 @@ impl TopicConnection {
             }
         }
         let client = TopicClient::new(consumer, config.clone(), brokers.to_owned());
-        Ok(Self { client, topics, noted_cuts, members })
+        Ok(Self { client, topics, noted_cuts, members, shared: None })
+    }
+
+    /// Begins partitions by the log of deltas of a shared model, from now on.
+    pub fn share(&mut self, shared: SharedStarts) {
+        self.shared = Some(shared);
     }
 
     /// The identity of each topic by its name, as far as the brokers tell it.
@@ -312,7 +320,7 @@ impl TopicConnection {
         state: ResumeState<'_>,
         until: Until,
     ) -> Result<KafkaSource, KafkaSourceError> {
-        let Self { mut client, topics, noted_cuts: _, members } = self;
+        let Self { mut client, topics, noted_cuts: _, members, shared } = self;
         let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
         let membership = match client.config.assignment {
             Assignment::All => None,
@@ -325,7 +333,8 @@ impl TopicConnection {
                     client.config.group_instance_id.clone_from(worker);
                     client.consumer = consumer(&client.config, &client.brokers)?;
                 }
-                Some(Membership::new(state, &names, !client.config.group_instance_id.is_empty()))
+                let is_static = !client.config.group_instance_id.is_empty();
+                Some(Membership::new(state, &names, is_static).shared(shared))
             }
         };
         let (config, consumer) = (&client.config, &client.consumer);
@@ -365,13 +374,14 @@ impl TopicConnection {
 
 impl std::fmt::Debug for TopicConnection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, topics, noted_cuts, members } = self;
+        let Self { client, topics, noted_cuts, members, shared } = self;
         formatter
             .debug_struct("TopicConnection")
             .field("brokers", &client.brokers)
             .field("topics", topics)
             .field("noted_cuts", noted_cuts)
             .field("members", members)
+            .field("shared", shared)
             .finish()
     }
 }

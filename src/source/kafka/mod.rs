@@ -22,6 +22,7 @@
 //! | `reader` | the decoders, and what came and is not delivered yet |
 //! | `committer` | the commit in flight, and which offsets the group has confirmed |
 //! | `membership` | the rebalance that is being carried out |
+//! | `shared_starts` | where partitions begin for workers that share a model |
 //! | `noted_cuts` | where batches were cut since the newest checkpoint, in the metadata of a commit |
 //! | `lag` | the high watermarks, and the thread that asks for them |
 //!
@@ -59,6 +60,7 @@ pub use decoders::TopicDecoders;
 pub use errors::KafkaSourceError;
 use group::committer::Committer;
 use group::membership::{self, Membership, Parts};
+pub use group::shared_starts::SharedStarts;
 use lag::WatermarkPoller;
 use partitions::{Partition, Partitions};
 use reader::Reader;

@@ -183,6 +183,8 @@ pub(super) struct Partitions {
     all: Vec<Partition>,
     /// How many of the streams the trainer knows.
     n_announced: usize,
+    /// How many partitions there were when the source was opened.
+    n_at_startup: usize,
     starts: Positions,
     controls: VecDeque<SourceControl>,
     watermarks: Arc<HighWatermarks>,
@@ -198,6 +200,7 @@ impl Partitions {
             until,
             all: Vec::new(),
             n_announced: 0,
+            n_at_startup: 0,
             starts: Positions::default(),
             controls: VecDeque::new(),
         }
@@ -212,6 +215,7 @@ impl Partitions {
         verify_if_there(&mut partition, watermarks.low);
         self.add(partition, watermarks.high);
         self.n_announced = self.all.len();
+        self.n_at_startup = self.all.len();
     }
 
     /// The index of partition `id` of the topic at the place `topic`, which is added where it is new.
@@ -236,6 +240,11 @@ impl Partitions {
     /// The place of a topic in the configuration; `None` for one that is not read.
     pub(super) fn topic(&self, name: &str) -> Option<usize> {
         self.topics.iter().position(|topic| topic.name == name)
+    }
+
+    /// Whether the partition was found after the source was opened: it is new.
+    pub(super) fn is_added(&self, index: usize) -> bool {
+        index >= self.n_at_startup
     }
 
     /// The index of partition `id` of `topic`.

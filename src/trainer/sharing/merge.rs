@@ -10,7 +10,7 @@ use crate::evaluate::popularity::PopularityOrder;
 use crate::negatives::bank::BankEntry;
 use crate::negatives::frequency::{AbsorbedEvent, Frequencies};
 use crate::negatives::samplers::{BatchObservation, StreamView};
-use crate::share::{Delta, ParameterMoves, RowMoves, SharedItem, SharedTable};
+use crate::share::{Delta, ParameterMoves, RowMoves, SharedItem, SharedTable, SourceSpan};
 use crate::table::adagrad::START;
 use crate::table::row_remap::RowRemap;
 use crate::trainer::state::{NegativeSources, State};
@@ -42,6 +42,10 @@ impl DeltaRecorder {
     fn add(&mut self, state: &mut State, popularity: &mut PopularityOrder, deltas: &[&Delta]) {
         let (mut events, mut rows, mut set_on) = (Vec::new(), Vec::new(), 0.0);
         for (place, delta) in deltas.iter().enumerate() {
+            for SourceSpan { stream, until, .. } in &delta.sources {
+                state.sources.positions.advance(stream, *until);
+                self.positions.advance(stream, *until);
+            }
             let items = add_items(state, &delta.items);
             add_moves(state, &items, &delta.rows);
             self.add_parameters(state, &delta.parameters);
@@ -57,6 +61,7 @@ impl DeltaRecorder {
             let others = &mut state.progress.others;
             others.used += n as u64;
             others.positives += delta.positives;
+            others.deltas += 1;
             set_on += self.clock.count_others(n as u64);
             set_on += self.clock.set_on(delta.clock.until);
         }

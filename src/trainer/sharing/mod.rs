@@ -5,17 +5,23 @@
 //! | --- | --- |
 //! | `recorder` | what happened since the last flush, and the delta that is made of it |
 //! | `merge` | deltas of others, added to the state |
+//! | `adopt` | a new worker's state, made of another's |
+//! | `hearing` | what comes out of the log: which deltas are merged, and whether this worker was overtaken |
 //!
 //! Both happen between steps, so that a step sees a model that stands still. A worker shares what depends on no user: rows of
 //! items, learned numbers, counts, the bank. Users' histories, rows and hidden states are those of one worker at a time, as
 //! the partitions are that their events come in. What depends on single draws (the watched negatives, how objectives and samplers
 //! stand beside their parameters) is each worker's own.
 
+mod adopt;
+mod hearing;
 mod merge;
 mod recorder;
 #[cfg(test)]
 mod tests;
 
+pub use hearing::HeardCounts;
+pub(super) use hearing::RereadBuffer;
 pub(super) use recorder::DeltaRecorder;
 
 use super::Trainer;

@@ -20,17 +20,21 @@ use crate::trainer::state::{ItemStore, State};
 /// What happened to the state since the last flush.
 #[derive(Debug)]
 pub(in crate::trainer) struct DeltaRecorder {
-    worker: CompactString,
+    pub(super) worker: CompactString,
+    /// The number of this process.
+    pub(super) life: u64,
     precision: MovePrecision,
     /// The number of the next delta.
-    sequence: u64,
+    pub(super) sequence: u64,
+    /// Deltas that were made and are not known to count; 0 where there is no log.
+    pub(super) told: u64,
     pub(super) clock: GroupClock,
     /// The clock at the last flush.
     flushed_at: f64,
     /// Own events of a positive type at the last flush.
-    positives: u64,
+    pub(super) positives: u64,
     /// Where the streams were read to at the last flush.
-    positions: Positions,
+    pub(super) positions: Positions,
     pub(super) events: Vec<RecordedEvent>,
     /// The contexts of the events, one behind the other.
     pub(super) contexts: Vec<u32>,
@@ -66,13 +70,16 @@ impl DeltaRecorder {
         state.model.track_moves();
         state.negatives.frequencies.share_evidence();
         let parameters = parameters_mut(state).map(|(name, parameters)| (name, parameters.clone())).collect();
-        let clock = GroupClock::new(state.progress.events.used + state.progress.others.used, pace);
+        let mut clock = GroupClock::new(state.progress.events.used + state.progress.others.used, pace);
+        clock.set_on(state.negatives.bank.now() as f64);
         state.negatives.follow(&clock);
         let progress = &state.progress;
         Self {
             worker: worker.into(),
+            life: 0,
             precision,
             sequence: 0,
+            told: 0,
             clock,
             flushed_at: clock.now(),
             positives: progress.events.positives(),
@@ -183,6 +190,7 @@ impl DeltaRecorder {
         let evidence = state.negatives.frequencies.take_evidence();
         let delta = Delta {
             worker: self.worker.clone(),
+            life: self.life,
             sequence: self.sequence,
             sources,
             clock: ClockSpan { from: self.flushed_at, until: self.clock.now() },
@@ -195,6 +203,7 @@ impl DeltaRecorder {
             parameters,
         };
         self.sequence += 1;
+        self.told += u64::from(state.sources.shared.is_some());
         self.events.clear();
         self.contexts.clear();
         self.clock.flushed();

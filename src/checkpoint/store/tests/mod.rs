@@ -44,6 +44,7 @@ fn manifest_of(state: u64, files: Vec<FileEntry>) -> Manifest {
         positions: Default::default(),
         ownerships: Default::default(),
         cuts: None,
+        shared: None,
         dead_letters: None,
         provenance: Provenance::default(),
         files,

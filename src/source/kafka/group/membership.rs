@@ -7,6 +7,9 @@
 //! | lost: the worker was not heard of | suspends the partition; gets it back with its claim untouched and goes on, or finds it claimed by another worker before where it stands and ends, *fenced*, without saving |
 //! | nothing yet, and the state holds it by a claim of an earlier life | leaves it unconfirmed: another worker may take it over, and the checkpoint with it |
 //!
+//! Where workers share a model, the log of their deltas says what is part of it ([`super::shared_starts`]): there are no claims, what is lost
+//! is handed over at once, and which of two workers that read a record counts is decided by the log.
+//!
 //! While a partition is suspended or unconfirmed, nothing is committed: a checkpoint's offsets take effect together, or not
 //! at all.
 //!
@@ -22,6 +25,7 @@ use rdkafka::consumer::Consumer;
 use super::committer::{CommitKind, Committer};
 use super::ownership::{Begin, Claims, Conflict};
 use super::rebalance::Rebalance;
+use super::shared_starts::SharedStarts;
 use crate::kafka::{LogThrottle, describe};
 use crate::position::{OwnershipRecord, Positions};
 use crate::source::kafka::ResumeState;
@@ -60,6 +64,10 @@ pub(in crate::source::kafka) struct Membership {
     /// Log of partitions that stay in doubt.
     doubt_log: LogThrottle,
     others_are_done: bool,
+    /// Present where the workers of the group share a model.
+    shared: Option<SharedStarts>,
+    /// The end of the log of deltas that is waited for, before partitions are begun.
+    awaited: Option<u64>,
 }
 
 /// What the group knows of a partition.
@@ -143,7 +151,15 @@ impl Membership {
             looked_up: None,
             doubt_log: LogThrottle::begun(),
             others_are_done: false,
+            shared: None,
+            awaited: None,
         }
+    }
+
+    /// Begins partitions by the log of deltas of a shared model.
+    #[must_use]
+    pub(in crate::source::kafka) fn shared(self, shared: Option<SharedStarts>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Whether the group gives this worker's place to others as soon as the source is dropped.
@@ -176,6 +192,11 @@ impl Membership {
             }
             Rebalance::Lost(names) => {
                 parts.partitions.suspend(names);
+                if self.shared.is_some() {
+                    for index in parts.partitions.indices(names) {
+                        parts.partitions.hand_over(index);
+                    }
+                }
                 self.doubt_log = LogThrottle::begun();
                 parts.reader.forget_backlog(names);
                 parts.client.unassign(names);
@@ -196,7 +217,11 @@ impl Membership {
         let places: Vec<(usize, i32)> = names.iter().filter_map(place).collect();
         let indices: Vec<usize> = places.into_iter().map(|(topic, id)| partitions.index_or_add(topic, id)).collect();
         let Poll::Ready(group) = look_up(client, partitions) else { return Ok(Poll::Pending) };
-        let Poll::Ready(begun) = self.plan(&indices, &group, client, partitions)? else { return Ok(Poll::Pending) };
+        let begun = match &self.shared {
+            None => self.plan(&indices, &group, client, partitions)?,
+            Some(shared) => plan_shared(shared, &mut self.awaited, &indices, client, partitions)?,
+        };
+        let Poll::Ready(begun) = begun else { return Ok(Poll::Pending) };
         let mut claims = TopicPartitionList::new();
         for Begun { index, new_claim_at, history, .. } in &begun {
             if let Some(offset) = new_claim_at {
@@ -228,7 +253,10 @@ impl Membership {
         let before = partitions.n_controls();
         let mut assigned = Vec::new();
         for Begun { index, start, claim, history, watermarks, new_claim_at: _, left_out: _ } in begun {
-            assigned.extend(partitions.begin_claimed(index, start, (history, claim), watermarks.low));
+            match self.shared {
+                Some(_) => assigned.push(partitions.begin(index, start, OwnershipRecord::Standalone)),
+                None => assigned.extend(partitions.begin_claimed(index, start, (history, claim), watermarks.low)),
+            }
         }
         client.assign_more(&partitions.assignment(|partition| names.contains(partition.name())))?;
         client.pause(&partitions.list(|partition| partition.is_read() && !partition.is_unfinished()));
@@ -360,6 +388,56 @@ impl Membership {
         }
         is_due
     }
+}
+
+/// Decides where each partition is begun by the log of deltas, once what it holds now is part of the state.
+fn plan_shared(
+    shared: &SharedStarts,
+    awaited: &mut Option<u64>,
+    indices: &[usize],
+    client: &mut TopicClient,
+    partitions: &Partitions,
+) -> Result<Poll<Vec<Begun>>, KafkaSourceError> {
+    let end = match *awaited {
+        Some(end) => end,
+        None => match shared.end(client) {
+            Poll::Ready(end) => *awaited.insert(end),
+            Poll::Pending => return Ok(Poll::Pending),
+        },
+    };
+    if shared.view.next() < end {
+        return Ok(Poll::Pending);
+    }
+    let mut begun = Vec::with_capacity(indices.len());
+    for &index in indices {
+        let partition = &partitions[index];
+        let watermarks = match client.watermarks(partition.name()) {
+            Ok(watermarks) => watermarks,
+            Err(error) => {
+                client.note_trouble(&describe(&error));
+                return Ok(Poll::Pending);
+            }
+        };
+        let known = partition.local_claim().map(|local| local.position);
+        let from = match shared.view.covered(&partition.stream().name) {
+            Some(covered) => shared.first_read(covered, known, watermarks.low),
+            None => known.unwrap_or_else(|| {
+                startup::first_offset(client.config.starting_offsets, partitions.is_added(index), watermarks)
+            }),
+        };
+        let start = startup::resume_offset(partition.label(), from, watermarks, client.config.on_data_loss)?;
+        begun.push(Begun {
+            index,
+            start,
+            claim: 0,
+            history: Claims::default(),
+            new_claim_at: None,
+            watermarks,
+            left_out: None,
+        });
+    }
+    *awaited = None;
+    Ok(Poll::Ready(begun))
 }
 
 /// Says which records a worker with an empty model does not read, since the group stands behind them.

@@ -4,3 +4,4 @@ pub(super) mod committer;
 pub(super) mod membership;
 pub(super) mod ownership;
 pub(super) mod rebalance;
+pub(super) mod shared_starts;

@@ -1,0 +1,70 @@
+//! Whose turn it is to publish, where workers share a model: that of the one who reads partition 0 of the first topic. It begins
+//! with the whole table, as after a start, and the sinks go by the newest epoch.
+
+use super::PipelineError;
+use super::publisher::Publisher;
+use crate::kafka::KafkaConfig;
+use crate::publish::{self, EmbeddingSink, SinkConfig, SinkError, SinkOptions};
+use crate::source::kafka::topic_partition::stream_prefix;
+
+/// The sinks of the configuration, which one of the workers publishes to.
+#[derive(Debug)]
+pub(super) struct PublishingTurn {
+    sinks: Vec<SinkConfig>,
+    model_id: String,
+    dim: usize,
+    /// The stream whose reader publishes.
+    stream: String,
+}
+
+impl PublishingTurn {
+    /// The turn to publish to `sinks` what is learnt of the topics of `kafka`: embeddings of `model_id`, of `dim` numbers.
+    ///
+    /// # Errors
+    /// A sink that can never be opened.
+    pub(super) fn new(
+        sinks: Vec<SinkConfig>,
+        kafka: &KafkaConfig,
+        model_id: &str,
+        dim: usize,
+    ) -> Result<Self, PipelineError> {
+        // Whoever configured it wants to know now, and not when another worker dies.
+        open(&sinks)?;
+        let stream = format!("{}0", stream_prefix(kafka.topic_names()[0]));
+        Ok(Self { sinks, model_id: model_id.to_owned(), dim, stream })
+    }
+
+    /// Whether reading `stream` decides whose turn it is.
+    pub(super) fn is_decided_by(&self, stream: &str) -> bool {
+        !self.sinks.is_empty() && self.stream == stream
+    }
+
+    /// A publisher of this worker's: its turn has come.
+    ///
+    /// # Errors
+    /// A sink that cannot be opened, or a thread that does not start.
+    pub(super) fn begin(&self) -> Result<Publisher, PipelineError> {
+        tracing::info!(stream = self.stream, "this worker publishes the embeddings of the shared model");
+        start(open(&self.sinks)?, &self.model_id, self.dim)
+    }
+
+    /// A publisher to nothing: it is another worker's turn.
+    ///
+    /// # Errors
+    /// A thread that does not start.
+    pub(super) fn end(&self) -> Result<Publisher, PipelineError> {
+        tracing::info!(stream = self.stream, "another worker publishes the embeddings of the shared model");
+        start(Vec::new(), &self.model_id, self.dim)
+    }
+}
+
+/// A sink, and how it is sent to.
+type OpenSink = (Box<dyn EmbeddingSink>, SinkOptions);
+
+fn open(sinks: &[SinkConfig]) -> Result<Vec<OpenSink>, SinkError> {
+    sinks.iter().map(|sink| Ok((publish::open(sink)?, sink.common.clone()))).collect()
+}
+
+fn start(sinks: Vec<OpenSink>, model_id: &str, dim: usize) -> Result<Publisher, PipelineError> {
+    Publisher::start(sinks, model_id, dim).map_err(|source| PipelineError::Thread { purpose: "publishing", source })
+}

@@ -1,0 +1,308 @@
+//! Sharing: when a worker tells the others what it has learnt, and hears what they have.
+//!
+//! | when | what is told or heard |
+//! | --- | --- |
+//! | between two messages of the source | everything that has come is merged |
+//! | every `share.flush_ms`, and more often while the model is young | what the state has moved by is told, one delta on its way at a time |
+//! | before a checkpoint, a rebalance and the end | everything is told, and waited for until the log says that it counts |
+//!
+//! So a checkpoint holds nothing of its worker's own that others have not been told: what follows it is in the log, the worker's
+//! own deltas included, and a restart hears it there.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::metric::{Instrumented, Metric};
+use crate::share::log::Heard;
+use crate::share::{DeltaLog, MovePrecision, ShareError};
+use crate::signals::Stop;
+use crate::trainer::Trainer;
+
+/// Longest wait until what was told last is known to count.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
+/// One look for what comes while it is waited for.
+const LOOK: Duration = Duration::from_millis(5);
+/// Most records that are merged in one go.
+const AT_ONCE: usize = 64;
+/// Time between two lines of the log while a long one is caught up with.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// What a worker has told and heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct ShareFigures {
+    /// Deltas that were told.
+    pub told: u64,
+    /// Bytes of them.
+    pub told_bytes: u64,
+    /// Deltas of others that were merged.
+    pub heard: u64,
+    /// Bytes of the log that were read.
+    pub heard_bytes: u64,
+    /// Events of others that were merged.
+    pub heard_events: u64,
+    /// Deltas of others that do not count.
+    pub void: u64,
+    /// How old the newest delta of another worker was when it was merged, in seconds; 0 before the first.
+    pub age_seconds: f64,
+    /// Seconds from telling the newest delta until it was known to count; 0 before the first.
+    pub confirmed_seconds: f64,
+    /// Other workers whose deltas are part of the state.
+    pub others: u64,
+    /// Events of the group, as far as this worker knows or expects.
+    pub group_events: f64,
+    /// Bytes that are kept of what was not told yet.
+    pub untold_bytes: u64,
+}
+
+impl Instrumented for ShareFigures {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::counter(
+            "negstream_share_told_total",
+            "Deltas that were told to those who share the model.",
+            |share, samples| {
+                samples.put(share.told);
+            },
+        ),
+        Metric::counter("negstream_share_told_bytes_total", "Bytes of the deltas that were told.", |share, samples| {
+            samples.put(share.told_bytes);
+        }),
+        Metric::counter("negstream_share_heard_total", "Deltas of others that were merged.", |share, samples| {
+            samples.put(share.heard);
+        }),
+        Metric::counter(
+            "negstream_share_heard_bytes_total",
+            "Bytes that were read of the topic of deltas.",
+            |share, samples| {
+                samples.put(share.heard_bytes);
+            },
+        ),
+        Metric::counter(
+            "negstream_share_heard_events_total",
+            "Events of others that were merged.",
+            |share, samples| {
+                samples.put(share.heard_events);
+            },
+        ),
+        Metric::counter(
+            "negstream_share_void_total",
+            "Deltas of others that do not count, since others had told of their records before.",
+            |share, samples| samples.put(share.void),
+        ),
+        Metric::gauge(
+            "negstream_share_workers",
+            "Other workers whose deltas are part of the model.",
+            |share, samples| {
+                samples.put(share.others);
+            },
+        ),
+        Metric::gauge(
+            "negstream_share_age_seconds",
+            "Age of the newest delta of another worker when it was merged; 0 before the first.",
+            |share, samples| samples.put(share.age_seconds),
+        ),
+        Metric::gauge(
+            "negstream_share_confirmed_seconds",
+            "Time from telling the newest delta until the topic said that it counts; 0 before the first.",
+            |share, samples| samples.put(share.confirmed_seconds),
+        ),
+        Metric::gauge(
+            "negstream_share_group_events",
+            "Events of all workers, as far as they are known or expected.",
+            |share, samples| {
+                samples.put(share.group_events);
+            },
+        ),
+        Metric::gauge(
+            "negstream_share_untold_bytes",
+            "Bytes that are kept of what was not told yet.",
+            |share, samples| {
+                samples.put(share.untold_bytes);
+            },
+        ),
+    ];
+}
+
+/// A worker's part in a shared model.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    log: DeltaLog,
+    every: Duration,
+    precision: MovePrecision,
+    /// When the newest delta was told.
+    told_at: Instant,
+    /// Whether it is still to be known whether that one counts.
+    is_waiting: bool,
+    /// Whether it took too long once: nobody waits a second time.
+    has_given_up: bool,
+    /// The end of the log as far as it was heard.
+    heard_to: u64,
+    figures: ShareFigures,
+}
+
+impl Sharing {
+    /// Takes part in the model of `log`, and brings the state of `trainer` up to what the log held when it was opened.
+    ///
+    /// # Errors
+    /// The log cannot be read, or a stop was requested meanwhile.
+    pub(super) fn begin(
+        config: &Config,
+        log: DeltaLog,
+        trainer: &mut Trainer,
+        stop: &Stop,
+    ) -> Result<Self, ShareError> {
+        let precision = config.share.precision;
+        trainer.join(log.life(), precision);
+        let mut sharing = Self {
+            every: Duration::from_millis(config.share.flush_ms),
+            precision,
+            told_at: Instant::now(),
+            is_waiting: false,
+            has_given_up: false,
+            heard_to: 0,
+            figures: ShareFigures::default(),
+            log,
+        };
+        sharing.catch_up(trainer, stop)?;
+        Ok(sharing)
+    }
+
+    fn catch_up(&mut self, trainer: &mut Trainer, stop: &Stop) -> Result<(), ShareError> {
+        let (end, begun) = (self.log.end_at_start(), Instant::now());
+        let from = trainer.state.sources.shared.as_ref().map_or(0, |shared| shared.ledger.next);
+        (self.heard_to, self.told_at) = (from, begun);
+        let mut reported = begun;
+        while self.heard_to < end && !stop.requested() {
+            self.merge_what_came(trainer, Duration::from_millis(250))?;
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                let percent = 100.0 * (self.heard_to - from) as f64 / (end - from) as f64;
+                tracing::info!(
+                    topic = self.log.topic(),
+                    heard = self.heard_to,
+                    of = end,
+                    "catching up with what others told: {percent:.0} %"
+                );
+            }
+        }
+        if end > from {
+            tracing::info!(
+                topic = self.log.topic(),
+                from,
+                until = self.heard_to,
+                deltas = self.figures.heard,
+                events = self.figures.heard_events,
+                seconds = begun.elapsed().as_secs_f64(),
+                "heard what was told since the checkpoint"
+            );
+        }
+        self.note_view(trainer);
+        Ok(())
+    }
+
+    /// Merges what has come, and tells what is due; gives whether it became known that something counts which this worker told.
+    ///
+    /// # Errors
+    /// The log cannot be read or written, or this worker was overtaken.
+    pub(super) fn turn(&mut self, trainer: &mut Trainer) -> Result<bool, ShareError> {
+        let was_waiting = self.is_waiting;
+        self.merge_what_came(trainer, Duration::ZERO)?;
+        let is_confirmed = was_waiting && !self.is_waiting;
+        self.log.check()?;
+        let is_due = self.told_at.elapsed() >= self.every || trainer.is_delta_due();
+        if is_due && !self.is_waiting {
+            self.tell(trainer)?;
+        }
+        Ok(is_confirmed)
+    }
+
+    /// Tells everything that is part of the state, and waits until it is known to count.
+    ///
+    /// # Errors
+    /// Those of [`Self::turn`], and where it takes too long.
+    pub(super) fn settle(&mut self, trainer: &mut Trainer) -> Result<(), ShareError> {
+        let begun = Instant::now();
+        loop {
+            self.merge_what_came(trainer, Duration::ZERO)?;
+            if !self.is_waiting {
+                if trainer.is_told() {
+                    return Ok(());
+                }
+                self.tell(trainer)?;
+                if !self.is_waiting {
+                    // Nothing but what belongs to no delta.
+                    return Ok(());
+                }
+            }
+            if self.has_given_up || begun.elapsed() >= CONFIRMED_WITHIN {
+                self.has_given_up = true;
+                let topic = self.log.topic().to_owned();
+                return Err(ShareError::Unconfirmed { topic, seconds: CONFIRMED_WITHIN.as_secs() });
+            }
+            self.log.check()?;
+            self.merge_what_came(trainer, LOOK)?;
+        }
+    }
+
+    /// What was told and heard so far.
+    pub(super) fn figures(&self, trainer: &mut Trainer) -> ShareFigures {
+        ShareFigures {
+            group_events: trainer.group_clock().map_or(0.0, |clock| clock.now()),
+            untold_bytes: trainer.unshared_bytes() as u64,
+            others: trainer.others_heard() as u64,
+            ..self.figures
+        }
+    }
+
+    fn tell(&mut self, trainer: &mut Trainer) -> Result<(), ShareError> {
+        self.told_at = Instant::now();
+        let Some(delta) = trainer.take_delta() else { return Ok(()) };
+        self.is_waiting = true;
+        self.figures.told += 1;
+        self.figures.told_bytes += self.log.tell(&delta, self.precision)? as u64;
+        Ok(())
+    }
+
+    /// Merges what has come, waiting so long for a first record.
+    fn merge_what_came(&mut self, trainer: &mut Trainer, patience: Duration) -> Result<(), ShareError> {
+        let mut heard: Vec<Heard> = Vec::new();
+        let (mut patience, mut newest) = (patience, None);
+        while heard.len() < AT_ONCE
+            && let Some(record) = self.log.next(std::mem::take(&mut patience))?
+        {
+            self.heard_to = record.next;
+            self.figures.heard_bytes += record.bytes as u64;
+            newest = record.told_at.filter(|_| record.delta.is_some()).or(newest);
+            heard.push(record);
+        }
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let counts = trainer.hear(heard)?;
+        self.figures.heard += counts.merged;
+        self.figures.heard_events += counts.events;
+        self.figures.void += counts.void;
+        if counts.merged > 0 {
+            self.figures.age_seconds = newest.map_or(self.figures.age_seconds, age);
+        }
+        if counts.confirmed > 0 {
+            self.is_waiting = false;
+            self.figures.confirmed_seconds = self.told_at.elapsed().as_secs_f64();
+        }
+        self.note_view(trainer);
+        Ok(())
+    }
+
+    fn note_view(&self, trainer: &Trainer) {
+        if let Some(shared) = &trainer.state.sources.shared {
+            self.log.view().note(self.heard_to, shared.ledger.all_covered());
+        }
+    }
+}
+
+/// Seconds since a time in milliseconds since 1970.
+fn age(told_at: i64) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+    (now - told_at as f64 / 1_000.0).max(0.0)
+}

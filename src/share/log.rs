@@ -1,0 +1,365 @@
+//! The log of deltas: a topic of one partition, in which the workers of a group tell each other what they have learnt.
+//!
+//! A thread reads it, puts deltas together and unpacks them, and hands them over by a bounded channel: a worker that is far behind
+//! holds a few of them, and the rest stays with the brokers. Telling is by an idempotent producer, so that a delta is in the log
+//! once and the deltas of a worker are in their order; whether one counts is the [ledger](super::ledger)'s to say.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::error::RecordFault;
+use super::parts::{Assembly, split};
+use super::{Delta, MovePrecision, ShareConfig, ShareError};
+use crate::kafka::admin::{ensure_topic_with, partitions};
+use crate::kafka::outbox::Outbox;
+use crate::kafka::topic_id::topic_id;
+use crate::kafka::{
+    ClientCallbacks, ClientError, ClientFailure, KafkaConfig, LogThrottle, consumer_properties, create, describe,
+    is_refusal, producer_properties,
+};
+use crate::position::{Positions, TopicIdentity};
+
+/// Most deltas that wait to be merged.
+const WAITING: usize = 16;
+/// How long a broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long one look for records takes.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the thread waits for room before it looks whether it is to end.
+const ROOM: Duration = Duration::from_millis(50);
+/// Name of the thread.
+const THREAD: &str = "share-log";
+
+/// What the log holds at a place.
+#[derive(Debug)]
+pub struct Heard {
+    /// The offset behind the record.
+    pub next: u64,
+    /// From where the log has to be read again to hear everything behind this.
+    pub resume_at: u64,
+    /// When it came to the log, milliseconds since 1970; `None` where brokers do not say.
+    pub told_at: Option<i64>,
+    /// Bytes of the record.
+    pub bytes: usize,
+    /// The delta that ends with the record, if one does.
+    pub delta: Option<Box<Delta>>,
+}
+
+/// What is known by now of the log, for whoever decides where streams begin.
+#[derive(Debug, Default)]
+pub struct LogView(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    next: u64,
+    covered: Positions,
+}
+
+impl LogView {
+    /// Notes that the log is part of the state up to `next`, by which `covered` is what deltas cover.
+    pub fn note(&self, next: u64, covered: &Positions) {
+        let mut seen = self.seen();
+        seen.next = next;
+        if seen.covered != *covered {
+            seen.covered.clone_from(covered);
+        }
+    }
+
+    /// The first offset of the log that is not part of the state.
+    pub fn next(&self) -> u64 {
+        self.seen().next
+    }
+
+    /// The first record of `stream` that no delta covers; `None` where none covers any of it.
+    pub fn covered(&self, stream: &str) -> Option<u64> {
+        self.seen().covered.next(stream)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The topic of deltas, before anything of it is heard.
+#[derive(Debug)]
+pub struct LogTopic {
+    kafka: KafkaConfig,
+    brokers: String,
+    name: String,
+    identity: TopicIdentity,
+    /// The oldest offset, and the end as it was when the topic was opened.
+    watermarks: (u64, u64),
+}
+
+impl LogTopic {
+    /// Looks the topic up that `share` names, and makes it where there is none.
+    ///
+    /// # Errors
+    /// Brokers that do not answer or refuse, or a topic of several partitions.
+    pub fn open(share: &ShareConfig, kafka: &KafkaConfig, brokers: &str) -> Result<Self, ShareError> {
+        let name = share.topic.clone();
+        let retention = (share.retention_hours * 3_600_000).to_string();
+        let properties = [("cleanup.policy", "delete"), ("retention.ms", retention.as_str())];
+        ensure_topic_with(kafka, brokers, &name, 1, &properties)?;
+        let n = partitions(kafka, brokers, &name)?.map_or(0, |partitions| partitions.len());
+        if n != 1 {
+            return Err(ShareError::Partitions { topic: name, n });
+        }
+        let consumer = consumer(kafka, brokers)?;
+        let identity = TopicIdentity {
+            cluster: consumer.client().fetch_cluster_id(PATIENCE),
+            topic: topic_id(consumer.client(), &name, PATIENCE),
+        };
+        let watermarks = watermarks(&consumer, brokers, &name)?;
+        Ok(Self { kafka: kafka.clone(), brokers: brokers.to_owned(), name, identity, watermarks })
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What tells the topic from another of its name, as far as the brokers tell it.
+    pub fn identity(&self) -> &TopicIdentity {
+        &self.identity
+    }
+
+    /// The oldest offset that the topic holds.
+    pub fn low(&self) -> u64 {
+        self.watermarks.0
+    }
+
+    /// The end of the topic as it was when it was opened.
+    pub fn end(&self) -> u64 {
+        self.watermarks.1
+    }
+
+    /// A name for the model that is learnt by this topic: letters and digits, the same for all its workers.
+    pub fn lineage(&self) -> String {
+        let TopicIdentity { cluster, topic } = &self.identity;
+        let whole =
+            [Some(&self.name), cluster.as_ref(), topic.as_ref()].map(|part| part.map_or("", |part| part.as_str()));
+        let mut digest = crate::util::encoding::sha256(whole.join("\n").as_bytes());
+        digest.truncate(32);
+        digest
+    }
+
+    /// Begins to hear the log, from offset `from` on.
+    ///
+    /// # Errors
+    /// The log does not reach back to there, or a client or thread cannot be made.
+    pub fn hear(self, from: u64) -> Result<DeltaLog, ShareError> {
+        let Self { kafka, brokers, name, watermarks: (low, end), .. } = self;
+        if from < low {
+            return Err(ShareError::Gone { topic: name, low, next: from });
+        }
+        let consumer = consumer(&kafka, &brokers)?;
+        let mut place = TopicPartitionList::new();
+        let failed =
+            |error: KafkaError| ClientError::failed(&brokers, "the log cannot be read", ClientFailure::from(error));
+        place.add_partition_offset(&name, 0, Offset::Offset(from as i64)).map_err(failed)?;
+        consumer.assign(&place).map_err(failed)?;
+        let outbox = Outbox::open(&producer_properties(&kafka, &brokers)?, &brokers, &name, false)?;
+        let (sender, heard) = bounded(WAITING);
+        let stop = Arc::new(AtomicBool::new(false));
+        let reader = LogReader { consumer, brokers, topic: name.clone(), sender, stop: Arc::clone(&stop) };
+        let thread = std::thread::Builder::new()
+            .name(THREAD.to_owned())
+            .spawn(move || reader.run())
+            .map_err(ShareError::Thread)?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).expect("the operating system has randomness");
+        Ok(DeltaLog {
+            topic: name,
+            end,
+            outbox,
+            heard: Some(heard),
+            stop,
+            thread: Some(thread),
+            life: u64::from_le_bytes(seed),
+            view: Arc::default(),
+        })
+    }
+}
+
+fn consumer(kafka: &KafkaConfig, brokers: &str) -> Result<BaseConsumer<ClientCallbacks>, ClientError> {
+    let mut properties = consumer_properties(kafka, brokers)?;
+    // What others learnt is merged soon after it was told.
+    properties.set("fetch.wait.max.ms", "50");
+    properties.set("fetch.message.max.bytes", "4194304");
+    // No member of the group: nobody gives this client partitions.
+    properties.remove("group.instance.id");
+    create(brokers, properties.create_with_context(ClientCallbacks::default()))
+}
+
+fn watermarks(consumer: &BaseConsumer<ClientCallbacks>, brokers: &str, topic: &str) -> Result<(u64, u64), ClientError> {
+    let (low, high) = consumer.fetch_watermarks(topic, 0, PATIENCE).map_err(|error| {
+        ClientError::failed(
+            brokers,
+            format!("the ends of topic '{topic}' cannot be looked up"),
+            ClientFailure::from(error),
+        )
+    })?;
+    Ok((low.try_into().unwrap_or_default(), high.try_into().unwrap_or_default()))
+}
+
+/// The log of deltas, at work; dropping it ends its thread.
+#[derive(Debug)]
+pub struct DeltaLog {
+    topic: String,
+    end: u64,
+    outbox: Outbox,
+    heard: Option<Receiver<Result<Heard, ShareError>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    life: u64,
+    view: Arc<LogView>,
+}
+
+impl DeltaLog {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The end of the log as it was when it was opened.
+    pub fn end_at_start(&self) -> u64 {
+        self.end
+    }
+
+    /// The number of this process in what it tells.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// What is part of the state, for others.
+    pub fn view(&self) -> &Arc<LogView> {
+        &self.view
+    }
+
+    /// The next record, waiting for it for so long; `None` where none came.
+    ///
+    /// # Errors
+    /// The log cannot be read any further.
+    pub fn next(&self, patience: Duration) -> Result<Option<Heard>, ShareError> {
+        let Some(heard) = &self.heard else { return Ok(None) };
+        match heard.recv_timeout(patience) {
+            Ok(record) => record.map(Some),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(ShareError::Panicked),
+        }
+    }
+
+    /// Tells a delta; gives the bytes of its records. They are on their way when this returns, in their order.
+    ///
+    /// # Errors
+    /// This delta, or one before it, cannot be delivered.
+    pub fn tell(&mut self, delta: &Delta, precision: MovePrecision) -> Result<usize, ShareError> {
+        let (key, mut bytes) = (delta.worker.as_bytes(), 0);
+        for record in split(self.life.wrapping_add(delta.sequence), &delta.encode(precision)) {
+            bytes += record.len();
+            self.outbox.send(Some(key), Some(&record), None)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Looks after what is on its way.
+    ///
+    /// # Errors
+    /// A delta cannot be delivered.
+    pub fn check(&self) -> Result<(), ShareError> {
+        self.outbox.is_settled()?;
+        Ok(())
+    }
+}
+
+impl Drop for DeltaLog {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.heard = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread that reads the log.
+struct LogReader {
+    consumer: BaseConsumer<ClientCallbacks>,
+    brokers: String,
+    topic: String,
+    sender: Sender<Result<Heard, ShareError>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl LogReader {
+    fn run(self) {
+        let (mut assembly, mut trouble) = (Assembly::default(), LogThrottle::default());
+        while !self.stop.load(Ordering::Relaxed) {
+            let record = match self.consumer.poll(LOOK) {
+                None | Some(Err(KafkaError::PartitionEOF(_))) => continue,
+                Some(Ok(message)) => {
+                    let offset = u64::try_from(message.offset()).unwrap_or_default();
+                    let payload = message.payload().unwrap_or_default();
+                    read(&mut assembly, offset, payload, message.timestamp().to_millis())
+                        .map_err(|fault| ShareError::foreign(&self.topic, offset, fault))
+                }
+                Some(Err(error)) => match self.failure(&error) {
+                    Some(failure) => Err(failure),
+                    None => {
+                        if trouble.due() {
+                            tracing::warn!(brokers = self.brokers, topic = self.topic, "waiting: {}", describe(&error));
+                        }
+                        continue;
+                    }
+                },
+            };
+            let is_end = record.is_err();
+            if !self.hand_over(record) || is_end {
+                return;
+            }
+        }
+    }
+
+    /// What an error of the client's means, where waiting does not help.
+    fn failure(&self, error: &KafkaError) -> Option<ShareError> {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let is_final = matches!(error, KafkaError::MessageConsumptionFatal(_))
+            || is_refusal(code)
+            || matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+            || code == RDKafkaErrorCode::UnknownTopicOrPartition;
+        is_final.then(|| {
+            let doing = format!("topic '{}' cannot be read any further", self.topic);
+            ShareError::Kafka(ClientError::failed(&self.brokers, doing, ClientFailure::from(error.clone())))
+        })
+    }
+
+    /// Hands a record over, waiting for room; `false` where nobody takes it any more.
+    fn hand_over(&self, mut record: Result<Heard, ShareError>) -> bool {
+        loop {
+            match self.sender.send_timeout(record, ROOM) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Timeout(again)) => record = again,
+                Err(SendTimeoutError::Disconnected(_)) => return false,
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+        }
+    }
+}
+
+fn read(assembly: &mut Assembly, offset: u64, payload: &[u8], told_at: Option<i64>) -> Result<Heard, RecordFault> {
+    let whole = assembly.take(offset, payload)?;
+    let delta = whole.map(|bytes| Delta::decode(&bytes)).transpose()?.map(Box::new);
+    let next = offset + 1;
+    Ok(Heard { next, resume_at: assembly.resume_at(next), told_at, bytes: payload.len(), delta })
+}

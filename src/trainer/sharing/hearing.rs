@@ -1,0 +1,243 @@
+//! Hearing: what comes out of the log of deltas, judged by the ledger and made part of the state.
+//!
+//! | a delta that | is |
+//! | --- | --- |
+//! | counts, and this process has told | part of the state already: entered |
+//! | counts, of another worker, or of this one before it was started again | entered and merged; where this worker has read records that it covers, this worker was overtaken |
+//! | was entered before | passed over; it cannot be this process's own |
+//! | is void | passed over; where it is this process's own, this worker was overtaken |
+//!
+//! A worker that was overtaken must not save what it has learnt: the error says so, and the next start goes on from the newest
+//! checkpoint and the log.
+
+use std::collections::HashSet;
+
+use crate::context::Batch;
+use crate::event::Record;
+use crate::share::log::Heard;
+use crate::share::{Conflict, Delta, MovePrecision, ShareError, SharedProgress, SourceSpan, Verdict};
+use crate::trainer::Trainer;
+use crate::trainer::state::State;
+
+/// Records that are read again between two looks at what histories are to be kept.
+const REREAD_BATCH: usize = 256;
+
+/// What was heard in one go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeardCounts {
+    /// Deltas of others that were merged.
+    pub merged: u64,
+    /// Their events.
+    pub events: u64,
+    /// Deltas of others that are void.
+    pub void: u64,
+    /// Deltas of this process that were found to count.
+    pub confirmed: u64,
+}
+
+/// Records that are read again for the pasts of their users alone.
+#[derive(Debug, Default)]
+pub(in crate::trainer) struct RereadBuffer {
+    batch: Batch,
+    /// Streams of which others have read something that is not read again here.
+    others: HashSet<String>,
+}
+
+impl Trainer {
+    /// Shares the state from now on by the log that [`SharedProgress`] in it tells of, as the process with the number `life`.
+    ///
+    /// # Panics
+    /// Where the state tells of no log.
+    pub fn join(&mut self, life: u64, precision: MovePrecision) {
+        let worker = self.state.sources.ownerships.worker.clone();
+        self.share(&worker, precision, 1.0);
+        let sequence = self.shared().ledger.next_sequence(&worker);
+        let recorder = self.recorder.as_mut().expect("it was just made");
+        (recorder.life, recorder.sequence) = (life, sequence);
+    }
+
+    fn shared(&mut self) -> &mut SharedProgress {
+        self.state.sources.shared.as_mut().expect("the state tells of a log")
+    }
+
+    /// Makes what was heard of the log part of the state.
+    ///
+    /// # Errors
+    /// This worker was overtaken.
+    ///
+    /// # Panics
+    /// Where the state is not shared by a log.
+    pub fn hear(&mut self, heard: impl IntoIterator<Item = Heard>) -> Result<HeardCounts, ShareError> {
+        let (mut counts, mut others) = (HeardCounts::default(), Vec::new());
+        for Heard { delta, resume_at, .. } in heard {
+            if let Some(delta) = delta
+                && self.enter(&delta, &mut counts)?
+            {
+                counts.merged += 1;
+                counts.events += delta.events.len() as u64;
+                others.push(delta);
+            }
+            self.shared().ledger.next = resume_at;
+        }
+        if !others.is_empty() {
+            let deltas: Vec<&Delta> = others.iter().map(|delta| &**delta).collect();
+            self.merge(&deltas);
+        }
+        Ok(counts)
+    }
+
+    /// Enters `delta` into the ledger where it counts; gives whether it is to be merged.
+    fn enter(&mut self, delta: &Delta, counts: &mut HeardCounts) -> Result<bool, ShareError> {
+        let recorder = self.recorder.as_ref().expect("the state is shared");
+        let has_name = recorder.worker == delta.worker;
+        let is_own = has_name && recorder.life == delta.life;
+        let is_telling = recorder.told > 0;
+        let shared = self.shared();
+        let (topic, expected) = (shared.topic.clone(), shared.ledger.next_sequence(&delta.worker));
+        let overtaken =
+            |conflict| ShareError::Overtaken { worker: delta.worker.to_string(), topic: topic.clone(), conflict };
+        match shared.ledger.judge(delta) {
+            Verdict::Known if is_own => Err(overtaken(Conflict::Sequence { found: delta.sequence, expected })),
+            Verdict::Void(conflict) if is_own => Err(overtaken(conflict)),
+            Verdict::Known => Ok(false),
+            Verdict::Void(conflict) => {
+                tracing::warn!(worker = %delta.worker, sequence = delta.sequence, %conflict, "a delta of another worker is void");
+                counts.void += 1;
+                Ok(false)
+            }
+            Verdict::Counts if is_own => {
+                shared.ledger.enter(delta);
+                self.recorder.as_mut().expect("the state is shared").told -= 1;
+                counts.confirmed += 1;
+                Ok(false)
+            }
+            Verdict::Counts if has_name && is_telling => Err(ShareError::Impostor { worker: delta.worker.to_string() }),
+            Verdict::Counts => {
+                if let Some(SourceSpan { stream, from, .. }) =
+                    delta.sources.iter().find(|span| self.has_untold(&span.stream))
+                {
+                    let (stream, from, by) = (stream.clone(), *from, delta.worker.to_string());
+                    return Err(ShareError::TakenOver { stream, from, by, topic });
+                }
+                self.shared().ledger.enter(delta);
+                if has_name {
+                    // What was on its way when the process before this one died.
+                    self.recorder.as_mut().expect("the state is shared").sequence = delta.sequence + 1;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether records of `stream` were read that were not told.
+    fn has_untold(&self, stream: &str) -> bool {
+        let is_pending =
+            self.streams.iter().zip(&self.pending.next).any(|(known, next)| known.name == stream && next.is_some());
+        let told = self.recorder.as_ref().and_then(|recorder| recorder.positions.next(stream));
+        is_pending || self.state.sources.positions.next(stream) > told
+    }
+
+    /// Whether everything that is part of the state was told, and is known to count.
+    pub fn is_told(&self) -> bool {
+        let Some(recorder) = &self.recorder else { return true };
+        let progress = &self.state.progress;
+        recorder.told == 0
+            && recorder.events.is_empty()
+            && recorder.evicted.is_empty()
+            && recorder.positives == progress.events.positives()
+            && recorder.positions == self.state.sources.positions
+    }
+
+    /// Deltas of this process that are on their way.
+    pub fn deltas_on_their_way(&self) -> u64 {
+        self.recorder.as_ref().map_or(0, |recorder| recorder.told)
+    }
+
+    /// Other workers whose deltas are part of the state.
+    pub fn others_heard(&self) -> usize {
+        let Some(recorder) = &self.recorder else { return 0 };
+        let shared = self.state.sources.shared.as_ref();
+        shared.map_or(0, |shared| shared.ledger.workers().filter(|(name, _)| *name != recorder.worker).count())
+    }
+
+    /// Takes note that this worker reads `stream` from offset `next` on: before what the shared model holds of it, records are
+    /// read again for the pasts of their users.
+    ///
+    /// # Errors
+    /// The shared model lacks records before `next`.
+    ///
+    /// # Panics
+    /// Where the state is not shared by a log.
+    pub fn begin_shared(&mut self, stream: &str, next: u64) -> Result<(), ShareError> {
+        let Self { state: State { sources, .. }, recorder: Some(recorder), reread, .. } = self else {
+            panic!("the state is not shared")
+        };
+        let shared = sources.shared.as_mut().expect("the state tells of a log");
+        match sources.positions.next(stream) {
+            None => {
+                for positions in [&mut sources.positions, &mut recorder.positions, &mut shared.histories] {
+                    positions.advance(stream, next);
+                }
+            }
+            Some(covered) if next > covered => {
+                return Err(ShareError::Gap { stream: stream.to_owned(), next, covered });
+            }
+            Some(_) if shared.histories.next(stream).is_none_or(|known| known < next) => {
+                shared.histories.advance(stream, next);
+                reread.others.insert(stream.to_owned());
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether `record` is part of the shared model already, and is read again for the past of its user at most.
+    pub fn is_read_again(&self, record: &Record) -> bool {
+        self.recorder.is_some()
+            && self
+                .state
+                .sources
+                .positions
+                .next(&self.streams[record.stream as usize].name)
+                .is_some_and(|position| record.offset < position)
+    }
+
+    /// Whether `record`, which is read again, was read by this worker before, as far as it knows.
+    pub fn had_read(&self, record: &Record) -> bool {
+        let stream = &self.streams[record.stream as usize].name;
+        let shared = self.state.sources.shared.as_ref();
+        let known = shared.and_then(|shared| shared.histories.next(stream));
+        !self.reread.others.contains(stream) && known.is_some_and(|known| known <= record.offset)
+    }
+
+    /// Takes a record that is part of the shared model already into the past of its user, where it is not yet. Users get a row
+    /// as long as there is room; hidden states of a recurrent encoder begin anew with the first event that is trained on.
+    pub fn read_again(&mut self, record: Record) {
+        let Self { state, streams, settings, reread, .. } = self;
+        let stream = &streams[record.stream as usize].name;
+        let State { sources, items, .. } = state;
+        let shared = sources.shared.as_mut().expect("the state tells of a log");
+        if shared.histories.next(stream).is_some_and(|known| record.offset < known) {
+            return;
+        }
+        shared.histories.advance(stream, record.offset + 1);
+        let Ok(event) = record.outcome else { return };
+        let kinds = &settings.positive_kinds;
+        let is_positive = !settings.exposure_kinds.contains(&event.kind.to_string())
+            && (kinds.is_empty() || kinds.iter().any(|kind| *kind == event.kind));
+        let Some(item) = items.ids.get(&event.item).filter(|_| is_positive) else { return };
+        let users = &state.users;
+        let user = match users.ids.get(&event.user) {
+            Some(user) => user,
+            None if users.lifecycle.has_room(users.ids.len(), 1) => state.add_user(&event.user),
+            None => return,
+        };
+        let now = state.progress.group_positives();
+        state.users.lifecycle.touch(user, now);
+        state.users.histories.capture(&mut reread.batch, user, item, event.timestamp);
+        if reread.batch.len() >= REREAD_BATCH {
+            state.users.histories.trim(&reread.batch);
+            reread.batch.clear(0);
+        }
+    }
+}
