@@ -198,7 +198,10 @@ impl ExitCode for SourceError {
             _ if self.is_fenced() => Exit::Fenced,
             Self::Parquet(ParquetLogError::InvalidAddress { .. }) => Exit::Usage,
             Self::Share(
-                ShareError::OtherLog { .. } | ShareError::OthersLeftOut { .. } | ShareError::Partitions { .. },
+                ShareError::OtherLog { .. }
+                | ShareError::OtherConfiguration { .. }
+                | ShareError::OthersLeftOut { .. }
+                | ShareError::Partitions { .. },
             ) => Exit::Usage,
             Self::Share(ShareError::Kafka(error)) => error.exit(),
             Self::Parquet(_) | Self::Kafka(_) | Self::Share(_) | Self::Panicked | Self::Other(_) => Exit::Source,

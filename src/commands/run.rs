@@ -143,7 +143,8 @@ fn train(
     observer.show_lag(source.lag_probe());
     let mut pipeline = Pipeline::builder(config);
     if let Some(log) = log {
-        pipeline = pipeline.log(log);
+        let first = format!("{}0", stream_prefix(kafka.topic_names()[0]));
+        pipeline = pipeline.log(log, first);
     }
     let mut pipeline = pipeline
         .restored(restored)

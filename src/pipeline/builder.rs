@@ -40,7 +40,7 @@ pub struct PipelineBuilder<'a> {
     side_file: Option<SideFile>,
     sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
     named_sinks: Vec<SinkConfig>,
-    log: Option<DeltaLog>,
+    log: Option<(DeltaLog, String)>,
 }
 
 impl<'a> PipelineBuilder<'a> {
@@ -153,10 +153,10 @@ impl<'a> PipelineBuilder<'a> {
     }
 
     /// Shares the model with the workers that tell and hear by `log`, which the restored state is a part of
-    /// ([`Restored::share`]).
+    /// ([`Restored::share`]). Of these workers the one publishes that reads the stream called `publishes`.
     #[must_use]
-    pub fn log(mut self, log: DeltaLog) -> Self {
-        self.log = Some(log);
+    pub fn log(mut self, log: DeltaLog, publishes: impl Into<String>) -> Self {
+        self.log = Some((log, publishes.into()));
         self
     }
 
@@ -188,6 +188,8 @@ impl<'a> PipelineBuilder<'a> {
             log,
         } = self;
         let configured: Vec<SinkConfig> = config.publish.iter().chain(&named_sinks).cloned().collect();
+        let (log, publishes_by) = log.unzip();
+        let publishes_by = publishes_by.unwrap_or_default();
         let (of_one_worker, of_this) = if log.is_some() { (configured, Vec::new()) } else { (Vec::new(), configured) };
         for sink in &of_this {
             sinks.push((publish::open(sink)?, sink.common.clone()));
@@ -212,7 +214,7 @@ impl<'a> PipelineBuilder<'a> {
         let probation = Probation::new(config, dead_letters.are_kept(), has_taken_any, read_by);
         let live = LiveOptions { is_live, requests, side_file: side_file.filter(|_| is_live) };
         let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
-        let turn = PublishingTurn::new(of_one_worker, &config.kafka, &model_id, restored.state.model.dim())?;
+        let turn = PublishingTurn::new(of_one_worker, publishes_by, &model_id, restored.state.model.dim())?;
         let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())
             .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
         let mut checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;

@@ -3,9 +3,7 @@
 
 use super::PipelineError;
 use super::publisher::Publisher;
-use crate::kafka::KafkaConfig;
 use crate::publish::{self, EmbeddingSink, SinkConfig, SinkError, SinkOptions};
-use crate::source::kafka::topic_partition::stream_prefix;
 
 /// The sinks of the configuration, which one of the workers publishes to.
 #[derive(Debug)]
@@ -18,19 +16,18 @@ pub(super) struct PublishingTurn {
 }
 
 impl PublishingTurn {
-    /// The turn to publish to `sinks` what is learnt of the topics of `kafka`: embeddings of `model_id`, of `dim` numbers.
+    /// The turn to publish to `sinks` embeddings of `model_id`, of `dim` numbers: it is that of whoever reads `stream`.
     ///
     /// # Errors
     /// A sink that can never be opened.
     pub(super) fn new(
         sinks: Vec<SinkConfig>,
-        kafka: &KafkaConfig,
+        stream: String,
         model_id: &str,
         dim: usize,
     ) -> Result<Self, PipelineError> {
         // Whoever configured it wants to know now, and not when another worker dies.
         open(&sinks)?;
-        let stream = format!("{}0", stream_prefix(kafka.topic_names()[0]));
         Ok(Self { sinks, model_id: model_id.to_owned(), dim, stream })
     }
 

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::metric::{Instrumented, Metric};
-use crate::share::log::Heard;
-use crate::share::{DeltaLog, MovePrecision, ShareError};
+use crate::share::{DeltaLog, Heard, MovePrecision, ShareError};
 use crate::signals::Stop;
-use crate::trainer::Trainer;
+use crate::trainer::{Trainer, VoidDelta};
 
 /// Longest wait until what was told last is known to count.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
@@ -153,7 +153,8 @@ impl Sharing {
         stop: &Stop,
     ) -> Result<Self, ShareError> {
         let precision = config.share.precision;
-        trainer.join(log.life(), precision);
+        let configuration = number_of(config);
+        trainer.join(log.life(), configuration, precision);
         let mut sharing = Self {
             every: Duration::from_millis(config.share.flush_ms),
             precision,
@@ -165,7 +166,11 @@ impl Sharing {
             log,
         };
         sharing.catch_up(trainer, stop)?;
-        Ok(sharing)
+        let shared = trainer.state.sources.shared.as_ref();
+        match shared.is_none_or(|shared| shared.ledger.is_of(configuration)) {
+            true => Ok(sharing),
+            false => Err(ShareError::OtherConfiguration { topic: sharing.log.topic().to_owned() }),
+        }
     }
 
     fn catch_up(&mut self, trainer: &mut Trainer, stop: &Stop) -> Result<(), ShareError> {
@@ -282,7 +287,10 @@ impl Sharing {
         let counts = trainer.hear(heard)?;
         self.figures.heard += counts.merged;
         self.figures.heard_events += counts.events;
-        self.figures.void += counts.void;
+        for VoidDelta { worker, sequence, conflict } in &counts.void {
+            tracing::warn!(%worker, sequence, %conflict, "a delta of another worker is void");
+        }
+        self.figures.void += counts.void.len() as u64;
         if counts.merged > 0 {
             self.figures.age_seconds = newest.map_or(self.figures.age_seconds, age);
         }
@@ -299,6 +307,12 @@ impl Sharing {
             self.log.view().note(self.heard_to, shared.ledger.all_covered());
         }
     }
+}
+
+/// The configuration, as far as a state depends on it, as a number.
+fn number_of(config: &Config) -> u64 {
+    let digest = manifest::digest(&config.state_relevant());
+    u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal")
 }
 
 /// Seconds since a time in milliseconds since 1970.

@@ -9,6 +9,8 @@ pub struct Delta {
     pub worker: CompactString,
     /// The life of the worker's that said it: a random number of its process.
     pub life: u64,
+    /// The configuration that the state depends on, as a number ([`Ledger::judge`](super::Ledger::judge)).
+    pub configuration: u64,
     /// The number of the delta among the worker's, from 0.
     pub sequence: u64,
     /// Which records it covers: by stream, those that became part of the worker's state since its delta before.

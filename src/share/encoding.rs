@@ -49,6 +49,7 @@ impl Delta {
         let Self {
             worker,
             life,
+            configuration,
             sequence,
             sources,
             clock,
@@ -62,7 +63,7 @@ impl Delta {
         } = self;
         let mut body = DeltaWriter(Vec::new());
         body.text(worker);
-        body.0.extend(life.to_le_bytes());
+        [life, configuration].iter().for_each(|number| body.0.extend(number.to_le_bytes()));
         body.whole(*sequence);
         body.list(sources, |body, SourceSpan { stream, from, until }| {
             body.text(stream);
@@ -260,9 +261,14 @@ impl<'a> DeltaReader<'a> {
         u32::try_from(self.whole()?).map_err(|_| DeltaError::Malformed("a number is too large"))
     }
 
-    fn real(&mut self) -> Result<f64, DeltaError> {
+    /// A number of eight bytes.
+    fn long(&mut self) -> Result<u64, DeltaError> {
         let bytes = self.bytes(8)?.try_into().expect("eight bytes");
-        Ok(f64::from_le_bytes(bytes))
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn real(&mut self) -> Result<f64, DeltaError> {
+        Ok(f64::from_bits(self.long()?))
     }
 
     fn text(&mut self) -> Result<&'a str, DeltaError> {
@@ -317,7 +323,7 @@ impl<'a> DeltaReader<'a> {
 
     fn delta(&mut self) -> Result<Delta, DeltaError> {
         let worker = CompactString::new(self.text()?);
-        let life = u64::from_le_bytes(self.bytes(8)?.try_into().expect("eight bytes"));
+        let (life, configuration) = (self.long()?, self.long()?);
         let sequence = self.whole()?;
         let sources = self.list(|body| {
             let (stream, from, length) = (body.text()?.to_owned(), body.whole()?, body.whole()?);
@@ -353,6 +359,7 @@ impl<'a> DeltaReader<'a> {
         Ok(Delta {
             worker,
             life,
+            configuration,
             sequence,
             sources,
             clock,
@@ -393,6 +400,7 @@ mod tests {
             Delta {
                 worker: "a worker".into(),
                 life: sequence.rotate_left(9),
+                configuration: !sequence,
                 sequence,
                 sources: spans.into_iter().map(|(stream, from, n)| SourceSpan { stream, from, until: from + n }).collect(),
                 clock: ClockSpan { from: clock.0, until: clock.1 },

@@ -28,6 +28,14 @@ pub enum ShareError {
         /// What is different about it.
         why: String,
     },
+    /// The model of the topic is another.
+    #[error(
+        "the model of topic '{topic}' was made with another configuration, as far as it depends on it: all its workers have the same; name another topic for another model"
+    )]
+    OtherConfiguration {
+        /// The topic.
+        topic: String,
+    },
     /// The state is part of a shared model, and is to go on without the others.
     #[error(
         "the state in 'checkpoint.dir' is that of a worker that shares its model by topic '{topic}': set 'share.topic' to it, or name another folder"

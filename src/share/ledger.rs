@@ -13,11 +13,28 @@ use serde::{Deserialize, Serialize};
 use super::delta::{Delta, SourceSpan};
 use crate::position::{Positions, TopicIdentity};
 
+/// What the log holds at a place.
+#[derive(Debug)]
+pub struct Heard {
+    /// The offset behind the record.
+    pub next: u64,
+    /// From where the log has to be read again to hear everything behind this.
+    pub resume_at: u64,
+    /// When it came to the log, milliseconds since 1970; `None` where brokers do not say.
+    pub told_at: Option<i64>,
+    /// Bytes of the record.
+    pub bytes: usize,
+    /// The delta that ends with the record, if one does.
+    pub delta: Option<Box<Delta>>,
+}
+
 /// What the log of deltas has come to, at one of its places.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// The offset in the log of the first record that is not entered yet. Some behind it may be: those are known again.
     pub next: u64,
+    /// The configuration of the first delta that counts, which is that of the model.
+    configuration: Option<u64>,
     /// By stream of the source: the first record that no delta covers.
     covered: Positions,
     /// By worker: the number of its next delta.
@@ -46,6 +63,11 @@ pub enum Conflict {
         /// The number that comes next.
         expected: u64,
     },
+    /// It was made with another configuration than the first one of the log.
+    #[error(
+        "it was made with another configuration, as far as the model depends on it, than the first delta of the topic"
+    )]
+    Configuration,
     /// Other records of a stream come next.
     #[error("it covers {stream} from offset {from}, of which everything before {covered} is covered")]
     Covered {
@@ -69,6 +91,9 @@ impl Ledger {
             }
             std::cmp::Ordering::Equal => {}
         }
+        if self.configuration.is_some_and(|configuration| configuration != delta.configuration) {
+            return Verdict::Void(Conflict::Configuration);
+        }
         for SourceSpan { stream, from, .. } in &delta.sources {
             if let Some(covered) = self.covered.next(stream).filter(|covered| covered != from) {
                 return Verdict::Void(Conflict::Covered { stream: stream.clone(), from: *from, covered });
@@ -79,10 +104,16 @@ impl Ledger {
 
     /// Enters `delta`, which counts.
     pub fn enter(&mut self, delta: &Delta) {
+        self.configuration.get_or_insert(delta.configuration);
         self.sequences.insert(delta.worker.to_string(), delta.sequence + 1);
         for SourceSpan { stream, until, .. } in &delta.sources {
             self.covered.advance(stream, *until);
         }
+    }
+
+    /// Whether deltas of workers with this configuration can count.
+    pub fn is_of(&self, configuration: u64) -> bool {
+        self.configuration.is_none_or(|known| known == configuration)
     }
 
     /// The first record of `stream` that no delta covers; `None` where none covers any of it.
@@ -147,6 +178,9 @@ mod tests {
         assert_eq!(ledger.judge(&delta("b", 0, &[("p1", 5, 9)])), Verdict::Counts);
         let conflict = Conflict::Sequence { found: 2, expected: 1 };
         assert_eq!(ledger.judge(&delta("a", 2, &[])), Verdict::Void(conflict));
+        let stranger = Delta { configuration: 9, ..delta("b", 0, &[("p1", 5, 9)]) };
+        assert_eq!(ledger.judge(&stranger), Verdict::Void(Conflict::Configuration));
+        assert!(ledger.is_of(0) && !ledger.is_of(9));
         assert_eq!((ledger.covered("p0"), ledger.covered("p2")), (Some(20), None));
         assert_eq!(ledger.workers().collect::<Vec<_>>(), [("a", 1)]);
     }

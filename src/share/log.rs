@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::error::RecordFault;
 use super::parts::{Assembly, split};
-use super::{Delta, MovePrecision, ShareConfig, ShareError};
+use super::{Delta, Heard, MovePrecision, ShareConfig, ShareError};
 use crate::kafka::admin::{ensure_topic_with, partitions};
 use crate::kafka::outbox::Outbox;
 use crate::kafka::topic_id::topic_id;
@@ -37,21 +37,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const ROOM: Duration = Duration::from_millis(50);
 /// Name of the thread.
 const THREAD: &str = "share-log";
-
-/// What the log holds at a place.
-#[derive(Debug)]
-pub struct Heard {
-    /// The offset behind the record.
-    pub next: u64,
-    /// From where the log has to be read again to hear everything behind this.
-    pub resume_at: u64,
-    /// When it came to the log, milliseconds since 1970; `None` where brokers do not say.
-    pub told_at: Option<i64>,
-    /// Bytes of the record.
-    pub bytes: usize,
-    /// The delta that ends with the record, if one does.
-    pub delta: Option<Box<Delta>>,
-}
 
 /// What is known by now of the log, for whoever decides where streams begin.
 #[derive(Debug, Default)]

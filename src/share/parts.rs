@@ -44,11 +44,11 @@ pub fn split(number: u64, bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 #[derive(Debug, Default)]
 pub struct Assembly {
     /// By the delta's number: what has come of one of which the last part has not.
-    begun: BTreeMap<u64, Begun>,
+    begun: BTreeMap<u64, PartialDelta>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct PartialDelta {
     /// The offsets of its first part, and of its newest one.
     offsets: (u64, u64),
     next: u32,
@@ -71,7 +71,7 @@ impl Assembly {
         }
         self.begun.retain(|_, begun| offset <= begun.offsets.1 + PATIENCE);
         if part == 0 {
-            self.begun.insert(delta, Begun { offsets: (offset, offset), next: 0, bytes: Vec::new() });
+            self.begun.insert(delta, PartialDelta { offsets: (offset, offset), next: 0, bytes: Vec::new() });
         }
         // The first parts may lie before the place from which the log is read.
         let Some(begun) = self.begun.get_mut(&delta).filter(|begun| begun.next == part) else { return Ok(None) };

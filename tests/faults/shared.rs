@@ -86,16 +86,13 @@ fn hear_all(group: &Group, workers: &[&str]) {
     group.read_to_end(&each);
 }
 
-fn storm(topic: &str, rounds: u32, seed: u64) {
-    let Some(broker) = Broker::shared() else { return };
-    let mut group = sharing(&broker, topic, 12);
+/// Rounds of killing, stopping and starting, of which every `restart_every`th restarts the broker too.
+fn storm(broker: &Broker, topic: &str, rounds: u32, restart_every: u32, seed: u64) {
+    let mut group = sharing(broker, topic, 12);
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     group.produce(3_000);
-    let mut crew = Crew::new(&group, &WORKERS, false);
-    crew.start_all();
-    drop(crew);
-    let mut kills = 0;
-    for _ in 0..rounds {
+    let (mut kills, mut restarts) = (0, 0);
+    for round in 1..=rounds {
         group.produce(600);
         let mut crew = Crew::new(&group, &WORKERS, false);
         crew.start_all();
@@ -111,25 +108,34 @@ fn storm(topic: &str, rounds: u32, seed: u64) {
             }
             crew.start_all();
         }
+        if round % restart_every == 0 {
+            restarts += 1;
+            broker.restart();
+        }
         // All at once.
         (0..WORKERS.len()).for_each(|worker| crew.kill(worker));
         kills += WORKERS.len();
     }
     hear_all(&group, &WORKERS);
     let overtaken: usize = WORKERS.iter().map(|worker| group.said(worker).matches("negstream: fenced").count()).sum();
-    println!("measured: {} events, {kills} kills, {overtaken} times overtaken", group.produced());
+    println!(
+        "measured: {} events, {kills} kills, {restarts} restarts of the broker, {overtaken} times overtaken",
+        group.produced()
+    );
     assert_one_model(&group, &WORKERS);
 }
 
 #[test]
 fn workers_that_share_a_model_count_each_event_once_whoever_is_killed() {
-    storm("shared-storm", 2, 11);
+    let Some(broker) = Broker::shared() else { return };
+    storm(&broker, "shared-storm", 2, 9, 11);
 }
 
 #[test]
 #[ignore = "long: two hundred kills"]
 fn shared_model_survives_two_hundred_kills() {
-    storm("long-shared-storm", 34, 12);
+    let Some(broker) = Broker::start() else { return };
+    storm(&broker, "long-shared-storm", 34, 5, 12);
 }
 
 #[test]
@@ -199,6 +205,8 @@ fn states_and_topics_of_another_model_are_refused() {
     assert!(code == Some(2) && err.contains("must be a topic of its own"), "{code:?} {err}");
     let (code, err) = refused("b", "objective=nce");
     assert!(code == Some(2) && err.contains("'nce'"), "{code:?} {err}");
+    let (code, err) = refused("b", "model.dim=8");
+    assert!(code == Some(2) && err.contains("another configuration"), "{code:?} {err}");
     let wide = negstream::config::KafkaConfig { partitions: 3, ..group.kafka().clone() };
     negstream::kafka::admin::ensure_topic(&wide, &wide.brokers, "three-partitions").expect("a topic");
     let (code, err) = refused("b", "share.topic=three-partitions");

@@ -10,12 +10,13 @@
 //! A worker that was overtaken must not save what it has learnt: the error says so, and the next start goes on from the newest
 //! checkpoint and the log.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+
+use compact_str::CompactString;
 
 use crate::context::Batch;
 use crate::event::Record;
-use crate::share::log::Heard;
-use crate::share::{Conflict, Delta, MovePrecision, ShareError, SharedProgress, SourceSpan, Verdict};
+use crate::share::{Conflict, Delta, Heard, MovePrecision, ShareError, SharedProgress, SourceSpan, Verdict};
 use crate::trainer::Trainer;
 use crate::trainer::state::State;
 
@@ -23,16 +24,27 @@ use crate::trainer::state::State;
 const REREAD_BATCH: usize = 256;
 
 /// What was heard in one go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeardCounts {
     /// Deltas of others that were merged.
     pub merged: u64,
     /// Their events.
     pub events: u64,
     /// Deltas of others that are void.
-    pub void: u64,
+    pub void: Vec<VoidDelta>,
     /// Deltas of this process that were found to count.
     pub confirmed: u64,
+}
+
+/// A delta of another worker that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoidDelta {
+    /// The worker.
+    pub worker: CompactString,
+    /// The delta's number among the worker's.
+    pub sequence: u64,
+    /// Why.
+    pub conflict: Conflict,
 }
 
 /// Records that are read again for the pasts of their users alone.
@@ -40,20 +52,21 @@ pub struct HeardCounts {
 pub(in crate::trainer) struct RereadBuffer {
     batch: Batch,
     /// Streams of which others have read something that is not read again here.
-    others: HashSet<String>,
+    others: BTreeSet<String>,
 }
 
 impl Trainer {
-    /// Shares the state from now on by the log that [`SharedProgress`] in it tells of, as the process with the number `life`.
+    /// Shares the state from now on by the log that [`SharedProgress`] in it tells of, as the process with the number `life`, whose
+    /// configuration has the number `configuration`.
     ///
     /// # Panics
     /// Where the state tells of no log.
-    pub fn join(&mut self, life: u64, precision: MovePrecision) {
+    pub fn join(&mut self, life: u64, configuration: u64, precision: MovePrecision) {
         let worker = self.state.sources.ownerships.worker.clone();
         self.share(&worker, precision, 1.0);
         let sequence = self.shared().ledger.next_sequence(&worker);
         let recorder = self.recorder.as_mut().expect("it was just made");
-        (recorder.life, recorder.sequence) = (life, sequence);
+        (recorder.life, recorder.configuration, recorder.sequence) = (life, configuration, sequence);
     }
 
     fn shared(&mut self) -> &mut SharedProgress {
@@ -101,8 +114,8 @@ impl Trainer {
             Verdict::Void(conflict) if is_own => Err(overtaken(conflict)),
             Verdict::Known => Ok(false),
             Verdict::Void(conflict) => {
-                tracing::warn!(worker = %delta.worker, sequence = delta.sequence, %conflict, "a delta of another worker is void");
-                counts.void += 1;
+                let (worker, sequence) = (delta.worker.clone(), delta.sequence);
+                counts.void.push(VoidDelta { worker, sequence, conflict });
                 Ok(false)
             }
             Verdict::Counts if is_own => {

@@ -20,8 +20,8 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
-pub use hearing::HeardCounts;
 pub(super) use hearing::RereadBuffer;
+pub use hearing::{HeardCounts, VoidDelta};
 pub(super) use recorder::DeltaRecorder;
 
 use super::Trainer;

@@ -23,6 +23,8 @@ pub(in crate::trainer) struct DeltaRecorder {
     pub(super) worker: CompactString,
     /// The number of this process.
     pub(super) life: u64,
+    /// The configuration of the state, as a number.
+    pub(super) configuration: u64,
     precision: MovePrecision,
     /// The number of the next delta.
     pub(super) sequence: u64,
@@ -77,6 +79,7 @@ impl DeltaRecorder {
         Self {
             worker: worker.into(),
             life: 0,
+            configuration: 0,
             precision,
             sequence: 0,
             told: 0,
@@ -191,6 +194,7 @@ impl DeltaRecorder {
         let delta = Delta {
             worker: self.worker.clone(),
             life: self.life,
+            configuration: self.configuration,
             sequence: self.sequence,
             sources,
             clock: ClockSpan { from: self.flushed_at, until: self.clock.now() },
