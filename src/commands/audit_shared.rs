@@ -17,7 +17,7 @@ use crate::cli::{AuditArgs, Layers};
 use crate::config::Config;
 use crate::exit::UsageError;
 use crate::share::log::LogTopic;
-use crate::share::{Delta, Ledger, SharedProgress, SourceSpan, Verdict};
+use crate::share::{Delta, DeltaVerdict, Ledger, SharedProgress, SourceSpan};
 use crate::util::escape::escape_for_terminal;
 
 /// Most items that are listed of a checkpoint which counts them otherwise.
@@ -162,9 +162,9 @@ fn read_topic(config: &Config, mut awaited: Vec<Awaited>) -> anyhow::Result<LogA
         next = heard.next;
         let Some(delta) = heard.delta else { continue };
         match account.ledger.judge(&delta) {
-            Verdict::Counts => count(&mut audit, &mut account, &delta),
-            Verdict::Known => continue,
-            Verdict::Void(_) => {
+            DeltaVerdict::Counts => count(&mut audit, &mut account, &delta),
+            DeltaVerdict::Known => continue,
+            DeltaVerdict::Void(_) => {
                 audit.void += 1;
                 continue;
             }

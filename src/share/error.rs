@@ -1,6 +1,6 @@
 //! What can go wrong between workers that share a model.
 
-use super::ledger::Conflict;
+use super::ledger::DeltaConflict;
 use super::{DeltaError, parts};
 use crate::kafka::ClientError;
 
@@ -76,7 +76,7 @@ pub enum ShareError {
         /// The topic.
         topic: String,
         /// Why.
-        conflict: Conflict,
+        conflict: DeltaConflict,
     },
     /// Another process tells in this worker's name.
     #[error(

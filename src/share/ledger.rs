@@ -43,18 +43,18 @@ pub struct Ledger {
 
 /// What a delta is, by the deltas before it in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DeltaVerdict {
     /// It is part of the model.
     Counts,
     /// It was entered before.
     Known,
     /// It is not part of the model.
-    Void(Conflict),
+    Void(DeltaConflict),
 }
 
 /// Why a delta is void.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Conflict {
+pub enum DeltaConflict {
     /// A delta of the worker's is missing before it.
     #[error("it is number {found} of its worker, of which number {expected} comes next")]
     Sequence {
@@ -82,24 +82,24 @@ pub enum Conflict {
 
 impl Ledger {
     /// What `delta` is, as the next one of the log.
-    pub fn judge(&self, delta: &Delta) -> Verdict {
+    pub fn judge(&self, delta: &Delta) -> DeltaVerdict {
         let expected = self.next_sequence(&delta.worker);
         match delta.sequence.cmp(&expected) {
-            std::cmp::Ordering::Less => return Verdict::Known,
+            std::cmp::Ordering::Less => return DeltaVerdict::Known,
             std::cmp::Ordering::Greater => {
-                return Verdict::Void(Conflict::Sequence { found: delta.sequence, expected });
+                return DeltaVerdict::Void(DeltaConflict::Sequence { found: delta.sequence, expected });
             }
             std::cmp::Ordering::Equal => {}
         }
         if self.configuration.is_some_and(|configuration| configuration != delta.configuration) {
-            return Verdict::Void(Conflict::Configuration);
+            return DeltaVerdict::Void(DeltaConflict::Configuration);
         }
         for SourceSpan { stream, from, .. } in &delta.sources {
             if let Some(covered) = self.covered.next(stream).filter(|covered| covered != from) {
-                return Verdict::Void(Conflict::Covered { stream: stream.clone(), from: *from, covered });
+                return DeltaVerdict::Void(DeltaConflict::Covered { stream: stream.clone(), from: *from, covered });
             }
         }
-        Verdict::Counts
+        DeltaVerdict::Counts
     }
 
     /// Enters `delta`, which counts.
@@ -169,17 +169,17 @@ mod tests {
     fn first_delta_of_a_record_counts_and_the_second_is_void() {
         let mut ledger = Ledger::default();
         let first = delta("a", 0, &[("p0", 7, 20), ("p1", 0, 5)]);
-        assert_eq!(ledger.judge(&first), Verdict::Counts, "a stream may begin anywhere");
+        assert_eq!(ledger.judge(&first), DeltaVerdict::Counts, "a stream may begin anywhere");
         ledger.enter(&first);
-        assert_eq!(ledger.judge(&first), Verdict::Known);
+        assert_eq!(ledger.judge(&first), DeltaVerdict::Known);
         let late = delta("b", 0, &[("p2", 0, 4), ("p1", 3, 9)]);
-        let conflict = Conflict::Covered { stream: "p1".to_owned(), from: 3, covered: 5 };
-        assert_eq!(ledger.judge(&late), Verdict::Void(conflict));
-        assert_eq!(ledger.judge(&delta("b", 0, &[("p1", 5, 9)])), Verdict::Counts);
-        let conflict = Conflict::Sequence { found: 2, expected: 1 };
-        assert_eq!(ledger.judge(&delta("a", 2, &[])), Verdict::Void(conflict));
+        let conflict = DeltaConflict::Covered { stream: "p1".to_owned(), from: 3, covered: 5 };
+        assert_eq!(ledger.judge(&late), DeltaVerdict::Void(conflict));
+        assert_eq!(ledger.judge(&delta("b", 0, &[("p1", 5, 9)])), DeltaVerdict::Counts);
+        let conflict = DeltaConflict::Sequence { found: 2, expected: 1 };
+        assert_eq!(ledger.judge(&delta("a", 2, &[])), DeltaVerdict::Void(conflict));
         let stranger = Delta { configuration: 9, ..delta("b", 0, &[("p1", 5, 9)]) };
-        assert_eq!(ledger.judge(&stranger), Verdict::Void(Conflict::Configuration));
+        assert_eq!(ledger.judge(&stranger), DeltaVerdict::Void(DeltaConflict::Configuration));
         assert!(ledger.is_of(0) && !ledger.is_of(9));
         assert_eq!((ledger.covered("p0"), ledger.covered("p2")), (Some(20), None));
         assert_eq!(ledger.workers().collect::<Vec<_>>(), [("a", 1)]);
@@ -202,7 +202,7 @@ mod tests {
                 let from = belief.covered(streams[stream]).unwrap_or(0);
                 let said = delta(name, belief.next_sequence(name), &[(streams[stream], from, from + n)]);
                 belief.enter(&said);
-                if ledger.judge(&said) == Verdict::Counts {
+                if ledger.judge(&said) == DeltaVerdict::Counts {
                     ledger.enter(&said);
                     (from..from + n).for_each(|offset| counted[stream * 2_000 + offset as usize] += 1);
                 }

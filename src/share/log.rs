@@ -155,7 +155,7 @@ impl LogTopic {
         let outbox = Outbox::open(&producer_properties(&kafka, &brokers)?, &brokers, &name, false)?;
         let (sender, heard) = bounded(WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        let reader = LogReader { consumer, brokers, topic: name.clone(), sender, stop: Arc::clone(&stop) };
+        let reader = DeltaReaderThread { consumer, brokers, topic: name.clone(), sender, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn(move || reader.run())
@@ -277,7 +277,7 @@ impl Drop for DeltaLog {
 }
 
 /// The thread that reads the log.
-struct LogReader {
+struct DeltaReaderThread {
     consumer: BaseConsumer<ClientCallbacks>,
     brokers: String,
     topic: String,
@@ -285,7 +285,7 @@ struct LogReader {
     stop: Arc<AtomicBool>,
 }
 
-impl LogReader {
+impl DeltaReaderThread {
     fn run(self) {
         let (mut assembly, mut trouble) = (Assembly::default(), LogThrottle::default());
         while !self.stop.load(Ordering::Relaxed) {

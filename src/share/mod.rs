@@ -47,5 +47,5 @@ pub use delta::{
 };
 pub use encoding::DeltaError;
 pub use error::ShareError;
-pub use ledger::{Conflict, Heard, Ledger, SharedProgress, Verdict};
+pub use ledger::{DeltaConflict, DeltaVerdict, Heard, Ledger, SharedProgress};
 pub use log::{DeltaLog, LogTopic, LogView};

@@ -273,6 +273,7 @@ const RULES: [(&str, &[&str], &str); 43] = [
             "recommend",
             "registry",
             "serve",
+            "share",
             "signals",
             "snapshot",
             "source",

@@ -16,7 +16,7 @@ use compact_str::CompactString;
 
 use crate::context::Batch;
 use crate::event::Record;
-use crate::share::{Conflict, Delta, Heard, MovePrecision, ShareError, SharedProgress, SourceSpan, Verdict};
+use crate::share::{Delta, DeltaConflict, DeltaVerdict, Heard, MovePrecision, ShareError, SharedProgress, SourceSpan};
 use crate::trainer::Trainer;
 use crate::trainer::state::State;
 
@@ -44,7 +44,7 @@ pub struct VoidDelta {
     /// The delta's number among the worker's.
     pub sequence: u64,
     /// Why.
-    pub conflict: Conflict,
+    pub conflict: DeltaConflict,
 }
 
 /// Records that are read again for the pasts of their users alone.
@@ -110,22 +110,26 @@ impl Trainer {
         let overtaken =
             |conflict| ShareError::Overtaken { worker: delta.worker.to_string(), topic: topic.clone(), conflict };
         match shared.ledger.judge(delta) {
-            Verdict::Known if is_own => Err(overtaken(Conflict::Sequence { found: delta.sequence, expected })),
-            Verdict::Void(conflict) if is_own => Err(overtaken(conflict)),
-            Verdict::Known => Ok(false),
-            Verdict::Void(conflict) => {
+            DeltaVerdict::Known if is_own => {
+                Err(overtaken(DeltaConflict::Sequence { found: delta.sequence, expected }))
+            }
+            DeltaVerdict::Void(conflict) if is_own => Err(overtaken(conflict)),
+            DeltaVerdict::Known => Ok(false),
+            DeltaVerdict::Void(conflict) => {
                 let (worker, sequence) = (delta.worker.clone(), delta.sequence);
                 counts.void.push(VoidDelta { worker, sequence, conflict });
                 Ok(false)
             }
-            Verdict::Counts if is_own => {
+            DeltaVerdict::Counts if is_own => {
                 shared.ledger.enter(delta);
                 self.recorder.as_mut().expect("the state is shared").told -= 1;
                 counts.confirmed += 1;
                 Ok(false)
             }
-            Verdict::Counts if has_name && is_telling => Err(ShareError::Impostor { worker: delta.worker.to_string() }),
-            Verdict::Counts => {
+            DeltaVerdict::Counts if has_name && is_telling => {
+                Err(ShareError::Impostor { worker: delta.worker.to_string() })
+            }
+            DeltaVerdict::Counts => {
                 if let Some(SourceSpan { stream, from, .. }) =
                     delta.sources.iter().find(|span| self.has_untold(&span.stream))
                 {
