@@ -109,6 +109,27 @@ pub struct TopicIdentity {
     pub topic: Option<String>,
 }
 
+/// In what a topic is another than the one that was known by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicChange {
+    /// It is of another cluster.
+    Cluster,
+    /// It was created anew.
+    Topic,
+}
+
+impl TopicIdentity {
+    /// In what the topic with the identity `now` is another than this one; `None` where it is the same as far as both are known.
+    pub fn changed_to(&self, now: &Self) -> Option<TopicChange> {
+        let differ = |was: &Option<String>, is: &Option<String>| was.is_some() && is.is_some() && was != is;
+        if differ(&self.cluster, &now.cluster) {
+            Some(TopicChange::Cluster)
+        } else {
+            differ(&self.topic, &now.topic).then_some(TopicChange::Topic)
+        }
+    }
+}
+
 /// The ownership of every stream in a worker's state, by the stream's name, and the worker's own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownerships {

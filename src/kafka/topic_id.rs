@@ -1,4 +1,5 @@
-//! The id of a topic: what brokers give a topic when it is made, and never give again. Two topics of one name have two.
+//! The identity of a topic: the id of its cluster, and its own, which brokers give a topic when it is made, and never give again.
+//! Two topics of one name have two.
 //!
 //! librdkafka tells it by its C interface alone, so this is the one file outside of `kernel` with unsafe code: it asks one
 //! question, and copies the answer before it is freed.
@@ -12,12 +13,19 @@ use rdkafka::bindings as c;
 use rdkafka::client::Client;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::position::TopicIdentity;
+
 /// How long one look for an answer may take.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// The identity of `topic`, as far as the brokers tell it within `patience` for each question.
+pub(crate) fn identify<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> TopicIdentity {
+    TopicIdentity { cluster: client.fetch_cluster_id(patience), topic: topic_id(client, topic, patience) }
+}
+
 /// The id of `topic`, as text; `None` where there is no such topic, brokers are too old to have ids (before Kafka 2.8), or
 /// do not answer within `patience`.
-pub(crate) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
+fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
     let topic = CString::new(topic).ok()?;
     let question = Question::ask(client, &topic, patience)?;
     question.answer(patience)

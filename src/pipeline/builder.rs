@@ -9,7 +9,7 @@ use super::disorder::OrderWatch;
 use super::live::ClockCuts;
 use super::on_demand::CheckpointRequests;
 use super::probation::Probation;
-use super::publisher::Publisher;
+use super::publisher::{OpenSink, Publisher, open_sinks};
 use super::publishing_turn::PublishingTurn;
 use super::sharing::Sharing;
 use super::{Pipeline, PipelineError, Restored};
@@ -17,7 +17,7 @@ use crate::catalogue::Catalogue;
 use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterFile, DeadLetters};
-use crate::publish::{self, EmbeddingSink, SinkConfig, SinkOptions};
+use crate::publish::{EmbeddingSink, SinkConfig, SinkOptions};
 use crate::recommend::slot::{ViewSlot, ViewWriter};
 use crate::share::{DeltaLog, ShareError};
 use crate::signals::Stop;
@@ -38,7 +38,7 @@ pub struct PipelineBuilder<'a> {
     requests: CheckpointRequests,
     views: Option<ViewSlot>,
     side_file: Option<SideFile>,
-    sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
+    sinks: Vec<OpenSink>,
     named_sinks: Vec<SinkConfig>,
     log: Option<(DeltaLog, String)>,
 }
@@ -145,7 +145,7 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
-    /// Publishes embeddings to the sink that the registry ([`publish::SINKS`]) calls `name`, on `target`.
+    /// Publishes embeddings to the sink that the registry ([`SINKS`](crate::publish::SINKS)) calls `name`, on `target`.
     #[must_use]
     pub fn named_sink(mut self, name: &str, target: &str) -> Self {
         self.named_sinks.push(SinkConfig::new(name, target));
@@ -191,9 +191,7 @@ impl<'a> PipelineBuilder<'a> {
         let (log, publishes_by) = log.unzip();
         let publishes_by = publishes_by.unwrap_or_default();
         let (of_one_worker, of_this) = if log.is_some() { (configured, Vec::new()) } else { (Vec::new(), configured) };
-        for sink in &of_this {
-            sinks.push((publish::open(sink)?, sink.common.clone()));
-        }
+        sinks.extend(open_sinks(&of_this)?);
         let catalogue = catalogue.map_or_else(|| Catalogue::open(config), Ok)?;
         let restored = restored.map_or_else(|| Restored::find(config, fresh), Ok)?;
         if let (None, Some(shared)) = (&log, &restored.state.sources.shared) {
@@ -215,8 +213,7 @@ impl<'a> PipelineBuilder<'a> {
         let live = LiveOptions { is_live, requests, side_file: side_file.filter(|_| is_live) };
         let model_id = manifest::model_id(&manifest::digest(&config.state_relevant()), &restored.store.run());
         let turn = PublishingTurn::new(of_one_worker, publishes_by, &model_id, restored.state.model.dim())?;
-        let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())
-            .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
+        let publisher = Publisher::start(sinks, &model_id, restored.state.model.dim())?;
         let mut checkpoints = CheckpointSchedule::start(config, &restored, &dead_letters, live)?;
         checkpoints.views = views.map(|slot| ViewWriter::new(slot, &model_id));
         let read_at_start = restored.state.progress.events.read;

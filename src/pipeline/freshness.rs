@@ -314,7 +314,7 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-fn milliseconds_since_1970() -> i64 {
+pub(super) fn milliseconds_since_1970() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 

@@ -303,7 +303,7 @@ impl Pipeline {
     fn share(&mut self, source: &SourceHandle) -> Result<(), ShareError> {
         let Some(sharing) = &mut self.checkpoints.sharing else { return Ok(()) };
         if sharing.turn(&mut self.trainer)? {
-            self.request_commit(source, Positions::default());
+            self.commit_told(source);
         }
         Ok(())
     }
@@ -413,10 +413,16 @@ impl Pipeline {
         observer(&self.trainer, PipelineEvent::Tick);
     }
 
-    /// Asks the source to commit `durable`, or what is told where the model is shared, and to note which cuts are not in it.
+    /// Where the model is shared, asks the source to commit what the log says is part of it; `false` where it is not shared.
+    fn commit_told(&self, source: &SourceHandle) -> bool {
+        let shared = self.trainer.state.sources.shared.as_ref();
+        shared.map(|shared| source.request_commit(shared.ledger.all_covered().clone())).is_some()
+    }
+
+    /// Asks the source to commit `durable`, and to note which cuts are not in it; of a shared model, what was told.
     fn request_commit(&self, source: &SourceHandle, durable: Positions) {
-        if let Some(shared) = &self.trainer.state.sources.shared {
-            return source.request_commit(shared.ledger.all_covered().clone());
+        if self.commit_told(source) {
+            return;
         }
         source.note_cuts(&self.trainer.state.sources.ownerships.worker, self.trainer.cuts());
         source.request_commit(durable);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::PipelineError;
 use super::change_set::ChangeSet;
 use super::freshness::{EventAges, Freshness};
 use super::outlet::{SinkOutlet, Wants};
@@ -14,13 +15,24 @@ use super::selection::{ChangeSelection, RecentUsers};
 use super::sink_figures::SinkFigures;
 use super::user_queries::{PendingUsers, UserQueries};
 use crate::event::Interaction;
-use crate::publish::{EmbeddingSink, SinkOptions, UpdateKind};
+use crate::publish::{self, EmbeddingSink, SinkConfig, SinkError, SinkOptions, UpdateKind};
 use crate::signals::Stop;
 use crate::trainer::changes::EmbeddingChanges;
 use crate::trainer::state::State;
 
 /// How often sinks are given what changed.
 const FEED_EVERY: Duration = Duration::from_millis(250);
+
+/// A sink, and how it is sent to.
+pub(super) type OpenSink = (Box<dyn EmbeddingSink>, SinkOptions);
+
+/// Opens the sinks of a configuration.
+///
+/// # Errors
+/// A sink that can never be opened.
+pub(super) fn open_sinks<'a>(sinks: impl IntoIterator<Item = &'a SinkConfig>) -> Result<Vec<OpenSink>, SinkError> {
+    sinks.into_iter().map(|sink| Ok((publish::open(sink)?, sink.common.clone()))).collect()
+}
 
 /// The sinks of a pipeline.
 #[derive(Debug)]
@@ -51,11 +63,10 @@ struct PublishedSink {
 
 impl Publisher {
     /// Starts a thread for each of `sinks`, whose embeddings are those of `model_id`, of `dim` numbers.
-    pub(super) fn start(
-        sinks: Vec<(Box<dyn EmbeddingSink>, SinkOptions)>,
-        model_id: &str,
-        dim: usize,
-    ) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// The operating system starts no thread.
+    pub(super) fn start(sinks: Vec<OpenSink>, model_id: &str, dim: usize) -> Result<Self, PipelineError> {
         let (mut outlets, mut selections) = (Vec::<PublishedSink>::new(), Vec::<ChangeSelection>::new());
         for (sink, options) in sinks {
             let selection = (options.recall < 1.0).then(|| {
@@ -67,7 +78,8 @@ impl Publisher {
             });
             let same = outlets.iter().filter(|other| other.outlet.name() == sink.name()).count();
             let label = if same == 0 { sink.name().to_owned() } else { format!("{}-{}", sink.name(), same + 1) };
-            let outlet = SinkOutlet::start(sink, options, model_id.to_owned(), label)?;
+            let outlet = SinkOutlet::start(sink, options, model_id.to_owned(), label)
+                .map_err(|source| PipelineError::Thread { purpose: "publishing", source })?;
             outlets.push(PublishedSink { outlet, selection, popularity_at: None });
         }
         let takes_queries = outlets.iter().any(|sink| sink.outlet.takes_queries);
@@ -109,7 +121,12 @@ impl Publisher {
 
     /// Gives the sinks what changed, where it is time.
     pub(super) fn feed_if_due(&mut self, state: &mut State, freshness: &mut Freshness, stop: &Stop) {
-        if !self.outlets.is_empty() && self.fed_at.is_none_or(|fed_at| fed_at.elapsed() >= FEED_EVERY) {
+        let is_due = self.fed_at.is_none_or(|fed_at| fed_at.elapsed() >= FEED_EVERY);
+        if is_due && self.outlets.is_empty() {
+            // Another worker publishes the shared model: names of evicted items must not pile up meanwhile.
+            self.fed_at = Some(Instant::now());
+            state.drain_changes();
+        } else if is_due {
             self.feed(state, freshness, stop, false);
             for (number, selection) in self.selections.iter_mut().enumerate() {
                 let is_used =

@@ -2,8 +2,8 @@
 //! with the whole table, as after a start, and the sinks go by the newest epoch.
 
 use super::PipelineError;
-use super::publisher::Publisher;
-use crate::publish::{self, EmbeddingSink, SinkConfig, SinkError, SinkOptions};
+use super::publisher::{Publisher, open_sinks};
+use crate::publish::SinkConfig;
 
 /// The sinks of the configuration, which one of the workers publishes to.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl PublishingTurn {
         dim: usize,
     ) -> Result<Self, PipelineError> {
         // Whoever configured it wants to know now, and not when another worker dies.
-        open(&sinks)?;
+        open_sinks(&sinks)?;
         Ok(Self { sinks, model_id: model_id.to_owned(), dim, stream })
     }
 
@@ -42,7 +42,7 @@ impl PublishingTurn {
     /// A sink that cannot be opened, or a thread that does not start.
     pub(super) fn begin(&self) -> Result<Publisher, PipelineError> {
         tracing::info!(stream = self.stream, "this worker publishes the embeddings of the shared model");
-        start(open(&self.sinks)?, &self.model_id, self.dim)
+        Publisher::start(open_sinks(&self.sinks)?, &self.model_id, self.dim)
     }
 
     /// A publisher to nothing: it is another worker's turn.
@@ -51,17 +51,6 @@ impl PublishingTurn {
     /// A thread that does not start.
     pub(super) fn end(&self) -> Result<Publisher, PipelineError> {
         tracing::info!(stream = self.stream, "another worker publishes the embeddings of the shared model");
-        start(Vec::new(), &self.model_id, self.dim)
+        Publisher::start(Vec::new(), &self.model_id, self.dim)
     }
-}
-
-/// A sink, and how it is sent to.
-type OpenSink = (Box<dyn EmbeddingSink>, SinkOptions);
-
-fn open(sinks: &[SinkConfig]) -> Result<Vec<OpenSink>, SinkError> {
-    sinks.iter().map(|sink| Ok((publish::open(sink)?, sink.common.clone()))).collect()
-}
-
-fn start(sinks: Vec<OpenSink>, model_id: &str, dim: usize) -> Result<Publisher, PipelineError> {
-    Publisher::start(sinks, model_id, dim).map_err(|source| PipelineError::Thread { purpose: "publishing", source })
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::store::Store;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::kernel::Kernel;
+use crate::position::TopicChange;
 use crate::share::log::LogTopic;
 use crate::share::{ShareError, SharedProgress};
 use crate::snapshot;
@@ -135,15 +136,13 @@ fn check_log(state: &State, topic: &LogTopic) -> Result<(), ShareError> {
     if shared.topic != topic.name() {
         return other(format!("was made with topic '{}'", shared.topic));
     }
-    let differ = |was: &Option<String>, is: &Option<String>| was.is_some() && is.is_some() && was != is;
-    let (was, is) = (&shared.identity, topic.identity());
-    if differ(&was.cluster, &is.cluster) {
-        return other(format!("was made with topic '{}' of another cluster", shared.topic));
+    match shared.identity.changed_to(topic.identity()) {
+        None => Ok(()),
+        Some(TopicChange::Cluster) => other(format!("was made with topic '{}' of another cluster", shared.topic)),
+        Some(TopicChange::Topic) => {
+            other(format!("was made with another topic '{}', which was deleted since", shared.topic))
+        }
     }
-    if differ(&was.topic, &is.topic) {
-        return other(format!("was made with another topic '{}', which was deleted since", shared.topic));
-    }
-    Ok(())
 }
 
 /// The state of a new worker by the newest checkpoint of a peer that the log reaches back to; `None` where there is none.
@@ -153,7 +152,7 @@ fn adopt_newest(config: &Config, topic: &LogTopic) -> Result<Option<State>, Shar
         let checkpoint = match Checkpoint::open_with(place, &config.checkpoint) {
             Ok(checkpoint) => checkpoint,
             Err(error) => {
-                tracing::warn!(peer = place, %error, "no checkpoint of this peer's");
+                tracing::warn!(peer = place, %error, "no checkpoint can be opened at this place of share.peers");
                 continue;
             }
         };
@@ -163,9 +162,18 @@ fn adopt_newest(config: &Config, topic: &LogTopic) -> Result<Option<State>, Shar
             }
             Some(shared) => {
                 let (next, low) = (shared.ledger.next, topic.low());
-                tracing::warn!(peer = place, topic = shared.topic, next, low, "too old, or of another topic");
+                tracing::warn!(
+                    peer = place,
+                    topic = shared.topic,
+                    next,
+                    low,
+                    "this checkpoint of share.peers is passed over: it is older than what share.topic still holds, or of another topic"
+                );
             }
-            None => tracing::warn!(peer = place, "a checkpoint of a worker that shares its model with nobody"),
+            None => tracing::warn!(
+                peer = place,
+                "this checkpoint of share.peers is passed over: its worker shares its model with nobody"
+            ),
         }
     }
     found.sort_by_key(|(next, _)| std::cmp::Reverse(*next));
@@ -178,7 +186,7 @@ fn adopt_newest(config: &Config, topic: &LogTopic) -> Result<Option<State>, Shar
                 return Err(ShareError::OtherLog { why });
             }
             Err(error) => {
-                tracing::warn!(%error, "this checkpoint of a peer's cannot be used");
+                tracing::warn!(%error, "this checkpoint of share.peers cannot be used");
                 continue;
             }
         };

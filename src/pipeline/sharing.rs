@@ -9,10 +9,11 @@
 //! So a checkpoint holds nothing of its worker's own that others have not been told: what follows it is in the log, the worker's
 //! own deltas included, and a restart hears it there.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::freshness::milliseconds_since_1970;
 use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::metric::{Instrumented, Metric};
@@ -154,7 +155,7 @@ impl Sharing {
     ) -> Result<Self, ShareError> {
         let precision = config.share.precision;
         let configuration = number_of(config);
-        trainer.join(log.life(), configuration, precision);
+        trainer.join(log.incarnation(), configuration, precision);
         let mut sharing = Self {
             every: Duration::from_millis(config.share.flush_ms),
             precision,
@@ -317,6 +318,5 @@ fn number_of(config: &Config) -> u64 {
 
 /// Seconds since a time in milliseconds since 1970.
 fn age(told_at: i64) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-    (now - told_at as f64 / 1_000.0).max(0.0)
+    (milliseconds_since_1970() - told_at).max(0) as f64 / 1e3
 }

@@ -7,8 +7,8 @@ use compact_str::CompactString;
 pub struct Delta {
     /// The worker's name in its group.
     pub worker: CompactString,
-    /// The life of the worker's that said it: a random number of its process.
-    pub life: u64,
+    /// The incarnation of the worker that said it: a random number of its process.
+    pub incarnation: u64,
     /// The configuration that the state depends on, as a number ([`Ledger::judge`](super::Ledger::judge)).
     pub configuration: u64,
     /// The number of the delta among the worker's, from 0.

@@ -48,7 +48,7 @@ impl Delta {
         // Named one by one, so that a part which is not written does not compile.
         let Self {
             worker,
-            life,
+            incarnation,
             configuration,
             sequence,
             sources,
@@ -63,7 +63,7 @@ impl Delta {
         } = self;
         let mut body = DeltaWriter(Vec::new());
         body.text(worker);
-        [life, configuration].iter().for_each(|number| body.0.extend(number.to_le_bytes()));
+        [incarnation, configuration].iter().for_each(|number| body.0.extend(number.to_le_bytes()));
         body.whole(*sequence);
         body.list(sources, |body, SourceSpan { stream, from, until }| {
             body.text(stream);
@@ -323,7 +323,7 @@ impl<'a> DeltaReader<'a> {
 
     fn delta(&mut self) -> Result<Delta, DeltaError> {
         let worker = CompactString::new(self.text()?);
-        let (life, configuration) = (self.long()?, self.long()?);
+        let (incarnation, configuration) = (self.long()?, self.long()?);
         let sequence = self.whole()?;
         let sources = self.list(|body| {
             let (stream, from, length) = (body.text()?.to_owned(), body.whole()?, body.whole()?);
@@ -358,7 +358,7 @@ impl<'a> DeltaReader<'a> {
         })?;
         Ok(Delta {
             worker,
-            life,
+            incarnation,
             configuration,
             sequence,
             sources,
@@ -399,7 +399,7 @@ mod tests {
             });
             Delta {
                 worker: "a worker".into(),
-                life: sequence.rotate_left(9),
+                incarnation: sequence.rotate_left(9),
                 configuration: !sequence,
                 sequence,
                 sources: spans.into_iter().map(|(stream, from, n)| SourceSpan { stream, from, until: from + n }).collect(),

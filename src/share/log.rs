@@ -20,7 +20,7 @@ use super::parts::{Assembly, split};
 use super::{Delta, Heard, MovePrecision, ShareConfig, ShareError};
 use crate::kafka::admin::{ensure_topic_with, partitions};
 use crate::kafka::outbox::Outbox;
-use crate::kafka::topic_id::topic_id;
+use crate::kafka::topic_id::identify;
 use crate::kafka::{
     ClientCallbacks, ClientError, ClientFailure, KafkaConfig, LogThrottle, consumer_properties, create, describe,
     is_refusal, producer_properties,
@@ -99,10 +99,7 @@ impl LogTopic {
             return Err(ShareError::Partitions { topic: name, n });
         }
         let consumer = consumer(kafka, brokers)?;
-        let identity = TopicIdentity {
-            cluster: consumer.client().fetch_cluster_id(PATIENCE),
-            topic: topic_id(consumer.client(), &name, PATIENCE),
-        };
+        let identity = identify(consumer.client(), &name, PATIENCE);
         let watermarks = watermarks(&consumer, brokers, &name)?;
         Ok(Self { kafka: kafka.clone(), brokers: brokers.to_owned(), name, identity, watermarks })
     }
@@ -155,7 +152,7 @@ impl LogTopic {
         let outbox = Outbox::open(&producer_properties(&kafka, &brokers)?, &brokers, &name, false)?;
         let (sender, heard) = bounded(WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        let reader = DeltaReaderThread { consumer, brokers, topic: name.clone(), sender, stop: Arc::clone(&stop) };
+        let reader = DeltaLogReader { consumer, brokers, topic: name.clone(), sender, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn(move || reader.run())
@@ -169,7 +166,7 @@ impl LogTopic {
             heard: Some(heard),
             stop,
             thread: Some(thread),
-            life: u64::from_le_bytes(seed),
+            incarnation: u64::from_le_bytes(seed),
             view: Arc::default(),
         })
     }
@@ -205,7 +202,7 @@ pub struct DeltaLog {
     heard: Option<Receiver<Result<Heard, ShareError>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    life: u64,
+    incarnation: u64,
     view: Arc<LogView>,
 }
 
@@ -221,8 +218,8 @@ impl DeltaLog {
     }
 
     /// The number of this process in what it tells.
-    pub fn life(&self) -> u64 {
-        self.life
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// What is part of the state, for others.
@@ -249,7 +246,7 @@ impl DeltaLog {
     /// This delta, or one before it, cannot be delivered.
     pub fn tell(&mut self, delta: &Delta, precision: MovePrecision) -> Result<usize, ShareError> {
         let (key, mut bytes) = (delta.worker.as_bytes(), 0);
-        for record in split(self.life.wrapping_add(delta.sequence), &delta.encode(precision)) {
+        for record in split(self.incarnation.wrapping_add(delta.sequence), &delta.encode(precision)) {
             bytes += record.len();
             self.outbox.send(Some(key), Some(&record), None)?;
         }
@@ -277,7 +274,7 @@ impl Drop for DeltaLog {
 }
 
 /// The thread that reads the log.
-struct DeltaReaderThread {
+struct DeltaLogReader {
     consumer: BaseConsumer<ClientCallbacks>,
     brokers: String,
     topic: String,
@@ -285,7 +282,7 @@ struct DeltaReaderThread {
     stop: Arc<AtomicBool>,
 }
 
-impl DeltaReaderThread {
+impl DeltaLogReader {
     fn run(self) {
         let (mut assembly, mut trouble) = (Assembly::default(), LogThrottle::default());
         while !self.stop.load(Ordering::Relaxed) {

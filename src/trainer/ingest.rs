@@ -47,16 +47,11 @@ impl Trainer {
     pub fn ingest(&mut self, record: Record) -> Option<StepReport> {
         let settings = &self.settings;
         let event = match record.outcome {
-            Ok(event) if settings.exposure_kinds.iter().any(|kind| *kind == event.kind) => {
+            Ok(event) if settings.is_exposure(&event.kind) => {
                 self.pending.shown.push((self.pending.events.len(), event));
                 None
             }
-            Ok(event)
-                if settings.positive_kinds.is_empty()
-                    || settings.positive_kinds.iter().any(|kind| *kind == event.kind) =>
-            {
-                Some(Ok(event))
-            }
+            Ok(event) if settings.is_positive(&event.kind) => Some(Ok(event)),
             Ok(event) => {
                 self.ignored_kinds.note(&event.kind);
                 None

@@ -119,6 +119,16 @@ impl TrainerSettings {
             rejections_window: config.dead_letters.window,
         }
     }
+
+    /// Whether events of type `kind` say what a user was shown.
+    fn is_exposure(&self, kind: &str) -> bool {
+        self.exposure_kinds.iter().any(|exposure| exposure == kind)
+    }
+
+    /// Whether events of type `kind` are trained on, where they are no exposures.
+    fn is_positive(&self, kind: &str) -> bool {
+        self.positive_kinds.is_empty() || self.positive_kinds.iter().any(|positive| positive == kind)
+    }
 }
 
 impl Trainer {

@@ -265,13 +265,17 @@ impl State {
     /// `incoming` other users will still find room. `None` where the user or the item has no row.
     pub fn exposure(&mut self, shown: &Interaction, incoming: usize) -> Option<Shown> {
         let item = self.items.ids.get(&shown.item)?;
-        let users = &self.users;
-        let user = match users.ids.get(&shown.user) {
-            Some(user) => user,
-            None if users.lifecycle.has_room(users.ids.len(), incoming + 1) => self.add_user(&shown.user),
-            None => return None,
-        };
+        let user = self.user_where_there_is_room(&shown.user, incoming)?;
         Some(Shown { user, item, chosen: false })
+    }
+
+    /// The row of user `name`; a new one where one can be given at once and `incoming` other users will still find room.
+    pub(super) fn user_where_there_is_room(&mut self, name: &str, incoming: usize) -> Option<u32> {
+        let users = &self.users;
+        match users.ids.get(name) {
+            Some(user) => Some(user),
+            None => users.lifecycle.has_room(users.ids.len(), incoming + 1).then(|| self.add_user(name)),
+        }
     }
 
     /// Counts the arrivals of items and users without a row, for their admission.

@@ -279,10 +279,17 @@ impl Group {
     /// What `negstream audit` says of the newest checkpoints of `workers`.
     #[track_caller]
     pub fn audit(&self, workers: &[&str]) -> Value {
+        run(&mut self.audit_command(workers)).json()
+    }
+
+    /// `negstream audit` of the newest checkpoints of `workers`.
+    pub fn audit_command(&self, workers: &[&str]) -> Command {
         let mut command = crate::support::negstream();
         command.current_dir(self.place.path("")).args(["audit", "--json"]);
         command.args(workers.iter().filter(|worker| !self.place.checkpoints(worker).is_empty()));
-        run(&mut command).json()
+        // The topic in which workers that share a model tell each other what they learn is read too.
+        set(&mut command, &[&format!("kafka.brokers={}", self.config.brokers)]);
+        command
     }
 
     /// The last lines of what each has said.

@@ -1,9 +1,7 @@
 //! Workers that share one model: whoever is killed, stopped, frozen or thrown out of the group, every event is in the model once,
 //! and all workers have the same model.
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Float32Type;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use negstream::checkpoint::Checkpoint;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
@@ -25,21 +23,9 @@ fn sharing(broker: &Broker, topic: &str, partitions: i32) -> Group {
 
 /// The vectors of all items in the newest checkpoint of a worker, in the order of the items' names.
 fn vectors(group: &Group, worker: &str) -> Vec<(String, Vec<f32>)> {
-    let newest = group.place.checkpoints(worker).pop().expect("a checkpoint").join("items.parquet");
-    let file = std::fs::File::open(newest).expect("the file is there");
-    let mut vectors = Vec::new();
-    for batch in ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("Parquet") {
-        let batch = batch.expect("Parquet");
-        let items = batch.column_by_name("item_id").expect("a column").as_string::<i32>();
-        let embeddings = batch.column_by_name("embedding").expect("a column");
-        let numbers = match embeddings.as_fixed_size_list_opt() {
-            Some(lists) => lists.values().as_primitive::<Float32Type>().values().to_vec(),
-            None => embeddings.as_list::<i32>().values().as_primitive::<Float32Type>().values().to_vec(),
-        };
-        let dim = numbers.len() / batch.num_rows();
-        let named = items.iter().map(|item| item.expect("a name").to_owned());
-        vectors.extend(named.zip(numbers.chunks_exact(dim).map(<[f32]>::to_vec)));
-    }
+    let checkpoint = Checkpoint::open(group.place.path(worker)).expect("a checkpoint");
+    let items = checkpoint.items().expect("items").map(|item| item.expect("an item"));
+    let mut vectors: Vec<(String, Vec<f32>)> = items.map(|item| (item.id, item.embedding)).collect();
     vectors.sort_by(|(one, _), (other, _)| one.cmp(other));
     vectors
 }
@@ -47,9 +33,7 @@ fn vectors(group: &Group, worker: &str) -> Vec<(String, Vec<f32>)> {
 /// What `negstream audit` says of the newest checkpoints of `workers`.
 #[track_caller]
 fn audit(group: &Group, workers: &[&str]) -> Value {
-    let mut command = crate::support::negstream();
-    command.current_dir(group.place.path("")).args(["audit", "--json"]).args(workers);
-    set(&mut command, &[&format!("kafka.brokers={}", group.kafka().brokers)]);
+    let mut command = group.audit_command(workers);
     let said = run(&mut command);
     assert_eq!(said.code, Some(0), "{}", said.err);
     said.json()

@@ -104,7 +104,7 @@ const RULES: [(&str, &[&str], &str); 43] = [
     ("export", &["checkpoint"], "numbers and names in; whose they are is the commands' business"),
     ("import", &["decode", "table", "util"], "vectors of other programs in; what is made of them is the trainer's"),
     ("neighbors", &["checkpoint", "kernel", "table"], "reads a checkpoint as anybody may"),
-    ("kafka", &["decode", "event", "util"], "clients; the consumer is a source"),
+    ("kafka", &["decode", "event", "position", "util"], "clients; the consumer is a source"),
     (
         "source",
         &["decode", "event", "kafka", "metric", "position", "remote", "share", "util"],

@@ -18,7 +18,7 @@ use super::group::membership::{Membership, conflict_error};
 use super::group::ownership::{Claims, LocalClaim};
 use super::group::rebalance::ConsumerCallbacks;
 use super::group::shared_starts::SharedStarts;
-use super::identity::{KnownWorkers, check_topic, identify, is_member_called};
+use super::identity::{KnownWorkers, check_topic, is_member_called};
 use super::lag::WatermarkPoller;
 use super::partitions::{Partitions, offset_of};
 use super::reader::Reader;
@@ -26,6 +26,7 @@ use super::startup::{self, Watermarks};
 use super::topic_partition::{TopicPartition, list_of};
 use super::{KafkaSource, ResumeState, Until, noted_cuts};
 use crate::kafka::admin::partitions_of;
+use crate::kafka::topic_id::identify;
 use crate::kafka::{Assignment, ClientFailure, KafkaConfig, LogThrottle, describe, is_refusal};
 use crate::position::{OwnershipRecord, Ownerships, Positions, TopicIdentity};
 use crate::source::{NotedCuts, SourceError};
@@ -130,7 +131,7 @@ impl TopicConnection {
             Assignment::Group => query.members(&config.group)?,
         };
         for topic in &mut topics {
-            topic.identity = identify(&consumer, &topic.name, REQUEST_TIMEOUT);
+            topic.identity = identify(consumer.client(), &topic.name, REQUEST_TIMEOUT);
             for partition in &mut topic.partitions {
                 let element = committed.as_ref().and_then(|committed| partition.name.find_in(committed));
                 partition.history = element.map(|element| Claims::parse(element.metadata())).unwrap_or_default();

@@ -8,36 +8,19 @@
 //! | the state is that of a worker of another name, and the group knows that name | refused: [`KafkaSourceError::OtherWorker`]: folders were exchanged, or one was copied |
 //! | the state is that of a worker of another name, which the group does not know | the worker was given a name, or another one: its next claims say so, for copies of the folder that come back under the old one |
 
-use std::time::Duration;
-
-use rdkafka::consumer::Consumer;
-
-use super::client::TopicConsumer;
 use super::errors::KafkaSourceError;
 use super::group::ownership::Claims;
-use crate::kafka::topic_id::topic_id;
-use crate::position::TopicIdentity;
-
-/// The identity of a topic, as far as the brokers tell it.
-pub(super) fn identify(consumer: &TopicConsumer, topic: &str, patience: Duration) -> TopicIdentity {
-    TopicIdentity {
-        cluster: consumer.client().fetch_cluster_id(patience),
-        topic: topic_id(consumer.client(), topic, patience),
-    }
-}
+use crate::position::{TopicChange, TopicIdentity};
 
 /// Checks that a topic is the one that was read.
 ///
 /// # Errors
 /// [`KafkaSourceError::OtherTopic`].
 pub(super) fn check_topic(topic: &str, was: &TopicIdentity, is: &TopicIdentity) -> Result<(), KafkaSourceError> {
-    let differ = |was: &Option<String>, is: &Option<String>| was.is_some() && is.is_some() && was != is;
-    let found = if differ(&was.cluster, &is.cluster) {
-        "the brokers are another cluster than the one that it was read from"
-    } else if differ(&was.topic, &is.topic) {
-        "the topic was created anew since it was read"
-    } else {
-        return Ok(());
+    let found = match was.changed_to(is) {
+        None => return Ok(()),
+        Some(TopicChange::Cluster) => "the brokers are another cluster than the one that it was read from",
+        Some(TopicChange::Topic) => "the topic was created anew since it was read",
     };
     Err(KafkaSourceError::OtherTopic { topic: topic.to_owned(), found })
 }

@@ -14,10 +14,11 @@ use rdkafka::consumer::Consumer;
 
 use super::client::TopicConsumer;
 use super::errors::KafkaSourceError;
-use super::identity::{check_topic, identify};
+use super::identity::check_topic;
 use super::partitions::Partition;
 use super::topic_partition::TopicPartition;
 use crate::kafka::admin::partitions_of;
+use crate::kafka::topic_id::identify;
 use crate::position::{Stream, TopicIdentity};
 use crate::source::LagProbe;
 
@@ -173,7 +174,7 @@ fn poll_watermarks(
                 && let Ok(Some(now)) = partitions_of(&metadata, topic)
             {
                 n_partitions.fetch_max(now.len(), Ordering::Relaxed);
-                let now = identify(consumer, topic, REQUEST_TIMEOUT);
+                let now = identify(consumer.client(), topic, REQUEST_TIMEOUT);
                 if let Err(error) = check_topic(topic, identity, &now) {
                     *watermarks.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return;

@@ -499,6 +499,21 @@ impl Partitions {
         }
     }
 
+    /// Hands partitions over that the group took away without asking, where the log of a shared model says what was learnt of them.
+    pub(super) fn give_up(&mut self, names: &[TopicPartition]) {
+        for index in self.indices(names) {
+            let partition = &self.all[index];
+            if partition.is_read() {
+                tracing::warn!(
+                    partition = partition.stream.label,
+                    offset = partition.next,
+                    "lost to the group; another worker may go on with it"
+                );
+                self.hand_over(index);
+            }
+        }
+    }
+
     /// Notes that another worker goes on with a partition where this worker's state stands.
     pub(super) fn hand_over(&mut self, index: usize) {
         let partition = &mut self.all[index];

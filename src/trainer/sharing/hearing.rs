@@ -56,17 +56,17 @@ pub(in crate::trainer) struct RereadBuffer {
 }
 
 impl Trainer {
-    /// Shares the state from now on by the log that [`SharedProgress`] in it tells of, as the process with the number `life`, whose
+    /// Shares the state from now on by the log that [`SharedProgress`] in it tells of, as the process with the number `incarnation`, whose
     /// configuration has the number `configuration`.
     ///
     /// # Panics
     /// Where the state tells of no log.
-    pub fn join(&mut self, life: u64, configuration: u64, precision: MovePrecision) {
+    pub fn join(&mut self, incarnation: u64, configuration: u64, precision: MovePrecision) {
         let worker = self.state.sources.ownerships.worker.clone();
         self.share(&worker, precision, 1.0);
         let sequence = self.shared().ledger.next_sequence(&worker);
         let recorder = self.recorder.as_mut().expect("it was just made");
-        (recorder.life, recorder.configuration, recorder.sequence) = (life, configuration, sequence);
+        (recorder.incarnation, recorder.configuration, recorder.sequence) = (incarnation, configuration, sequence);
     }
 
     fn shared(&mut self) -> &mut SharedProgress {
@@ -103,7 +103,7 @@ impl Trainer {
     fn enter(&mut self, delta: &Delta, counts: &mut HeardCounts) -> Result<bool, ShareError> {
         let recorder = self.recorder.as_ref().expect("the state is shared");
         let has_name = recorder.worker == delta.worker;
-        let is_own = has_name && recorder.life == delta.life;
+        let is_own = has_name && recorder.incarnation == delta.incarnation;
         let is_telling = recorder.told > 0;
         let shared = self.shared();
         let (topic, expected) = (shared.topic.clone(), shared.ledger.next_sequence(&delta.worker));
@@ -163,11 +163,6 @@ impl Trainer {
             && recorder.evicted.is_empty()
             && recorder.positives == progress.events.positives()
             && recorder.positions == self.state.sources.positions
-    }
-
-    /// Deltas of this process that are on their way.
-    pub fn deltas_on_their_way(&self) -> u64 {
-        self.recorder.as_ref().map_or(0, |recorder| recorder.told)
     }
 
     /// Other workers whose deltas are part of the state.
@@ -239,16 +234,9 @@ impl Trainer {
         }
         shared.histories.advance(stream, record.offset + 1);
         let Ok(event) = record.outcome else { return };
-        let kinds = &settings.positive_kinds;
-        let is_positive = !settings.exposure_kinds.contains(&event.kind.to_string())
-            && (kinds.is_empty() || kinds.iter().any(|kind| *kind == event.kind));
+        let is_positive = !settings.is_exposure(&event.kind) && settings.is_positive(&event.kind);
         let Some(item) = items.ids.get(&event.item).filter(|_| is_positive) else { return };
-        let users = &state.users;
-        let user = match users.ids.get(&event.user) {
-            Some(user) => user,
-            None if users.lifecycle.has_room(users.ids.len(), 1) => state.add_user(&event.user),
-            None => return,
-        };
+        let Some(user) = state.user_where_there_is_room(&event.user, 0) else { return };
         let now = state.progress.group_positives();
         state.users.lifecycle.touch(user, now);
         state.users.histories.capture(&mut reread.batch, user, item, event.timestamp);

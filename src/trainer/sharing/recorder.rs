@@ -22,7 +22,7 @@ use crate::trainer::state::{ItemStore, State};
 pub(in crate::trainer) struct DeltaRecorder {
     pub(super) worker: CompactString,
     /// The number of this process.
-    pub(super) life: u64,
+    pub(super) incarnation: u64,
     /// The configuration of the state, as a number.
     pub(super) configuration: u64,
     precision: MovePrecision,
@@ -78,7 +78,7 @@ impl DeltaRecorder {
         let progress = &state.progress;
         Self {
             worker: worker.into(),
-            life: 0,
+            incarnation: 0,
             configuration: 0,
             precision,
             sequence: 0,
@@ -193,7 +193,7 @@ impl DeltaRecorder {
         let evidence = state.negatives.frequencies.take_evidence();
         let delta = Delta {
             worker: self.worker.clone(),
-            life: self.life,
+            incarnation: self.incarnation,
             configuration: self.configuration,
             sequence: self.sequence,
             sources,

@@ -191,11 +191,9 @@ impl Membership {
                 }
             }
             Rebalance::Lost(names) => {
-                parts.partitions.suspend(names);
-                if self.shared.is_some() {
-                    for index in parts.partitions.indices(names) {
-                        parts.partitions.hand_over(index);
-                    }
+                match self.shared {
+                    Some(_) => parts.partitions.give_up(names),
+                    None => parts.partitions.suspend(names),
                 }
                 self.doubt_log = LogThrottle::begun();
                 parts.reader.forget_backlog(names);
@@ -216,9 +214,11 @@ impl Membership {
         let place = |name: &TopicPartition| Some((partitions.topic(&name.topic)?, name.id));
         let places: Vec<(usize, i32)> = names.iter().filter_map(place).collect();
         let indices: Vec<usize> = places.into_iter().map(|(topic, id)| partitions.index_or_add(topic, id)).collect();
-        let Poll::Ready(group) = look_up(client, partitions) else { return Ok(Poll::Pending) };
         let begun = match &self.shared {
-            None => self.plan(&indices, &group, client, partitions)?,
+            None => match look_up(client, partitions) {
+                Poll::Ready(group) => self.plan(&indices, &group, client, partitions)?,
+                Poll::Pending => Poll::Pending,
+            },
             Some(shared) => plan_shared(shared, &mut self.awaited, &indices, client, partitions)?,
         };
         let Poll::Ready(begun) = begun else { return Ok(Poll::Pending) };
@@ -280,13 +280,7 @@ impl Membership {
         for &index in indices {
             let partition = &partitions[index];
             let TopicView { was_read, n_at_first_claim } = topics[partition.topic()];
-            let watermarks = match client.watermarks(partition.name()) {
-                Ok(watermarks) => watermarks,
-                Err(error) => {
-                    client.note_trouble(&describe(&error));
-                    return Ok(Poll::Pending);
-                }
-            };
+            let Poll::Ready(watermarks) = watermarks(client, partition) else { return Ok(Poll::Pending) };
             let GroupView { committed, history } = &group[index];
             let begin = history.begin(&self.name, partition.local_claim(), *committed);
             let begin = begin.map_err(|conflict| conflict_error(partition.label(), partition.next(), conflict))?;
@@ -411,13 +405,7 @@ fn plan_shared(
     let mut begun = Vec::with_capacity(indices.len());
     for &index in indices {
         let partition = &partitions[index];
-        let watermarks = match client.watermarks(partition.name()) {
-            Ok(watermarks) => watermarks,
-            Err(error) => {
-                client.note_trouble(&describe(&error));
-                return Ok(Poll::Pending);
-            }
-        };
+        let Poll::Ready(watermarks) = watermarks(client, partition) else { return Ok(Poll::Pending) };
         let known = partition.local_claim().map(|local| local.position);
         let from = match shared.view.covered(&partition.stream().name) {
             Some(covered) => shared.first_read(covered, known, watermarks.low),
@@ -501,6 +489,17 @@ pub(in crate::source::kafka) fn release(
     reader.forget(&names, partitions);
     client.unassign(&names);
     Ok(Poll::Ready(()))
+}
+
+/// What a partition holds; pending while the brokers do not say.
+fn watermarks(client: &mut TopicClient, partition: &Partition) -> Poll<Watermarks> {
+    match client.watermarks(partition.name()) {
+        Ok(watermarks) => Poll::Ready(watermarks),
+        Err(error) => {
+            client.note_trouble(&describe(&error));
+            Poll::Pending
+        }
+    }
 }
 
 /// What the group knows of all partitions, by their index.
