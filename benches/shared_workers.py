@@ -138,13 +138,13 @@ def run(options, brokers, n_workers, scratch):
     result["ranked"] = total
     if n_workers > 1:
         sharing = [one["sharing"] for one in said]
-        result["told_bytes_per_event"] = round(sum(one["told_bytes"] for one in sharing) / len(records))
-        result["heard_bytes_per_event_and_worker"] = round(
-            sum(one["heard_bytes"] for one in sharing) / len(records) / n_workers
+        result["sent_bytes_per_event"] = round(sum(one["sent_bytes"] for one in sharing) / len(records))
+        result["received_bytes_per_event_and_worker"] = round(
+            sum(one["received_bytes"] for one in sharing) / len(records) / n_workers
         )
-        result["deltas"] = sum(one["told"] for one in sharing)
+        result["deltas"] = sum(one["sent"] for one in sharing)
         result["age_ms"] = [round(1e3 * one["age_seconds"]) for one in sharing]
-        result["confirmed_ms"] = [round(1e3 * one["confirmed_seconds"]) for one in sharing]
+        result["confirmation_ms"] = [round(1e3 * one["confirmation_seconds"]) for one in sharing]
         # What was told last is heard by all.
         for folder in folders:
             command = worker_command(options, folder, settings) + ["--until-end"]

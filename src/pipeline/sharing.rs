@@ -33,57 +33,57 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// What a worker has told and heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ShareFigures {
-    /// Deltas that were told.
-    pub told: u64,
+    /// Deltas that were sent.
+    pub sent: u64,
     /// Bytes of them.
-    pub told_bytes: u64,
+    pub sent_bytes: u64,
     /// Deltas of others that were merged.
-    pub heard: u64,
+    pub merged: u64,
     /// Bytes of the log that were read.
-    pub heard_bytes: u64,
+    pub received_bytes: u64,
     /// Events of others that were merged.
-    pub heard_events: u64,
+    pub merged_events: u64,
     /// Deltas of others that do not count.
     pub void: u64,
     /// How old the newest delta of another worker was when it was merged, in seconds; 0 before the first.
     pub age_seconds: f64,
-    /// Seconds from telling the newest delta until it was known to count; 0 before the first.
-    pub confirmed_seconds: f64,
+    /// Seconds from sending the newest delta until it was known to count; 0 before the first.
+    pub confirmation_seconds: f64,
     /// Other workers whose deltas are part of the state.
     pub others: u64,
     /// Events of the group, as far as this worker knows or expects.
     pub group_events: f64,
-    /// Bytes that are kept of what was not told yet.
-    pub untold_bytes: u64,
+    /// Bytes that are kept of what was not sent yet.
+    pub unsent_bytes: u64,
 }
 
 impl Instrumented for ShareFigures {
     const METRICS: &'static [Metric<Self>] = &[
         Metric::counter(
-            "negstream_share_told_total",
-            "Deltas that were told to those who share the model.",
+            "negstream_share_sent_total",
+            "Deltas that were sent to those who share the model.",
             |share, samples| {
-                samples.put(share.told);
+                samples.put(share.sent);
             },
         ),
-        Metric::counter("negstream_share_told_bytes_total", "Bytes of the deltas that were told.", |share, samples| {
-            samples.put(share.told_bytes);
+        Metric::counter("negstream_share_sent_bytes_total", "Bytes of the deltas that were sent.", |share, samples| {
+            samples.put(share.sent_bytes);
         }),
-        Metric::counter("negstream_share_heard_total", "Deltas of others that were merged.", |share, samples| {
-            samples.put(share.heard);
+        Metric::counter("negstream_share_merged_total", "Deltas of others that were merged.", |share, samples| {
+            samples.put(share.merged);
         }),
         Metric::counter(
-            "negstream_share_heard_bytes_total",
+            "negstream_share_received_bytes_total",
             "Bytes that were read of the topic of deltas.",
             |share, samples| {
-                samples.put(share.heard_bytes);
+                samples.put(share.received_bytes);
             },
         ),
         Metric::counter(
-            "negstream_share_heard_events_total",
+            "negstream_share_merged_events_total",
             "Events of others that were merged.",
             |share, samples| {
-                samples.put(share.heard_events);
+                samples.put(share.merged_events);
             },
         ),
         Metric::counter(
@@ -104,9 +104,9 @@ impl Instrumented for ShareFigures {
             |share, samples| samples.put(share.age_seconds),
         ),
         Metric::gauge(
-            "negstream_share_confirmed_seconds",
-            "Time from telling the newest delta until the topic said that it counts; 0 before the first.",
-            |share, samples| samples.put(share.confirmed_seconds),
+            "negstream_share_confirmation_seconds",
+            "Time from sending the newest delta until the topic said that it counts; 0 before the first.",
+            |share, samples| samples.put(share.confirmation_seconds),
         ),
         Metric::gauge(
             "negstream_share_group_events",
@@ -116,10 +116,10 @@ impl Instrumented for ShareFigures {
             },
         ),
         Metric::gauge(
-            "negstream_share_untold_bytes",
-            "Bytes that are kept of what was not told yet.",
+            "negstream_share_unsent_bytes",
+            "Bytes that are kept of what was not sent yet.",
             |share, samples| {
-                samples.put(share.untold_bytes);
+                samples.put(share.unsent_bytes);
             },
         ),
     ];
@@ -197,8 +197,8 @@ impl Sharing {
                 topic = self.log.topic(),
                 from,
                 until = self.heard_to,
-                deltas = self.figures.heard,
-                events = self.figures.heard_events,
+                deltas = self.figures.merged,
+                events = self.figures.merged_events,
                 seconds = begun.elapsed().as_secs_f64(),
                 "heard what was told since the checkpoint"
             );
@@ -255,7 +255,7 @@ impl Sharing {
     pub(super) fn figures(&self, trainer: &mut Trainer) -> ShareFigures {
         ShareFigures {
             group_events: trainer.group_clock().map_or(0.0, |clock| clock.now()),
-            untold_bytes: trainer.unshared_bytes() as u64,
+            unsent_bytes: trainer.unshared_bytes() as u64,
             others: trainer.others_heard() as u64,
             ..self.figures
         }
@@ -265,8 +265,8 @@ impl Sharing {
         self.told_at = Instant::now();
         let Some(delta) = trainer.take_delta() else { return Ok(()) };
         self.is_waiting = true;
-        self.figures.told += 1;
-        self.figures.told_bytes += self.log.tell(&delta, self.precision)? as u64;
+        self.figures.sent += 1;
+        self.figures.sent_bytes += self.log.tell(&delta, self.precision)? as u64;
         Ok(())
     }
 
@@ -278,7 +278,7 @@ impl Sharing {
             && let Some(record) = self.log.next(std::mem::take(&mut patience))?
         {
             self.heard_to = record.next;
-            self.figures.heard_bytes += record.bytes as u64;
+            self.figures.received_bytes += record.bytes as u64;
             newest = record.told_at.filter(|_| record.delta.is_some()).or(newest);
             heard.push(record);
         }
@@ -286,8 +286,8 @@ impl Sharing {
             return Ok(());
         }
         let counts = trainer.hear(heard)?;
-        self.figures.heard += counts.merged;
-        self.figures.heard_events += counts.events;
+        self.figures.merged += counts.merged;
+        self.figures.merged_events += counts.events;
         for VoidDelta { worker, sequence, conflict } in &counts.void {
             tracing::warn!(%worker, sequence, %conflict, "a delta of another worker is void");
         }
@@ -297,7 +297,7 @@ impl Sharing {
         }
         if counts.confirmed > 0 {
             self.is_waiting = false;
-            self.figures.confirmed_seconds = self.told_at.elapsed().as_secs_f64();
+            self.figures.confirmation_seconds = self.told_at.elapsed().as_secs_f64();
         }
         self.note_view(trainer);
         Ok(())
