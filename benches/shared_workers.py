@@ -132,9 +132,9 @@ def run(options, brokers, n_workers, scratch):
         "cpu_us_per_event": round(1e6 * sum(cpu) / len(records), 1),
         "cpu_seconds": [round(seconds, 2) for seconds in cpu],
     }
-    ranked = [(report["evaluation"]["model"], report["evaluation"]["events"]) for report in reports]
+    ranked = [(report["evaluation"], report["evaluation"]["events"]) for report in reports]
     total = sum(n for _, n in ranked)
-    result["hr@20"] = round(sum(model["hr@20"] * n for model, n in ranked) / total, 4)
+    result["hr@20"] = round(sum(found["hr@20"] * n for found, n in ranked) / total, 4)
     result["ranked"] = total
     if n_workers > 1:
         sharing = [one["sharing"] for one in said]

@@ -289,7 +289,7 @@ impl Pipeline {
             Ok(SourceMessage::Idle) | Err(RecvTimeoutError::Timeout) => {
                 self.poll_checkpoints(source, observer)?;
                 self.follow_with_views(true);
-                self.tick(observer);
+                self.tick_if_due(observer);
             }
             Ok(SourceMessage::End) => return Err(ExitPath::EndOfSource),
             Ok(SourceMessage::Failed(error)) => return Err(error.into()),
@@ -378,10 +378,7 @@ impl Pipeline {
         if self.stop.requested() && self.clock.is_over(Instant::now()) {
             return Err(ExitPath::StopRequested);
         }
-        if self.observed.elapsed() >= OBSERVE_EVERY {
-            self.observed = Instant::now();
-            self.tick(observer);
-        }
+        self.tick_if_due(observer);
         Ok(())
     }
 
@@ -396,6 +393,14 @@ impl Pipeline {
         }
         self.trainer.read_again(record);
         Ok(())
+    }
+
+    /// Shows the observer how things stand, where it was not shown of late: to sum it up takes time.
+    fn tick_if_due(&mut self, observer: &mut Observer<'_>) {
+        if self.observed.elapsed() >= OBSERVE_EVERY {
+            self.observed = Instant::now();
+            self.tick(observer);
+        }
     }
 
     /// Shows the observer how things stand.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
@@ -233,7 +233,15 @@ impl DeltaLog {
     /// The log cannot be read any further.
     pub fn next(&self, patience: Duration) -> Result<Option<Heard>, ShareError> {
         let Some(heard) = &self.heard else { return Ok(None) };
-        match heard.recv_timeout(patience) {
+        // A wait for no time at all would yield to other threads several times before it gives up.
+        let received = match patience.is_zero() {
+            true => heard.try_recv().map_err(|error| match error {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            }),
+            false => heard.recv_timeout(patience),
+        };
+        match received {
             Ok(record) => record.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(ShareError::Panicked),

@@ -94,6 +94,7 @@ fn storm(broker: &Broker, topic: &str, rounds: u32, restart_every: u32, seed: u6
         }
         if round % restart_every == 0 {
             restarts += 1;
+            broker.stop();
             broker.restart();
         }
         // All at once.
