@@ -46,7 +46,12 @@ def produce(brokers, topic, records, rate):
     for user, record in records:
         while sent >= rate * (time.monotonic() - begin):
             producer.poll(0.005)
-        producer.produce(topic, record, key=user)
+        while True:
+            try:
+                producer.produce(topic, record, key=user)
+                break
+            except BufferError:
+                producer.poll(0.1)
         sent += 1
     producer.flush()
     return time.monotonic() - begin
