@@ -76,7 +76,12 @@ impl GroupClock {
 
     /// What part of all events that are known, or expected, came since the last flush, as far as they are the worker's to tell.
     pub fn untold_share(&self) -> f64 {
-        if self.own == 0.0 { 0.0 } else { self.own * self.pace / self.now.max(1.0) }
+        self.untold() / self.now.max(1.0)
+    }
+
+    /// How many events of the group there were since the last flush, by the worker's own.
+    pub fn untold(&self) -> f64 {
+        self.own * self.pace
     }
 
     /// Takes note of a flush: the pace becomes what it was since the last one, more or less.

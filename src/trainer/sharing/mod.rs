@@ -28,7 +28,9 @@ use super::Trainer;
 use crate::share::{Delta, GroupClock, MovePrecision};
 
 /// What part of all events may be untold. (docs/scale-out.md has what larger ones cost.)
-const MOST_UNTOLD: f64 = 0.01;
+const MOST_UNTOLD: f64 = 0.005;
+/// How many of the group's events may be untold, in half-lives of what the noise follows.
+const MOST_UNTOLD_HALF_LIVES: f64 = 0.5;
 
 impl Trainer {
     /// From now on, what the state moves by can be taken as deltas ([`Self::take_delta`]), and those of others can be merged
@@ -44,10 +46,14 @@ impl Trainer {
         self.recorder.as_mut()?.take(&mut self.state)
     }
 
-    /// Whether a delta should be taken before it is time: so much of all that was ever learnt has not been told yet that what workers
-    /// learn meanwhile would not fit together. A model is young only once, and costs no more than a few deltas by it.
+    /// Whether a delta should be taken before it is time: so much has not been told yet that what workers learn meanwhile would not
+    /// fit together, or would come when interest has gone elsewhere. That is so where the model is young, by all that it was
+    /// ever told; and where interest fades fast, by the half-life that was found for the noise.
     pub fn is_delta_due(&self) -> bool {
-        self.group_clock().is_some_and(|clock| clock.untold_share() > MOST_UNTOLD)
+        let half_life = || self.state.negatives.frequencies.half_life();
+        self.group_clock().is_some_and(|clock| {
+            clock.untold_share() > MOST_UNTOLD || clock.untold() > MOST_UNTOLD_HALF_LIVES * half_life()
+        })
     }
 
     /// Adds what others' states have moved by to this one. Deltas are given in the order in which the group knows them.
