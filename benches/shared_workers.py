@@ -8,6 +8,7 @@ confluent_kafka, numpy and pyarrow; `--brokers` names a broker, without it one i
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -57,6 +58,22 @@ def produce(brokers, topic, records, rate):
     return time.monotonic() - begin
 
 
+@contextlib.contextmanager
+def broker(named, scratch):
+    """The brokers that were named, or one that runs as long as it is asked."""
+    if named:
+        yield named
+        return
+    started = subprocess.run(
+        [ROOT / "tests/kafka/broker.sh", "start", scratch / "kafka"],
+        check=True, capture_output=True, text=True, env={**os.environ, "OWNER": str(os.getpid())},
+    )
+    try:
+        yield re.search(r"BOOTSTRAP=(\S+)", started.stdout)[1]
+    finally:
+        subprocess.run([ROOT / "tests/kafka/broker.sh", "stop", scratch / "kafka"], check=False)
+
+
 def committed(brokers, group, topic, partitions):
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": group})
     try:
@@ -77,10 +94,14 @@ def worker_command(options, folder, settings):
     return command
 
 
+def address(log):
+    """Where a worker is reached, by its log."""
+    return re.findall(r"address=(\S+)", log.read_text())[-1]
+
+
 def status(log):
-    """What a worker says of itself at the address that its log names."""
-    address = re.findall(r"address=(\S+)", log.read_text())[-1]
-    with urllib.request.urlopen(f"http://{address}/status", timeout=10) as answer:
+    """What a worker says of itself."""
+    with urllib.request.urlopen(f"http://{address(log)}/status", timeout=10) as answer:
         return json.load(answer)
 
 
@@ -181,21 +202,9 @@ def main():
     parser.add_argument("--brokers")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
-        brokers = options.brokers
-        if not brokers:
-            started = subprocess.run(
-                [ROOT / "tests/kafka/broker.sh", "start", scratch / "kafka"],
-                check=True, capture_output=True, text=True, env={**os.environ, "OWNER": str(os.getpid())},
-            )
-            brokers = re.search(r"BOOTSTRAP=(\S+)", started.stdout)[1]
-        try:
-            for n_workers in map(int, options.workers.split(",")):
-                print(json.dumps(run(options, brokers, n_workers, scratch)), flush=True)
-        finally:
-            if not options.brokers:
-                subprocess.run([ROOT / "tests/kafka/broker.sh", "stop", scratch / "kafka"], check=False)
+    with tempfile.TemporaryDirectory() as scratch, broker(options.brokers, Path(scratch)) as brokers:
+        for n_workers in map(int, options.workers.split(",")):
+            print(json.dumps(run(options, brokers, n_workers, Path(scratch))), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@
 //! DIR (or the variable NEGSTREAM_DATA; otherwise `shared/data` beside the project's folder) holds a folder for each log, with
 //! `events.parquet` in it. Users go to partitions as Kafka's producers send them, three partitions to a worker. Time is that of
 //! the rate: event n comes at n/rate seconds. A worker steps on 256 of its events, or on what it has after `train.linger_ms`; every
-//! `--flush` seconds, or earlier while the model is young, it says what it has learnt, which the others hear `--delay` seconds later. `--apart`: workers tell each other
-//! nothing. `--patient`: nor more often while the model is young.
+//! `--flush` seconds, or earlier where a delta is due (while the model is young, or interest fades fast), it says what it has learnt, which
+//! the others hear `--delay` seconds later. `--apart`: workers tell each other nothing. `--patient`: only every `--flush` seconds.
 
 mod cpu;
 mod plot;

@@ -27,7 +27,7 @@ fn number(run: &Value, name: &str) -> Option<f64> {
     run[name].as_f64()
 }
 
-/// How workers tell each other: milliseconds from flush to flush (0: not at all), and whether a young model waits too.
+/// How workers tell each other: milliseconds from flush to flush (0: not at all), and whether none comes earlier.
 type Way = (u64, bool);
 
 /// Draws runs, as they were printed; those of one worker are what others are measured by.

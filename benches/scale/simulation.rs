@@ -32,7 +32,7 @@ pub struct Setting {
     pub delay: f64,
     /// In which numbers moves are told.
     pub precision: MovePrecision,
-    /// Whether a young model waits for its flushes too.
+    /// Whether all flushes wait for their time, also where a delta is due before.
     pub patient: bool,
 }
 

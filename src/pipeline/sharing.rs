@@ -3,7 +3,7 @@
 //! | when | what is told or heard |
 //! | --- | --- |
 //! | between two messages of the source | everything that has come is merged |
-//! | every `share.flush_ms`, and more often while the model is young | what the state has moved by is told, one delta on its way at a time |
+//! | every `share.flush_ms`, and earlier where a delta is due | what the state has moved by is told, one delta on its way at a time |
 //! | before a checkpoint, a rebalance and the end | everything is told, and waited for until the log says that it counts |
 //!
 //! So a checkpoint holds nothing of its worker's own that others have not been told: what follows it is in the log, the worker's

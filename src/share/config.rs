@@ -11,7 +11,7 @@ config_section! {
         /// The topic, of one partition, which is made where there is none; empty: each worker has a model of its own. All workers
         /// of one model name the same, and no other.
         topic: String = String::new() => [check(|topic, _| require_topic_or_none(topic))];
-        /// How often a worker tells what it has learnt, in milliseconds; while the model is young, more often.
+        /// How often a worker tells what it has learnt, in milliseconds; while the model is young, and where interest fades fast, more often.
         flush_ms: u64 = 1_000 => [within(10..=600_000)];
         /// The numbers by which rows' moves are told: `bf16`, or `f32` for twice the bytes.
         precision: MovePrecision = MovePrecision::Bf16;

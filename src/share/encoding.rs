@@ -8,8 +8,6 @@
 //! times and places go by differences. Moves of rows are written as planes of bytes: the highest byte of every number, then the
 //! next, so that signs and exponents, which are much alike, lie together for the compression.
 
-use std::io::{Read, Write as _};
-
 use compact_str::CompactString;
 
 use super::delta::{
@@ -112,11 +110,7 @@ impl Delta {
             [.., version] if *version != VERSION => return Err(DeltaError::Version(*version)),
             _ => {}
         }
-        let mut body = Vec::new();
-        zstd::stream::read::Decoder::new(frame)?.take(LONGEST + 1).read_to_end(&mut body)?;
-        if body.len() as u64 > LONGEST {
-            return Err(DeltaError::Malformed("it unpacks to more than a gigabyte"));
-        }
+        let body = unpack(frame)?;
         let mut body = DeltaReader(&body);
         let delta = body.delta()?;
         delta.check()?;
@@ -155,13 +149,23 @@ fn are_finite(numbers: &[f32]) -> bool {
 fn pack(body: &[u8]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.push(VERSION);
-    let packed: std::io::Result<Vec<u8>> = (|| {
-        let mut packer = zstd::stream::write::Encoder::new(bytes, LEVEL)?;
+    let frame: std::io::Result<Vec<u8>> = (|| {
+        let mut packer = zstd::bulk::Compressor::new(LEVEL)?;
         packer.include_checksum(true)?;
-        packer.write_all(body)?;
-        packer.finish()
+        packer.compress(body)
     })();
-    packed.expect("memory takes all that is written to it")
+    bytes.extend(frame.expect("memory takes all that is written to it"));
+    bytes
+}
+
+/// In one go: a frame says how long its content is.
+fn unpack(frame: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    let length = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
+    let length = length.ok_or(DeltaError::Malformed("no frame that says how long it is"))?;
+    if length > LONGEST {
+        return Err(DeltaError::Malformed("it unpacks to more than a gigabyte"));
+    }
+    Ok(zstd::bulk::decompress(frame, length as usize)?)
 }
 
 /// Writes the parts of a delta.

@@ -4,6 +4,7 @@
 //! holds a few of them, and the rest stays with the brokers. Telling is by an idempotent producer, so that a delta is in the log
 //! once and the deltas of a worker are in their order; whether one counts is the [ledger](super::ledger)'s to say.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::error::RecordFault;
-use super::parts::{Assembly, split};
+use super::parts::{Assembly, WholeDelta, split};
 use super::{Delta, Heard, MovePrecision, ShareConfig, ShareError};
 use crate::kafka::admin::{ensure_topic_with, partitions};
 use crate::kafka::outbox::Outbox;
@@ -149,10 +150,20 @@ impl LogTopic {
             |error: KafkaError| ClientError::failed(&brokers, "the log cannot be read", ClientFailure::from(error));
         place.add_partition_offset(&name, 0, Offset::Offset(from as i64)).map_err(failed)?;
         consumer.assign(&place).map_err(failed)?;
-        let outbox = Outbox::open(&producer_properties(&kafka, &brokers)?, &brokers, &name, false)?;
+        let mut properties = producer_properties(&kafka, &brokers)?;
+        // A delta is a record or more of its own, and compressed.
+        properties.set("linger.ms", "0").set("compression.type", "none");
+        let outbox = Outbox::open(&properties, &brokers, &name, false)?;
         let (sender, heard) = bounded(WAITING);
-        let stop = Arc::new(AtomicBool::new(false));
-        let reader = DeltaLogReader { consumer, brokers, topic: name.clone(), sender, stop: Arc::clone(&stop) };
+        let (own, stop) = (Arc::<OwnDeltas>::default(), Arc::new(AtomicBool::new(false)));
+        let reader = DeltaLogReader {
+            consumer,
+            brokers,
+            topic: name.clone(),
+            own: Arc::clone(&own),
+            sender,
+            stop: Arc::clone(&stop),
+        };
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn(move || reader.run())
@@ -163,6 +174,7 @@ impl LogTopic {
             topic: name,
             end,
             outbox,
+            own,
             heard: Some(heard),
             stop,
             thread: Some(thread),
@@ -193,12 +205,36 @@ fn watermarks(consumer: &BaseConsumer<ClientCallbacks>, brokers: &str, topic: &s
     Ok((low.try_into().unwrap_or_default(), high.try_into().unwrap_or_default()))
 }
 
+/// What this process has told and not heard again yet, without what its state holds already: to unpack that would be work for
+/// nothing. By the delta's number in the log.
+#[derive(Debug, Default)]
+struct OwnDeltas(Mutex<BTreeMap<u64, Delta>>);
+
+impl OwnDeltas {
+    fn add(&self, number: u64, delta: &Delta) {
+        let Delta { worker, incarnation, configuration, sequence, sources, .. } = delta;
+        let (worker, sources) = (worker.clone(), sources.clone());
+        let (incarnation, configuration, sequence) = (*incarnation, *configuration, *sequence);
+        let head = Delta { worker, incarnation, configuration, sequence, sources, ..Delta::default() };
+        self.lock().insert(number, head);
+    }
+
+    fn take(&self, number: u64) -> Option<Delta> {
+        self.lock().remove(&number)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Delta>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The log of deltas, at work; dropping it ends its thread.
 #[derive(Debug)]
 pub struct DeltaLog {
     topic: String,
     end: u64,
     outbox: Outbox,
+    own: Arc<OwnDeltas>,
     heard: Option<Receiver<Result<Heard, ShareError>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -254,7 +290,9 @@ impl DeltaLog {
     /// This delta, or one before it, cannot be delivered.
     pub fn tell(&mut self, delta: &Delta, precision: MovePrecision) -> Result<usize, ShareError> {
         let (key, mut bytes) = (delta.worker.as_bytes(), 0);
-        for record in split(self.incarnation.wrapping_add(delta.sequence), &delta.encode(precision)) {
+        let number = self.incarnation.wrapping_add(delta.sequence);
+        self.own.add(number, delta);
+        for record in split(number, &delta.encode(precision)) {
             bytes += record.len();
             self.outbox.send(Some(key), Some(&record), None)?;
         }
@@ -286,6 +324,7 @@ struct DeltaLogReader {
     consumer: BaseConsumer<ClientCallbacks>,
     brokers: String,
     topic: String,
+    own: Arc<OwnDeltas>,
     sender: Sender<Result<Heard, ShareError>>,
     stop: Arc<AtomicBool>,
 }
@@ -299,7 +338,7 @@ impl DeltaLogReader {
                 Some(Ok(message)) => {
                     let offset = u64::try_from(message.offset()).unwrap_or_default();
                     let payload = message.payload().unwrap_or_default();
-                    read(&mut assembly, offset, payload, message.timestamp().to_millis())
+                    read(&mut assembly, &self.own, offset, payload, message.timestamp().to_millis())
                         .map_err(|fault| ShareError::foreign(&self.topic, offset, fault))
                 }
                 Some(Err(error)) => match self.failure(&error) {
@@ -347,9 +386,20 @@ impl DeltaLogReader {
     }
 }
 
-fn read(assembly: &mut Assembly, offset: u64, payload: &[u8], told_at: Option<i64>) -> Result<Heard, RecordFault> {
-    let whole = assembly.take(offset, payload)?;
-    let delta = whole.map(|bytes| Delta::decode(&bytes)).transpose()?.map(Box::new);
-    let next = offset + 1;
+fn read(
+    assembly: &mut Assembly,
+    own: &OwnDeltas,
+    offset: u64,
+    payload: &[u8],
+    told_at: Option<i64>,
+) -> Result<Heard, RecordFault> {
+    let delta = match assembly.take(offset, payload)? {
+        None => None,
+        Some(WholeDelta { number, bytes }) => Some(match own.take(number) {
+            Some(delta) => delta,
+            None => Delta::decode(&bytes)?,
+        }),
+    };
+    let (next, delta) = (offset + 1, delta.map(Box::new));
     Ok(Heard { next, resume_at: assembly.resume_at(next), told_at, bytes: payload.len(), delta })
 }

@@ -14,8 +14,8 @@
 //!
 //! A move is never divided by the number of workers: two workers that have each learnt something of an item have learnt twice
 //! as much. What keeps rows from moving too far that all workers move at the same time are Adagrad's sums, which add up like
-//! the moves, and that workers tell each other more often while a model is young (`Trainer::is_delta_due`): what was
-//! learnt side by side from nothing does not fit together.
+//! the moves, and that workers tell each other more often while a model is young, and where interest fades fast
+//! (`Trainer::is_delta_due`): what was learnt side by side from nothing does not fit together.
 //!
 //! | file | what it holds |
 //! | --- | --- |

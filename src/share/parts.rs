@@ -40,6 +40,15 @@ pub fn split(number: u64, bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
+/// A delta, put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeDelta {
+    /// The number that it was split with.
+    pub number: u64,
+    /// The delta as bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// Puts deltas together from the records of a log.
 #[derive(Debug, Default)]
 pub struct Assembly {
@@ -56,11 +65,11 @@ struct PartialDelta {
 }
 
 impl Assembly {
-    /// Takes the record at `offset`; gives the bytes of a delta where it is the last part of one.
+    /// Takes the record at `offset`; gives a delta where it is the last part of one.
     ///
     /// # Errors
     /// The record is no part of any delta.
-    pub fn take(&mut self, offset: u64, record: &[u8]) -> Result<Option<Vec<u8>>, NoPart> {
+    pub fn take(&mut self, offset: u64, record: &[u8]) -> Result<Option<WholeDelta>, NoPart> {
         let (header, body) = record.split_at_checked(HEADER).ok_or(NoPart)?;
         let (magic, numbers) = header.split_at(MAGIC.len());
         let short = |place: usize| u32::from_le_bytes(numbers[place..place + 4].try_into().expect("four bytes"));
@@ -80,7 +89,7 @@ impl Assembly {
         if begun.next < n_parts {
             return Ok(None);
         }
-        Ok(self.begun.remove(&delta).map(|begun| begun.bytes))
+        Ok(self.begun.remove(&delta).map(|begun| WholeDelta { number: delta, bytes: begun.bytes }))
     }
 
     /// From where the log has to be read again by someone who has what is put together so far, up to `next`: the first part
@@ -102,11 +111,12 @@ mod tests {
         assert_eq!((one.len(), other.len()), (3, 1));
         assert!(one.iter().all(|part| part.len() <= PART + HEADER));
         let mut assembly = Assembly::default();
+        let whole = |number: u64, bytes: &[u8]| Ok(Some(WholeDelta { number, bytes: bytes.to_vec() }));
         assert_eq!(assembly.take(5, &one[0]), Ok(None));
-        assert_eq!(assembly.take(6, &other[0]), Ok(Some(b"short".to_vec())));
+        assert_eq!(assembly.take(6, &other[0]), whole(9, b"short"));
         assert_eq!(assembly.resume_at(7), 5, "or the beginning of the long one would be missed");
         assert_eq!(assembly.take(7, &one[1]), Ok(None));
-        assert_eq!(assembly.take(8, &one[2]), Ok(Some(long)));
+        assert_eq!(assembly.take(8, &one[2]), whole(8, &long));
         assert_eq!(assembly.resume_at(9), 9);
     }
 
@@ -117,7 +127,8 @@ mod tests {
         assert_eq!(assembly.take(0, &second), Ok(None), "its beginning lies before the place where reading began");
         assert_eq!(assembly.take(1, &first), Ok(None));
         let other = split(4, b"other").next().unwrap();
-        assert_eq!(assembly.take(2 + PATIENCE, &other), Ok(Some(b"other".to_vec())));
+        let whole = WholeDelta { number: 4, bytes: b"other".to_vec() };
+        assert_eq!(assembly.take(2 + PATIENCE, &other), Ok(Some(whole)));
         assert_eq!(assembly.resume_at(3 + PATIENCE), 3 + PATIENCE);
         assert_eq!(assembly.take(3 + PATIENCE, b"{}"), Err(NoPart));
         assert_eq!(assembly.take(3 + PATIENCE, &[0; 40]), Err(NoPart));

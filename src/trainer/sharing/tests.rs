@@ -87,6 +87,25 @@ fn assert_alike(one: &mut Trainer, other: &mut Trainer, tolerance: f32, context:
     }
 }
 
+#[test]
+fn delta_is_due_while_the_model_is_young_and_where_interest_fades_fast() {
+    for (half_life, is_due_later) in [(40, true), (100_000, false)] {
+        let config = configuration(&[&format!("negatives.half_life={half_life}")]);
+        let mut trainer = worker(&config, "a", MovePrecision::F32);
+        assert!(!trainer.is_delta_due(), "nothing was read");
+        feed(&mut trainer, 1, 0, 16);
+        assert!(trainer.is_delta_due(), "all that there is is not told");
+        for begin in 1..1_000 {
+            feed(&mut trainer, 1, begin * 16, 16);
+            trainer.take_delta();
+        }
+        assert!(!trainer.is_delta_due(), "all is told");
+        // Less than one event in two hundred, but more than half of 40.
+        feed(&mut trainer, 1, 16_000, 48);
+        assert_eq!(trainer.is_delta_due(), is_due_later, "half-life {half_life}");
+    }
+}
+
 fn through_bytes(delta: &Delta, precision: MovePrecision) -> Delta {
     let read = Delta::decode(&delta.encode(precision)).unwrap();
     assert_eq!(&read, delta);
