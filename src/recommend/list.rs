@@ -99,11 +99,17 @@ impl Recommender<'_> {
         let dim = self.encoder.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
-        if let Some(index) = self.index {
+        if let Some((index, largest_bias)) = self.index {
             let search = |(place, query): (usize, &usize)| {
                 let skips = |item| find(&terms[*query], item).is_some();
-                index.index().keep_asked(vectors[place]);
-                let found = index.search(self.encoder.model, &self.terms, vectors[place], lengths[place], skips);
+                index.keep_asked(vectors[place]);
+                let found = index.search(
+                    self.encoder.model,
+                    (&self.terms, largest_bias),
+                    vectors[place],
+                    lengths[place],
+                    skips,
+                );
                 let mut best = Shortlist::new(lengths[place]);
                 for (item, score) in found.items.iter().zip(self.scores(queries, *query, &found.items, true)) {
                     best.offer(score, *item);

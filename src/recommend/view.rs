@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::index::{BoundedIndex, CopiedItems, IndexBuilder, SearchIndex};
+use super::index::{CopiedItems, IndexBuilder, SearchIndex};
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::{Shortlist, order};
 use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms};
@@ -18,9 +18,8 @@ use crate::context::cooccurrence::Cooccurrences;
 use crate::context::users::UserHistories;
 use crate::kernel::LANES;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::rows::inverse_norm;
+use crate::kernel::rows::{dot, inverse_norm};
 use crate::model::Model;
-use crate::negatives::frequency::FrozenFrequencies;
 use crate::table::ids::{Ids, NameIndex};
 use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
@@ -58,14 +57,13 @@ pub struct ViewRemains {
 pub struct FrozenView {
     facts: ViewFacts,
     model: Model,
-    frequencies: FrozenFrequencies,
-    /// As of the view before.
     log_frequencies: FollowedFrequencies,
     histories: UserHistories,
     cooccurrences: Cooccurrences,
     items: Ids,
     users: Ids,
     occurrences: Paged<u64>,
+    index: Option<Arc<SearchIndex>>,
 }
 
 /// A state that stands still, ready to be asked.
@@ -79,8 +77,11 @@ pub struct StateView {
     users: Ids,
     occurrences: Paged<u64>,
     log_frequencies: FollowedFrequencies,
-    bounds: Option<Arc<ScoreBounds>>,
-    index: Option<BoundedIndex>,
+    /// What scores items can have at most; made when somebody looks at all of them.
+    bounds: OnceLock<Option<Arc<ScoreBounds>>>,
+    index: Option<Arc<SearchIndex>>,
+    /// The largest b; made when somebody asks the index.
+    largest_bias: OnceLock<f32>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,
 }
@@ -106,8 +107,14 @@ pub struct NearItem {
 }
 
 impl FrozenView {
-    /// Freezes what scores depend on, on as many threads as it is called among; `earlier` is what is left of the view before.
-    pub fn of(state: &mut State, model_id: Arc<str>, earlier: Option<ViewRemains>) -> Self {
+    /// Freezes what scores depend on, on as many threads as it is called among; `earlier` is what is left of the view before, whose
+    /// `index` is brought up to date where rows kept their numbers since.
+    pub fn of(
+        state: &mut State,
+        model_id: Arc<str>,
+        earlier: Option<ViewRemains>,
+        index: Option<Arc<SearchIndex>>,
+    ) -> Self {
         let State { items, users, model, negatives, progress, .. } = state;
         let facts = ViewFacts {
             model_id,
@@ -116,23 +123,30 @@ impl FrozenView {
             newest_event: negatives.frequencies.newest(),
             pause: Duration::ZERO,
         };
-        let (of_items, of_users, log_frequencies, mut norms) = match earlier {
+        let index = index.filter(|index| index.remaps() == items.ids.remaps());
+        let (of_items, of_users, mut log_frequencies, mut norms) = match earlier {
             Some(ViewRemains { items, users, log_frequencies, inverse_norms }) => {
                 (Some(items), Some(users), log_frequencies, inverse_norms)
             }
             None => Default::default(),
         };
+        let (kernel, frequencies) = (model.kernel(), &mut negatives.frequencies);
         let of_vectors = || {
             norms.clone_from(&model.inverse_norms);
-            (model.freeze_to_read(norms), negatives.frequencies.freeze_to_read())
+            model.freeze_to_read(norms)
+        };
+        let of_counts = || {
+            let touched = frequencies.take_touched();
+            log_frequencies.follow(kernel, frequencies, touched.as_deref(), index.as_deref());
+            log_frequencies
         };
         let of_names = || {
             let ids = (items.ids.freeze_to_read(of_items), users.ids.freeze_to_read(of_users));
             (ids, users.histories.snapshot(), items.cooccurrences.snapshot(), items.occurrences.clone())
         };
-        let ((model, frequencies), ((items, users), histories, cooccurrences, occurrences)) =
-            rayon::join(of_vectors, of_names);
-        Self { facts, model, frequencies, log_frequencies, histories, cooccurrences, items, users, occurrences }
+        let (model, (log_frequencies, ((items, users), histories, cooccurrences, occurrences))) =
+            rayon::join(of_vectors, || rayon::join(of_counts, of_names));
+        Self { facts, model, log_frequencies, histories, cooccurrences, items, users, occurrences, index }
     }
 
     /// The same, with what it cost training.
@@ -142,25 +156,19 @@ impl FrozenView {
         self
     }
 
-    /// Makes it ready to be asked, with an index over its items where there is one.
-    pub fn ready(self, index: Option<Arc<SearchIndex>>) -> StateView {
-        let Self {
-            facts,
-            mut model,
-            frequencies,
-            mut log_frequencies,
-            histories,
-            cooccurrences,
-            items,
-            users,
-            occurrences,
-        } = self;
-        let index = index.filter(|index| index.remaps() == items.remaps());
-        log_frequencies.follow(model.kernel(), &frequencies, index.as_deref());
-        // Its pages are shared with training no longer than they are needed.
-        drop(frequencies);
+    /// Finds lists by `index` once it is ready, if it is one of these rows.
+    pub fn attach(&mut self, index: Arc<SearchIndex>) {
+        if index.remaps() == self.items.remaps() {
+            index.note_all(self.log_frequencies.values());
+            self.index = Some(index);
+        }
+    }
+
+    /// Makes it ready to be asked.
+    pub fn ready(self) -> StateView {
+        let Self { facts, mut model, log_frequencies, histories, cooccurrences, items, users, occurrences, index } =
+            self;
         model.refresh_all();
-        let bounds = ScoreBounds::of(&model, &ItemTerms::new(&model, Cow::Borrowed(log_frequencies.values())));
         let mut view = StateView {
             facts,
             histories,
@@ -169,8 +177,9 @@ impl FrozenView {
             users,
             occurrences,
             log_frequencies,
-            bounds: bounds.map(Arc::new),
+            bounds: OnceLock::new(),
             index: None,
+            largest_bias: OnceLock::new(),
             inverse_norms: OnceLock::new(),
             model,
         };
@@ -180,8 +189,7 @@ impl FrozenView {
 
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
-        let Self { items, users, mut log_frequencies, frequencies, model, .. } = self;
-        log_frequencies.pass_over(&frequencies);
+        let Self { items, users, log_frequencies, model, .. } = self;
         let (items, users, inverse_norms) = (items.into_index(), users.into_index(), model.inverse_norms);
         ViewRemains { items, users, log_frequencies, inverse_norms }
     }
@@ -218,12 +226,19 @@ impl StateView {
     /// What makes lists.
     pub fn recommender(&self) -> Recommender<'_> {
         let Self { model, histories, cooccurrences, .. } = self;
-        Recommender {
-            encoder: VisitorEncoder { model, histories, cooccurrences },
-            terms: self.terms(),
-            bounds: self.bounds.clone(),
-            index: self.index.as_ref(),
-        }
+        let (index, encoder) = (self.asked_index(), VisitorEncoder { model, histories, cooccurrences });
+        let bounds = if index.is_some() { None } else { self.bounds() };
+        Recommender { encoder, terms: self.terms(), bounds: bounds.cloned(), index }
+    }
+
+    /// The index, and the largest b.
+    fn asked_index(&self) -> Option<(&SearchIndex, f32)> {
+        let index = self.index.as_deref()?;
+        Some((index, *self.largest_bias.get_or_init(|| self.terms().largest_bias())))
+    }
+
+    fn bounds(&self) -> Option<&Arc<ScoreBounds>> {
+        self.bounds.get_or_init(|| ScoreBounds::of(&self.model, &self.terms()).map(Arc::new)).as_ref()
     }
 
     /// Finds lists by `index` from now on, if it is one of these rows.
@@ -235,18 +250,18 @@ impl StateView {
     /// The same by an index that has been told of log q̂.
     fn attach_noted(&mut self, index: Arc<SearchIndex>) {
         if index.remaps() == self.items.remaps() && index.len() <= self.n_items() && self.can_have_index() {
-            self.index = Some(BoundedIndex::new(index, &self.terms()));
+            self.index = Some(index);
         }
     }
 
     /// The index that lists are found by.
     pub fn index(&self) -> Option<&Arc<SearchIndex>> {
-        self.index.as_ref().map(BoundedIndex::index)
+        self.index.as_ref()
     }
 
     /// Whether an index can find lists: it is known how long vectors are.
     pub fn can_have_index(&self) -> bool {
-        self.bounds.is_some()
+        self.model.is_cosine()
     }
 
     /// How many items there are.
@@ -289,14 +304,14 @@ impl StateView {
     /// How many of the best `k` items for queries of late the index finds, and at how many items it looks: of as many queries as one pass
     /// over all items takes, or as were asked; none where there is no index.
     pub fn measure_index(&self, k: usize) -> Vec<MeasuredSearch> {
-        let Some(index) = &self.index else { return Vec::new() };
-        let queries = index.index().take_asked(LANES);
+        let Some((index, largest_bias)) = self.asked_index() else { return Vec::new() };
+        let queries = index.take_asked(LANES);
         let (model, terms) = (&self.model, self.terms());
         let (vectors, lengths): (Vec<&[f32]>, Vec<usize>) = queries.iter().map(|query| (query.as_slice(), k)).unzip();
-        let table = ScoredTable { rows: model.vectors(), terms: &terms, bounds: self.bounds.as_deref() };
+        let table = ScoredTable { rows: model.vectors(), terms: &terms, bounds: self.bounds().map(Arc::as_ref) };
         let exact = best_of_table(model.kernel(), table, &vectors, &lengths, |_, _| false);
         let measure = |(exact, query): (Shortlist, &&[f32])| {
-            let (exact, found) = (exact.into_best(), index.search(model, &terms, query, k, |_| false));
+            let (exact, found) = (exact.into_best(), index.search(model, (&terms, largest_bias), query, k, |_| false));
             let first = &found.items[..found.items.len().min(k)];
             let kept = exact.iter().filter(|(_, item)| first.contains(item)).count();
             MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at }
@@ -364,10 +379,10 @@ impl StateView {
         let of_had: Vec<(u32, Vec<f32>)> = had.into_iter().map(|item| (item, unit(item))).collect();
         let most_like = |item: &u32| {
             let own = unit(*item);
-            let near = of_had.iter().filter(|(other, _)| other != item).map(|(other, vector)| NearItem {
-                item: *other,
-                cosine: own.iter().zip(vector).map(|(a, b)| a * b).sum(),
-            });
+            let near = of_had
+                .iter()
+                .filter(|(other, _)| other != item)
+                .map(|(other, vector)| NearItem { item: *other, cosine: dot(&own, vector) });
             near.reduce(|best, next| if next.cosine > best.cosine { next } else { best })
         };
         items.iter().map(most_like).collect()

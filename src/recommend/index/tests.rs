@@ -61,7 +61,7 @@ fn record(offset: u64, n: u64) -> Record {
 }
 
 fn view(trainer: &mut Trainer) -> StateView {
-    FrozenView::of(&mut trainer.state, "test".into(), None).ready(None)
+    FrozenView::of(&mut trainer.state, "test".into(), None, None).ready()
 }
 
 fn lists(view: &StateView, k: usize) -> Vec<Vec<Recommendation>> {
