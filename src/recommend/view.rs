@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::index::{CopiedItems, IndexBuilder, SearchIndex};
+use super::index::{CopiedItems, IndexBuilder, SearchIndex, Sought};
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::{Shortlist, order};
-use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms};
+use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms, RowTerms as _};
 use super::{ListRules, Recommendation, Recommender, Visitor, VisitorEncoder, Wish};
 use crate::context::cooccurrence::Cooccurrences;
 use crate::context::users::UserHistories;
 use crate::kernel::LANES;
 use crate::kernel::aligned::Aligned;
+use crate::kernel::ranking::{ItemTile, PackedQueries, score_tile};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::model::Model;
 use crate::table::ids::{Ids, NameIndex};
@@ -27,6 +28,8 @@ use crate::trainer::state::State;
 
 /// A visitor's newest items that others are compared with, to say which they are like.
 const MOST_COMPARED: usize = 64;
+/// Items beyond the list that are kept while an index is measured: the model moves on meanwhile.
+const MEASURED_BEYOND: usize = 32;
 
 /// Which state a view is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +98,19 @@ pub struct MeasuredSearch {
     pub of: usize,
     /// At how many items it looked.
     pub n_looked_at: usize,
+}
+
+/// Queries of late, and the best items for them among those that were looked at so far.
+#[derive(Debug)]
+pub struct IndexMeasurement {
+    queries: Vec<Vec<f32>>,
+    packed: PackedQueries,
+    best: Vec<Shortlist>,
+    k: usize,
+    /// The numbering of rows.
+    remaps: u64,
+    /// The chunk of items that is next.
+    next: usize,
 }
 
 /// An item near to another one, by its row.
@@ -225,10 +241,17 @@ impl StateView {
 
     /// What makes lists.
     pub fn recommender(&self) -> Recommender<'_> {
+        let Some(index) = self.asked_index() else { return self.exact_recommender() };
         let Self { model, histories, cooccurrences, .. } = self;
-        let (index, encoder) = (self.asked_index(), VisitorEncoder { model, histories, cooccurrences });
-        let bounds = if index.is_some() { None } else { self.bounds() };
-        Recommender { encoder, terms: self.terms(), bounds: bounds.cloned(), index }
+        let encoder = VisitorEncoder { model, histories, cooccurrences };
+        Recommender { encoder, terms: self.terms(), bounds: None, index: Some(index) }
+    }
+
+    /// What makes lists by a look at all items, whether there is an index or not.
+    pub fn exact_recommender(&self) -> Recommender<'_> {
+        let Self { model, histories, cooccurrences, .. } = self;
+        let encoder = VisitorEncoder { model, histories, cooccurrences };
+        Recommender { encoder, terms: self.terms(), bounds: self.bounds().cloned(), index: None }
     }
 
     /// The index, and the largest b.
@@ -301,22 +324,62 @@ impl StateView {
         builder.is_of(self.items.remaps())
     }
 
-    /// How many of the best `k` items for queries of late the index finds, and at how many items it looks: of as many queries as one pass
-    /// over all items takes, or as were asked; none where there is no index.
-    pub fn measure_index(&self, k: usize) -> Vec<MeasuredSearch> {
-        let Some((index, largest_bias)) = self.asked_index() else { return Vec::new() };
-        let queries = index.take_asked(LANES);
-        let (model, terms) = (&self.model, self.terms());
-        let (vectors, lengths): (Vec<&[f32]>, Vec<usize>) = queries.iter().map(|query| (query.as_slice(), k)).unzip();
-        let table = ScoredTable { rows: model.vectors(), terms: &terms, bounds: self.bounds().map(Arc::as_ref) };
-        let exact = best_of_table(model.kernel(), table, &vectors, &lengths, |_, _| false);
-        let measure = |(exact, query): (Shortlist, &&[f32])| {
-            let (exact, found) = (exact.into_best(), index.search(model, (&terms, largest_bias), query, k, |_| false));
-            let first = &found.items[..found.items.len().min(k)];
-            let kept = exact.iter().filter(|(_, item)| first.contains(item)).count();
+    /// Begins to measure how many of the best `k` items for queries of late the index finds: of as many queries as one look at all items
+    /// takes, or as were asked. `None` where there is no index, or nobody asked.
+    pub fn begin_measurement(&self, k: usize) -> Option<IndexMeasurement> {
+        let queries = self.index.as_ref()?.take_asked(LANES);
+        if queries.is_empty() {
+            return None;
+        }
+        let mut packed = PackedQueries::default();
+        packed.pack(queries.iter().map(Vec::as_slice), self.model.dim());
+        let best = vec![Shortlist::new(k + MEASURED_BEYOND); queries.len()];
+        Some(IndexMeasurement { queries, packed, best, k, remaps: self.items.remaps(), next: 0 })
+    }
+
+    /// Looks at the next `n` chunks of items for `measurement`; gives what was measured once there are no more, by the scores that are
+    /// found then, and nothing where rows have got other numbers meanwhile.
+    pub fn go_on_measuring(&self, measurement: &mut IndexMeasurement, n: usize) -> Option<Vec<MeasuredSearch>> {
+        let IndexMeasurement { queries, packed, best, k, remaps, next } = measurement;
+        let Some((index, largest_bias)) = self.asked_index().filter(|_| *remaps == self.items.remaps()) else {
+            return Some(Vec::new());
+        };
+        let (model, terms, n_items) = (&self.model, self.terms(), self.n_items());
+        let (mut scratch, mut scores) = (Aligned::default(), Vec::new());
+        let (mut scale, mut bias) = ([0.0; CHUNK], [0.0; CHUNK]);
+        let chunks = *next..n_items.div_ceil(CHUNK).min(*next + n);
+        *next = chunks.end;
+        for chunk in chunks {
+            let first = chunk * CHUNK;
+            let rows = model.vectors().chunk(chunk, &mut scratch);
+            let n_rows = rows.len() / model.dim();
+            let (scale, bias) = (&mut scale[..n_rows], &mut bias[..n_rows]);
+            terms.fill(first, scale, bias);
+            score_tile(model.kernel(), packed, ItemTile { rows, scale, bias }, &mut scores);
+            for (item, scores) in (first as u32..).zip(&scores) {
+                best.iter_mut().zip(scores).for_each(|(best, score)| best.offer(*score, item));
+            }
+        }
+        if *next * CHUNK < n_items {
+            return None;
+        }
+        let sought = Sought::Best { terms: &terms, largest_bias };
+        let measure = |(query, best): (&Vec<f32>, &Shortlist)| {
+            // The model has moved on since some of them were looked at: those that are best now.
+            let seen: Vec<u32> = best.clone().into_best().into_iter().map(|(_, item)| item).collect();
+            let mut exact: Vec<(f32, u32)> =
+                self.recommender().plain_scores(query, &seen).zip(seen.iter().copied()).collect();
+            exact.sort_unstable_by(order);
+            exact.truncate(*k);
+            let found = index.search(model, sought, query, *k, |_| false);
+            let mut found_best: Vec<(f32, u32)> =
+                self.recommender().plain_scores(query, &found.items).zip(found.items.iter().copied()).collect();
+            found_best.sort_unstable_by(order);
+            found_best.truncate(*k);
+            let kept = exact.iter().filter(|(_, item)| found_best.iter().any(|(_, found)| found == item)).count();
             MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at }
         };
-        exact.into_iter().zip(&vectors).map(measure).collect()
+        Some(queries.iter().zip(&*best).map(measure).collect())
     }
 
     /// The full scores of `items` for a visitor, best first, and also of those that they had; none where nothing is known of the
@@ -329,11 +392,35 @@ impl StateView {
         self.recommender().recommend_each(&[Wish { visitor, rules }]).pop().unwrap_or_default()
     }
 
-    /// For each of `asked` (an item, and how many), the items nearest to it by cosine, nearest first, without itself.
+    /// For each of `asked` (an item, and how many), the items nearest to it by cosine, nearest first, without itself; of many items,
+    /// those that the index finds.
     ///
     /// # Panics
     /// If there is no such row.
     pub fn neighbors(&self, asked: &[(u32, usize)]) -> Vec<Vec<NearItem>> {
+        match &self.index {
+            Some(index) => asked.iter().map(|(item, k)| self.neighbors_in(index, *item, *k)).collect(),
+            None => self.exact_neighbors(asked),
+        }
+    }
+
+    /// The `k` items nearest to `item`, as far as `index` finds them.
+    fn neighbors_in(&self, index: &SearchIndex, item: u32, k: usize) -> Vec<NearItem> {
+        let unit = |item: u32| -> Vec<f32> {
+            let row = self.model.vectors().row(item as usize);
+            let factor = inverse_norm(row);
+            row.iter().map(|number| number * factor).collect()
+        };
+        let query = unit(item);
+        let found = index.search(&self.model, Sought::Nearest, &query, k, |other| other == item);
+        let mut near: Vec<(f32, u32)> = found.items.into_iter().map(|item| (dot(&query, &unit(item)), item)).collect();
+        near.sort_unstable_by(order);
+        near.truncate(k);
+        near.into_iter().map(|(cosine, item)| NearItem { item, cosine }).collect()
+    }
+
+    /// The same by a look at all items.
+    fn exact_neighbors(&self, asked: &[(u32, usize)]) -> Vec<Vec<NearItem>> {
         let model = &self.model;
         let scale = self.inverse_norms.get_or_init(|| {
             let mut norms = vec![0.0; self.log_frequencies.values().len()];

@@ -31,7 +31,7 @@ use rayon::prelude::*;
 
 use self::clusters::{ClusterPlace, Clusters};
 use super::shortlist::{Shortlist, order};
-use super::terms::{ItemTerms, RowTerms as _};
+use super::terms::ItemTerms;
 use crate::kernel::ranking::{PackedQueries, estimate_scores, products_of_halves, score_packed, to_half};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::kernel::{Kernel, LANES};
@@ -398,6 +398,15 @@ impl CopiedItems {
     }
 }
 
+/// What is searched for.
+#[derive(Clone, Copy)]
+pub(super) enum Sought<'a> {
+    /// The best items by these terms, of which also the largest b is given.
+    Best { terms: &'a ItemTerms<'a>, largest_bias: f32 },
+    /// Those whose vectors' cosine with the query is largest.
+    Nearest,
+}
+
 /// What a search found.
 pub(super) struct Found {
     /// The best items by estimated scores, best first; some more than were asked for.
@@ -407,20 +416,26 @@ pub(super) struct Found {
 }
 
 impl SearchIndex {
-    /// The items that may be among the best `k` for `query` by `terms`, of which also the largest b is given; those that `skips` names
-    /// are left out.
+    /// The items that may be among the best `k` for `query`; those that `skips` names are left out.
     pub(super) fn search(
         &self,
         model: &Model,
-        (terms, largest_bias): (&ItemTerms<'_>, f32),
+        sought: Sought<'_>,
         query: &[f32],
         k: usize,
         skips: impl Fn(u32) -> bool,
     ) -> Found {
         let index = self;
         let (kernel, reach) = (model.kernel(), index.reach());
-        let (beta, inverse_temperature) = (model.beta(), model.inverse_temperature());
         let length = dot(query, query).sqrt();
+        // The score is `likeness · (length of the vector, or 1) · product + beta · log q̂ + b`.
+        let (likeness, beta, largest_bias, biases) = match sought {
+            Sought::Best { largest_bias, .. } => {
+                (model.inverse_temperature(), model.beta(), largest_bias, model.biases.is_some())
+            }
+            Sought::Nearest => (1.0, 0.0, 0.0, false),
+        };
+        let by_length = matches!(sought, Sought::Best { .. });
         let of_clusters = index.products(kernel, query, length);
         let mut open: Vec<(f32, u32)> = Vec::with_capacity(index.n_blocks());
         for ((block, bounds), number) in index.blocks.iter().zip(&index.bounds).zip(0..) {
@@ -428,12 +443,14 @@ impl SearchIndex {
             let (along, across) = of_clusters[block.cluster as usize];
             let cosine = (mean * along + reach * across * deviation).min(1.0);
             let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
-            open.push((popularity + block.longest * length * cosine * inverse_temperature, number));
+            let longest = if by_length { block.longest } else { 1.0 };
+            open.push((popularity + longest * length * cosine * likeness, number));
         }
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
         let mut products = [0.0; BLOCK];
+        let n_items = model.inverse_norms.len();
         let look_at_new = |best: &mut Shortlist| {
-            let mut items = index.len() as u32..terms.n_rows() as u32;
+            let mut items = index.len() as u32..n_items as u32;
             let (mut of_tile, mut rows, mut scale, mut bias) =
                 ([0; LANES], [&[][..]; LANES], [0.0; LANES], [0.0; LANES]);
             loop {
@@ -441,7 +458,10 @@ impl SearchIndex {
                 for item in items.by_ref().take(LANES) {
                     let row = item as usize;
                     (of_tile[n], rows[n]) = (item, model.vectors().row(row));
-                    (scale[n], bias[n]) = (terms.scale(row), terms.popularity(row));
+                    (scale[n], bias[n]) = match sought {
+                        Sought::Best { terms, .. } => (terms.scale(row), terms.popularity(row)),
+                        Sought::Nearest => (inverse_norm(rows[n]), 0.0),
+                    };
                     n += 1;
                 }
                 if n == 0 {
@@ -457,7 +477,7 @@ impl SearchIndex {
         };
         // What came since the index was made.
         look_at_new(&mut best);
-        let mut n_looked_at = terms.n_rows() - index.len();
+        let mut n_looked_at = n_items - index.len();
         let by_bound = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let mut first = FIRST_BLOCKS;
         while !open.is_empty() {
@@ -483,10 +503,10 @@ impl SearchIndex {
                 );
                 n_looked_at += places.len();
                 for (place, product) in places.zip(products) {
-                    let similarity = *product * index.lengths[place] * inverse_temperature;
+                    let similarity = *product * if by_length { index.lengths[place] } else { 1.0 } * likeness;
                     let item = index.items[place];
                     let mut score = similarity + beta * index.log_frequency(place);
-                    if model.biases.is_some() {
+                    if biases {
                         score += model.bias(item as usize);
                     }
                     if best.takes(score) && !skips(item) {
