@@ -135,10 +135,10 @@ impl CheckpointFollower<'_> {
         let LoadedCheckpoint { checkpoint, mut state, .. } = LoadedCheckpoint::read(self.layers, self.path)?;
         let written = std::fs::metadata(checkpoint.folder().join(MANIFEST)).and_then(|file| file.modified());
         let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
-        let view = FrozenView::of(&mut state, checkpoint.manifest().model_id().as_str().into(), None);
+        let view = FrozenView::of(&mut state, checkpoint.manifest().model_id().as_str().into(), None, None);
         // What only training needs goes before the rest is made.
         drop(state);
-        let mut view = view.ready(None);
+        let mut view = view.ready();
         if view.n_items() >= self.config.serve.index_from && view.can_have_index() {
             let index = view.index_of_all();
             view.attach(Arc::new(index));

@@ -19,6 +19,7 @@ use super::Batch;
 use super::repeat_memory::floor_log2;
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
+use crate::table::rows::GOLDEN;
 
 /// Number of buckets of each measure, half octaves.
 pub const BUCKETS: usize = 32;
@@ -122,12 +123,25 @@ pub struct CountedNeighbor {
 }
 
 /// What came near one item.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Neighborhood {
     /// Events of the item.
     pub events: f64,
     /// The items near it, in the order in which they came to the list.
     pub neighbors: Vec<CountedNeighbor>,
+}
+
+impl Clone for Neighborhood {
+    fn clone(&self) -> Self {
+        Self { events: self.events, neighbors: self.neighbors.clone() }
+    }
+
+    /// Copies the list into the memory of the one that was there: neighbourhoods are copied as often as views of them are made.
+    fn clone_from(&mut self, source: &Self) {
+        let Self { events, neighbors } = source;
+        self.events = *events;
+        self.neighbors.clone_from(neighbors);
+    }
 }
 
 impl Neighborhood {
@@ -183,33 +197,55 @@ pub struct Cooccurrences {
     votes: Votes,
 }
 
-/// The votes for one event: a sparse set of items, of which only the list is ever emptied. A buffer.
+/// The votes for one event: items, each once, found by a table of places that is never emptied. A buffer. There are few votes of many
+/// items, so that a place for each item would be looked for in memory, and these are in the nearest cache.
 #[derive(Debug, Default)]
 pub struct Votes {
-    /// By item: its place in the list, if it is there.
-    places: Vec<u32>,
+    /// Where in the list an item may be: by its hash, or behind that. A power of two, and twice as many as votes.
+    slots: Vec<u32>,
     list: Vec<Vote>,
 }
 
 #[derive(Debug)]
 struct Vote {
     item: u32,
+    /// Its slot: one that names a vote with another slot is free.
+    slot: u32,
     confidence: f32,
     cosine: f32,
 }
 
 impl Votes {
+    /// Begins anew, with room for `most` votes.
+    fn begin(&mut self, most: usize) {
+        self.list.clear();
+        let n_slots = (2 * most).next_power_of_two();
+        if self.slots.len() < n_slots {
+            self.slots.resize(n_slots, 0);
+        }
+    }
+
     #[inline]
     fn add(&mut self, item: u32, confidence: f32, cosine: f32) {
-        let place = &mut self.places[item as usize];
-        match self.list.get_mut(*place as usize) {
-            Some(vote) if vote.item == item => {
-                vote.confidence += confidence;
-                vote.cosine += cosine;
-            }
-            _ => {
-                *place = self.list.len() as u32;
-                self.list.push(Vote { item, confidence, cosine });
+        let mask = self.slots.len() - 1;
+        // Fibonacci hashing: the upper half of the product.
+        let mut slot = (u64::from(item).wrapping_mul(GOLDEN) >> 32) as usize & mask;
+        loop {
+            let place = &mut self.slots[slot];
+            match self.list.get_mut(*place as usize) {
+                Some(vote) if vote.slot as usize == slot => {
+                    if vote.item == item {
+                        vote.confidence += confidence;
+                        vote.cosine += cosine;
+                        return;
+                    }
+                    slot = (slot + 1) & mask;
+                }
+                _ => {
+                    *place = self.list.len() as u32;
+                    self.list.push(Vote { item, slot: slot as u32, confidence, cosine });
+                    return;
+                }
             }
         }
     }
@@ -366,8 +402,7 @@ impl Cooccurrences {
 
 /// Lists what is related to `newest`, the newest item first, in `related`.
 fn vote(neighborhoods: &Records<Neighborhood>, votes: &mut Votes, newest: &[u32], related: &mut Vec<RelatedItem>) {
-    votes.places.resize(neighborhoods.len(), 0);
-    votes.list.clear();
+    votes.begin(newest.iter().map(|item| neighborhoods.get(*item as usize).neighbors.len()).sum());
     let strengths = || std::iter::successors(Some(1.0f32), |strength| Some(strength * VOTE_DECAY));
     let total = f64::from(strengths().take(newest.len()).sum::<f32>());
     for (item, strength) in newest.iter().zip(strengths()) {
@@ -383,7 +418,7 @@ fn vote(neighborhoods: &Records<Neighborhood>, votes: &mut Votes, newest: &[u32]
     let bucket =
         |measure: f64, of_one: i64| (floor_log2(measure * measure) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
     let is_related = |vote: &&Vote| vote.confidence >= LEAST_CONFIDENCE;
-    related.extend(votes.list.iter().filter(is_related).map(|Vote { item, confidence, cosine }| {
+    related.extend(votes.list.iter().filter(is_related).map(|Vote { item, slot: _, confidence, cosine }| {
         let events = neighborhoods.get(*item as usize).events;
         let cosine = f64::from(*cosine) / (events + COSINE_PRIOR).sqrt();
         let buckets = CooccurrenceBuckets {

@@ -10,7 +10,7 @@ use crate::table::row_remap::RowRemap;
 const REPEAT_RATE_STEP: f32 = 0.07;
 
 /// What one user had, as far as it is remembered.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct UserHistory {
     /// Events of the user so far.
     pub clock: u32,
@@ -24,6 +24,23 @@ pub struct UserHistory {
     pub memory: Vec<RememberedItem>,
     /// All items, in the order they came; kept only where own items leave the ranking.
     pub own: Vec<u32>,
+}
+
+impl Clone for UserHistory {
+    fn clone(&self) -> Self {
+        let mut clone = Self::default();
+        clone.clone_from(self);
+        clone
+    }
+
+    /// Copies lists into the memory of those that were there: histories are copied as often as views of them are made.
+    fn clone_from(&mut self, source: &Self) {
+        let Self { clock, session_events, repeat_rate, recent, memory, own } = source;
+        (self.clock, self.session_events, self.repeat_rate) = (*clock, *session_events, *repeat_rate);
+        self.recent.clone_from(recent);
+        self.memory.clone_from(memory);
+        self.own.clone_from(own);
+    }
 }
 
 impl UserHistory {

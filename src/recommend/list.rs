@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::index::Sought;
 use super::pass::{ScoredTable, best_of_table};
 use super::shortlist::{Scored, Shortlist, order};
 use super::{ListRules, Recommendation, Recommender, Visitor, VisitorQueries, Wish};
@@ -99,11 +100,12 @@ impl Recommender<'_> {
         let dim = self.encoder.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
-        if let Some(index) = self.index {
+        if let Some((index, largest_bias)) = self.index {
             let search = |(place, query): (usize, &usize)| {
                 let skips = |item| find(&terms[*query], item).is_some();
-                index.index().keep_asked(vectors[place]);
-                let found = index.search(self.encoder.model, &self.terms, vectors[place], lengths[place], skips);
+                index.keep_asked(vectors[place]);
+                let sought = Sought::Best { terms: &self.terms, largest_bias };
+                let found = index.search(self.encoder.model, sought, vectors[place], lengths[place], skips);
                 let mut best = Shortlist::new(lengths[place]);
                 for (item, score) in found.items.iter().zip(self.scores(queries, *query, &found.items, true)) {
                     best.offer(score, *item);
@@ -141,6 +143,15 @@ impl Recommender<'_> {
     /// The plain scores of `items` for one query; without (`popularity` is false) their popularity.
     fn scores(&self, queries: &VisitorQueries, query: usize, items: &[u32], popularity: bool) -> Vec<f32> {
         let vector = &queries.encoded.scored_row(query)[..self.encoder.model.dim()];
+        self.scores_of(vector, items, popularity)
+    }
+
+    /// The plain scores of `items` for a query's vector.
+    pub(super) fn plain_scores(&self, query: &[f32], items: &[u32]) -> impl Iterator<Item = f32> + use<> {
+        self.scores_of(query, items, true).into_iter()
+    }
+
+    fn scores_of(&self, vector: &[f32], items: &[u32], popularity: bool) -> Vec<f32> {
         let single = |item: &u32| {
             let row = *item as usize;
             let bias = if popularity { self.terms.popularity(row) } else { 0.0 };

@@ -33,7 +33,7 @@ pub mod view;
 
 use std::sync::Arc;
 
-use self::index::BoundedIndex;
+use self::index::SearchIndex;
 use self::pass::ScoreBounds;
 use self::terms::{ItemTerms, RowTerms as _};
 use crate::context::cooccurrence::{Cooccurrences, Votes};
@@ -112,8 +112,8 @@ pub struct Recommender<'a> {
     terms: ItemTerms<'a>,
     /// What scores items can have at most.
     bounds: Option<Arc<ScoreBounds>>,
-    /// Where to look for the best of many items.
-    index: Option<&'a BoundedIndex>,
+    /// Where to look for the best of many items, and the largest b.
+    index: Option<(&'a SearchIndex, f32)>,
 }
 
 /// The queries of some visitors.

@@ -111,8 +111,7 @@ impl ViewSlot {
             changed.wait_timeout_while(contents, left(deadline), is_missing).map_or_else(|e| e.into_inner().0, |w| w.0);
         let view = match contents.view.take() {
             Some(HeldView::Ready(view)) => view,
-            // What is frozen for it alone is let go of at once, since the trainer copies what it writes meanwhile.
-            Some(HeldView::Frozen(frozen)) => Box::new(frozen.ready(contents.index.clone())),
+            Some(HeldView::Frozen(frozen)) => Box::new(frozen.ready()),
             None => return Err(NoView),
         };
         let age = contents.known_at.map_or(Duration::ZERO, |(at, before)| at.elapsed() + before);
@@ -150,8 +149,10 @@ impl ViewSlot {
         if contents.generation != generation {
             return;
         }
-        if let Some(HeldView::Ready(view)) = contents.view.as_mut() {
-            view.attach(Arc::clone(&index));
+        match contents.view.as_mut() {
+            Some(HeldView::Ready(view)) => view.attach(Arc::clone(&index)),
+            Some(HeldView::Frozen(frozen)) => frozen.attach(Arc::clone(&index)),
+            None => {}
         }
         contents.index = Some(index);
     }
@@ -273,8 +274,8 @@ impl ViewWriter {
     fn publish(&mut self, mut contents: MutexGuard<'_, SlotContents>, trainer: &mut Trainer, moment: (u64, u64)) {
         let begin = Instant::now();
         self.let_go(&mut contents);
-        let (model_id, remains) = (Arc::clone(&self.model_id), self.remains.take());
-        let frozen = trainer.in_pool(|state| FrozenView::of(state, model_id, remains));
+        let (model_id, remains, index) = (Arc::clone(&self.model_id), self.remains.take(), contents.index.clone());
+        let frozen = trainer.in_pool(|state| FrozenView::of(state, model_id, remains, index));
         self.cost = begin.elapsed();
         contents.view = Some(HeldView::Frozen(Box::new(frozen.with_pause(self.cost))));
         contents.known_at = Some((begin, Duration::ZERO));

@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use super::index::SearchIndex;
 use crate::kernel::Kernel;
 use crate::model::Model;
-use crate::negatives::frequency::{Frequencies, FrozenFrequencies};
+use crate::negatives::frequency::Frequencies;
 use crate::table::rows::CHUNK;
 
 /// Up to so many items, all of them are looked at anew for each view.
 const MOST_LOOKED_AT: usize = 1 << 16;
 /// Of more items, one in so many is looked at again in each view, in turn.
-const TURNS: usize = 8;
+const TURNS: usize = 16;
 
 /// What a row's product with a query is multiplied by, and what is added.
 pub(super) trait RowTerms: Sync {
@@ -69,7 +69,10 @@ impl<'a> ItemTerms<'a> {
     pub(super) fn largest_bias(&self) -> f32 {
         match &self.model.biases {
             None => 0.0,
-            Some(_) => (0..self.n_rows()).map(|item| self.model.bias(item)).fold(f32::NEG_INFINITY, f32::max),
+            Some(_) => {
+                let of_items = (0..self.n_rows()).into_par_iter().with_min_len(CHUNK).map(|item| self.model.bias(item));
+                of_items.reduce(|| f32::NEG_INFINITY, f32::max)
+            }
         }
     }
 
@@ -122,10 +125,6 @@ pub(super) struct FollowedFrequencies {
     values: Vec<f32>,
     /// Whose turn it is.
     turn: usize,
-    /// Items that were named before, and not looked at.
-    put_off: Vec<u32>,
-    /// Whether it is not known which were.
-    is_lost: bool,
 }
 
 impl FollowedFrequencies {
@@ -134,49 +133,47 @@ impl FollowedFrequencies {
         &self.values
     }
 
-    /// Passes over `frequencies`, by which nobody asked.
-    pub(super) fn pass_over(&mut self, frequencies: &FrozenFrequencies) {
-        match frequencies.touched() {
-            Some(touched) if self.put_off.len() < self.values.len() => self.put_off.extend(touched),
-            _ => self.is_lost = true,
-        }
-    }
-
-    /// Brings them up to date, and `index`, which had those of the view before.
-    pub(super) fn follow(&mut self, kernel: Kernel, frequencies: &FrozenFrequencies, index: Option<&SearchIndex>) {
-        let (n_items, reader) = (frequencies.len(), frequencies.reader());
+    /// Brings them up to date, and `index`, which had those of the view before. `touched` is of [`Frequencies::take_touched`].
+    pub(super) fn follow(
+        &mut self,
+        kernel: Kernel,
+        frequencies: &Frequencies,
+        touched: Option<&[u32]>,
+        index: Option<&SearchIndex>,
+    ) {
+        let (n_items, mixture) = (frequencies.len(), frequencies.mixture());
         let known = self.values.len();
         self.values.resize(n_items, 0.0);
         let all = |values: &mut [f32], items: Range<usize>| {
             values[items.clone()].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
-                reader.log_frequencies(kernel, items.start + chunk * CHUNK, out);
+                let first = items.start + chunk * CHUNK;
+                mixture.log_frequencies(kernel, first, 1.0, out);
+                index.into_iter().for_each(|index| index.note(first, out));
             });
         };
-        let mut named = std::mem::take(&mut self.put_off);
-        let is_lost = std::mem::take(&mut self.is_lost) || known > n_items || n_items <= MOST_LOOKED_AT;
-        match frequencies.touched().filter(|_| !is_lost) {
-            None => {
-                all(&mut self.values, 0..n_items);
-                index.into_iter().for_each(|index| index.note_all(&self.values));
-            }
-            Some(touched) => {
-                all(&mut self.values, known..n_items);
-                let width = n_items.div_ceil(TURNS);
-                let in_turn = (self.turn * width).min(n_items)..((self.turn + 1) * width).min(n_items);
-                all(&mut self.values, in_turn.clone());
-                let note =
-                    |item: usize, values: &[f32]| index.into_iter().for_each(|index| index.note(item, values[item]));
-                in_turn.for_each(|item| note(item, &self.values));
-                self.turn = (self.turn + 1) % TURNS;
-                named.extend(touched);
-                named.sort_unstable();
-                named.dedup();
-                for item in named {
-                    let item = item as usize;
-                    reader.log_frequencies(kernel, item, &mut self.values[item..=item]);
-                    note(item, &self.values);
-                }
-            }
+        let Some(touched) = touched.filter(|_| known <= n_items && n_items > MOST_LOOKED_AT) else {
+            all(&mut self.values, 0..n_items);
+            index.into_iter().for_each(|index| index.bound(0..index.n_blocks()));
+            return;
+        };
+        all(&mut self.values, known..n_items);
+        let in_turn = |n: usize| {
+            let width = n.div_ceil(TURNS);
+            (self.turn * width).min(n)..((self.turn + 1) * width).min(n)
+        };
+        let (items, blocks) = (in_turn(n_items), index.map(|index| in_turn(index.n_blocks())));
+        all(&mut self.values, items);
+        self.turn = (self.turn + 1) % TURNS;
+        let look_up = |item: &u32| {
+            let mut value = [0.0];
+            mixture.log_frequencies(kernel, *item as usize, 1.0, &mut value);
+            index.into_iter().for_each(|index| index.note(*item as usize, &value));
+            value[0]
+        };
+        let values: Vec<f32> = touched.par_iter().with_min_len(CHUNK).map(look_up).collect();
+        touched.iter().zip(values).for_each(|(item, value)| self.values[*item as usize] = value);
+        if let (Some(index), Some(blocks)) = (index, blocks) {
+            index.bound(blocks);
         }
     }
 }
@@ -205,20 +202,19 @@ mod tests {
         let mut batch = |n: usize| (0..n).map(|_| random.random_range(0..n_items as u32)).collect::<Vec<u32>>();
         frequencies.add(&batch(9_000));
         let mut followed = FollowedFrequencies::default();
-        followed.follow(kernel, &frequencies.freeze_to_read(), None);
+        let follow = |followed: &mut FollowedFrequencies, frequencies: &mut Frequencies| {
+            let touched = frequencies.take_touched();
+            followed.follow(kernel, frequencies, touched.as_deref(), None);
+            touched
+        };
+        follow(&mut followed, &mut frequencies);
         assert_eq!(followed.values(), expected(&frequencies), "at first, all");
         for round in 0..3 {
             let named = batch(700);
             frequencies.add(&named);
             frequencies.grow(n_items + 40 * (round + 1));
-            let frozen = frequencies.freeze_to_read();
-            assert!(frozen.touched().is_some_and(|touched| touched == named));
-            if round == 1 {
-                // Nobody asked by this one.
-                followed.pass_over(&frozen);
-                continue;
-            }
-            followed.follow(kernel, &frozen, None);
+            let touched = follow(&mut followed, &mut frequencies);
+            assert!(touched.is_some_and(|touched| touched == named));
             let exact = expected(&frequencies);
             assert_eq!(followed.values().len(), exact.len());
             for item in named.into_iter().map(|item| item as usize).chain(n_items + 40 * round..exact.len()) {
@@ -227,7 +223,7 @@ mod tests {
         }
         // Of the others each had its turn after so many views.
         for _ in 0..TURNS {
-            followed.follow(kernel, &frequencies.freeze_to_read(), None);
+            follow(&mut followed, &mut frequencies);
         }
         assert_eq!(followed.values(), expected(&frequencies));
     }
@@ -239,7 +235,8 @@ mod tests {
         let mut followed = FollowedFrequencies::default();
         for item in 0..40 {
             frequencies.add(&[item, 7, item]);
-            followed.follow(Kernel::detect(), &frequencies.freeze_to_read(), None);
+            let touched = frequencies.take_touched();
+            followed.follow(Kernel::detect(), &frequencies, touched.as_deref(), None);
             assert_eq!(followed.values(), expected(&frequencies));
         }
     }

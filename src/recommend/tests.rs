@@ -172,12 +172,12 @@ fn views_answer_as_the_state_they_were_taken_of() {
             let expected: Vec<_> = visitors.iter().enumerate().map(list).collect();
             let of_item = recommender.n_items() as u32 - 1;
             let name = state.items.ids.name(of_item).to_owned();
-            let view = FrozenView::of(state, "test".into(), earlier);
+            let view = FrozenView::of(state, "test".into(), earlier, None);
             for record in records(3_000 + more).skip(3_000) {
                 trainer.ingest(record);
             }
             trainer.finish();
-            let view = view.ready(None);
+            let view = view.ready();
             let wish = |(place, visitor): (usize, &Visitor)| Wish { visitor: visitor.clone(), rules: rules_of(place) };
             let wishes: Vec<Wish<'_>> = visitors.iter().enumerate().map(wish).collect();
             assert_eq!(view.recommender().recommend_each(&wishes), expected);

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::index::{BoundedIndex, CopiedItems, IndexBuilder, SearchIndex};
+use super::index::{CopiedItems, IndexBuilder, SearchIndex, Sought};
 use super::pass::{ScoreBounds, ScoredTable, best_of_table};
 use super::shortlist::{Shortlist, order};
-use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms};
+use super::terms::{CosineTerms, FollowedFrequencies, ItemTerms, RowTerms as _};
 use super::{ListRules, Recommendation, Recommender, Visitor, VisitorEncoder, Wish};
 use crate::context::cooccurrence::Cooccurrences;
 use crate::context::users::UserHistories;
 use crate::kernel::LANES;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::rows::inverse_norm;
+use crate::kernel::ranking::{ItemTile, PackedQueries, score_tile};
+use crate::kernel::rows::{dot, inverse_norm};
 use crate::model::Model;
-use crate::negatives::frequency::FrozenFrequencies;
 use crate::table::ids::{Ids, NameIndex};
 use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
@@ -28,6 +28,8 @@ use crate::trainer::state::State;
 
 /// A visitor's newest items that others are compared with, to say which they are like.
 const MOST_COMPARED: usize = 64;
+/// Items beyond the list that are kept while an index is measured: the model moves on meanwhile.
+const MEASURED_BEYOND: usize = 32;
 
 /// Which state a view is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +60,13 @@ pub struct ViewRemains {
 pub struct FrozenView {
     facts: ViewFacts,
     model: Model,
-    frequencies: FrozenFrequencies,
-    /// As of the view before.
     log_frequencies: FollowedFrequencies,
     histories: UserHistories,
     cooccurrences: Cooccurrences,
     items: Ids,
     users: Ids,
     occurrences: Paged<u64>,
+    index: Option<Arc<SearchIndex>>,
 }
 
 /// A state that stands still, ready to be asked.
@@ -79,8 +80,11 @@ pub struct StateView {
     users: Ids,
     occurrences: Paged<u64>,
     log_frequencies: FollowedFrequencies,
-    bounds: Option<Arc<ScoreBounds>>,
-    index: Option<BoundedIndex>,
+    /// What scores items can have at most; made when somebody looks at all of them.
+    bounds: OnceLock<Option<Arc<ScoreBounds>>>,
+    index: Option<Arc<SearchIndex>>,
+    /// The largest b; made when somebody asks the index.
+    largest_bias: OnceLock<f32>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,
 }
@@ -96,6 +100,19 @@ pub struct MeasuredSearch {
     pub n_looked_at: usize,
 }
 
+/// Queries of late, and the best items for them among those that were looked at so far.
+#[derive(Debug)]
+pub struct IndexMeasurement {
+    queries: Vec<Vec<f32>>,
+    packed: PackedQueries,
+    best: Vec<Shortlist>,
+    k: usize,
+    /// The numbering of rows.
+    remaps: u64,
+    /// The chunk of items that is next.
+    next: usize,
+}
+
 /// An item near to another one, by its row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NearItem {
@@ -106,8 +123,14 @@ pub struct NearItem {
 }
 
 impl FrozenView {
-    /// Freezes what scores depend on, on as many threads as it is called among; `earlier` is what is left of the view before.
-    pub fn of(state: &mut State, model_id: Arc<str>, earlier: Option<ViewRemains>) -> Self {
+    /// Freezes what scores depend on, on as many threads as it is called among; `earlier` is what is left of the view before, whose
+    /// `index` is brought up to date where rows kept their numbers since.
+    pub fn of(
+        state: &mut State,
+        model_id: Arc<str>,
+        earlier: Option<ViewRemains>,
+        index: Option<Arc<SearchIndex>>,
+    ) -> Self {
         let State { items, users, model, negatives, progress, .. } = state;
         let facts = ViewFacts {
             model_id,
@@ -116,23 +139,30 @@ impl FrozenView {
             newest_event: negatives.frequencies.newest(),
             pause: Duration::ZERO,
         };
-        let (of_items, of_users, log_frequencies, mut norms) = match earlier {
+        let index = index.filter(|index| index.remaps() == items.ids.remaps());
+        let (of_items, of_users, mut log_frequencies, mut norms) = match earlier {
             Some(ViewRemains { items, users, log_frequencies, inverse_norms }) => {
                 (Some(items), Some(users), log_frequencies, inverse_norms)
             }
             None => Default::default(),
         };
+        let (kernel, frequencies) = (model.kernel(), &mut negatives.frequencies);
         let of_vectors = || {
             norms.clone_from(&model.inverse_norms);
-            (model.freeze_to_read(norms), negatives.frequencies.freeze_to_read())
+            model.freeze_to_read(norms)
+        };
+        let of_counts = || {
+            let touched = frequencies.take_touched();
+            log_frequencies.follow(kernel, frequencies, touched.as_deref(), index.as_deref());
+            log_frequencies
         };
         let of_names = || {
             let ids = (items.ids.freeze_to_read(of_items), users.ids.freeze_to_read(of_users));
             (ids, users.histories.snapshot(), items.cooccurrences.snapshot(), items.occurrences.clone())
         };
-        let ((model, frequencies), ((items, users), histories, cooccurrences, occurrences)) =
-            rayon::join(of_vectors, of_names);
-        Self { facts, model, frequencies, log_frequencies, histories, cooccurrences, items, users, occurrences }
+        let (model, (log_frequencies, ((items, users), histories, cooccurrences, occurrences))) =
+            rayon::join(of_vectors, || rayon::join(of_counts, of_names));
+        Self { facts, model, log_frequencies, histories, cooccurrences, items, users, occurrences, index }
     }
 
     /// The same, with what it cost training.
@@ -142,25 +172,19 @@ impl FrozenView {
         self
     }
 
-    /// Makes it ready to be asked, with an index over its items where there is one.
-    pub fn ready(self, index: Option<Arc<SearchIndex>>) -> StateView {
-        let Self {
-            facts,
-            mut model,
-            frequencies,
-            mut log_frequencies,
-            histories,
-            cooccurrences,
-            items,
-            users,
-            occurrences,
-        } = self;
-        let index = index.filter(|index| index.remaps() == items.remaps());
-        log_frequencies.follow(model.kernel(), &frequencies, index.as_deref());
-        // Its pages are shared with training no longer than they are needed.
-        drop(frequencies);
+    /// Finds lists by `index` once it is ready, if it is one of these rows.
+    pub fn attach(&mut self, index: Arc<SearchIndex>) {
+        if index.remaps() == self.items.remaps() {
+            index.note_all(self.log_frequencies.values());
+            self.index = Some(index);
+        }
+    }
+
+    /// Makes it ready to be asked.
+    pub fn ready(self) -> StateView {
+        let Self { facts, mut model, log_frequencies, histories, cooccurrences, items, users, occurrences, index } =
+            self;
         model.refresh_all();
-        let bounds = ScoreBounds::of(&model, &ItemTerms::new(&model, Cow::Borrowed(log_frequencies.values())));
         let mut view = StateView {
             facts,
             histories,
@@ -169,8 +193,9 @@ impl FrozenView {
             users,
             occurrences,
             log_frequencies,
-            bounds: bounds.map(Arc::new),
+            bounds: OnceLock::new(),
             index: None,
+            largest_bias: OnceLock::new(),
             inverse_norms: OnceLock::new(),
             model,
         };
@@ -180,8 +205,7 @@ impl FrozenView {
 
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
-        let Self { items, users, mut log_frequencies, frequencies, model, .. } = self;
-        log_frequencies.pass_over(&frequencies);
+        let Self { items, users, log_frequencies, model, .. } = self;
         let (items, users, inverse_norms) = (items.into_index(), users.into_index(), model.inverse_norms);
         ViewRemains { items, users, log_frequencies, inverse_norms }
     }
@@ -217,13 +241,27 @@ impl StateView {
 
     /// What makes lists.
     pub fn recommender(&self) -> Recommender<'_> {
+        let Some(index) = self.asked_index() else { return self.exact_recommender() };
         let Self { model, histories, cooccurrences, .. } = self;
-        Recommender {
-            encoder: VisitorEncoder { model, histories, cooccurrences },
-            terms: self.terms(),
-            bounds: self.bounds.clone(),
-            index: self.index.as_ref(),
-        }
+        let encoder = VisitorEncoder { model, histories, cooccurrences };
+        Recommender { encoder, terms: self.terms(), bounds: None, index: Some(index) }
+    }
+
+    /// What makes lists by a look at all items, whether there is an index or not.
+    pub fn exact_recommender(&self) -> Recommender<'_> {
+        let Self { model, histories, cooccurrences, .. } = self;
+        let encoder = VisitorEncoder { model, histories, cooccurrences };
+        Recommender { encoder, terms: self.terms(), bounds: self.bounds().cloned(), index: None }
+    }
+
+    /// The index, and the largest b.
+    fn asked_index(&self) -> Option<(&SearchIndex, f32)> {
+        let index = self.index.as_deref()?;
+        Some((index, *self.largest_bias.get_or_init(|| self.terms().largest_bias())))
+    }
+
+    fn bounds(&self) -> Option<&Arc<ScoreBounds>> {
+        self.bounds.get_or_init(|| ScoreBounds::of(&self.model, &self.terms()).map(Arc::new)).as_ref()
     }
 
     /// Finds lists by `index` from now on, if it is one of these rows.
@@ -235,18 +273,18 @@ impl StateView {
     /// The same by an index that has been told of log q̂.
     fn attach_noted(&mut self, index: Arc<SearchIndex>) {
         if index.remaps() == self.items.remaps() && index.len() <= self.n_items() && self.can_have_index() {
-            self.index = Some(BoundedIndex::new(index, &self.terms()));
+            self.index = Some(index);
         }
     }
 
     /// The index that lists are found by.
     pub fn index(&self) -> Option<&Arc<SearchIndex>> {
-        self.index.as_ref().map(BoundedIndex::index)
+        self.index.as_ref()
     }
 
     /// Whether an index can find lists: it is known how long vectors are.
     pub fn can_have_index(&self) -> bool {
-        self.bounds.is_some()
+        self.model.is_cosine()
     }
 
     /// How many items there are.
@@ -286,22 +324,62 @@ impl StateView {
         builder.is_of(self.items.remaps())
     }
 
-    /// How many of the best `k` items for queries of late the index finds, and at how many items it looks: of as many queries as one pass
-    /// over all items takes, or as were asked; none where there is no index.
-    pub fn measure_index(&self, k: usize) -> Vec<MeasuredSearch> {
-        let Some(index) = &self.index else { return Vec::new() };
-        let queries = index.index().take_asked(LANES);
-        let (model, terms) = (&self.model, self.terms());
-        let (vectors, lengths): (Vec<&[f32]>, Vec<usize>) = queries.iter().map(|query| (query.as_slice(), k)).unzip();
-        let table = ScoredTable { rows: model.vectors(), terms: &terms, bounds: self.bounds.as_deref() };
-        let exact = best_of_table(model.kernel(), table, &vectors, &lengths, |_, _| false);
-        let measure = |(exact, query): (Shortlist, &&[f32])| {
-            let (exact, found) = (exact.into_best(), index.search(model, &terms, query, k, |_| false));
-            let first = &found.items[..found.items.len().min(k)];
-            let kept = exact.iter().filter(|(_, item)| first.contains(item)).count();
+    /// Begins to measure how many of the best `k` items for queries of late the index finds: of as many queries as one look at all items
+    /// takes, or as were asked. `None` where there is no index, or nobody asked.
+    pub fn begin_measurement(&self, k: usize) -> Option<IndexMeasurement> {
+        let queries = self.index.as_ref()?.take_asked(LANES);
+        if queries.is_empty() {
+            return None;
+        }
+        let mut packed = PackedQueries::default();
+        packed.pack(queries.iter().map(Vec::as_slice), self.model.dim());
+        let best = vec![Shortlist::new(k + MEASURED_BEYOND); queries.len()];
+        Some(IndexMeasurement { queries, packed, best, k, remaps: self.items.remaps(), next: 0 })
+    }
+
+    /// Looks at the next `n` chunks of items for `measurement`; gives what was measured once there are no more, by the scores that are
+    /// found then, and nothing where rows have got other numbers meanwhile.
+    pub fn go_on_measuring(&self, measurement: &mut IndexMeasurement, n: usize) -> Option<Vec<MeasuredSearch>> {
+        let IndexMeasurement { queries, packed, best, k, remaps, next } = measurement;
+        let Some((index, largest_bias)) = self.asked_index().filter(|_| *remaps == self.items.remaps()) else {
+            return Some(Vec::new());
+        };
+        let (model, terms, n_items) = (&self.model, self.terms(), self.n_items());
+        let (mut scratch, mut scores) = (Aligned::default(), Vec::new());
+        let (mut scale, mut bias) = ([0.0; CHUNK], [0.0; CHUNK]);
+        let chunks = *next..n_items.div_ceil(CHUNK).min(*next + n);
+        *next = chunks.end;
+        for chunk in chunks {
+            let first = chunk * CHUNK;
+            let rows = model.vectors().chunk(chunk, &mut scratch);
+            let n_rows = rows.len() / model.dim();
+            let (scale, bias) = (&mut scale[..n_rows], &mut bias[..n_rows]);
+            terms.fill(first, scale, bias);
+            score_tile(model.kernel(), packed, ItemTile { rows, scale, bias }, &mut scores);
+            for (item, scores) in (first as u32..).zip(&scores) {
+                best.iter_mut().zip(scores).for_each(|(best, score)| best.offer(*score, item));
+            }
+        }
+        if *next * CHUNK < n_items {
+            return None;
+        }
+        let sought = Sought::Best { terms: &terms, largest_bias };
+        let measure = |(query, best): (&Vec<f32>, &Shortlist)| {
+            // The model has moved on since some of them were looked at: those that are best now.
+            let seen: Vec<u32> = best.clone().into_best().into_iter().map(|(_, item)| item).collect();
+            let mut exact: Vec<(f32, u32)> =
+                self.recommender().plain_scores(query, &seen).zip(seen.iter().copied()).collect();
+            exact.sort_unstable_by(order);
+            exact.truncate(*k);
+            let found = index.search(model, sought, query, *k, |_| false);
+            let mut found_best: Vec<(f32, u32)> =
+                self.recommender().plain_scores(query, &found.items).zip(found.items.iter().copied()).collect();
+            found_best.sort_unstable_by(order);
+            found_best.truncate(*k);
+            let kept = exact.iter().filter(|(_, item)| found_best.iter().any(|(_, found)| found == item)).count();
             MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at }
         };
-        exact.into_iter().zip(&vectors).map(measure).collect()
+        Some(queries.iter().zip(&*best).map(measure).collect())
     }
 
     /// The full scores of `items` for a visitor, best first, and also of those that they had; none where nothing is known of the
@@ -314,11 +392,35 @@ impl StateView {
         self.recommender().recommend_each(&[Wish { visitor, rules }]).pop().unwrap_or_default()
     }
 
-    /// For each of `asked` (an item, and how many), the items nearest to it by cosine, nearest first, without itself.
+    /// For each of `asked` (an item, and how many), the items nearest to it by cosine, nearest first, without itself; of many items,
+    /// those that the index finds.
     ///
     /// # Panics
     /// If there is no such row.
     pub fn neighbors(&self, asked: &[(u32, usize)]) -> Vec<Vec<NearItem>> {
+        match &self.index {
+            Some(index) => asked.iter().map(|(item, k)| self.neighbors_in(index, *item, *k)).collect(),
+            None => self.exact_neighbors(asked),
+        }
+    }
+
+    /// The `k` items nearest to `item`, as far as `index` finds them.
+    fn neighbors_in(&self, index: &SearchIndex, item: u32, k: usize) -> Vec<NearItem> {
+        let unit = |item: u32| -> Vec<f32> {
+            let row = self.model.vectors().row(item as usize);
+            let factor = inverse_norm(row);
+            row.iter().map(|number| number * factor).collect()
+        };
+        let query = unit(item);
+        let found = index.search(&self.model, Sought::Nearest, &query, k, |other| other == item);
+        let mut near: Vec<(f32, u32)> = found.items.into_iter().map(|item| (dot(&query, &unit(item)), item)).collect();
+        near.sort_unstable_by(order);
+        near.truncate(k);
+        near.into_iter().map(|(cosine, item)| NearItem { item, cosine }).collect()
+    }
+
+    /// The same by a look at all items.
+    fn exact_neighbors(&self, asked: &[(u32, usize)]) -> Vec<Vec<NearItem>> {
         let model = &self.model;
         let scale = self.inverse_norms.get_or_init(|| {
             let mut norms = vec![0.0; self.log_frequencies.values().len()];
@@ -364,10 +466,10 @@ impl StateView {
         let of_had: Vec<(u32, Vec<f32>)> = had.into_iter().map(|item| (item, unit(item))).collect();
         let most_like = |item: &u32| {
             let own = unit(*item);
-            let near = of_had.iter().filter(|(other, _)| other != item).map(|(other, vector)| NearItem {
-                item: *other,
-                cosine: own.iter().zip(vector).map(|(a, b)| a * b).sum(),
-            });
+            let near = of_had
+                .iter()
+                .filter(|(other, _)| other != item)
+                .map(|(other, vector)| NearItem { item: *other, cosine: dot(&own, vector) });
             near.reduce(|best, next| if next.cosine > best.cosine { next } else { best })
         };
         items.iter().map(most_like).collect()

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::filter::CatalogueFilter;
 use super::messages::{
-    FoundItem, ItemVectorAnswer, ItemsAnswer, Knowledge, LikeItem, NeighborItem, NeighborsAnswer, RankedItem,
-    RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest, UserVectorAnswer, UsersAnswer,
+    ItemVectorAnswer, Knowledge, LikeItem, NeighborItem, NeighborsAnswer, RankedItem, RecommendAnswer,
+    RecommendRequest, ScoreAnswer, ScoreRequest, UserVectorAnswer,
 };
 use super::problem::{ApiProblem, ProblemKind};
 use crate::recommend::view::{NearItem, StateView, ViewFacts};
@@ -36,8 +36,6 @@ pub(super) enum ApiQuestion {
     Neighbors { item: String, k: usize },
     ItemVector(String),
     UserVector(String),
-    Items { prefix: String, k: usize },
-    Users { prefix: String, k: usize },
 }
 
 /// The body of an answer, or a problem.
@@ -76,18 +74,6 @@ pub(super) fn answer_all(
             },
             ApiQuestion::Score(request) => {
                 answers[place] = Some(scores(view, filter, request, knowledge()));
-            }
-            ApiQuestion::Items { prefix, k } => {
-                let items = super::search::items(view, filter, prefix, *k).into_iter().map(|row| FoundItem {
-                    item_id: view.items().name(row),
-                    title: filter.title(view.items().name(row)),
-                    count: view.occurrences(row),
-                });
-                answers[place] = Some(body(&ItemsAnswer { model: knowledge(), items: items.collect() }));
-            }
-            ApiQuestion::Users { prefix, k } => {
-                let users = super::search::users(view, prefix, *k);
-                answers[place] = Some(body(&UsersAnswer { model: knowledge(), users }));
             }
             ApiQuestion::ItemVector(item) => {
                 answers[place] = Some(known_item(view, item).and_then(|row| {

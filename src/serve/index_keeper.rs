@@ -19,10 +19,13 @@ const MEASURED: usize = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often some lists are measured: what one costs, sixteen cost, since a look at all items is shared.
 const MEASURE_EVERY: Duration = Duration::from_secs(4);
-/// The first ones of an index come as fast as they are asked for.
+/// The first ones of an index come faster.
 const FIRST_MEASURED: usize = 128;
+const MEASURE_FIRST_EVERY: Duration = Duration::from_secs(1);
 /// Vectors that are copied in one go.
 const SLICE: usize = 4_096;
+/// Chunks of items that are looked at in one go, while lists are measured.
+const MEASURED_CHUNKS: usize = 32;
 /// Items that came since the index was made, as a part of those that it knows, before it is made anew: all of them are looked at.
 const MOST_NEW: usize = 50;
 /// What more than the least recall is aimed at, as a part of what is missing: lists differ.
@@ -109,9 +112,9 @@ impl KeeperWork {
                 Duration::ZERO
             }
             Task::Measure => {
-                let every = if self.measured < FIRST_MEASURED { LOOK_EVERY } else { MEASURE_EVERY };
+                let every = if self.measured < FIRST_MEASURED { MEASURE_FIRST_EVERY } else { MEASURE_EVERY };
                 if self.measured_at.is_none_or(|at| at.elapsed() >= every) {
-                    self.measure();
+                    self.measure(is_over);
                 }
                 LOOK_EVERY
             }
@@ -158,17 +161,30 @@ impl KeeperWork {
         (builder.n_placed() >= n_items).then(|| builder.build())
     }
 
-    fn measure(&mut self) {
-        let least = self.config.index_recall as f32;
-        let measured =
-            self.views.peek(|view| Some((view.measure_index(MEASURED), view.index()?.clone(), view.n_items())));
-        let Some((searches, index, n_items)) = measured.flatten() else { return };
+    fn measure(&mut self, is_over: &AtomicBool) {
+        let (begin, least) = (Instant::now(), self.config.index_recall as f32);
+        self.measured_at = Some(begin);
+        let begun = self.views.peek(|view| Some((view.begin_measurement(MEASURED)?, view.index()?.clone())));
+        let Some((mut measurement, index)) = begun.flatten() else { return };
+        let (searches, n_items) = loop {
+            if is_over.load(Ordering::Acquire) || begin.elapsed() > MEASURE_EVERY {
+                return;
+            }
+            let go_on = |view: &mut StateView| {
+                view.go_on_measuring(&mut measurement, MEASURED_CHUNKS).map(|searches| (searches, view.n_items()))
+            };
+            match self.views.peek(go_on) {
+                Some(Some(measured)) => break measured,
+                Some(None) => {}
+                // A view is being made.
+                None => std::thread::park_timeout(Duration::from_millis(5)),
+            }
+        };
         for search in searches {
             let recall = search.found as f32 / search.of.max(1) as f32;
             self.is_worn |= index.learn(recall, least + AIM * (1.0 - least));
             self.measured += 1;
             self.figures().measured_index(&search, index.reach(), n_items);
         }
-        self.measured_at = Some(Instant::now());
     }
 }

@@ -10,7 +10,7 @@
 //! | `answer` | answers from one view of the state |
 //! | `index_keeper` | the thread that keeps the index over many items, and measures what it finds |
 //! | `filter` | what the catalogue says of items: which a filter leaves, and titles |
-//! | `search` | items and users by how their names begin |
+//! | `search` | items and users by how their names begin, on a thread of its own |
 //! | `map` | a map of items |
 //! | `problem` | what went wrong, as RFC 9457 has it |
 //! | [`openapi`] | the description of the API |
@@ -47,6 +47,7 @@ use filter::CatalogueFilter;
 use index_keeper::IndexKeeper;
 use map::MapDesk;
 use routes::ApiState;
+use search::SearchDesk;
 
 /// The API, ready to be mounted. Its threads end with the last router.
 #[derive(Debug, Clone)]
@@ -78,11 +79,13 @@ impl Api {
         let filter = CatalogueFilter::open(&config.catalogue, (item_id, &config.title))?;
         let size = (config.threads, config.queue);
         let map = MapDesk::open(views.clone(), filter.clone()).map_err(ApiError::Thread)?;
+        let search = SearchDesk::open(views.clone(), filter.clone()).map_err(ApiError::Thread)?;
         let index = IndexKeeper::start(config, views.clone(), Arc::clone(&figures)).map_err(ApiError::Thread)?;
         let (desk, _) = AnswerDesk::open(size, views, filter, Arc::clone(&figures)).map_err(ApiError::Thread)?;
         Ok(Self(ApiState {
             desk,
             map,
+            search,
             index_keeper: Arc::new(index),
             config: Arc::new(config.clone()),
             token: Token::new(token),

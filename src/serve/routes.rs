@@ -24,6 +24,7 @@ use super::map::MapDesk;
 use super::messages::{RecommendRequest, ScoreRequest};
 use super::openapi;
 use super::problem::{ApiProblem, ProblemKind};
+use super::search::{SearchDesk, SearchedNames};
 use crate::util::encoding::random_id;
 use crate::util::token::Token;
 
@@ -37,6 +38,7 @@ const LONGEST_REQUEST_ID: usize = 128;
 pub(super) struct ApiState {
     pub(super) desk: AnswerDesk,
     pub(super) map: MapDesk,
+    pub(super) search: SearchDesk,
     pub(super) config: Arc<ServeConfig>,
     pub(super) token: Option<Token>,
     pub(super) figures: Arc<Mutex<ServingFigures>>,
@@ -202,17 +204,22 @@ async fn user_vector(
 }
 
 async fn items(State(state): State<ApiState>, request: Request) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let question = found_of(Endpoint::Items, query, &state.config)
-        .map(|(prefix, k)| ApiQuestion::Items { prefix: prefix.unwrap_or_default(), k });
-    conclude(&state, Endpoint::Items, Instant::now(), &request_id(&request), question).await
+    search(&state, (Endpoint::Items, SearchedNames::Items), request).await
 }
 
 async fn users(State(state): State<ApiState>, request: Request) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let question = found_of(Endpoint::Users, query, &state.config)
-        .map(|(prefix, k)| ApiQuestion::Users { prefix: prefix.unwrap_or_default(), k });
-    conclude(&state, Endpoint::Users, Instant::now(), &request_id(&request), question).await
+    search(&state, (Endpoint::Users, SearchedNames::Users), request).await
+}
+
+/// Answers a search for names.
+async fn search(state: &ApiState, (endpoint, names): (Endpoint, SearchedNames), request: Request) -> Response {
+    let began = Instant::now();
+    let (id, until) = (request_id(&request), began + deadline(state));
+    let asked = found_of(endpoint, request.uri().query().unwrap_or_default(), &state.config)
+        .and_then(|(prefix, k)| state.search.ask(names, (prefix.unwrap_or_default(), k), until));
+    // What is left of the request cannot be held while others are waited for.
+    drop(request);
+    respond(state, endpoint, began, &id, await_answer(asked, until).await)
 }
 
 async fn map(State(state): State<ApiState>, request: Request) -> Response {

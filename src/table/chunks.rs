@@ -33,8 +33,8 @@ pub trait Block: Clone + Default + Send + Sync {
     fn row(&self, row: usize, width: usize) -> &Self::Row;
     /// Row `row`, to be changed.
     fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
-    /// Adds a copy of `row`.
-    fn push_copy(&mut self, row: &Self::Row);
+    /// Puts a copy of `row` in the place of row `place`, whose memory it may take; behind the last one where that is the place.
+    fn put_copy(&mut self, place: usize, row: &Self::Row, width: usize);
     /// Puts row `from` of `other`, which has no use for it any more, in the place of row `row`; behind the last one where
     /// that is the place.
     fn take_back(&mut self, row: usize, other: &mut Self, from: usize, width: usize);
@@ -42,6 +42,8 @@ pub trait Block: Clone + Default + Send + Sync {
     fn move_up(&mut self, from: usize, to: usize, width: usize);
     /// Keeps the first `n_rows` rows.
     fn truncate(&mut self, n_rows: usize, width: usize);
+    /// Has no use for its rows any more, but for the memory that they own.
+    fn recycle(&mut self, width: usize);
 }
 
 /// Neighbouring rows of a table.
@@ -59,7 +61,7 @@ pub struct Chunk<B> {
 /// Rows of a shared block that have moved on since, or are new.
 #[derive(Debug, Clone)]
 pub struct MovedRows<B> {
-    /// In the order in which they came.
+    /// In the order in which they came; behind them, records of no use but for their memory.
     fresh: B,
     /// Which rows these are.
     rows: Vec<u8>,
@@ -139,7 +141,8 @@ impl<B: Block> Chunk<B> {
             return push(self.own().expect(OURS));
         }
         let MovedRows { fresh, rows, places } = &mut **self.moved.as_mut().expect("it has just parted");
-        places[row] = fresh.n_rows(width) as u16;
+        fresh.truncate(rows.len(), width);
+        places[row] = rows.len() as u16;
         rows.push(row as u8);
         push(fresh);
     }
@@ -149,7 +152,8 @@ impl<B: Block> Chunk<B> {
     /// them, in blocks of one size.
     fn freeze(&mut self, width: usize) -> Self {
         if let Some(moved) = self.moved.take() {
-            self.give_back(moved, width);
+            // As many rows will move on from the next frozen table as from the last.
+            self.spare = Some(self.give_back(moved, width));
         }
         self.is_shared = true;
         Self { block: Arc::clone(&self.block), is_shared: true, moved: None, spare: None }
@@ -162,25 +166,28 @@ impl<B: Block> Chunk<B> {
         }
         Arc::get_mut(&mut self.block)?;
         self.is_shared = false;
-        Some(self.moved.take().map_or(0, |moved| self.give_back(moved, width)))
+        let Some(moved) = self.moved.take() else {
+            self.spare = None;
+            return Some(0);
+        };
+        let n_rows = moved.rows.len();
+        let spare = self.give_back(moved, width);
+        // What a frozen table left that lasted long, as one does while a checkpoint is written, would be kept for nothing.
+        self.spare = (n_rows <= MOST_SPARE).then_some(spare);
+        Some(n_rows)
     }
 
-    /// Puts rows that have moved on into the block, or a copy of it; gives how many these are.
-    fn give_back(&mut self, mut moved: Box<MovedRows<B>>, width: usize) -> usize {
+    /// Puts rows that have moved on into the block, or a copy of it; gives their memory.
+    fn give_back(&mut self, mut moved: Box<MovedRows<B>>, width: usize) -> Box<MovedRows<B>> {
         let block = Arc::make_mut(&mut self.block);
         let MovedRows { fresh, rows, places } = &mut *moved;
         for (place, row) in rows.iter().enumerate() {
             block.take_back(usize::from(*row), fresh, place, width);
             places[usize::from(*row)] = NONE;
         }
-        let n_rows = rows.len();
-        // What a frozen table left that lasted long, as one does while a checkpoint is written, would be kept for nothing.
-        if n_rows <= MOST_SPARE {
-            fresh.truncate(0, width);
-            rows.clear();
-            self.spare = Some(moved);
-        }
-        n_rows
+        fresh.recycle(width);
+        rows.clear();
+        moved
     }
 }
 
@@ -192,9 +199,10 @@ impl<B: Block> MovedRows<B> {
             if Arc::get_mut(block).is_some() {
                 return Arc::get_mut(block).expect(OURS).row_mut(row, width);
             }
-            places[row] = fresh.n_rows(width) as u16;
+            let place = rows.len();
+            places[row] = place as u16;
             rows.push(row as u8);
-            fresh.push_copy(block.row(row, width));
+            fresh.put_copy(place, block.row(row, width), width);
         }
         fresh.row_mut(usize::from(places[row]), width)
     }
@@ -312,7 +320,7 @@ impl<B: Block> Chunks<B> {
             for row in (0..n_rows).filter(|row| rows.get((first + row) as u32).is_some()) {
                 match chunk.own() {
                     Some(own) => self.push(&new, |block| block.take_back(block.n_rows(width), own, row, width)),
-                    None => self.push(&new, |block| block.push_copy(chunk.row(row, width))),
+                    None => self.push(&new, |block| block.put_copy(block.n_rows(width), chunk.row(row, width), width)),
                 }
             }
         }

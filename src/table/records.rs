@@ -24,15 +24,18 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
         &mut self[row]
     }
 
-    fn push_copy(&mut self, row: &T) {
-        self.push(row.clone());
+    fn put_copy(&mut self, place: usize, row: &T, _width: usize) {
+        match self.get_mut(place) {
+            Some(old) => old.clone_from(row),
+            None => self.push(row.clone()),
+        }
     }
 
     fn take_back(&mut self, row: usize, other: &mut Self, from: usize, _width: usize) {
-        let record = std::mem::take(&mut other[from]);
         match self.get_mut(row) {
-            Some(old) => *old = record,
-            None => self.push(record),
+            // What stood here is of use to the other for its memory alone.
+            Some(old) => std::mem::swap(old, &mut other[from]),
+            None => self.push(std::mem::take(&mut other[from])),
         }
     }
 
@@ -42,6 +45,10 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
 
     fn truncate(&mut self, n_rows: usize, _width: usize) {
         Self::truncate(self, n_rows);
+    }
+
+    fn recycle(&mut self, _width: usize) {
+        // Each may own memory for its successor.
     }
 }
 

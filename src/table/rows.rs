@@ -33,8 +33,11 @@ impl Block for Aligned<f32> {
         &mut self[row * width..][..width]
     }
 
-    fn push_copy(&mut self, row: &[f32]) {
-        self.extend_from_slice(row);
+    fn put_copy(&mut self, place: usize, row: &[f32], width: usize) {
+        match self.get_mut(place * width..(place + 1) * width) {
+            Some(old) => old.copy_from_slice(row),
+            None => self.extend_from_slice(row),
+        }
     }
 
     fn take_back(&mut self, row: usize, other: &mut Self, from: usize, width: usize) {
@@ -51,6 +54,10 @@ impl Block for Aligned<f32> {
 
     fn truncate(&mut self, n_rows: usize, width: usize) {
         self.resize(n_rows * width, 0.0);
+    }
+
+    fn recycle(&mut self, _width: usize) {
+        self.clear();
     }
 }
 

@@ -21,7 +21,7 @@ impl<'a> ScaledMemory<'a> {
 
 /// The counts that q̂ is made of, as a frame reads them.
 #[derive(Debug)]
-pub(super) struct FrequencyMixture<'a> {
+pub struct FrequencyMixture<'a> {
     /// What is summed.
     pub(super) mixed: Vec<ScaledMemory<'a>>,
     /// What may object, longest first.
@@ -32,7 +32,7 @@ pub(super) struct FrequencyMixture<'a> {
 
 impl FrequencyMixture<'_> {
     /// `out[k] = factor · log q̂` of item `first + k`.
-    pub(super) fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
+    pub fn log_frequencies(&self, kernel: Kernel, first: usize, factor: f32, out: &mut [f32]) {
         let (mut mixed, mut shorter) = (Vec::new(), Vec::new());
         let (mut first, mut rest) = (first, out);
         // A page of the counts at a time.

@@ -43,15 +43,14 @@
 
 mod decayed_counts;
 mod evidence;
-mod frozen;
 mod mixture;
 mod most_common;
 
 pub use decayed_counts::DecayedCounts;
-pub use frozen::FrozenFrequencies;
+pub use mixture::FrequencyMixture;
 
 use self::evidence::{HalfLifeEvidence, Prediction};
-use self::mixture::{FrequencyMixture, ScaledMemory};
+use self::mixture::ScaledMemory;
 use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::Contradiction;
@@ -128,7 +127,7 @@ pub struct Frequencies {
     objections: Vec<Objection>,
     /// By memory: the weight of an event when the frame began, and the inverse of the total.
     frame: Vec<(f64, f64)>,
-    /// The items that were counted since somebody took a copy to read, where these are few.
+    /// The items that were counted since somebody asked, where these are few.
     touched: Option<Vec<u32>>,
     /// Events of the group for each that is observed here; 1 where nobody else counts.
     pace: f64,
@@ -286,7 +285,7 @@ impl Frequencies {
         self.touch(item);
     }
 
-    /// Notes, for whoever reads copies, that `item` was counted.
+    /// Notes, for whoever follows, that `item` was counted.
     fn touch(&mut self, item: u32) {
         if let Some(touched) = &mut self.touched {
             touched.push(item);
@@ -513,7 +512,7 @@ impl Frequencies {
     }
 
     /// What log q̂ is made of.
-    fn mixture(&self) -> FrequencyMixture<'_> {
+    pub fn mixture(&self) -> FrequencyMixture<'_> {
         // Half-lives that count for nothing cost nothing.
         let counting = self.mixed().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
         let mixed = counting.map(|((memory, factor), _)| ScaledMemory { counts: &memory.counts, factor: *factor });
@@ -523,12 +522,10 @@ impl Frequencies {
         FrequencyMixture { mixed: mixed.collect(), shorter: shorter.collect(), floor: self.floor() }
     }
 
-    /// What log q̂ is made of, as it is now, for a reader: it shares the pages of those half-lives alone that have a say. From now on
-    /// it is noted which items are counted, so that the next copy can tell.
-    #[must_use]
-    pub fn freeze_to_read(&mut self) -> FrozenFrequencies {
-        let touched = self.touched.replace(Vec::new());
-        FrozenFrequencies::of(&self.mixture(), self.len(), touched)
+    /// The items that were counted since the last call, some of them more than once; `None` where these are many, or there was no such
+    /// call, or items have other rows since. Of all others q̂ moved only as all of them do. From now on it is noted which are counted.
+    pub fn take_touched(&mut self) -> Option<Vec<u32>> {
+        self.touched.replace(Vec::new())
     }
 }
 

@@ -25,11 +25,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
 
 use self::clusters::{ClusterPlace, Clusters};
 use super::shortlist::{Shortlist, order};
-use super::terms::{ItemTerms, RowTerms as _};
+use super::terms::ItemTerms;
 use crate::kernel::ranking::{PackedQueries, estimate_scores, products_of_halves, score_packed, to_half};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::kernel::{Kernel, LANES};
@@ -63,14 +65,16 @@ pub struct SearchIndex {
     /// All items, block by block.
     items: Vec<u32>,
     blocks: Vec<ItemBlock>,
-    /// By item: its place in these.
-    place_of: Vec<u32>,
+    /// By item: where it is among these.
+    place_of: Vec<ItemPlace>,
     /// By place: the direction of its vector in bfloat16, `dim` numbers.
     halves: Vec<u16>,
     /// By place: the length of its vector times the factor with which it enters the cosine.
     lengths: Vec<f32>,
     /// By place: log q̂, bits of a single.
     log_frequencies: Vec<AtomicU32>,
+    /// By block: what is at least its largest log q̂, and at most its least.
+    bounds: Vec<FrequencyBounds>,
     dim: usize,
     clusters: Vec<ClusterSpread>,
     /// The clusters' directions, side by side.
@@ -79,6 +83,53 @@ pub struct SearchIndex {
     reach: AtomicU32,
     /// The newest queries.
     asked: Mutex<VecDeque<Vec<f32>>>,
+}
+
+/// Where an item is.
+#[derive(Debug, Clone, Copy, Default)]
+struct ItemPlace {
+    place: u32,
+    block: u32,
+}
+
+/// Between which two numbers those of a block lie: what [`ordered`] makes of them.
+#[derive(Debug)]
+struct FrequencyBounds {
+    largest: AtomicU32,
+    least: AtomicU32,
+}
+
+/// A whole number of a single's own order.
+#[inline]
+fn ordered(number: f32) -> u32 {
+    let bits = number.to_bits();
+    // Of negative numbers all bits turn, of others the sign.
+    bits ^ (((bits.cast_signed() >> 31).cast_unsigned()) | 1 << 31)
+}
+
+/// The single that [`ordered`] made this of.
+#[inline]
+fn from_ordered(bits: u32) -> f32 {
+    f32::from_bits(bits ^ (((!bits).cast_signed() >> 31).cast_unsigned() | 1 << 31))
+}
+
+impl FrequencyBounds {
+    /// Widens them where `number` is beyond.
+    #[inline]
+    fn widen(&self, number: u32) {
+        if number > self.largest.load(Ordering::Relaxed) {
+            self.largest.fetch_max(number, Ordering::Relaxed);
+        }
+        if number < self.least.load(Ordering::Relaxed) {
+            self.least.fetch_min(number, Ordering::Relaxed);
+        }
+    }
+
+    /// The largest number, or the least.
+    #[inline]
+    fn end(&self, is_largest: bool) -> f32 {
+        from_ordered(if is_largest { &self.largest } else { &self.least }.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -191,7 +242,7 @@ impl IndexBuilder {
             squares[*cluster as usize] += cosine * cosine;
         }
         let (mut items, mut blocks) = (Vec::with_capacity(places.len()), Vec::new());
-        let mut place_of = vec![0; places.len()];
+        let mut place_of = vec![ItemPlace::default(); places.len()];
         for (number, mut members) in members.into_iter().enumerate() {
             let n = members.len().max(1) as f32;
             clusters[number].mean /= n;
@@ -199,7 +250,10 @@ impl IndexBuilder {
             members.sort_by(|a, b| log_frequencies[*b as usize].total_cmp(&log_frequencies[*a as usize]));
             for members in members.chunks(BLOCK) {
                 let begin = items.len() as u32;
-                members.iter().zip(begin..).for_each(|(item, place)| place_of[*item as usize] = place);
+                let block = blocks.len() as u32;
+                for (item, place) in members.iter().zip(begin..) {
+                    place_of[*item as usize] = ItemPlace { place, block };
+                }
                 items.extend_from_slice(members);
                 let longest = members.iter().map(|item| by_item[*item as usize]).fold(0.0, f32::max);
                 blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, longest });
@@ -212,8 +266,10 @@ impl IndexBuilder {
         };
         let directions = made.directions().chunks(LANES * dim).map(packed).collect();
         let half = |item: &u32| &of_items[*item as usize * dim..][..dim];
-        SearchIndex {
+        let unbounded = |_: &ItemBlock| FrequencyBounds { largest: u32::MAX.into(), least: 0.into() };
+        let index = SearchIndex {
             remaps,
+            bounds: blocks.iter().map(unbounded).collect(),
             halves: items.iter().flat_map(half).copied().collect(),
             lengths: items.iter().map(|item| by_item[*item as usize]).collect(),
             log_frequencies: items.iter().map(|item| log_frequencies[*item as usize].to_bits().into()).collect(),
@@ -225,7 +281,9 @@ impl IndexBuilder {
             directions,
             reach: AtomicU32::new(FIRST_REACH.to_bits()),
             asked: Mutex::default(),
-        }
+        };
+        index.bound(0..index.n_blocks());
+        index
     }
 }
 
@@ -245,17 +303,39 @@ impl SearchIndex {
         self.remaps
     }
 
-    /// Notes that log q̂ of `item` is `log_frequency` now.
-    #[inline]
-    pub(super) fn note(&self, item: usize, log_frequency: f32) {
-        if let Some(place) = self.place_of.get(item) {
-            self.log_frequencies[*place as usize].store(log_frequency.to_bits(), Ordering::Relaxed);
+    /// Notes log q̂ of the items from `first` on, as it is now.
+    pub(super) fn note(&self, first: usize, log_frequencies: &[f32]) {
+        let known = self.place_of.len().min(first)..self.place_of.len().min(first + log_frequencies.len());
+        for (ItemPlace { place, block }, number) in self.place_of[known].iter().zip(log_frequencies) {
+            self.log_frequencies[*place as usize].store(number.to_bits(), Ordering::Relaxed);
+            self.bounds[*block as usize].widen(ordered(*number));
         }
     }
 
     /// Notes log q̂ of all items.
     pub(super) fn note_all(&self, log_frequencies: &[f32]) {
-        log_frequencies.iter().enumerate().for_each(|(item, log_frequency)| self.note(item, *log_frequency));
+        self.note(0, log_frequencies);
+        self.bound(0..self.n_blocks());
+    }
+
+    /// How many blocks there are.
+    pub(super) fn n_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Bounds log q̂ of the items in `blocks` by what it is: [`Self::note`] only widens bounds. Nobody may note anything meanwhile.
+    pub(super) fn bound(&self, blocks: Range<usize>) {
+        self.blocks[blocks.clone()].par_iter().zip(&self.bounds[blocks]).with_min_len(BLOCK).for_each(
+            |(block, bounds)| {
+                let (mut largest, mut least) = (0, u32::MAX);
+                for number in &self.log_frequencies[block.places()] {
+                    let number = ordered(f32::from_bits(number.load(Ordering::Relaxed)));
+                    (largest, least) = (largest.max(number), least.min(number));
+                }
+                bounds.largest.store(largest, Ordering::Relaxed);
+                bounds.least.store(least, Ordering::Relaxed);
+            },
+        );
     }
 
     #[inline]
@@ -302,16 +382,6 @@ impl SearchIndex {
     }
 }
 
-/// An index, with the largest popularity of each block at the time of one view.
-#[derive(Debug, Clone)]
-pub(super) struct BoundedIndex {
-    index: Arc<SearchIndex>,
-    /// By block: the largest and the least log q̂.
-    extremes: Arc<Vec<(f32, f32)>>,
-    /// The largest b of all items.
-    largest_bias: f32,
-}
-
 /// Vectors of items, one behind the other, with what else an index is made of.
 #[derive(Debug, Default)]
 pub struct CopiedItems {
@@ -328,6 +398,15 @@ impl CopiedItems {
     }
 }
 
+/// What is searched for.
+#[derive(Clone, Copy)]
+pub(super) enum Sought<'a> {
+    /// The best items by these terms, of which also the largest b is given.
+    Best { terms: &'a ItemTerms<'a>, largest_bias: f32 },
+    /// Those whose vectors' cosine with the query is largest.
+    Nearest,
+}
+
 /// What a search found.
 pub(super) struct Found {
     /// The best items by estimated scores, best first; some more than were asked for.
@@ -336,49 +415,42 @@ pub(super) struct Found {
     pub(super) n_looked_at: usize,
 }
 
-impl BoundedIndex {
-    /// `index` at the time of a view with these `terms`.
-    pub(super) fn new(index: Arc<SearchIndex>, terms: &ItemTerms<'_>) -> Self {
-        let extremes = |block: &ItemBlock| {
-            block.places().fold((f32::NEG_INFINITY, f32::INFINITY), |(largest, least), place| {
-                let number = index.log_frequency(place);
-                (largest.max(number), least.min(number))
-            })
-        };
-        let extremes = Arc::new(index.blocks.iter().map(extremes).collect());
-        Self { index, extremes, largest_bias: terms.largest_bias() }
-    }
-
-    pub(super) fn index(&self) -> &Arc<SearchIndex> {
-        &self.index
-    }
-
+impl SearchIndex {
     /// The items that may be among the best `k` for `query`; those that `skips` names are left out.
     pub(super) fn search(
         &self,
         model: &Model,
-        terms: &ItemTerms<'_>,
+        sought: Sought<'_>,
         query: &[f32],
         k: usize,
         skips: impl Fn(u32) -> bool,
     ) -> Found {
-        let Self { index, extremes, largest_bias } = self;
+        let index = self;
         let (kernel, reach) = (model.kernel(), index.reach());
-        let (beta, inverse_temperature) = (model.beta(), model.inverse_temperature());
         let length = dot(query, query).sqrt();
+        // The score is `likeness · (length of the vector, or 1) · product + beta · log q̂ + b`.
+        let (likeness, beta, largest_bias, biases) = match sought {
+            Sought::Best { largest_bias, .. } => {
+                (model.inverse_temperature(), model.beta(), largest_bias, model.biases.is_some())
+            }
+            Sought::Nearest => (1.0, 0.0, 0.0, false),
+        };
+        let by_length = matches!(sought, Sought::Best { .. });
         let of_clusters = index.products(kernel, query, length);
-        let mut open: Vec<(f32, u32)> = Vec::with_capacity(extremes.len());
-        for ((block, (largest, least)), number) in index.blocks.iter().zip(&**extremes).zip(0..) {
+        let mut open: Vec<(f32, u32)> = Vec::with_capacity(index.n_blocks());
+        for ((block, bounds), number) in index.blocks.iter().zip(&index.bounds).zip(0..) {
             let ClusterSpread { mean, deviation } = index.clusters[block.cluster as usize];
             let (along, across) = of_clusters[block.cluster as usize];
             let cosine = (mean * along + reach * across * deviation).min(1.0);
-            let popularity = beta * if beta >= 0.0 { largest } else { least } + largest_bias;
-            open.push((popularity + block.longest * length * cosine * inverse_temperature, number));
+            let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
+            let longest = if by_length { block.longest } else { 1.0 };
+            open.push((popularity + longest * length * cosine * likeness, number));
         }
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
         let mut products = [0.0; BLOCK];
+        let n_items = model.inverse_norms.len();
         let look_at_new = |best: &mut Shortlist| {
-            let mut items = index.len() as u32..terms.n_rows() as u32;
+            let mut items = index.len() as u32..n_items as u32;
             let (mut of_tile, mut rows, mut scale, mut bias) =
                 ([0; LANES], [&[][..]; LANES], [0.0; LANES], [0.0; LANES]);
             loop {
@@ -386,7 +458,10 @@ impl BoundedIndex {
                 for item in items.by_ref().take(LANES) {
                     let row = item as usize;
                     (of_tile[n], rows[n]) = (item, model.vectors().row(row));
-                    (scale[n], bias[n]) = (terms.scale(row), terms.popularity(row));
+                    (scale[n], bias[n]) = match sought {
+                        Sought::Best { terms, .. } => (terms.scale(row), terms.popularity(row)),
+                        Sought::Nearest => (inverse_norm(rows[n]), 0.0),
+                    };
                     n += 1;
                 }
                 if n == 0 {
@@ -402,7 +477,7 @@ impl BoundedIndex {
         };
         // What came since the index was made.
         look_at_new(&mut best);
-        let mut n_looked_at = terms.n_rows() - index.len();
+        let mut n_looked_at = n_items - index.len();
         let by_bound = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let mut first = FIRST_BLOCKS;
         while !open.is_empty() {
@@ -428,10 +503,10 @@ impl BoundedIndex {
                 );
                 n_looked_at += places.len();
                 for (place, product) in places.zip(products) {
-                    let similarity = *product * index.lengths[place] * inverse_temperature;
+                    let similarity = *product * if by_length { index.lengths[place] } else { 1.0 } * likeness;
                     let item = index.items[place];
                     let mut score = similarity + beta * index.log_frequency(place);
-                    if model.biases.is_some() {
+                    if biases {
                         score += model.bias(item as usize);
                     }
                     if best.takes(score) && !skips(item) {
@@ -448,9 +523,7 @@ impl BoundedIndex {
         best.sort_unstable_by(order);
         Found { items: best.into_iter().map(|(_, item)| item).collect(), n_looked_at }
     }
-}
 
-impl SearchIndex {
     /// By cluster: the cosine t between its direction and the query, and √(1−t²).
     fn products(&self, kernel: Kernel, query: &[f32], length: f32) -> Vec<(f32, f32)> {
         let factor = if length > 0.0 { 1.0 / length } else { 0.0 };

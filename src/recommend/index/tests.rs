@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::event::{Interaction, Record};
 use crate::kernel::Kernel;
 use crate::position::Stream;
-use crate::recommend::view::{FrozenView, StateView};
+use crate::recommend::view::{FrozenView, MeasuredSearch, NearItem, StateView};
 use crate::recommend::{ListRules, Recommendation, Visitor, Wish};
 use crate::table::rows::{GOLDEN, split_mix};
 use crate::trainer::Trainer;
@@ -61,13 +61,23 @@ fn record(offset: u64, n: u64) -> Record {
 }
 
 fn view(trainer: &mut Trainer) -> StateView {
-    FrozenView::of(&mut trainer.state, "test".into(), None).ready(None)
+    FrozenView::of(&mut trainer.state, "test".into(), None, None).ready()
 }
 
 fn lists(view: &StateView, k: usize) -> Vec<Vec<Recommendation>> {
     let rules = ListRules { k, at: AT, excluded: &[3, 60, 120], candidates: None, with_own: false };
     let wishes: Vec<Wish<'_>> = (0..USERS as u32).map(|user| Wish { visitor: Visitor::User(user), rules }).collect();
     view.recommender().recommend_each(&wishes)
+}
+
+/// What the index finds of lists of 20 for the queries of late.
+fn measure(view: &StateView) -> Vec<MeasuredSearch> {
+    let mut measurement = view.begin_measurement(20).unwrap();
+    loop {
+        if let Some(measured) = view.go_on_measuring(&mut measurement, 3) {
+            return measured;
+        }
+    }
 }
 
 /// The share of the items of `exact` lists that are in the `found` ones.
@@ -104,14 +114,14 @@ fn index_finds_nearly_all_with_a_look_at_few_and_learns_how_far_to_look() {
     view.attach(Arc::clone(&index));
     for _ in 0..20 {
         lists(&view, 20);
-        for measured in view.measure_index(20) {
+        for measured in measure(&view) {
             assert!(measured.of == 20 && measured.found <= 20);
             index.learn(measured.found as f32 / 20.0, 0.98);
         }
     }
     let found = recall(&exact, &lists(&view, 20));
     assert!(found > 0.96, "{found}");
-    let looked_at: Vec<usize> = view.measure_index(20).iter().map(|measured| measured.n_looked_at).collect();
+    let looked_at: Vec<usize> = measure(&view).iter().map(|measured| measured.n_looked_at).collect();
     let mean = looked_at.iter().sum::<usize>() / looked_at.len();
     assert!(mean < 6_000, "{mean} of 12000 items");
 }
@@ -144,6 +154,23 @@ fn items_and_events_after_the_index_are_found() {
     let lists_with_new = |lists: &[Vec<Recommendation>]| lists.iter().flatten().filter(|row| row.item == new).count();
     assert!(lists_with_new(&found) > 0, "it is in some list");
     assert_eq!(lists_with_new(&found), lists_with_new(&exact));
+}
+
+#[test]
+fn endless_reach_finds_the_nearest_items() {
+    let mut trainer = trainer(6_000);
+    let mut view = view(&mut trainer);
+    let asked = [(0, 12), (17, 3), (5_999, 1)];
+    let exact = view.neighbors(&asked);
+    let index = Arc::new(view.index_of_all());
+    while !index.learn(0.0, 1.0) {}
+    view.attach(index);
+    for ((exact, found), (_, k)) in exact.iter().zip(view.neighbors(&asked)).zip(asked) {
+        let items = |list: &[NearItem]| list.iter().map(|near| near.item).collect::<Vec<u32>>();
+        assert_eq!(items(&found), items(exact));
+        assert_eq!(found.len(), k);
+        assert!(exact.iter().zip(&found).all(|(exact, found)| (exact.cosine - found.cosine).abs() < 1e-5));
+    }
 }
 
 #[test]
