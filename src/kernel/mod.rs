@@ -23,10 +23,10 @@ pub mod contrast;
 mod dots;
 mod exp;
 pub mod frequency;
-mod products;
 pub mod ranking;
 pub mod reference;
 pub mod rows;
+mod simd;
 #[cfg(test)]
 mod tests;
 

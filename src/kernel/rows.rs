@@ -47,36 +47,6 @@ pub fn prefetch(row: &[f32]) {
     let _ = row;
 }
 
-/// Asks for numbers that will be read soon, into the second-level cache: they are too many for the first.
-#[inline(always)]
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint takes a raw pointer"))]
-pub(super) fn prefetch_second_level(numbers: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(LANES) {
-        // SAFETY: a hint may name any address, and this one is that of a number.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
-}
-
-/// Asks for numbers that will be written soon. Other cores may have read them since; to take the lines back one by one,
-/// as they are written, would cost more than the arithmetic.
-#[inline(always)]
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint is an instruction"))]
-pub(super) fn prefetch_to_write(numbers: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(LANES) {
-        // SAFETY: a hint touches neither memory nor registers; processors that do not know it pass over it. (The
-        // intrinsic becomes an ordinary prefetch where the feature is not enabled for the function.)
-        unsafe {
-            std::arch::asm!("prefetchw [{}]", in(reg) line.as_ptr(), options(nostack, preserves_flags, readonly));
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
-}
-
 /// `into += factor · row`.
 pub fn add_scaled(kernel: Kernel, into: &mut [f32], row: &[f32], factor: f32) {
     run_add_scaled(kernel.isa, into, row, factor);

@@ -11,7 +11,7 @@ use super::ranking::{
     score_items,
 };
 use super::reference::{self, Truth};
-use super::{Kernel, LANES};
+use super::{Isa, Kernel, LANES};
 
 /// A batch with everything in it: duplicate candidates merged, masks, terms of pairs, padding.
 #[derive(Debug, Clone)]
@@ -338,17 +338,34 @@ fn masked_pairs_weigh_nothing_and_lone_positives_cost_nothing() {
     }
 }
 
+/// Wider registers take the same operations in the same order.
+#[test]
+fn instruction_sets_with_fused_products_give_the_same_bytes() {
+    let fused: Vec<_> = Kernel::available().into_iter().filter(|kernel| kernel.isa() != Isa::Plain).collect();
+    if fused.len() < 2 {
+        eprintln!("*** LEFT OUT: this machine has {fused:?} alone, and nothing to compare it with");
+    }
+    for (n_queries, n_candidates, dim) in [(200, 333, 48), (130, 101, 64), (17, 50, 100), (1, 3, 16)] {
+        let case = Case::new(n_queries, n_candidates, dim, 2.0, 0.05, 9);
+        let results: Vec<_> = fused.iter().map(|kernel| bits_of(*kernel, &case, 1)).collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{n_queries} × {n_candidates} × {dim}");
+    }
+}
+
+/// The bits of everything that the kernel finds for `case` on `threads` threads.
+fn bits_of(kernel: Kernel, case: &Case, threads: usize) -> (u64, [Vec<u32>; 3]) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut found = Gradients::default();
+    pool.install(|| info_nce(kernel, &case.problem(), &mut found));
+    let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    (found.loss.to_bits(), [bits(&found.queries), bits(&candidate_gradients(&found, case)), bits(&found.pairs)])
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let case = Case::new(200, 333, 48, 2.0, 0.05, 5);
     for kernel in Kernel::available() {
-        let with = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut found = Gradients::default();
-            pool.install(|| info_nce(kernel, &case.problem(), &mut found));
-            let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
-            (found.loss.to_bits(), bits(&found.queries), bits(&candidate_gradients(&found, &case)), bits(&found.pairs))
-        };
+        let with = |threads: usize| bits_of(kernel, &case, threads);
         assert_eq!(with(1), with(2));
         assert_eq!(with(1), with(7));
     }

@@ -17,7 +17,8 @@ use super::aligned::Aligned;
 use super::rows::dot;
 use super::{Kernel, LANES};
 pub use any::{RowLoss, Softmax, any};
-use tile::{TILE, Workspace};
+pub(super) use tile::TILE;
+use tile::Workspace;
 
 /// Terms of single (query, candidate) pairs, added to their logits; −∞ masks the pair. Compressed rows.
 #[derive(Debug, Clone, Copy)]
