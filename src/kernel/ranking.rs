@@ -5,6 +5,7 @@
 
 use super::aligned::Aligned;
 use super::dots::{Consumer, block, for_rows, pack};
+use super::rows::sum;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
@@ -320,19 +321,6 @@ fn halves<const FMA: bool, const ROWS: usize>(query: &[f32], rows: &[u16], out: 
         }
         out[place] = sum(&sums);
     }
-}
-
-/// Σ of all lanes, in halves: with lengths that are known, this takes four instructions.
-#[inline(always)]
-fn sum(lanes: &Lanes) -> f32 {
-    let (mut halves, mut quarters) = ([0.0; LANES / 2], [0.0; LANES / 4]);
-    for lane in 0..LANES / 2 {
-        halves[lane] = lanes[lane] + lanes[lane + LANES / 2];
-    }
-    for lane in 0..LANES / 4 {
-        quarters[lane] = halves[lane] + halves[lane + LANES / 4];
-    }
-    (quarters[0] + quarters[2]) + (quarters[1] + quarters[3])
 }
 
 #[inline(always)]

@@ -141,8 +141,8 @@ fn tile<const FMA: bool, const ROWS: usize>(
     let query_rows =
         &problem.queries.as_slice().expect("standard layout")[queries.start * stride..queries.end * stride];
     let n_blocks = queries.len().div_ceil(LANES);
-    group.packed.clear();
     group.packed.resize(stride, [0.0; TILE]);
+    group.packed.fill([0.0; TILE]);
     for (lane, row) in query_rows.chunks_exact(stride).enumerate() {
         for k in 0..stride {
             group.packed[k][lane] = row[k];
@@ -177,8 +177,8 @@ fn first_pass(
     let stride = problem.queries.ncols();
     let candidates = problem.candidates.as_slice().expect("standard layout");
     let tile_pair = problem.pairs.starts[queries.start] as usize;
-    group.sums.clear();
     group.sums.resize(n_blocks * LANES * stride, 0.0);
+    group.sums.fill(0.0);
     let (mut found, mut positive_logits) = (Normaliser::default(), [0.0; TILE]);
     for (chunk, rows) in candidates.chunks(CHUNK * stride).enumerate() {
         let first = chunk * CHUNK;
@@ -247,8 +247,8 @@ fn second_pass(
     let stride = problem.queries.ncols();
     let query_rows =
         &problem.queries.as_slice().expect("standard layout")[queries.start * stride..queries.end * stride];
-    group.scaled.clear();
     group.scaled.resize(n_blocks * LANES * stride, 0.0);
+    group.scaled.fill(0.0);
     for (query, row) in query_rows.chunks_exact(stride).enumerate() {
         let factor = factors[query] * problem.inverse_temperature;
         let scaled = &mut group.scaled[query * stride..][..stride];
