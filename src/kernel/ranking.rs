@@ -159,12 +159,6 @@ pub fn products_of_halves(kernel: Kernel, query: &[f32], rows: &[u16], out: &mut
     run_halves(kernel.isa, query, rows, out);
 }
 
-/// The number nearest to `number` in bfloat16: the upper half of its bits, rounded to even.
-pub fn to_half(number: f32) -> u16 {
-    let bits = number.to_bits();
-    (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
-}
-
 /// The score of an item, summed in whichever order is fastest.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {

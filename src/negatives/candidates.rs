@@ -12,6 +12,8 @@ use crate::table::rows::{GOLDEN, split_mix};
 
 /// How many draws ahead memory is asked for what is known of an item.
 const AHEAD: usize = 16;
+/// How many columns ahead memory is asked for the counts of an item.
+const COLUMNS_AHEAD: usize = 8;
 /// A thread takes no fewer columns than these.
 const COLUMNS_AT_A_TIME: usize = 256;
 
@@ -122,7 +124,11 @@ impl Candidates {
         let (floor, span) = (view.frequencies.floor(), view.frequencies.counts_over_span(from_stream as f64));
         let (log_draws, is_noisy) = ((from_stream as f64).ln() as f32, !noise.terms.is_empty());
         let columns = (&*items, log_expected, log_frequency, log_stream_share).into_par_iter();
-        columns.with_min_len(COLUMNS_AT_A_TIME).for_each(|(item, log_expected, log_frequency, log_share)| {
+        let columns = columns.with_min_len(COLUMNS_AT_A_TIME).enumerate();
+        columns.for_each(|(column, (item, log_expected, log_frequency, log_share))| {
+            if let Some(soon) = items.get(column + COLUMNS_AHEAD) {
+                view.frequencies.ask_ahead(*soon);
+            }
             *log_frequency = view.frequencies.log_frequency(*item);
             *log_share = span.map_or(*log_frequency, |span| (span.share(*item) + floor).ln() as f32);
             *log_expected = match is_noisy {

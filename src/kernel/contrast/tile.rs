@@ -6,10 +6,13 @@
 //! known. The second pass puts the weights on one scale and adds them, times the queries divided by those sums, to the
 //! candidate gradients.
 
+use rayon::prelude::*;
+
 use super::Problem;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::simd::products::{
-    Normaliser, PerQuery, ToLogits, add_to_candidates, add_to_queries, logits, rescale, weigh,
+    AddedTo, Normaliser, PerQuery, ToLogits, add_pairs_to_candidates, add_pairs_to_queries, add_to_candidates,
+    add_to_queries, logits, logits_of_pairs, pair, pair_candidates, pair_queries, rescale, weigh,
 };
 use crate::kernel::{Isa, Kernel, LANES, for_each_isa};
 
@@ -22,6 +25,50 @@ pub(crate) const TILE: usize = BLOCKS * LANES;
 const CHUNK: usize = 48;
 /// No pair.
 const NONE: u32 = u32::MAX;
+
+/// Candidates in bfloat16, as pairs.
+#[derive(Debug, Default)]
+pub(super) struct CandidatePairs {
+    /// N × stride/2: number k of each with number stride/2 + k.
+    dimensions: Aligned<f32>,
+    /// N/2 × stride: each candidate with the next one.
+    neighbours: Aligned<f32>,
+}
+
+impl CandidatePairs {
+    /// Pairs the candidates of `problem`.
+    pub(super) fn gather(&mut self, kernel: Kernel, problem: &Problem<'_>) {
+        let (n_candidates, stride) = problem.candidates.dim();
+        let candidates = problem.candidates.as_slice().expect("standard layout");
+        let Self { dimensions, neighbours } = self;
+        dimensions.resize(n_candidates * stride / 2, 0.0);
+        neighbours.resize(n_candidates.div_ceil(2) * stride, 0.0);
+        let dimensions = dimensions.par_chunks_mut(CHUNK * stride / 2);
+        let chunks = dimensions.zip(neighbours.par_chunks_mut(CHUNK / 2 * stride));
+        chunks.zip(candidates.par_chunks(CHUNK * stride)).for_each(|((dimensions, neighbours), rows)| {
+            for (row, pairs) in rows.chunks_exact(stride).zip(dimensions.chunks_exact_mut(stride / 2)) {
+                let (low, high) = row.split_at(stride / 2);
+                pair(kernel.isa, low, high, pairs);
+            }
+            pair_neighbours(kernel.isa, rows, stride, neighbours);
+        });
+    }
+}
+
+/// Each row with the next one; with zeros, if there is none.
+fn pair_neighbours(isa: Isa, rows: &[f32], stride: usize, neighbours: &mut [f32]) {
+    for (rows, pairs) in rows.chunks(2 * stride).zip(neighbours.chunks_exact_mut(stride)) {
+        match rows.split_at_checked(stride) {
+            Some((low, high)) if !high.is_empty() => pair(isa, low, high, pairs),
+            _ => {
+                pairs.fill(0.0);
+                // With itself, and the upper half taken away.
+                pair(isa, rows, rows, pairs);
+                pairs.iter_mut().for_each(|number| *number = f32::from_bits(number.to_bits() & 0xffff));
+            }
+        }
+    }
+}
 
 /// Scratch and sums of one group of tiles.
 #[derive(Debug, Default)]
@@ -43,6 +90,11 @@ pub(super) struct Workspace {
     packed: Aligned<PerQuery>,
     /// Queries (whole blocks) × stride: the queries, each times what its weights and 1/τ come to.
     scaled: Aligned<f32>,
+    /// In bfloat16: `packed`, number k with number stride/2 + k; `scaled`, each query with the one [`LANES`] further; and the
+    /// weights of a chunk.
+    packed_pairs: Aligned<PerQuery>,
+    scaled_pairs: Aligned<f32>,
+    weight_pairs: Aligned<PerQuery>,
     /// N: the weights of each candidate.
     pub(super) weights: Aligned<PerQuery>,
     /// N: sums of the weights of each candidate, by [`super::any`].
@@ -108,22 +160,25 @@ impl Workspace {
         self.slopes.clear();
     }
 
-    /// Takes one tile: `queries` against all candidates; their gradients go to `query_gradients`.
+    /// Takes one tile: `queries` against all candidates; their gradients go to `query_gradients`. The products are of `pairs`,
+    /// where there are any.
     pub(super) fn run(
         &mut self,
         kernel: Kernel,
         problem: &Problem<'_>,
+        pairs: Option<&CandidatePairs>,
         queries: std::ops::Range<usize>,
         query_gradients: &mut [f32],
     ) {
         self.pairs.gather(problem, queries.clone(), problem.bias.len().div_ceil(CHUNK));
-        run_tile(kernel.isa, kernel.isa, problem, queries, self, query_gradients);
+        run_tile(kernel.isa, kernel.isa, problem, pairs, queries, self, query_gradients);
     }
 }
 
 for_each_isa!(run_tile = tile(
     isa: Isa,
     problem: &Problem<'_>,
+    candidate_pairs: Option<&CandidatePairs>,
     queries: std::ops::Range<usize>,
     group: &mut Workspace,
     query_gradients: &mut [f32],
@@ -133,6 +188,7 @@ for_each_isa!(run_tile = tile(
 fn tile<const FMA: bool, const ROWS: usize>(
     isa: Isa,
     problem: &Problem<'_>,
+    candidate_pairs: Option<&CandidatePairs>,
     queries: std::ops::Range<usize>,
     group: &mut Workspace,
     query_gradients: &mut [f32],
@@ -140,7 +196,11 @@ fn tile<const FMA: bool, const ROWS: usize>(
     let stride = problem.queries.ncols();
     let query_rows =
         &problem.queries.as_slice().expect("standard layout")[queries.start * stride..queries.end * stride];
-    let n_blocks = queries.len().div_ceil(LANES);
+    // Pairs are of two blocks.
+    let n_blocks = match candidate_pairs {
+        None => queries.len().div_ceil(LANES),
+        Some(_) => queries.len().div_ceil(2 * LANES) * 2,
+    };
     group.packed.resize(stride, [0.0; TILE]);
     group.packed.fill([0.0; TILE]);
     for (lane, row) in query_rows.chunks_exact(stride).enumerate() {
@@ -148,7 +208,7 @@ fn tile<const FMA: bool, const ROWS: usize>(
             group.packed[k][lane] = row[k];
         }
     }
-    let (found, positive_logits) = first_pass(isa, problem, &queries, n_blocks, group);
+    let (found, positive_logits) = first_pass((isa, candidate_pairs), problem, &queries, n_blocks * LANES, group);
 
     // Loss, and what each query's weights are divided by.
     let mut factors = [0.0; TILE];
@@ -162,23 +222,30 @@ fn tile<const FMA: bool, const ROWS: usize>(
         factors[place] = problem.weight(query) / sum;
     }
     finish_queries(problem, &queries, &factors, group, query_gradients);
-    second_pass(isa, problem, &queries, n_blocks, &found, &factors, group);
+    second_pass((isa, candidate_pairs), problem, &queries, n_blocks * LANES, &found, &factors, group);
 }
 
 /// Logits, weights, their sums, and the query gradients without their divisors.
 #[inline(always)]
 fn first_pass(
-    isa: Isa,
+    (isa, candidate_pairs): (Isa, Option<&CandidatePairs>),
     problem: &Problem<'_>,
     queries: &std::ops::Range<usize>,
-    n_blocks: usize,
+    n_lanes: usize,
     group: &mut Workspace,
 ) -> (Normaliser, PerQuery) {
     let stride = problem.queries.ncols();
     let candidates = problem.candidates.as_slice().expect("standard layout");
     let tile_pair = problem.pairs.starts[queries.start] as usize;
-    group.sums.resize(n_blocks * LANES * stride, 0.0);
+    group.sums.resize(n_lanes * stride, 0.0);
     group.sums.fill(0.0);
+    if candidate_pairs.is_some() {
+        let half = stride / 2;
+        group.packed_pairs.resize(half, [0.0; TILE]);
+        let (low, high) = group.packed.as_flattened().split_at(half * TILE);
+        pair(isa, low, high, group.packed_pairs.as_flattened_mut());
+        group.weight_pairs.resize(CHUNK, [0.0; TILE]);
+    }
     let (mut found, mut positive_logits) = (Normaliser::default(), [0.0; TILE]);
     for (chunk, rows) in candidates.chunks(CHUNK * stride).enumerate() {
         let first = chunk * CHUNK;
@@ -186,7 +253,13 @@ fn first_pass(
         let weights = &mut group.weights[first..][..n_rows];
         let to_logits =
             ToLogits { inverse_temperature: problem.inverse_temperature, bias: &problem.bias[first..][..n_rows] };
-        logits(isa, &group.packed, n_blocks * LANES, rows, to_logits, weights);
+        match candidate_pairs {
+            None => logits(isa, &group.packed, n_lanes, rows, to_logits, weights),
+            Some(pairs) => {
+                let rows = &pairs.dimensions[first * stride / 2..][..n_rows * stride / 2];
+                logits_of_pairs(isa, &group.packed_pairs, n_lanes, rows, to_logits, weights);
+            }
+        }
         group.pairs.of_chunk(chunk, |pair, query| {
             let column = problem.pairs.columns[tile_pair + pair];
             let logit = &mut weights[column as usize - first][query];
@@ -195,7 +268,7 @@ fn first_pass(
                 positive_logits[query] = *logit;
             }
         });
-        weigh(isa, weights, n_blocks * LANES, &problem.slope[first..][..n_rows], &mut found);
+        weigh(isa, weights, n_lanes, &problem.slope[first..][..n_rows], &mut found);
         if let Some(change) = &found.change {
             for (place, sums) in group.sums.chunks_exact_mut(stride).enumerate() {
                 let factor = change[place];
@@ -205,7 +278,15 @@ fn first_pass(
             }
         }
         group.largest[chunk] = found.largest;
-        add_to_queries(isa, weights, rows, stride, &mut group.sums);
+        match candidate_pairs {
+            None => add_to_queries(isa, weights, rows, stride, &mut group.sums),
+            Some(pairs) => {
+                let n_pairs = n_rows.div_ceil(2);
+                let rows = &pairs.neighbours[first / 2 * stride..][..n_pairs * stride];
+                pair_candidates(isa, weights, n_lanes, &mut group.weight_pairs);
+                add_pairs_to_queries(isa, &group.weight_pairs[..n_pairs], rows, stride, &mut group.sums);
+            }
+        }
     }
     (found, positive_logits)
 }
@@ -236,10 +317,10 @@ fn finish_queries(
 /// have to be multiplied by is in the queries that they are multiplied with.
 #[inline(always)]
 fn second_pass(
-    isa: Isa,
+    (isa, candidate_pairs): (Isa, Option<&CandidatePairs>),
     problem: &Problem<'_>,
     queries: &std::ops::Range<usize>,
-    n_blocks: usize,
+    n_lanes: usize,
     found: &Normaliser,
     factors: &PerQuery,
     group: &mut Workspace,
@@ -247,13 +328,26 @@ fn second_pass(
     let stride = problem.queries.ncols();
     let query_rows =
         &problem.queries.as_slice().expect("standard layout")[queries.start * stride..queries.end * stride];
-    group.scaled.resize(n_blocks * LANES * stride, 0.0);
+    group.scaled.resize(n_lanes * stride, 0.0);
     group.scaled.fill(0.0);
+    // In bfloat16 they must not be too small: times a power of two they are not, which is taken back at the end.
+    let unit = match candidate_pairs {
+        None => 1.0,
+        Some(_) => power_of_two_below(factors[..query_rows.len() / stride].iter().fold(0.0, |a, b| b.max(a))),
+    };
     for (query, row) in query_rows.chunks_exact(stride).enumerate() {
-        let factor = factors[query] * problem.inverse_temperature;
+        let factor = factors[query] / unit * problem.inverse_temperature;
         let scaled = &mut group.scaled[query * stride..][..stride];
         for k in 0..stride {
             scaled[k] = row[k] * factor;
+        }
+    }
+    if candidate_pairs.is_some() {
+        group.scaled_pairs.resize(n_lanes / 2 * stride, 0.0);
+        let blocks = group.scaled.chunks_exact(2 * LANES * stride);
+        for (queries, pairs) in blocks.zip(group.scaled_pairs.chunks_exact_mut(LANES * stride)) {
+            let (low, high) = queries.split_at(LANES * stride);
+            pair(isa, low, high, pairs);
         }
     }
     let tile_pair = problem.pairs.starts[queries.start] as usize;
@@ -263,7 +357,7 @@ fn second_pass(
         let first = chunk * CHUNK;
         let n_rows = CHUNK.min(n_candidates - first);
         let weights = &mut group.weights[first..][..n_rows];
-        rescale(isa, weights, n_blocks * LANES, &group.largest[chunk], &found.largest);
+        rescale(isa, weights, n_lanes, &group.largest[chunk], &found.largest);
         group.pairs.of_chunk(chunk, |pair, query| {
             let column = problem.pairs.columns[tile_pair + pair];
             let weight = &mut weights[column as usize - first][query];
@@ -274,6 +368,20 @@ fn second_pass(
             group.pair_gradients[own_pair + pair] = *weight * factors[query];
         });
         let gradients = &mut group.candidate_gradients[first * stride..][..n_rows * stride];
-        add_to_candidates(isa, weights, &group.scaled, stride, gradients, group.stale);
+        let into = AddedTo { factor: unit, fresh: group.stale };
+        match candidate_pairs {
+            None => add_to_candidates(isa, weights, &group.scaled, stride, gradients, into),
+            Some(_) => {
+                pair_queries(isa, weights, n_lanes, &mut group.weight_pairs);
+                let pairs = &group.weight_pairs[..n_rows];
+                add_pairs_to_candidates(isa, pairs, &group.scaled_pairs, stride, gradients, into);
+            }
+        }
     }
+}
+
+/// The largest power of two that is not above `number`; 1 where there is none.
+fn power_of_two_below(number: f32) -> f32 {
+    let power = f32::from_bits(number.to_bits() & 0x7f80_0000);
+    if power.is_normal() && power > 0.0 { power } else { 1.0 }
 }

@@ -1,13 +1,14 @@
 //! Vectors of the instruction sets, for the three products of a tile, whose sums have to stay in registers.
 //!
 //! Left to the compiler, a block of sums does not: arrays are kept on the stack as soon as a block is larger than half the
-//! registers. So the operations are named one by one here ([`Vector`]), and the products ([`products`]) are written once
+//! registers. So the operations are named one by one here ([`SimdVector`]), and the products ([`products`]) are written once
 //! over them.
 
 pub(super) mod products;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use super::bf16::to_bf16;
 use super::exp::{COEFFICIENTS, HIGHEST, LN_2_HIGH, LN_2_LOW, LOWEST, ROUND};
 use super::{LANES, Lanes, multiply_add};
 #[cfg(target_arch = "x86_64")]
@@ -15,7 +16,7 @@ pub(super) use x86::{Wide, Widest};
 
 /// Some single-precision numbers that are worked on by one instruction. What it does to one of them does not depend on how
 /// many there are: a product is the same whatever the width.
-pub(super) trait Vector: Copy {
+pub(super) trait SimdVector: Copy {
     /// Numbers in it; a divisor of [`LANES`].
     const WIDTH: usize;
     /// The same number everywhere.
@@ -54,6 +55,14 @@ pub(super) trait Vector: Copy {
     /// 2ⁿ, where n is the integer that stands in the low bits of the fraction.
     fn power_of_two(self) -> Self;
 
+    /// Takes each number's bits as a pair of numbers in bfloat16: `self + a.high·b.high + a.low·b.low`, in this order, each
+    /// product added and rounded once. None of the numbers may be below [`SMALLEST`] in size, unless it is 0: then no sum is
+    /// so small that instructions differ in what they make of it.
+    fn add_pairs(self, a: Self, b: Self) -> Self;
+
+    /// The bits of `low` and of `high` in bfloat16 (0 where below [`SMALLEST`] in size), as pairs.
+    fn pairs(low: Self, high: Self) -> Self;
+
     /// e^x: [`super::exp::exp`], operation by operation.
     #[inline(always)]
     fn exp(self) -> Self {
@@ -70,6 +79,15 @@ pub(super) trait Vector: Copy {
     }
 }
 
+/// 2⁻⁵⁰. Products of two numbers in bfloat16 that are no smaller are whole multiples of 2⁻¹¹⁴, and so are their sums.
+pub(super) const SMALLEST: f32 = f32::from_bits((127 - 50) << 23);
+
+/// The bits of a number in bfloat16, as the upper half of a number's; 0 where it is below [`SMALLEST`] in size.
+#[inline(always)]
+fn rounded(number: f32) -> u32 {
+    if number.abs() < SMALLEST { 0 } else { u32::from(to_bf16(number)) << 16 }
+}
+
 /// The bits of 1.
 const ONE: u32 = 0x3f80_0000;
 
@@ -77,7 +95,7 @@ const ONE: u32 = 0x3f80_0000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Portable<const FMA: bool>(Lanes);
 
-impl<const FMA: bool> Vector for Portable<FMA> {
+impl<const FMA: bool> SimdVector for Portable<FMA> {
     const WIDTH: usize = LANES;
 
     #[inline(always)]
@@ -101,6 +119,28 @@ impl<const FMA: bool> Vector for Portable<FMA> {
             self.0[lane] = multiply_add::<FMA>(a.0[lane], b.0[lane], self.0[lane]);
         }
         self
+    }
+
+    #[inline(always)]
+    fn add_pairs(mut self, a: Self, b: Self) -> Self {
+        for lane in 0..LANES {
+            let (a, b) = (a.0[lane].to_bits(), b.0[lane].to_bits());
+            let [high, other_high] = [a, b].map(|bits| f32::from_bits(bits & 0xffff_0000));
+            let [low, other_low] = [a, b].map(|bits| f32::from_bits(bits << 16));
+            // The products are exact, whether they are fused or not.
+            let sum = multiply_add::<FMA>(high, other_high, self.0[lane]);
+            self.0[lane] = multiply_add::<FMA>(low, other_low, sum);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn pairs(low: Self, high: Self) -> Self {
+        let mut pairs = [0.0; LANES];
+        for lane in 0..LANES {
+            pairs[lane] = f32::from_bits(rounded(low.0[lane]) >> 16 | rounded(high.0[lane]));
+        }
+        Self(pairs)
     }
 
     #[inline(always)]
