@@ -249,10 +249,11 @@ mod tests {
         assert_eq!(relevant["evaluate"], serde_json::json!({ "repeat": false, "popularity_half_life": 5000.0 }));
         assert_eq!(relevant["features"], serde_json::json!({ "buckets": 0, "columns": [] }));
         // Of these sections, all keys, but for the clock of live streams and the preset: what they did is in the checkpoints and
-        // in the other keys.
+        // in the other keys. The precision of products is how, and not what, is computed: a model may go on in another.
         let mut all = serde_json::to_value(Config::default()).unwrap();
         assert!(all["train"].as_object_mut().unwrap().remove("linger_ms").is_some());
         assert!(all["model"].as_object_mut().unwrap().remove("preset").is_some());
+        assert!(all["model"].as_object_mut().unwrap().remove("precision").is_some());
         for section in ["positives", "context", "repetition", "cooccurrence", "model", "train", "memory", "negatives"] {
             assert_eq!(relevant[section], all[section], "{section}");
         }

@@ -5,12 +5,15 @@
 
 use super::{LANES, Lanes, multiply_add};
 
-const LOWEST: f32 = -87.0;
-const HIGHEST: f32 = 88.0;
-const LN_2_HIGH: f32 = 0.693_359_4;
-const LN_2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const LOWEST: f32 = -87.0;
+pub(super) const HIGHEST: f32 = 88.0;
+pub(super) const LN_2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// Adding and subtracting it rounds a small number to the nearest integer.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// Of the polynomial, from the highest power down.
+pub(super) const COEFFICIENTS: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
 
 /// e^x in each lane.
 #[inline(always)]
@@ -21,9 +24,9 @@ pub(super) fn exp<const FMA: bool>(x: Lanes) -> Lanes {
         let shifted = multiply_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
         let whole = shifted - ROUND;
         let rest = multiply_add::<FMA>(whole, -LN_2_LOW, multiply_add::<FMA>(whole, -LN_2_HIGH, clamped));
-        let mut sum = 1.987_569_1e-4;
-        for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-            sum = multiply_add::<FMA>(sum, rest, coefficient);
+        let mut sum = COEFFICIENTS[0];
+        for coefficient in 1..COEFFICIENTS.len() {
+            sum = multiply_add::<FMA>(sum, rest, COEFFICIENTS[coefficient]);
         }
         let fraction = multiply_add::<FMA>(sum, rest * rest, rest) + 1.0;
         // The integer stands in the low bits of `shifted`; moved into the exponent it is the power of two.

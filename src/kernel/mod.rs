@@ -19,14 +19,15 @@
 
 pub mod activations;
 pub mod aligned;
+pub mod bf16;
 pub mod contrast;
 mod dots;
 mod exp;
 pub mod frequency;
-mod products;
 pub mod ranking;
 pub mod reference;
 pub mod rows;
+mod simd;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,8 @@ pub type Lanes = [f32; LANES];
 /// The instruction sets that the kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
+    /// x86-64 with AVX-512, and its products of pairs of bfloat16 numbers.
+    Avx512Bf16,
     /// x86-64 with AVX-512 (F, VL, BW, DQ: all but the first Xeon Phis).
     Avx512,
     /// x86-64 with AVX2 and FMA.
@@ -53,6 +56,7 @@ pub enum Isa {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
     isa: Isa,
+    has_bf16_products: bool,
 }
 
 impl Kernel {
@@ -71,6 +75,9 @@ impl Kernel {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq");
+                if wide && is_x86_feature_detected!("avx512bf16") {
+                    isas.push(Isa::Avx512Bf16);
+                }
                 if wide {
                     isas.push(Isa::Avx512);
                 }
@@ -81,7 +88,15 @@ impl Kernel {
             isas.push(Isa::Neon);
         }
         isas.push(Isa::Plain);
-        isas.into_iter().map(|isa| Self { isa }).collect()
+        isas.into_iter().map(|isa| Self { isa, has_bf16_products: false }).collect()
+    }
+
+    /// The same, with the matrix products of contrasts in bfloat16, or not: numbers are rounded to eight significant bits before
+    /// they are multiplied, and the products summed up in single precision. Where the machine has no instruction for it, it is
+    /// done with others; the results are the same (but for [`Isa::Plain`], which has no fused multiply-add), the time is not.
+    #[must_use]
+    pub fn with_bf16_products(self, has_bf16_products: bool) -> Self {
+        Self { has_bf16_products, ..self }
     }
 
     /// The instruction set in use.
@@ -111,7 +126,7 @@ macro_rules! for_each_isa {
                 }
                 match isa {
                     // SAFETY: `Kernel::available` offers the variant only where the features were detected.
-                    $crate::kernel::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    $crate::kernel::Isa::Avx512Bf16 | $crate::kernel::Isa::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
                     $crate::kernel::Isa::Avx2 => return unsafe { avx2($($argument),*) },
                     $crate::kernel::Isa::Neon | $crate::kernel::Isa::Plain => {}

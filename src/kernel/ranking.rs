@@ -5,6 +5,7 @@
 
 use super::aligned::Aligned;
 use super::dots::{Consumer, block, for_rows, pack};
+use super::rows::sum;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
@@ -156,12 +157,6 @@ pub fn score_packed(kernel: Kernel, packed: &PackedQueries, query: &[f32], scale
 pub fn products_of_halves(kernel: Kernel, query: &[f32], rows: &[u16], out: &mut [f32]) {
     assert!(rows.len() == out.len() * query.len());
     run_halves(kernel.isa, query, rows, out);
-}
-
-/// The number nearest to `number` in bfloat16: the upper half of its bits, rounded to even.
-pub fn to_half(number: f32) -> u16 {
-    let bits = number.to_bits();
-    (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
 /// The score of an item, summed in whichever order is fastest.
@@ -320,19 +315,6 @@ fn halves<const FMA: bool, const ROWS: usize>(query: &[f32], rows: &[u16], out: 
         }
         out[place] = sum(&sums);
     }
-}
-
-/// Σ of all lanes, in halves: with lengths that are known, this takes four instructions.
-#[inline(always)]
-fn sum(lanes: &Lanes) -> f32 {
-    let (mut halves, mut quarters) = ([0.0; LANES / 2], [0.0; LANES / 4]);
-    for lane in 0..LANES / 2 {
-        halves[lane] = lanes[lane] + lanes[lane + LANES / 2];
-    }
-    for lane in 0..LANES / 4 {
-        quarters[lane] = halves[lane] + halves[lane + LANES / 4];
-    }
-    (quarters[0] + quarters[2]) + (quarters[1] + quarters[3])
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is fused or reordered by instruction set, only made wider: the same bytes on every machine.
 
-use super::{Kernel, LANES, cut_alike, for_each_isa};
+use super::{Kernel, LANES, Lanes, cut_alike, for_each_isa};
 
 /// Added to the root of Adagrad's sum, which begins above 0 anyway.
 const EPSILON: f32 = 1e-10;
@@ -24,7 +24,20 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     for k in 0..rest_a.len().min(rest_b.len()) {
         rest += rest_a[k] * rest_b[k];
     }
-    sums.iter().sum::<f32>() + rest
+    sum(&sums) + rest
+}
+
+/// Σ of all lanes, in halves: with lengths that are known, this takes four instructions.
+#[inline(always)]
+pub(super) fn sum(lanes: &Lanes) -> f32 {
+    let (mut halves, mut quarters) = ([0.0; LANES / 2], [0.0; LANES / 4]);
+    for lane in 0..LANES / 2 {
+        halves[lane] = lanes[lane] + lanes[lane + LANES / 2];
+    }
+    for lane in 0..LANES / 4 {
+        quarters[lane] = halves[lane] + halves[lane + LANES / 4];
+    }
+    (quarters[0] + quarters[2]) + (quarters[1] + quarters[3])
 }
 
 /// 1/‖row‖₂.
@@ -36,45 +49,27 @@ pub fn inverse_norm(row: &[f32]) -> f32 {
 /// Asks for a row that will be worked on soon: a table is larger than any cache, and to wait for memory at each of its
 /// rows costs more than the arithmetic.
 #[inline(always)]
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint takes a raw pointer"))]
 pub fn prefetch(row: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(LANES) {
-        // SAFETY: a hint may name any address, and this one is that of a number.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    for first in (0..row.len()).step_by(LANES) {
+        prefetch_one(&row[first]);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = row;
 }
 
-/// Asks for numbers that will be read soon, into the second-level cache: they are too many for the first.
+/// Asks for the cache line that `number` begins in, as [`prefetch`] does for a row.
 #[inline(always)]
 #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint takes a raw pointer"))]
-pub(super) fn prefetch_second_level(numbers: &[f32]) {
+pub fn prefetch_one<T>(number: &T) {
+    let pointer = std::ptr::from_ref(number);
     #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(LANES) {
-        // SAFETY: a hint may name any address, and this one is that of a number.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast()) };
+    // SAFETY: a hint may name any address, and this one is that of a number.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(pointer.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
-}
-
-/// Asks for numbers that will be written soon. Other cores may have read them since; to take the lines back one by one,
-/// as they are written, would cost more than the arithmetic.
-#[inline(always)]
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the hint is an instruction"))]
-pub(super) fn prefetch_to_write(numbers: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(LANES) {
-        // SAFETY: a hint touches neither memory nor registers; processors that do not know it pass over it. (The
-        // intrinsic becomes an ordinary prefetch where the feature is not enabled for the function.)
-        unsafe {
-            std::arch::asm!("prefetchw [{}]", in(reg) line.as_ptr(), options(nostack, preserves_flags, readonly));
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
+    let _ = pointer;
 }
 
 /// `into += factor · row`.

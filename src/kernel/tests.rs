@@ -11,7 +11,7 @@ use super::ranking::{
     score_items,
 };
 use super::reference::{self, Truth};
-use super::{Kernel, LANES};
+use super::{Isa, Kernel, LANES};
 
 /// A batch with everything in it: duplicate candidates merged, masks, terms of pairs, padding.
 #[derive(Debug, Clone)]
@@ -338,18 +338,70 @@ fn masked_pairs_weigh_nothing_and_lone_positives_cost_nothing() {
     }
 }
 
+/// Wider registers take the same operations in the same order.
+#[test]
+fn instruction_sets_with_fused_products_give_the_same_bytes() {
+    let fused: Vec<_> = Kernel::available().into_iter().filter(|kernel| kernel.isa() != Isa::Plain).collect();
+    if fused.len() < 2 {
+        eprintln!("*** LEFT OUT: this machine has {fused:?} alone, and nothing to compare it with");
+    }
+    for (n_queries, n_candidates, dim) in [(200, 333, 48), (130, 101, 64), (17, 50, 100), (1, 3, 16)] {
+        let case = Case::new(n_queries, n_candidates, dim, 2.0, 0.05, 9);
+        for bf16 in [false, true] {
+            let results: Vec<_> =
+                fused.iter().map(|kernel| bits_of(kernel.with_bf16_products(bf16), &case, 1)).collect();
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{n_queries} × {n_candidates} × {dim}, {bf16}");
+        }
+    }
+}
+
+/// Of unit vectors in bfloat16, which are off by 2⁻⁹ of themselves each: products of 100 dimensions by 2⁻⁸ at most, logits by
+/// that over τ, and with them the weights, and the gradients that these are summed up to.
+#[test]
+fn products_in_bfloat16_are_near_double_precision() {
+    for (n_queries, n_candidates, dim) in [(200, 333, 48), (130, 101, 64), (17, 50, 100), (1, 3, 16)] {
+        let mut case = Case::new(n_queries, n_candidates, dim, 2.0, 0.05, 9);
+        for matrix in [&mut case.queries, &mut case.candidates] {
+            for mut row in matrix.rows_mut() {
+                let norm = row.dot(&row).sqrt();
+                row.mapv_inplace(|number| number / norm);
+            }
+        }
+        let truth = reference::info_nce(&case.problem());
+        for kernel in Kernel::available() {
+            let mut found = Gradients::default();
+            info_nce(kernel.with_bf16_products(true), &case.problem(), &mut found);
+            let context = format!("{kernel:?}, {n_queries} × {n_candidates} × {dim}");
+            let loss = (found.loss - truth.loss).abs() / truth.loss;
+            assert!(loss < 2e-3, "{context}: loss by {loss}");
+            for (name, apart) in [
+                ("queries", apart(&found.queries, truth.queries.iter().copied())),
+                ("candidates", apart(&candidate_gradients(&found, &case), truth.candidates.iter().copied())),
+                ("pairs", apart(&found.pairs, truth.pairs.iter().copied())),
+            ] {
+                assert!(apart < 0.02, "{context}: {name} by {apart}");
+            }
+        }
+    }
+}
+
+/// The bits of everything that the kernel finds for `case` on `threads` threads.
+fn bits_of(kernel: Kernel, case: &Case, threads: usize) -> (u64, [Vec<u32>; 3]) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut found = Gradients::default();
+    pool.install(|| info_nce(kernel, &case.problem(), &mut found));
+    let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    (found.loss.to_bits(), [bits(&found.queries), bits(&candidate_gradients(&found, case)), bits(&found.pairs)])
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let case = Case::new(200, 333, 48, 2.0, 0.05, 5);
     for kernel in Kernel::available() {
-        let with = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut found = Gradients::default();
-            pool.install(|| info_nce(kernel, &case.problem(), &mut found));
-            let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
-            (found.loss.to_bits(), bits(&found.queries), bits(&candidate_gradients(&found, &case)), bits(&found.pairs))
-        };
-        assert_eq!(with(1), with(2));
-        assert_eq!(with(1), with(7));
+        for kernel in [kernel, kernel.with_bf16_products(true)] {
+            let with = |threads: usize| bits_of(kernel, &case, threads);
+            assert_eq!(with(1), with(2));
+            assert_eq!(with(1), with(7));
+        }
     }
 }

@@ -150,15 +150,10 @@ impl Model {
         encoded.inverse_norms.resize(n, 1.0);
         encoded.weight_sums.resize(n, 0.0);
         let (weights, vectors) = (&encoded.position_weights, self.vectors());
-        // A copy for readers has no sums.
-        let is_trained = !self.items.sums.is_empty();
         let ask_ahead = |sequence: usize| {
             if sequence < n {
                 for item in sequences.of(sequence) {
                     prefetch(vectors.row(*item as usize));
-                    if is_trained {
-                        prefetch(self.items.sums.row(*item as usize));
-                    }
                     if let Some(contexts) = &self.contexts {
                         prefetch(contexts.values.row(*item as usize));
                     }

@@ -23,7 +23,7 @@ pub(crate) mod recurrent;
 pub mod repetition;
 pub mod situation;
 
-pub use config::{ModelConfig, OptimizerKind, Preset, Similarity};
+pub use config::{ModelConfig, OptimizerKind, Preset, ProductPrecision, Similarity};
 
 use std::borrow::Cow;
 
@@ -137,6 +137,7 @@ impl Model {
     /// A model without rows, its other parameters at their starting values. It computes with `kernel`.
     pub fn new(config: &Config, kernel: Kernel) -> Self {
         let dim = config.model.dim;
+        let kernel = kernel.with_bf16_products(config.model.precision == ProductPrecision::Bf16);
         let optimizer = match config.train.optimizer {
             OptimizerKind::Adagrad => Optimizer::Adagrad,
             OptimizerKind::RowwiseAdagrad => Optimizer::RowwiseAdagrad,

@@ -2,12 +2,20 @@
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
 
 use super::bank::Bank;
 use super::samplers::mix::NoiseMix;
 use super::samplers::{QueryContext, StreamView};
 use crate::table::generation_map::GenerationMap;
 use crate::table::rows::{GOLDEN, split_mix};
+
+/// How many draws ahead memory is asked for what is known of an item.
+const AHEAD: usize = 16;
+/// How many columns ahead memory is asked for the counts of an item.
+const COLUMNS_AHEAD: usize = 8;
+/// A thread takes no fewer columns than these.
+const COLUMNS_AT_A_TIME: usize = 256;
 
 /// The columns of a batch: first those of items whose vectors are read live, then those of frozen vectors.
 #[derive(Debug, Default)]
@@ -58,11 +66,16 @@ impl Candidates {
             numbers.clear();
         }
         self.from_stream = [positives.len(), bank.entries().len()];
-        positives.for_each(|item| self.add(item));
+        let mut others = std::mem::take(&mut self.others);
+        others.clear();
+        others.extend(positives);
+        self.add_all(others.len(), |place| others[place]);
         self.n_positive = self.items.len();
         if !bank.is_frozen() {
-            bank.entries().iter().for_each(|entry| self.add(entry.item));
+            let entries = bank.entries();
+            self.add_all(entries.len(), |place| entries[place].item);
         }
+        self.others = others;
         if noise.depends_on_queries() {
             self.others.clear();
             self.others.extend(&self.items);
@@ -77,7 +90,7 @@ impl Candidates {
             term.draw(view, before_noise, &mut random);
             let known = self.items.len();
             term.collisions = term.drawn.len();
-            term.drawn.iter().for_each(|item| self.add(*item));
+            self.add_all(term.drawn.len(), |place| term.drawn[place]);
             term.collisions -= self.items.len() - known;
         }
         self.n_draws = before_noise + noise.terms.iter().map(|term| term.drawn.len()).sum::<usize>();
@@ -103,27 +116,29 @@ impl Candidates {
     }
 
     fn correct(&mut self, noise: &NoiseMix, view: StreamView<'_>) {
-        self.log_frequency.clear();
-        self.log_frequency.extend(self.items.iter().map(|item| view.frequencies.log_frequency(*item)));
         let from_stream: usize = self.from_stream.iter().sum();
-        self.log_stream_share.clear();
-        match view.frequencies.counts_over_span(from_stream as f64) {
-            None => self.log_stream_share.extend(&self.log_frequency),
-            Some(span) => {
-                let floor = view.frequencies.floor();
-                self.log_stream_share.extend(self.items.iter().map(|item| (span.share(*item) + floor).ln() as f32));
+        let Self { items, log_expected, log_frequency, log_stream_share, .. } = self;
+        for numbers in [&mut *log_expected, log_frequency, log_stream_share] {
+            numbers.resize(items.len(), 0.0);
+        }
+        let (floor, span) = (view.frequencies.floor(), view.frequencies.counts_over_span(from_stream as f64));
+        let (log_draws, is_noisy) = ((from_stream as f64).ln() as f32, !noise.terms.is_empty());
+        let columns = (&*items, log_expected, log_frequency, log_stream_share).into_par_iter();
+        let columns = columns.with_min_len(COLUMNS_AT_A_TIME).enumerate();
+        columns.for_each(|(column, (item, log_expected, log_frequency, log_share))| {
+            if let Some(soon) = items.get(column + COLUMNS_AHEAD) {
+                view.frequencies.ask_ahead(*soon);
             }
-        }
-        self.log_expected.clear();
-        if noise.terms.is_empty() {
-            let log_draws = (from_stream as f64).ln() as f32;
-            self.log_expected.extend(self.log_stream_share.iter().map(|log_share| log_draws + log_share));
-            return;
-        }
-        for (item, log_share) in self.items.iter().zip(&self.log_stream_share) {
-            let expected = from_stream as f64 * f64::from(*log_share).exp() + noise.expected(view, *item);
-            self.log_expected.push(expected.ln() as f32);
-        }
+            *log_frequency = view.frequencies.log_frequency(*item);
+            *log_share = span.map_or(*log_frequency, |span| (span.share(*item) + floor).ln() as f32);
+            *log_expected = match is_noisy {
+                false => log_draws + *log_share,
+                true => {
+                    let of_stream = from_stream as f64 * f64::from(*log_share).exp();
+                    (of_stream + noise.expected(view, *item)).ln() as f32
+                }
+            };
+        });
     }
 
     /// The proposals that brought each column, as a mask: bit 0 the batch, bit 1 the bank, then the terms of the noise in order (from
@@ -158,6 +173,16 @@ impl Candidates {
     /// The frozen column of `item`, where it has one.
     pub fn frozen_column(&self, item: u32) -> Option<u32> {
         self.cold.get(item)
+    }
+
+    /// Adds `n` draws, of which `of` gives the items.
+    fn add_all(&mut self, n: usize, of: impl Fn(usize) -> u32) {
+        for place in 0..n {
+            if place + AHEAD < n {
+                self.live.ask_ahead(of(place + AHEAD));
+            }
+            self.add(of(place));
+        }
     }
 
     fn add(&mut self, item: u32) {

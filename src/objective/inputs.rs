@@ -50,8 +50,6 @@ impl CandidateColumns {
             if let Some(soon) = candidates.items.get(column + AHEAD) {
                 prefetch(items.row(*soon as usize));
             }
-            // Needed when the rows are moved.
-            prefetch(model.items.sums.row(item));
             scale(kernel, &mut row[..dim], items.row(item), model.inverse_norms[item]);
         });
     }

@@ -12,8 +12,8 @@ use compact_str::CompactString;
 
 use super::delta::{
     ClockSpan, Delta, MovePrecision, ParameterMoves, RowMoves, SharedEvent, SharedItem, SharedTable, SourceSpan,
-    to_bf16,
 };
+use crate::kernel::bf16::to_bf16;
 
 const MAGIC: &[u8; 3] = b"nsd";
 /// The version of what is written here. A reader refuses any other.

@@ -7,7 +7,7 @@ use super::changes::{RowChanges, SharedChanges};
 use super::row_remap::RowRemap;
 use super::rows::{CHUNK, RowChunk, Rows};
 use crate::kernel::Kernel;
-use crate::kernel::rows::{adagrad, rowwise_adagrad};
+use crate::kernel::rows::{adagrad, prefetch, rowwise_adagrad};
 
 /// Where the sums begin: small, so that a first gradient moves a number by about the learning rate.
 pub const START: f32 = 1e-6;
@@ -214,6 +214,13 @@ impl Share<'_> {
     /// Row `row` of chunk `chunk`, both counted from the first here.
     pub fn row(&self, chunk: usize, row: usize) -> &[f32] {
         self.values[chunk].row(row, self.dim)
+    }
+
+    /// Asks memory for row `row` of chunk `chunk`, and what moves it.
+    #[inline]
+    pub fn ask_ahead(&self, chunk: usize, row: usize) {
+        prefetch(self.values[chunk].row(row, self.dim));
+        prefetch(self.sums[chunk].row(row, self.sums_dim));
     }
 
     /// Moves row `row` of chunk `chunk` against `gradient`, as [`TrainedRows::step`] does.

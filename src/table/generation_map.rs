@@ -1,5 +1,7 @@
 //! Numbers of rows that hold for one batch: forgotten all at once, without touching a row.
 
+use crate::kernel::rows::prefetch_one;
+
 /// By row: the batch in which it was marked last, and its number there.
 #[derive(Debug, Default)]
 pub struct GenerationMap {
@@ -18,7 +20,16 @@ impl GenerationMap {
         self.rows.resize(n_rows, (0, 0));
     }
 
+    /// Asks memory for what is known of `row`, which will be looked up soon.
+    #[inline]
+    pub fn ask_ahead(&self, row: u32) {
+        if let Some(number) = self.rows.get(row as usize) {
+            prefetch_one(number);
+        }
+    }
+
     /// The number of `row`, where it has one.
+    #[inline]
     pub fn get(&self, row: u32) -> Option<u32> {
         match self.rows.get(row as usize) {
             Some((batch, number)) if *batch == self.batch => Some(*number),
@@ -30,6 +41,7 @@ impl GenerationMap {
     ///
     /// # Panics
     /// If there is no such row.
+    #[inline]
     pub fn set(&mut self, row: u32, number: u32) {
         self.rows[row as usize] = (self.batch, number);
     }

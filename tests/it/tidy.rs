@@ -87,7 +87,7 @@ const RULES: [(&str, &[&str], &str); 43] = [
     ),
     (
         "share",
-        &["kafka", "position", "util"],
+        &["kafka", "kernel", "position", "util"],
         "what workers tell each other, and the topic that it is in; what of a state it is, the trainer knows",
     ),
     ("peers", &["evaluate"], "rankings by counting; no model, and nothing of its own to evaluate by"),

@@ -27,6 +27,7 @@ pub(super) fn processor(config: &Config) -> Finding {
     let there = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if config.threads == 0 { there } else { config.threads };
     let isa = match Kernel::detect().isa() {
+        Isa::Avx512Bf16 => "AVX-512 with bfloat16",
         Isa::Avx512 => "AVX-512",
         Isa::Avx2 => "AVX2 with FMA",
         Isa::Neon => "NEON",

@@ -17,7 +17,8 @@ use super::aligned::Aligned;
 use super::rows::dot;
 use super::{Kernel, LANES};
 pub use any::{RowLoss, Softmax, any};
-use tile::{TILE, Workspace};
+pub(super) use tile::TILE;
+use tile::{CandidatePairs, Workspace};
 
 /// Terms of single (query, candidate) pairs, added to their logits; −∞ masks the pair. Compressed rows.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +116,7 @@ pub struct Gradients {
     n_groups: usize,
     stride: usize,
     groups: Vec<Workspace>,
+    candidate_pairs: CandidatePairs,
 }
 
 impl Gradients {
@@ -200,6 +202,12 @@ fn n_groups(n_tiles: usize, n_candidates: usize) -> usize {
 /// # Panics
 /// If the shapes disagree or a matrix is not in standard layout.
 pub fn info_nce(kernel: Kernel, problem: &Problem<'_>, out: &mut Gradients) {
-    out.run(problem, |group, queries, gradients| group.run(kernel, problem, queries, gradients));
+    let mut pairs = std::mem::take(&mut out.candidate_pairs);
+    if kernel.has_bf16_products {
+        pairs.gather(kernel, problem);
+    }
+    let of_products = kernel.has_bf16_products.then_some(&pairs);
+    out.run(problem, |group, queries, gradients| group.run(kernel, problem, of_products, queries, gradients));
+    out.candidate_pairs = pairs;
     out.columns.clear();
 }

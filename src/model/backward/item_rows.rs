@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kernel::Kernel;
 use crate::kernel::contrast::Gradients;
-use crate::kernel::rows::{add_scaled, dot_of_sum, unnormalise};
+use crate::kernel::rows::{add_scaled, dot_of_sum, prefetch, unnormalise};
 use crate::model::encoder::{Encoded, Padded, Sequences};
 use crate::model::features::{FeatureGradients, Features};
 use crate::model::{Model, shrunk};
@@ -21,6 +21,10 @@ use crate::table::rows::{CHUNK, Rows};
 
 /// The column of an item that is not a candidate.
 const NONE: u32 = u32::MAX;
+/// How many places ahead memory is asked for what will be looked up.
+const PLACES_AHEAD: usize = 16;
+/// How many rows ahead memory is asked for all that moving a row takes.
+const ROWS_AHEAD: usize = 4;
 /// A thread takes no fewer rows than these, where they are in more than one chunk.
 const ROWS_AT_A_TIME: usize = 32;
 
@@ -62,6 +66,9 @@ pub(super) struct TouchedItems {
     chunks: Vec<u32>,
     /// By item: its place in `items`.
     places: GenerationMap,
+    /// Buffers for sorting.
+    sorted: Vec<u32>,
+    counts: Vec<u32>,
     /// By use, in the order of the sequences: (vector + context row)·gradient of the sequence, as bits; each is written
     /// by the one thread that has the item.
     products: Vec<AtomicU32>,
@@ -79,21 +86,30 @@ impl TouchedItems {
         candidates: &Candidates,
         by_place: bool,
     ) {
-        let Self { items, columns, starts, uses, chunks, places, products, .. } = self;
+        let Self { items, columns, starts, uses, chunks, places, products, sorted, counts, .. } = self;
         places.begin(n_items);
         items.clear();
-        for item in candidates.items[..candidates.n_live()].iter().chain(&sequences.items) {
-            if places.get(*item).is_none() {
-                places.set(*item, 0);
-                items.push(*item);
+        // Candidates are live once each, and so far nothing was marked.
+        for of_some in [&candidates.items[..candidates.n_live()], &sequences.items] {
+            for (place, item) in of_some.iter().enumerate() {
+                if let Some(soon) = of_some.get(place + PLACES_AHEAD) {
+                    places.ask_ahead(*soon);
+                }
+                if places.get(*item).is_none() {
+                    places.set(*item, 0);
+                    items.push(*item);
+                }
             }
         }
-        items.sort_unstable();
+        sort_rows(items, n_items, sorted, counts);
         columns.clear();
         columns.resize(items.len(), NONE);
         starts.clear();
         starts.resize(items.len() + 2, 0);
         for (place, item) in items.iter().enumerate() {
+            if let Some(soon) = items.get(place + PLACES_AHEAD) {
+                places.ask_ahead(*soon);
+            }
             places.set(*item, place as u32);
         }
         let place_of = |item: u32| places.get(item).expect("it was touched") as usize;
@@ -186,6 +202,25 @@ impl TouchedItems {
     }
 }
 
+/// Sorts different rows, all of them below `n_rows`: first by their place in a chunk of [`CHUNK`], then by the chunk, in time
+/// that grows with both numbers alone.
+fn sort_rows(rows: &mut Vec<u32>, n_rows: usize, sorted: &mut Vec<u32>, counts: &mut Vec<u32>) {
+    let mut pass = |from: &[u32], to: &mut Vec<u32>, n_keys: usize, key: fn(u32) -> usize| {
+        counts.clear();
+        counts.resize(n_keys + 1, 0);
+        from.iter().for_each(|row| counts[key(*row) + 1] += 1);
+        (1..counts.len()).for_each(|place| counts[place] += counts[place - 1]);
+        to.resize(from.len(), 0);
+        for row in from {
+            let place = &mut counts[key(*row)];
+            to[*place as usize] = *row;
+            *place += 1;
+        }
+    };
+    pass(rows, sorted, CHUNK, |row| row as usize % CHUNK);
+    pass(sorted, rows, n_rows.div_ceil(CHUNK), |row| row as usize / CHUNK);
+}
+
 /// Touched rows of items on their way to be moved.
 struct Mover<'a> {
     touched: &'a TouchedItems,
@@ -233,11 +268,31 @@ impl Mover<'_> {
             let mut finite = true;
             for chunk in 0..n_chunks {
                 for place in part.bounds[chunk]..part.bounds[chunk + 1] {
+                    self.ask_ahead(&part, chunk, place as usize);
                     finite &= self.move_row(&mut part, chunk, place as usize, of_uses, of_all);
                 }
             }
             finite
         })
+    }
+
+    /// Asks memory for all that moving the row a few places behind `place` takes, which is in `chunk` of `part`.
+    fn ask_ahead(&self, part: &TableSlice<'_>, chunk: usize, place: usize) {
+        let Self { touched, sources, .. } = *self;
+        let (Some(item), soon) = (touched.items.get(place + ROWS_AHEAD), place + ROWS_AHEAD) else { return };
+        // Counted from the same chunk as those of the part are.
+        let of_item = chunk + *item as usize / CHUNK - touched.items[place] as usize / CHUNK;
+        if of_item + 1 < part.bounds.len() {
+            part.items.ask_ahead(of_item, *item as usize % CHUNK);
+        }
+        if touched.columns[soon] != NONE {
+            let column = touched.columns[soon] as usize;
+            sources.contrasts.iter().flat_map(|gradients| gradients.candidate_parts(column)).for_each(prefetch);
+            prefetch(sources.candidate_vectors.row(column));
+        }
+        if let Some(first) = touched.uses.get(touched.starts[soon] as usize) {
+            prefetch(sources.sequences.row(first.gradient as usize));
+        }
     }
 
     /// Moves the row of touched item `place`, which is in `chunk` of `part`; whether it is still finite.

@@ -54,6 +54,7 @@ use self::mixture::ScaledMemory;
 use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::Contradiction;
+use crate::kernel::rows::prefetch_one;
 use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
 
@@ -473,6 +474,13 @@ impl Frequencies {
         self.objections
             .iter()
             .map(|objection| (&self.memories[objection.memory], (objection.factor, objection.contradiction)))
+    }
+
+    /// Asks memory for the counts of `item`, whose frequency will be asked for soon.
+    pub fn ask_ahead(&self, item: u32) {
+        for memory in self.mixed().iter().chain(self.shorter().map(|(memory, _)| memory)) {
+            prefetch_one(&memory.counts[item as usize]);
+        }
     }
 
     /// q̂ of item `item`.

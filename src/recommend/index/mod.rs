@@ -32,7 +32,8 @@ use rayon::prelude::*;
 use self::clusters::{ClusterPlace, Clusters};
 use super::shortlist::{Shortlist, order};
 use super::terms::ItemTerms;
-use crate::kernel::ranking::{PackedQueries, estimate_scores, products_of_halves, score_packed, to_half};
+use crate::kernel::bf16::to_bf16;
+use crate::kernel::ranking::{PackedQueries, estimate_scores, products_of_halves, score_packed};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
@@ -221,7 +222,7 @@ impl IndexBuilder {
         }
         let clusters = self.clusters.as_ref().expect("clusters come first");
         self.places.extend(clusters.places(vectors));
-        self.halves.extend(vectors.iter().map(|number| to_half(*number)));
+        self.halves.extend(vectors.iter().map(|number| to_bf16(*number)));
         self.log_frequencies.extend_from_slice(log_frequencies);
     }
 

@@ -1,14 +1,18 @@
 //! The whole training step, on the workloads of the PyTorch peer: candidates gathered, kernel, gradients scattered,
 //! rows moved. One JSON line per workload; the fields are those of the peer's script, so that the two can be joined.
 //!
-//! `cargo bench --bench step [-- --quick] [--threads N] [--workload BATCH,BANK,DIM]`
+//! `cargo bench --bench step [-- --quick] [--threads N] [--workload BATCH,BANK,DIM] [--precision bf16] [--gemm PROGRAM]
+//! [--plot FILE]`
 //!
 //! GFLOP/s and `share` count every candidate, as the peer computes them; `computed_share` counts those that are left
 //! after equal ones were merged. Drawing the random numbers is not timed.
 //!
 //! The machine's rate is that of a single-precision matrix product (2048³, by `ndarray` over its `matrixmultiply`, one
-//! product per thread side by side), measured in the same process; `benches/peers/compare.py` asks other libraries as
-//! well. Before anything is timed, the kernel's result is checked against double precision.
+//! product per thread side by side), measured in the same process; or that of `PROGRAM`, built from `benches/peers/gemm`,
+//! where it is the faster one (it has AVX-512). `benches/peers/compare.py` asks other libraries as well. With `--plot`, the step
+//! is measured over numbers of threads, candidates and dimensions and sizes of batches, and drawn beside what bounds it. Before anything is timed, the kernel's result is checked against double precision.
+
+mod plot;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,27 +96,73 @@ fn main() {
             vec![numbers.try_into().map(|[batch, bank, dim]: [usize; 3]| (batch, bank, dim)).expect("three numbers")]
         },
     );
-    let kernel = Kernel::detect();
-    check(kernel);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let precision = after("--precision").map_or("f32", String::as_str);
     let budget = Duration::from_millis(if quick { 100 } else { 3000 });
-    for (batch, bank, dim) in workloads {
-        let before = product_rate(threads, budget / 3);
-        let Measured { seconds, columns, allocations } =
-            pool.install(|| step_seconds(kernel, batch, bank, dim, budget));
-        let rate = before.max(product_rate(threads, budget / 3));
-        let gflops = 6.0 * (batch * (batch + bank) * dim) as f64 / seconds / 1e9;
-        // What was computed, equal candidates having been merged.
-        let computed = gflops * columns as f64 / (batch + bank) as f64;
-        let line = serde_json::json!({
-            "batch": batch, "bank": bank, "dim": dim, "columns_after_merging": columns,
-            "examples_per_second": (batch as f64 / seconds).round(), "gflops": (gflops * 10.0).round() / 10.0,
-            "matmul_gflops": (rate * 10.0).round() / 10.0, "share": (gflops / rate * 1000.0).round() / 1000.0,
-            "computed_share": (computed / rate * 1000.0).round() / 1000.0,
-            "allocations_per_step": allocations, "threads": threads, "isa": format!("{:?}", kernel.isa()),
-        });
-        println!("{line}");
+    let gemm = after("--gemm").map(String::as_str);
+    let Some(file) = after("--plot") else {
+        for workload in workloads {
+            measure(workload, threads, precision, gemm, budget);
+        }
+        return;
+    };
+    let mut measured = Vec::new();
+    for (threads, precision) in [(1, "f32"), (threads, "f32"), (threads, "bf16")] {
+        for workload in plot::workloads() {
+            measured.push(measure(workload, threads, precision, gemm, budget / 3));
+        }
     }
+    std::fs::write(file, plot::draw(&measured, threads, copy_rate(threads))).expect("the drawing can be written");
+}
+
+/// Measures a step, and prints what is found.
+fn measure(
+    (batch, bank, dim): (usize, usize, usize),
+    threads: usize,
+    precision: &str,
+    gemm: Option<&str>,
+    budget: Duration,
+) -> serde_json::Value {
+    let kernel = Kernel::detect().with_bf16_products(precision == "bf16");
+    check(kernel);
+    let product_rate = |budget: Duration| {
+        let theirs = gemm.map_or(0.0, |program| gemm_rate(program, threads, budget));
+        theirs.max(product_rate(threads, budget))
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let before = product_rate(budget / 3);
+    let Measured { seconds, columns, allocations } =
+        pool.install(|| step_seconds(kernel, precision, (batch, bank, dim), budget));
+    let rate = before.max(product_rate(budget / 3));
+    let gflops = 6.0 * (batch * (batch + bank) * dim) as f64 / seconds / 1e9;
+    // What was computed, equal candidates having been merged.
+    let computed = gflops * columns as f64 / (batch + bank) as f64;
+    let line = serde_json::json!({
+        "batch": batch, "bank": bank, "dim": dim, "columns_after_merging": columns,
+        "examples_per_second": (batch as f64 / seconds).round(), "gflops": (gflops * 10.0).round() / 10.0,
+        "matmul_gflops": (rate * 10.0).round() / 10.0, "share": (gflops / rate * 1000.0).round() / 1000.0,
+        "computed_share": (computed / rate * 1000.0).round() / 1000.0,
+        "allocations_per_step": allocations, "threads": threads, "precision": precision,
+        "isa": format!("{:?}", kernel.isa()),
+    });
+    println!("{line}");
+    line
+}
+
+/// Bytes per second that all threads together read and write, copying what fits no cache.
+fn copy_rate(threads: usize) -> f64 {
+    const LENGTH: usize = 1 << 27;
+    let mut buffers: Vec<_> = (0..threads).map(|_| (vec![1u8; LENGTH], vec![0u8; LENGTH])).collect();
+    let mut best = f64::INFINITY;
+    for _ in 0..4 {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for (from, to) in &mut buffers {
+                scope.spawn(|| to.copy_from_slice(from));
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    (2 * threads * LENGTH) as f64 / best
 }
 
 /// GFLOP/s of a 2048³ product on every thread at once, the best of several.
@@ -149,9 +199,22 @@ struct Measured {
     allocations: u64,
 }
 
-fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize, budget: Duration) -> Measured {
+/// What `program` prints: GFLOP/s of the `gemm` crate.
+fn gemm_rate(program: &str, threads: usize, budget: Duration) -> f64 {
+    let arguments = [threads.to_string(), budget.as_secs_f64().to_string()];
+    let out = std::process::Command::new(program).args(arguments).output().expect("the program of --gemm runs");
+    String::from_utf8_lossy(&out.stdout).trim().parse().expect("the program of --gemm prints a number")
+}
+
+fn step_seconds(
+    kernel: Kernel,
+    precision: &str,
+    (batch_size, bank_size, dim): (usize, usize, usize),
+    budget: Duration,
+) -> Measured {
     let flags = [
         format!("model.dim={dim}"),
+        format!("model.precision={precision}"),
         "context.context_rows=false".to_owned(),
         "evaluate.repeat=true".to_owned(),
         "model.learn_popularity=false".to_owned(),
@@ -203,7 +266,7 @@ fn step_seconds(kernel: Kernel, batch_size: usize, bank_size: usize, dim: usize,
             },
         );
         let on = (&asked, &mut encoded);
-        objectives.step((kernel, (0, 0)), &mut model, &batch, on, (&candidates, &bank), &mut scratch);
+        objectives.step((model.kernel(), (0, 0)), &mut model, &batch, on, (&candidates, &bank), &mut scratch);
         bank.push(&positives, &model);
         times.push(start.elapsed().as_secs_f64());
         allocations.push(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
@@ -241,8 +304,9 @@ fn check(kernel: Kernel) {
     let truth = reference::info_nce(&problem);
     let mut found = Gradients::default();
     info_nce(kernel, &problem, &mut found);
+    let (of_gradients, of_loss) = if kernel == kernel.with_bf16_products(true) { (2e-2, 0.1) } else { (1e-4, 1e-2) };
     let candidate_gradients = (0..90).flat_map(|column| found.candidate(column));
     let apart =
         candidate_gradients.zip(truth.candidates.iter()).map(|(a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
-    assert!(apart < 1e-4 && (found.loss - truth.loss).abs() < 1e-2, "the kernel is wrong by {apart}");
+    assert!(apart < of_gradients && (found.loss - truth.loss).abs() < of_loss, "the kernel is wrong by {apart}");
 }

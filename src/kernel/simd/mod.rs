@@ -1,0 +1,207 @@
+//! Vectors of the instruction sets, for the three products of a tile, whose sums have to stay in registers.
+//!
+//! Left to the compiler, a block of sums does not: arrays are kept on the stack as soon as a block is larger than half the
+//! registers. So the operations are named one by one here ([`SimdVector`]), and the products ([`products`]) are written once
+//! over them.
+
+pub(super) mod products;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::bf16::to_bf16;
+use super::exp::{COEFFICIENTS, HIGHEST, LN_2_HIGH, LN_2_LOW, LOWEST, ROUND};
+use super::{LANES, Lanes, multiply_add};
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Wide, Widest};
+
+/// Some single-precision numbers that are worked on by one instruction. What it does to one of them does not depend on how
+/// many there are: a product is the same whatever the width.
+pub(super) trait SimdVector: Copy {
+    /// Numbers in it; a divisor of [`LANES`].
+    const WIDTH: usize;
+    /// The same number everywhere.
+    fn splat(number: f32) -> Self;
+
+    /// The first numbers of `numbers`.
+    fn load(numbers: &[f32]) -> Self;
+
+    /// Puts them at the beginning of `numbers`.
+    fn store(self, numbers: &mut [f32]);
+
+    /// `self + a·b`, rounded once where the instruction set can.
+    fn add_product(self, a: Self, b: Self) -> Self;
+
+    /// `self + other`.
+    fn plus(self, other: Self) -> Self;
+
+    /// `self − other`.
+    fn minus(self, other: Self) -> Self;
+
+    /// `self · other`.
+    fn times(self, other: Self) -> Self;
+
+    /// The larger of both, `other` where one of them is NaN.
+    fn or_larger(self, other: Self) -> Self;
+
+    /// The smaller of both, `other` where one of them is NaN.
+    fn or_smaller(self, other: Self) -> Self;
+
+    /// `value` where `self ≥ bound` (or one of these is NaN), and 0 elsewhere.
+    fn unless_below(self, bound: Self, value: Self) -> Self;
+
+    /// Whether some number differs from that of `other`.
+    fn differs(self, other: Self) -> bool;
+
+    /// 2ⁿ, where n is the integer that stands in the low bits of the fraction.
+    fn power_of_two(self) -> Self;
+
+    /// Takes each number's bits as a pair of numbers in bfloat16: `self + a.high·b.high + a.low·b.low`, in this order, each
+    /// product added and rounded once. None of the numbers may be below [`SMALLEST`] in size, unless it is 0: then no sum is
+    /// so small that instructions differ in what they make of it.
+    fn add_pairs(self, a: Self, b: Self) -> Self;
+
+    /// The bits of `low` and of `high` in bfloat16 (0 where below [`SMALLEST`] in size), as pairs.
+    fn pairs(low: Self, high: Self) -> Self;
+
+    /// e^x: [`super::exp::exp`], operation by operation.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        let clamped = Self::splat(HIGHEST).or_smaller(Self::splat(LOWEST).or_larger(self));
+        let shifted = Self::splat(ROUND).add_product(clamped, Self::splat(std::f32::consts::LOG2_E));
+        let whole = shifted.minus(Self::splat(ROUND));
+        let rest = clamped.add_product(whole, Self::splat(-LN_2_HIGH)).add_product(whole, Self::splat(-LN_2_LOW));
+        let mut sum = Self::splat(COEFFICIENTS[0]);
+        for coefficient in 1..COEFFICIENTS.len() {
+            sum = Self::splat(COEFFICIENTS[coefficient]).add_product(sum, rest);
+        }
+        let fraction = rest.add_product(sum, rest.times(rest)).plus(Self::splat(1.0));
+        self.unless_below(Self::splat(LOWEST), fraction.times(shifted.power_of_two()))
+    }
+}
+
+/// 2⁻⁵⁰. Products of two numbers in bfloat16 that are no smaller are whole multiples of 2⁻¹¹⁴, and so are their sums.
+pub(super) const SMALLEST: f32 = f32::from_bits((127 - 50) << 23);
+
+/// The bits of a number in bfloat16, as the upper half of a number's; 0 where it is below [`SMALLEST`] in size.
+#[inline(always)]
+fn rounded(number: f32) -> u32 {
+    if number.abs() < SMALLEST { 0 } else { u32::from(to_bf16(number)) << 16 }
+}
+
+/// The bits of 1.
+const ONE: u32 = 0x3f80_0000;
+
+/// What any target can do; on aarch64 the compiler makes it of NEON's instructions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portable<const FMA: bool>(Lanes);
+
+impl<const FMA: bool> SimdVector for Portable<FMA> {
+    const WIDTH: usize = LANES;
+
+    #[inline(always)]
+    fn splat(number: f32) -> Self {
+        Self([number; LANES])
+    }
+
+    #[inline(always)]
+    fn load(numbers: &[f32]) -> Self {
+        Self(*numbers.first_chunk().expect("a whole vector"))
+    }
+
+    #[inline(always)]
+    fn store(self, numbers: &mut [f32]) {
+        *numbers.first_chunk_mut().expect("a whole vector") = self.0;
+    }
+
+    #[inline(always)]
+    fn add_product(mut self, a: Self, b: Self) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = multiply_add::<FMA>(a.0[lane], b.0[lane], self.0[lane]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn add_pairs(mut self, a: Self, b: Self) -> Self {
+        for lane in 0..LANES {
+            let (a, b) = (a.0[lane].to_bits(), b.0[lane].to_bits());
+            let [high, other_high] = [a, b].map(|bits| f32::from_bits(bits & 0xffff_0000));
+            let [low, other_low] = [a, b].map(|bits| f32::from_bits(bits << 16));
+            // The products are exact, whether they are fused or not.
+            let sum = multiply_add::<FMA>(high, other_high, self.0[lane]);
+            self.0[lane] = multiply_add::<FMA>(low, other_low, sum);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn pairs(low: Self, high: Self) -> Self {
+        let mut pairs = [0.0; LANES];
+        for lane in 0..LANES {
+            pairs[lane] = f32::from_bits(rounded(low.0[lane]) >> 16 | rounded(high.0[lane]));
+        }
+        Self(pairs)
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self.with(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn minus(self, other: Self) -> Self {
+        self.with(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        self.with(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn or_larger(self, other: Self) -> Self {
+        self.with(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn or_smaller(self, other: Self) -> Self {
+        self.with(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn unless_below(self, bound: Self, value: Self) -> Self {
+        let mut out = value.0;
+        for lane in 0..LANES {
+            out[lane] = if self.0[lane] < bound.0[lane] { 0.0 } else { out[lane] };
+        }
+        Self(out)
+    }
+
+    #[inline(always)]
+    fn differs(self, other: Self) -> bool {
+        let mut differs = false;
+        for lane in 0..LANES {
+            differs |= self.0[lane] != other.0[lane];
+        }
+        differs
+    }
+
+    #[inline(always)]
+    fn power_of_two(mut self) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = f32::from_bits((self.0[lane].to_bits() << 23).wrapping_add(ONE));
+        }
+        self
+    }
+}
+
+impl<const FMA: bool> Portable<FMA> {
+    /// `operation` on each pair of numbers.
+    #[inline(always)]
+    fn with(mut self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = operation(self.0[lane], other.0[lane]);
+        }
+        self
+    }
+}
