@@ -1,9 +1,9 @@
 //! The place where the trainer leaves views of its state, and where readers find them.
 //!
 //! There is one view at a time. The trainer replaces it between two steps: it lets the old one go first, so that its tables take
-//! their rows back instead of being copied, and freezes the next. It never waits for readers: where one is at it, the trainer
-//! says that it wants its turn, goes on, and tries again after the next step; the next reader lets it go first. Readers
-//! wait for a freeze at most.
+//! their rows back instead of being copied, and freezes the next. Where a reader is at it, the trainer says that it wants its turn, so
+//! that no other one begins, and waits for a millisecond at most; then it goes on, and tries again after the next step. Nobody waits
+//! for a step meanwhile, unless the view is so old that it has to be replaced. Readers wait for a freeze at most.
 //!
 //! | who | when |
 //! | --- | --- |
@@ -27,6 +27,12 @@ const OLDEST: Duration = Duration::from_millis(250);
 const ASKED_LATELY: Duration = Duration::from_secs(10);
 /// The longest time that a reader leaves to a trainer that wants its turn, and a trainer to readers before a checkpoint.
 const TURN: Duration = Duration::from_millis(50);
+/// The longest time that the trainer waits for the reader that is at the view: few answers take longer.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How often it looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
+/// From this age of the view on, readers let the trainer go first although it is at a step.
+const PRESSING: Duration = Duration::from_millis(225);
 /// How long a reader leaves the lock to whoever wants a short look.
 const LOOK: Duration = Duration::from_micros(100);
 /// A view costs training at most one in so many parts of the time.
@@ -56,6 +62,8 @@ struct SlotContents {
     view: Option<HeldView>,
     /// When the view was known to be as new as the state; before it was read, by so much.
     known_at: Option<(Instant, Duration)>,
+    /// The oldest that the view may be, where that is more than [`OLDEST`], since views cost much.
+    oldest: Duration,
     /// Where to look for the best of many items; views are made ready with it.
     index: Option<Arc<SearchIndex>>,
     /// How often a view was put here that came from elsewhere: an index that was begun before is none of its rows.
@@ -99,7 +107,8 @@ impl ViewSlot {
                 .map_or_else(|e| e.into_inner().0, |w| w.0);
         }
         let is_too_old = |contents: &mut SlotContents| {
-            is_behind.load(Ordering::Acquire) && contents.known_at.is_none_or(|(at, _)| at.elapsed() > OLDEST)
+            let oldest = OLDEST.max(contents.oldest);
+            is_behind.load(Ordering::Acquire) && contents.known_at.is_none_or(|(at, _)| at.elapsed() > oldest)
         };
         if is_too_old(&mut contents) {
             contents = changed
@@ -199,8 +208,8 @@ pub struct ViewWriter {
     published: Option<(u64, u64)>,
     published_at: Instant,
     confirmed_at: Instant,
-    /// What the newest view cost.
-    cost: Duration,
+    /// What the newest views cost, the newest first.
+    costs: [Duration; 2],
     remains: Option<ViewRemains>,
 }
 
@@ -214,9 +223,14 @@ impl ViewWriter {
             published: None,
             published_at: now,
             confirmed_at: now,
-            cost: Duration::ZERO,
+            costs: [Duration::ZERO; 2],
             remains: None,
         }
+    }
+
+    /// What a view costs: the less of the newest two, since one may have waited for other work of the machine.
+    fn cost(&self) -> Duration {
+        self.costs[0].min(self.costs[1])
     }
 
     /// Leaves a view of what `trainer` has learnt where it is time; `is_quiet` where nothing else is to be done.
@@ -235,7 +249,7 @@ impl ViewWriter {
         }
         self.slot.0.is_behind.store(true, Ordering::Release);
         let elapsed = now.saturating_duration_since(self.published_at);
-        let is_due = elapsed >= FOLLOW_EVERY.max(self.cost * SHARE_OF_TIME) && (is_quiet || self.slot.is_asked(now));
+        let is_due = elapsed >= FOLLOW_EVERY.max(self.cost() * SHARE_OF_TIME) && (is_quiet || self.slot.is_asked(now));
         if self.published.is_some() && !is_due {
             if elapsed > ASKED_LATELY && !self.slot.is_asked(now) && self.slot.holds_any() {
                 // Nobody has a use for it, and it costs a copy of whatever is written.
@@ -245,9 +259,21 @@ impl ViewWriter {
             return;
         }
         let slot = self.slot.clone();
-        match slot.try_lock() {
+        slot.0.wants_turn.store(true, Ordering::Release);
+        let contents = loop {
+            match slot.try_lock() {
+                None if now.elapsed() < PATIENCE => std::thread::park_timeout(LOOK_AGAIN),
+                contents => break contents,
+            }
+        };
+        match contents {
             Some(contents) => self.publish(contents, trainer, moment),
-            None => slot.0.wants_turn.store(true, Ordering::Release),
+            None if elapsed < PRESSING => {
+                // Readers that have seen it need not wait for the next step.
+                slot.0.wants_turn.store(false, Ordering::Release);
+                slot.0.changed.notify_all();
+            }
+            None => {}
         }
     }
 
@@ -276,9 +302,11 @@ impl ViewWriter {
         self.let_go(&mut contents);
         let (model_id, remains, index) = (Arc::clone(&self.model_id), self.remains.take(), contents.index.clone());
         let frozen = trainer.in_pool(|state| FrozenView::of(state, model_id, remains, index));
-        self.cost = begin.elapsed();
-        contents.view = Some(HeldView::Frozen(Box::new(frozen.with_pause(self.cost))));
+        let pause = begin.elapsed();
+        self.costs = [pause, self.costs[0]];
+        contents.view = Some(HeldView::Frozen(Box::new(frozen.with_pause(pause))));
         contents.known_at = Some((begin, Duration::ZERO));
+        contents.oldest = self.cost() * SHARE_OF_TIME + OLDEST - FOLLOW_EVERY;
         (self.published, self.published_at, self.confirmed_at) = (Some(moment), begin, begin);
         self.slot.0.is_behind.store(false, Ordering::Release);
         self.slot.0.wants_turn.store(false, Ordering::Release);

@@ -111,6 +111,7 @@ pub struct IndexMeasurement {
     remaps: u64,
     /// The chunk of items that is next.
     next: usize,
+    measured: Vec<MeasuredSearch>,
 }
 
 /// An item near to another one, by its row.
@@ -334,13 +335,13 @@ impl StateView {
         let mut packed = PackedQueries::default();
         packed.pack(queries.iter().map(Vec::as_slice), self.model.dim());
         let best = vec![Shortlist::new(k + MEASURED_BEYOND); queries.len()];
-        Some(IndexMeasurement { queries, packed, best, k, remaps: self.items.remaps(), next: 0 })
+        Some(IndexMeasurement { queries, packed, best, k, remaps: self.items.remaps(), next: 0, measured: Vec::new() })
     }
 
-    /// Looks at the next `n` chunks of items for `measurement`; gives what was measured once there are no more, by the scores that are
-    /// found then, and nothing where rows have got other numbers meanwhile.
+    /// Looks at the next `n` chunks of items for `measurement`, and once there are no more, asks the index for one of its queries each time.
+    /// Gives in the end what was measured, by the scores that were there then, and nothing where rows have got other numbers meanwhile.
     pub fn go_on_measuring(&self, measurement: &mut IndexMeasurement, n: usize) -> Option<Vec<MeasuredSearch>> {
-        let IndexMeasurement { queries, packed, best, k, remaps, next } = measurement;
+        let IndexMeasurement { queries, packed, best, k, remaps, next, measured } = measurement;
         let Some((index, largest_bias)) = self.asked_index().filter(|_| *remaps == self.items.remaps()) else {
             return Some(Vec::new());
         };
@@ -363,23 +364,22 @@ impl StateView {
         if *next * CHUNK < n_items {
             return None;
         }
-        let sought = Sought::Best { terms: &terms, largest_bias };
-        let measure = |(query, best): (&Vec<f32>, &Shortlist)| {
-            // The model has moved on since some of them were looked at: those that are best now.
-            let seen: Vec<u32> = best.clone().into_best().into_iter().map(|(_, item)| item).collect();
-            let mut exact: Vec<(f32, u32)> =
-                self.recommender().plain_scores(query, &seen).zip(seen.iter().copied()).collect();
-            exact.sort_unstable_by(order);
-            exact.truncate(*k);
-            let found = index.search(model, sought, query, *k, |_| false);
-            let mut found_best: Vec<(f32, u32)> =
-                self.recommender().plain_scores(query, &found.items).zip(found.items.iter().copied()).collect();
-            found_best.sort_unstable_by(order);
-            found_best.truncate(*k);
-            let kept = exact.iter().filter(|(_, item)| found_best.iter().any(|(_, found)| found == item)).count();
-            MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at }
+        let (query, best) = (&queries[measured.len()], &best[measured.len()]);
+        let now = |items: &[u32]| {
+            let mut scored: Vec<(f32, u32)> =
+                self.recommender().plain_scores(query, items).zip(items.iter().copied()).collect();
+            scored.sort_unstable_by(order);
+            scored.truncate(*k);
+            scored
         };
-        Some(queries.iter().zip(&*best).map(measure).collect())
+        // The model has moved on since some of them were looked at: those that are best now.
+        let exact = now(&best.clone().into_best().into_iter().map(|(_, item)| item).collect::<Vec<u32>>());
+        let sought = Sought::Best { terms: &terms, largest_bias };
+        let found = index.search(model, sought, query, *k, |_| false);
+        let best = now(&found.items);
+        let kept = exact.iter().filter(|(_, item)| best.iter().any(|(_, found)| found == item)).count();
+        measured.push(MeasuredSearch { found: kept, of: exact.len(), n_looked_at: found.n_looked_at });
+        (measured.len() == queries.len()).then(|| std::mem::take(measured))
     }
 
     /// The full scores of `items` for a visitor, best first, and also of those that they had; none where nothing is known of the

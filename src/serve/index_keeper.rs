@@ -25,11 +25,13 @@ const MEASURE_FIRST_EVERY: Duration = Duration::from_secs(1);
 /// Vectors that are copied in one go.
 const SLICE: usize = 4_096;
 /// Chunks of items that are looked at in one go, while lists are measured.
-const MEASURED_CHUNKS: usize = 32;
+const MEASURED_CHUNKS: usize = 16;
+/// The pause between two of these.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// Items that came since the index was made, as a part of those that it knows, before it is made anew: all of them are looked at.
 const MOST_NEW: usize = 50;
 /// What more than the least recall is aimed at, as a part of what is missing: lists differ.
-const AIM: f32 = 0.5;
+const AIM: f32 = 0.75;
 /// An index whose recall has come to its end is made anew after so long at the earliest.
 const LEAST_AGE: Duration = Duration::from_secs(10);
 
@@ -175,9 +177,8 @@ impl KeeperWork {
             };
             match self.views.peek(go_on) {
                 Some(Some(measured)) => break measured,
-                Some(None) => {}
-                // A view is being made.
-                None => std::thread::park_timeout(Duration::from_millis(5)),
+                // A lock that is wanted again at once is not given to others; or a view is being made.
+                Some(None) | None => std::thread::park_timeout(BETWEEN_LOOKS),
             }
         };
         for search in searches {

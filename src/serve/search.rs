@@ -22,6 +22,8 @@ use crate::recommend::view::StateView;
 
 /// Names that are looked at in one go.
 const SLICE: usize = 1 << 15;
+/// The pause between two of these.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// Searches take a core at most one in so many parts of the time.
 const SHARE_OF_TIME: u32 = 10;
 /// Requests that may wait.
@@ -142,7 +144,8 @@ fn search(request: &SearchRequest, views: &ViewSlot, titles: &CatalogueFilter) -
         });
         match answer {
             Ok(Some(answer)) => return answer,
-            Ok(None) if Instant::now() < *deadline => {}
+            // A lock that is wanted again at once is not given to others.
+            Ok(None) if Instant::now() < *deadline => std::thread::park_timeout(BETWEEN_LOOKS),
             Ok(None) => return Err(ApiProblem::new(ProblemKind::Deadline, "it was too late for an answer")),
             Err(NoView) => {
                 return Err(ApiProblem::new(
