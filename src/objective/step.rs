@@ -1,5 +1,7 @@
 //! A step as objectives see it: what they request before it, what they read in it, and where they add gradients and losses.
 
+use std::mem::take;
+
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
@@ -103,7 +105,9 @@ pub(super) struct StepAccumulator {
     pub(super) gradients: GradientAccumulator,
     /// The weighted sum of the losses.
     pub(super) loss: f64,
+    /// The first `n_losses` are of this step.
     losses: Vec<ObjectiveLoss>,
+    n_losses: usize,
     /// A buffer for the terms of single pairs.
     pub(super) pairs: PairTerms,
 }
@@ -113,39 +117,52 @@ impl StepAccumulator {
     pub(super) fn begin(&mut self, n_sequences: usize, stride: usize) {
         self.gradients.begin(n_sequences, stride);
         self.loss = 0.0;
-        self.losses.clear();
+        self.n_losses = 0;
     }
 
     /// Adds the loss of `part` of `objective`, which counts `weight` in the sum.
     pub(super) fn add_loss(&mut self, objective: &str, part: &str, weight: f64, loss: f64, bound: Option<f64>) {
         self.loss += weight * loss;
-        self.losses.push(ObjectiveLoss {
-            objective: objective.to_owned(),
-            part: part.to_owned(),
+        // What an earlier step named needs no memory of its own.
+        let earlier = self.losses.get_mut(self.n_losses).map(|loss| (take(&mut loss.objective), take(&mut loss.part)));
+        let named = |text: &str, mut buffer: String| {
+            buffer.clear();
+            buffer.push_str(text);
+            buffer
+        };
+        let (of_objective, of_part) = earlier.unwrap_or_default();
+        let loss = ObjectiveLoss {
+            objective: named(objective, of_objective),
+            part: named(part, of_part),
             loss,
             bound,
             acceptance: None,
             of_next_item: false,
-        });
+        };
+        match self.losses.get_mut(self.n_losses) {
+            Some(place) => *place = loss,
+            None => self.losses.push(loss),
+        }
+        self.n_losses += 1;
     }
 
     /// Marks the loss that was added last as one that tells the next item from others.
     pub(super) fn mark_next_item(&mut self) {
-        if let Some(last) = self.losses.last_mut() {
+        if let Some(last) = self.losses[..self.n_losses].last_mut() {
             last.of_next_item = true;
         }
     }
 
     /// Notes the mean weight of the pairs of the loss that was added last.
     pub(super) fn note_acceptance(&mut self, acceptance: f64) {
-        if let Some(last) = self.losses.last_mut() {
+        if let Some(last) = self.losses[..self.n_losses].last_mut() {
             last.acceptance = Some(acceptance);
         }
     }
 
     /// The losses of all parts, in the order in which they were added.
     pub(super) fn losses(&self) -> &[ObjectiveLoss] {
-        &self.losses
+        &self.losses[..self.n_losses]
     }
 }
 
