@@ -79,6 +79,7 @@ fn compare(worker: &mut Worker, first: u64) -> RecallPoint {
         (0..LISTS).map(|list| Wish { visitor: Visitor::User((split_mix(n ^ list) % USERS) as u32), rules }).collect();
     let deadline = Instant::now() + Duration::from_secs(60);
     let lists = worker.slot.read(deadline, |view, _| {
+        assert!(view.index().is_some(), "there is an index to compare");
         let is_known =
             |wish: &&Wish<'_>| matches!(wish.visitor, Visitor::User(user) if (user as usize) < view.users().len());
         let wishes: Vec<Wish<'_>> = wishes.iter().filter(is_known).cloned().collect();

@@ -51,8 +51,8 @@ const MARGIN: usize = 12;
 
 /// Queries that are kept, to measure by.
 const KEPT_QUERIES: usize = 32;
-/// The reach before anything is measured.
-const FIRST_REACH: f32 = 2.5;
+/// The reach before anything is measured: rather too far than too near.
+const FIRST_REACH: f32 = 4.0;
 /// Between these the reach is set.
 const REACHES: std::ops::RangeInclusive<f32> = 0.0..=8.0;
 /// How far one measured list moves the reach, for each part of it that is found too much or too little.
