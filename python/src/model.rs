@@ -80,7 +80,7 @@ impl Model {
                 let LoadedCheckpoint { checkpoint, config, mut state } = loaded;
                 let newest = state.items.last_event.iter().copied().max().unwrap_or_default();
                 let model_id = checkpoint.manifest().model_id().into();
-                let view = FrozenView::of(&mut state, model_id, None).ready(None);
+                let view = FrozenView::of(&mut state, model_id, None, None).ready();
                 (checkpoint, view, newest, config.model.dim)
             })
         });
