@@ -293,28 +293,49 @@ fn score<const FMA: bool, const ROWS: usize>(packed: &[Lanes], query: &[f32], sc
 
 #[inline(always)]
 fn halves<const FMA: bool, const ROWS: usize>(query: &[f32], rows: &[u16], out: &mut [f32]) {
+    // Several at once, since each multiply-add waits for the one before of its row.
+    let mut place = 0;
+    while place + 4 <= out.len() {
+        out[place..place + 4].copy_from_slice(&products_of::<FMA, 4>(query, &rows[place * query.len()..]));
+        place += 4;
+    }
+    while place < out.len() {
+        [out[place]] = products_of::<FMA, 1>(query, &rows[place * query.len()..]);
+        place += 1;
+    }
+}
+
+/// The products of the query with the first `N` rows in bfloat16.
+#[inline(always)]
+fn products_of<const FMA: bool, const N: usize>(query: &[f32], rows: &[u16]) -> [f32; N] {
+    let dim = query.len();
     let (query_blocks, query_rest) = query.as_chunks::<LANES>();
-    for place in 0..out.len() {
-        let (row_blocks, row_rest) = rows[place * query.len()..][..query.len()].as_chunks::<LANES>();
-        let mut sums = [0.0; LANES];
-        for block in 0..query_blocks.len().min(row_blocks.len()) {
+    let mut sums = [[0.0; LANES]; N];
+    for block in 0..query_blocks.len() {
+        for row in 0..N {
+            let halves = rows[row * dim + block * LANES..].first_chunk::<LANES>().expect("a block");
             // In steps of their own: together, they are not kept in the widest registers.
             let (mut bits, mut numbers) = ([0; LANES], [0.0; LANES]);
             for lane in 0..LANES {
-                bits[lane] = u32::from(row_blocks[block][lane]);
+                bits[lane] = u32::from(halves[lane]);
             }
             for lane in 0..LANES {
                 numbers[lane] = f32::from_bits(bits[lane] << 16);
             }
             for lane in 0..LANES {
-                sums[lane] = multiply_add::<FMA>(query_blocks[block][lane], numbers[lane], sums[lane]);
+                sums[row][lane] = multiply_add::<FMA>(query_blocks[block][lane], numbers[lane], sums[row][lane]);
             }
         }
-        for k in 0..query_rest.len().min(row_rest.len()) {
-            sums[k] += query_rest[k] * f32::from_bits(u32::from(row_rest[k]) << 16);
-        }
-        out[place] = sum(&sums);
     }
+    let mut products = [0.0; N];
+    for row in 0..N {
+        let rest = &rows[row * dim + dim - query_rest.len()..];
+        for k in 0..query_rest.len() {
+            sums[row][k] += query_rest[k] * f32::from_bits(u32::from(rest[k]) << 16);
+        }
+        products[row] = sum(&sums[row]);
+    }
+    products
 }
 
 #[inline(always)]

@@ -437,16 +437,14 @@ impl SearchIndex {
             Sought::Nearest => (1.0, 0.0, 0.0, false),
         };
         let by_length = matches!(sought, Sought::Best { .. });
-        let of_clusters = index.products(kernel, query, length);
-        let mut open: Vec<(f32, u32)> = Vec::with_capacity(index.n_blocks());
-        for ((block, bounds), number) in index.blocks.iter().zip(&index.bounds).zip(0..) {
-            let ClusterSpread { mean, deviation } = index.clusters[block.cluster as usize];
-            let (along, across) = of_clusters[block.cluster as usize];
-            let cosine = (mean * along + reach * across * deviation).min(1.0);
-            let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
+        let nearest: Vec<f32> =
+            index.nearest(kernel, query, length, reach).map(|cosine| cosine * length * likeness).collect();
+        let bound = |(number, (block, bounds)): (u32, (&ItemBlock, &FrequencyBounds))| {
             let longest = if by_length { block.longest } else { 1.0 };
-            open.push((popularity + longest * length * cosine * likeness, number));
-        }
+            let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
+            (popularity + longest * nearest[block.cluster as usize], number)
+        };
+        let mut open: Vec<(f32, u32)> = (0..).zip(index.blocks.iter().zip(&index.bounds)).map(bound).collect();
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
         let mut products = [0.0; BLOCK];
         let n_items = model.inverse_norms.len();
@@ -525,14 +523,17 @@ impl SearchIndex {
         Found { items: best.into_iter().map(|(_, item)| item).collect(), n_looked_at }
     }
 
-    /// By cluster: the cosine t between its direction and the query, and √(1−t²).
-    fn products(&self, kernel: Kernel, query: &[f32], length: f32) -> Vec<(f32, f32)> {
+    /// By cluster: the largest cosine with the query that one of its items is expected to have: m·t + reach·σ·√(1−t²), by the cosine t
+    /// between the cluster's direction and the query, and the cluster's mean m and deviation σ.
+    fn nearest(&self, kernel: Kernel, query: &[f32], length: f32, reach: f32) -> impl Iterator<Item = f32> {
         let factor = if length > 0.0 { 1.0 / length } else { 0.0 };
-        let mut all = Vec::with_capacity(self.clusters.len() + LANES);
-        for directions in &self.directions {
-            let cosines = score_packed(kernel, directions, query, &[factor; LANES], &[0.0; LANES]);
-            all.extend(cosines.map(|cosine| (cosine, (1.0 - cosine * cosine).max(0.0).sqrt())));
-        }
-        all
+        let along = self
+            .directions
+            .iter()
+            .flat_map(move |directions| score_packed(kernel, directions, query, &[factor; LANES], &[0.0; LANES]));
+        self.clusters.iter().zip(along).map(move |(ClusterSpread { mean, deviation }, along)| {
+            let across = (1.0 - along * along).max(0.0).sqrt();
+            (mean * along + reach * across * deviation).min(1.0)
+        })
     }
 }
