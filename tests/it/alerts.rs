@@ -203,10 +203,13 @@ fn slow_steps() -> Fired {
     watched.interval = 0.01;
     watched.scrape();
     assert!(!watched.is_firing("NegstreamFallsBehind"));
-    // Twice to three times what the alert asks for, so that a fast worker is still far behind when it is scraped. The broker
-    // keeps about 40,000 events of each partition.
+    // Twice to three times what the alert asks for, while the worker stands still: a fast one would be done with the first records
+    // before the last ones are there. The broker keeps about 40,000 events of each partition.
     let backlog = events(30_000, 2);
+    watched.worker.signal("STOP");
+    watched.worker.wait_until_stopped();
     (0..8).for_each(|_| watched.produce(&backlog));
+    watched.worker.signal("CONT");
     vec![watched.scrape_until_firing("NegstreamFallsBehind")]
 }
 
