@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from confluent_kafka.admin import AdminClient, NewTopic
-from shared_workers import address, broker, committed, models, produce, worker_command
+from shared_workers import address, agreement, broker, committed, produce, worker_command
 
 # A stream that goes on while the new worker starts, in events a second.
 TRICKLE = 1_000
@@ -108,18 +108,8 @@ def run(options, brokers, scratch):
         process.send_signal(signal.SIGTERM)
     for process, _ in [*workers, (late, log)]:
         assert process.wait() == 0, process.returncode
-    for folder in folders:
-        command = worker_command(options, folder, settings) + ["--until-end"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=open(f"{folder}.log", "a"))
-    first, *others = models(folders)
-    result["produced"], result["counted"] = produced[0], sum(count for _, count in first.values())
-    apart = [
-        np.linalg.norm(vector - other[item][0]) / np.linalg.norm(vector)
-        for other in others
-        for item, (vector, _) in first.items()
-    ]
-    result["worst_distance"] = float(np.max(apart))
-    result["same_counts"] = all(other[item][1] == count for other in others for item, (_, count) in first.items())
+    result["produced"] = produced[0]
+    result.update(agreement(options, folders, settings))
     return result
 
 

@@ -113,6 +113,25 @@ def models(folders):
         yield dict(zip(table["item_id"].to_pylist(), zip(vectors, table["count"].to_pylist())))
 
 
+def agreement(options, folders, settings):
+    """Lets every worker read to the end, so that all have what was told last, and compares their models."""
+    for folder in folders:
+        command = worker_command(options, folder, settings) + ["--until-end"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=open(f"{folder}.log", "a"))
+    first, *others = models(folders)
+    counts = {item: count for item, (_, count) in first.items()}
+    apart = [
+        np.linalg.norm(vector - other[item][0]) / np.linalg.norm(vector)
+        for other in others
+        for item, (vector, _) in first.items()
+    ]
+    return {
+        "counted": sum(counts.values()),
+        "same_counts": all(counts == {item: count for item, (_, count) in other.items()} for other in others),
+        "worst_distance": float(np.max(apart)),
+    }
+
+
 def run(options, brokers, n_workers, scratch):
     name = f"events-{os.getpid()}-{n_workers}"
     admin = AdminClient({"bootstrap.servers": brokers})
@@ -171,22 +190,7 @@ def run(options, brokers, n_workers, scratch):
         result["deltas"] = sum(one["sent"] for one in sharing)
         result["age_ms"] = [round(1e3 * one["age_seconds"]) for one in sharing]
         result["confirmation_ms"] = [round(1e3 * one["confirmation_seconds"]) for one in sharing]
-        # What was told last is heard by all.
-        for folder in folders:
-            command = worker_command(options, folder, settings) + ["--until-end"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=open(f"{folder}.log", "a"))
-        first, *others = models(folders)
-        result["counted"] = sum(count for _, count in first.values())
-        result["same_counts"] = all(
-            {item: count for item, (_, count) in first.items()} == {item: count for item, (_, count) in other.items()}
-            for other in others
-        )
-        apart = [
-            np.linalg.norm(vector - other[item][0]) / np.linalg.norm(vector)
-            for other in others
-            for item, (vector, _) in first.items()
-        ]
-        result["worst_distance"] = float(np.max(apart))
+        result.update(agreement(options, folders, settings))
     return result
 
 

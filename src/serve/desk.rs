@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
 use super::answer::{ApiAnswer, ApiQuestion, answer_all};
 use super::figures::ServingFigures;
 use super::filter::CatalogueFilter;
 use super::problem::{ApiProblem, ProblemKind};
-use crate::recommend::slot::{NoView, ViewSlot};
+use super::queue::enqueue;
+use crate::recommend::slot::ViewSlot;
 
 /// Most requests that are answered together: a pass for one takes as long as for sixteen, and whoever came first waits for all.
 const MOST_TOGETHER: usize = 64;
@@ -55,14 +56,9 @@ impl AnswerDesk {
         deadline: Instant,
     ) -> Result<oneshot::Receiver<ApiAnswer>, ApiProblem> {
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(WaitingRequest { question, deadline, reply }) {
-            Ok(()) => Ok(answer),
-            Err(TrySendError::Full(_)) => Err(ApiProblem::new(
-                ProblemKind::TooMany,
-                "serve.queue is how many may wait; all of these places are taken",
-            )),
-            Err(TrySendError::Disconnected(_)) => Err(ApiProblem::new(ProblemKind::Fault, "nobody answers any more")),
-        }
+        let request = WaitingRequest { question, deadline, reply };
+        enqueue(&self.queue, request, "serve.queue is how many may wait; all of these places are taken")?;
+        Ok(answer)
     }
 }
 
@@ -102,10 +98,7 @@ fn work(
                 together.into_iter().zip(answers).for_each(|(request, answer)| drop(request.reply.send(answer)));
                 continue;
             }
-            Ok(Err(NoView)) => ApiProblem::new(
-                ProblemKind::NotReady,
-                "no model was there in time; the worker restores, or has just begun",
-            ),
+            Ok(Err(no_view)) => no_view.into(),
             Err(_) => ApiProblem::new(ProblemKind::Fault, "the request could not be answered"),
         };
         together.into_iter().for_each(|request| drop(request.reply.send(Err(problem.clone()))));

@@ -10,6 +10,7 @@
 //! | `answer` | answers from one view of the state |
 //! | `index_keeper` | the thread that keeps the index over many items, and measures what it finds |
 //! | `filter` | what the catalogue says of items: which a filter leaves, and titles |
+//! | `queue` | the bounded queue before each thread that answers |
 //! | `search` | items and users by how their names begin, on a thread of its own |
 //! | `map` | a map of items |
 //! | `problem` | what went wrong, as RFC 9457 has it |
@@ -29,6 +30,7 @@ mod map;
 mod messages;
 pub mod openapi;
 mod problem;
+mod queue;
 mod routes;
 mod schema;
 mod search;

@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::recommend::slot::NoView;
+
 /// The longest detail, in characters: it may repeat what was sent.
 const LONGEST_DETAIL: usize = 400;
 
@@ -136,6 +138,12 @@ struct ProblemBody<'a> {
     status: u16,
     detail: &'a str,
     request_id: &'a str,
+}
+
+impl From<NoView> for ApiProblem {
+    fn from(NoView: NoView) -> Self {
+        Self::new(ProblemKind::NotReady, "no model was there in time; the worker restores, or has just begun")
+    }
 }
 
 impl ApiProblem {

@@ -10,14 +10,15 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use compact_str::CompactString;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
 use super::answer::{ApiAnswer, body, knowledge};
 use super::filter::CatalogueFilter;
 use super::messages::{FoundItem, ItemsAnswer, UsersAnswer};
 use super::problem::{ApiProblem, ProblemKind};
-use crate::recommend::slot::{NoView, ViewSlot};
+use super::queue::enqueue;
+use crate::recommend::slot::ViewSlot;
 use crate::recommend::view::StateView;
 
 /// Names that are looked at in one go.
@@ -68,13 +69,9 @@ impl SearchDesk {
         deadline: Instant,
     ) -> Result<oneshot::Receiver<ApiAnswer>, ApiProblem> {
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(SearchRequest { names, prefix, k, deadline, reply }) {
-            Ok(()) => Ok(answer),
-            Err(TrySendError::Full(_)) => {
-                Err(ApiProblem::new(ProblemKind::TooMany, "so many searches wait as may; ask again"))
-            }
-            Err(TrySendError::Disconnected(_)) => Err(ApiProblem::new(ProblemKind::Fault, "nobody answers any more")),
-        }
+        let request = SearchRequest { names, prefix, k, deadline, reply };
+        enqueue(&self.queue, request, "so many searches wait as may; ask again")?;
+        Ok(answer)
     }
 }
 
@@ -147,12 +144,7 @@ fn search(request: &SearchRequest, views: &ViewSlot, titles: &CatalogueFilter) -
             // A lock that is wanted again at once is not given to others.
             Ok(None) if Instant::now() < *deadline => std::thread::park_timeout(BETWEEN_LOOKS),
             Ok(None) => return Err(ApiProblem::new(ProblemKind::Deadline, "it was too late for an answer")),
-            Err(NoView) => {
-                return Err(ApiProblem::new(
-                    ProblemKind::NotReady,
-                    "no model was there in time; the worker restores, or has just begun",
-                ));
-            }
+            Err(no_view) => return Err(no_view.into()),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::kafka::outbox::Outbox;
 use crate::kafka::topic_id::identify;
 use crate::kafka::{
     ClientCallbacks, ClientError, ClientFailure, KafkaConfig, LogThrottle, consumer_properties, create, describe,
-    is_refusal, producer_properties,
+    is_refusal, lock, producer_properties,
 };
 use crate::position::{Positions, TopicIdentity};
 
@@ -70,7 +70,7 @@ impl LogView {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -216,15 +216,11 @@ impl OwnDeltas {
         let (worker, sources) = (worker.clone(), sources.clone());
         let (incarnation, configuration, sequence) = (*incarnation, *configuration, *sequence);
         let head = Delta { worker, incarnation, configuration, sequence, sources, ..Delta::default() };
-        self.lock().insert(number, head);
+        lock(&self.0).insert(number, head);
     }
 
     fn take(&self, number: u64) -> Option<Delta> {
-        self.lock().remove(&number)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Delta>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).remove(&number)
     }
 }
 

@@ -16,14 +16,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use compact_str::CompactString;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
 use super::answer::{ApiAnswer, body, knowledge};
 use super::filter::CatalogueFilter;
 use super::messages::{MapAnswer, MapItem};
 use super::problem::{ApiProblem, ProblemKind};
-use crate::recommend::slot::{NoView, ViewSlot};
+use super::queue::enqueue;
+use crate::recommend::slot::ViewSlot;
 use crate::recommend::view::{StateView, ViewFacts};
 use layout::MapPlaces;
 
@@ -79,13 +80,8 @@ impl MapDesk {
     /// Asks for the newest map; the answer comes by the receiver.
     pub(super) fn ask(&self, deadline: Instant) -> Result<oneshot::Receiver<ApiAnswer>, ApiProblem> {
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(MapRequest { deadline, reply }) {
-            Ok(()) => Ok(answer),
-            Err(TrySendError::Full(_)) => {
-                Err(ApiProblem::new(ProblemKind::TooMany, "so many wait for a map as may; ask again"))
-            }
-            Err(TrySendError::Disconnected(_)) => Err(ApiProblem::new(ProblemKind::Fault, "nobody answers any more")),
-        }
+        enqueue(&self.queue, MapRequest { deadline, reply }, "so many wait for a map as may; ask again")?;
+        Ok(answer)
     }
 }
 
@@ -121,9 +117,7 @@ fn work(queue: &Receiver<MapRequest>, views: &ViewSlot, titles: &CatalogueFilter
 
 fn make(views: &ViewSlot, titles: &CatalogueFilter, deadline: Instant, places: &mut MapPlaces) -> ApiAnswer {
     let read = views.read(deadline, |view, age| (view.facts().clone(), age, sample(view)));
-    let (facts, age, MapSample { items, vectors, dim }): (ViewFacts, Duration, MapSample) = read.map_err(|NoView| {
-        ApiProblem::new(ProblemKind::NotReady, "no model was there in time; the worker restores, or has just begun")
-    })?;
+    let (facts, age, MapSample { items, vectors, dim }): (ViewFacts, Duration, MapSample) = read?;
     let ids: Vec<CompactString> = items.iter().map(|item| item.id.clone()).collect();
     let found = places.place(&facts.model_id, &ids, &vectors, dim);
     let item = |(item, [x, y]): (&SampledItem, [f32; 2])| MapItem {
