@@ -426,8 +426,7 @@ impl SearchIndex {
         k: usize,
         skips: impl Fn(u32) -> bool,
     ) -> Found {
-        let index = self;
-        let (kernel, reach) = (model.kernel(), index.reach());
+        let (kernel, reach) = (model.kernel(), self.reach());
         let length = dot(query, query).sqrt();
         // The score is `likeness · (length of the vector, or 1) · product + beta · log q̂ + b`.
         let (likeness, beta, largest_bias, biases) = match sought {
@@ -438,18 +437,18 @@ impl SearchIndex {
         };
         let by_length = matches!(sought, Sought::Best { .. });
         let nearest: Vec<f32> =
-            index.nearest(kernel, query, length, reach).map(|cosine| cosine * length * likeness).collect();
+            self.nearest(kernel, query, length, reach).map(|cosine| cosine * length * likeness).collect();
         let bound = |(number, (block, bounds)): (u32, (&ItemBlock, &FrequencyBounds))| {
             let longest = if by_length { block.longest } else { 1.0 };
             let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
             (popularity + longest * nearest[block.cluster as usize], number)
         };
-        let mut open: Vec<(f32, u32)> = (0..).zip(index.blocks.iter().zip(&index.bounds)).map(bound).collect();
+        let mut open: Vec<(f32, u32)> = (0..).zip(self.blocks.iter().zip(&self.bounds)).map(bound).collect();
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
         let mut products = [0.0; BLOCK];
         let n_items = model.inverse_norms.len();
         let look_at_new = |best: &mut Shortlist| {
-            let mut items = index.len() as u32..n_items as u32;
+            let mut items = self.len() as u32..n_items as u32;
             let (mut of_tile, mut rows, mut scale, mut bias) =
                 ([0; LANES], [&[][..]; LANES], [0.0; LANES], [0.0; LANES]);
             loop {
@@ -476,7 +475,7 @@ impl SearchIndex {
         };
         // What came since the index was made.
         look_at_new(&mut best);
-        let mut n_looked_at = n_items - index.len();
+        let mut n_looked_at = n_items - self.len();
         let by_bound = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let mut first = FIRST_BLOCKS;
         while !open.is_empty() {
@@ -492,19 +491,19 @@ impl SearchIndex {
                 if *bound < best.settle() {
                     break;
                 }
-                let places = index.blocks[*block as usize].places();
+                let places = self.blocks[*block as usize].places();
                 let products = &mut products[..places.len()];
                 products_of_halves(
                     kernel,
                     query,
-                    &index.halves[places.start * index.dim..places.end * index.dim],
+                    &self.halves[places.start * self.dim..places.end * self.dim],
                     products,
                 );
                 n_looked_at += places.len();
                 for (place, product) in places.zip(products) {
-                    let similarity = *product * if by_length { index.lengths[place] } else { 1.0 } * likeness;
-                    let item = index.items[place];
-                    let mut score = similarity + beta * index.log_frequency(place);
+                    let similarity = *product * if by_length { self.lengths[place] } else { 1.0 } * likeness;
+                    let item = self.items[place];
+                    let mut score = similarity + beta * self.log_frequency(place);
                     if biases {
                         score += model.bias(item as usize);
                     }
