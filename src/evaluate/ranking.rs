@@ -12,7 +12,7 @@ use super::single_items::{PlainScores, SingleItems, SingleItemsByThread};
 use crate::context::Batch;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::ranking::{ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched};
+use crate::kernel::ranking::{Comparer, ItemTile, PackedQueries, RankCounts, Targets, TouchedRows, count_touched};
 use crate::kernel::rows::dot;
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
@@ -76,6 +76,8 @@ pub struct ModelView<'a> {
 pub struct Ranking {
     /// By item: factor of the dot product.
     scale: Vec<f32>,
+    /// By chunk of the table: whether its items are compared by products in bfloat16 where these can tell.
+    is_screened: Vec<bool>,
     /// By frame: the rows that its events touched.
     touched: Vec<TouchedRows>,
     singles: SingleItemsByThread,
@@ -94,6 +96,8 @@ struct Asked {
     /// What popularity term an item needs at least for a plain score as high as the target's, however like the query it is; −∞
     /// where that cannot be told.
     least_bias: f32,
+    /// How far from the true score the one by products in bfloat16 may be.
+    margin: f32,
     /// How many items may leave the ranking or have a score below their plain one, at most.
     most_overcounted: usize,
 }
@@ -118,16 +122,22 @@ impl Ranking {
         if chosen.is_empty() {
             return Vec::new();
         }
-        let Self { scale, touched, singles } = self;
+        let Self { scale, is_screened, touched, singles } = self;
         singles.begin(rayon::current_num_threads());
         let inverse_temperature = view.model.inverse_temperature();
         scale.resize(view.model.inverse_norms.len(), 0.0);
-        scale.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, scale)| {
-            let norms = &view.model.inverse_norms[chunk * CHUNK..];
-            scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
-        });
+        is_screened.resize(scale.len().div_ceil(CHUNK), false);
+        let screens = kernel.multiplies_bf16() && view.model.is_cosine() && view.model.dim().is_multiple_of(2);
+        scale.par_chunks_mut(CHUNK).zip(is_screened.par_iter_mut()).enumerate().for_each(
+            |(chunk, (scale, is_screened))| {
+                let norms = &view.model.inverse_norms[chunk * CHUNK..];
+                scale.iter_mut().zip(norms).for_each(|(scale, norm)| *scale = norm * inverse_temperature);
+                let limit = Comparer::LARGEST_SCALE * inverse_temperature;
+                *is_screened = screens && scale.iter().all(|scale| *scale <= limit);
+            },
+        );
         let frames: Vec<_> = view.history.frames().collect();
-        let pass = RankingPass { kernel, view, batch, encoded, scale, frames: &frames };
+        let pass = RankingPass { kernel, view, batch, encoded, scale, is_screened, frames: &frames };
         let asked: Vec<Asked> =
             chosen.par_iter().map_init(Default::default, |scratch, query| pass.ask(*query, scratch)).collect();
         touched.resize_with(touched.len().max(frames.len()), TouchedRows::default);
@@ -147,6 +157,8 @@ struct RankingPass<'a> {
     encoded: &'a Encoded,
     /// By item: factor of the dot product.
     scale: &'a [f32],
+    /// By chunk of the table: whether its items are compared by products in bfloat16 first.
+    is_screened: &'a [bool],
     /// The frames of which any event is ranked, each with its events.
     frames: &'a [(&'a Frame, Range<u32>)],
 }
@@ -170,11 +182,13 @@ impl<'a> RankingPass<'a> {
             self.plain_scores(query, frame).of(&[batch.positive(query)], &mut scratch.0, &mut scratch.1);
             scratch.1[0] + target_term(view, batch, query)
         });
-        let least_bias = target.map_or(f32::INFINITY, |target| target - self.largest_similarity(query));
+        let similarity = self.largest_similarity(query);
+        let least_bias = target.map_or(f32::INFINITY, |target| target - similarity);
+        let margin = self.margin(similarity, target.unwrap_or(0.0));
         let own = if view.repeat { batch.own(query).len() } else { view.histories.own(batch, query).len() };
         // The target itself may be one.
         let most_overcounted = 1 + own + batch.related(query).len();
-        Asked { query, event, frame, target, least_bias, most_overcounted }
+        Asked { query, event, frame, target, least_bias, margin, most_overcounted }
     }
 
     /// What similarity adds to a score at most: items have vectors of length 1 at most, but for rounding.
@@ -185,6 +199,15 @@ impl<'a> RankingPass<'a> {
         }
         let vector = self.vector(query);
         dot(vector, vector).sqrt() * model.inverse_temperature() * (1.0 + ROUNDING)
+    }
+
+    /// How far a score near `target` may be from the one by products in bfloat16, where similarity is `similarity` at most: the error
+    /// of the product, for queries of length 0 too, and what adding the popularity term rounds.
+    fn margin(&self, similarity: f32, target: f32) -> f32 {
+        let model = self.view.model;
+        let least = model.inverse_temperature() / Comparer::LARGEST_SCALE;
+        let of_product = (similarity + least) * Comparer::error(model.dim());
+        (of_product + 4.0 * f32::EPSILON * (target.abs() + of_product)) * (1.0 + ROUNDING)
     }
 
     /// Lists what the events of a frame touched: before a later one, it is not as it was when the frame's terms were computed.
@@ -221,7 +244,7 @@ impl<'a> RankingPass<'a> {
             let places: Vec<&[usize]> = of_frames.flat_map(|places| places.chunks(LANES)).collect();
             let tiles: Vec<Tile> = places.par_iter().map(|places| self.tile(asked, places)).collect();
             let none = || vec![RankCounts::default(); tiles.len()];
-            let fold = |(mut counts, mut scratch): (Vec<RankCounts>, Aligned<f32>), chunk: &u32| {
+            let fold = |(mut counts, mut scratch): (Vec<RankCounts>, ChunkScratch), chunk: &u32| {
                 self.count_chunk(*chunk as usize, &tiles, &mut counts, &mut scratch);
                 (counts, scratch)
             };
@@ -229,12 +252,12 @@ impl<'a> RankingPass<'a> {
                 a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
                 a
             };
-            let of_chunks = chunks[begin..end].par_iter().fold(|| (none(), Aligned::default()), fold);
+            let of_chunks = chunks[begin..end].par_iter().fold(|| (none(), ChunkScratch::default()), fold);
             let mut found = of_chunks.map(|(counts, _)| counts).reduce(none, add);
             if round == 0 {
                 tiles.par_iter().zip(&mut found).for_each(|(tile, counts)| {
                     let touched = &touched[tile.frame];
-                    count_touched(self.kernel, &tile.queries, touched, &tile.events, &tile.targets, counts);
+                    count_touched(self.kernel, &tile.queries, touched, &tile.events, &tile.targets.scores, counts);
                 });
             }
             for (places, found) in places.iter().zip(&found) {
@@ -268,23 +291,30 @@ impl<'a> RankingPass<'a> {
         let least_bias = places.iter().map(|place| asked[*place].least_bias).fold(f32::INFINITY, f32::min);
         let least_bias = least_bias - ROUNDING * (1.0 + least_bias.abs());
         let frame = asked[places[0]].frame;
-        let mut tile = Tile { frame, least_bias, targets: [f32::INFINITY; LANES], ..Tile::default() };
+        let targets = Targets { least_bias, ..Targets::default() };
+        let mut tile = Tile { frame, targets, ..Tile::default() };
         tile.queries.pack(places.iter().map(|place| self.vector(asked[*place].query)), self.view.model.dim());
         for (lane, place) in places.iter().enumerate() {
-            let Asked { event, target, .. } = &asked[*place];
+            let Asked { event, target, margin, .. } = &asked[*place];
             tile.events[lane] = *event;
-            tile.targets[lane] = target.unwrap_or(f32::INFINITY);
+            tile.targets.scores[lane] = target.unwrap_or(f32::INFINITY);
+            tile.targets.margins[lane] = *margin;
+        }
+        if self.is_screened.contains(&true) {
+            tile.queries.round(self.kernel);
         }
         tile
     }
 
     /// Compares a chunk of the table with all tiles: with 64 dimensions it fills a quarter of a small second-level cache.
-    fn count_chunk(&self, chunk: usize, tiles: &[Tile], counts: &mut [RankCounts], scratch: &mut Aligned<f32>) {
-        let Self { kernel, view: ModelView { model, .. }, scale, frames, .. } = *self;
-        let (first, rows) = (chunk * CHUNK, model.vectors().chunk(chunk, scratch));
+    fn count_chunk(&self, chunk: usize, tiles: &[Tile], counts: &mut [RankCounts], scratch: &mut ChunkScratch) {
+        let Self { kernel, view: ModelView { model, .. }, scale, is_screened, frames, .. } = *self;
+        let ChunkScratch { rows, comparer } = scratch;
+        let (first, rows) = (chunk * CHUNK, model.vectors().chunk(chunk, rows));
+        comparer.begin();
         for (tile, counts) in tiles.iter().zip(counts) {
             let frame = frames[tile.frame].0;
-            if frame.largest_bias.get(chunk).is_none_or(|largest| *largest < tile.least_bias) {
+            if frame.largest_bias.get(chunk).is_none_or(|largest| *largest < tile.targets.least_bias) {
                 continue;
             }
             let n_items = (rows.len() / model.dim()).min(frame.n_known - first);
@@ -293,7 +323,10 @@ impl<'a> RankingPass<'a> {
                 scale: &scale[first..first + n_items],
                 bias: &frame.bias[first..first + n_items],
             };
-            count_above(kernel, &tile.queries, items, &tile.targets, counts);
+            if is_screened[chunk] {
+                comparer.round(kernel, rows, model.dim());
+            }
+            comparer.count(kernel, &tile.queries, items, &tile.targets, counts);
         }
     }
 
@@ -324,11 +357,17 @@ impl<'a> RankingPass<'a> {
 struct Tile {
     /// The place of the frame.
     frame: usize,
-    /// What popularity term an item needs at least for a plain score as high as any of the targets.
-    least_bias: f32,
     queries: PackedQueries,
-    targets: [f32; LANES],
+    targets: Targets,
     events: [u32; LANES],
+}
+
+/// What a thread works with while it compares chunks of the table.
+#[derive(Debug, Default)]
+struct ChunkScratch {
+    /// The rows of a chunk, where they do not lie side by side.
+    rows: Aligned<f32>,
+    comparer: Comparer,
 }
 
 /// The terms ρ and κ of the target of query `query`.

@@ -99,6 +99,11 @@ impl Kernel {
         Self { has_bf16_products, ..self }
     }
 
+    /// Whether the machine has an instruction for products of numbers in bfloat16, which does twice as many as one for others.
+    pub fn multiplies_bf16(self) -> bool {
+        self.isa == Isa::Avx512Bf16
+    }
+
     /// The instruction set in use.
     pub fn isa(self) -> Isa {
         self.isa

@@ -1,22 +1,36 @@
 //! Exact ranking: how many items score above each query's target, without storing a single score.
 //!
 //! `score = item_scale · query·row + item_bias`, computed by the same sequence of operations for a whole chunk of the
-//! table ([`count_above`]) and for single items ([`score_items`]), so that equal scores are equal to the bit.
+//! table ([`Comparer`]) and for single items ([`score_items`]), so that equal scores are equal to the bit.
 
 use super::aligned::Aligned;
 use super::dots::{Consumer, block, for_rows, pack};
 use super::rows::sum;
+use super::simd::comparisons::{Unclear, choose, count, pair_halves, screen};
+use super::simd::products::pair;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
 /// Up to [`LANES`] queries, packed.
 #[derive(Debug, Default)]
-pub struct PackedQueries(Aligned<Lanes>);
+pub struct PackedQueries {
+    lanes: Aligned<Lanes>,
+    /// The same in bfloat16, number k with number dim/2 + k, where they were rounded.
+    pairs: Aligned<Lanes>,
+}
 
 impl PackedQueries {
     /// Packs the queries; lanes left over are 0.
     pub fn pack<'a>(&mut self, queries: impl Iterator<Item = &'a [f32]>, dim: usize) {
-        self.0.resize(dim, [0.0; LANES]);
-        pack(queries, &mut self.0);
+        self.lanes.resize(dim, [0.0; LANES]);
+        pack(queries, &mut self.lanes);
+    }
+
+    /// Rounds them, for a [`Comparer`] of rounded items. Their dimensions must be even in number.
+    pub fn round(&mut self, kernel: Kernel) {
+        let half = self.lanes.len() / 2;
+        self.pairs.resize(half, [0.0; LANES]);
+        let (low, high) = self.lanes.as_flattened().split_at(half * LANES);
+        pair(kernel.isa, low, high, self.pairs.as_flattened_mut());
     }
 }
 
@@ -95,15 +109,90 @@ pub struct ItemTile<'a> {
     pub bias: &'a [f32],
 }
 
-/// Adds to `counts` how the items of `items` compare with the `targets`.
-pub fn count_above(
-    kernel: Kernel,
-    queries: &PackedQueries,
-    items: ItemTile<'_>,
-    targets: &Lanes,
-    counts: &mut RankCounts,
-) {
-    run_count(kernel.isa, &queries.0, items, targets, counts);
+/// What the scores of items are compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets {
+    /// The score of each query's target.
+    pub scores: Lanes,
+    /// How far from the true score one by products in bfloat16 may be, where it is near the target.
+    pub margins: Lanes,
+    /// Items with a lower bias than this have no score as high as any target, so that they need not be looked at.
+    pub least_bias: f32,
+}
+
+impl Default for Targets {
+    /// Above all scores.
+    fn default() -> Self {
+        Self { scores: [f32::INFINITY; LANES], margins: [0.0; LANES], least_bias: f32::INFINITY }
+    }
+}
+
+/// Counts how items compare with targets, exactly; where the machine has an instruction for it ([`Kernel::multiplies_bf16`]), by
+/// products in bfloat16 first, and again only those items whose score is near a target.
+#[derive(Debug, Default)]
+pub struct Comparer {
+    /// n × dim/2: the items' rows in bfloat16, number k with number dim/2 + k.
+    pairs: Aligned<f32>,
+    /// Whether they are those of the items that are compared.
+    is_rounded: bool,
+    /// The places of items that are looked at, and of those that have to be compared again.
+    chosen: Vec<u32>,
+    left: Vec<u32>,
+}
+
+impl Comparer {
+    /// Products in bfloat16 must not be used where a factor of the dot product is above this, as a multiple of that of vectors of
+    /// length 1: what rounding makes 0 of would not be negligible.
+    pub const LARGEST_SCALE: f32 = (1 << 30) as f32;
+
+    /// How far a product of two vectors in bfloat16 may be from the true one, as a share of the product of their lengths. Each number
+    /// is off by 2⁻⁸ of itself at most, so a vector by as much of its length, and the product by twice that (Cauchy–Schwarz);
+    /// two sums of products are each off by as many roundings as they have (Higham 2002, 3.1).
+    pub fn error(dim: usize) -> f32 {
+        2.0 * (-8f32).exp2() + (-15f32).exp2() + 2.0 * (dim + LANES) as f32 * f32::EPSILON
+    }
+
+    /// Forgets the items that were compared, and makes ready for others.
+    pub fn begin(&mut self) {
+        self.is_rounded = false;
+    }
+
+    /// Rounds the rows (n × `dim`, an even number) of the items that will be compared, unless that was done.
+    pub fn round(&mut self, kernel: Kernel, rows: &[f32], dim: usize) {
+        if !std::mem::replace(&mut self.is_rounded, true) {
+            self.pairs.resize(rows.len() / 2, 0.0);
+            pair_halves(kernel.isa, rows, dim, &mut self.pairs);
+        }
+    }
+
+    /// Adds to `counts` how `items` compare with the `targets`; by products in bfloat16 first, if they were rounded, which the queries
+    /// have to be too.
+    pub fn count(
+        &mut self,
+        kernel: Kernel,
+        queries: &PackedQueries,
+        items: ItemTile<'_>,
+        targets: &Targets,
+        counts: &mut RankCounts,
+    ) {
+        let Self { pairs, is_rounded, chosen, left } = self;
+        let Targets { scores, margins, least_bias } = targets;
+        chosen.clear();
+        choose(kernel.isa, items.bias, *least_bias, chosen);
+        if !*is_rounded {
+            count(kernel.isa, &queries.lanes, items, chosen, scores, counts);
+            return;
+        }
+        let mut unclear = Unclear { from: [0.0; LANES], to: [0.0; LANES] };
+        for lane in 0..LANES {
+            unclear.from[lane] = scores[lane] - margins[lane];
+            unclear.to[lane] = scores[lane] + margins[lane];
+        }
+        left.clear();
+        let rounded = ItemTile { rows: pairs, ..items };
+        screen(kernel.isa, &queries.pairs, rounded, chosen, &unclear, &mut counts.above, left);
+        count(kernel.isa, &queries.lanes, items, left, scores, counts);
+    }
 }
 
 /// Adds to `counts` how the `touched` rows compare with the `targets` of the queries, whose events are `events`.
@@ -115,14 +204,14 @@ pub fn count_touched(
     targets: &Lanes,
     counts: &mut RankCounts,
 ) {
-    run_count_touched(kernel.isa, &queries.0, touched, events, targets, counts);
+    run_count_touched(kernel.isa, &queries.lanes, touched, events, targets, counts);
 }
 
-/// The scores of the items of `items` for every lane of `queries`, into `scores`: as [`count_above`] compares them.
+/// The scores of the items of `items` for every lane of `queries`, into `scores`: as a [`Comparer`] compares them.
 pub fn score_tile(kernel: Kernel, queries: &PackedQueries, items: ItemTile<'_>, scores: &mut Vec<Lanes>) {
     scores.clear();
     scores.resize(items.scale.len(), [0.0; LANES]);
-    run_score_tile(kernel.isa, &queries.0, items, scores);
+    run_score_tile(kernel.isa, &queries.lanes, items, scores);
 }
 
 /// The scores of `items[..]` (table rows, with their scale and bias) for one query, into `scores`.
@@ -143,14 +232,14 @@ pub fn score_items<'a>(
             n_items += 1;
         }
         scratch.pack(rows[..n_items].iter().copied(), query.len());
-        let block = run_score(kernel.isa, &scratch.0, query, &scale, &bias);
+        let block = run_score(kernel.isa, &scratch.lanes, query, &scale, &bias);
         scores.extend_from_slice(&block[..n_items]);
     }
 }
 
 /// The scores of the vectors that were packed, each with its scale and bias, for one query.
 pub fn score_packed(kernel: Kernel, packed: &PackedQueries, query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes {
-    run_score(kernel.isa, &packed.0, query, scale, bias)
+    run_score(kernel.isa, &packed.lanes, query, scale, bias)
 }
 
 /// `out[row]` is the product of the query with each of `rows`, vectors in bfloat16 one behind the other: near it, as these are rounded.
@@ -164,7 +253,7 @@ pub fn products_of_halves(kernel: Kernel, query: &[f32], rows: &[u16], out: &mut
 pub struct Estimate {
     /// Near the score.
     pub score: f32,
-    /// How far from it the score may be that [`count_above`] compares.
+    /// How far from it the score may be that a [`Comparer`] compares.
     pub error: f32,
 }
 
@@ -180,7 +269,6 @@ pub fn estimate_scores(
     run_estimate(kernel.isa, query, rows, scale, bias)
 }
 
-for_each_isa!(run_count = count(packed: &[Lanes], items: ItemTile<'_>, targets: &Lanes, counts: &mut RankCounts));
 for_each_isa!(run_score_tile = scores_of_tile(packed: &[Lanes], items: ItemTile<'_>, scores: &mut [Lanes]));
 for_each_isa!(run_count_touched = count_touched_rows(
     packed: &[Lanes],
@@ -192,25 +280,6 @@ for_each_isa!(run_count_touched = count_touched_rows(
 for_each_isa!(run_estimate = estimate(query: &[f32], rows: &[&[f32]], scale: &Lanes, bias: &Lanes) -> [Estimate; LANES]);
 for_each_isa!(run_halves = halves(query: &[f32], rows: &[u16], out: &mut [f32]));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
-
-/// Compares scores with the targets as they come.
-struct Comparison<'a, const FMA: bool> {
-    items: ItemTile<'a>,
-    targets: &'a Lanes,
-    counts: RankCounts,
-}
-
-impl<const FMA: bool> Consumer for Comparison<'_, FMA> {
-    #[inline(always)]
-    fn take(&mut self, row: usize, products: &Lanes) {
-        let (scale, bias) = (self.items.scale[row], self.items.bias[row]);
-        for lane in 0..LANES {
-            let score = multiply_add::<FMA>(products[lane], scale, bias);
-            self.counts.above[lane] += i32::from(score > self.targets[lane]);
-            self.counts.equal[lane] += i32::from(score == self.targets[lane]);
-        }
-    }
-}
 
 /// Compares the scores of touched rows with the targets, where they count.
 struct TouchedComparison<'a, const FMA: bool> {
@@ -244,18 +313,6 @@ fn count_touched_rows<const FMA: bool, const ROWS: usize>(
 ) {
     let mut comparison = TouchedComparison::<FMA> { touched, events, targets, counts: *counts };
     for_rows::<FMA, ROWS>(packed, &touched.rows, touched.dim.max(1), &mut comparison);
-    *counts = comparison.counts;
-}
-
-#[inline(always)]
-fn count<const FMA: bool, const ROWS: usize>(
-    packed: &[Lanes],
-    items: ItemTile<'_>,
-    targets: &Lanes,
-    counts: &mut RankCounts,
-) {
-    let mut comparison = Comparison::<FMA> { items, targets, counts: *counts };
-    for_rows::<FMA, ROWS>(packed, items.rows, packed.len(), &mut comparison);
     *counts = comparison.counts;
 }
 

@@ -7,10 +7,11 @@ use rand_pcg::Pcg64Mcg;
 
 use super::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
 use super::ranking::{
-    Estimate, ItemTile, PackedQueries, RankCounts, TouchedRows, count_above, count_touched, estimate_scores,
+    Comparer, Estimate, ItemTile, PackedQueries, RankCounts, Targets, TouchedRows, count_touched, estimate_scores,
     score_items,
 };
 use super::reference::{self, Truth};
+use super::rows::dot;
 use super::{Isa, Kernel, LANES};
 
 /// A batch with everything in it: duplicate candidates merged, masks, terms of pairs, padding.
@@ -181,13 +182,32 @@ proptest! {
                 targets[lane] = scores[0];
                 all.push(scores);
             }
-            let mut counts = RankCounts::default();
-            count_above(kernel, &packed, ItemTile { rows: &rows, scale: &scale, bias: &bias }, &targets, &mut counts);
-            for lane in 0..LANES {
-                let above = all[lane].iter().filter(|score| **score > targets[lane]).count() as i32;
-                let equal = all[lane].iter().filter(|score| **score == targets[lane]).count() as i32;
-                prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
-                prop_assert!(n_items <= 3 || equal >= 2);
+            // What the products add at most: so that items of little bias may be passed over, and those in bfloat16 may tell.
+            let length = |vector: &[f32]| dot(vector, vector).sqrt();
+            let longest = rows.chunks_exact(dim).zip(&scale).map(|(row, scale)| length(row) * scale.abs()).fold(0.0, f32::max);
+            let most: Vec<f32> = queries.chunks_exact(dim).map(|query| length(query) * longest * 1.001).collect();
+            let least_bias = (0..LANES).map(|lane| targets[lane] - most[lane]).fold(f32::INFINITY, f32::min);
+            let margins = std::array::from_fn(|lane| most[lane] * Comparer::error(dim) + 1e-5);
+            let of_comparer = Targets { scores: targets, margins, least_bias: least_bias - 1e-3 };
+            let items = ItemTile { rows: &rows, scale: &scale, bias: &bias };
+            let mut comparer = Comparer::default();
+            for is_rounded in [false, true] {
+                if is_rounded && dim % 2 == 1 {
+                    continue;
+                }
+                comparer.begin();
+                if is_rounded {
+                    comparer.round(kernel, &rows, dim);
+                    packed.round(kernel);
+                }
+                let mut counts = RankCounts::default();
+                comparer.count(kernel, &packed, items, &of_comparer, &mut counts);
+                for lane in 0..LANES {
+                    let above = all[lane].iter().filter(|score| **score > targets[lane]).count() as i32;
+                    let equal = all[lane].iter().filter(|score| **score == targets[lane]).count() as i32;
+                    prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
+                    prop_assert!(n_items <= 3 || equal >= 2);
+                }
             }
             // The same rows as touched ones: each comes at one event and goes at another, if ever.
             let mut touched = TouchedRows::default();

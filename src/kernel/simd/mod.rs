@@ -4,6 +4,7 @@
 //! registers. So the operations are named one by one here ([`SimdVector`]), and the products ([`products`]) are written once
 //! over them.
 
+pub(super) mod comparisons;
 pub(super) mod products;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -13,6 +14,50 @@ use super::exp::{COEFFICIENTS, HIGHEST, LN_2_HIGH, LN_2_LOW, LOWEST, ROUND};
 use super::{LANES, Lanes, multiply_add};
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Wide, Widest};
+
+/// Compiles `$body` for each instruction set: of its vectors, as blocks of sums that fill its registers but for what they are
+/// made of. The numbers are rows and vectors of a block of logits, and of a block of gradients.
+macro_rules! for_each_vector {
+    ($(#[$meta:meta])* $name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?)) => {
+        $(#[$meta])*
+        #[cfg_attr(
+            target_arch = "x86_64",
+            expect(unsafe_code, reason = "enters functions compiled for a detected instruction set")
+        )]
+        pub(in crate::kernel) fn $name(isa: $crate::kernel::Isa, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+                fn avx512_bf16($($argument: $type),*) {
+                    $body::<$crate::kernel::simd::Widest<true>, 6, 4, 8, 2>($($argument),*);
+                }
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+                fn avx512($($argument: $type),*) {
+                    $body::<$crate::kernel::simd::Widest<false>, 6, 4, 8, 2>($($argument),*);
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($argument: $type),*) {
+                    $body::<$crate::kernel::simd::Wide, 6, 2, 6, 2>($($argument),*);
+                }
+                match isa {
+                    // SAFETY: `Kernel::available` offers the variant only where the features were detected.
+                    $crate::kernel::Isa::Avx512Bf16 => return unsafe { avx512_bf16($($argument),*) },
+                    // SAFETY: as above.
+                    $crate::kernel::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as above.
+                    $crate::kernel::Isa::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::kernel::Isa::Neon | $crate::kernel::Isa::Plain => {}
+                }
+            }
+            if cfg!(target_arch = "aarch64") && isa == $crate::kernel::Isa::Neon {
+                $body::<$crate::kernel::simd::Portable<true>, 6, 1, 6, 1>($($argument),*);
+            } else {
+                $body::<$crate::kernel::simd::Portable<false>, 2, 1, 2, 1>($($argument),*);
+            }
+        }
+    };
+}
+use for_each_vector;
 
 /// Some single-precision numbers that are worked on by one instruction. What it does to one of them does not depend on how
 /// many there are: a product is the same whatever the width.
@@ -45,6 +90,18 @@ pub(super) trait SimdVector: Copy {
 
     /// The smaller of both, `other` where one of them is NaN.
     fn or_smaller(self, other: Self) -> Self;
+
+    /// `counts`, one more where `self > other`.
+    fn count_above(self, other: Self, counts: Self) -> Self;
+
+    /// `counts`, one more where `self = other`.
+    fn count_equal(self, other: Self, counts: Self) -> Self;
+
+    /// A bit for each number, the first one's the lowest: set where it is not below that of `bound`, or one of them is NaN.
+    fn not_below(self, bound: Self) -> u32;
+
+    /// Whether some number is neither below that of `lower` nor above that of `upper`, or is none.
+    fn any_within(self, lower: Self, upper: Self) -> bool;
 
     /// `value` where `self ≥ bound` (or one of these is NaN), and 0 elsewhere.
     fn unless_below(self, bound: Self, value: Self) -> Self;
@@ -166,6 +223,41 @@ impl<const FMA: bool> SimdVector for Portable<FMA> {
     #[inline(always)]
     fn or_smaller(self, other: Self) -> Self {
         self.with(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn count_above(self, other: Self, mut counts: Self) -> Self {
+        for lane in 0..LANES {
+            counts.0[lane] += if self.0[lane] > other.0[lane] { 1.0 } else { 0.0 };
+        }
+        counts
+    }
+
+    #[inline(always)]
+    fn count_equal(self, other: Self, mut counts: Self) -> Self {
+        for lane in 0..LANES {
+            counts.0[lane] += if self.0[lane] == other.0[lane] { 1.0 } else { 0.0 };
+        }
+        counts
+    }
+
+    #[inline(always)]
+    fn not_below(self, bound: Self) -> u32 {
+        let mut bits = 0;
+        for lane in 0..LANES {
+            let is_below = self.0[lane] < bound.0[lane];
+            bits |= u32::from(!is_below) << lane;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn any_within(self, lower: Self, upper: Self) -> bool {
+        let mut is_within = false;
+        for lane in 0..LANES {
+            is_within |= !(self.0[lane] < lower.0[lane] || self.0[lane] > upper.0[lane]);
+        }
+        is_within
     }
 
     #[inline(always)]

@@ -4,9 +4,9 @@
 //! over the dimensions, the query gradients over the candidates of the chunk, the candidate gradients over the queries of
 //! the tile. A block of sums begins at zero and is added to what was there at the end.
 
-use super::SimdVector;
+use super::{SimdVector, for_each_vector};
+use crate::kernel::LANES;
 use crate::kernel::contrast::TILE;
-use crate::kernel::{Isa, LANES};
 
 /// Numbers of a tile, one for each query.
 pub(in crate::kernel) type PerQuery = [f32; TILE];
@@ -46,49 +46,6 @@ impl Default for Normaliser {
     fn default() -> Self {
         Self { largest: [f32::NEG_INFINITY; TILE], sums: [0.0; TILE], slopes: [0.0; TILE], change: None }
     }
-}
-
-/// Compiles `$body` for each instruction set: of its vectors, as blocks of sums that fill its registers but for what they are
-/// made of. The numbers are rows and vectors of a block of logits, and of a block of gradients.
-macro_rules! for_each_vector {
-    ($(#[$meta:meta])* $name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?)) => {
-        $(#[$meta])*
-        #[cfg_attr(
-            target_arch = "x86_64",
-            expect(unsafe_code, reason = "enters functions compiled for a detected instruction set")
-        )]
-        pub(in crate::kernel) fn $name(isa: Isa, $($argument: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
-                fn avx512_bf16($($argument: $type),*) {
-                    $body::<super::Widest<true>, 6, 4, 8, 2>($($argument),*);
-                }
-                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-                fn avx512($($argument: $type),*) {
-                    $body::<super::Widest<false>, 6, 4, 8, 2>($($argument),*);
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($argument: $type),*) {
-                    $body::<super::Wide, 6, 2, 6, 2>($($argument),*);
-                }
-                match isa {
-                    // SAFETY: `Kernel::available` offers the variant only where the features were detected.
-                    Isa::Avx512Bf16 => return unsafe { avx512_bf16($($argument),*) },
-                    // SAFETY: as above.
-                    Isa::Avx512 => return unsafe { avx512($($argument),*) },
-                    // SAFETY: as above.
-                    Isa::Avx2 => return unsafe { avx2($($argument),*) },
-                    Isa::Neon | Isa::Plain => {}
-                }
-            }
-            if cfg!(target_arch = "aarch64") && isa == Isa::Neon {
-                $body::<super::Portable<true>, 6, 1, 6, 1>($($argument),*);
-            } else {
-                $body::<super::Portable<false>, 2, 1, 2, 1>($($argument),*);
-            }
-        }
-    };
 }
 
 for_each_vector!(
@@ -161,7 +118,7 @@ for_each_vector!(
 
 /// `sum + a·b`, or that of pairs.
 #[inline(always)]
-fn add<V: SimdVector, const PAIRS: bool>(sum: V, a: V, b: V) -> V {
+pub(super) fn add<V: SimdVector, const PAIRS: bool>(sum: V, a: V, b: V) -> V {
     if PAIRS { sum.add_pairs(a, b) } else { sum.add_product(a, b) }
 }
 
@@ -230,7 +187,7 @@ fn add_pairs_to_candidates_body<V: SimdVector, const R: usize, const V1: usize, 
 }
 
 #[inline(always)]
-fn pair_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
+pub(super) fn pair_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
     low: &[f32],
     high: &[f32],
     out: &mut [f32],
@@ -587,9 +544,9 @@ mod tests {
     use rand_pcg::Pcg64Mcg;
 
     use super::*;
-    use crate::kernel::Kernel;
     use crate::kernel::bf16::{from_bf16, to_bf16};
     use crate::kernel::simd::SMALLEST;
+    use crate::kernel::{Isa, Kernel};
 
     /// The instruction is compared, where this machine has it, with what it is documented to do (Intel's manual of instructions,
     /// VDPBF16PS), and so is what stands for it elsewhere: bit by bit.

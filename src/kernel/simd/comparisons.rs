@@ -1,0 +1,210 @@
+//! How the scores of rows compare with the targets of [`LANES`] queries.
+//!
+//! Every product is summed over the dimensions in their order, one multiply-add each, as those of [`super::super::dots`] are: so a
+//! score is the same to the bit wherever it is computed. Products in bfloat16 only say which scores are not near a target.
+
+use super::{SimdVector, for_each_vector};
+use crate::kernel::ranking::{ItemTile, RankCounts};
+use crate::kernel::{LANES, Lanes};
+
+/// Between which scores an item may be on either side of each query's target.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::kernel) struct Unclear {
+    pub(in crate::kernel) from: Lanes,
+    pub(in crate::kernel) to: Lanes,
+}
+
+for_each_vector!(
+    /// Adds to `places` those of the numbers that are not below `least`.
+    choose = choose_body(numbers: &[f32], least: f32, places: &mut Vec<u32>)
+);
+for_each_vector!(
+    /// Adds to `counts` how the scores of the items compare with the `targets` whose places are `chosen`. There may be 2²⁴ of them,
+    /// which single precision counts.
+    count = count_body(
+        packed: &[Lanes],
+        items: ItemTile<'_>,
+        chosen: &[u32],
+        targets: &Lanes,
+        counts: &mut RankCounts,
+    )
+);
+for_each_vector!(
+    /// Adds to `above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`; the
+    /// places of those with an unclear score for any query are added to `left`, and counted for none.
+    screen = screen_body(
+        packed: &[Lanes],
+        items: ItemTile<'_>,
+        chosen: &[u32],
+        unclear: &Unclear,
+        above: &mut [i32; LANES],
+        left: &mut Vec<u32>,
+    )
+);
+for_each_vector!(
+    /// Pairs number k of each row with number `dim`/2 + k, in bfloat16.
+    pair_halves = pair_halves_body(rows: &[f32], dim: usize, pairs: &mut [f32])
+);
+
+#[inline(always)]
+fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
+    packed: &[Lanes],
+    items: ItemTile<'_>,
+    chosen: &[u32],
+    targets: &Lanes,
+    counts: &mut RankCounts,
+) {
+    for lane in (0..LANES).step_by(V::WIDTH) {
+        let targets = V::load(&targets[lane..]);
+        let (mut above, mut equal) = (V::splat(0.0), V::splat(0.0));
+        for first in (0..chosen.len()).step_by(G * V2) {
+            let rows = rows_from::<G, V2>(chosen, first);
+            let scores = block::<V, false, G, V2>(packed, lane, items, &rows);
+            for g in 0..G {
+                for v in 0..V2 {
+                    if first + g * V2 + v < chosen.len() {
+                        above = scores[g][v].count_above(targets, above);
+                        equal = scores[g][v].count_equal(targets, equal);
+                    }
+                }
+            }
+        }
+        let mut numbers = [[0.0; LANES]; 2];
+        above.store(&mut numbers[0][lane..]);
+        equal.store(&mut numbers[1][lane..]);
+        for lane in lane..lane + V::WIDTH {
+            counts.above[lane] += numbers[0][lane] as i32;
+            counts.equal[lane] += numbers[1][lane] as i32;
+        }
+    }
+}
+
+#[inline(always)]
+fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
+    packed: &[Lanes],
+    items: ItemTile<'_>,
+    chosen: &[u32],
+    unclear: &Unclear,
+    above: &mut [i32; LANES],
+    left: &mut Vec<u32>,
+) {
+    let mut counts = [0.0; LANES];
+    for first in (0..chosen.len()).step_by(G * V2) {
+        let rows = rows_from::<G, V2>(chosen, first);
+        let mut scores = [[[0.0; LANES]; V2]; G];
+        for lane in (0..LANES).step_by(V::WIDTH) {
+            let of_lanes = block::<V, true, G, V2>(packed, lane, items, &rows);
+            for g in 0..G {
+                for v in 0..V2 {
+                    of_lanes[g][v].store(&mut scores[g][v][lane..]);
+                }
+            }
+        }
+        for g in 0..G {
+            for v in 0..V2 {
+                if first + g * V2 + v >= chosen.len() {
+                    continue;
+                }
+                let mut is_unclear = false;
+                for lane in (0..LANES).step_by(V::WIDTH) {
+                    let (from, to) = (V::load(&unclear.from[lane..]), V::load(&unclear.to[lane..]));
+                    is_unclear |= V::load(&scores[g][v][lane..]).any_within(from, to);
+                }
+                if is_unclear {
+                    left.push(rows[g][v] as u32);
+                    continue;
+                }
+                for lane in (0..LANES).step_by(V::WIDTH) {
+                    let (score, counts) = (V::load(&scores[g][v][lane..]), &mut counts[lane..]);
+                    score.count_above(V::load(&unclear.to[lane..]), V::load(counts)).store(counts);
+                }
+            }
+        }
+    }
+    for lane in 0..LANES {
+        above[lane] += counts[lane] as i32;
+    }
+}
+
+#[inline(always)]
+fn choose_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
+    numbers: &[f32],
+    least: f32,
+    places: &mut Vec<u32>,
+) {
+    let mut place = 0;
+    while place + V::WIDTH <= numbers.len() {
+        let mut bits = V::load(&numbers[place..]).not_below(V::splat(least));
+        while bits != 0 {
+            places.push(place as u32 + bits.trailing_zeros());
+            bits &= bits - 1;
+        }
+        place += V::WIDTH;
+    }
+    for rest in place..numbers.len() {
+        let is_below = numbers[rest] < least;
+        if !is_below {
+            places.push(rest as u32);
+        }
+    }
+}
+
+#[inline(always)]
+fn pair_halves_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
+    rows: &[f32],
+    dim: usize,
+    pairs: &mut [f32],
+) {
+    let half = dim / 2;
+    for row in 0..rows.len() / dim {
+        let (low, high) = rows[row * dim..][..2 * half].split_at(half);
+        super::products::pair_body::<V, R, V1, G, V2>(low, high, &mut pairs[row * half..][..half]);
+    }
+}
+
+/// The rows of a block, from the chosen one at `first` on; the last one again and again, where there are no more.
+#[inline(always)]
+fn rows_from<const G: usize, const V2: usize>(chosen: &[u32], first: usize) -> [[usize; V2]; G] {
+    let mut rows = [[0; V2]; G];
+    for g in 0..G {
+        for v in 0..V2 {
+            let place = first + g * V2 + v;
+            rows[g][v] = chosen[if place < chosen.len() { place } else { chosen.len() - 1 }] as usize;
+        }
+    }
+    rows
+}
+
+/// The scores of a block of rows for the queries from `lane` on: G × V2 sums, of one vector each, fill the registers.
+#[inline(always)]
+fn block<V: SimdVector, const PAIRS: bool, const G: usize, const V2: usize>(
+    packed: &[Lanes],
+    lane: usize,
+    items: ItemTile<'_>,
+    rows: &[[usize; V2]; G],
+) -> [[V; V2]; G] {
+    let dim = packed.len();
+    let mut each = [[&[][..]; V2]; G];
+    for g in 0..G {
+        for v in 0..V2 {
+            each[g][v] = &items.rows[rows[g][v] * dim..][..dim];
+        }
+    }
+    let mut sums = [[V::splat(0.0); V2]; G];
+    for k in 0..dim {
+        let queries = V::load(&packed[k][lane..]);
+        for g in 0..G {
+            for v in 0..V2 {
+                let number = V::splat(each[g][v][k]);
+                sums[g][v] = super::products::add::<V, PAIRS>(sums[g][v], number, queries);
+            }
+        }
+    }
+    for g in 0..G {
+        for v in 0..V2 {
+            let (scale, bias) = (V::splat(items.scale[rows[g][v]]), V::splat(items.bias[rows[g][v]]));
+            sums[g][v] = bias.add_product(sums[g][v], scale);
+        }
+    }
+    sums
+}
