@@ -10,7 +10,10 @@
 //! The machine's rate is that of a single-precision matrix product (2048³, by `ndarray` over its `matrixmultiply`, one
 //! product per thread side by side), measured in the same process; or that of `PROGRAM`, built from `benches/peers/gemm`,
 //! where it is the faster one (it has AVX-512). `benches/peers/compare.py` asks other libraries as well. With `--plot`, the step
-//! is measured over numbers of threads, candidates and dimensions and sizes of batches, and drawn beside what bounds it. Before anything is timed, the kernel's result is checked against double precision.
+//! is measured over numbers of threads, candidates and dimensions and sizes of batches, and drawn beside what bounds it.
+//!
+//! Before anything is timed, the kernel's result is checked against double precision; and it is an error if a step (the median, as
+//! the first ones make room) asks for memory, on any number of threads.
 
 mod plot;
 
@@ -33,6 +36,7 @@ use negstream::negatives::samplers::mix::NoiseMix;
 use negstream::negatives::samplers::{QueryContext, StreamView};
 use negstream::objective::step::StepRequest;
 use negstream::objective::{Objectives, Scratch};
+use negstream::util::attentive::attentive;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -132,6 +136,7 @@ fn measure(
     let before = product_rate(budget / 3);
     let Measured { seconds, columns, allocations } =
         pool.install(|| step_seconds(kernel, precision, (batch, bank, dim), budget));
+    assert_eq!(allocations, 0, "a step asks for memory");
     let rate = before.max(product_rate(budget / 3));
     let gflops = 6.0 * (batch * (batch + bank) * dim) as f64 / seconds / 1e9;
     // What was computed, equal candidates having been merged.
@@ -246,28 +251,30 @@ fn step_seconds(
         contexts.extend((0..batch_size).map(|_| uniform.random_range(0..ROWS)));
         let allocated = ALLOCATIONS.load(Ordering::Relaxed);
         let start = Instant::now();
-        batch.clear(0);
-        for (context, positive) in contexts.iter().zip(&positives) {
-            batch.push(0, *positive, &[*context]);
-        }
-        objectives.prepare(&batch, (0, 0), &mut asked);
-        rayon::join(
-            || model.encode(kernel, &asked.sequences, &[], &mut encoded),
-            || {
-                let view = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
-                candidates.gather(
-                    asked.positives.iter().copied(),
-                    &bank,
-                    &mut noise,
-                    view,
-                    QueryContext::default(),
-                    (0, 0),
-                );
-            },
-        );
-        let on = (&asked, &mut encoded);
-        objectives.step((model.kernel(), (0, 0)), &mut model, &batch, on, (&candidates, &bank), &mut scratch);
-        bank.push(&positives, &model);
+        attentive(|| {
+            batch.clear(0);
+            for (context, positive) in contexts.iter().zip(&positives) {
+                batch.push(0, *positive, &[*context]);
+            }
+            objectives.prepare(&batch, (0, 0), &mut asked);
+            rayon::join(
+                || model.encode(kernel, &asked.sequences, &[], &mut encoded),
+                || {
+                    let view = StreamView { frequencies: &frequencies, live: &live, vectors: &model };
+                    candidates.gather(
+                        asked.positives.iter().copied(),
+                        &bank,
+                        &mut noise,
+                        view,
+                        QueryContext::default(),
+                        (0, 0),
+                    );
+                },
+            );
+            let on = (&asked, &mut encoded);
+            objectives.step((model.kernel(), (0, 0)), &mut model, &batch, on, (&candidates, &bank), &mut scratch);
+            bank.push(&positives, &model);
+        });
         times.push(start.elapsed().as_secs_f64());
         allocations.push(ALLOCATIONS.load(Ordering::Relaxed) - allocated);
     }

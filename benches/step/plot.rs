@@ -140,7 +140,7 @@ fn panel_of(svg: &mut String, panel: usize, title: &str, lines: &[Line]) {
                     svg,
                     format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{end}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"),
                 );
-                put(svg, format_args!("<text x=\"8\" y=\"{:.1}\">{number}</text>", at + 4.0));
+                put(svg, format_args!("<text x=\"8\" y=\"{:.1}\">{}</text>", at + 4.0, short(number)));
             }
         }
     }
@@ -156,9 +156,18 @@ fn panel_of(svg: &mut String, panel: usize, title: &str, lines: &[Line]) {
         let path: Vec<String> = points.iter().map(|point| format!("{:.1} {:.1}", x(point.0), y(point.1))).collect();
         let path = path.join("L");
         put(svg, format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{path}\"/>"));
-        let at = LEFT + 155.0 * place as f64;
+        let at = LEFT + (WIDTH - LEFT - RIGHT) / lines.len() as f64 * place as f64;
         put(svg, format_args!("<path stroke=\"{colour}\" stroke-dasharray=\"{dash}\" d=\"M{at} {}h24\"/>", top - 10.0));
         put(svg, format_args!("<text x=\"{}\" y=\"{}\">{name}</text>", at + 30.0, top - 6.0));
+    }
+}
+
+/// A number in thousands or millions, where it is that large.
+fn short(number: f64) -> String {
+    match number {
+        1e6.. => format!("{} M", number / 1e6),
+        1e3.. => format!("{} k", number / 1e3),
+        _ => number.to_string(),
     }
 }
 

@@ -35,6 +35,7 @@ use crate::trainer::pending::{PendingBatch, PendingEvent, SamplerInput};
 use crate::trainer::sharing::DeltaRecorder;
 use crate::trainer::stale::{BatchToRank, CountsBefore, StaleServing};
 use crate::trainer::state::{NegativeSources, State};
+use crate::util::attentive::attentive;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -141,7 +142,7 @@ impl Trainer {
             reread: _,
         } = self;
         let around = (popularity, stale.as_mut(), recorder.as_mut());
-        let report = pool.install(|| step(state, settings, catalogue, pending, around, buffers));
+        let report = pool.install(|| attentive(|| step(state, settings, catalogue, pending, around, buffers)));
         if let Some(recorder) = recorder {
             recorder.note(&buffers.batch);
         }

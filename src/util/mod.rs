@@ -1,7 +1,8 @@
 //! What every room may use, and what knows none of them: bytes as text, panics of libraries as errors, the declaration of
 //! configuration sections, names that resemble a mistyped one, files and their names or without one, output files, how Parquet is laid out, what
-//! may not be shown, tokens, options of object stores, drawings on pages, and what this program was built with.
+//! may not be shown, tokens, options of object stores, drawings on pages, threads that stay awake, and what this program was built with.
 
+pub mod attentive;
 pub mod cargo_feature;
 pub mod catch_panic;
 pub mod chart;
