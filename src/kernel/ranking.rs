@@ -237,11 +237,6 @@ pub fn score_items<'a>(
     }
 }
 
-/// The scores of the vectors that were packed, each with its scale and bias, for one query.
-pub fn score_packed(kernel: Kernel, packed: &PackedQueries, query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes {
-    run_score(kernel.isa, &packed.lanes, query, scale, bias)
-}
-
 /// `out[row]` is the product of the query with each of `rows`, vectors in bfloat16 one behind the other: near it, as these are rounded.
 pub fn products_of_halves(kernel: Kernel, query: &[f32], rows: &[u16], out: &mut [f32]) {
     assert!(rows.len() == out.len() * query.len());

@@ -61,6 +61,14 @@ impl ModelRequirements {
     }
 }
 
+/// The tables of a copy for readers that is gone: the next one goes on with them ([`Model::freeze_to_read`]).
+#[derive(Debug, Default)]
+pub struct ReadTables {
+    /// Rows of the items, where the copy had its own.
+    items: Option<Rows>,
+    inverse_norms: Vec<f32>,
+}
+
 /// Every learned parameter of the score. Parameters that only an objective needs are that objective's.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -365,18 +373,20 @@ impl Model {
     /// A frozen copy of what a checkpoint holds of the model; training goes on meanwhile ([`crate::table::chunks`]).
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        self.frozen(TrainedRows::freeze, Features::freeze)
+        let items = self.items.freeze();
+        self.frozen(items, TrainedRows::freeze, Features::freeze)
     }
 
-    /// A copy whose tables are frozen by `freeze`, and whose features by `freeze_features`.
+    /// A copy whose items are `items`, whose other tables are frozen by `freeze`, and whose features by `freeze_features`.
     fn frozen(
         &mut self,
+        items: TrainedRows,
         freeze: fn(&mut TrainedRows) -> TrainedRows,
         freeze_features: fn(&mut Features) -> Features,
     ) -> Self {
         // Named one by one, so that a field which is not saved does not compile.
         let Self {
-            items,
+            items: _,
             features,
             contexts,
             users,
@@ -400,7 +410,7 @@ impl Model {
             init_scale,
         } = self;
         Self {
-            items: freeze(items),
+            items,
             features: features.as_mut().map(freeze_features),
             contexts: contexts.as_mut().map(freeze),
             users: users.as_mut().map(freeze),
@@ -426,11 +436,27 @@ impl Model {
         }
     }
 
-    /// A frozen copy for readers: what scores and queries are made of, without what only training needs. Where items have features,
-    /// their vectors are as of their last refresh ([`Self::refresh_all`]). `inverse_norms` is a copy of this model's.
+    /// A copy for readers: what scores and queries are made of, without what only training needs. Where items have features,
+    /// their vectors are as of their last refresh ([`Self::refresh_all`]). The first one shares the tables of this model; later ones are
+    /// given what the one before has left as `earlier` ([`Self::into_read_tables`]), and have rows of their own for the items: nearly every
+    /// row that a step touches is an item's.
     #[must_use]
-    pub fn freeze_to_read(&mut self, inverse_norms: Vec<f32>) -> Self {
-        Self { inverse_norms, ..self.frozen(TrainedRows::freeze_values, Features::freeze_to_read) }
+    pub fn freeze_to_read(&mut self, earlier: Option<ReadTables>) -> Self {
+        let (items, mut inverse_norms) = match earlier {
+            None => (self.items.freeze_values(), Vec::new()),
+            Some(ReadTables { items, inverse_norms }) => {
+                let items = items.unwrap_or_else(|| Rows::new(self.items.values.dim()));
+                (self.items.follow_values(items), inverse_norms)
+            }
+        };
+        inverse_norms.clone_from(&self.inverse_norms);
+        Self { inverse_norms, ..self.frozen(items, TrainedRows::freeze_values, Features::freeze_to_read) }
+    }
+
+    /// What the next copy for readers is made of faster: [`Self::freeze_to_read`].
+    #[must_use]
+    pub fn into_read_tables(self) -> ReadTables {
+        ReadTables { items: Some(self.items.values).filter(Rows::is_own), inverse_norms: self.inverse_norms }
     }
 
     /// Takes back the rows that frozen copies which are gone had shared, at most `budget` of them; whether no row is shared

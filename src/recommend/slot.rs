@@ -20,7 +20,7 @@ use super::view::{FrozenView, StateView, ViewRemains};
 use crate::trainer::Trainer;
 
 /// How old a view of a state that has moved may become before the next is made.
-pub const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(225);
 /// The oldest that a view may be of which it is known that the state has moved, before readers wait for the next.
 const OLDEST: Duration = Duration::from_millis(250);
 /// For so long after a request views are made although the stream is busy.
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_millis(1);
 /// How often it looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 /// From this age of the view on, readers let the trainer go first although it is at a step.
-const PRESSING: Duration = Duration::from_millis(225);
+const PRESSING: Duration = Duration::from_millis(240);
 /// How long a reader leaves the lock to whoever wants a short look.
 const LOOK: Duration = Duration::from_micros(100);
 /// A view costs training at most one in so many parts of the time.

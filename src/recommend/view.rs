@@ -20,7 +20,7 @@ use crate::kernel::LANES;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::ranking::{ItemTile, PackedQueries, score_tile};
 use crate::kernel::rows::{dot, inverse_norm};
-use crate::model::Model;
+use crate::model::{Model, ReadTables};
 use crate::table::ids::{Ids, NameIndex};
 use crate::table::paged::Paged;
 use crate::table::rows::CHUNK;
@@ -52,7 +52,7 @@ pub struct ViewRemains {
     items: NameIndex,
     users: NameIndex,
     log_frequencies: FollowedFrequencies,
-    inverse_norms: Vec<f32>,
+    tables: ReadTables,
 }
 
 /// What the trainer freezes.
@@ -141,17 +141,14 @@ impl FrozenView {
             pause: Duration::ZERO,
         };
         let index = index.filter(|index| index.remaps() == items.ids.remaps());
-        let (of_items, of_users, mut log_frequencies, mut norms) = match earlier {
-            Some(ViewRemains { items, users, log_frequencies, inverse_norms }) => {
-                (Some(items), Some(users), log_frequencies, inverse_norms)
+        let (of_items, of_users, mut log_frequencies, tables) = match earlier {
+            Some(ViewRemains { items, users, log_frequencies, tables }) => {
+                (Some(items), Some(users), log_frequencies, Some(tables))
             }
             None => Default::default(),
         };
         let (kernel, frequencies) = (model.kernel(), &mut negatives.frequencies);
-        let of_vectors = || {
-            norms.clone_from(&model.inverse_norms);
-            model.freeze_to_read(norms)
-        };
+        let of_vectors = || model.freeze_to_read(tables);
         let of_counts = || {
             let touched = frequencies.take_touched();
             log_frequencies.follow(kernel, frequencies, touched.as_deref(), index.as_deref());
@@ -207,8 +204,8 @@ impl FrozenView {
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
         let Self { items, users, log_frequencies, model, .. } = self;
-        let (items, users, inverse_norms) = (items.into_index(), users.into_index(), model.inverse_norms);
-        ViewRemains { items, users, log_frequencies, inverse_norms }
+        let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
+        ViewRemains { items, users, log_frequencies, tables }
     }
 }
 
@@ -510,7 +507,7 @@ impl StateView {
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
         let Self { items, users, log_frequencies, model, .. } = self;
-        let (items, users, inverse_norms) = (items.into_index(), users.into_index(), model.inverse_norms);
-        ViewRemains { items, users, log_frequencies, inverse_norms }
+        let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
+        ViewRemains { items, users, log_frequencies, tables }
     }
 }

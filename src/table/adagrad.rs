@@ -163,14 +163,20 @@ impl TrainedRows {
     /// A frozen copy of the rows alone: what moves them stays behind. It is for reading.
     #[must_use]
     pub fn freeze_values(&mut self) -> Self {
-        let Self { values, sums, optimizer, changes: _, baseline: _ } = self;
-        Self {
-            values: values.freeze(),
-            sums: Rows::new(sums.dim()),
-            optimizer: *optimizer,
-            changes: None,
-            baseline: None,
-        }
+        let values = self.values.freeze();
+        self.to_read(values)
+    }
+
+    /// The same, by rows that followed these before, or are new ([`Rows::follow`]): for those who read all the time.
+    #[must_use]
+    pub fn follow_values(&mut self, mut values: Rows) -> Self {
+        self.values.follow(&mut values);
+        self.to_read(values)
+    }
+
+    fn to_read(&self, values: Rows) -> Self {
+        let sums = Rows::new(self.sums.dim());
+        Self { values, sums, optimizer: self.optimizer, changes: None, baseline: None }
     }
 
     /// Takes back rows that frozen copies which are gone had shared: [`super::chunks::Chunks::thaw`].

@@ -6,6 +6,10 @@
 //!
 //! When the frozen table is gone, the rows beside a chunk go back into it, some at a time: [`Chunks::thaw`]. A table that
 //! is shared with none has no rows beside its chunks, is written without a thought, and allocates nothing.
+//!
+//! Where the table is wanted again and again as it is, that costs two copies of each row that was written meanwhile, and whoever
+//! writes has to look beside chunks all the time. A second table that follows ([`Chunks::follow`]) costs one, of the rows that were
+//! written since it followed last; and the memory of a second table.
 
 use std::sync::Arc;
 
@@ -19,6 +23,8 @@ pub const CHUNK: usize = 256;
 const NONE: u16 = u16::MAX;
 /// The most rows beside a chunk whose room is kept for the next ones.
 const MOST_SPARE: usize = CHUNK / 8;
+/// Rows of which one number tells the written ones.
+const MARKED_TOGETHER: usize = u64::BITS as usize;
 /// Fewer chunks are not worth a second thread.
 const CHUNKS_PER_THREAD: usize = 128;
 const OURS: &str = "nobody else has it";
@@ -56,6 +62,8 @@ pub struct Chunk<B> {
     moved: Option<Box<MovedRows<B>>>,
     /// An empty one, for the next rows that move on: so that a table which is frozen again and again allocates nothing for it.
     spare: Option<Box<MovedRows<B>>>,
+    /// A bit for each row: whether it was written since another table followed.
+    written: [u64; CHUNK / MARKED_TOGETHER],
 }
 
 /// Rows of a shared block that have moved on since, or are new.
@@ -78,15 +86,19 @@ impl<B: Default> Default for MovedRows<B> {
 impl<B: Clone> Clone for Chunk<B> {
     /// A chunk of its own.
     fn clone(&self) -> Self {
-        let Self { block, is_shared, moved, spare: _ } = self;
+        let Self { block, is_shared, moved, spare: _, written } = self;
         let block = Arc::new((**block).clone());
-        Self { block, is_shared: *is_shared, moved: moved.clone(), spare: None }
+        Self { block, is_shared: *is_shared, moved: moved.clone(), spare: None, written: *written }
     }
 }
 
 impl<B: Block> Chunk<B> {
     fn new(block: B) -> Self {
-        Self { block: Arc::new(block), is_shared: false, moved: None, spare: None }
+        Self::of_block(Arc::new(block), false)
+    }
+
+    fn of_block(block: Arc<B>, is_shared: bool) -> Self {
+        Self { block, is_shared, moved: None, spare: None, written: [0; CHUNK / MARKED_TOGETHER] }
     }
 
     /// The block, where all rows stand in it.
@@ -115,11 +127,37 @@ impl<B: Block> Chunk<B> {
     /// Row `row`, to be changed.
     #[inline]
     pub fn row_mut(&mut self, row: usize, width: usize) -> &mut B::Row {
+        self.mark(row);
         if self.part() {
             let Self { block, moved, .. } = self;
             return moved.as_mut().expect("it has just parted").row_mut(block, row, width);
         }
         self.own().expect(OURS).row_mut(row, width)
+    }
+
+    #[inline]
+    fn mark(&mut self, row: usize) {
+        self.written[row / MARKED_TOGETHER] |= 1 << (row % MARKED_TOGETHER);
+    }
+
+    /// Copies the rows that were written since the last time to `copy`, or all where `is_new`: then both have the same `n_rows` rows.
+    fn copy_written(&mut self, copy: &mut Self, (n_rows, width): (usize, usize), is_new: bool) {
+        let mut marks = std::mem::take(&mut self.written);
+        if is_new {
+            marks = [u64::MAX; CHUNK / MARKED_TOGETHER];
+        }
+        let block = copy.own().expect("a table that follows is shared with nobody");
+        block.truncate(n_rows.min(block.n_rows(width)), width);
+        for (number, mut marks) in marks.into_iter().enumerate() {
+            while marks != 0 {
+                let row = number * MARKED_TOGETHER + marks.trailing_zeros() as usize;
+                if row >= n_rows {
+                    return;
+                }
+                block.put_copy(row, self.row(row, width), width);
+                marks &= marks - 1;
+            }
+        }
     }
 
     /// Makes room for rows that move on, where the block is shared; whether it is.
@@ -137,6 +175,7 @@ impl<B: Block> Chunk<B> {
 
     /// Adds what `push` adds to a block, as row `row`.
     fn push(&mut self, row: usize, width: usize, push: impl FnOnce(&mut B)) {
+        self.mark(row);
         if !self.part() {
             return push(self.own().expect(OURS));
         }
@@ -156,7 +195,7 @@ impl<B: Block> Chunk<B> {
             self.spare = Some(self.give_back(moved, width));
         }
         self.is_shared = true;
-        Self { block: Arc::clone(&self.block), is_shared: true, moved: None, spare: None }
+        Self::of_block(Arc::clone(&self.block), true)
     }
 
     /// Makes the chunk ours again, unless it is still shared; gives the number of rows that this moved.
@@ -219,12 +258,14 @@ pub struct Chunks<B> {
     /// Blocks without rows, for the next chunks. (An allocator that was given one back might not find it again: there
     /// are others beside it by then.)
     spare: Vec<B>,
+    /// How often a table has followed this one, or this one another; all rows of another number are others.
+    followed: u64,
 }
 
 impl<B: Block> Chunks<B> {
     /// No rows yet.
     pub fn new(width: usize) -> Self {
-        Self { width, len: 0, chunks: Vec::new(), n_own: 0, spare: Vec::new() }
+        Self { width, len: 0, chunks: Vec::new(), n_own: 0, spare: Vec::new(), followed: 0 }
     }
 
     /// Numbers in a row; of no account where a row is a record.
@@ -278,7 +319,28 @@ impl<B: Block> Chunks<B> {
         let chunks =
             self.chunks.par_iter_mut().with_min_len(CHUNKS_PER_THREAD).map(|chunk| chunk.freeze(width)).collect();
         self.n_own = 0;
-        Self { width, len, chunks, n_own: 0, spare: Vec::new() }
+        Self { width, len, chunks, n_own: 0, spare: Vec::new(), followed: 0 }
+    }
+
+    /// Whether no frozen table shares any chunk, as far as is known: [`Self::thaw`].
+    pub fn is_own(&self) -> bool {
+        self.n_own == self.chunks.len()
+    }
+
+    /// Makes `copy` the same table as this one. Where it is the one that followed last, only the rows that were written since are
+    /// copied; threads share in it. `new` makes an empty block.
+    pub fn follow(&mut self, copy: &mut Self, new: impl Fn() -> B) {
+        let (width, len) = (self.width, self.len);
+        let is_new = copy.followed != self.followed || self.followed == 0;
+        self.followed += 1;
+        copy.chunks.truncate(self.chunks.len());
+        copy.chunks.resize_with(self.chunks.len(), || Chunk::new(new()));
+        (copy.width, copy.len, copy.n_own, copy.followed) = (width, len, self.chunks.len(), self.followed);
+        let pairs = self.chunks.par_iter_mut().zip(&mut copy.chunks).enumerate().with_min_len(CHUNKS_PER_THREAD);
+        pairs.for_each(|(number, (chunk, copy))| {
+            let n_rows = (len - number * CHUNK).min(CHUNK);
+            chunk.copy_written(copy, (n_rows, width), is_new);
+        });
     }
 
     /// Keeps the rows that stay. They move up where they are, unless the table is still shared: then they are copied. `new`
@@ -308,6 +370,7 @@ impl<B: Block> Chunks<B> {
             last.own().expect(OURS).truncate((self.len - 1) % CHUNK + 1, width);
         }
         self.n_own = n_chunks;
+        self.chunks.iter_mut().for_each(|chunk| chunk.written.fill(u64::MAX));
     }
 
     fn keep_copies(&mut self, rows: &RowRemap, new: impl Fn() -> B) {
@@ -358,6 +421,8 @@ mod tests {
         Freeze,
         /// Lets go of one of the frozen tables.
         Drop(usize),
+        /// Lets the table that follows have the rows as they are.
+        Follow,
         Thaw(usize),
         /// Lets every so-manieth row go.
         Keep(usize),
@@ -368,6 +433,7 @@ mod tests {
             6 => any::<u8>().prop_map(Act::Push),
             12 => (any::<usize>(), any::<u8>()).prop_map(|(row, number)| Act::Write(row, number)),
             2 => Just(Act::Freeze),
+            2 => Just(Act::Follow),
             2 => any::<usize>().prop_map(Act::Drop),
             2 => (0..40usize).prop_map(Act::Thaw),
             1 => (1..9usize).prop_map(Act::Keep),
@@ -391,6 +457,7 @@ mod tests {
             let (mut records, mut rows) = (Records::default(), Rows::new(3));
             let (mut plain_records, mut plain_rows) = (Vec::new(), Vec::new());
             let mut frozen = Vec::new();
+            let mut following = Rows::new(3);
             let first = (0..n_first).map(|number| Act::Push(number as u8));
             for act in first.chain(acts) {
                 match act {
@@ -411,6 +478,11 @@ mod tests {
                     Act::Freeze => {
                         let both = (records.freeze(), rows.freeze());
                         frozen.push((both, (plain_records.clone(), plain_rows.clone())));
+                    }
+                    Act::Follow => {
+                        rows.follow(&mut following);
+                        let (_, by_row) = contents(&Records::default(), &following);
+                        prop_assert_eq!(&by_row, &plain_rows);
                     }
                     Act::Drop(which) if !frozen.is_empty() => drop(frozen.swap_remove(which % frozen.len())),
                     Act::Drop(_) => {}

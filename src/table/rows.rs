@@ -150,6 +150,17 @@ impl Rows {
         Self(self.0.freeze())
     }
 
+    /// Whether no frozen copy shares any of them.
+    pub fn is_own(&self) -> bool {
+        self.0.is_own()
+    }
+
+    /// Makes `copy`, which followed before or is new, the same rows as these: [`Chunks::follow`].
+    pub fn follow(&mut self, copy: &mut Self) {
+        let dim = self.dim();
+        self.0.follow(&mut copy.0, || Aligned::with_capacity(CHUNK * dim));
+    }
+
     /// Takes back rows that frozen copies which are gone had shared: [`Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.0.thaw(budget)

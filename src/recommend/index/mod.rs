@@ -30,10 +30,10 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use self::clusters::{ClusterPlace, Clusters};
-use super::shortlist::{Shortlist, order};
+use super::shortlist::{Scored, Shortlist, order};
 use super::terms::ItemTerms;
 use crate::kernel::bf16::to_bf16;
-use crate::kernel::ranking::{PackedQueries, estimate_scores, products_of_halves, score_packed};
+use crate::kernel::ranking::{estimate_scores, products_of_halves};
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
@@ -78,8 +78,8 @@ pub struct SearchIndex {
     bounds: Vec<FrequencyBounds>,
     dim: usize,
     clusters: Vec<ClusterSpread>,
-    /// The clusters' directions, side by side.
-    directions: Vec<PackedQueries>,
+    /// The clusters' directions in bfloat16, `dim` numbers each.
+    directions: Vec<u16>,
     /// How far beyond the mean of its cluster an item may be, in deviations; the bits of it.
     reach: AtomicU32,
     /// The newest queries.
@@ -260,12 +260,7 @@ impl IndexBuilder {
                 blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, longest });
             }
         }
-        let packed = |directions: &[f32]| {
-            let mut packed = PackedQueries::default();
-            packed.pack(directions.chunks_exact(dim), dim);
-            packed
-        };
-        let directions = made.directions().chunks(LANES * dim).map(packed).collect();
+        let directions = made.directions().iter().map(|number| to_bf16(*number)).collect();
         let half = |item: &u32| &of_items[*item as usize * dim..][..dim];
         let unbounded = |_: &ItemBlock| FrequencyBounds { largest: u32::MAX.into(), least: 0.into() };
         let index = SearchIndex {
@@ -436,14 +431,14 @@ impl SearchIndex {
             Sought::Nearest => (1.0, 0.0, 0.0, false),
         };
         let by_length = matches!(sought, Sought::Best { .. });
-        let nearest: Vec<f32> =
-            self.nearest(kernel, query, length, reach).map(|cosine| cosine * length * likeness).collect();
-        let bound = |(number, (block, bounds)): (u32, (&ItemBlock, &FrequencyBounds))| {
+        let mut nearest = self.nearest(kernel, query, length, reach);
+        nearest.iter_mut().for_each(|cosine| *cosine *= length * likeness);
+        let bound = |(block, bounds): (&ItemBlock, &FrequencyBounds)| {
             let longest = if by_length { block.longest } else { 1.0 };
             let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
-            (popularity + longest * nearest[block.cluster as usize], number)
+            popularity + longest * nearest[block.cluster as usize]
         };
-        let mut open: Vec<(f32, u32)> = (0..).zip(self.blocks.iter().zip(&self.bounds)).map(bound).collect();
+        let bounds: Vec<f32> = self.blocks.iter().zip(&self.bounds).map(bound).collect();
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
         let mut products = [0.0; BLOCK];
         let n_items = model.inverse_norms.len();
@@ -476,18 +471,8 @@ impl SearchIndex {
         // What came since the index was made.
         look_at_new(&mut best);
         let mut n_looked_at = n_items - self.len();
-        let by_bound = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let mut first = FIRST_BLOCKS;
-        while !open.is_empty() {
-            // The most promising ones, in order; most of the rest is never sorted.
-            let rest = if first < open.len() {
-                open.select_nth_unstable_by(first, by_bound);
-                open.split_off(first)
-            } else {
-                Vec::new()
-            };
-            open.sort_unstable_by(by_bound);
-            for (bound, block) in &open {
+        let mut look_at = |best: &mut Shortlist, blocks: &[Scored]| {
+            for (bound, block) in blocks {
                 if *bound < best.settle() {
                     break;
                 }
@@ -512,10 +497,30 @@ impl SearchIndex {
                     }
                 }
             }
+        };
+        // The most promising blocks first; of the others, most fall short of what is found in these, and are never sorted.
+        let mut first = Shortlist::new(FIRST_BLOCKS);
+        (0..).zip(&bounds).for_each(|(block, bound)| first.offer(*bound, block));
+        let mut first = first.into_best();
+        first.sort_unstable_by(order);
+        look_at(&mut best, &first);
+        let (least, seen) = (best.settle(), first.last().copied());
+        let is_open = |block: &Scored| block.0 >= least && seen.is_some_and(|seen| order(&seen, block).is_lt());
+        let mut open: Vec<Scored> = (0..).zip(&bounds).map(|(block, bound)| (*bound, block)).filter(is_open).collect();
+        let mut n_next = 2 * FIRST_BLOCKS;
+        while !open.is_empty() {
+            let rest = if n_next < open.len() {
+                open.select_nth_unstable_by(n_next, order);
+                open.split_off(n_next)
+            } else {
+                Vec::new()
+            };
+            open.sort_unstable_by(order);
+            look_at(&mut best, &open);
             let least = best.settle();
             open = rest;
             open.retain(|(bound, _)| *bound >= least);
-            first *= 2;
+            n_next *= 2;
         }
         let mut best = best.into_best();
         best.sort_unstable_by(order);
@@ -524,15 +529,15 @@ impl SearchIndex {
 
     /// By cluster: the largest cosine with the query that one of its items is expected to have: m·t + reach·σ·√(1−t²), by the cosine t
     /// between the cluster's direction and the query, and the cluster's mean m and deviation σ.
-    fn nearest(&self, kernel: Kernel, query: &[f32], length: f32, reach: f32) -> impl Iterator<Item = f32> {
+    fn nearest(&self, kernel: Kernel, query: &[f32], length: f32, reach: f32) -> Vec<f32> {
         let factor = if length > 0.0 { 1.0 / length } else { 0.0 };
-        let along = self
-            .directions
-            .iter()
-            .flat_map(move |directions| score_packed(kernel, directions, query, &[factor; LANES], &[0.0; LANES]));
-        self.clusters.iter().zip(along).map(move |(ClusterSpread { mean, deviation }, along)| {
-            let across = (1.0 - along * along).max(0.0).sqrt();
-            (mean * along + reach * across * deviation).min(1.0)
-        })
+        let mut nearest = vec![0.0; self.clusters.len()];
+        products_of_halves(kernel, query, &self.directions, &mut nearest);
+        for (ClusterSpread { mean, deviation }, along) in self.clusters.iter().zip(&mut nearest) {
+            let cosine = *along * factor;
+            let across = (1.0 - cosine * cosine).max(0.0).sqrt();
+            *along = (mean * cosine + reach * across * deviation).min(1.0);
+        }
+        nearest
     }
 }
