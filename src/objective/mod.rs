@@ -130,6 +130,7 @@ impl Objectives {
                 full_batch: config.train.batch,
                 update: UpdateRules {
                     learning_rate: config.train.learning_rate as f32,
+                    repetition_rate: config.train.repetition_rate as f32,
                     learn_popularity: config.model.learn_popularity,
                     learn_temperature: config.model.learn_temperature,
                     learn_repetition: config.evaluate.repeat,

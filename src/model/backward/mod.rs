@@ -23,6 +23,8 @@ use item_rows::{GradientSources, TouchedItems};
 pub struct UpdateRules {
     /// Adagrad's step size.
     pub learning_rate: f32,
+    /// That of ρ, in multiples of it: few events look up a number of its tables, and much hangs on them from the first thousands on.
+    pub repetition_rate: f32,
     /// Whether β is learnt.
     pub learn_popularity: bool,
     /// Whether τ is learnt.
@@ -118,7 +120,7 @@ impl BackwardPass {
             model.temperature.step(kernel, &[gradient], rate);
         }
         if rules.learn_repetition {
-            model.repetition.step(kernel, &mut gradients.repetition, rate);
+            model.repetition.step(kernel, &mut gradients.repetition, rate * rules.repetition_rate);
         }
         if let Some(gate) = &mut model.gate {
             gate.parameters.step(kernel, &gradients.gate, rate);
