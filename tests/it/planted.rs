@@ -285,12 +285,11 @@ fn own_transitions_are_found_by_repetition() {
     );
 }
 
-/// Not all of it: the time since the user had anything, and the three tables of when an item came last, are learnt beside it.
 #[test]
 fn what_is_due_is_found_by_repetition() {
     let planted = due(&mut Pcg64Mcg::seed_from_u64(3));
     planted.is_found(
-        0.83,
+        0.9,
         &["repetition.due=false"],
         &["repetition.transitions=false", "repetition.user=false", NO_KAPPA, NO_SITUATION, NO_GATE],
     );
