@@ -8,7 +8,7 @@
 //! `events.parquet` in it. Users go to partitions as Kafka's producers send them, three partitions to a worker. Time is that of
 //! the rate: event n comes at n/rate seconds. A worker steps on 256 of its events, or on what it has after `train.linger_ms`; every
 //! `--flush` seconds, or earlier where a delta is due (while the model is young, or interest fades fast), it says what it has learnt, which
-//! the others hear `--delay` seconds later. `--apart`: workers tell each other nothing. `--patient`: only every `--flush` seconds.
+//! the others receive `--delay` seconds later. `--apart`: workers send each other nothing. `--patient`: only every `--flush` seconds.
 
 mod cpu;
 mod plot;
@@ -137,8 +137,8 @@ fn line(log: &str, setting: Setting, outcome: &Outcome) -> Value {
         "distance_at_end": outcome.distance_at_end,
         "counted_at_end": outcome.counted,
         "cpu_microseconds_per_event": outcome.seconds / outcome.events as f64 * 1e6,
-        "telling_microseconds_per_event": outcome.telling_seconds / outcome.events as f64 * 1e6,
-        "hearing_microseconds_per_event": outcome.hearing_seconds / outcome.events as f64 * 1e6,
+        "sending_microseconds_per_event": outcome.sending_seconds / outcome.events as f64 * 1e6,
+        "receiving_microseconds_per_event": outcome.receiving_seconds / outcome.events as f64 * 1e6,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The drawing: hit rates, bytes and distances by the number of workers, one line for each log and way of telling.
+//! The drawing: hit rates, bytes and distances by the number of workers, one line for each log and way of sending.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ type Figure = fn(&Value, &Value) -> Option<f64>;
 
 const PANELS: [(&str, Figure); 3] = [
     ("HR@20, of that of one worker", |run, alone| Some(number(run, "hr@20")? / number(alone, "hr@20")?)),
-    ("kilobytes told for each event", |run, _| number(run, "bytes_per_event").filter(|n| *n > 0.0).map(|n| n / 1000.0)),
+    ("kilobytes sent for each event", |run, _| number(run, "bytes_per_event").filter(|n| *n > 0.0).map(|n| n / 1000.0)),
     ("mean distance of two replicas, of a row's length", |run, _| number(run, "distance")),
 ];
 
@@ -27,7 +27,7 @@ fn number(run: &Value, name: &str) -> Option<f64> {
     run[name].as_f64()
 }
 
-/// How workers tell each other: milliseconds from flush to flush (0: not at all), and whether none comes earlier.
+/// How often workers send each other deltas: milliseconds from flush to flush (0: not at all), and whether none comes earlier.
 type Way = (u64, bool);
 
 /// Draws runs, as they were printed; those of one worker are what others are measured by.
@@ -118,7 +118,7 @@ pub fn draw(runs: &[Value]) -> String {
     put(
         &mut svg,
         format_args!(
-            "<text x=\"{LEFT}\" y=\"{bottom}\">workers, left to right; colours are logs, dashes ways of telling</text>"
+            "<text x=\"{LEFT}\" y=\"{bottom}\">workers, left to right; colours are logs, dashes ways of sending</text>"
         ),
     );
     for (place, log) in logs.iter().enumerate() {

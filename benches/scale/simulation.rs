@@ -24,13 +24,13 @@ const COMPARE_EVERY: f64 = 1.0;
 pub struct Setting {
     /// Number of workers.
     pub workers: usize,
-    /// Seconds from flush to flush of a worker; `None`: workers tell each other nothing.
+    /// Seconds from flush to flush of a worker; `None`: workers send each other nothing.
     pub flush: Option<f64>,
     /// Events a second.
     pub rate: f64,
     /// Seconds from a flush to when others have it.
     pub delay: f64,
-    /// In which numbers moves are told.
+    /// In which numbers moves are sent.
     pub precision: MovePrecision,
     /// Whether all flushes wait for their time, also where a delta is due before.
     pub patient: bool,
@@ -49,16 +49,16 @@ pub struct Outcome {
     pub bytes: usize,
     /// How far two replicas were apart, relative to the length of the rows, on average over the last half.
     pub distance: Option<f64>,
-    /// The largest such distance when everything is told.
+    /// The largest such distance when everything is sent.
     pub distance_at_end: Option<f64>,
     /// By worker: the sum of the items' counts at the end; the smallest and the largest.
     pub counted: (u64, u64),
     /// Seconds of processor time that all workers took together.
     pub seconds: f64,
     /// Seconds thereof for making and packing deltas.
-    pub telling_seconds: f64,
+    pub sending_seconds: f64,
     /// Seconds thereof for unpacking and merging those of others.
-    pub hearing_seconds: f64,
+    pub receiving_seconds: f64,
 }
 
 impl Outcome {
@@ -94,17 +94,17 @@ struct Worker {
     /// When the oldest event came that waits for its batch.
     waiting_since: Option<f64>,
     next_flush: f64,
-    /// How many of the deltas it has heard of.
-    heard: usize,
+    /// How many of the deltas it has received.
+    received: usize,
 }
 
-/// Some workers, and what they told each other.
+/// Some workers, and what they sent each other.
 pub struct Simulation {
     setting: Setting,
     linger: f64,
     workers: Vec<Worker>,
     /// By delta: when others have it, whose it is, and itself as bytes.
-    told: Vec<(f64, usize, Vec<u8>)>,
+    sent: Vec<(f64, usize, Vec<u8>)>,
     outcome: Outcome,
 }
 
@@ -123,14 +123,14 @@ impl Simulation {
                 numbers: Vec::new(),
                 waiting_since: None,
                 next_flush: setting.flush.unwrap_or(f64::INFINITY) * phase,
-                heard: 0,
+                received: 0,
             }
         };
         Self {
             setting,
             linger: config.train.linger_ms as f64 * 1e-3,
             workers: (0..setting.workers).map(worker).collect(),
-            told: Vec::new(),
+            sent: Vec::new(),
             outcome: Outcome::default(),
         }
     }
@@ -162,7 +162,7 @@ impl Simulation {
         }
         if self.setting.flush.is_some() {
             (0..self.workers.len()).for_each(|place| self.flush(place, end));
-            (0..self.workers.len()).for_each(|place| self.hear(place, f64::INFINITY));
+            (0..self.workers.len()).for_each(|place| self.receive(place, f64::INFINITY));
             let (first, others) = self.workers.split_first().expect("there are workers");
             let apart = others.iter().map(|other| distance(&first.trainer.state, &other.trainer.state).1);
             self.outcome.distance_at_end = Some(apart.fold(0.0, f64::max));
@@ -195,7 +195,7 @@ impl Simulation {
                 self.step(place);
             }
             let Some(flush) = self.setting.flush else { continue };
-            self.hear(place, now);
+            self.receive(place, now);
             let worker = &mut self.workers[place];
             if now >= worker.next_flush || (!self.setting.patient && worker.trainer.is_delta_due()) {
                 worker.next_flush = now + flush;
@@ -218,15 +218,15 @@ impl Simulation {
         if let Some(delta) = self.workers[place].trainer.take_delta() {
             let bytes = delta.encode(self.setting.precision);
             self.outcome.bytes += bytes.len();
-            self.told.push((now + self.setting.delay, place, bytes));
+            self.sent.push((now + self.setting.delay, place, bytes));
         }
-        self.outcome.telling_seconds += cpu::of_thread() - began;
+        self.outcome.sending_seconds += cpu::of_thread() - began;
     }
 
-    /// Lets a worker hear what the others have said until `now`.
-    fn hear(&mut self, place: usize, now: f64) {
+    /// Lets a worker receive what the others have said until `now`.
+    fn receive(&mut self, place: usize, now: f64) {
         let worker = &mut self.workers[place];
-        let news = &self.told[worker.heard..];
+        let news = &self.sent[worker.received..];
         let n = news.iter().take_while(|(at, ..)| *at <= now).count();
         if n == 0 {
             return;
@@ -234,16 +234,16 @@ impl Simulation {
         let began = cpu::of_thread();
         let others = news[..n].iter().filter(|(_, by, _)| *by != place);
         let deltas: Vec<Delta> = others.map(|(.., bytes)| Delta::decode(bytes).expect("a delta")).collect();
-        worker.heard += n;
+        worker.received += n;
         if !deltas.is_empty() {
             worker.trainer.merge(&deltas.iter().collect::<Vec<_>>());
         }
-        self.outcome.hearing_seconds += cpu::of_thread() - began;
-        // What all have heard is of no use any more.
-        let heard = self.workers.iter().map(|worker| worker.heard).min().unwrap_or(0);
-        if heard > 64 {
-            self.told.drain(..heard);
-            self.workers.iter_mut().for_each(|worker| worker.heard -= heard);
+        self.outcome.receiving_seconds += cpu::of_thread() - began;
+        // What all have received is of no use any more.
+        let received = self.workers.iter().map(|worker| worker.received).min().unwrap_or(0);
+        if received > 64 {
+            self.sent.drain(..received);
+            self.workers.iter_mut().for_each(|worker| worker.received -= received);
         }
     }
 }

@@ -33,7 +33,7 @@ struct LogAudit {
     offsets: (u64, u64),
     /// Deltas that count.
     deltas: u64,
-    /// Deltas that do not, since others had told of their records, or of these, before.
+    /// Deltas that do not, since deltas of others covered their records, or some of these, before.
     void: u64,
     /// Events of deltas that count.
     events: u64,
@@ -58,7 +58,7 @@ struct CheckpointAudit {
     /// Events that its items count.
     counted: u64,
     /// Events that the topic counts for the same items, up to the same place.
-    told: u64,
+    sent: u64,
     /// Whether the topic comes by the place where the checkpoint stands.
     is_of_topic: bool,
     /// Items that it counts otherwise.
@@ -82,7 +82,7 @@ pub(super) fn audit(layers: &Layers, options: &AuditArgs, checkpoints: Vec<Check
     let mut config = load(layers)?;
     if config.kafka.brokers.is_empty() {
         let message = "the workers share a model: set kafka.brokers to HOST:PORT, so that the topic can be read in which they \
-                       tell each other what they learn";
+                       send each other what they learn";
         return Err(UsageError(message.to_owned()).into());
     }
     let mut awaited = Vec::new();
@@ -150,17 +150,17 @@ fn read_topic(config: &Config, mut awaited: Vec<Awaited>) -> anyhow::Result<LogA
         next = oldest.shared.ledger.next;
     }
     compare(&mut awaited, &account);
-    let log = topic.hear(next)?;
+    let log = topic.read_from(next)?;
     while next < end {
-        let Some(heard) = log.next(PATIENCE)? else {
+        let Some(received) = log.next(PATIENCE)? else {
             anyhow::bail!(
-                "topic '{}' was not heard on within {} s, at offset {next} of {end}",
+                "nothing more of topic '{}' came within {} s, at offset {next} of {end}",
                 audit.topic,
                 PATIENCE.as_secs()
             );
         };
-        next = heard.next;
-        let Some(delta) = heard.delta else { continue };
+        next = received.next;
+        let Some(delta) = received.delta else { continue };
         match account.ledger.judge(&delta) {
             DeltaVerdict::Counts => count(&mut audit, &mut account, &delta),
             DeltaVerdict::Known => continue,
@@ -202,12 +202,12 @@ fn compare(awaited: &mut [Awaited], account: &Account) {
         let names: HashSet<&CompactString> = checkpoint.counts.keys().chain(account.counts.keys()).collect();
         for name in names.into_iter().filter(|name| !account.evicted.contains(*name)) {
             let count = |counts: &HashMap<CompactString, u64>| counts.get(name).copied().unwrap_or(0);
-            let (counted, told) = (count(&checkpoint.counts), count(&account.counts));
+            let (counted, sent) = (count(&checkpoint.counts), count(&account.counts));
             result.counted += counted;
-            result.told += told;
-            if counted != told {
+            result.sent += sent;
+            if counted != sent {
                 result.differing += 1;
-                result.examples.push((name.to_string(), counted, told));
+                result.examples.push((name.to_string(), counted, sent));
             }
         }
         result.examples.sort();
@@ -226,7 +226,7 @@ impl Awaited {
 impl CheckpointAudit {
     fn of(checkpoint: &Awaited, is_of_topic: bool) -> Self {
         let (checkpoint, worker) = (checkpoint.path.clone(), checkpoint.worker.clone());
-        Self { checkpoint, worker, counted: 0, told: 0, is_of_topic, differing: 0, examples: Vec::new() }
+        Self { checkpoint, worker, counted: 0, sent: 0, is_of_topic, differing: 0, examples: Vec::new() }
     }
 }
 
@@ -244,17 +244,17 @@ fn text(audit: &LogAudit) -> Result<String, std::fmt::Error> {
     for (worker, deltas) in workers {
         writeln!(text, "{:<32} {deltas:>12}", escape_for_terminal(worker))?;
     }
-    writeln!(text, "\n{:<32} {:>12} {:>12} {:>10}", "checkpoint of", "counted", "told", "differing")?;
+    writeln!(text, "\n{:<32} {:>12} {:>12} {:>10}", "checkpoint of", "counted", "sent", "differing")?;
     for checkpoint in checkpoints {
-        let CheckpointAudit { checkpoint, worker, counted, told, is_of_topic, differing, examples } = checkpoint;
+        let CheckpointAudit { checkpoint, worker, counted, sent, is_of_topic, differing, examples } = checkpoint;
         let worker = escape_for_terminal(worker);
         if !is_of_topic {
             writeln!(text, "{worker:<32} stands nowhere in the topic: {}", checkpoint.display())?;
             continue;
         }
-        writeln!(text, "{worker:<32} {counted:>12} {told:>12} {differing:>10}")?;
-        for (item, counted, told) in examples {
-            writeln!(text, "    {}: {counted} counted, {told} told", escape_for_terminal(item))?;
+        writeln!(text, "{worker:<32} {counted:>12} {sent:>12} {differing:>10}")?;
+        for (item, counted, sent) in examples {
+            writeln!(text, "    {}: {counted} counted, {sent} sent", escape_for_terminal(item))?;
         }
     }
     Ok(text)

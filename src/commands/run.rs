@@ -176,7 +176,7 @@ fn share(
     restored.share(config, &topic).map_err(SourceError::from)?;
     let next = restored.state.sources.shared.as_ref().map_or(0, |shared| shared.ledger.next);
     let (name, reread) = (topic.name().to_owned(), config.share.reread);
-    let log = topic.hear(next).map_err(SourceError::from)?;
+    let log = topic.read_from(next).map_err(SourceError::from)?;
     connection.share(SharedStarts { view: Arc::clone(log.view()), topic: name, reread });
     Ok(log)
 }

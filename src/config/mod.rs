@@ -73,7 +73,7 @@ config_section! {
         checkpoint: CheckpointConfig = CheckpointConfig::default();
         /// Brokers, topics, and the consumer group.
         kafka: KafkaConfig = KafkaConfig::default();
-        /// One model of all workers of a `kafka.group`, by a topic in which they tell each other what they learn; see
+        /// One model of all workers of a `kafka.group`, by a topic in which they send each other what they learn; see
         /// docs/scale-out.md.
         share: ShareConfig = ShareConfig::default();
         /// What becomes of rejected records.

@@ -152,7 +152,7 @@ impl<'a> PipelineBuilder<'a> {
         self
     }
 
-    /// Shares the model with the workers that tell and hear by `log`, which the restored state is a part of
+    /// Shares the model with the workers that send and receive by `log`, which the restored state is a part of
     /// ([`Restored::share`]). Of these workers the one publishes that reads the stream called `publishes`.
     #[must_use]
     pub fn log(mut self, log: DeltaLog, publishes: impl Into<String>) -> Self {

@@ -66,7 +66,7 @@ pub(super) struct CheckpointSchedule {
     pub(super) freshness: Freshness,
     /// The views that others ask while the state is trained, where there are such: they share its tables too.
     pub(super) views: Option<ViewWriter>,
-    /// The worker's part in a shared model, where there is one: what is not told is in no checkpoint.
+    /// The worker's part in a shared model, where there is one: what is not sent is in no checkpoint.
     pub(super) sharing: Option<Sharing>,
     /// Whether the state may share tables with a checkpoint that is being, or was, written.
     shares_tables: bool,
@@ -149,7 +149,7 @@ impl CheckpointSchedule {
     /// Begins a checkpoint where one is due, or skips it while the one before is not finished with.
     ///
     /// # Errors
-    /// What the state has moved by cannot be told to those who share it.
+    /// What the state has moved by cannot be sent to those who share it.
     pub(super) fn begin_if_due(
         &mut self,
         trainer: &mut Trainer,
@@ -281,7 +281,7 @@ impl CheckpointSchedule {
         self.due_at = (n_read / self.every_events + 1) * self.every_events;
     }
 
-    /// Freezes the state and hands it to the writer, once everything is told to those who share it.
+    /// Freezes the state and hands it to the writer, once everything is sent to those who share it.
     fn begin(&mut self, trainer: &mut Trainer) -> Result<(), ShareError> {
         let begin = Instant::now();
         if let Some(sharing) = &mut self.sharing {

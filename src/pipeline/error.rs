@@ -61,7 +61,7 @@ pub enum SaveError {
     /// The dead letters before it could not be made durable.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
-    /// What the state has moved by could not be told to those who share it.
+    /// What the state has moved by could not be sent to those who share it.
     #[error(transparent)]
     Share(#[from] ShareError),
 }

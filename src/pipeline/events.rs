@@ -27,7 +27,7 @@ pub enum PipelineEvent<'a> {
     Disorder(&'a DisorderFigures),
     /// How each sink is, in their order; comes before each [`PipelineEvent::Tick`] where there are any.
     Publishing(Vec<SinkFigures>),
-    /// What was told to those who share the model, and heard of them; comes before each [`PipelineEvent::Tick`] where it is shared.
+    /// What was sent to those who share the model, and received of them; comes before each [`PipelineEvent::Tick`] where it is shared.
     Sharing(&'a ShareFigures),
     /// The loop turns: a sign of life, a few times a second, whether or not anything else happens.
     Tick,

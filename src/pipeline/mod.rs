@@ -23,7 +23,7 @@
 //! | `user_queries` | nothing: it makes the queries of users who did something, for sinks that take them |
 //! | `change_set` | nothing: it is what a sink is sent, and merges what waits |
 //! | `outlet` | what waits for a sink, and whether training waits too |
-//! | `sharing` | when others who share the model are told what it has learnt, and heard |
+//! | `sharing` | when deltas are sent to those who share the model, and theirs are merged |
 //! | `control` | what follows from a change of the streams |
 //! | `probation` | what becomes of rejected records while none has ever been taken |
 
@@ -94,7 +94,7 @@ pub use sink_figures::{SinkCondition, SinkFigures};
 /// How often the observer is shown the state.
 const OBSERVE_EVERY: Duration = Duration::from_millis(250);
 
-/// How soon what others told is merged while no record comes.
+/// How soon what others sent is merged while no record comes.
 const SHARE_EVERY: Duration = Duration::from_millis(20);
 
 /// Why a run ended that did not fail.
@@ -299,11 +299,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Tells those who share the model what it has learnt, where it is time, and merges what they told.
+    /// Sends those who share the model what it has learnt, where it is time, and merges what they sent.
     fn share(&mut self, source: &SourceHandle) -> Result<(), ShareError> {
         let Some(sharing) = &mut self.checkpoints.sharing else { return Ok(()) };
         if sharing.turn(&mut self.trainer)? {
-            self.commit_told(source);
+            self.commit_sent(source);
         }
         Ok(())
     }
@@ -419,14 +419,14 @@ impl Pipeline {
     }
 
     /// Where the model is shared, asks the source to commit what the log says is part of it; `false` where it is not shared.
-    fn commit_told(&self, source: &SourceHandle) -> bool {
+    fn commit_sent(&self, source: &SourceHandle) -> bool {
         let shared = self.trainer.state.sources.shared.as_ref();
         shared.map(|shared| source.request_commit(shared.ledger.all_covered().clone())).is_some()
     }
 
-    /// Asks the source to commit `durable`, and to note which cuts are not in it; of a shared model, what was told.
+    /// Asks the source to commit `durable`, and to note which cuts are not in it; of a shared model, what was sent.
     fn request_commit(&self, source: &SourceHandle, durable: Positions) {
-        if self.commit_told(source) {
+        if self.commit_sent(source) {
             return;
         }
         source.note_cuts(&self.trainer.state.sources.ownerships.worker, self.trainer.cuts());

@@ -87,12 +87,12 @@ impl Restored {
         Ok(Self { checkpoint: Some(checkpoint), state, store, overtaken, fallen_back })
     }
 
-    /// Makes the state one of those that share the model of `topic`: its own goes on from what it has heard; a new one begins
+    /// Makes the state one of those that share the model of `topic`: its own goes on from what it has received; a new one begins
     /// with the newest checkpoint of a peer (`share.peers`), or at the beginning of the topic.
     ///
     /// # Errors
     /// The state was made with another log or none, the configuration is another than the peer's, or the topic has lost what would
-    /// have to be heard.
+    /// have to be received.
     pub fn share(&mut self, config: &Config, topic: &LogTopic) -> Result<(), ShareError> {
         if self.checkpoint.is_some() {
             return check_log(&self.state, topic);

@@ -1,13 +1,13 @@
-//! Sharing: when a worker tells the others what it has learnt, and hears what they have.
+//! Sharing: when a worker sends the others what it has learnt, and receives what they have.
 //!
-//! | when | what is told or heard |
+//! | when | what is sent or received |
 //! | --- | --- |
 //! | between two messages of the source | everything that has come is merged |
-//! | every `share.flush_ms`, and earlier where a delta is due | what the state has moved by is told, one delta on its way at a time |
-//! | before a checkpoint, a rebalance and the end | everything is told, and waited for until the log says that it counts |
+//! | every `share.flush_ms`, and earlier where a delta is due | what the state has moved by is sent, one delta on its way at a time |
+//! | before a checkpoint, a rebalance and the end | everything is sent, and waited for until the log says that it counts |
 //!
-//! So a checkpoint holds nothing of its worker's own that others have not been told: what follows it is in the log, the worker's
-//! own deltas included, and a restart hears it there.
+//! So a checkpoint holds nothing of its worker's own that others have not been sent: what follows it is in the log, the worker's
+//! own deltas included, and a restart receives it there.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ use super::freshness::milliseconds_since_1970;
 use crate::checkpoint::manifest;
 use crate::config::Config;
 use crate::metric::{Instrumented, Metric};
-use crate::share::{DeltaLog, Heard, MovePrecision, ShareError};
+use crate::share::{DeltaLog, MovePrecision, ReceivedRecord, ShareError};
 use crate::signals::Stop;
 use crate::trainer::{Trainer, VoidDelta};
 
-/// Longest wait until what was told last is known to count.
+/// Longest wait until what was sent last is known to count.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 /// One look for what comes while it is waited for.
 const LOOK: Duration = Duration::from_millis(5);
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 /// Time between two lines of the log while a long one is caught up with.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// What a worker has told and heard.
+/// What a worker has sent and received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ShareFigures {
     /// Deltas that were sent.
@@ -88,7 +88,7 @@ impl Instrumented for ShareFigures {
         ),
         Metric::counter(
             "negstream_share_void_total",
-            "Deltas of others that do not count, since others had told of their records before.",
+            "Deltas of others that do not count, since deltas of others covered their records before.",
             |share, samples| samples.put(share.void),
         ),
         Metric::gauge(
@@ -131,14 +131,14 @@ pub(super) struct Sharing {
     log: DeltaLog,
     every: Duration,
     precision: MovePrecision,
-    /// When the newest delta was told.
-    told_at: Instant,
+    /// When the newest delta was sent.
+    sent_at: Instant,
     /// Whether it is still to be known whether that one counts.
     is_waiting: bool,
     /// Whether it took too long once: nobody waits a second time.
     has_given_up: bool,
-    /// The end of the log as far as it was heard.
-    heard_to: u64,
+    /// The end of the log as far as it was received.
+    received_to: u64,
     figures: ShareFigures,
 }
 
@@ -159,10 +159,10 @@ impl Sharing {
         let mut sharing = Self {
             every: Duration::from_millis(config.share.flush_ms),
             precision,
-            told_at: Instant::now(),
+            sent_at: Instant::now(),
             is_waiting: false,
             has_given_up: false,
-            heard_to: 0,
+            received_to: 0,
             figures: ShareFigures::default(),
             log,
         };
@@ -177,18 +177,18 @@ impl Sharing {
     fn catch_up(&mut self, trainer: &mut Trainer, stop: &Stop) -> Result<(), ShareError> {
         let (end, begun) = (self.log.end_at_start(), Instant::now());
         let from = trainer.state.sources.shared.as_ref().map_or(0, |shared| shared.ledger.next);
-        (self.heard_to, self.told_at) = (from, begun);
+        (self.received_to, self.sent_at) = (from, begun);
         let mut reported = begun;
-        while self.heard_to < end && !stop.requested() {
+        while self.received_to < end && !stop.requested() {
             self.merge_what_came(trainer, Duration::from_millis(250))?;
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
-                let percent = 100.0 * (self.heard_to - from) as f64 / (end - from) as f64;
+                let percent = 100.0 * (self.received_to - from) as f64 / (end - from) as f64;
                 tracing::info!(
                     topic = self.log.topic(),
-                    heard = self.heard_to,
+                    received = self.received_to,
                     of = end,
-                    "catching up with what others told: {percent:.0} %"
+                    "catching up with what others sent: {percent:.0} %"
                 );
             }
         }
@@ -196,18 +196,18 @@ impl Sharing {
             tracing::info!(
                 topic = self.log.topic(),
                 from,
-                until = self.heard_to,
+                until = self.received_to,
                 deltas = self.figures.merged,
                 events = self.figures.merged_events,
                 seconds = begun.elapsed().as_secs_f64(),
-                "heard what was told since the checkpoint"
+                "received what was sent since the checkpoint"
             );
         }
         self.note_view(trainer);
         Ok(())
     }
 
-    /// Merges what has come, and tells what is due; gives whether it became known that something counts which this worker told.
+    /// Merges what has come, and sends what is due; gives whether it became known that something counts which this worker sent.
     ///
     /// # Errors
     /// The log cannot be read or written, or this worker was overtaken.
@@ -216,14 +216,14 @@ impl Sharing {
         self.merge_what_came(trainer, Duration::ZERO)?;
         let is_confirmed = was_waiting && !self.is_waiting;
         self.log.check()?;
-        let is_due = self.told_at.elapsed() >= self.every || trainer.is_delta_due();
+        let is_due = self.sent_at.elapsed() >= self.every || trainer.is_delta_due();
         if is_due && !self.is_waiting {
-            self.tell(trainer)?;
+            self.send(trainer)?;
         }
         Ok(is_confirmed)
     }
 
-    /// Tells everything that is part of the state, and waits until it is known to count.
+    /// Sends everything that is part of the state, and waits until it is known to count.
     ///
     /// # Errors
     /// Those of [`Self::turn`], and where it takes too long.
@@ -232,10 +232,10 @@ impl Sharing {
         loop {
             self.merge_what_came(trainer, Duration::ZERO)?;
             if !self.is_waiting {
-                if trainer.is_told() {
+                if trainer.is_sent() {
                     return Ok(());
                 }
-                self.tell(trainer)?;
+                self.send(trainer)?;
                 if !self.is_waiting {
                     // Nothing but what belongs to no delta.
                     return Ok(());
@@ -251,41 +251,41 @@ impl Sharing {
         }
     }
 
-    /// What was told and heard so far.
+    /// What was sent and received so far.
     pub(super) fn figures(&self, trainer: &mut Trainer) -> ShareFigures {
         ShareFigures {
             group_events: trainer.group_clock().map_or(0.0, |clock| clock.now()),
             unsent_bytes: trainer.unshared_bytes() as u64,
-            others: trainer.others_heard() as u64,
+            others: trainer.others_known() as u64,
             ..self.figures
         }
     }
 
-    fn tell(&mut self, trainer: &mut Trainer) -> Result<(), ShareError> {
-        self.told_at = Instant::now();
+    fn send(&mut self, trainer: &mut Trainer) -> Result<(), ShareError> {
+        self.sent_at = Instant::now();
         let Some(delta) = trainer.take_delta() else { return Ok(()) };
         self.is_waiting = true;
         self.figures.sent += 1;
-        self.figures.sent_bytes += self.log.tell(&delta, self.precision)? as u64;
+        self.figures.sent_bytes += self.log.send(&delta, self.precision)? as u64;
         Ok(())
     }
 
     /// Merges what has come, waiting so long for a first record.
     fn merge_what_came(&mut self, trainer: &mut Trainer, patience: Duration) -> Result<(), ShareError> {
-        let mut heard: Vec<Heard> = Vec::new();
+        let mut received: Vec<ReceivedRecord> = Vec::new();
         let (mut patience, mut newest) = (patience, None);
-        while heard.len() < AT_ONCE
+        while received.len() < AT_ONCE
             && let Some(record) = self.log.next(std::mem::take(&mut patience))?
         {
-            self.heard_to = record.next;
+            self.received_to = record.next;
             self.figures.received_bytes += record.bytes as u64;
-            newest = record.told_at.filter(|_| record.delta.is_some()).or(newest);
-            heard.push(record);
+            newest = record.sent_at.filter(|_| record.delta.is_some()).or(newest);
+            received.push(record);
         }
-        if heard.is_empty() {
+        if received.is_empty() {
             return Ok(());
         }
-        let counts = trainer.hear(heard)?;
+        let counts = trainer.receive(received)?;
         self.figures.merged += counts.merged;
         self.figures.merged_events += counts.events;
         for VoidDelta { worker, sequence, conflict } in &counts.void {
@@ -297,7 +297,7 @@ impl Sharing {
         }
         if counts.confirmed > 0 {
             self.is_waiting = false;
-            self.figures.confirmation_seconds = self.told_at.elapsed().as_secs_f64();
+            self.figures.confirmation_seconds = self.sent_at.elapsed().as_secs_f64();
         }
         self.note_view(trainer);
         Ok(())
@@ -305,7 +305,7 @@ impl Sharing {
 
     fn note_view(&self, trainer: &Trainer) {
         if let Some(shared) = &trainer.state.sources.shared {
-            self.log.view().note(self.heard_to, shared.ledger.all_covered());
+            self.log.view().note(self.received_to, shared.ledger.all_covered());
         }
     }
 }
@@ -317,6 +317,6 @@ fn number_of(config: &Config) -> u64 {
 }
 
 /// Seconds since a time in milliseconds since 1970.
-fn age(told_at: i64) -> f64 {
-    (milliseconds_since_1970() - told_at).max(0) as f64 / 1e3
+fn age(sent_at: i64) -> f64 {
+    (milliseconds_since_1970() - sent_at).max(0) as f64 / 1e3
 }

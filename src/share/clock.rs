@@ -74,13 +74,13 @@ impl GroupClock {
         behind
     }
 
-    /// What part of all events that are known, or expected, came since the last flush, as far as they are the worker's to tell.
-    pub fn untold_share(&self) -> f64 {
-        self.untold() / self.now.max(1.0)
+    /// What part of all events that are known, or expected, came since the last flush, as far as they are the worker's to send.
+    pub fn unsent_share(&self) -> f64 {
+        self.unsent() / self.now.max(1.0)
     }
 
     /// How many events of the group there were since the last flush, by the worker's own.
-    pub fn untold(&self) -> f64 {
+    pub fn unsent(&self) -> f64 {
         self.own * self.pace
     }
 
@@ -93,7 +93,7 @@ impl GroupClock {
             self.grown = 0.0;
             return;
         }
-        // Before anybody else was heard, that is no news.
+        // Before anything of others was received, that is no news.
         let pace = if grown > own { grown / own } else { self.pace };
         // What the others have done since their last deltas is ahead of what is known, as it should be; more than that is not.
         let too_far = (self.now - self.known - (pace - 1.0) * self.own).max(0.0);

@@ -138,7 +138,7 @@ pub struct ParameterMoves {
 }
 
 crate::util::config_section::config_choice! {
-    /// In which numbers workers tell each other how far rows moved.
+    /// In which numbers workers send each other how far rows moved.
     pub enum MovePrecision {
         /// Single precision.
         F32 = "f32",

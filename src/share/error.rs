@@ -44,16 +44,16 @@ pub enum ShareError {
         /// The topic.
         topic: String,
     },
-    /// The topic has lost what would have to be heard.
+    /// The topic has lost what would have to be received.
     #[error(
-        "topic '{topic}' begins at offset {low}, and the state has heard it up to {next} only: deltas between are gone; take the model over from another worker's newest checkpoint (an empty 'checkpoint.dir', and 'share.peers')"
+        "topic '{topic}' begins at offset {low}, and the state has received it up to {next} only: deltas between are gone; take the model over from another worker's newest checkpoint (an empty 'checkpoint.dir', and 'share.peers')"
     )]
     Gone {
         /// The topic.
         topic: String,
         /// The oldest offset that it holds.
         low: u64,
-        /// The first one that the state has not heard.
+        /// The first one that the state has not received.
         next: u64,
     },
     /// A record of the topic that no worker of this version writes.
@@ -66,7 +66,7 @@ pub enum ShareError {
         /// What is wrong with it.
         problem: String,
     },
-    /// What this worker told is void: others have told of the same records before.
+    /// What this worker sent is void: deltas of others covered the same records before.
     #[error(
         "worker '{worker}' was overtaken: what it has learnt does not count, since {conflict}; it goes on from its checkpoint and topic '{topic}' when it is started again"
     )]
@@ -78,17 +78,17 @@ pub enum ShareError {
         /// Why.
         conflict: DeltaConflict,
     },
-    /// Another process tells in this worker's name.
+    /// Another process sends deltas in this worker's name.
     #[error(
-        "another process has told deltas as worker '{worker}': two workers of a group need two names (kafka.group_instance_id) and two folders"
+        "another process has sent deltas as worker '{worker}': two workers of a group need two names (kafka.group_instance_id) and two folders"
     )]
     Impostor {
         /// The name.
         worker: String,
     },
-    /// Another worker has told of records that this one has read and not told.
+    /// Another worker has sent a delta of records that this one has read, and sent none of.
     #[error(
-        "another worker, '{by}', has told of {stream} from offset {from} on, which this worker has read already: the partition was taken over; the worker goes on from its checkpoint and topic '{topic}' when it is started again"
+        "another worker, '{by}', has sent a delta of {stream} from offset {from} on, which this worker has read already: the partition was taken over; the worker goes on from its checkpoint and topic '{topic}' when it is started again"
     )]
     TakenOver {
         /// The stream.
@@ -100,9 +100,9 @@ pub enum ShareError {
         /// The topic.
         topic: String,
     },
-    /// What was told last has not come back in time.
+    /// What was sent last has not come back in time.
     #[error(
-        "what this worker told last was not heard on topic '{topic}' within {seconds} s; whether it counts is found out at the next start"
+        "what this worker sent last was not received on topic '{topic}' within {seconds} s; whether it counts is found out at the next start"
     )]
     Unconfirmed {
         /// The topic.
@@ -121,10 +121,10 @@ pub enum ShareError {
         covered: u64,
     },
     /// A thread that the operating system did not start.
-    #[error("cannot start the thread that hears other workers: {0}")]
+    #[error("cannot start the thread that reads the deltas of other workers: {0}")]
     Thread(std::io::Error),
     /// The thread died.
-    #[error("the thread that hears other workers panicked")]
+    #[error("the thread that reads the deltas of other workers panicked")]
     Panicked,
 }
 

@@ -15,13 +15,13 @@ use crate::position::{Positions, TopicIdentity};
 
 /// What the log holds at a place.
 #[derive(Debug)]
-pub struct Heard {
+pub struct ReceivedRecord {
     /// The offset behind the record.
     pub next: u64,
-    /// From where the log has to be read again to hear everything behind this.
+    /// From where the log has to be read again to receive everything behind this.
     pub resume_at: u64,
     /// When it came to the log, milliseconds since 1970; `None` where brokers do not say.
-    pub told_at: Option<i64>,
+    pub sent_at: Option<i64>,
     /// Bytes of the record.
     pub bytes: usize,
     /// The delta that ends with the record, if one does.
@@ -131,13 +131,13 @@ impl Ledger {
         self.sequences.get(worker).copied().unwrap_or(0)
     }
 
-    /// The workers that have told anything, and the number of deltas of each that count.
+    /// The workers that have sent anything, and the number of deltas of each that count.
     pub fn workers(&self) -> impl Iterator<Item = (&str, u64)> {
         self.sequences.iter().map(|(worker, next)| (worker.as_str(), *next))
     }
 }
 
-/// How far a worker that shares its model is with what others tell, and with the pasts of its users: a part of its state.
+/// How far a worker that shares its model is with what others send, and with the pasts of its users: a part of its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedProgress {
     /// The topic of the log.

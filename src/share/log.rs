@@ -1,7 +1,7 @@
-//! The log of deltas: a topic of one partition, in which the workers of a group tell each other what they have learnt.
+//! The log of deltas: a topic of one partition, in which the workers of a group send each other what they have learnt.
 //!
 //! A thread reads it, puts deltas together and unpacks them, and hands them over by a bounded channel: a worker that is far behind
-//! holds a few of them, and the rest stays with the brokers. Telling is by an idempotent producer, so that a delta is in the log
+//! holds a few of them, and the rest stays with the brokers. Sending is by an idempotent producer, so that a delta is in the log
 //! once and the deltas of a worker are in their order; whether one counts is the [ledger](super::ledger)'s to say.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::error::RecordFault;
 use super::parts::{Assembly, WholeDelta, split};
-use super::{Delta, Heard, MovePrecision, ShareConfig, ShareError};
+use super::{Delta, MovePrecision, ReceivedRecord, ShareConfig, ShareError};
 use crate::kafka::admin::{ensure_topic_with, partitions};
 use crate::kafka::outbox::Outbox;
 use crate::kafka::topic_id::identify;
@@ -74,7 +74,7 @@ impl LogView {
     }
 }
 
-/// The topic of deltas, before anything of it is heard.
+/// The topic of deltas, before anything of it is read.
 #[derive(Debug)]
 pub struct LogTopic {
     kafka: KafkaConfig,
@@ -135,11 +135,11 @@ impl LogTopic {
         digest
     }
 
-    /// Begins to hear the log, from offset `from` on.
+    /// Begins to read the log, from offset `from` on.
     ///
     /// # Errors
     /// The log does not reach back to there, or a client or thread cannot be made.
-    pub fn hear(self, from: u64) -> Result<DeltaLog, ShareError> {
+    pub fn read_from(self, from: u64) -> Result<DeltaLog, ShareError> {
         let Self { kafka, brokers, name, watermarks: (low, end), .. } = self;
         if from < low {
             return Err(ShareError::Gone { topic: name, low, next: from });
@@ -154,7 +154,7 @@ impl LogTopic {
         // A delta is a record or more of its own, and compressed.
         properties.set("linger.ms", "0").set("compression.type", "none");
         let outbox = Outbox::open(&properties, &brokers, &name, false)?;
-        let (sender, heard) = bounded(WAITING);
+        let (sender, received) = bounded(WAITING);
         let (own, stop) = (Arc::<OwnDeltas>::default(), Arc::new(AtomicBool::new(false)));
         let reader = DeltaLogReader {
             consumer,
@@ -175,7 +175,7 @@ impl LogTopic {
             end,
             outbox,
             own,
-            heard: Some(heard),
+            received: Some(received),
             stop,
             thread: Some(thread),
             incarnation: u64::from_le_bytes(seed),
@@ -186,7 +186,7 @@ impl LogTopic {
 
 fn consumer(kafka: &KafkaConfig, brokers: &str) -> Result<BaseConsumer<ClientCallbacks>, ClientError> {
     let mut properties = consumer_properties(kafka, brokers)?;
-    // What others learnt is merged soon after it was told.
+    // What others learnt is merged soon after it was sent.
     properties.set("fetch.wait.max.ms", "50");
     properties.set("fetch.message.max.bytes", "4194304");
     // No member of the group: nobody gives this client partitions.
@@ -205,7 +205,7 @@ fn watermarks(consumer: &BaseConsumer<ClientCallbacks>, brokers: &str, topic: &s
     Ok((low.try_into().unwrap_or_default(), high.try_into().unwrap_or_default()))
 }
 
-/// What this process has told and not heard again yet, without what its state holds already: to unpack that would be work for
+/// What this process has sent and not received again yet, without what its state holds already: to unpack that would be work for
 /// nothing. By the delta's number in the log.
 #[derive(Debug, Default)]
 struct OwnDeltas(Mutex<BTreeMap<u64, Delta>>);
@@ -231,7 +231,7 @@ pub struct DeltaLog {
     end: u64,
     outbox: Outbox,
     own: Arc<OwnDeltas>,
-    heard: Option<Receiver<Result<Heard, ShareError>>>,
+    received: Option<Receiver<Result<ReceivedRecord, ShareError>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     incarnation: u64,
@@ -249,7 +249,7 @@ impl DeltaLog {
         self.end
     }
 
-    /// The number of this process in what it tells.
+    /// The number of this process in what it sends.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
     }
@@ -263,15 +263,15 @@ impl DeltaLog {
     ///
     /// # Errors
     /// The log cannot be read any further.
-    pub fn next(&self, patience: Duration) -> Result<Option<Heard>, ShareError> {
-        let Some(heard) = &self.heard else { return Ok(None) };
+    pub fn next(&self, patience: Duration) -> Result<Option<ReceivedRecord>, ShareError> {
+        let Some(received) = &self.received else { return Ok(None) };
         // A wait for no time at all would yield to other threads several times before it gives up.
         let received = match patience.is_zero() {
-            true => heard.try_recv().map_err(|error| match error {
+            true => received.try_recv().map_err(|error| match error {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             }),
-            false => heard.recv_timeout(patience),
+            false => received.recv_timeout(patience),
         };
         match received {
             Ok(record) => record.map(Some),
@@ -280,11 +280,11 @@ impl DeltaLog {
         }
     }
 
-    /// Tells a delta; gives the bytes of its records. They are on their way when this returns, in their order.
+    /// Sends a delta; gives the bytes of its records. They are on their way when this returns, in their order.
     ///
     /// # Errors
     /// This delta, or one before it, cannot be delivered.
-    pub fn tell(&mut self, delta: &Delta, precision: MovePrecision) -> Result<usize, ShareError> {
+    pub fn send(&mut self, delta: &Delta, precision: MovePrecision) -> Result<usize, ShareError> {
         let (key, mut bytes) = (delta.worker.as_bytes(), 0);
         let number = self.incarnation.wrapping_add(delta.sequence);
         self.own.add(number, delta);
@@ -308,7 +308,7 @@ impl DeltaLog {
 impl Drop for DeltaLog {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.heard = None;
+        self.received = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -321,7 +321,7 @@ struct DeltaLogReader {
     brokers: String,
     topic: String,
     own: Arc<OwnDeltas>,
-    sender: Sender<Result<Heard, ShareError>>,
+    sender: Sender<Result<ReceivedRecord, ShareError>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -368,7 +368,7 @@ impl DeltaLogReader {
     }
 
     /// Hands a record over, waiting for room; `false` where nobody takes it any more.
-    fn hand_over(&self, mut record: Result<Heard, ShareError>) -> bool {
+    fn hand_over(&self, mut record: Result<ReceivedRecord, ShareError>) -> bool {
         loop {
             match self.sender.send_timeout(record, ROOM) {
                 Ok(()) => return true,
@@ -387,8 +387,8 @@ fn read(
     own: &OwnDeltas,
     offset: u64,
     payload: &[u8],
-    told_at: Option<i64>,
-) -> Result<Heard, RecordFault> {
+    sent_at: Option<i64>,
+) -> Result<ReceivedRecord, RecordFault> {
     let delta = match assembly.take(offset, payload)? {
         None => None,
         Some(WholeDelta { number, bytes }) => Some(match own.take(number) {
@@ -397,5 +397,5 @@ fn read(
         }),
     };
     let (next, delta) = (offset + 1, delta.map(Box::new));
-    Ok(Heard { next, resume_at: assembly.resume_at(next), told_at, bytes: payload.len(), delta })
+    Ok(ReceivedRecord { next, resume_at: assembly.resume_at(next), sent_at, bytes: payload.len(), delta })
 }

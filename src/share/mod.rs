@@ -1,4 +1,4 @@
-//! One model, many workers: what the workers of a group tell each other, and how it is written down.
+//! One model, many workers: what the workers of a group send each other, and how it is written down.
 //!
 //! Every worker trains on the events of its own partitions, and says now and then what that has come to: a [`Delta`]. Whoever
 //! reads it adds it to what they have. Nothing in it says what a number *is*, only by how much it *moved*, so that the deltas of
@@ -14,7 +14,7 @@
 //!
 //! A move is never divided by the number of workers: two workers that have each learnt something of an item have learnt twice
 //! as much. What keeps rows from moving too far that all workers move at the same time are Adagrad's sums, which add up like
-//! the moves, and that workers tell each other more often while a model is young, and where interest fades fast
+//! the moves, and that workers send each other more often while a model is young, and where interest fades fast
 //! (`Trainer::is_delta_due`): what was learnt side by side from nothing does not fit together.
 //!
 //! | file | what it holds |
@@ -28,8 +28,8 @@
 //! | `config` | the section `share` |
 //! | `error` | what can go wrong |
 //!
-//! What of a worker's state a delta is made of, and how it is merged, is the trainer's (`crate::trainer`); when it is told and
-//! heard, the pipeline's.
+//! What of a worker's state a delta is made of, and how it is merged, is the trainer's (`crate::trainer`); when it is sent and
+//! received, the pipeline's.
 
 pub mod clock;
 mod config;
@@ -47,5 +47,5 @@ pub use delta::{
 };
 pub use encoding::DeltaError;
 pub use error::ShareError;
-pub use ledger::{DeltaConflict, DeltaVerdict, Heard, Ledger, SharedProgress};
+pub use ledger::{DeltaConflict, DeltaVerdict, Ledger, ReceivedRecord, SharedProgress};
 pub use log::{DeltaLog, LogTopic, LogView};

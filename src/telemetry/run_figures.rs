@@ -28,7 +28,7 @@ pub struct RunFigures {
     pub freshness: FreshnessFigures,
     /// How far out of order the events were.
     pub disorder: DisorderFigures,
-    /// What was told to those who share the model, and heard of them; `None` where nobody does.
+    /// What was sent to those who share the model, and received of them; `None` where nobody does.
     pub sharing: Option<ShareFigures>,
     /// What embeddings are published to.
     pub sinks: Vec<SinkFigures>,

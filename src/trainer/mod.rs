@@ -50,7 +50,7 @@ use crate::negatives::proposals::{Proposal, proposals};
 use crate::position::Stream;
 use pending::PendingBatch;
 use sharing::{DeltaRecorder, RereadBuffer};
-pub use sharing::{HeardCounts, VoidDelta};
+pub use sharing::{MergeCounts, VoidDelta};
 use stale::{StaleRank, StaleServing};
 use state::State;
 use state_snapshot::StateSnapshot;
@@ -77,7 +77,7 @@ pub struct Trainer {
     popularity: PopularityOrder,
     buffers: StepBuffers,
     stale: Option<StaleServing>,
-    /// What happened since others were told, where the model is shared.
+    /// What happened since the newest delta, where the model is shared.
     recorder: Option<DeltaRecorder>,
     /// What is read again of a model that is shared.
     reread: RereadBuffer,

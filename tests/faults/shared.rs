@@ -62,9 +62,9 @@ fn assert_one_model(group: &Group, workers: &[&str]) {
     }
 }
 
-/// Lets everybody hear what the last to read has told.
+/// Lets everybody receive what the last to read has sent.
 #[track_caller]
-fn hear_all(group: &Group, workers: &[&str]) {
+fn receive_all(group: &Group, workers: &[&str]) {
     let each: Vec<(&str, bool)> = workers.iter().map(|worker| (*worker, false)).collect();
     group.read_to_end(&each);
     group.read_to_end(&each);
@@ -101,7 +101,7 @@ fn storm(broker: &Broker, topic: &str, rounds: u32, restart_every: u32, seed: u6
         (0..WORKERS.len()).for_each(|worker| crew.kill(worker));
         kills += WORKERS.len();
     }
-    hear_all(&group, &WORKERS);
+    receive_all(&group, &WORKERS);
     let overtaken: usize = WORKERS.iter().map(|worker| group.said(worker).matches("negstream: fenced").count()).sum();
     println!(
         "measured: {} events, {kills} kills, {restarts} restarts of the broker, {overtaken} times overtaken",
@@ -139,11 +139,11 @@ fn frozen_worker_is_overtaken_and_goes_on_with_what_counts() {
     group.produce(1_000);
     group.wait_for_committed(u64::from(group.produced()) - 200);
     group.finish(vec![("a", zombie), ("b", other)]);
-    hear_all(&group, &["a", "b"]);
+    receive_all(&group, &["a", "b"]);
     assert_one_model(&group, &["a", "b"]);
 }
 
-/// A worker without a checkpoint begins with a peer's, and hears what was told since.
+/// A worker without a checkpoint begins with a peer's, and receives what was sent since.
 #[test]
 fn new_worker_begins_with_the_checkpoint_of_a_peer() {
     let Some(broker) = Broker::shared() else { return };
@@ -204,7 +204,7 @@ fn states_and_topics_of_another_model_are_refused() {
 
 /// While one worker is away, the other takes its partitions, and the topic is read from where it left.
 #[test]
-fn worker_that_was_away_hears_what_others_told() {
+fn worker_that_was_away_receives_what_others_sent() {
     let Some(broker) = Broker::shared() else { return };
     let mut group = sharing(&broker, "shared-away", 6);
     group.produce(1_500);
@@ -214,6 +214,6 @@ fn worker_that_was_away_hears_what_others_told() {
     group.produce(1_500);
     group.wait_for_committed(u64::from(group.produced()) - 300);
     group.finish(vec![("b", second)]);
-    hear_all(&group, &["a", "b"]);
+    receive_all(&group, &["a", "b"]);
     assert_one_model(&group, &["a", "b"]);
 }

@@ -31,7 +31,7 @@ struct MergedEvent<'a> {
 impl DeltaRecorder {
     /// Adds `deltas` to `state`.
     pub(super) fn merge(&mut self, state: &mut State, popularity: &mut PopularityOrder, deltas: &[&Delta]) {
-        // An eviction gives the rows other numbers: what was told before it is counted before it.
+        // An eviction gives the rows other numbers: what was sent before it is counted before it.
         for run in deltas.chunk_by(|_, next| next.evicted.is_empty()) {
             self.evict(state, popularity, &run[0].evicted);
             self.add(state, popularity, run);
@@ -136,7 +136,7 @@ impl DeltaRecorder {
     }
 
     /// Lets the rows leave that another worker has evicted. Of an item that came here since the last flush, what was before that
-    /// leaves: others will give it a row anew by what they are told of it.
+    /// leaves: others will give it a row anew by the deltas that they get of it.
     fn evict(&mut self, state: &mut State, popularity: &mut PopularityOrder, evicted: &[CompactString]) {
         let rows: Vec<u32> = evicted.iter().filter_map(|name| state.items.ids.get(name)).collect();
         if rows.is_empty() {
@@ -144,9 +144,9 @@ impl DeltaRecorder {
         }
         let mut stays = vec![true; state.items.ids.len()];
         for row in rows {
-            let is_told = state.model.items.baseline().is_some_and(|baseline| baseline.has(row as usize));
+            let has_moved = state.model.items.baseline().is_some_and(|baseline| baseline.has(row as usize));
             match self.events_of(row) {
-                0 if !is_told => stays[row as usize] = false,
+                0 if !has_moved => stays[row as usize] = false,
                 events => state.restart_item(row, events as u64),
             }
         }

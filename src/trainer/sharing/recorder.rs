@@ -29,7 +29,7 @@ pub(in crate::trainer) struct DeltaRecorder {
     /// The number of the next delta.
     pub(super) sequence: u64,
     /// Deltas that were made and are not known to count; 0 where there is no log.
-    pub(super) told: u64,
+    pub(super) sent: u64,
     pub(super) clock: GroupClock,
     /// The clock at the last flush.
     flushed_at: f64,
@@ -44,7 +44,7 @@ pub(in crate::trainer) struct DeltaRecorder {
     pub(super) evicted: Vec<CompactString>,
     /// The learned numbers that belong to no row as of the last flush, and what others have moved them by since.
     pub(super) parameters: Vec<(String, Parameters)>,
-    /// How many items of a context are told.
+    /// How many items of a context are sent.
     window: usize,
     /// By item: its place in the delta that is being made.
     places: GenerationMap,
@@ -82,7 +82,7 @@ impl DeltaRecorder {
             configuration: 0,
             precision,
             sequence: 0,
-            told: 0,
+            sent: 0,
             clock,
             flushed_at: clock.now(),
             positives: progress.events.positives(),
@@ -207,7 +207,7 @@ impl DeltaRecorder {
             parameters,
         };
         self.sequence += 1;
-        self.told += u64::from(state.sources.shared.is_some());
+        self.sent += u64::from(state.sources.shared.is_some());
         self.events.clear();
         self.contexts.clear();
         self.clock.flushed();

@@ -94,12 +94,12 @@ fn delta_is_due_while_the_model_is_young_and_where_interest_fades_fast() {
         let mut trainer = worker(&config, "a", MovePrecision::F32);
         assert!(!trainer.is_delta_due(), "nothing was read");
         feed(&mut trainer, 1, 0, 16);
-        assert!(trainer.is_delta_due(), "all that there is is not told");
+        assert!(trainer.is_delta_due(), "all that there is is not sent");
         for begin in 1..1_000 {
             feed(&mut trainer, 1, begin * 16, 16);
             trainer.take_delta();
         }
-        assert!(!trainer.is_delta_due(), "all is told");
+        assert!(!trainer.is_delta_due(), "all is sent");
         // Less than one event in two hundred, but more than half of 40.
         feed(&mut trainer, 1, 16_000, 48);
         assert_eq!(trainer.is_delta_due(), is_due_later, "half-life {half_life}");
@@ -126,7 +126,7 @@ const KINDS: [&[&str]; 5] = [
 ];
 
 #[test]
-fn workers_that_tell_each_other_everything_have_one_model() {
+fn workers_that_send_each_other_everything_have_one_model() {
     for flags in KINDS {
         for precision in [MovePrecision::F32, MovePrecision::Bf16] {
             let config = configuration(flags);
@@ -204,7 +204,7 @@ fn sharing_with_nobody_changes_nothing() {
         assert!(shared.unshared_bytes() > 0);
         let delta = shared.take_delta().expect("it has learnt something");
         assert_eq!((delta.sequence, delta.positives, delta.sources[0].until), (0, 400, 400));
-        // Taking a delta rounds by an ulp, and leaves nothing to be told.
+        // Taking a delta rounds by an ulp, and leaves nothing to be sent.
         assert!(largest_difference(&rows_of(&mut shared, "item-1"), &before) < 1e-6);
         assert!(shared.take_delta().is_none());
         assert_eq!(shared.group_clock().map(|clock| (clock.now(), clock.pace())), Some((400.0, 1.0)));
@@ -254,7 +254,7 @@ fn rows_that_left_leave_everywhere() {
     ];
     let mut evicted = 0;
     for round in 0..12 {
-        // In the order of a log: who flushes has heard all that was said before.
+        // In the order of a log: who flushes has received all that was said before.
         for place in 0..3 {
             feed(&mut workers[place], 30 * place as u64, round * 16, 16);
             let Some(delta) = workers[place].take_delta() else { continue };
@@ -271,27 +271,27 @@ fn rows_that_left_leave_everywhere() {
 }
 
 #[test]
-fn eviction_spares_what_others_have_not_heard_of() {
+fn eviction_spares_what_others_have_not_received() {
     let config = configuration(&[]);
     let [mut one, mut two] = ["w0", "w1"].map(|name| worker(&config, name, MovePrecision::F32));
     feed(&mut one, 0, 0, 64);
-    let heard = one.take_delta().unwrap();
-    two.merge(&[&heard]);
-    // The second has learnt more of an item when it hears that the item has left.
+    let received = one.take_delta().unwrap();
+    two.merge(&[&received]);
+    // The second has learnt more of an item when it receives that the item has left.
     feed(&mut two, 0, 64, 32);
     let name = two.state.items.ids.name(two.recorder.as_ref().unwrap().events[0].item).to_owned();
     let evicts = Delta { worker: "w0".into(), sequence: 1, evicted: vec![name.as_str().into()], ..Delta::default() };
     two.merge(&[&evicts]);
-    let unheard = two.take_delta().unwrap();
-    let events = unheard.events.iter().filter(|event| unheard.items[event.item as usize].name == name).count();
+    let unreceived = two.take_delta().unwrap();
+    let events = unreceived.events.iter().filter(|event| unreceived.items[event.item as usize].name == name).count();
     assert!(events > 0);
-    // A third hears all of it in the order of the log.
+    // A third receives all of it in the order of the log.
     let mut third = worker(&config, "w2", MovePrecision::F32);
-    [&heard, &evicts, &unheard].into_iter().for_each(|delta| third.merge(&[delta]));
+    [&received, &evicts, &unreceived].into_iter().for_each(|delta| third.merge(&[delta]));
     assert_alike(&mut two, &mut third, 1e-4, "second and third");
     // Or all of it at once.
     let mut fourth = worker(&config, "w3", MovePrecision::F32);
-    fourth.merge(&[&heard, &evicts, &unheard]);
+    fourth.merge(&[&received, &evicts, &unreceived]);
     assert_alike(&mut third, &mut fourth, 1e-4, "third and fourth");
     let item = third.state.items.ids.get(&name).unwrap();
     assert_eq!(third.state.items.occurrences[item as usize], events as u64);

@@ -1,8 +1,8 @@
-//! Hearing: what comes out of the log of deltas, judged by the ledger and made part of the state.
+//! Receiving: what comes out of the log of deltas, judged by the ledger and made part of the state.
 //!
 //! | a delta that | is |
 //! | --- | --- |
-//! | counts, and this process has told | part of the state already: entered |
+//! | counts, and this process has sent | part of the state already: entered |
 //! | counts, of another worker, or of this one before it was started again | entered and merged; where this worker has read records that it covers, this worker was overtaken |
 //! | was entered before | passed over; it cannot be this process's own |
 //! | is void | passed over; where it is this process's own, this worker was overtaken |
@@ -16,16 +16,18 @@ use compact_str::CompactString;
 
 use crate::context::Batch;
 use crate::event::Record;
-use crate::share::{Delta, DeltaConflict, DeltaVerdict, Heard, MovePrecision, ShareError, SharedProgress, SourceSpan};
+use crate::share::{
+    Delta, DeltaConflict, DeltaVerdict, MovePrecision, ReceivedRecord, ShareError, SharedProgress, SourceSpan,
+};
 use crate::trainer::Trainer;
 use crate::trainer::state::State;
 
 /// Records that are read again between two looks at what histories are to be kept.
 const REREAD_BATCH: usize = 256;
 
-/// What was heard in one go.
+/// What was received in one go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeardCounts {
+pub struct MergeCounts {
     /// Deltas of others that were merged.
     pub merged: u64,
     /// Their events.
@@ -73,16 +75,16 @@ impl Trainer {
         self.state.sources.shared.as_mut().expect("the state tells of a log")
     }
 
-    /// Makes what was heard of the log part of the state.
+    /// Makes what was received of the log part of the state.
     ///
     /// # Errors
     /// This worker was overtaken.
     ///
     /// # Panics
     /// Where the state is not shared by a log.
-    pub fn hear(&mut self, heard: impl IntoIterator<Item = Heard>) -> Result<HeardCounts, ShareError> {
-        let (mut counts, mut others) = (HeardCounts::default(), Vec::new());
-        for Heard { delta, resume_at, .. } in heard {
+    pub fn receive(&mut self, received: impl IntoIterator<Item = ReceivedRecord>) -> Result<MergeCounts, ShareError> {
+        let (mut counts, mut others) = (MergeCounts::default(), Vec::new());
+        for ReceivedRecord { delta, resume_at, .. } in received {
             if let Some(delta) = delta
                 && self.enter(&delta, &mut counts)?
             {
@@ -100,11 +102,11 @@ impl Trainer {
     }
 
     /// Enters `delta` into the ledger where it counts; gives whether it is to be merged.
-    fn enter(&mut self, delta: &Delta, counts: &mut HeardCounts) -> Result<bool, ShareError> {
+    fn enter(&mut self, delta: &Delta, counts: &mut MergeCounts) -> Result<bool, ShareError> {
         let recorder = self.recorder.as_ref().expect("the state is shared");
         let has_name = recorder.worker == delta.worker;
         let is_own = has_name && recorder.incarnation == delta.incarnation;
-        let is_telling = recorder.told > 0;
+        let is_sending = recorder.sent > 0;
         let shared = self.shared();
         let (topic, expected) = (shared.topic.clone(), shared.ledger.next_sequence(&delta.worker));
         let overtaken =
@@ -122,16 +124,16 @@ impl Trainer {
             }
             DeltaVerdict::Counts if is_own => {
                 shared.ledger.enter(delta);
-                self.recorder.as_mut().expect("the state is shared").told -= 1;
+                self.recorder.as_mut().expect("the state is shared").sent -= 1;
                 counts.confirmed += 1;
                 Ok(false)
             }
-            DeltaVerdict::Counts if has_name && is_telling => {
+            DeltaVerdict::Counts if has_name && is_sending => {
                 Err(ShareError::Impostor { worker: delta.worker.to_string() })
             }
             DeltaVerdict::Counts => {
                 if let Some(SourceSpan { stream, from, .. }) =
-                    delta.sources.iter().find(|span| self.has_untold(&span.stream))
+                    delta.sources.iter().find(|span| self.has_unsent(&span.stream))
                 {
                     let (stream, from, by) = (stream.clone(), *from, delta.worker.to_string());
                     return Err(ShareError::TakenOver { stream, from, by, topic });
@@ -146,19 +148,19 @@ impl Trainer {
         }
     }
 
-    /// Whether records of `stream` were read that were not told.
-    fn has_untold(&self, stream: &str) -> bool {
+    /// Whether records of `stream` were read that were not sent.
+    fn has_unsent(&self, stream: &str) -> bool {
         let is_pending =
             self.streams.iter().zip(&self.pending.next).any(|(known, next)| known.name == stream && next.is_some());
-        let told = self.recorder.as_ref().and_then(|recorder| recorder.positions.next(stream));
-        is_pending || self.state.sources.positions.next(stream) > told
+        let sent = self.recorder.as_ref().and_then(|recorder| recorder.positions.next(stream));
+        is_pending || self.state.sources.positions.next(stream) > sent
     }
 
-    /// Whether everything that is part of the state was told, and is known to count.
-    pub fn is_told(&self) -> bool {
+    /// Whether everything that is part of the state was sent, and is known to count.
+    pub fn is_sent(&self) -> bool {
         let Some(recorder) = &self.recorder else { return true };
         let progress = &self.state.progress;
-        recorder.told == 0
+        recorder.sent == 0
             && recorder.events.is_empty()
             && recorder.evicted.is_empty()
             && recorder.positives == progress.events.positives()
@@ -166,7 +168,7 @@ impl Trainer {
     }
 
     /// Other workers whose deltas are part of the state.
-    pub fn others_heard(&self) -> usize {
+    pub fn others_known(&self) -> usize {
         let Some(recorder) = &self.recorder else { return 0 };
         let shared = self.state.sources.shared.as_ref();
         shared.map_or(0, |shared| shared.ledger.workers().filter(|(name, _)| *name != recorder.worker).count())
