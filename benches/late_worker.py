@@ -4,7 +4,7 @@
 
 Workers learn a made-up stream that names so many items and goes on all the time; each saves a checkpoint. Then one more worker
 starts, with an empty folder and `share.peers`: how long it takes until it is ready (its checkpoint is read, what was said
-since is part of its model), and until it reads partitions of its own. At the end all hear what is left, and the vectors of all
+since is part of its model), and until it reads partitions of its own. At the end all receive what is left, and the vectors of all
 items are compared. One line of JSON. Needs what benches/shared_workers.py needs.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from confluent_kafka.admin import AdminClient, NewTopic
-from shared_workers import address, agreement, broker, committed, produce, worker_command
+from shared_workers import address, agreement, broker, produce, wait, wait_until_read, worker_command
 
 # A stream that goes on while the new worker starts, in events a second.
 TRICKLE = 1_000
@@ -48,13 +48,6 @@ def is_ready(log):
         return False
 
 
-def wait(what, seconds=900):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.05)
-
-
 def run(options, brokers, scratch):
     name = f"late-{os.getpid()}"
     admin = AdminClient({"bootstrap.servers": brokers})
@@ -76,7 +69,7 @@ def run(options, brokers, scratch):
     wait(lambda: all(log.read_text().count("reading partition=") >= share for _, log in workers))
     records = stream(options.items, 50_000, 7)
     produce(brokers, name, itertools.islice(records, options.events), 1e9)
-    wait(lambda: committed(brokers, group, name, options.partitions) >= options.events)
+    wait_until_read(brokers, group, name, options.partitions, options.events)
     for process, _ in workers:
         process.send_signal(signal.SIGUSR1)
     wait(lambda: all(any(path.name.isdigit() for path in folder.glob("*")) for folder in folders[:-1]))
@@ -103,7 +96,7 @@ def run(options, brokers, scratch):
     result["seconds_to_read"] = round(time.monotonic() - began, 2)
     stop.set()
     thread.join()
-    wait(lambda: committed(brokers, group, name, options.partitions) >= produced[0])
+    wait_until_read(brokers, group, name, options.partitions, produced[0])
     for process, _ in [*workers, (late, log)]:
         process.send_signal(signal.SIGTERM)
     for process, _ in [*workers, (late, log)]:

@@ -1,9 +1,9 @@
 """What one model of several workers costs, and what it is worth, on a real Kafka: processor time, bytes, agreement, hit rates.
 
-    python benches/shared_workers.py target/release/negstream LOG [--workers 1,4] [--rate 10000] [--events 100000]
+    python benches/shared_workers.py target/release/negstream LOG [--workers 1,4] [--rate 10000] [--events 100000] [--backlog 0]
 
 A log is produced at a rate, keyed by user, to one topic for each number of workers; that many workers read it, each a process with one
-thread. Then all hear what is left, and their checkpoints are compared. One line of JSON for each number of workers. Needs
+thread. Processor time is counted from the first event after the backlog on. Then all receive what is left, and their checkpoints are compared. One line of JSON for each number of workers. Needs
 confluent_kafka, numpy and pyarrow; `--brokers` names a broker, without it one is started (tests/kafka/broker.sh: Java, Maven).
 """
 
@@ -81,12 +81,17 @@ def cpu_seconds(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wait(what, seconds=900, every=0.05):
+    """Waits until `what` holds."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(every)
+
+
 def wait_until_read(brokers, group, topic, partitions, n_records):
     """Waits until the group has committed all records: they are part of its models."""
-    deadline = time.monotonic() + 300
-    while committed(brokers, group, topic, partitions) < n_records:
-        assert time.monotonic() < deadline, "the group has not read the topic"
-        time.sleep(0.3)
+    wait(lambda: committed(brokers, group, topic, partitions) >= n_records, every=0.3)
 
 
 def committed(brokers, group, topic, partitions):
@@ -129,7 +134,7 @@ def models(folders):
 
 
 def agreement(options, folders, settings):
-    """Lets every worker read to the end, so that all have what was told last, and compares their models."""
+    """Lets every worker read to the end, so that all have what was sent last, and compares their models."""
     for folder in folders:
         command = worker_command(options, folder, settings) + ["--until-end"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=open(f"{folder}.log", "a"))
@@ -166,8 +171,7 @@ def run(options, brokers, n_workers, scratch):
         workers.append((process, log, out))
     # Until every worker has its share, or the first would learn alone what all of them are to learn together.
     share = options.partitions // n_workers
-    while any(log.read_text().count("reading partition=") < share for _, log, _ in workers):
-        time.sleep(0.2)
+    wait(lambda: all(log.read_text().count("reading partition=") >= share for _, log, _ in workers))
     time.sleep(3)
     records = list(events(options.log, options.backlog + options.events))
     if options.backlog:

@@ -12,8 +12,8 @@
 //! where it is the faster one (it has AVX-512). `benches/peers/compare.py` asks other libraries as well. With `--plot`, the step
 //! is measured over numbers of threads, candidates and dimensions and sizes of batches, and drawn beside what bounds it.
 //!
-//! Before anything is timed, the kernel's result is checked against double precision; and it is an error if a step (the median, as
-//! the first ones make room) asks for memory, on any number of threads.
+//! Before anything is timed, the kernel's result is checked against double precision; and it is an error if every
+//! step asks for memory: buffers grow with the widest batch so far, and no step needs any beyond that.
 
 mod plot;
 
@@ -202,7 +202,7 @@ struct Measured {
     columns: usize,
     /// Median of a step.
     allocations: u64,
-    /// Least of a step: buffers grow with the widest batch so far, which may be any of a few.
+    /// Least of a step.
     least_allocations: u64,
 }
 

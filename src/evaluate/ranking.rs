@@ -137,7 +137,8 @@ impl Ranking {
             },
         );
         let frames: Vec<_> = view.history.frames().collect();
-        let pass = RankingPass { kernel, view, batch, encoded, scale, is_screened, frames: &frames };
+        let screens_any = is_screened.contains(&true);
+        let pass = RankingPass { kernel, view, batch, encoded, scale, is_screened, screens_any, frames: &frames };
         let asked: Vec<Asked> =
             chosen.par_iter().map_init(Default::default, |scratch, query| pass.ask(*query, scratch)).collect();
         touched.resize_with(touched.len().max(frames.len()), TouchedRows::default);
@@ -159,6 +160,8 @@ struct RankingPass<'a> {
     scale: &'a [f32],
     /// By chunk of the table: whether its items are compared by products in bfloat16 first.
     is_screened: &'a [bool],
+    /// Whether any chunk is, so that queries have to be rounded.
+    screens_any: bool,
     /// The frames of which any event is ranked, each with its events.
     frames: &'a [(&'a Frame, Range<u32>)],
 }
@@ -300,7 +303,7 @@ impl<'a> RankingPass<'a> {
             tile.targets.scores[lane] = target.unwrap_or(f32::INFINITY);
             tile.targets.margins[lane] = *margin;
         }
-        if self.is_screened.contains(&true) {
+        if self.screens_any {
             tile.queries.round(self.kernel);
         }
         tile

@@ -19,6 +19,8 @@ const MEASURED: usize = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often some lists are measured: what one costs, sixteen cost, since a look at all items is shared.
 const MEASURE_EVERY: Duration = Duration::from_secs(12);
+/// A measurement that takes longer is given up: the model has moved on too far.
+const LONGEST_MEASUREMENT: Duration = Duration::from_secs(4);
 /// The first ones of an index come faster.
 const FIRST_MEASURED: usize = 128;
 const MEASURE_FIRST_EVERY: Duration = Duration::from_secs(1);
@@ -169,7 +171,7 @@ impl KeeperWork {
         let begun = self.views.peek(|view| Some((view.begin_measurement(MEASURED)?, view.index()?.clone())));
         let Some((mut measurement, index)) = begun.flatten() else { return };
         let (searches, n_items) = loop {
-            if is_over.load(Ordering::Acquire) || begin.elapsed() > MEASURE_EVERY / 3 {
+            if is_over.load(Ordering::Acquire) || begin.elapsed() > LONGEST_MEASUREMENT {
                 return;
             }
             let go_on = |view: &mut StateView| {

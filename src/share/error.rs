@@ -46,7 +46,7 @@ pub enum ShareError {
     },
     /// The topic has lost what would have to be received.
     #[error(
-        "topic '{topic}' begins at offset {low}, and the state has received it up to {next} only: deltas between are gone; take the model over from another worker's newest checkpoint (an empty 'checkpoint.dir', and 'share.peers')"
+        "topic '{topic}' begins at offset {low}, and the state holds what it says up to {next} only: deltas between are gone; take the model over from another worker's newest checkpoint (an empty 'checkpoint.dir', and 'share.peers')"
     )]
     Gone {
         /// The topic.
@@ -102,7 +102,7 @@ pub enum ShareError {
     },
     /// What was sent last has not come back in time.
     #[error(
-        "what this worker sent last was not received on topic '{topic}' within {seconds} s; whether it counts is found out at the next start"
+        "what this worker sent last did not come back on topic '{topic}' within {seconds} s; whether it counts is found out at the next start"
     )]
     Unconfirmed {
         /// The topic.

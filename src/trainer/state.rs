@@ -150,7 +150,7 @@ pub struct SourceProgress {
     pub audit: Option<RecordAudit>,
     /// Where batches were cut by something else than the log, since the newest durable checkpoint.
     pub cuts: Cuts,
-    /// How far the worker is with what others tell, where its model is shared.
+    /// How far the worker is with what others send, where its model is shared.
     pub shared: Option<SharedProgress>,
 }
 
@@ -392,7 +392,7 @@ impl Progress {
         self.events.positives() + self.others.positives
     }
 
-    /// How often the model has moved, by steps of the worker's own and by what others told.
+    /// How often the model has moved, by steps of the worker's own and by what others sent.
     pub fn moves(&self) -> u64 {
         self.steps + self.others.deltas
     }

@@ -1,8 +1,8 @@
-//! Vectors of the instruction sets, for the three products of a tile, whose sums have to stay in registers.
+//! Vectors of the instruction sets, for products whose sums have to stay in registers: the three of a tile, and those that rank.
 //!
 //! Left to the compiler, a block of sums does not: arrays are kept on the stack as soon as a block is larger than half the
-//! registers. So the operations are named one by one here ([`SimdVector`]), and the products ([`products`]) are written once
-//! over them.
+//! registers. So the operations are named one by one here ([`SimdVector`]), and what is made of them is written once over
+//! them: the products of a tile ([`products`]), and how scores compare with targets ([`comparisons`]).
 
 pub(super) mod comparisons;
 pub(super) mod products;

@@ -106,7 +106,7 @@ impl Trainer {
         let recorder = self.recorder.as_ref().expect("the state is shared");
         let has_name = recorder.worker == delta.worker;
         let is_own = has_name && recorder.incarnation == delta.incarnation;
-        let is_sending = recorder.sent > 0;
+        let has_unconfirmed = recorder.unconfirmed > 0;
         let shared = self.shared();
         let (topic, expected) = (shared.topic.clone(), shared.ledger.next_sequence(&delta.worker));
         let overtaken =
@@ -124,11 +124,11 @@ impl Trainer {
             }
             DeltaVerdict::Counts if is_own => {
                 shared.ledger.enter(delta);
-                self.recorder.as_mut().expect("the state is shared").sent -= 1;
+                self.recorder.as_mut().expect("the state is shared").unconfirmed -= 1;
                 counts.confirmed += 1;
                 Ok(false)
             }
-            DeltaVerdict::Counts if has_name && is_sending => {
+            DeltaVerdict::Counts if has_name && has_unconfirmed => {
                 Err(ShareError::Impostor { worker: delta.worker.to_string() })
             }
             DeltaVerdict::Counts => {
@@ -160,7 +160,7 @@ impl Trainer {
     pub fn is_sent(&self) -> bool {
         let Some(recorder) = &self.recorder else { return true };
         let progress = &self.state.progress;
-        recorder.sent == 0
+        recorder.unconfirmed == 0
             && recorder.events.is_empty()
             && recorder.evicted.is_empty()
             && recorder.positives == progress.events.positives()

@@ -29,7 +29,7 @@ pub(in crate::trainer) struct DeltaRecorder {
     /// The number of the next delta.
     pub(super) sequence: u64,
     /// Deltas that were made and are not known to count; 0 where there is no log.
-    pub(super) sent: u64,
+    pub(super) unconfirmed: u64,
     pub(super) clock: GroupClock,
     /// The clock at the last flush.
     flushed_at: f64,
@@ -82,7 +82,7 @@ impl DeltaRecorder {
             configuration: 0,
             precision,
             sequence: 0,
-            sent: 0,
+            unconfirmed: 0,
             clock,
             flushed_at: clock.now(),
             positives: progress.events.positives(),
@@ -207,7 +207,7 @@ impl DeltaRecorder {
             parameters,
         };
         self.sequence += 1;
-        self.sent += u64::from(state.sources.shared.is_some());
+        self.unconfirmed += u64::from(state.sources.shared.is_some());
         self.events.clear();
         self.contexts.clear();
         self.clock.flushed();

@@ -277,7 +277,7 @@ fn eviction_spares_what_others_have_not_received() {
     feed(&mut one, 0, 0, 64);
     let received = one.take_delta().unwrap();
     two.merge(&[&received]);
-    // The second has learnt more of an item when it receives that the item has left.
+    // The second has learnt more of an item when it learns that the item has left.
     feed(&mut two, 0, 64, 32);
     let name = two.state.items.ids.name(two.recorder.as_ref().unwrap().events[0].item).to_owned();
     let evicts = Delta { worker: "w0".into(), sequence: 1, evicted: vec![name.as_str().into()], ..Delta::default() };

@@ -1,4 +1,4 @@
-//! Where partitions begin for workers that share a model: what is part of it is told by the log of deltas, and not by the
+//! Where partitions begin for workers that share a model: what is part of it is known by the log of deltas, and not by the
 //! offsets and the history of the group.
 //!
 //! A partition that comes to this worker begins behind what deltas cover, as soon as all deltas are part of the state that were in the log
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(first(1_000, None, 950), 950, "which is not all there any more");
         assert_eq!(first(1_000, Some(990), 0), 990, "its own, before it was killed");
         assert_eq!(first(1_000, Some(10), 0), 900, "its own, long ago");
-        assert_eq!(first(1_000, Some(1_200), 0), 1_000, "what it read and did not tell is read again");
+        assert_eq!(first(1_000, Some(1_200), 0), 1_000, "what it read and did not send is read again");
         assert_eq!(first(40, None, 50), 40, "records that are gone are not passed over in silence");
     }
 }
