@@ -38,15 +38,23 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
     let (mut honest_beside_pages, mut honest_under_attack) = (Vec::new(), Vec::new());
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
     let before = resident();
+    // A model that has seen more is slower to train, so that what either costs is told by the speeds before and after it.
+    let mut speed_before = worker.train_alone(span);
+    let mut share_of = |trained: f64, worker: &mut Worker| {
+        let speed_after = worker.train_alone(span);
+        alone.push(speed_after);
+        let share = 2.0 * trained / (speed_before + speed_after);
+        speed_before = speed_after;
+        share
+    };
     for _ in 0..rounds {
-        let speed = worker.train_alone(span);
-        alone.push(speed);
         worker.leave_view();
         let (trained, latencies) = worker.train_beside(|| open_pages(address, span));
-        with_pages.push(trained / speed);
+        with_pages.push(share_of(trained, worker));
         honest_beside_pages.extend(latencies);
+        worker.leave_view();
         let (trained, (latencies, answers)) = worker.train_beside(|| attack(address, span));
-        attacked.push(trained / speed);
+        attacked.push(share_of(trained, worker));
         honest_under_attack.extend(latencies);
         answers.into_iter().for_each(|status| *statuses.entry(status).or_default() += 1);
     }

@@ -357,10 +357,19 @@ impl Cooccurrences {
         &context[..context.len().min(self.limits.window)]
     }
 
-    /// A copy as it is, which shares with this one what does not change: [`crate::table::chunks`].
+    /// A copy as it is. The first one shares with this one what does not change ([`crate::table::chunks`]); later ones are given the one
+    /// before as `earlier`, and follow: lists of many items are written between two of them, and whoever shares copies each twice.
     #[must_use]
-    pub fn snapshot(&mut self) -> Self {
-        Self { neighborhoods: self.neighborhoods.freeze(), limits: self.limits, votes: Votes::default() }
+    pub fn snapshot(&mut self, earlier: Option<Self>) -> Self {
+        let neighborhoods = match earlier {
+            None => self.neighborhoods.freeze(),
+            Some(earlier) => {
+                let mut copy = Some(earlier.neighborhoods).filter(Records::is_own).unwrap_or_default();
+                self.neighborhoods.follow(&mut copy);
+                copy
+            }
+        };
+        Self { neighborhoods, limits: self.limits, votes: Votes::default() }
     }
 
     /// Makes `item` and the items of `newest`, the newest first, neighbours of each other.

@@ -64,9 +64,18 @@ impl ModelRequirements {
 /// The tables of a copy for readers that is gone: the next one goes on with them ([`Model::freeze_to_read`]).
 #[derive(Debug, Default)]
 pub struct ReadTables {
-    /// Rows of the items, where the copy had its own.
-    items: Option<Rows>,
+    /// Of each table, the rows where the copy had its own.
+    rows: ByTable<Option<Rows>>,
     inverse_norms: Vec<f32>,
+}
+
+/// Something of each table whose rows events name: of items, of items in the context, of users, and of items' biases.
+#[derive(Debug, Default)]
+struct ByTable<T> {
+    items: T,
+    contexts: T,
+    users: T,
+    biases: T,
 }
 
 /// Every learned parameter of the score. Parameters that only an objective needs are that objective's.
@@ -113,6 +122,39 @@ pub struct Model {
     kernel: Kernel,
     seed: u64,
     init_scale: f32,
+}
+
+impl<T> ByTable<Option<T>> {
+    fn map<U>(self, mut with: impl FnMut(T) -> U) -> ByTable<Option<U>> {
+        let Self { items, contexts, users, biases } = self;
+        ByTable {
+            items: items.map(&mut with),
+            contexts: contexts.map(&mut with),
+            users: users.map(&mut with),
+            biases: biases.map(with),
+        }
+    }
+
+    fn filter(self, keeps: impl Fn(&T) -> bool) -> Self {
+        let Self { items, contexts, users, biases } = self;
+        Self {
+            items: items.filter(&keeps),
+            contexts: contexts.filter(&keeps),
+            users: users.filter(&keeps),
+            biases: biases.filter(keeps),
+        }
+    }
+
+    /// Each that is there with the same of `others`.
+    fn zip<U>(self, others: ByTable<U>) -> ByTable<Option<(T, U)>> {
+        let pair = |(one, other): (Option<T>, U)| one.map(|one| (one, other));
+        ByTable {
+            items: pair((self.items, others.items)),
+            contexts: pair((self.contexts, others.contexts)),
+            users: pair((self.users, others.users)),
+            biases: pair((self.biases, others.biases)),
+        }
+    }
 }
 
 impl Vectors for Model {
@@ -373,20 +415,18 @@ impl Model {
     /// A frozen copy of what a checkpoint holds of the model; training goes on meanwhile ([`crate::table::chunks`]).
     #[must_use]
     pub fn freeze(&mut self) -> Self {
-        let items = self.items.freeze();
-        self.frozen(items, TrainedRows::freeze, Features::freeze)
+        self.frozen(|tables| tables.map(TrainedRows::freeze), Features::freeze)
     }
 
-    /// A copy whose items are `items`, whose other tables are frozen by `freeze`, and whose features by `freeze_features`.
+    /// A copy whose tables are frozen by `freeze`, and whose features by `freeze_features`.
     fn frozen(
         &mut self,
-        items: TrainedRows,
-        freeze: fn(&mut TrainedRows) -> TrainedRows,
+        freeze: impl FnOnce(ByTable<Option<&mut TrainedRows>>) -> ByTable<Option<TrainedRows>>,
         freeze_features: fn(&mut Features) -> Features,
     ) -> Self {
         // Named one by one, so that a field which is not saved does not compile.
         let Self {
-            items: _,
+            items,
             features,
             contexts,
             users,
@@ -409,12 +449,15 @@ impl Model {
             seed,
             init_scale,
         } = self;
+        let tables =
+            ByTable { items: Some(items), contexts: contexts.as_mut(), users: users.as_mut(), biases: biases.as_mut() };
+        let ByTable { items, contexts, users, biases } = freeze(tables);
         Self {
-            items,
+            items: items.expect("items have rows"),
             features: features.as_mut().map(freeze_features),
-            contexts: contexts.as_mut().map(freeze),
-            users: users.as_mut().map(freeze),
-            biases: biases.as_mut().map(freeze),
+            contexts,
+            users,
+            biases,
             position_weights: position_weights.clone(),
             gru: gru.clone(),
             hidden_states: hidden_states.freeze(),
@@ -438,25 +481,29 @@ impl Model {
 
     /// A copy for readers: what scores and queries are made of, without what only training needs. Where items have features,
     /// their vectors are as of their last refresh ([`Self::refresh_all`]). The first one shares the tables of this model; later ones are
-    /// given what the one before has left as `earlier` ([`Self::into_read_tables`]), and have rows of their own for the items: nearly every
-    /// row that a step touches is an item's.
+    /// given what the one before has left as `earlier` ([`Self::into_read_tables`]), and have rows of their own, which follow this model's.
     #[must_use]
     pub fn freeze_to_read(&mut self, earlier: Option<ReadTables>) -> Self {
-        let (items, mut inverse_norms) = match earlier {
-            None => (self.items.freeze_values(), Vec::new()),
-            Some(ReadTables { items, inverse_norms }) => {
-                let items = items.unwrap_or_else(|| Rows::new(self.items.values.dim()));
-                (self.items.follow_values(items), inverse_norms)
-            }
+        let Some(ReadTables { rows, mut inverse_norms }) = earlier else {
+            let inverse_norms = self.inverse_norms.clone();
+            let frozen = self.frozen(|tables| tables.map(TrainedRows::freeze_values), Features::freeze_to_read);
+            return Self { inverse_norms, ..frozen };
         };
         inverse_norms.clone_from(&self.inverse_norms);
-        Self { inverse_norms, ..self.frozen(items, TrainedRows::freeze_values, Features::freeze_to_read) }
+        let follow = |(table, rows): (&mut TrainedRows, Option<Rows>)| {
+            let rows = rows.unwrap_or_else(|| Rows::new(table.values.dim()));
+            table.follow_values(rows)
+        };
+        let frozen = self.frozen(|tables| tables.zip(rows).map(follow), Features::freeze_to_read);
+        Self { inverse_norms, ..frozen }
     }
 
     /// What the next copy for readers is made of faster: [`Self::freeze_to_read`].
     #[must_use]
     pub fn into_read_tables(self) -> ReadTables {
-        ReadTables { items: Some(self.items.values).filter(Rows::is_own), inverse_norms: self.inverse_norms }
+        let Self { items, contexts, users, biases, inverse_norms, .. } = self;
+        let tables = ByTable { items: Some(items), contexts, users, biases };
+        ReadTables { rows: tables.map(|table| table.values).filter(Rows::is_own), inverse_norms }
     }
 
     /// Takes back the rows that frozen copies which are gone had shared, at most `budget` of them; whether no row is shared

@@ -16,6 +16,9 @@ const MOST_LOOKED_AT: usize = 1 << 16;
 /// Of more items, one in so many is looked at again in each view, in turn.
 const TURNS: usize = 16;
 
+/// Touched items whose memory is asked for together.
+const ASKED_TOGETHER: usize = 32;
+
 /// What a row's product with a query is multiplied by, and what is added.
 pub(super) trait RowTerms: Sync {
     /// How many rows there are.
@@ -164,13 +167,22 @@ impl FollowedFrequencies {
         let (items, blocks) = (in_turn(n_items), index.map(|index| in_turn(index.n_blocks())));
         all(&mut self.values, items);
         self.turn = (self.turn + 1) % TURNS;
-        let look_up = |item: &u32| {
-            let mut value = [0.0];
-            mixture.log_frequencies(kernel, *item as usize, 1.0, &mut value);
-            index.into_iter().for_each(|index| index.note(*item as usize, &value));
-            value[0]
+        let look_up = |items: &[u32]| {
+            // They lie all over the tables.
+            for item in items {
+                frequencies.ask_ahead(*item);
+                index.into_iter().for_each(|index| index.ask_ahead(*item as usize));
+            }
+            let value_of = |item: &u32| {
+                let mut value = [0.0];
+                mixture.log_frequencies(kernel, *item as usize, 1.0, &mut value);
+                index.into_iter().for_each(|index| index.note(*item as usize, &value));
+                value[0]
+            };
+            items.iter().map(value_of).collect::<Vec<f32>>()
         };
-        let values: Vec<f32> = touched.par_iter().with_min_len(CHUNK).map(look_up).collect();
+        let values = touched.par_chunks(ASKED_TOGETHER).with_min_len(CHUNK / ASKED_TOGETHER).flat_map_iter(look_up);
+        let values: Vec<f32> = values.collect();
         touched.iter().zip(values).for_each(|(item, value)| self.values[*item as usize] = value);
         if let (Some(index), Some(blocks)) = (index, blocks) {
             index.bound(blocks);

@@ -46,12 +46,13 @@ pub struct ViewFacts {
     pub pause: Duration,
 }
 
-/// What the next view goes on with: the indices of names, and log q̂.
+/// What the next view goes on with: tables that follow the state's, the indices of names, and log q̂.
 #[derive(Debug)]
 pub struct ViewRemains {
     items: NameIndex,
     users: NameIndex,
     log_frequencies: FollowedFrequencies,
+    cooccurrences: Cooccurrences,
     tables: ReadTables,
 }
 
@@ -141,9 +142,9 @@ impl FrozenView {
             pause: Duration::ZERO,
         };
         let index = index.filter(|index| index.remaps() == items.ids.remaps());
-        let (of_items, of_users, mut log_frequencies, tables) = match earlier {
-            Some(ViewRemains { items, users, log_frequencies, tables }) => {
-                (Some(items), Some(users), log_frequencies, Some(tables))
+        let (of_items, of_users, mut log_frequencies, of_cooccurrences, tables) = match earlier {
+            Some(ViewRemains { items, users, log_frequencies, cooccurrences, tables }) => {
+                (Some(items), Some(users), log_frequencies, Some(cooccurrences), Some(tables))
             }
             None => Default::default(),
         };
@@ -156,7 +157,8 @@ impl FrozenView {
         };
         let of_names = || {
             let ids = (items.ids.freeze_to_read(of_items), users.ids.freeze_to_read(of_users));
-            (ids, users.histories.snapshot(), items.cooccurrences.snapshot(), items.occurrences.clone())
+            let cooccurrences = items.cooccurrences.snapshot(of_cooccurrences);
+            (ids, users.histories.snapshot(), cooccurrences, items.occurrences.clone())
         };
         let (model, (log_frequencies, ((items, users), histories, cooccurrences, occurrences))) =
             rayon::join(of_vectors, || rayon::join(of_counts, of_names));
@@ -203,9 +205,9 @@ impl FrozenView {
 
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
-        let Self { items, users, log_frequencies, model, .. } = self;
+        let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
         let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
-        ViewRemains { items, users, log_frequencies, tables }
+        ViewRemains { items, users, log_frequencies, cooccurrences, tables }
     }
 }
 
@@ -506,8 +508,8 @@ impl StateView {
 
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
-        let Self { items, users, log_frequencies, model, .. } = self;
+        let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
         let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
-        ViewRemains { items, users, log_frequencies, tables }
+        ViewRemains { items, users, log_frequencies, cooccurrences, tables }
     }
 }

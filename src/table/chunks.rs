@@ -457,7 +457,7 @@ mod tests {
             let (mut records, mut rows) = (Records::default(), Rows::new(3));
             let (mut plain_records, mut plain_rows) = (Vec::new(), Vec::new());
             let mut frozen = Vec::new();
-            let mut following = Rows::new(3);
+            let mut following = (Records::default(), Rows::new(3));
             let first = (0..n_first).map(|number| Act::Push(number as u8));
             for act in first.chain(acts) {
                 match act {
@@ -480,9 +480,9 @@ mod tests {
                         frozen.push((both, (plain_records.clone(), plain_rows.clone())));
                     }
                     Act::Follow => {
-                        rows.follow(&mut following);
-                        let (_, by_row) = contents(&Records::default(), &following);
-                        prop_assert_eq!(&by_row, &plain_rows);
+                        records.follow(&mut following.0);
+                        rows.follow(&mut following.1);
+                        prop_assert_eq!(contents(&following.0, &following.1), (plain_records.clone(), plain_rows.clone()));
                     }
                     Act::Drop(which) if !frozen.is_empty() => drop(frozen.swap_remove(which % frozen.len())),
                     Act::Drop(_) => {}

@@ -108,6 +108,16 @@ impl<T: Clone + Default + Send + Sync> Records<T> {
         Self(self.0.freeze())
     }
 
+    /// Whether no frozen copy shares any of them.
+    pub fn is_own(&self) -> bool {
+        self.0.is_own()
+    }
+
+    /// Makes `copy`, which followed before or is new, the same records as these: [`Chunks::follow`].
+    pub fn follow(&mut self, copy: &mut Self) {
+        self.0.follow(&mut copy.0, || Vec::with_capacity(CHUNK));
+    }
+
     /// Takes back records that frozen copies which are gone had shared: [`Chunks::thaw`].
     pub fn thaw(&mut self, budget: &mut usize) -> bool {
         self.0.thaw(budget)

@@ -46,7 +46,7 @@ impl TrailingHistories {
             frequencies: state.negatives.frequencies.clone(),
             occurrences: state.items.occurrences.iter().copied().collect(),
             histories: state.users.histories.snapshot(),
-            cooccurrences: state.items.cooccurrences.snapshot(),
+            cooccurrences: state.items.cooccurrences.snapshot(None),
             counted: Batch::default(),
         }
     }

@@ -34,6 +34,7 @@ use super::shortlist::{Scored, Shortlist, order};
 use super::terms::ItemTerms;
 use crate::kernel::bf16::to_bf16;
 use crate::kernel::ranking::{estimate_scores, products_of_halves};
+use crate::kernel::rows::prefetch_one;
 use crate::kernel::rows::{dot, inverse_norm};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
@@ -306,6 +307,12 @@ impl SearchIndex {
             self.log_frequencies[*place as usize].store(number.to_bits(), Ordering::Relaxed);
             self.bounds[*block as usize].widen(ordered(*number));
         }
+    }
+
+    /// Asks memory for where an item is, of which something will be noted soon.
+    #[inline]
+    pub(super) fn ask_ahead(&self, item: usize) {
+        self.place_of.get(item).into_iter().for_each(prefetch_one);
     }
 
     /// Notes log q̂ of all items.
