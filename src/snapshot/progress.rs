@@ -28,6 +28,8 @@ struct ProgressFile {
     frequency_evidence: Vec<f64>,
     /// Time of the newest event that was counted, milliseconds since 1970 UTC.
     frequency_newest: Option<i64>,
+    /// Of the long memory that short ones may overrule: the sum of its shares, and events until it is taken anew.
+    frequency_overruled: [f64; 2],
     /// Events so far, by which it is noted when items came first.
     frequency_clock: f64,
     /// By half-life: events of new items, and new items, of late.
@@ -57,6 +59,7 @@ pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Freque
         frequency_scales: frequencies.memories().iter().map(DecayedCounts::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         frequency_newest: frequencies.newest(),
+        frequency_overruled: frequencies.overruled(),
         frequency_clock: frequencies.newcomers().clock(),
         frequency_newcomers: frequencies.newcomers().seen().to_vec(),
         last_loss: *last_loss,
@@ -83,6 +86,7 @@ pub(super) fn read(
         frequency_scales,
         frequency_evidence,
         frequency_newest,
+        frequency_overruled,
         frequency_clock,
         frequency_newcomers,
         last_loss,
@@ -91,9 +95,11 @@ pub(super) fn read(
         evaluation,
         others,
     } = content;
-    let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life);
+    let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life)
+        .with_age_correction(config.negatives.age_correction);
     let newcomers = Newcomers::restored(frequency_clock, arrivals, frequency_newcomers);
-    let frequencies = empty.restored(&frequency_scales, counts, &frequency_evidence, frequency_newest, newcomers);
+    let (evidence, newest) = (&frequency_evidence, frequency_newest);
+    let frequencies = empty.restored(&frequency_scales, counts, evidence, newest, frequency_overruled, newcomers);
     let Progress { steps, events, .. } = *progress;
     *progress = Progress { steps, events, others, last_loss, last_parts, evaluation, rejected_share };
     frequencies.ok_or_else(|| damaged("it does not have a scale for each half-life"))

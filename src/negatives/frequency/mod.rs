@@ -16,6 +16,10 @@
 //! half-life counts: how much an item is given that has hardly been seen is another question than how long to remember, and
 //! a long memory must not take it away.
 //!
+//! New items are given what they have for their age ([`Newcomers`]), in q̂ alone: [`Frequencies::counted_frequency`] is what was
+//! counted. And beside the half-lives a long memory predicts that short ones may overrule for each item (`overruled.rs`); where it is
+//! likelier than every half-life, it counts in their place.
+//!
 //! Popularity, as a baseline of the evaluation and as a rank, goes by one half-life whatever the others are
 //! ([`POPULARITY`], or `evaluate.popularity_half_life`): what to beat must not move with what is tried.
 //!
@@ -46,6 +50,7 @@ mod evidence;
 mod mixture;
 mod most_common;
 mod newcomers;
+mod overruled;
 
 pub use decayed_counts::DecayedCounts;
 pub use mixture::FrequencyMixture;
@@ -54,6 +59,7 @@ pub use newcomers::Newcomers;
 use self::evidence::{HalfLifeEvidence, Prediction};
 use self::mixture::ScaledMemory;
 use self::newcomers::NewcomerScale;
+use self::overruled::{LONG, OVERRULING, OverruledMemory};
 use super::HalfLife;
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{AgeCorrection, Contradiction};
@@ -90,6 +96,10 @@ pub const AUTO: [HalfLife; 17] = [
 const AUTO_BASELINE: usize = 7;
 /// The half-life that the popularity baseline and popularity ranks go by unless another is configured, in events.
 pub const POPULARITY: f64 = 5_000.0;
+/// Standard deviations of a decayed count that contradict a longer memory.
+const DEVIATIONS: f64 = 4.0;
+/// Variance there of a decayed count that is expected to be 0.
+const LEAST_VARIANCE: f64 = 1.0;
 /// The half-life of the memory beside a fixed half-life, as a share of it.
 const COMPANION: f64 = 0.25;
 /// The shortest half-life of a memory beside a fixed one, in events: fewer events contradict nothing.
@@ -133,10 +143,15 @@ pub struct Frequencies {
     newcomer_scales: Vec<NewcomerScale>,
     /// By mixed half-life: what corrects the items' shares for their age, weighted as the half-life is.
     corrections: Vec<AgeCorrection>,
+    /// Whether they correct anything.
+    corrects_age: bool,
     /// The clock of the newcomers when the frame began.
     frame_clock: f64,
     /// Half an event of the baseline, which every item is given besides its count.
     floor: f64,
+    /// The long memory that short ones may overrule, where there are several half-lives, and whether it counts in their place.
+    overruled: OverruledMemory,
+    is_overruled: bool,
     /// The memories that may object, longest first.
     objections: Vec<Objection>,
     /// By memory: the weight of an event when the frame began, and the inverse of the total.
@@ -211,8 +226,11 @@ impl Frequencies {
             newcomers: Newcomers::new(n_mixed),
             newcomer_scales: Vec::new(),
             corrections: Vec::new(),
+            corrects_age: true,
             frame_clock: 0.0,
             floor: 0.0,
+            overruled: OverruledMemory::new(),
+            is_overruled: false,
             objections: Vec::new(),
             frame: Vec::new(),
             touched: None,
@@ -223,21 +241,33 @@ impl Frequencies {
         frequencies
     }
 
+    /// These frequencies, of which each is what an item has for its age, or where `corrects_age` is false what was counted.
+    pub fn with_age_correction(mut self, corrects_age: bool) -> Self {
+        self.corrects_age = corrects_age;
+        self.refresh();
+        self
+    }
+
     /// These frequencies with what was saved of others: the weight and total of each memory, its counts, the evidence, the
-    /// time of the newest event, and when items came first; `None` where the numbers of memories or items do not match.
+    /// time of the newest event, what is known of the overruled memory, and when items came first; `None` where the numbers of memories or items do not match.
     pub fn restored(
         mut self,
         scales: &[[f64; 2]],
         counts: Vec<Paged<f64>>,
         evidence: &[f64],
         newest: Option<i64>,
+        [sum, due]: [f64; 2],
         newcomers: Newcomers,
     ) -> Option<Self> {
         let (n, n_items) = (self.memories.len(), counts.first().map_or(0, Paged::len));
         if [scales.len(), counts.len()] != [n, n] || !newcomers.is_sound(self.evidence.len(), n_items) {
             return None;
         }
+        if !(sum > 0.0 && sum.is_finite() && due.is_finite()) {
+            return None;
+        }
         self.newcomers = newcomers;
+        self.overruled = OverruledMemory { sum, due };
         // Counting never comes to other numbers than these, with which no half-life might have a share.
         let is_sound =
             |[weight, total]: &[f64; 2]| *weight > 0.0 && weight.is_finite() && *total >= 0.0 && total.is_finite();
@@ -300,13 +330,15 @@ impl Frequencies {
                 log_likelihood: memory.log_likelihood(item, prior),
                 is_hit: memory.lists(item),
             };
-            self.evidence.add(self.pace, mixed.iter().map(predict));
+            let overruled = self.overruled.log_likelihood(mixed, item, prior);
+            self.evidence.add(self.pace, mixed.iter().map(predict), overruled);
             if let Some(own) = &mut self.own_evidence {
-                own.add(self.pace, mixed.iter().map(predict));
+                own.add(self.pace, mixed.iter().map(predict), overruled);
             }
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
         self.newcomers.note(item, 0.0, &self.newcomer_scales);
+        self.overruled.pass(self.pace);
         self.newcomers.pass(self.pace);
         self.touch(item);
     }
@@ -397,7 +429,15 @@ impl Frequencies {
     /// Begins a frame: shares, scales and objections become those of the counts as they are.
     pub fn refresh(&mut self) {
         self.memories.iter_mut().for_each(DecayedCounts::rescale);
-        self.evidence.shares(&mut self.shares);
+        let is_auto = self.evidence.len() > 1;
+        if is_auto {
+            self.overruled.follow(&self.memories[self.first..], self.newcomers.clock());
+        }
+        self.is_overruled = self.evidence.shares(&mut self.shares) && is_auto;
+        if self.is_overruled {
+            self.shares.fill(0.0);
+            self.shares[LONG] = 1.0;
+        }
         self.factors.clear();
         let mixed = self.memories[self.first..].iter().zip(&self.shares);
         self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
@@ -405,12 +445,34 @@ impl Frequencies {
         self.newcomer_scales.clear();
         self.newcomer_scales.extend(mixed.iter().map(|memory| NewcomerScale::new(memory.events())));
         let correction = |(place, (memory, share)): (usize, (&DecayedCounts, &f64))| {
+            if !self.corrects_age {
+                return AgeCorrection::NONE;
+            }
             self.newcomers.correction(place, memory.events(), memory.total / memory.weight).weighted(*share)
         };
         self.corrections.clear();
         self.corrections.extend(mixed.iter().zip(&self.shares).enumerate().map(correction));
         self.frame_clock = self.newcomers.clock();
         self.floor = self.baseline().half_an_event();
+        self.object();
+        self.frame.clear();
+        self.frame.extend(self.memories.iter().map(|memory| (memory.weight, memory.inverse_total())));
+    }
+
+    /// Finds who may object.
+    fn object(&mut self) {
+        self.objections.clear();
+        if self.is_overruled {
+            self.objections.extend(OVERRULING.into_iter().map(|place| {
+                let memory = &self.memories[self.first + place];
+                Objection {
+                    memory: self.first + place,
+                    factor: memory.inverse_total(),
+                    contradiction: OverruledMemory::contradiction(memory),
+                }
+            }));
+            return;
+        }
         let half_life = self.half_life();
         let asked = self.memories.iter().take(self.first + self.evidence.len()).enumerate();
         let objects = |(place, memory): &(usize, &DecayedCounts)| {
@@ -418,14 +480,11 @@ impl Frequencies {
         };
         let mut shorter: Vec<_> = asked.filter(objects).collect();
         shorter.sort_by(|(_, a), (_, b)| b.events().total_cmp(&a.events()));
-        self.objections.clear();
         self.objections.extend(shorter.into_iter().take(OBJECTORS).map(|(place, memory)| Objection {
             memory: place,
             factor: memory.inverse_total(),
-            contradiction: memory.contradiction(),
+            contradiction: memory.contradiction(DEVIATIONS, LEAST_VARIANCE),
         }));
-        self.frame.clear();
-        self.frame.extend(self.memories.iter().map(|memory| (memory.weight, memory.inverse_total())));
     }
 
     /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones, then that of popularity, if it is
@@ -447,6 +506,11 @@ impl Frequencies {
     /// When items came first, as [`Self::restored`] takes it back.
     pub fn newcomers(&self) -> &Newcomers {
         &self.newcomers
+    }
+
+    /// What is known of the overruled memory, as [`Self::restored`] takes it back.
+    pub fn overruled(&self) -> [f64; 2] {
+        [self.overruled.sum, self.overruled.due]
     }
 
     /// The weights s_h of the mixed half-lives.
@@ -478,15 +542,15 @@ impl Frequencies {
         &self.memories[self.baseline]
     }
 
-    /// The counts that tell what came in the newest `events` where q̂ cannot, since the stream has chosen a shorter half-life: of the
-    /// mixed half-lives, the one that is nearest to so many. `None` where q̂ can: a longer memory knows rare items better, and
+    /// The counts that tell what came in the newest `events` where q̂ cannot, since the stream has chosen a shorter half-life or short
+    /// memories overrule: of the mixed half-lives, the one that is nearest to so many. `None` where q̂ can: a longer memory knows rare items better, and
     /// does not take for common what happens to be among those events.
     pub fn counts_over_span(&self, events: f64) -> Option<&DecayedCounts> {
         let distance = |memory: &DecayedCounts| (memory.events() / events.max(1.0)).ln().abs();
         // How many events a half-life in time stands for changes from hour to hour.
         let in_events = self.mixed().iter().filter(|memory| matches!(memory.half_life, HalfLife::Events(_)));
         let nearest = in_events.min_by(|a, b| distance(a).total_cmp(&distance(b)));
-        nearest.filter(|memory| memory.events() > self.half_life())
+        nearest.filter(|memory| self.is_overruled || memory.events() > self.half_life())
     }
 
     /// The number of items, seen or not.

@@ -58,7 +58,14 @@ fn frequencies_go_on_from_what_was_saved() {
         let restore = |scales: &[[f64; 2]]| {
             let (evidence, newest) = (frequencies.evidence(), frequencies.newest());
             let newcomers = frequencies.newcomers().clone();
-            Frequencies::new(half_life).restored(scales, counts.clone(), evidence, newest, newcomers)
+            Frequencies::new(half_life).restored(
+                scales,
+                counts.clone(),
+                evidence,
+                newest,
+                frequencies.overruled(),
+                newcomers,
+            )
         };
         assert!(restore(&scales[1..]).is_none());
         let mut restored = restore(&scales).expect("all of it");
@@ -491,4 +498,54 @@ fn log_frequencies_of_new_items_equal_single_lookups() {
         assert!(round > 0 || exact.zip(of_touched).all(|(one, other)| (one - other).abs() < 1e-5));
         frequencies.observe(n as u32 - 1, 0, None);
     }
+}
+
+#[test]
+fn bursts_and_what_is_common_for_long_are_told_by_a_long_memory_that_short_ones_overrule() {
+    let run = |has_bursts: bool| {
+        let mut random = Pcg64Mcg::seed_from_u64(31);
+        let mut frequencies = Frequencies::new(None);
+        frequencies.grow(1_000);
+        let ends: Vec<f64> = (1..=1_000)
+            .scan(0.0, |sum, rank| {
+                *sum += f64::from(rank).powf(-0.8);
+                Some(*sum)
+            })
+            .collect();
+        let (mut bursting, mut seen) = (0, vec![false; 1_000]);
+        for event in 0..20_000 {
+            if event % 400 == 0 {
+                bursting = random.random_range(500..1_000);
+            }
+            if event % 100 == 0 {
+                frequencies.refresh();
+                frequencies.begin_batch(1_000);
+            }
+            let point = random.random::<f64>() * ends[ends.len() - 1];
+            let common = ends.partition_point(|end| *end <= point) as u32;
+            let item = if has_bursts && random.random_bool(0.5) { bursting } else { common };
+            frequencies.observe(item, 0, seen[item as usize].then_some(1_000));
+            seen[item as usize] = true;
+        }
+        frequencies.refresh();
+        (frequencies, bursting)
+    };
+    let (frequencies, bursting) = run(true);
+    assert!(frequencies.is_overruled && frequencies.half_life() == 20_000.0, "{}", frequencies.half_life());
+    assert_eq!(frequencies.shares().iter().sum::<f64>(), 1.0);
+    let mut order: Vec<u32> = (0..1_000).collect();
+    order.sort_by(|a, b| frequencies.frequency(*b).total_cmp(&frequencies.frequency(*a)));
+    assert_eq!(order[0], bursting);
+    // Of the ten that are common for good, hardly one is behind what came by chance.
+    assert!(order[..20].iter().filter(|item| **item < 10).count() >= 8, "{order:?}");
+    // What it says of all items is what its likelihood is told by.
+    let mut now = frequencies.overruled;
+    now.due = 0.0;
+    now.follow(frequencies.mixed(), 20_000.0);
+    let of_all: f64 = (0..1_000).map(|item| now.log_likelihood(frequencies.mixed(), item, 1e-3).exp()).sum();
+    assert!((of_all - 1.0).abs() < 1e-9, "{of_all}");
+    // What the bank holds is told by counts over as many events.
+    assert_eq!(frequencies.counts_over_span(2_304.0).map(DecayedCounts::half_life), Some(HalfLife::Events(2_000.0)));
+    let (steady, _) = run(false);
+    assert!(!steady.is_overruled);
 }
