@@ -130,7 +130,11 @@ impl Candidates {
                 view.frequencies.ask_ahead(*soon);
             }
             *log_frequency = view.frequencies.log_frequency(*item);
-            *log_share = span.map_or(*log_frequency, |span| (span.share(*item) + floor).ln() as f32);
+            let share = match span {
+                None => view.frequencies.counted_frequency(*item),
+                Some(span) => span.share(*item) + floor,
+            };
+            *log_share = share.ln() as f32;
             *log_expected = match is_noisy {
                 false => log_draws + *log_share,
                 true => {

@@ -30,6 +30,8 @@ config_section! {
         /// Half-life of an item's frequency, in events, or in time (`30m`, `6h`, `1d`, `1w`); `inf` counts for ever; `auto`: the
         /// stream chooses.
         half_life: HalfLife = HalfLife::Auto => [state];
+        /// Whether an item's popularity is what it has for its age: new ones had less time to be counted.
+        age_correction: bool = true => [state];
         /// An item can be drawn as noise for so many events after its last one; 0: for ever.
         live_events: u64 = 0 => [state, at_most(1 << 28)];
         /// Noise: a sampler's name, or a list of tables `{ sampler = "unigram", draws = 256, … }`; see docs/negatives.md.

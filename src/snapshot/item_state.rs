@@ -17,6 +17,17 @@ use crate::table::adagrad::TrainedRows;
 use crate::table::paged::Paged;
 
 const ITEM_STATE: &str = "item_state.parquet";
+/// The column of the time at which an item came first, in events.
+const ARRIVAL: &str = "arrival";
+
+/// What is counted of the items.
+#[derive(Debug)]
+pub(super) struct ItemCounts {
+    /// By half-life: the decayed counts.
+    pub counts: Vec<Paged<f64>>,
+    /// When each came first, in events.
+    pub arrivals: Paged<f64>,
+}
 
 /// The column of the counts of the `index`-th half-life, relative to the scale in `progress.json`.
 fn frequency_column(index: usize) -> String {
@@ -31,15 +42,16 @@ pub(super) fn write(draft: &mut Draft, model: &Model, frequencies: &Frequencies)
     let counts = frequencies.memories();
     let mut fields: Vec<Field> =
         (0..counts.len()).map(|index| Field::new(frequency_column(index), DataType::Float64, false)).collect();
+    fields.push(Field::new(ARRIVAL, DataType::Float64, false));
     fields.extend(tables.iter().flat_map(|(name, table)| trained_fields(name, table)));
     if model.features.is_some() {
         fields.push(list_field::<UInt32Type>("features"));
     }
     columns::write(draft, ITEM_STATE, fields, frequencies.len(), Layout::Internal, |range| {
-        let column = |counts: &DecayedCounts| {
-            primitive_column::<Float64Type>(counts.relative().runs(range.clone()).flatten().copied())
-        };
-        let mut columns: Vec<ArrayRef> = counts.iter().map(column).collect();
+        let column =
+            |counts: &Paged<f64>| primitive_column::<Float64Type>(counts.runs(range.clone()).flatten().copied());
+        let mut columns: Vec<ArrayRef> = counts.iter().map(DecayedCounts::relative).map(column).collect();
+        columns.push(column(frequencies.newcomers().arrivals()));
         columns.extend(tables.iter().flat_map(|(_, table)| trained_columns(table, range.clone())));
         if let Some(features) = &model.features {
             columns.push(list_column::<UInt32Type, _>(range.map(|item| features.of(item).iter().copied())));
@@ -48,15 +60,15 @@ pub(super) fn write(draft: &mut Draft, model: &Model, frequencies: &Frequencies)
     })
 }
 
-/// Reads the items' rows into `model`, whose features are read and whose items are not, and returns the decayed counts, one
-/// array for each half-life of `frequencies`.
+/// Reads the items' rows into `model`, whose features are read and whose items are not, and returns what is counted of the
+/// items, by each half-life of `frequencies`.
 pub(super) fn read(
     folder: &Path,
     n_items: usize,
     model: &mut Model,
     frequencies: &Frequencies,
-) -> Result<Vec<Paged<f64>>, CheckpointError> {
-    let mut counts = vec![Paged::default(); frequencies.memories().len()];
+) -> Result<ItemCounts, CheckpointError> {
+    let (mut counts, mut arrivals) = (vec![Paged::default(); frequencies.memories().len()], Paged::default());
     let Model { items, features, contexts, biases, .. } = &mut *model;
     let mut tables = [("item", Some(items)), ("context", contexts.as_mut()), ("bias", biases.as_mut())];
     let mut has_features = true;
@@ -64,6 +76,7 @@ pub(super) fn read(
         for (index, counts) in counts.iter_mut().enumerate() {
             counts.extend(slice.primitives::<Float64Type>(&frequency_column(index))?.iter().copied());
         }
+        arrivals.extend(slice.primitives::<Float64Type>(ARRIVAL)?.iter().copied());
         for (name, table) in &mut tables {
             if let Some(table) = table {
                 read_trained(slice, name, table)?;
@@ -82,5 +95,5 @@ pub(super) fn read(
         return Err(damaged(folder, ITEM_STATE, "it does not have a row for each item"));
     }
     model.refresh_all_norms();
-    Ok(counts)
+    Ok(ItemCounts { counts, arrivals })
 }

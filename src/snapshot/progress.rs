@@ -7,14 +7,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
+use super::item_state::ItemCounts;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::file::read_bounded;
 use crate::checkpoint::store::Draft;
 use crate::config::Config;
 use crate::evaluate::metrics::EvalMetrics;
-use crate::negatives::frequency::{DecayedCounts, Frequencies};
+use crate::negatives::frequency::{DecayedCounts, Frequencies, Newcomers};
 use crate::objective::step::ObjectiveLoss;
-use crate::table::paged::Paged;
 use crate::trainer::state::{OthersEvents, Progress};
 
 const PROGRESS: &str = "progress.json";
@@ -28,6 +28,12 @@ struct ProgressFile {
     frequency_evidence: Vec<f64>,
     /// Time of the newest event that was counted, milliseconds since 1970 UTC.
     frequency_newest: Option<i64>,
+    /// Of the long memory that short ones may overrule: the sum of its shares, and events until it is taken anew.
+    frequency_overruled: [f64; 2],
+    /// Events so far, by which it is noted when items came first.
+    frequency_clock: f64,
+    /// By half-life: events of new items, and new items, of late.
+    frequency_newcomers: Vec<[f64; 2]>,
     /// Loss and bound on information of the newest step that trained, in nats.
     last_loss: (f64, f64),
     /// How each part of the objectives did in that step.
@@ -53,6 +59,9 @@ pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Freque
         frequency_scales: frequencies.memories().iter().map(DecayedCounts::scale_parts).collect(),
         frequency_evidence: frequencies.evidence().to_vec(),
         frequency_newest: frequencies.newest(),
+        frequency_overruled: frequencies.overruled(),
+        frequency_clock: frequencies.newcomers().clock(),
+        frequency_newcomers: frequencies.newcomers().seen().to_vec(),
         last_loss: *last_loss,
         last_parts: last_parts.clone(),
         rejected_share: *rejected_share,
@@ -62,11 +71,11 @@ pub(super) fn write(draft: &mut Draft, progress: &Progress, frequencies: &Freque
     draft.file(PROGRESS, |file| Ok(file.write_all(serde_json::to_string(&content)?.as_bytes())?))
 }
 
-/// Reads what [`write`] has written into `progress`, and returns the frequencies of the decayed `counts`.
+/// Reads what [`write`] has written into `progress`, and returns the frequencies of what is counted of the items.
 pub(super) fn read(
     folder: &Path,
     config: &Config,
-    counts: Vec<Paged<f64>>,
+    ItemCounts { counts, arrivals }: ItemCounts,
     progress: &mut Progress,
 ) -> Result<Frequencies, CheckpointError> {
     let damaged = |problem: &str| damaged(folder, PROGRESS, problem);
@@ -77,14 +86,20 @@ pub(super) fn read(
         frequency_scales,
         frequency_evidence,
         frequency_newest,
+        frequency_overruled,
+        frequency_clock,
+        frequency_newcomers,
         last_loss,
         last_parts,
         rejected_share,
         evaluation,
         others,
     } = content;
-    let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life);
-    let frequencies = empty.restored(&frequency_scales, counts, &frequency_evidence, frequency_newest);
+    let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life)
+        .with_age_correction(config.negatives.age_correction);
+    let newcomers = Newcomers::restored(frequency_clock, arrivals, frequency_newcomers);
+    let (evidence, newest) = (&frequency_evidence, frequency_newest);
+    let frequencies = empty.restored(&frequency_scales, counts, evidence, newest, frequency_overruled, newcomers);
     let Progress { steps, events, .. } = *progress;
     *progress = Progress { steps, events, others, last_loss, last_parts, evaluation, rejected_share };
     frequencies.ok_or_else(|| damaged("it does not have a scale for each half-life"))

@@ -33,8 +33,8 @@ impl State {
     pub fn memory_usage(&self) -> MemoryUsage {
         let Self { items, users, model, negatives, .. } = self;
         let (of_item, of_user) = model.row_bytes();
-        // Counts by half-life and in the popularity order; occurrences, time of the last event, last activity; norm.
-        let counted = 8 * (negatives.frequencies.memories().len() + 2) + 3 * 8 + 4;
+        // Counts by half-life and in the popularity order; occurrences, the first and the last event, last activity; norm.
+        let counted = 8 * (negatives.frequencies.memories().len() + 2) + 4 * 8 + 4;
         let history = |user: &UserHistory| {
             let UserHistory { clock: _, session_events: _, repeat_rate: _, recent, memory, own } = user;
             let lists = [recent.capacity() * 4, memory.capacity() * size_of::<RememberedItem>(), own.capacity() * 4];

@@ -13,11 +13,7 @@ const LONGEST_PAUSE: f64 = 64.0;
 /// Weight of the uniform distribution in what is expected without a half-life's counts, in events.
 const NOVELTY: f64 = 200.0;
 /// Weight of that in a half-life's predictions, in events.
-const PRIOR: f64 = 50.0;
-/// Standard deviations of a decayed count that are a contradiction.
-const DEVIATIONS: f64 = 4.0;
-/// Variance of a decayed count that is expected to be 0.
-const LEAST_VARIANCE: f64 = 1.0;
+pub(super) const PRIOR: f64 = 50.0;
 
 /// Decayed counts of all items, with one half-life.
 #[derive(Debug, Clone, PartialEq)]
@@ -193,12 +189,13 @@ impl DecayedCounts {
         0.5 * self.weight * self.inverse_total()
     }
 
-    /// The condition under which these counts contradict a longer memory, in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².
-    pub(super) fn contradiction(&self) -> Contradiction {
+    /// The condition under which these counts contradict a longer memory by `deviations` d, where a count that is expected to be 0 has the
+    /// variance `least` v; in shares: `(n − λ)² > d²·(λ/2 + v)`, divided by N².
+    pub(super) fn contradiction(&self, deviations: f64, least: f64) -> Contradiction {
         // Before the first event nothing does.
         let events = (self.total / self.weight).max(1.0);
-        let slope = DEVIATIONS * DEVIATIONS / (2.0 * events);
-        Contradiction { slope, offset: slope * 2.0 * LEAST_VARIANCE / events }
+        let slope = deviations * deviations / (2.0 * events);
+        Contradiction { slope, offset: slope * 2.0 * least / events }
     }
 
     /// The probability that the next event is `item`, one of `n_known`, where [`NOVELTY`] events of items that may be any were

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::kernel::Kernel;
-use crate::kernel::frequency::{self, Contradiction, ScaledCounts};
+use crate::kernel::frequency::{self, AgeCorrection, Contradiction, ItemArrivals, ScaledCounts};
 use crate::table::paged::{PAGE, Paged};
 
 /// Counts of all items, and the factor that puts them on the common scale.
@@ -22,10 +22,14 @@ impl<'a> ScaledMemory<'a> {
 /// The counts that q̂ is made of, as a frame reads them.
 #[derive(Debug)]
 pub struct FrequencyMixture<'a> {
-    /// What is summed.
-    pub(super) mixed: Vec<ScaledMemory<'a>>,
+    /// What is summed, each for the item's age.
+    pub(super) mixed: Vec<(ScaledMemory<'a>, AgeCorrection)>,
     /// What may object, longest first.
     pub(super) shorter: Vec<(ScaledMemory<'a>, Contradiction)>,
+    /// By item: when it came first, in events.
+    pub(super) arrivals: &'a Paged<f64>,
+    /// Now, in events.
+    pub(super) clock: f64,
     /// Half an event of the baseline.
     pub(super) floor: f64,
 }
@@ -40,11 +44,12 @@ impl FrequencyMixture<'_> {
             let (out, beyond) = rest.split_at_mut(rest.len().min(PAGE - first % PAGE));
             let items = first..first + out.len();
             mixed.clear();
-            mixed.extend(self.mixed.iter().map(|counts| counts.of(items.clone())));
+            mixed.extend(self.mixed.iter().map(|(counts, correction)| (counts.of(items.clone()), *correction)));
             shorter.clear();
             shorter
                 .extend(self.shorter.iter().map(|(counts, contradiction)| (counts.of(items.clone()), *contradiction)));
-            frequency::log_frequencies(kernel, &mixed, &shorter, self.floor, factor, out);
+            let arrivals = ItemArrivals { of_items: self.arrivals.run(items), clock: self.clock };
+            frequency::log_frequencies(kernel, &mixed, &shorter, arrivals, self.floor, factor, out);
             first += out.len();
             rest = beyond;
         }

@@ -16,6 +16,10 @@
 //! half-life counts: how much an item is given that has hardly been seen is another question than how long to remember, and
 //! a long memory must not take it away.
 //!
+//! New items are given what they have for their age ([`Newcomers`]), in q̂ alone: [`Frequencies::counted_frequency`] is what was
+//! counted. And beside the half-lives a long memory predicts that short ones may overrule for each item (`overruled.rs`); where it is
+//! likelier than every half-life, it counts in their place.
+//!
 //! Popularity, as a baseline of the evaluation and as a rank, goes by one half-life whatever the others are
 //! ([`POPULARITY`], or `evaluate.popularity_half_life`): what to beat must not move with what is tried.
 //!
@@ -45,15 +49,20 @@ mod decayed_counts;
 mod evidence;
 mod mixture;
 mod most_common;
+mod newcomers;
+mod overruled;
 
 pub use decayed_counts::DecayedCounts;
 pub use mixture::FrequencyMixture;
+pub use newcomers::Newcomers;
 
 use self::evidence::{HalfLifeEvidence, Prediction};
 use self::mixture::ScaledMemory;
+use self::newcomers::NewcomerScale;
+use self::overruled::{LONG, OVERRULING, OverruledMemory};
 use super::HalfLife;
 use crate::kernel::Kernel;
-use crate::kernel::frequency::Contradiction;
+use crate::kernel::frequency::{AgeCorrection, Contradiction};
 use crate::kernel::rows::prefetch_one;
 use crate::table::paged::Paged;
 use crate::table::row_remap::RowRemap;
@@ -87,6 +96,10 @@ pub const AUTO: [HalfLife; 17] = [
 const AUTO_BASELINE: usize = 7;
 /// The half-life that the popularity baseline and popularity ranks go by unless another is configured, in events.
 pub const POPULARITY: f64 = 5_000.0;
+/// Standard deviations of a decayed count that contradict a longer memory.
+const DEVIATIONS: f64 = 4.0;
+/// Variance there of a decayed count that is expected to be 0.
+const LEAST_VARIANCE: f64 = 1.0;
 /// The half-life of the memory beside a fixed half-life, as a share of it.
 const COMPANION: f64 = 0.25;
 /// The shortest half-life of a memory beside a fixed one, in events: fewer events contradict nothing.
@@ -101,6 +114,8 @@ const LARGEST_TILT_OF_OBJECTOR: f64 = 2.0;
 const FEW: usize = 4;
 /// A memory counts from this share on.
 const COUNTING_SHARE: f64 = 0.01;
+/// Up to this share it is not even looked at.
+const LEAST_SHARE: f64 = 1e-9;
 
 /// The decayed frequencies q̂ of all items: a mixture of half-lives, corrected where shorter memories contradict it.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,8 +137,21 @@ pub struct Frequencies {
     shares: Vec<f64>,
     /// The factors of the mixed half-lives' counts, with which they all together sum to 1.
     factors: Vec<f64>,
+    /// When items came first, and how often new ones come again.
+    newcomers: Newcomers,
+    /// By mixed half-life: what tells new items.
+    newcomer_scales: Vec<NewcomerScale>,
+    /// By mixed half-life: what corrects the items' shares for their age, weighted as the half-life is.
+    corrections: Vec<AgeCorrection>,
+    /// Whether they correct anything.
+    corrects_age: bool,
+    /// The clock of the newcomers when the frame began.
+    frame_clock: f64,
     /// Half an event of the baseline, which every item is given besides its count.
     floor: f64,
+    /// The long memory that short ones may overrule, where there are several half-lives, and whether it counts in their place.
+    overruled: OverruledMemory,
+    is_overruled: bool,
     /// The memories that may object, longest first.
     objections: Vec<Objection>,
     /// By memory: the weight of an event when the frame began, and the inverse of the total.
@@ -195,7 +223,14 @@ impl Frequencies {
             evidence: HalfLifeEvidence::new(n_mixed),
             shares: vec![1.0; n_mixed],
             factors: Vec::new(),
+            newcomers: Newcomers::new(n_mixed),
+            newcomer_scales: Vec::new(),
+            corrections: Vec::new(),
+            corrects_age: true,
+            frame_clock: 0.0,
             floor: 0.0,
+            overruled: OverruledMemory::new(),
+            is_overruled: false,
             objections: Vec::new(),
             frame: Vec::new(),
             touched: None,
@@ -206,19 +241,33 @@ impl Frequencies {
         frequencies
     }
 
-    /// These frequencies with what was saved of others: the weight and total of each memory, its counts, the evidence, and
-    /// the time of the newest event; `None` where the numbers of memories do not match.
+    /// These frequencies, of which each is what an item has for its age, or where `corrects_age` is false what was counted.
+    pub fn with_age_correction(mut self, corrects_age: bool) -> Self {
+        self.corrects_age = corrects_age;
+        self.refresh();
+        self
+    }
+
+    /// These frequencies with what was saved of others: the weight and total of each memory, its counts, the evidence, the
+    /// time of the newest event, what is known of the overruled memory, and when items came first; `None` where the numbers of memories or items do not match.
     pub fn restored(
         mut self,
         scales: &[[f64; 2]],
         counts: Vec<Paged<f64>>,
         evidence: &[f64],
         newest: Option<i64>,
+        [sum, due]: [f64; 2],
+        newcomers: Newcomers,
     ) -> Option<Self> {
-        let n = self.memories.len();
-        if [scales.len(), counts.len()] != [n, n] {
+        let (n, n_items) = (self.memories.len(), counts.first().map_or(0, Paged::len));
+        if [scales.len(), counts.len()] != [n, n] || !newcomers.is_sound(self.evidence.len(), n_items) {
             return None;
         }
+        if !(sum > 0.0 && sum.is_finite() && due.is_finite()) {
+            return None;
+        }
+        self.newcomers = newcomers;
+        self.overruled = OverruledMemory { sum, due };
         // Counting never comes to other numbers than these, with which no half-life might have a share.
         let is_sound =
             |[weight, total]: &[f64; 2]| *weight > 0.0 && weight.is_finite() && *total >= 0.0 && total.is_finite();
@@ -241,6 +290,8 @@ impl Frequencies {
         let events = counts.iter().sum::<u64>() as f64;
         if events > 0.0 {
             self.memories.iter_mut().for_each(|memory| memory.begin_with(counts, events));
+            self.newcomers.begin_with(counts);
+            self.newcomers.pass(events);
         }
         self.refresh();
     }
@@ -249,11 +300,13 @@ impl Frequencies {
     pub fn grow(&mut self, n_items: usize) {
         let n_more = n_items.saturating_sub(self.len());
         self.memories.iter_mut().for_each(|memory| memory.counts.grow(n_more));
+        self.newcomers.grow(n_more);
     }
 
     /// Remaps item rows after an eviction; shares are among the remaining items from now on.
     pub fn keep(&mut self, items: &RowRemap) {
         self.memories.iter_mut().for_each(|memory| memory.keep(items));
+        self.newcomers.keep(items);
         self.touched = None;
         self.refresh();
     }
@@ -277,12 +330,16 @@ impl Frequencies {
                 log_likelihood: memory.log_likelihood(item, prior),
                 is_hit: memory.lists(item),
             };
-            self.evidence.add(self.pace, mixed.iter().map(predict));
+            let overruled = self.overruled.log_likelihood(mixed, item, prior);
+            self.evidence.add(self.pace, mixed.iter().map(predict), overruled);
             if let Some(own) = &mut self.own_evidence {
-                own.add(self.pace, mixed.iter().map(predict));
+                own.add(self.pace, mixed.iter().map(predict), overruled);
             }
         }
         self.memories.iter_mut().for_each(|memory| memory.add(item));
+        self.newcomers.note(item, 0.0, &self.newcomer_scales);
+        self.overruled.pass(self.pace);
+        self.newcomers.pass(self.pace);
         self.touch(item);
     }
 
@@ -317,6 +374,7 @@ impl Frequencies {
     /// Lets all counts decay by so many events of the group that were not observed here.
     pub fn pass(&mut self, events: f64) {
         self.memories.iter_mut().for_each(|memory| memory.pass(events));
+        self.newcomers.pass(events);
     }
 
     /// Counts events that others have observed, each as of its own time, and adds their `evidence`: that of others with as many
@@ -330,6 +388,7 @@ impl Frequencies {
         for AbsorbedEvent { item, timestamp, events_since } in events {
             let elapsed = newest.saturating_sub(*timestamp).max(0) as f64;
             self.memories.iter_mut().for_each(|memory| memory.add_late(*item, *events_since, elapsed));
+            self.newcomers.note(*item, *events_since + 1.0, &self.newcomer_scales);
             self.touch(*item);
         }
         if evidence.len() == self.evidence.sums().len() {
@@ -370,11 +429,50 @@ impl Frequencies {
     /// Begins a frame: shares, scales and objections become those of the counts as they are.
     pub fn refresh(&mut self) {
         self.memories.iter_mut().for_each(DecayedCounts::rescale);
-        self.evidence.shares(&mut self.shares);
+        let is_auto = self.evidence.len() > 1;
+        if is_auto {
+            self.overruled.follow(&self.memories[self.first..], self.newcomers.clock());
+        }
+        self.is_overruled = self.evidence.shares(&mut self.shares) && is_auto;
+        if self.is_overruled {
+            self.shares.fill(0.0);
+            self.shares[LONG] = 1.0;
+        }
         self.factors.clear();
         let mixed = self.memories[self.first..].iter().zip(&self.shares);
         self.factors.extend(mixed.map(|(memory, share)| share * memory.inverse_total()));
+        let mixed = &self.memories[self.first..self.first + self.evidence.len()];
+        self.newcomer_scales.clear();
+        self.newcomer_scales.extend(mixed.iter().map(|memory| NewcomerScale::new(memory.events())));
+        let correction = |(place, (memory, share)): (usize, (&DecayedCounts, &f64))| {
+            if !self.corrects_age {
+                return AgeCorrection::NONE;
+            }
+            self.newcomers.correction(place, memory.events(), memory.total / memory.weight).weighted(*share)
+        };
+        self.corrections.clear();
+        self.corrections.extend(mixed.iter().zip(&self.shares).enumerate().map(correction));
+        self.frame_clock = self.newcomers.clock();
         self.floor = self.baseline().half_an_event();
+        self.object();
+        self.frame.clear();
+        self.frame.extend(self.memories.iter().map(|memory| (memory.weight, memory.inverse_total())));
+    }
+
+    /// Finds who may object.
+    fn object(&mut self) {
+        self.objections.clear();
+        if self.is_overruled {
+            self.objections.extend(OVERRULING.into_iter().map(|place| {
+                let memory = &self.memories[self.first + place];
+                Objection {
+                    memory: self.first + place,
+                    factor: memory.inverse_total(),
+                    contradiction: OverruledMemory::contradiction(memory),
+                }
+            }));
+            return;
+        }
         let half_life = self.half_life();
         let asked = self.memories.iter().take(self.first + self.evidence.len()).enumerate();
         let objects = |(place, memory): &(usize, &DecayedCounts)| {
@@ -382,14 +480,11 @@ impl Frequencies {
         };
         let mut shorter: Vec<_> = asked.filter(objects).collect();
         shorter.sort_by(|(_, a), (_, b)| b.events().total_cmp(&a.events()));
-        self.objections.clear();
         self.objections.extend(shorter.into_iter().take(OBJECTORS).map(|(place, memory)| Objection {
             memory: place,
             factor: memory.inverse_total(),
-            contradiction: memory.contradiction(),
+            contradiction: memory.contradiction(DEVIATIONS, LEAST_VARIANCE),
         }));
-        self.frame.clear();
-        self.frame.extend(self.memories.iter().map(|memory| (memory.weight, memory.inverse_total())));
     }
 
     /// All counts: the memory beside a fixed half-life, if there is one, then the mixed ones, then that of popularity, if it is
@@ -406,6 +501,16 @@ impl Frequencies {
     /// What speaks for each half-life, as [`Self::restored`] takes it back.
     pub fn evidence(&self) -> &[f64] {
         self.evidence.sums()
+    }
+
+    /// When items came first, as [`Self::restored`] takes it back.
+    pub fn newcomers(&self) -> &Newcomers {
+        &self.newcomers
+    }
+
+    /// What is known of the overruled memory, as [`Self::restored`] takes it back.
+    pub fn overruled(&self) -> [f64; 2] {
+        [self.overruled.sum, self.overruled.due]
     }
 
     /// The weights s_h of the mixed half-lives.
@@ -437,15 +542,15 @@ impl Frequencies {
         &self.memories[self.baseline]
     }
 
-    /// The counts that tell what came in the newest `events` where q̂ cannot, since the stream has chosen a shorter half-life: of the
-    /// mixed half-lives, the one that is nearest to so many. `None` where q̂ can: a longer memory knows rare items better, and
+    /// The counts that tell what came in the newest `events` where q̂ cannot, since the stream has chosen a shorter half-life or short
+    /// memories overrule: of the mixed half-lives, the one that is nearest to so many. `None` where q̂ can: a longer memory knows rare items better, and
     /// does not take for common what happens to be among those events.
     pub fn counts_over_span(&self, events: f64) -> Option<&DecayedCounts> {
         let distance = |memory: &DecayedCounts| (memory.events() / events.max(1.0)).ln().abs();
         // How many events a half-life in time stands for changes from hour to hour.
         let in_events = self.mixed().iter().filter(|memory| matches!(memory.half_life, HalfLife::Events(_)));
         let nearest = in_events.min_by(|a, b| distance(a).total_cmp(&distance(b)));
-        nearest.filter(|memory| memory.events() > self.half_life())
+        nearest.filter(|memory| self.is_overruled || memory.events() > self.half_life())
     }
 
     /// The number of items, seen or not.
@@ -483,9 +588,28 @@ impl Frequencies {
         }
     }
 
-    /// q̂ of item `item`.
+    /// q̂ of item `item`: how often it comes now, for its age.
     pub fn frequency(&self, item: u32) -> f64 {
+        let age = self.frame_clock - self.newcomers.arrival(item);
+        let share = self.share_for_age(item, age, |place| self.factors[place]);
+        self.settled(item, share, |_, of_frame| of_frame) + self.floor()
+    }
+
+    /// How much of what came of late is item `item`: as q̂, but whatever its age. So often it is expected to be among events that
+    /// were drawn from those.
+    pub fn counted_frequency(&self, item: u32) -> f64 {
         self.settled(item, self.share(item), |_, of_frame| of_frame) + self.floor()
+    }
+
+    /// The share of item `item` in the mixture, for its age in events; `factor` is that of the counts of a mixed half-life.
+    fn share_for_age(&self, item: u32, age: f64, factor: impl Fn(usize) -> f64) -> f64 {
+        let of = |(place, correction): (usize, &AgeCorrection)| {
+            let share = self.memories[self.first + place].counts[item as usize] * factor(place);
+            if correction.rate == 0.0 { share } else { correction.correct(share, correction.missing(age)) }
+        };
+        // Half-lives that count for nothing cost nothing.
+        let counting = self.corrections.iter().enumerate().filter(|(place, _)| self.shares[*place] > LEAST_SHARE);
+        counting.map(of).sum()
     }
 
     /// The share of item `item` when the memories that may object were asked, where the mixture says `share`. The factor with which
@@ -499,12 +623,12 @@ impl Frequencies {
     /// log q̂ of item `item`, which was touched within the frame, on the scale of the frame: q̂ by all counts as they are now, times
     /// the factor by which the totals have grown since the frame began, as those of items that were not touched stand as they did.
     pub fn log_frequency_of_touched(&self, item: u32) -> f32 {
-        let (mut share, mut growth) = (0.0, 0.0);
+        let mut growth = 0.0;
         for (place, weight) in (self.first..).zip(&self.shares).filter(|(_, weight)| **weight > 0.0) {
-            let now = self.memories[place].inverse_total();
-            share += weight * self.memories[place].counts[item as usize] * now;
-            growth += weight * self.frame[place].1 / now;
+            growth += weight * self.frame[place].1 / self.memories[place].inverse_total();
         }
+        let now = |place: usize| self.shares[place] * self.memories[self.first + place].inverse_total();
+        let share = self.share_for_age(item, self.newcomers.clock() - self.newcomers.arrival(item), now);
         let settled = self.settled(item, share, |memory, _| memory.inverse_total());
         ((settled + self.baseline().half_an_event()) * growth).ln() as f32
     }
@@ -522,12 +646,21 @@ impl Frequencies {
     /// What log q̂ is made of.
     pub fn mixture(&self) -> FrequencyMixture<'_> {
         // Half-lives that count for nothing cost nothing.
-        let counting = self.mixed().iter().zip(&self.factors).zip(&self.shares).filter(|(_, share)| **share > 1e-9);
-        let mixed = counting.map(|((memory, factor), _)| ScaledMemory { counts: &memory.counts, factor: *factor });
+        let mixed = self.mixed().iter().zip(&self.factors).zip(self.corrections.iter().zip(&self.shares));
+        let counting = mixed.filter(|(_, (_, share))| **share > LEAST_SHARE);
+        let mixed = counting.map(|((memory, factor), (correction, _))| {
+            (ScaledMemory { counts: &memory.counts, factor: *factor }, *correction)
+        });
         let shorter = self
             .shorter()
             .map(|(memory, (factor, contradiction))| (ScaledMemory { counts: &memory.counts, factor }, contradiction));
-        FrequencyMixture { mixed: mixed.collect(), shorter: shorter.collect(), floor: self.floor() }
+        FrequencyMixture {
+            mixed: mixed.collect(),
+            shorter: shorter.collect(),
+            arrivals: self.newcomers.arrivals(),
+            clock: self.frame_clock,
+            floor: self.floor(),
+        }
     }
 
     /// The items that were counted since the last call, some of them more than once; `None` where these are many, or there was no such

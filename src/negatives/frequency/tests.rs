@@ -57,7 +57,15 @@ fn frequencies_go_on_from_what_was_saved() {
         let counts: Vec<Paged<f64>> = frequencies.memories().iter().map(|memory| memory.counts.clone()).collect();
         let restore = |scales: &[[f64; 2]]| {
             let (evidence, newest) = (frequencies.evidence(), frequencies.newest());
-            Frequencies::new(half_life).restored(scales, counts.clone(), evidence, newest)
+            let newcomers = frequencies.newcomers().clone();
+            Frequencies::new(half_life).restored(
+                scales,
+                counts.clone(),
+                evidence,
+                newest,
+                frequencies.overruled(),
+                newcomers,
+            )
         };
         assert!(restore(&scales[1..]).is_none());
         let mut restored = restore(&scales).expect("all of it");
@@ -286,7 +294,7 @@ fn contradiction_ignores_chance() {
             let items: Vec<u32> = (0..200).map(|_| item(&mut random)).collect();
             frequencies.add(&items);
             if batch % 200 == 199 {
-                settled += divergence(&|item| frequencies.frequency(item));
+                settled += divergence(&|item| frequencies.counted_frequency(item));
                 mixed += divergence(&|item| frequencies.share(item) + frequencies.floor());
             }
         }
@@ -410,4 +418,134 @@ fn counts_that_it_begins_with_weigh_as_if_they_had_come_in_any_order() {
     grown.grow(2);
     grown.refresh();
     assert_eq!(blank, grown);
+}
+
+/// Items that come and go, each at a rate of its own that halves in `lifetime` events; a new one every twenty events.
+fn coming_and_going(half_life: f64, lifetime: f64, n_events: usize) -> (Frequencies, Vec<f64>) {
+    let mut random = Pcg64Mcg::seed_from_u64(21);
+    let mut frequencies = Frequencies::new(Some(half_life));
+    // Rows in the order in which items come first; the rate of each, and when it began.
+    let (mut rows, mut items): (Vec<usize>, Vec<(f64, f64)>) = (Vec::new(), Vec::new());
+    let rate = |(rate, begun): (f64, f64), now: f64| rate * (-(now - begun) / lifetime).exp2();
+    for event in 0..n_events {
+        if event % 20 == 0 {
+            items.push((random.random_range(0.1f64..3.0).exp(), event as f64));
+        }
+        let from = items.len().saturating_sub(lifetime as usize);
+        let rates: Vec<f64> = items[from..].iter().map(|item| rate(*item, event as f64)).collect();
+        let mut point = random.random::<f64>() * rates.iter().sum::<f64>();
+        let chosen = rates.iter().position(|rate| {
+            point -= rate;
+            point < 0.0
+        });
+        let item = from + chosen.unwrap_or(rates.len() - 1);
+        let row = rows.iter().position(|other| *other == item).unwrap_or_else(|| {
+            rows.push(item);
+            rows.len() - 1
+        });
+        frequencies.begin_batch(rows.len());
+        frequencies.observe(row as u32, 0, None);
+        frequencies.refresh();
+    }
+    let now: Vec<f64> = rows.iter().map(|item| rate(items[*item], n_events as f64)).collect();
+    (frequencies, now)
+}
+
+#[test]
+fn new_items_are_as_frequent_as_they_come_and_not_as_they_were_counted() {
+    let (frequencies, rates) = coming_and_going(200.0, 200.0, 6_000);
+    let divergence = |q: &dyn Fn(u32) -> f64| {
+        let (of_rates, of_q) = (rates.iter().sum::<f64>(), (0..rates.len() as u32).map(q).sum::<f64>());
+        let term = |(item, rate): (u32, &f64)| rate / of_rates * (rate / of_rates * of_q / q(item)).ln();
+        (0..).zip(&rates).map(term).sum::<f64>()
+    };
+    let for_age = divergence(&|item| frequencies.frequency(item));
+    let counted = divergence(&|item| frequencies.counted_frequency(item));
+    assert!(for_age < 0.8 * counted, "{for_age} {counted}");
+}
+
+#[test]
+fn items_that_are_as_old_as_the_stream_are_as_frequent_as_they_were_counted() {
+    for half_life in [HalfLife::Auto, HalfLife::Events(300.0), HalfLife::Events(f64::INFINITY)] {
+        let mut frequencies = Frequencies::new(half_life);
+        frequencies.grow(30);
+        let first: Vec<u32> = (0..20).collect();
+        (0..60).for_each(|_| frequencies.add(&first));
+        // Others that come five times each.
+        (0..5).for_each(|_| frequencies.add(&[20, 21, 22, 23, 0, 1, 2]));
+        let ratio = |item| frequencies.frequency(item) / frequencies.counted_frequency(item);
+        assert!((0..20).chain([25]).all(|item| (ratio(item) - 1.0).abs() < 0.05), "{half_life:?}");
+        let is_corrected = half_life != HalfLife::Events(f64::INFINITY);
+        assert_eq!(ratio(20) > 1.05, is_corrected, "{half_life:?} {}", ratio(20));
+    }
+}
+
+#[test]
+fn log_frequencies_of_new_items_equal_single_lookups() {
+    let (mut frequencies, _) = coming_and_going(400.0, 200.0, 3_000);
+    let n = frequencies.len();
+    // Within a frame too: of those that were touched it is asked one by one.
+    for round in 0..2 {
+        for kernel in Kernel::available() {
+            let mut found = vec![0.0; n];
+            frequencies.log_frequencies(kernel, 0, 1.0, &mut found);
+            let differs = |item: usize| (found[item] - frequencies.log_frequency(item as u32)).abs() > 5e-6;
+            let differing: Vec<usize> = (0..n).filter(|item| differs(*item)).collect();
+            assert!(differing.is_empty(), "{round} {differing:?}");
+        }
+        let of_touched = (0..n as u32).map(|item| frequencies.log_frequency_of_touched(item)).collect::<Vec<_>>();
+        let exact = (0..n as u32).map(|item| frequencies.log_frequency(item));
+        assert!(round > 0 || exact.zip(of_touched).all(|(one, other)| (one - other).abs() < 1e-5));
+        frequencies.observe(n as u32 - 1, 0, None);
+    }
+}
+
+#[test]
+fn bursts_and_what_is_common_for_long_are_told_by_a_long_memory_that_short_ones_overrule() {
+    let run = |has_bursts: bool| {
+        let mut random = Pcg64Mcg::seed_from_u64(31);
+        let mut frequencies = Frequencies::new(None);
+        frequencies.grow(1_000);
+        let ends: Vec<f64> = (1..=1_000)
+            .scan(0.0, |sum, rank| {
+                *sum += f64::from(rank).powf(-0.8);
+                Some(*sum)
+            })
+            .collect();
+        let (mut bursting, mut seen) = (0, vec![false; 1_000]);
+        for event in 0..20_000 {
+            if event % 400 == 0 {
+                bursting = random.random_range(500..1_000);
+            }
+            if event % 100 == 0 {
+                frequencies.refresh();
+                frequencies.begin_batch(1_000);
+            }
+            let point = random.random::<f64>() * ends[ends.len() - 1];
+            let common = ends.partition_point(|end| *end <= point) as u32;
+            let item = if has_bursts && random.random_bool(0.5) { bursting } else { common };
+            frequencies.observe(item, 0, seen[item as usize].then_some(1_000));
+            seen[item as usize] = true;
+        }
+        frequencies.refresh();
+        (frequencies, bursting)
+    };
+    let (frequencies, bursting) = run(true);
+    assert!(frequencies.is_overruled && frequencies.half_life() == 20_000.0, "{}", frequencies.half_life());
+    assert_eq!(frequencies.shares().iter().sum::<f64>(), 1.0);
+    let mut order: Vec<u32> = (0..1_000).collect();
+    order.sort_by(|a, b| frequencies.frequency(*b).total_cmp(&frequencies.frequency(*a)));
+    assert_eq!(order[0], bursting);
+    // Of the ten that are common for good, hardly one is behind what came by chance.
+    assert!(order[..20].iter().filter(|item| **item < 10).count() >= 8, "{order:?}");
+    // What it says of all items is what its likelihood is told by.
+    let mut now = frequencies.overruled;
+    now.due = 0.0;
+    now.follow(frequencies.mixed(), 20_000.0);
+    let of_all: f64 = (0..1_000).map(|item| now.log_likelihood(frequencies.mixed(), item, 1e-3).exp()).sum();
+    assert!((of_all - 1.0).abs() < 1e-9, "{of_all}");
+    // What the bank holds is told by counts over as many events.
+    assert_eq!(frequencies.counts_over_span(2_304.0).map(DecayedCounts::half_life), Some(HalfLife::Events(2_000.0)));
+    let (steady, _) = run(false);
+    assert!(!steady.is_overruled);
 }
