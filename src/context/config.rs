@@ -50,7 +50,7 @@ config_section! {
     /// The counts of items that follow one another in users' histories, behind the co-occurrence term κ.
     pub struct CooccurrenceConfig {
         /// Neighbours kept of each item; 0: none, and no such term.
-        neighbors: usize = 64 => [state, at_most(1024)];
+        neighbors: usize = 128 => [state, at_most(1024)];
         /// How many of a context's newest items count: as those that an event's item came near, and as those whose neighbours
         /// come next.
         window: usize = 5 => [state, within(1..=64)];

@@ -7,9 +7,13 @@
 //! an item,
 //!
 //! ```text
-//! confidence(j) = Σ_k 0.8^k·c(h_k, j)/(n(h_k) + 3) / Σ_k 0.8^k
-//! cosine(j)     = Σ_k 0.8^k·c(h_k, j)/√((n(h_k) + 10)·(n(j) + 10))
+//! confidence(j)   = Σ_k 0.8^k·c(h_k, j)/(n(h_k) + 3) / Σ_k 0.8^k
+//! cosine(j)       = Σ_k 0.8^k·c(h_k, j)/√((n(h_k) + 10)·(n(j) + 10))
+//! plain cosine(j) = Σ_k 0.8^k·c(h_k, j)/√(n(h_k)·n(j))
 //! ```
+//!
+//! The first two trust items with few events little, which is right for most. But a rare item that came together with one of
+//! the context most of the few times that it came at all is among the likeliest of the rare ones, and only the third says so.
 //!
 //! After it, c(h_k, i) grows by 0.9^k and c(i, h_k) by half of that, i being the event's item.
 
@@ -38,8 +42,13 @@ const COSINE_PRIOR: f64 = 10.0;
 const CONFIDENCE_OF_ONE: i64 = 30;
 /// The bucket of a cosine of 1.
 const COSINE_OF_ONE: i64 = 24;
-/// Whoever has a smaller confidence is not related: such items are many, and κ says next to nothing of them.
+/// The bucket of a plain cosine of 1.
+const PLAIN_COSINE_OF_ONE: i64 = 24;
+/// Whoever has a smaller confidence, and a smaller plain cosine than [`LEAST_PLAIN_COSINE`], is not related: such items are
+/// many, and κ says next to nothing of them.
 const LEAST_CONFIDENCE: f32 = 0.02;
+/// See [`LEAST_CONFIDENCE`], which leaves out the rare items.
+const LEAST_PLAIN_COSINE: f64 = 0.05;
 /// When an item has so many events, all its counts are halved: single precision adds small numbers to no more than that.
 const MOST_EVENTS: f64 = (1 << 22) as f64;
 
@@ -50,6 +59,8 @@ pub struct CooccurrenceBuckets {
     pub confidence: u8,
     /// Bucket of the cosine, in half octaves.
     pub cosine: u8,
+    /// Bucket of the plain cosine, in half octaves.
+    pub plain_cosine: u8,
 }
 
 /// An item that came together with items of a user's context, at the time of an event.
@@ -211,8 +222,16 @@ struct Vote {
     item: u32,
     /// Its slot: one that names a vote with another slot is free.
     slot: u32,
+    sums: VoteSums,
+}
+
+/// What the items of a context give to one item, or how much one of them gives for each co-occurrence.
+#[derive(Debug, Clone, Copy)]
+struct VoteSums {
     confidence: f32,
+    /// Without the part of the item that is voted for, as is the next.
     cosine: f32,
+    plain_cosine: f32,
 }
 
 impl Votes {
@@ -226,7 +245,7 @@ impl Votes {
     }
 
     #[inline]
-    fn add(&mut self, item: u32, confidence: f32, cosine: f32) {
+    fn add(&mut self, item: u32, more: VoteSums) {
         let mask = self.slots.len() - 1;
         // Fibonacci hashing: the upper half of the product.
         let mut slot = (u64::from(item).wrapping_mul(GOLDEN) >> 32) as usize & mask;
@@ -235,15 +254,17 @@ impl Votes {
             match self.list.get_mut(*place as usize) {
                 Some(vote) if vote.slot as usize == slot => {
                     if vote.item == item {
-                        vote.confidence += confidence;
-                        vote.cosine += cosine;
+                        let VoteSums { confidence, cosine, plain_cosine } = &mut vote.sums;
+                        *confidence += more.confidence;
+                        *cosine += more.cosine;
+                        *plain_cosine += more.plain_cosine;
                         return;
                     }
                     slot = (slot + 1) & mask;
                 }
                 _ => {
                     *place = self.list.len() as u32;
-                    self.list.push(Vote { item, slot: slot as u32, confidence, cosine });
+                    self.list.push(Vote { item, slot: slot as u32, sums: more });
                     return;
                 }
             }
@@ -419,22 +440,33 @@ fn vote(neighborhoods: &Records<Neighborhood>, votes: &mut Votes, newest: &[u32]
         let strength = f64::from(strength);
         let confidence = (strength / ((events + CONFIDENCE_PRIOR) * total)) as f32;
         let cosine = (strength / (events + COSINE_PRIOR).sqrt()) as f32;
+        let plain_cosine = (strength / events.max(1.0).sqrt()) as f32;
         for CountedNeighbor { item, weight } in neighbors {
-            votes.add(*item, confidence * weight, cosine * weight);
+            let more = VoteSums {
+                confidence: confidence * weight,
+                cosine: cosine * weight,
+                plain_cosine: plain_cosine * weight,
+            };
+            votes.add(*item, more);
         }
     }
     // floor(2·log₂ x) = floor(log₂ x²)
     let bucket =
         |measure: f64, of_one: i64| (floor_log2(measure * measure) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
-    let is_related = |vote: &&Vote| vote.confidence >= LEAST_CONFIDENCE;
-    related.extend(votes.list.iter().filter(is_related).map(|Vote { item, slot: _, confidence, cosine }| {
+    related.extend(votes.list.iter().filter_map(|Vote { item, slot: _, sums }| {
         let events = neighborhoods.get(*item as usize).events;
-        let cosine = f64::from(*cosine) / (events + COSINE_PRIOR).sqrt();
-        let buckets = CooccurrenceBuckets {
-            confidence: bucket(f64::from(*confidence), CONFIDENCE_OF_ONE),
-            cosine: bucket(cosine, COSINE_OF_ONE),
-        };
-        RelatedItem { item: *item, buckets }
+        let VoteSums { confidence, cosine, plain_cosine } = *sums;
+        let plain_cosine = f64::from(plain_cosine) / events.max(1.0).sqrt();
+        let is_related = confidence >= LEAST_CONFIDENCE || plain_cosine >= LEAST_PLAIN_COSINE;
+        is_related.then(|| {
+            let cosine = f64::from(cosine) / (events + COSINE_PRIOR).sqrt();
+            let buckets = CooccurrenceBuckets {
+                confidence: bucket(f64::from(confidence), CONFIDENCE_OF_ONE),
+                cosine: bucket(cosine, COSINE_OF_ONE),
+                plain_cosine: bucket(plain_cosine, PLAIN_COSINE_OF_ONE),
+            };
+            RelatedItem { item: *item, buckets }
+        })
     }));
 }
 
@@ -542,12 +574,13 @@ mod tests {
                     for ((_, item), count) in counts.iter().filter(|((from, _), _)| from == other) {
                         let [of_other, of_item] = [*other, *item].map(|item| occurrences[item as usize]);
                         let vote = 0.8f64.powi(k as i32) * count;
-                        let measures: &mut [f64; 2] = expected.entry(*item).or_default();
+                        let measures: &mut [f64; 3] = expected.entry(*item).or_default();
                         measures[0] += vote / (of_other + 3.0) / total;
                         measures[1] += vote / ((of_other + 10.0) * (of_item + 10.0)).sqrt();
+                        measures[2] += vote / (of_other * of_item).sqrt();
                     }
                 }
-                expected.retain(|_, measures| measures[0] >= f64::from(LEAST_CONFIDENCE));
+                expected.retain(|_, [confidence, _, plain]| *confidence >= 0.02 || *plain >= 0.05);
                 prop_assert_eq!(related[place].len(), expected.len());
                 for RelatedItem { item, buckets } in &related[place] {
                     let near = |bucket: u8, measure: f64, of_one: f64| {
@@ -557,6 +590,7 @@ mod tests {
                     };
                     prop_assert!(near(buckets.confidence, expected[item][0], 30.0), "{:?} {:?}", buckets, expected[item]);
                     prop_assert!(near(buckets.cosine, expected[item][1], 24.0), "{:?} {:?}", buckets, expected[item]);
+                    prop_assert!(near(buckets.plain_cosine, expected[item][2], 24.0), "{:?} {:?}", buckets, expected[item]);
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! κ: how much likelier an item is for having come together with the newest items of the context.
 //!
-//! The sum of two learned tables, looked up by the logarithmic buckets of the two measures of [`crate::context::cooccurrence`].
+//! The sum of three learned tables, looked up by the logarithmic buckets of the three measures of [`crate::context::cooccurrence`].
 
 use crate::context::cooccurrence::{BUCKETS, CooccurrenceBuckets};
 use crate::table::adagrad::Parameters;
 
-/// The tables one behind the other: confidence, cosine.
+/// The tables one behind the other: confidence, cosine, plain cosine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CooccurrenceTerm {
     /// The learned numbers.
@@ -13,7 +13,7 @@ pub struct CooccurrenceTerm {
 }
 
 /// How many numbers there are.
-pub const LENGTH: usize = 2 * BUCKETS;
+pub const LENGTH: usize = 3 * BUCKETS;
 
 impl Default for CooccurrenceTerm {
     fn default() -> Self {
@@ -38,6 +38,7 @@ impl CooccurrenceTerm {
 }
 
 #[inline]
-fn places(buckets: CooccurrenceBuckets) -> [usize; 2] {
-    [buckets.confidence as usize, BUCKETS + buckets.cosine as usize]
+fn places(buckets: CooccurrenceBuckets) -> [usize; 3] {
+    let CooccurrenceBuckets { confidence, cosine, plain_cosine } = buckets;
+    [confidence as usize, BUCKETS + cosine as usize, 2 * BUCKETS + plain_cosine as usize]
 }

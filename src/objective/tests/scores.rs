@@ -1,7 +1,7 @@
 //! The encoder and the scores in double precision, anew from their formulas, as functions of the model's numbers.
 
 use super::world::{Numbers, World};
-use crate::context::cooccurrence::RelatedItem;
+use crate::context::cooccurrence::{CooccurrenceBuckets, RelatedItem};
 use crate::context::repeat_memory::Buckets;
 use crate::context::situation::Situation;
 use crate::context::{EncoderKind, OwnItem};
@@ -163,7 +163,10 @@ impl Scores<'_> {
         let related = self.world.batch.related(query).iter().find(|related| related.item == item);
         let Some(RelatedItem { buckets, .. }) = related else { return 0.0 };
         let tables = &self.terms["cooccurrence"];
-        tables[buckets.confidence as usize] + tables[32 + buckets.cosine as usize]
+        let CooccurrenceBuckets { confidence, cosine, plain_cosine } = buckets;
+        // Where each table begins, and the place in it.
+        let tables_at = [(0, confidence), (32, cosine), (64, plain_cosine)];
+        tables_at.map(|(start, bucket)| tables[start + usize::from(*bucket)]).iter().sum()
     }
 
     fn repetition(&self, query: usize, item: u32) -> f64 {
