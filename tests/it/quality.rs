@@ -51,8 +51,12 @@ fn features_place_new_films() {
     let catalogue = format!("features.catalogue={}", catalogue.display());
     let with = place.replay_in("with", &[&log], &["features.buckets=65536", &catalogue]);
     let figure = |report: &serde_json::Value, name: &str| report["evaluation"][name].as_f64().unwrap();
-    let cold = [&without, &with].map(|report| figure(report, "cold_hr@20"));
-    assert!(cold[0] > 0.0 && cold[1] >= 2.0 * cold[0], "cold HR@20 {cold:?}, promised twice as much");
+    // New films are also placed by how often they came for their age, which features add to.
+    let counted = place.replay_in("counted", &[&log], &["negatives.age_correction=false"]);
+    let cold = [&counted, &without, &with].map(|report| figure(report, "cold_hr@20"));
+    assert!(cold[0] > 0.0 && cold[1] >= 2.0 * cold[0], "cold HR@20 {cold:?}, promised twice as much for their age");
+    assert!(cold[2] >= 4.0 * cold[0], "cold HR@20 {cold:?}, promised four times as much with both");
+    assert!(cold[2] >= cold[1] + 0.018, "cold HR@20 {cold:?}, promised as much more as features gave alone");
     assert!(figure(&with, "hr@20") > figure(&without, "hr@20"), "{with}, {without}");
 }
 
