@@ -54,5 +54,8 @@ config_section! {
         /// How many of a context's newest items count: as those that an event's item came near, and as those whose neighbours
         /// come next.
         window: usize = 5 => [state, within(1..=64)];
+        /// Learn how likely a neighbour comes by a plain cosine too, which tells of rare items; without it those are not listed
+        /// whose confidence is small.
+        plain_cosine: bool = true => [state];
     }
 }

@@ -198,6 +198,8 @@ pub struct CooccurrenceLimits {
     pub window: usize,
     /// Longest list of neighbours; 0: nothing is counted.
     pub neighbors: usize,
+    /// Whether items are related by their plain cosine too, where their confidence is small.
+    pub plain_cosine: bool,
 }
 
 /// The neighbourhoods of all items, by row.
@@ -326,7 +328,7 @@ impl Cooccurrences {
             if batch.with_context.get(query).is_some_and(|of_query| *of_query as usize == event) {
                 if self.is_on() {
                     let newest = self.newest(batch, query);
-                    vote(&self.neighborhoods, &mut self.votes, newest, &mut lists.items);
+                    vote(&self.neighborhoods, self.limits, &mut self.votes, newest, &mut lists.items);
                     self.count_neighbors(newest, *item);
                 }
                 lists.end_list();
@@ -357,7 +359,7 @@ impl Cooccurrences {
         let mut lists = mem::take(&mut batch.related_lists);
         if self.is_on() {
             let newest = self.newest(batch, batch.n_queries() - 1);
-            vote(&self.neighborhoods, votes, newest, &mut lists.items);
+            vote(&self.neighborhoods, self.limits, votes, newest, &mut lists.items);
         }
         lists.end_list();
         batch.related_lists = lists;
@@ -431,7 +433,13 @@ impl Cooccurrences {
 }
 
 /// Lists what is related to `newest`, the newest item first, in `related`.
-fn vote(neighborhoods: &Records<Neighborhood>, votes: &mut Votes, newest: &[u32], related: &mut Vec<RelatedItem>) {
+fn vote(
+    neighborhoods: &Records<Neighborhood>,
+    limits: CooccurrenceLimits,
+    votes: &mut Votes,
+    newest: &[u32],
+    related: &mut Vec<RelatedItem>,
+) {
     votes.begin(newest.iter().map(|item| neighborhoods.get(*item as usize).neighbors.len()).sum());
     let strengths = || std::iter::successors(Some(1.0f32), |strength| Some(strength * VOTE_DECAY));
     let total = f64::from(strengths().take(newest.len()).sum::<f32>());
@@ -457,7 +465,7 @@ fn vote(neighborhoods: &Records<Neighborhood>, votes: &mut Votes, newest: &[u32]
         let events = neighborhoods.get(*item as usize).events;
         let VoteSums { confidence, cosine, plain_cosine } = *sums;
         let plain_cosine = f64::from(plain_cosine) / events.max(1.0).sqrt();
-        let is_related = confidence >= LEAST_CONFIDENCE || plain_cosine >= LEAST_PLAIN_COSINE;
+        let is_related = confidence >= LEAST_CONFIDENCE || limits.plain_cosine && plain_cosine >= LEAST_PLAIN_COSINE;
         is_related.then(|| {
             let cosine = f64::from(cosine) / (events + COSINE_PRIOR).sqrt();
             let buckets = CooccurrenceBuckets {
@@ -501,7 +509,10 @@ mod tests {
 
     #[test]
     fn cooccurrence_counts_both_ways_by_distance() {
-        let (_, counted) = capture(CooccurrenceLimits { window: 2, neighbors: 8 }, &[(0, 1), (0, 2), (0, 3), (0, 4)]);
+        let (_, counted) = capture(
+            CooccurrenceLimits { window: 2, neighbors: 8, plain_cosine: true },
+            &[(0, 1), (0, 2), (0, 3), (0, 4)],
+        );
         let of = |item: u32| {
             let neighborhood = counted.neighborhoods.get(item as usize);
             neighborhood.neighbors.iter().map(|neighbor| (neighbor.item, neighbor.weight)).collect::<Vec<_>>()
@@ -532,7 +543,7 @@ mod tests {
     #[test]
     fn cooccurrence_goes_on_after_eviction() {
         let events = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)];
-        let (_, mut counted) = capture(CooccurrenceLimits { window: 2, neighbors: 8 }, &events);
+        let (_, mut counted) = capture(CooccurrenceLimits { window: 2, neighbors: 8, plain_cosine: true }, &events);
         counted.keep_items(&RowRemap::of_rows(N_ITEMS as usize, |row| row != 2));
         // Item 1 keeps its row, item 3 is in row 2 now.
         let of = |row: usize| counted.neighborhoods.get(row).neighbors.iter().map(|n| n.item).collect::<Vec<_>>();
@@ -542,7 +553,8 @@ mod tests {
 
     #[test]
     fn cooccurrence_that_is_off_relates_nothing() {
-        let (related, mut counted) = capture(CooccurrenceLimits { window: 2, neighbors: 0 }, &[(0, 1), (0, 2), (0, 1)]);
+        let (related, mut counted) =
+            capture(CooccurrenceLimits { window: 2, neighbors: 0, plain_cosine: true }, &[(0, 1), (0, 2), (0, 1)]);
         assert!(related.iter().all(Vec::is_empty));
         assert_eq!(counted.len(), 0);
         counted.keep_items(&RowRemap::of_rows(N_ITEMS as usize, |row| row != 2));
@@ -551,9 +563,9 @@ mod tests {
     proptest! {
         /// Against sums over all pairs that came before, in double precision.
         #[test]
-        fn cooccurrence_measures_agree_with_their_formulas(events in proptest::collection::vec((0u32..4, 0..N_ITEMS), 1..60)) {
+        fn cooccurrence_measures_agree_with_their_formulas(events in proptest::collection::vec((0u32..4, 0..N_ITEMS), 1..60), plain_cosine: bool) {
             let window = 2;
-            let (related, _) = capture(CooccurrenceLimits { window, neighbors: N_ITEMS as usize }, &events);
+            let (related, _) = capture(CooccurrenceLimits { window, neighbors: N_ITEMS as usize, plain_cosine }, &events);
             for (place, (user, _)) in events.iter().enumerate() {
                 let newest = |until: usize, user: u32| {
                     let of_user = events[..until].iter().rev().filter(move |(other, _)| *other == user);
@@ -580,7 +592,7 @@ mod tests {
                         measures[2] += vote / (of_other * of_item).sqrt();
                     }
                 }
-                expected.retain(|_, [confidence, _, plain]| *confidence >= 0.02 || *plain >= 0.05);
+                expected.retain(|_, [confidence, _, plain]| *confidence >= 0.02 || plain_cosine && *plain >= 0.05);
                 prop_assert_eq!(related[place].len(), expected.len());
                 for RelatedItem { item, buckets } in &related[place] {
                     let near = |bucket: u8, measure: f64, of_one: f64| {

@@ -2,7 +2,9 @@
 //!
 //! The sum of three learned tables, looked up by the logarithmic buckets of the three measures of [`crate::context::cooccurrence`].
 
+use crate::context::CooccurrenceConfig;
 use crate::context::cooccurrence::{BUCKETS, CooccurrenceBuckets};
+use crate::kernel::Kernel;
 use crate::table::adagrad::Parameters;
 
 /// The tables one behind the other: confidence, cosine, plain cosine.
@@ -10,18 +12,22 @@ use crate::table::adagrad::Parameters;
 pub struct CooccurrenceTerm {
     /// The learned numbers.
     pub parameters: Parameters,
+    /// Whether the table of the plain cosine is learnt, or stays 0.
+    plain_cosine: bool,
 }
 
 /// How many numbers there are.
-pub const LENGTH: usize = 3 * BUCKETS;
-
-impl Default for CooccurrenceTerm {
-    fn default() -> Self {
-        Self { parameters: Parameters::new(vec![0.0; LENGTH]) }
-    }
-}
+pub const LENGTH: usize = PLAIN_COSINE + BUCKETS;
+const COSINE: usize = BUCKETS;
+const PLAIN_COSINE: usize = COSINE + BUCKETS;
 
 impl CooccurrenceTerm {
+    /// κ before it has learnt anything, with the tables that `config` asks for.
+    pub fn new(config: &CooccurrenceConfig) -> Self {
+        let CooccurrenceConfig { neighbors: _, window: _, plain_cosine } = *config;
+        Self { parameters: Parameters::new(vec![0.0; LENGTH]), plain_cosine }
+    }
+
     /// κ for an item in these buckets.
     #[inline]
     pub fn term(&self, buckets: CooccurrenceBuckets) -> f32 {
@@ -35,10 +41,18 @@ impl CooccurrenceTerm {
             gradients[place] += gradient;
         }
     }
+
+    /// Moves the tables that are on against `gradients` (of length [`LENGTH`]).
+    pub fn step(&mut self, kernel: Kernel, gradients: &mut [f32], rate: f32) {
+        if !self.plain_cosine {
+            gradients[PLAIN_COSINE..].fill(0.0);
+        }
+        self.parameters.step(kernel, gradients, rate);
+    }
 }
 
 #[inline]
 fn places(buckets: CooccurrenceBuckets) -> [usize; 3] {
     let CooccurrenceBuckets { confidence, cosine, plain_cosine } = buckets;
-    [confidence as usize, BUCKETS + cosine as usize, 2 * BUCKETS + plain_cosine as usize]
+    [confidence as usize, COSINE + cosine as usize, PLAIN_COSINE + plain_cosine as usize]
 }

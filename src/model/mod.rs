@@ -212,7 +212,7 @@ impl Model {
             normaliser: Parameters::new(vec![0.0]),
             repetition: Repetition::new(&config.repetition),
             gate: config.model.gate.then(SimilarityGate::default),
-            cooccurrence: CooccurrenceTerm::default(),
+            cooccurrence: CooccurrenceTerm::new(&config.cooccurrence),
             inverse_norms: Vec::new(),
             similarity: config.model.similarity,
             shrinkage: (config.model.shrinkage * config.model.shrinkage) as f32,

@@ -131,6 +131,7 @@ impl Objectives {
                 update: UpdateRules {
                     learning_rate: config.train.learning_rate as f32,
                     repetition_rate: config.train.repetition_rate as f32,
+                    cooccurrence_rate: config.train.cooccurrence_rate as f32,
                     learn_popularity: config.model.learn_popularity,
                     learn_temperature: config.model.learn_temperature,
                     learn_repetition: config.evaluate.repeat,

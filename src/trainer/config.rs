@@ -26,6 +26,8 @@ config_section! {
         learning_rate: f64 = 0.05 => [state, above_zero];
         /// The step size of ρ, in multiples of `learning_rate`.
         repetition_rate: f64 = 3.0 => [state, above_zero];
+        /// That of κ, likewise.
+        cooccurrence_rate: f64 = 3.0 => [state, above_zero];
         /// `adagrad`, or `rowwise_adagrad` for half the memory.
         optimizer: OptimizerKind = OptimizerKind::Adagrad => [state];
     }

@@ -192,6 +192,7 @@ impl State {
                 cooccurrences: Cooccurrences::new(CooccurrenceLimits {
                     window: config.cooccurrence.window,
                     neighbors: config.cooccurrence.neighbors,
+                    plain_cosine: config.cooccurrence.plain_cosine,
                 }),
                 lifecycle: RowLifecycle::new(&config.memory.items, config.seed),
                 evicted_names: None,

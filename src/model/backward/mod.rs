@@ -25,6 +25,8 @@ pub struct UpdateRules {
     pub learning_rate: f32,
     /// That of ρ, in multiples of it: few events look up a number of its tables, and much hangs on them from the first thousands on.
     pub repetition_rate: f32,
+    /// That of κ, likewise.
+    pub cooccurrence_rate: f32,
     /// Whether β is learnt.
     pub learn_popularity: bool,
     /// Whether τ is learnt.
@@ -126,7 +128,7 @@ impl BackwardPass {
             gate.parameters.step(kernel, &gradients.gate, rate);
         }
         if rules.learn_cooccurrence {
-            model.cooccurrence.parameters.step(kernel, &gradients.cooccurrence, rate);
+            model.cooccurrence.step(kernel, &mut gradients.cooccurrence, rate * rules.cooccurrence_rate);
         }
         if model.biases.is_some() {
             if let Some(first) = gradients.first_normaliser {

@@ -48,7 +48,7 @@ fn world(flags: &[&str]) -> (World, Model) {
     let mut histories =
         UserHistories::new(Retention { context: 3, decay, repeat: config.evaluate.repeat, own_items: 9 });
     // Of which nothing is counted here.
-    let mut cooccurrences = Cooccurrences::new(CooccurrenceLimits { window: 1, neighbors: 0 });
+    let mut cooccurrences = Cooccurrences::new(CooccurrenceLimits { window: 1, neighbors: 0, plain_cosine: true });
     let mut batch = Batch::default();
     batch.clear(0);
     let events = [(0, 1), (1, 2), (0, 3), (1, 1), (0, 6), (2, 4), (1, 3), (2, 1), (0, 5), (2, 0), (1, 2), (0, 1)];

@@ -74,8 +74,8 @@ impl World {
         let decay = RepeatDecay::new(50.0, 128);
         let mut histories =
             UserHistories::new(Retention { context, decay, repeat: config.evaluate.repeat, own_items: 99 });
-        let CooccurrenceConfig { neighbors, window } = config.cooccurrence;
-        let mut cooccurrences = Cooccurrences::new(CooccurrenceLimits { window, neighbors });
+        let CooccurrenceConfig { neighbors, window, plain_cosine } = config.cooccurrence;
+        let mut cooccurrences = Cooccurrences::new(CooccurrenceLimits { window, neighbors, plain_cosine });
         (0..n_items).for_each(|_| cooccurrences.push());
         let (mut ids, mut batch) = (Ids::default(), Batch::default());
         batch.clear(0);
