@@ -56,6 +56,6 @@ config_section! {
         window: usize = 5 => [state, within(1..=64)];
         /// Learn how likely a neighbour comes by a plain cosine too, which tells of rare items; without it those are not listed
         /// whose confidence is small.
-        plain_cosine: bool = true => [state];
+        plain_cosine: bool = false => [state];
     }
 }

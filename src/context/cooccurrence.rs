@@ -458,19 +458,22 @@ fn vote(
             votes.add(*item, more);
         }
     }
-    // floor(2·log₂ x) = floor(log₂ x²)
-    let bucket =
-        |measure: f64, of_one: i64| (floor_log2(measure * measure) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
+    // floor(2·log₂ x) = floor(log₂ x²), and a square needs no root of n(j).
+    let bucket = |square: f64, of_one: i64| (floor_log2(square) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
+    let least = LEAST_PLAIN_COSINE * LEAST_PLAIN_COSINE;
+    let square = |number: f32| f64::from(number) * f64::from(number);
     related.extend(votes.list.iter().filter_map(|Vote { item, slot: _, sums }| {
+        let is_confident = sums.confidence >= LEAST_CONFIDENCE;
+        // Most are not, and n(j) lies anywhere in memory.
+        if !is_confident && !limits.plain_cosine {
+            return None;
+        }
         let events = neighborhoods.get(*item as usize).events;
-        let VoteSums { confidence, cosine, plain_cosine } = *sums;
-        let plain_cosine = f64::from(plain_cosine) / events.max(1.0).sqrt();
-        let is_related = confidence >= LEAST_CONFIDENCE || limits.plain_cosine && plain_cosine >= LEAST_PLAIN_COSINE;
-        is_related.then(|| {
-            let cosine = f64::from(cosine) / (events + COSINE_PRIOR).sqrt();
+        let plain_cosine = square(sums.plain_cosine) / events.max(1.0);
+        (is_confident || plain_cosine >= least).then(|| {
             let buckets = CooccurrenceBuckets {
-                confidence: bucket(f64::from(confidence), CONFIDENCE_OF_ONE),
-                cosine: bucket(cosine, COSINE_OF_ONE),
+                confidence: bucket(square(sums.confidence), CONFIDENCE_OF_ONE),
+                cosine: bucket(square(sums.cosine) / (events + COSINE_PRIOR), COSINE_OF_ONE),
                 plain_cosine: bucket(plain_cosine, PLAIN_COSINE_OF_ONE),
             };
             RelatedItem { item: *item, buckets }
