@@ -7,7 +7,7 @@ use negstream::Config;
 use negstream::commands::loaded::configuration;
 use negstream::negatives::Vectors;
 use negstream::negatives::bank::{Bank, BankEntry};
-use negstream::negatives::frequency::DecayedCounts;
+use negstream::negatives::frequency::{DecayedCounts, Newcomers};
 use negstream::negatives::live::LiveItems;
 use negstream::negatives::samplers::StreamView;
 use negstream::state_dict::{Array, StateDict};
@@ -19,7 +19,7 @@ use crate::stream::Stream;
 use crate::vectors::StreamVectors;
 
 /// The number of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The line before the arrays.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +57,11 @@ pub fn encode(stream: &Stream) -> Vec<u8> {
     for (index, memory) in frequencies.memories().iter().enumerate() {
         saved.put_f64(&format!("counts_{index}"), memory.relative().iter().copied().collect());
     }
+    saved.put_f64("overruled", frequencies.overruled().to_vec());
+    let newcomers = frequencies.newcomers();
+    saved.put_f64("clock", vec![newcomers.clock()]);
+    saved.put_f64("arrivals", newcomers.arrivals().iter().copied().collect());
+    saved.put_f64("newcomers", newcomers.seen().as_flattened().to_vec());
     saved.put_u32("bank_items", bank.entries().iter().map(|entry| entry.item).collect());
     // Ages fit where numbers of events might not.
     saved.put_f64("bank_events", bank.entries().iter().map(|entry| entry.event as f64).collect());
@@ -131,8 +136,14 @@ pub fn decode(bytes: &[u8]) -> Result<Stream, String> {
         }
         counts.push(of_items.into_iter().collect());
     }
-    let restored = stream.frequencies.clone().restored(&scales, counts, &evidence, newest);
-    stream.frequencies = restored.ok_or("its counts do not fit its half-lives")?;
+    let overruled = saved.take_f64("overruled").map_err(said)?;
+    let overruled = overruled.try_into().map_err(|_| "it does not have the two numbers of the overruled memory")?;
+    let [clock] = saved.take_f64("clock").map_err(said)?.try_into().map_err(|_| "it does not have one clock")?;
+    let arrivals = saved.take_f64("arrivals").map_err(said)?.into_iter().collect();
+    let newcomers = saved.take_f64("newcomers").map_err(said)?.as_chunks().0.to_vec();
+    let newcomers = Newcomers::restored(clock, arrivals, newcomers);
+    let restored = stream.frequencies.clone().restored(&scales, counts, &evidence, newest, overruled, newcomers);
+    stream.frequencies = restored.ok_or("its counts do not fit its half-lives or its items")?;
     let (items, events) = (saved.take_u32("bank_items").map_err(said)?, saved.take_f64("bank_events").map_err(said)?);
     let is_sound = items.len() == events.len()
         && items.iter().all(|item| (*item as usize) < n_items)

@@ -380,19 +380,26 @@ impl Cooccurrences {
         &context[..context.len().min(self.limits.window)]
     }
 
-    /// A copy as it is. The first one shares with this one what does not change ([`crate::table::chunks`]); later ones are given the one
-    /// before as `earlier`, and follow: lists of many items are written between two of them, and whoever shares copies each twice.
+    /// A copy as it is. One that is made by itself shares with this one what does not change ([`crate::table::chunks`]); one that is
+    /// given an `earlier` one with neighbourhoods of its own follows, or begins to where that has none: lists of many items are
+    /// written between two views, and whoever shares copies each twice.
     #[must_use]
     pub fn snapshot(&mut self, earlier: Option<Self>) -> Self {
         let neighborhoods = match earlier {
             None => self.neighborhoods.freeze(),
-            Some(earlier) => {
-                let mut copy = Some(earlier.neighborhoods).filter(Records::is_own).unwrap_or_default();
-                self.neighborhoods.follow(&mut copy);
-                copy
+            Some(mut earlier) => {
+                self.neighborhoods.follow(&mut earlier.neighborhoods);
+                earlier.neighborhoods
             }
         };
         Self { neighborhoods, limits: self.limits, votes: Votes::default() }
+    }
+
+    /// What the next copy goes on with: no neighbourhoods that are shared, which would be copied as long as it is kept.
+    #[must_use]
+    pub fn into_own(self) -> Self {
+        let neighborhoods = if self.neighborhoods.is_own() { self.neighborhoods } else { Records::default() };
+        Self { neighborhoods, ..self }
     }
 
     /// Makes `item` and the items of `newest`, the newest first, neighbours of each other.

@@ -49,7 +49,7 @@ impl AgeCorrection {
     }
 }
 
-/// When items came first, and when that is asked for, in events.
+/// When items came first, and the clock by which their ages are taken, in events.
 #[derive(Debug, Clone, Copy)]
 pub struct ItemArrivals<'a> {
     /// By item.
@@ -77,8 +77,8 @@ impl Contradiction {
     }
 }
 
-/// Half-lives after which nothing is missing that a number holds.
-const OLD: f32 = 40.0;
+/// Of items that are older than so many half-lives, the part that is missing is below what single precision holds.
+const NOTHING_MISSING_FROM: f32 = 40.0;
 
 /// `out[j] = factor · ln (floor + q_j)`, where q_j is the sum of the `mixed` counts of j, corrected by its age, unless some of
 /// `shorter`, looked at in order, contradict it.
@@ -135,7 +135,7 @@ fn body<const FMA: bool, const ROWS: usize>(
         for (ScaledCounts { counts, factor }, correction) in mixed {
             let (shares, counts) = cut_alike(&mut shares, &counts[range.clone()]);
             let rate = correction.rate as f32;
-            if rate == 0.0 || youngest * rate > OLD {
+            if rate == 0.0 || youngest * rate > NOTHING_MISSING_FROM {
                 for k in 0..counts.len() {
                     shares[k] += counts[k] * factor;
                 }

@@ -1,6 +1,7 @@
 //! What makes scores of inner products: for each item a factor, and its popularity.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -121,13 +122,15 @@ impl RowTerms for CosineTerms<'_> {
 }
 
 /// log q̂ of all items, from view to view. Where there are few, all of them are looked at each time. Of many, those are that events named
-/// since, those that are new, and the rest in turn: of an item that no event named log q̂ may be [`TURNS`] views old. It falls
-/// slowly then, since whatever decays fast was named of late.
+/// since, those that came within the last [`TURNS`] views, and the rest in turn: of an item that no event named log q̂ may be so many views
+/// old. It falls slowly then, since whatever decays fast was named of late, or is new and loses what it is given for its age.
 #[derive(Debug, Default)]
 pub(super) struct FollowedFrequencies {
     values: Vec<f32>,
     /// Whose turn it is.
     turn: usize,
+    /// How many items there were at each of the last [`TURNS`] views.
+    lengths: VecDeque<usize>,
 }
 
 impl FollowedFrequencies {
@@ -156,10 +159,14 @@ impl FollowedFrequencies {
         };
         let Some(touched) = touched.filter(|_| known <= n_items && n_items > MOST_LOOKED_AT) else {
             all(&mut self.values, 0..n_items);
+            self.lengths.clear();
             index.into_iter().for_each(|index| index.bound(0..index.n_blocks()));
             return;
         };
-        all(&mut self.values, known..n_items);
+        // Rows are in the order in which items came.
+        self.lengths.push_back(known);
+        all(&mut self.values, self.lengths[0]..n_items);
+        self.lengths.drain(..self.lengths.len().saturating_sub(TURNS));
         let in_turn = |n: usize| {
             let width = n.div_ceil(TURNS);
             (self.turn * width).min(n)..((self.turn + 1) * width).min(n)

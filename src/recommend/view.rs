@@ -207,7 +207,7 @@ impl FrozenView {
     pub fn into_remains(self) -> ViewRemains {
         let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
         let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
-        ViewRemains { items, users, log_frequencies, cooccurrences, tables }
+        ViewRemains { items, users, log_frequencies, cooccurrences: cooccurrences.into_own(), tables }
     }
 }
 
@@ -510,6 +510,6 @@ impl StateView {
     pub fn into_remains(self) -> ViewRemains {
         let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
         let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
-        ViewRemains { items, users, log_frequencies, cooccurrences, tables }
+        ViewRemains { items, users, log_frequencies, cooccurrences: cooccurrences.into_own(), tables }
     }
 }

@@ -102,5 +102,5 @@ pub(super) fn read(
     let frequencies = empty.restored(&frequency_scales, counts, evidence, newest, frequency_overruled, newcomers);
     let Progress { steps, events, .. } = *progress;
     *progress = Progress { steps, events, others, last_loss, last_parts, evaluation, rejected_share };
-    frequencies.ok_or_else(|| damaged("it does not have a scale for each half-life"))
+    frequencies.ok_or_else(|| damaged("its numbers are not those of these half-lives and items"))
 }

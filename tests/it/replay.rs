@@ -205,7 +205,7 @@ pub const SETTINGS: [&[&str]; 43] = [
     &["model.learn_temperature=true"],
     &["model.similarity=dot", "model.temperature=1"],
     &["train.batch_span_ms=600000"],
-    &["evaluate.repeat=true"],
+    &["evaluate.repeat=true", "cooccurrence.plain_cosine=true"],
     &["evaluate.share=0.3", "negatives.half_life=inf", "model.learn_popularity=false"],
     &["negatives.noise=log_uniform"],
     &[r#"negatives.noise=[{sampler="interval",width=64}]"#, "negatives.live_events=900"],

@@ -307,6 +307,8 @@ impl Frequencies {
     pub fn keep(&mut self, items: &RowRemap) {
         self.memories.iter_mut().for_each(|memory| memory.keep(items));
         self.newcomers.keep(items);
+        // Its sum was of other items.
+        self.overruled.due = 0.0;
         self.touched = None;
         self.refresh();
     }
@@ -375,6 +377,7 @@ impl Frequencies {
     pub fn pass(&mut self, events: f64) {
         self.memories.iter_mut().for_each(|memory| memory.pass(events));
         self.newcomers.pass(events);
+        self.overruled.pass(events);
     }
 
     /// Counts events that others have observed, each as of its own time, and adds their `evidence`: that of others with as many
@@ -586,6 +589,7 @@ impl Frequencies {
         for memory in self.mixed().iter().chain(self.shorter().map(|(memory, _)| memory)) {
             prefetch_one(&memory.counts[item as usize]);
         }
+        prefetch_one(&self.newcomers.arrivals()[item as usize]);
     }
 
     /// q̂ of item `item`: how often it comes now, for its age.

@@ -7,13 +7,14 @@
 //!
 //! ```text
 //! E/N = (1 − 2^(−a/h))/(1 − 2^(−A/h)),    x = 1 − E/N,
-//! q̂ = (n − (1 − c)·x)/(E + x·c/r)
+//! q̂ = (n − (1 − c)·x·y)/(E + x·c/r),    y = 1 − c/(r·N)
 //! ```
 //!
 //! The first event says nothing of how often the item comes from then on: it counts as c events, and the rate r of new items is
-//! what is expected of it until it has come more often (a gamma prior with the shape c and the mean r, which fades with x). The rate is
-//! the stream's: events of items that came first within half a half-life, by the items that did and by that time. Where new items
-//! hardly come again 1/r is large; at N, its bound, and with c = 1, nothing is corrected. Once an item is older than a few half-lives, nothing is either.
+//! what is expected of it until it has come more often (a gamma prior with the shape c and the mean r, which fades with x). The
+//! rate is the stream's: events of items that came first within half a half-life, by the items that did and by that time. Where
+//! new items hardly come again c/r is large, and y, the part of the correction that is made, is small: at c/r = N there is none,
+//! and q̂ = n/N. Once an item is older than a few half-lives there is none either.
 
 use crate::kernel::frequency::AgeCorrection;
 use crate::table::paged::Paged;
@@ -25,6 +26,8 @@ const SHAPE: f64 = 0.5;
 const NEW: f64 = 0.5;
 /// Half-lives after which half of what is known of new items is forgotten.
 const MEMORY: f64 = 10.0;
+/// In a stream that has not decayed by this share, all items are as good as equally old: nothing is corrected.
+const LEAST_DECAY: f64 = 1e-3;
 /// When an item came first of which nobody knows: when the stream began.
 const UNKNOWN: f64 = f64::MIN_POSITIVE;
 
@@ -138,18 +141,16 @@ impl Newcomers {
     /// The correction of a memory, the `place`-th half-life, of `half_life` events, that remembers `total` of them.
     pub(super) fn correction(&self, place: usize, half_life: f64, total: f64) -> AgeCorrection {
         let [again, first] = self.seen[place];
-        // c/r, in events.
-        let expected = (SHAPE * first * NEW * half_life / again).max(1.0);
         let left_of_stream = (-self.clock / half_life).exp2();
-        let is_known = expected < total && left_of_stream < 1.0;
-        if !half_life.is_finite() || !is_known {
+        if !half_life.is_finite() || again == 0.0 || 1.0 - left_of_stream < LEAST_DECAY {
             return AgeCorrection::NONE;
         }
-        AgeCorrection {
-            rate: half_life.recip(),
-            left_of_stream,
-            debit: (1.0 - SHAPE) / total,
-            relief: 1.0 - expected / total,
+        // c/r, in events. A younger stream had less time for new items to come again.
+        let expected = SHAPE * first * (NEW * half_life).min(self.clock) / again;
+        let relief = 1.0 - expected.max(1.0) / total;
+        if relief <= 0.0 {
+            return AgeCorrection::NONE;
         }
+        AgeCorrection { rate: half_life.recip(), left_of_stream, debit: (1.0 - SHAPE) * relief / total, relief }
     }
 }

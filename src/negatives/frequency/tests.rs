@@ -464,6 +464,39 @@ fn new_items_are_as_frequent_as_they_come_and_not_as_they_were_counted() {
     assert!(for_age < 0.8 * counted, "{for_age} {counted}");
 }
 
+/// Before any new item came again nobody knows how often they do, and nothing is made of their age.
+#[test]
+fn first_new_items_are_as_frequent_as_they_were_counted() {
+    for half_life in [HalfLife::Auto, HalfLife::Events(300.0)] {
+        let mut frequencies = Frequencies::new(half_life);
+        frequencies.begin_with(&[6_000, 2_000]);
+        frequencies.begin_batch(3);
+        frequencies.observe(2, 0, None);
+        let within_frame = frequencies.log_frequency_of_touched(2);
+        frequencies.refresh();
+        assert!(f64::from(within_frame).exp() < 0.05, "{within_frame}");
+        let (for_age, counted) = (frequencies.frequency(2), frequencies.counted_frequency(2));
+        assert!((for_age / counted - 1.0).abs() < 1e-9, "{half_life:?}: {for_age} {counted}");
+    }
+}
+
+/// Where new items hardly come again, their age makes next to nothing of their counts, and never less of them by much.
+#[test]
+fn correction_vanishes_where_new_items_hardly_come_again() {
+    let half_life = 1_000.0;
+    for (n_again, least, most) in [(1, 0.99, 1.5), (20, 0.99, 40.0)] {
+        let mut frequencies = Frequencies::new(HalfLife::Events(half_life));
+        frequencies.begin_with(&[60; 60]);
+        frequencies.grow(100);
+        // Thirty items come once, some of them again.
+        (60..90).for_each(|item| frequencies.observe(item, 0, None));
+        (60..60 + n_again).for_each(|item| frequencies.observe(item, 0, None));
+        frequencies.refresh();
+        let ratio = frequencies.frequency(89) / frequencies.counted_frequency(89);
+        assert!(ratio > least && ratio < most, "{n_again}: {ratio}");
+    }
+}
+
 #[test]
 fn items_that_are_as_old_as_the_stream_are_as_frequent_as_they_were_counted() {
     for half_life in [HalfLife::Auto, HalfLife::Events(300.0), HalfLife::Events(f64::INFINITY)] {

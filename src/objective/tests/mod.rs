@@ -112,6 +112,7 @@ fn any_world() -> impl Strategy<Value = (Shape, Vec<String>)> {
             format!("negatives.mask_recent={recent}"),
             format!("negatives.bank_vectors={vectors:?}"),
             format!("negatives.noise={noise}"),
+            format!("cooccurrence.plain_cosine={repeat}"),
         ]
     });
     (shape, flags)
@@ -136,6 +137,7 @@ fn gradients_of_every_registered_objective_are_checked() {
         &["context.encoder='gru'"],
         &[
             "evaluate.repeat=true",
+            "cooccurrence.plain_cosine=true",
             "negatives.mask_recent=1",
             "negatives.bank_vectors='frozen'",
             "context.user_row=true",

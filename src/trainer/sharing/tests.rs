@@ -115,7 +115,7 @@ fn through_bytes(delta: &Delta, precision: MovePrecision) -> Delta {
 /// Everything that a model may have, in a few turns.
 const KINDS: [&[&str]; 5] = [
     &[],
-    &["evaluate.repeat=true", "train.optimizer=rowwise_adagrad"],
+    &["evaluate.repeat=true", "train.optimizer=rowwise_adagrad", "cooccurrence.plain_cosine=true"],
     &["features.buckets=32", "context.context_rows=false", "negatives.bank_vectors=frozen"],
     &["context.encoder=gru", "context.user_row=true", "objective=cpc"],
     &[
