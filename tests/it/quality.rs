@@ -56,7 +56,10 @@ fn features_place_new_films() {
     let cold = [&counted, &without, &with].map(|report| figure(report, "cold_hr@20"));
     assert!(cold[0] > 0.0 && cold[1] >= 2.0 * cold[0], "cold HR@20 {cold:?}, promised twice as much for their age");
     assert!(cold[2] >= 4.0 * cold[0], "cold HR@20 {cold:?}, promised four times as much with both");
-    assert!(cold[2] >= cold[1] + 0.018, "cold HR@20 {cold:?}, promised .018 more of all by features, as without the correction");
+    assert!(
+        cold[2] >= cold[1] + 0.018,
+        "cold HR@20 {cold:?}, promised .018 more of all by features, as without the correction"
+    );
     assert!(figure(&with, "hr@20") > figure(&without, "hr@20"), "{with}, {without}");
 }
 
