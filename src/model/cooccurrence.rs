@@ -1,6 +1,7 @@
 //! κ: how much likelier an item is for having come together with the newest items of the context.
 //!
-//! The sum of three learned tables, looked up by the logarithmic buckets of the three measures of [`crate::context::cooccurrence`].
+//! The sum of two learned tables, or of three with `cooccurrence.plain_cosine`, looked up by the logarithmic buckets of the measures
+//! of [`crate::context::cooccurrence`].
 
 use crate::context::CooccurrenceConfig;
 use crate::context::cooccurrence::{BUCKETS, CooccurrenceBuckets};
@@ -31,7 +32,8 @@ impl CooccurrenceTerm {
     /// κ for an item in these buckets.
     #[inline]
     pub fn term(&self, buckets: CooccurrenceBuckets) -> f32 {
-        places(buckets).iter().map(|place| self.parameters.values[*place]).sum()
+        let n_tables = if self.plain_cosine { 3 } else { 2 };
+        places(buckets)[..n_tables].iter().map(|place| self.parameters.values[*place]).sum()
     }
 
     /// Adds the gradient of one term to `gradients` (of length [`LENGTH`]).

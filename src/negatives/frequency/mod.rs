@@ -249,7 +249,8 @@ impl Frequencies {
     }
 
     /// These frequencies with what was saved of others: the weight and total of each memory, its counts, the evidence, the
-    /// time of the newest event, what is known of the overruled memory, and when items came first; `None` where the numbers of memories or items do not match.
+    /// time of the newest event, what is known of the overruled memory, and when items came first; `None` where the numbers of
+    /// memories or items do not match.
     pub fn restored(
         mut self,
         scales: &[[f64; 2]],

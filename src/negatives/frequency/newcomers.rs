@@ -45,8 +45,8 @@ pub struct Newcomers {
 /// The half-life of a memory, as new items are measured by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct NewcomerScale {
-    /// Events that a memory calls new.
-    new: f64,
+    /// For how many events an item is new.
+    window: f64,
     /// What is left of [`Newcomers::seen`] after an event.
     fading: f64,
 }
@@ -54,7 +54,7 @@ pub(super) struct NewcomerScale {
 impl NewcomerScale {
     /// Of a half-life of `events`.
     pub(super) fn new(events: f64) -> Self {
-        Self { new: NEW * events, fading: (-1.0 / (MEMORY * events)).exp2() }
+        Self { window: NEW * events, fading: (-1.0 / (MEMORY * events)).exp2() }
     }
 }
 
@@ -124,7 +124,7 @@ impl Newcomers {
             *self.arrivals.get_mut(item as usize) = time;
         }
         for (seen, scale) in self.seen.iter_mut().zip(scales) {
-            let is_again = !is_first && time - arrival < scale.new;
+            let is_again = !is_first && time - arrival < scale.window;
             let [again, first] = *seen;
             *seen = [
                 again * scale.fading + f64::from(u8::from(is_again)),

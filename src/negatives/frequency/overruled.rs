@@ -1,11 +1,13 @@
-//! A long memory that short ones may overrule, item by item, sooner than they may contradict a half-life which the stream has chosen.
+//! A long memory that short ones may overrule, item by item, sooner than they may contradict a half-life which the stream has
+//! chosen.
 //!
-//! Where one item takes half of the events for a few hundred of them, and the rest is as it was for long, no half-life is right: a short one sees the item and
-//! forgets the rest, a long one does the reverse. So a memory of 20,000 events, overruled by three that are much shorter, predicts every event beside
-//! the half-lives. It counts in their place once it is likelier than each of them.
+//! Where one item takes half of the events for a few hundred of them, and the rest is as it was for long, no half-life is right:
+//! a short one sees the item and forgets the rest, a long one does the reverse. So a memory of 20,000 events, overruled by three
+//! that are much shorter, predicts every event beside the half-lives. It counts in their place once it is likelier than each of
+//! them.
 //!
-//! What memories say by which others were overruled does not sum to 1, and a likelihood has to. The sum over all items, which moves slowly, is taken anew
-//! once in a while.
+//! What memories say by which others were overruled does not sum to 1, and a likelihood has to. The sum over all items, which
+//! moves slowly, is taken anew once in a while.
 
 use super::AUTO;
 use super::decayed_counts::{DecayedCounts, PRIOR};

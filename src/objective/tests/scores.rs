@@ -166,7 +166,8 @@ impl Scores<'_> {
         let CooccurrenceBuckets { confidence, cosine, plain_cosine } = buckets;
         // Where each table begins, and the place in it.
         let tables_at = [(0, confidence), (32, cosine), (64, plain_cosine)];
-        tables_at.map(|(start, bucket)| tables[start + usize::from(*bucket)]).iter().sum()
+        let n_tables = if self.world.config.cooccurrence.plain_cosine { 3 } else { 2 };
+        tables_at[..n_tables].iter().map(|(start, bucket)| tables[start + usize::from(**bucket)]).sum()
     }
 
     fn repetition(&self, query: usize, item: u32) -> f64 {
