@@ -64,6 +64,7 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
         let place = ((latencies.len() as f64 - 1.0) * 0.99).max(0.0) as usize;
         latencies.get(place).map(|seconds| (seconds * 1e5).round() / 1e2)
     };
+    worker.leave_view();
     let is_live = load(address, 10, Duration::from_secs(1)).latencies.len();
     println!(
         "{}",
