@@ -15,7 +15,7 @@ use negstream::table::rows::{GOLDEN, split_mix};
 use serde_json::json;
 
 use crate::client::{exchange, get, load, recommend};
-use crate::stream::{USERS, Worker, median};
+use crate::stream::{SpeedsAlone, USERS, Worker, median};
 
 /// Pages that are open.
 const PAGES: u64 = 8;
@@ -34,27 +34,19 @@ const HONEST: u64 = 10;
 /// Measures training alone, with pages open, and under attack, in turn.
 pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Result<()> {
     let address = worker.server.address();
-    let (mut alone, mut with_pages, mut attacked) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut with_pages, mut attacked) = (Vec::new(), Vec::new());
     let (mut honest_beside_pages, mut honest_under_attack) = (Vec::new(), Vec::new());
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
     let before = resident();
-    // A model that has seen more is slower to train, so that what either costs is told by the speeds before and after it.
-    let mut speed_before = worker.train_alone(span);
-    let mut share_of = |trained: f64, worker: &mut Worker| {
-        let speed_after = worker.train_alone(span);
-        alone.push(speed_after);
-        let share = 2.0 * trained / (speed_before + speed_after);
-        speed_before = speed_after;
-        share
-    };
+    let mut alone = SpeedsAlone::start(worker, span);
     for _ in 0..rounds {
         worker.leave_view();
         let (trained, latencies) = worker.train_beside(|| open_pages(address, span));
-        with_pages.push(share_of(trained, worker));
+        with_pages.push(alone.share_kept(worker, trained));
         honest_beside_pages.extend(latencies);
         worker.leave_view();
         let (trained, (latencies, answers)) = worker.train_beside(|| attack(address, span));
-        attacked.push(share_of(trained, worker));
+        attacked.push(alone.share_kept(worker, trained));
         honest_under_attack.extend(latencies);
         answers.into_iter().for_each(|status| *statuses.entry(status).or_default() += 1);
     }
@@ -69,7 +61,7 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
     println!(
         "{}",
         json!({
-            "bench": "serve", "phase": "pages", "pages": PAGES, "events_per_second_alone": median(alone).round(),
+            "bench": "serve", "phase": "pages", "pages": PAGES, "events_per_second_alone": alone.median().round(),
             "share_of_speed": rounded(median(with_pages)), "p99_ms": p99(honest_beside_pages),
         })
     );

@@ -29,7 +29,7 @@ mod stream;
 use std::time::{Duration, Instant};
 
 use client::{Measured, gauge, load};
-use stream::{Worker, median};
+use stream::{SpeedsAlone, Worker, median};
 
 /// How long a few requests are sent at most before what is measured: an index over the items is made when somebody asks.
 const WARM_UP: Duration = Duration::from_secs(30);
@@ -66,20 +66,17 @@ fn main() -> anyhow::Result<()> {
     let address = worker.server.address();
     worker.leave_view();
     println!("{}", load(address, rate, span).line("requests alone", items, rate, address));
-    // A model that has seen more is slower to train, so that what a load costs is told by the speeds before and after it.
-    let mut alone = vec![worker.train_alone(span)];
-    let (mut trained, mut busy) = (Vec::new(), Measured::default());
+    let mut alone = SpeedsAlone::start(&mut worker, span);
+    let (mut trained, mut shares, mut busy) = (Vec::new(), Vec::new(), Measured::default());
     for _ in 0..rounds {
         worker.leave_view();
         let (speed, measured) = worker.train_beside(|| load(address, rate, span));
         trained.push(speed);
         busy.add(measured);
-        alone.push(worker.train_alone(span));
+        shares.push(alone.share_kept(&mut worker, speed));
     }
-    let shares =
-        alone.windows(2).zip(&trained).map(|(around, trained)| trained / around.iter().sum::<f64>() * 2.0).collect();
     let mut line = busy.line("requests while training", items, rate, address);
-    line["events_per_second_alone"] = median(alone).round().into();
+    line["events_per_second_alone"] = alone.median().round().into();
     line["events_per_second"] = median(trained).round().into();
     line["share_of_speed"] = ((median(shares) * 1e3).round() / 1e3).into();
     println!("{line}");

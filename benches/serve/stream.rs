@@ -112,6 +112,33 @@ impl Worker {
     }
 }
 
+/// How fast training goes by itself. A model that has seen more is slower to train, so that what a load costs is told by the speeds
+/// before and after it.
+pub struct SpeedsAlone {
+    span: Duration,
+    /// Events a second, the newest last.
+    speeds: Vec<f64>,
+}
+
+impl SpeedsAlone {
+    /// Trains for `span` before the first load, and after each.
+    pub fn start(worker: &mut Worker, span: Duration) -> Self {
+        Self { span, speeds: vec![worker.train_alone(span)] }
+    }
+
+    /// What training kept of its speed while it `trained` so many events a second.
+    pub fn share_kept(&mut self, worker: &mut Worker, trained: f64) -> f64 {
+        let (before, after) = (self.speeds[self.speeds.len() - 1], worker.train_alone(self.span));
+        self.speeds.push(after);
+        2.0 * trained / (before + after)
+    }
+
+    /// The middle speed.
+    pub fn median(self) -> f64 {
+        median(self.speeds)
+    }
+}
+
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

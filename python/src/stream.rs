@@ -95,8 +95,7 @@ impl Stream {
     pub(crate) fn empty(config: Config) -> Self {
         let negatives = &config.negatives;
         Self {
-            frequencies: Frequencies::with_popularity(negatives.half_life, config.evaluate.popularity_half_life)
-                .with_age_correction(negatives.age_correction),
+            frequencies: Frequencies::configured(negatives, config.evaluate.popularity_half_life),
             live: LiveItems::new(horizon(&config)),
             noise: NoiseMix::new(&negatives.noise.terms()),
             bank: Bank::new(negatives.bank, negatives.bank_max_age, false),

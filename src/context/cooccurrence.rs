@@ -47,7 +47,7 @@ const PLAIN_COSINE_OF_ONE: i64 = 24;
 /// Whoever has a smaller confidence, and a smaller plain cosine than [`LEAST_PLAIN_COSINE`], is not related: such items are
 /// many, and κ says next to nothing of them.
 const LEAST_CONFIDENCE: f32 = 0.02;
-/// See [`LEAST_CONFIDENCE`], which leaves out the rare items.
+/// The least plain cosine of an item that is related although its confidence is small, as rare items' are.
 const LEAST_PLAIN_COSINE: f64 = 0.05;
 /// When an item has so many events, all its counts are halved: single precision adds small numbers to no more than that.
 const MOST_EVENTS: f64 = (1 << 22) as f64;
@@ -231,8 +231,9 @@ struct Vote {
 #[derive(Debug, Clone, Copy)]
 struct VoteSums {
     confidence: f32,
-    /// Without the part of the item that is voted for, as is the next.
+    /// Not yet divided by the root of n(j) + 10, j being the item that is voted for.
     cosine: f32,
+    /// Not yet divided by the root of n(j).
     plain_cosine: f32,
 }
 

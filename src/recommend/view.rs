@@ -56,6 +56,25 @@ pub struct ViewRemains {
     tables: ReadTables,
 }
 
+impl ViewRemains {
+    /// What is left of a view with these names (of items and users), counts and parameters: nothing that is shared with training, which
+    /// would copy it as long as it is kept.
+    fn of(
+        (items, users): (Ids, Ids),
+        log_frequencies: FollowedFrequencies,
+        cooccurrences: Cooccurrences,
+        model: Model,
+    ) -> Self {
+        Self {
+            items: items.into_index(),
+            users: users.into_index(),
+            log_frequencies,
+            cooccurrences: cooccurrences.into_own(),
+            tables: model.into_read_tables(),
+        }
+    }
+}
+
 /// What the trainer freezes.
 #[derive(Debug)]
 pub struct FrozenView {
@@ -206,8 +225,7 @@ impl FrozenView {
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
         let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
-        let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
-        ViewRemains { items, users, log_frequencies, cooccurrences: cooccurrences.into_own(), tables }
+        ViewRemains::of((items, users), log_frequencies, cooccurrences, model)
     }
 }
 
@@ -509,7 +527,6 @@ impl StateView {
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
         let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
-        let (items, users, tables) = (items.into_index(), users.into_index(), model.into_read_tables());
-        ViewRemains { items, users, log_frequencies, cooccurrences: cooccurrences.into_own(), tables }
+        ViewRemains::of((items, users), log_frequencies, cooccurrences, model)
     }
 }

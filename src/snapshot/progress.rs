@@ -95,8 +95,7 @@ pub(super) fn read(
         evaluation,
         others,
     } = content;
-    let empty = Frequencies::with_popularity(config.negatives.half_life, config.evaluate.popularity_half_life)
-        .with_age_correction(config.negatives.age_correction);
+    let empty = Frequencies::configured(&config.negatives, config.evaluate.popularity_half_life);
     let newcomers = Newcomers::restored(frequency_clock, arrivals, frequency_newcomers);
     let (evidence, newest) = (&frequency_evidence, frequency_newest);
     let frequencies = empty.restored(&frequency_scales, counts, evidence, newest, frequency_overruled, newcomers);

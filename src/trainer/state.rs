@@ -206,8 +206,7 @@ impl State {
             model: Model::new(config, kernel),
             objectives: Objectives::new(config),
             negatives: NegativeSources {
-                frequencies: Frequencies::with_popularity(negatives.half_life, config.evaluate.popularity_half_life)
-                    .with_age_correction(negatives.age_correction),
+                frequencies: Frequencies::configured(negatives, config.evaluate.popularity_half_life),
                 live: LiveItems::new(horizon(config)),
                 noise: NoiseMix::new(&negatives.noise.terms()),
                 bank: Bank::new(negatives.bank, negatives.bank_max_age, negatives.bank_vectors == BankVectors::Frozen),

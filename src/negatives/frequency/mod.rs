@@ -60,7 +60,7 @@ use self::evidence::{HalfLifeEvidence, Prediction};
 use self::mixture::ScaledMemory;
 use self::newcomers::NewcomerScale;
 use self::overruled::{LONG, OVERRULING, OverruledMemory};
-use super::HalfLife;
+use super::{HalfLife, NegativesConfig};
 use crate::kernel::Kernel;
 use crate::kernel::frequency::{AgeCorrection, Contradiction};
 use crate::kernel::rows::prefetch_one;
@@ -192,9 +192,14 @@ impl Frequencies {
         Self::with_popularity(half_life.into(), POPULARITY)
     }
 
+    /// Frequencies before the first event, as `negatives` asks for them, and popularity by a half-life of `popularity` events.
+    pub fn configured(negatives: &NegativesConfig, popularity: f64) -> Self {
+        Self::with_popularity(negatives.half_life, popularity).with_age_correction(negatives.age_correction)
+    }
+
     /// Frequencies before the first event, with one half-life or with [`AUTO`], and popularity by a half-life of `popularity`
     /// events.
-    pub fn with_popularity(half_life: HalfLife, popularity: f64) -> Self {
+    fn with_popularity(half_life: HalfLife, popularity: f64) -> Self {
         let mut half_lives = if half_life == HalfLife::Auto { AUTO.to_vec() } else { vec![half_life] };
         let n_mixed = half_lives.len();
         let companion = match half_life {
@@ -242,7 +247,7 @@ impl Frequencies {
     }
 
     /// These frequencies, of which each is what an item has for its age, or where `corrects_age` is false what was counted.
-    pub fn with_age_correction(mut self, corrects_age: bool) -> Self {
+    fn with_age_correction(mut self, corrects_age: bool) -> Self {
         self.corrects_age = corrects_age;
         self.refresh();
         self
