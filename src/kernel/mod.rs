@@ -24,6 +24,7 @@ pub mod contrast;
 mod dots;
 mod exp;
 pub mod frequency;
+pub mod packed;
 pub mod ranking;
 pub mod reference;
 pub mod rows;

@@ -237,12 +237,6 @@ pub fn score_items<'a>(
     }
 }
 
-/// `out[row]` is the product of the query with each of `rows`, vectors in bfloat16 one behind the other: near it, as these are rounded.
-pub fn products_of_halves(kernel: Kernel, query: &[f32], rows: &[u16], out: &mut [f32]) {
-    assert!(rows.len() == out.len() * query.len());
-    run_halves(kernel.isa, query, rows, out);
-}
-
 /// The score of an item, summed in whichever order is fastest.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
@@ -273,7 +267,6 @@ for_each_isa!(run_count_touched = count_touched_rows(
     counts: &mut RankCounts,
 ));
 for_each_isa!(run_estimate = estimate(query: &[f32], rows: &[&[f32]], scale: &Lanes, bias: &Lanes) -> [Estimate; LANES]);
-for_each_isa!(run_halves = halves(query: &[f32], rows: &[u16], out: &mut [f32]));
 for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, bias: &Lanes) -> Lanes);
 
 /// Compares the scores of touched rows with the targets, where they count.
@@ -341,53 +334,6 @@ fn score<const FMA: bool, const ROWS: usize>(packed: &[Lanes], query: &[f32], sc
         scores[lane] = multiply_add::<FMA>(products[lane], scale[lane], bias[lane]);
     }
     scores
-}
-
-#[inline(always)]
-fn halves<const FMA: bool, const ROWS: usize>(query: &[f32], rows: &[u16], out: &mut [f32]) {
-    // Several at once, since each multiply-add waits for the one before of its row.
-    let mut place = 0;
-    while place + 4 <= out.len() {
-        out[place..place + 4].copy_from_slice(&products_of::<FMA, 4>(query, &rows[place * query.len()..]));
-        place += 4;
-    }
-    while place < out.len() {
-        [out[place]] = products_of::<FMA, 1>(query, &rows[place * query.len()..]);
-        place += 1;
-    }
-}
-
-/// The products of the query with the first `N` rows in bfloat16.
-#[inline(always)]
-fn products_of<const FMA: bool, const N: usize>(query: &[f32], rows: &[u16]) -> [f32; N] {
-    let dim = query.len();
-    let (query_blocks, query_rest) = query.as_chunks::<LANES>();
-    let mut sums = [[0.0; LANES]; N];
-    for block in 0..query_blocks.len() {
-        for row in 0..N {
-            let halves = rows[row * dim + block * LANES..].first_chunk::<LANES>().expect("a block");
-            // In steps of their own: together, they are not kept in the widest registers.
-            let (mut bits, mut numbers) = ([0; LANES], [0.0; LANES]);
-            for lane in 0..LANES {
-                bits[lane] = u32::from(halves[lane]);
-            }
-            for lane in 0..LANES {
-                numbers[lane] = f32::from_bits(bits[lane] << 16);
-            }
-            for lane in 0..LANES {
-                sums[row][lane] = multiply_add::<FMA>(query_blocks[block][lane], numbers[lane], sums[row][lane]);
-            }
-        }
-    }
-    let mut products = [0.0; N];
-    for row in 0..N {
-        let rest = &rows[row * dim + dim - query_rest.len()..];
-        for k in 0..query_rest.len() {
-            sums[row][k] += query_rest[k] * f32::from_bits(u32::from(rest[k]) << 16);
-        }
-        products[row] = sum(&sums[row]);
-    }
-    products
 }
 
 #[inline(always)]

@@ -19,8 +19,9 @@ use super::index::SearchIndex;
 use super::view::{FrozenView, StateView, ViewRemains};
 use crate::trainer::Trainer;
 
-/// How old a view of a state that has moved may become before the next is made.
-pub const FOLLOW_EVERY: Duration = Duration::from_millis(225);
+/// How old a view of a state that has moved may become before the next is made. Requests wait while it is made, the longer the more was
+/// written since the one before.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(175);
 /// The oldest that a view may be of which it is known that the state has moved, before readers wait for the next.
 const OLDEST: Duration = Duration::from_millis(250);
 /// For so long after a request views are made although the stream is busy.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::row_remap::RowRemap;
+use crate::kernel::rows::prefetch_one;
 
 /// Rows in a chunk: few enough that threads which move different chunks share the work evenly.
 pub const CHUNK: usize = 256;
@@ -27,6 +28,10 @@ const MOST_SPARE: usize = CHUNK / 8;
 const MARKED_TOGETHER: usize = u64::BITS as usize;
 /// Fewer chunks are not worth a second thread.
 const CHUNKS_PER_THREAD: usize = 128;
+/// Neighbouring chunks that a thread copies in one go.
+const RUN: usize = 16;
+/// Rows that memory is asked for before they are copied.
+const ASKED_AHEAD: usize = 8;
 const OURS: &str = "nobody else has it";
 
 /// Some rows, one behind the other. A row is `width` numbers, or one record.
@@ -39,6 +44,8 @@ pub trait Block: Clone + Default + Send + Sync {
     fn row(&self, row: usize, width: usize) -> &Self::Row;
     /// Row `row`, to be changed.
     fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
+    /// Asks memory for a row.
+    fn ask_for(row: &Self::Row);
     /// Puts a copy of `row` in the place of row `place`, whose memory it may take; behind the last one where that is the place.
     fn put_copy(&mut self, place: usize, row: &Self::Row, width: usize);
     /// Puts row `from` of `other`, which has no use for it any more, in the place of row `row`; behind the last one where
@@ -92,6 +99,35 @@ impl<B: Clone> Clone for Chunk<B> {
     }
 }
 
+/// Asks memory for a row, and for its place in the block that it will be copied to.
+#[inline]
+fn ask_for_both<B: Block>(chunk: &Chunk<B>, copy: &B, row: usize, width: usize) {
+    B::ask_for(chunk.row(row, width));
+    if row < copy.n_rows(width) {
+        B::ask_for(copy.row(row, width));
+    }
+}
+
+/// The rows that have a bit in `marks`, of the first `n_rows`, in order.
+#[derive(Debug, Clone)]
+struct MarkedRows {
+    marks: [u64; CHUNK / MARKED_TOGETHER],
+    n_rows: usize,
+}
+
+impl Iterator for MarkedRows {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let number = self.marks.iter().position(|marks| *marks != 0)?;
+        let marks = &mut self.marks[number];
+        let row = number * MARKED_TOGETHER + marks.trailing_zeros() as usize;
+        *marks &= *marks - 1;
+        (row < self.n_rows).then_some(row)
+    }
+}
+
 impl<B: Block> Chunk<B> {
     fn new(block: B) -> Self {
         Self::of_block(Arc::new(block), false)
@@ -142,22 +178,21 @@ impl<B: Block> Chunk<B> {
 
     /// Copies the rows that were written since the last time to `copy`, or all where `is_new`: then both have the same `n_rows` rows.
     fn copy_written(&mut self, copy: &mut Self, (n_rows, width): (usize, usize), is_new: bool) {
-        let mut marks = std::mem::take(&mut self.written);
-        if is_new {
-            marks = [u64::MAX; CHUNK / MARKED_TOGETHER];
-        }
+        let written = std::mem::take(&mut self.written);
+        let rows = MarkedRows { marks: if is_new { [u64::MAX; _] } else { written }, n_rows };
         let block = copy.own().expect("a table that follows is shared with nobody");
         block.truncate(n_rows.min(block.n_rows(width)), width);
-        for (number, mut marks) in marks.into_iter().enumerate() {
-            while marks != 0 {
-                let row = number * MARKED_TOGETHER + marks.trailing_zeros() as usize;
-                if row >= n_rows {
-                    return;
-                }
-                block.put_copy(row, self.row(row, width), width);
-                marks &= marks - 1;
-            }
+        let mut next = rows.clone().skip(ASKED_AHEAD);
+        for row in rows {
+            next.next().into_iter().for_each(|next| ask_for_both(&*self, block, next, width));
+            block.put_copy(row, self.row(row, width), width);
         }
+    }
+
+    /// Asks memory for the first rows that [`Self::copy_written`] will copy.
+    fn ask_for_written(&self, copy: &Self, n_rows: usize, width: usize) {
+        let rows = MarkedRows { marks: self.written, n_rows };
+        rows.take(ASKED_AHEAD).for_each(|row| ask_for_both(self, &copy.block, row, width));
     }
 
     /// Makes room for rows that move on, where the block is shared; whether it is.
@@ -336,10 +371,20 @@ impl<B: Block> Chunks<B> {
         copy.chunks.truncate(self.chunks.len());
         copy.chunks.resize_with(self.chunks.len(), || Chunk::new(new()));
         (copy.width, copy.len, copy.n_own, copy.followed) = (width, len, self.chunks.len(), self.followed);
-        let pairs = self.chunks.par_iter_mut().zip(&mut copy.chunks).enumerate().with_min_len(CHUNKS_PER_THREAD);
-        pairs.for_each(|(number, (chunk, copy))| {
-            let n_rows = (len - number * CHUNK).min(CHUNK);
-            chunk.copy_written(copy, (n_rows, width), is_new);
+        let runs = self.chunks.par_chunks_mut(RUN).zip(copy.chunks.par_chunks_mut(RUN)).enumerate();
+        runs.with_min_len(CHUNKS_PER_THREAD / RUN).for_each(|(run, (chunks, copies))| {
+            // The rows are all over memory, and so are the blocks that they are in: asked for one after the other, each would be waited for.
+            for (chunk, copy) in chunks.iter().zip(&*copies) {
+                prefetch_one(&*chunk.block);
+                prefetch_one(&*copy.block);
+            }
+            for place in 0..chunks.len() {
+                let n_rows = |place: usize| (len - (run * RUN + place) * CHUNK).min(CHUNK);
+                if let (Some(chunk), Some(copy)) = (chunks.get(place + 1), copies.get(place + 1)) {
+                    chunk.ask_for_written(copy, n_rows(place + 1), width);
+                }
+                chunks[place].copy_written(&mut copies[place], (n_rows(place), width), is_new);
+            }
         });
     }
 

@@ -2,6 +2,7 @@
 
 use super::chunks::{Block, CHUNK, Chunks};
 use super::row_remap::RowRemap;
+use crate::kernel::rows::prefetch_one;
 
 /// A growing table of records that can be frozen.
 #[derive(Debug, Clone)]
@@ -22,6 +23,11 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
     #[inline]
     fn row_mut(&mut self, row: usize, _width: usize) -> &mut T {
         &mut self[row]
+    }
+
+    #[inline]
+    fn ask_for(row: &T) {
+        prefetch_one(row);
     }
 
     fn put_copy(&mut self, place: usize, row: &T, _width: usize) {

@@ -8,6 +8,7 @@ pub use super::chunks::CHUNK;
 use super::chunks::{Block, Chunk, Chunks};
 use super::row_remap::RowRemap;
 use crate::kernel::aligned::Aligned;
+use crate::kernel::rows::prefetch;
 
 /// [`CHUNK`] neighbouring rows.
 pub type RowChunk = Chunk<Aligned<f32>>;
@@ -31,6 +32,11 @@ impl Block for Aligned<f32> {
     #[inline]
     fn row_mut(&mut self, row: usize, width: usize) -> &mut [f32] {
         &mut self[row * width..][..width]
+    }
+
+    #[inline]
+    fn ask_for(row: &[f32]) {
+        prefetch(row);
     }
 
     fn put_copy(&mut self, place: usize, row: &[f32], width: usize) {

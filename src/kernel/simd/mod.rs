@@ -57,7 +57,7 @@ macro_rules! for_each_vector {
         }
     };
 }
-use for_each_vector;
+pub(super) use for_each_vector;
 
 /// Some single-precision numbers that are worked on by one instruction. What it does to one of them does not depend on how
 /// many there are: a product is the same whatever the width.

@@ -32,10 +32,9 @@ use rayon::prelude::*;
 use self::clusters::{ClusterPlace, Clusters};
 use super::shortlist::{Scored, Shortlist, order};
 use super::terms::ItemTerms;
-use crate::kernel::bf16::to_bf16;
-use crate::kernel::ranking::{estimate_scores, products_of_halves};
-use crate::kernel::rows::prefetch_one;
-use crate::kernel::rows::{dot, inverse_norm};
+use crate::kernel::packed::{PackedRows, push_pairs};
+use crate::kernel::ranking::estimate_scores;
+use crate::kernel::rows::{dot, inverse_norm, prefetch_one};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 
@@ -69,18 +68,17 @@ pub struct SearchIndex {
     blocks: Vec<ItemBlock>,
     /// By item: where it is among these.
     place_of: Vec<ItemPlace>,
-    /// By place: the direction of its vector in bfloat16, `dim` numbers.
-    halves: Vec<u16>,
+    /// The directions of the items' vectors; each block begins a group.
+    vectors: PackedRows,
     /// By place: the length of its vector times the factor with which it enters the cosine.
     lengths: Vec<f32>,
     /// By place: log q̂, bits of a single.
     log_frequencies: Vec<AtomicU32>,
     /// By block: what is at least its largest log q̂, and at most its least.
     bounds: Vec<FrequencyBounds>,
-    dim: usize,
     clusters: Vec<ClusterSpread>,
-    /// The clusters' directions in bfloat16, `dim` numbers each.
-    directions: Vec<u16>,
+    /// The clusters' directions.
+    directions: PackedRows,
     /// How far beyond the mean of its cluster an item may be, in deviations; the bits of it.
     reach: AtomicU32,
     /// The newest queries.
@@ -140,6 +138,8 @@ struct ItemBlock {
     /// The places of its items.
     begin: u32,
     end: u32,
+    /// The first group of their vectors.
+    group: u32,
     /// The longest of its vectors.
     longest: f32,
 }
@@ -147,6 +147,11 @@ struct ItemBlock {
 impl ItemBlock {
     fn places(&self) -> Range<usize> {
         self.begin as usize..self.end as usize
+    }
+
+    fn groups(&self) -> Range<usize> {
+        let first = self.group as usize;
+        first..first + self.places().len().div_ceil(LANES)
     }
 }
 
@@ -167,7 +172,8 @@ pub struct IndexBuilder {
     sample: Vec<f32>,
     places: Vec<ClusterPlace>,
     /// By item: its vector's direction, its length, and log q̂.
-    halves: Vec<u16>,
+    /// By item: the direction of its vector, in pairs ([`push_pairs`]).
+    pairs: Vec<f32>,
     lengths: Vec<f32>,
     log_frequencies: Vec<f32>,
     kernel: Kernel,
@@ -176,9 +182,9 @@ pub struct IndexBuilder {
 impl IndexBuilder {
     /// An index of items with vectors of `dim` numbers, in the numbering of rows after so many `remaps`.
     pub fn new(kernel: Kernel, dim: usize, remaps: u64) -> Self {
-        let (sample, places, halves) = (Vec::new(), Vec::new(), Vec::new());
+        let (sample, places, pairs) = (Vec::new(), Vec::new(), Vec::new());
         let (lengths, log_frequencies) = (Vec::new(), Vec::new());
-        Self { remaps, dim, clusters: None, sample, places, halves, lengths, log_frequencies, kernel }
+        Self { remaps, dim, clusters: None, sample, places, pairs, lengths, log_frequencies, kernel }
     }
 
     /// The rows, of `n_items`, that the clusters are made of.
@@ -223,7 +229,7 @@ impl IndexBuilder {
         }
         let clusters = self.clusters.as_ref().expect("clusters come first");
         self.places.extend(clusters.places(vectors));
-        self.halves.extend(vectors.iter().map(|number| to_bf16(*number)));
+        vectors.chunks_exact(self.dim).for_each(|vector| push_pairs(self.kernel, vector, &mut self.pairs));
         self.log_frequencies.extend_from_slice(log_frequencies);
     }
 
@@ -232,7 +238,8 @@ impl IndexBuilder {
     /// # Panics
     /// If there are no clusters yet.
     pub fn build(self) -> SearchIndex {
-        let Self { remaps, dim, clusters, places, halves: of_items, lengths: by_item, log_frequencies, .. } = self;
+        let Self { remaps, dim, clusters, places, pairs, lengths: by_item, log_frequencies, kernel, .. } = self;
+        let pairs_of = |item: &u32| &pairs[*item as usize * dim.div_ceil(2)..][..dim.div_ceil(2)];
         let made = clusters.expect("clusters come first");
         let n_clusters = made.len();
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); n_clusters];
@@ -244,6 +251,8 @@ impl IndexBuilder {
             squares[*cluster as usize] += cosine * cosine;
         }
         let (mut items, mut blocks) = (Vec::with_capacity(places.len()), Vec::new());
+        let n_groups = members.iter().map(|members| members.len().div_ceil(LANES)).sum();
+        let mut vectors = PackedRows::with_capacity(dim, n_groups);
         let mut place_of = vec![ItemPlace::default(); places.len()];
         for (number, mut members) in members.into_iter().enumerate() {
             let n = members.len().max(1) as f32;
@@ -258,22 +267,26 @@ impl IndexBuilder {
                 }
                 items.extend_from_slice(members);
                 let longest = members.iter().map(|item| by_item[*item as usize]).fold(0.0, f32::max);
-                blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, longest });
+                let group = vectors.n_groups() as u32;
+                members.chunks(LANES).for_each(|group| vectors.push(group.iter().map(pairs_of)));
+                blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, group, longest });
             }
         }
-        let directions = made.directions().iter().map(|number| to_bf16(*number)).collect();
-        let half = |item: &u32| &of_items[*item as usize * dim..][..dim];
+        let mut of_clusters = Vec::with_capacity(n_clusters * dim.div_ceil(2));
+        made.directions().chunks_exact(dim).for_each(|direction| push_pairs(kernel, direction, &mut of_clusters));
+        let of_clusters: Vec<&[f32]> = of_clusters.chunks_exact(dim.div_ceil(2)).collect();
+        let mut directions = PackedRows::with_capacity(dim, n_clusters.div_ceil(LANES));
+        of_clusters.chunks(LANES).for_each(|group| directions.push(group.iter().copied()));
         let unbounded = |_: &ItemBlock| FrequencyBounds { largest: u32::MAX.into(), least: 0.into() };
         let index = SearchIndex {
             remaps,
             bounds: blocks.iter().map(unbounded).collect(),
-            halves: items.iter().flat_map(half).copied().collect(),
+            vectors,
             lengths: items.iter().map(|item| by_item[*item as usize]).collect(),
             log_frequencies: items.iter().map(|item| log_frequencies[*item as usize].to_bits().into()).collect(),
             items,
             blocks,
             place_of,
-            dim,
             clusters,
             directions,
             reach: AtomicU32::new(FIRST_REACH.to_bits()),
@@ -438,7 +451,9 @@ impl SearchIndex {
             Sought::Nearest => (1.0, 0.0, 0.0, false),
         };
         let by_length = matches!(sought, Sought::Best { .. });
-        let mut nearest = self.nearest(kernel, query, length, reach);
+        let mut pairs = Vec::new();
+        push_pairs(kernel, query, &mut pairs);
+        let mut nearest = self.nearest(kernel, &pairs, length, reach);
         nearest.iter_mut().for_each(|cosine| *cosine *= length * likeness);
         let bound = |(block, bounds): (&ItemBlock, &FrequencyBounds)| {
             let longest = if by_length { block.longest } else { 1.0 };
@@ -447,7 +462,7 @@ impl SearchIndex {
         };
         let bounds: Vec<f32> = self.blocks.iter().zip(&self.bounds).map(bound).collect();
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
-        let mut products = [0.0; BLOCK];
+        let mut products = [[0.0; LANES]; BLOCK / LANES];
         let n_items = model.inverse_norms.len();
         let look_at_new = |best: &mut Shortlist| {
             let mut items = self.len() as u32..n_items as u32;
@@ -479,20 +494,17 @@ impl SearchIndex {
         look_at_new(&mut best);
         let mut n_looked_at = n_items - self.len();
         let mut look_at = |best: &mut Shortlist, blocks: &[Scored]| {
-            for (bound, block) in blocks {
-                if *bound < best.settle() {
+            let mut blocks = blocks.iter().map(|(bound, block)| (*bound, &self.blocks[*block as usize])).peekable();
+            while let Some((bound, block)) = blocks.next() {
+                if bound < best.settle() {
                     break;
                 }
-                let places = self.blocks[*block as usize].places();
-                let products = &mut products[..places.len()];
-                products_of_halves(
-                    kernel,
-                    query,
-                    &self.halves[places.start * self.dim..places.end * self.dim],
-                    products,
-                );
+                let (places, groups) = (block.places(), block.groups());
+                let next = blocks.peek().map_or(0..0, |(_, next)| next.groups());
+                let products = &mut products[..groups.len()];
+                self.vectors.products(kernel, &pairs, groups, next, products);
                 n_looked_at += places.len();
-                for (place, product) in places.zip(products) {
+                for (place, product) in places.zip(products.as_flattened()) {
                     let similarity = *product * if by_length { self.lengths[place] } else { 1.0 } * likeness;
                     let item = self.items[place];
                     let mut score = similarity + beta * self.log_frequency(place);
@@ -538,8 +550,10 @@ impl SearchIndex {
     /// between the cluster's direction and the query, and the cluster's mean m and deviation σ.
     fn nearest(&self, kernel: Kernel, query: &[f32], length: f32, reach: f32) -> Vec<f32> {
         let factor = if length > 0.0 { 1.0 / length } else { 0.0 };
-        let mut nearest = vec![0.0; self.clusters.len()];
-        products_of_halves(kernel, query, &self.directions, &mut nearest);
+        let mut products = vec![[0.0; LANES]; self.directions.n_groups()];
+        self.directions.products(kernel, query, 0..products.len(), 0..0, &mut products);
+        let mut nearest = products.into_flattened();
+        nearest.truncate(self.clusters.len());
         for (ClusterSpread { mean, deviation }, along) in self.clusters.iter().zip(&mut nearest) {
             let cosine = *along * factor;
             let across = (1.0 - cosine * cosine).max(0.0).sqrt();
