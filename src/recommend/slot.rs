@@ -32,7 +32,8 @@ const TURN: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_millis(1);
 /// How often it looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
-/// From this age of the view on, readers let the trainer go first although it is at a step.
+/// From this age of the view on, readers let the trainer go first although it is at a step: late, since they wait for the step then, and
+/// before views are too old.
 const PRESSING: Duration = Duration::from_millis(240);
 /// How long a reader leaves the lock to whoever wants a short look.
 const LOOK: Duration = Duration::from_micros(100);
@@ -40,6 +41,8 @@ const LOOK: Duration = Duration::from_micros(100);
 const SHARE_OF_TIME: u32 = 10;
 /// How often it is noted that a view is still as new as the state.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
+
+const _: () = assert!(FOLLOW_EVERY.as_millis() < PRESSING.as_millis() && PRESSING.as_millis() < OLDEST.as_millis());
 
 /// A place for one view; clones are the same place.
 #[derive(Debug, Clone, Default)]

@@ -44,7 +44,7 @@ pub trait Block: Clone + Default + Send + Sync {
     fn row(&self, row: usize, width: usize) -> &Self::Row;
     /// Row `row`, to be changed.
     fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
-    /// Asks memory for a row.
+    /// Asks memory for a row; of a record, for its beginning.
     fn ask_for(row: &Self::Row);
     /// Puts a copy of `row` in the place of row `place`, whose memory it may take; behind the last one where that is the place.
     fn put_copy(&mut self, place: usize, row: &Self::Row, width: usize);
@@ -189,7 +189,7 @@ impl<B: Block> Chunk<B> {
         }
     }
 
-    /// Asks memory for the first rows that [`Self::copy_written`] will copy.
+    /// Asks memory for the first rows that [`Self::copy_written`] will copy, if it copies those that were written.
     fn ask_for_written(&self, copy: &Self, n_rows: usize, width: usize) {
         let rows = MarkedRows { marks: self.written, n_rows };
         rows.take(ASKED_AHEAD).for_each(|row| ask_for_both(self, &copy.block, row, width));
@@ -453,6 +453,7 @@ impl<B: Block> Chunks<B> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::RUN;
     use crate::kernel::aligned::Aligned;
     use crate::table::records::Records;
     use crate::table::row_remap::RowRemap;
@@ -552,6 +553,33 @@ mod tests {
             prop_assert!(rows.thaw(&mut usize::MAX.clone()) && records.thaw(&mut usize::MAX.clone()));
             prop_assert_eq!(contents(&records, &rows), (plain_records, plain_rows));
         }
+    }
+
+    #[test]
+    fn tables_of_many_runs_are_followed() {
+        let n_rows = RUN * CHUNK * 9 + 1;
+        let (mut records, mut rows) = (Records::default(), Rows::new(3));
+        let push = |records: &mut Records<String>, rows: &mut Rows, number: usize| {
+            records.push(number.to_string());
+            rows.push(|row| row.fill(number as f32));
+        };
+        (0..n_rows).for_each(|number| push(&mut records, &mut rows, number));
+        let mut following = (Records::default(), Rows::new(3));
+        for first in [1, 100] {
+            records.follow(&mut following.0);
+            rows.follow(&mut following.1);
+            assert_eq!(contents(&following.0, &following.1), contents(&records, &rows));
+            // The first and the last rows of runs, the last one of all, and some between.
+            let ends = (0..n_rows).filter(|row| [0, RUN * CHUNK - 1].contains(&(row % (RUN * CHUNK))));
+            for row in ends.chain([n_rows - 1]).chain((first..n_rows).step_by(97)) {
+                records.get_mut(row).push('+');
+                rows.row_mut(row)[2] += 0.5;
+            }
+            (0..first).for_each(|number| push(&mut records, &mut rows, number));
+        }
+        records.follow(&mut following.0);
+        rows.follow(&mut following.1);
+        assert_eq!(contents(&following.0, &following.1), contents(&records, &rows));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Left to the compiler, a block of sums does not: arrays are kept on the stack as soon as a block is larger than half the
 //! registers. So the operations are named one by one here ([`SimdVector`]), and what is made of them is written once over
-//! them: the products of a tile ([`products`]), and how scores compare with targets ([`comparisons`]).
+//! them: the products of a tile ([`products`]), how scores compare with targets ([`comparisons`]), and the products of one query with packed
+//! vectors ([`super::packed`]).
 
 pub(super) mod comparisons;
 pub(super) mod products;

@@ -39,14 +39,15 @@ use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 
 /// Items in a block: so few that most of a block that is looked at had to be.
-const BLOCK: usize = 128;
+const BLOCK: usize = 8 * LANES;
 /// Items in a cluster, on average.
 const PER_CLUSTER: usize = 256;
 /// Vectors that clusters are made of, at most.
 const SAMPLE: usize = 1 << 16;
 /// Blocks that are looked at before any is left out.
 const FIRST_BLOCKS: usize = 24;
-/// Items beyond the list, at least, whose scores are computed exactly at the end, since estimates are off: vectors have moved, and are rounded.
+/// Items beyond the list, at least, whose scores are computed exactly at the end, since estimates are off: vectors have moved, and they
+/// and the query are rounded.
 const MARGIN: usize = 12;
 
 /// Queries that are kept, to measure by.
@@ -171,9 +172,9 @@ pub struct IndexBuilder {
     clusters: Option<Clusters>,
     sample: Vec<f32>,
     places: Vec<ClusterPlace>,
-    /// By item: its vector's direction, its length, and log q̂.
     /// By item: the direction of its vector, in pairs ([`push_pairs`]).
     pairs: Vec<f32>,
+    /// By item: the length of its vector, and log q̂.
     lengths: Vec<f32>,
     log_frequencies: Vec<f32>,
     kernel: Kernel,
@@ -547,11 +548,11 @@ impl SearchIndex {
     }
 
     /// By cluster: the largest cosine with the query that one of its items is expected to have: m·t + reach·σ·√(1−t²), by the cosine t
-    /// between the cluster's direction and the query, and the cluster's mean m and deviation σ.
-    fn nearest(&self, kernel: Kernel, query: &[f32], length: f32, reach: f32) -> Vec<f32> {
+    /// between the cluster's direction and the query (its `pairs`, and its length), and the cluster's mean m and deviation σ.
+    fn nearest(&self, kernel: Kernel, pairs: &[f32], length: f32, reach: f32) -> Vec<f32> {
         let factor = if length > 0.0 { 1.0 / length } else { 0.0 };
         let mut products = vec![[0.0; LANES]; self.directions.n_groups()];
-        self.directions.products(kernel, query, 0..products.len(), 0..0, &mut products);
+        self.directions.products(kernel, pairs, 0..products.len(), 0..0, &mut products);
         let mut nearest = products.into_flattened();
         nearest.truncate(self.clusters.len());
         for (ClusterSpread { mean, deviation }, along) in self.clusters.iter().zip(&mut nearest) {
