@@ -13,7 +13,8 @@ use super::simd::products::pair;
 use super::simd::{SimdVector, for_each_vector};
 use super::{Kernel, LANES, Lanes};
 
-/// Groups that are multiplied at once, so that no product waits for the one before; more wait for memory only.
+/// Groups that are multiplied at once: the sum of a group waits for each of its products, and those of the other groups are added
+/// meanwhile.
 const TOGETHER: usize = 4;
 
 /// Appends the pairs of a vector, its numbers in bfloat16, to `pairs`: ⌈n/2⌉ of them.
@@ -54,7 +55,8 @@ impl PackedRows {
     /// # Panics
     /// If one has another number of pairs.
     pub fn push<'a>(&mut self, vectors: impl Iterator<Item = &'a [f32]>) {
-        let vectors = vectors.inspect(|vector| assert!(vector.len() == self.n_pairs, "{} pairs", vector.len()));
+        let vectors = vectors
+            .inspect(|vector| assert!(vector.len() == self.n_pairs, "{} pairs, not {}", vector.len(), self.n_pairs));
         let begin = self.groups.len();
         self.groups.resize(begin + self.n_pairs, [0.0; LANES]);
         pack(vectors, &mut self.groups[begin..]);
@@ -112,6 +114,7 @@ fn multiply_some<V: SimdVector, const N: usize>(
             let of_query = V::splat(query[k]);
             for group in 0..N {
                 let line = (first + group) * n_pairs + k;
+                // Once for each line, although its lanes may take several vectors.
                 if lane == 0 && line < next.len() {
                     prefetch_one(&next[line]);
                 }

@@ -30,8 +30,8 @@ const MARKED_TOGETHER: usize = u64::BITS as usize;
 const CHUNKS_PER_THREAD: usize = 128;
 /// Neighbouring chunks that a thread copies in one go.
 const RUN: usize = 16;
-/// Rows that memory is asked for before they are copied.
-const ASKED_AHEAD: usize = 8;
+/// Memory is asked for a row when the row so many places before it is copied.
+const PREFETCH_DISTANCE: usize = 8;
 const OURS: &str = "nobody else has it";
 
 /// Some rows, one behind the other. A row is `width` numbers, or one record.
@@ -45,7 +45,7 @@ pub trait Block: Clone + Default + Send + Sync {
     /// Row `row`, to be changed.
     fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
     /// Asks memory for a row; of a record, for its beginning.
-    fn ask_for(row: &Self::Row);
+    fn prefetch(row: &Self::Row);
     /// Puts a copy of `row` in the place of row `place`, whose memory it may take; behind the last one where that is the place.
     fn put_copy(&mut self, place: usize, row: &Self::Row, width: usize);
     /// Puts row `from` of `other`, which has no use for it any more, in the place of row `row`; behind the last one where
@@ -101,10 +101,10 @@ impl<B: Clone> Clone for Chunk<B> {
 
 /// Asks memory for a row, and for its place in the block that it will be copied to.
 #[inline]
-fn ask_for_both<B: Block>(chunk: &Chunk<B>, copy: &B, row: usize, width: usize) {
-    B::ask_for(chunk.row(row, width));
+fn prefetch_both<B: Block>(chunk: &Chunk<B>, copy: &B, row: usize, width: usize) {
+    B::prefetch(chunk.row(row, width));
     if row < copy.n_rows(width) {
-        B::ask_for(copy.row(row, width));
+        B::prefetch(copy.row(row, width));
     }
 }
 
@@ -182,17 +182,17 @@ impl<B: Block> Chunk<B> {
         let rows = MarkedRows { marks: if is_new { [u64::MAX; _] } else { written }, n_rows };
         let block = copy.own().expect("a table that follows is shared with nobody");
         block.truncate(n_rows.min(block.n_rows(width)), width);
-        let mut next = rows.clone().skip(ASKED_AHEAD);
+        let mut next = rows.clone().skip(PREFETCH_DISTANCE);
         for row in rows {
-            next.next().into_iter().for_each(|next| ask_for_both(&*self, block, next, width));
+            next.next().into_iter().for_each(|next| prefetch_both(&*self, block, next, width));
             block.put_copy(row, self.row(row, width), width);
         }
     }
 
     /// Asks memory for the first rows that [`Self::copy_written`] will copy, if it copies those that were written.
-    fn ask_for_written(&self, copy: &Self, n_rows: usize, width: usize) {
+    fn prefetch_written(&self, copy: &Self, n_rows: usize, width: usize) {
         let rows = MarkedRows { marks: self.written, n_rows };
-        rows.take(ASKED_AHEAD).for_each(|row| ask_for_both(self, &copy.block, row, width));
+        rows.take(PREFETCH_DISTANCE).for_each(|row| prefetch_both(self, &copy.block, row, width));
     }
 
     /// Makes room for rows that move on, where the block is shared; whether it is.
@@ -381,7 +381,7 @@ impl<B: Block> Chunks<B> {
             for place in 0..chunks.len() {
                 let n_rows = |place: usize| (len - (run * RUN + place) * CHUNK).min(CHUNK);
                 if let (Some(chunk), Some(copy)) = (chunks.get(place + 1), copies.get(place + 1)) {
-                    chunk.ask_for_written(copy, n_rows(place + 1), width);
+                    chunk.prefetch_written(copy, n_rows(place + 1), width);
                 }
                 chunks[place].copy_written(&mut copies[place], (n_rows(place), width), is_new);
             }

@@ -26,7 +26,7 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
     }
 
     #[inline]
-    fn ask_for(row: &T) {
+    fn prefetch(row: &T) {
         prefetch_one(row);
     }
 

@@ -35,7 +35,7 @@ impl Block for Aligned<f32> {
     }
 
     #[inline]
-    fn ask_for(row: &[f32]) {
+    fn prefetch(row: &[f32]) {
         prefetch(row);
     }
 

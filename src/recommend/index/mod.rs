@@ -240,7 +240,8 @@ impl IndexBuilder {
     /// If there are no clusters yet.
     pub fn build(self) -> SearchIndex {
         let Self { remaps, dim, clusters, places, pairs, lengths: by_item, log_frequencies, kernel, .. } = self;
-        let pairs_of = |item: &u32| &pairs[*item as usize * dim.div_ceil(2)..][..dim.div_ceil(2)];
+        let n_pairs = dim.div_ceil(2);
+        let pairs_of = |item: &u32| &pairs[*item as usize * n_pairs..][..n_pairs];
         let made = clusters.expect("clusters come first");
         let n_clusters = made.len();
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); n_clusters];
@@ -273,11 +274,10 @@ impl IndexBuilder {
                 blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, group, longest });
             }
         }
-        let mut of_clusters = Vec::with_capacity(n_clusters * dim.div_ceil(2));
+        let mut of_clusters = Vec::with_capacity(n_clusters * n_pairs);
         made.directions().chunks_exact(dim).for_each(|direction| push_pairs(kernel, direction, &mut of_clusters));
-        let of_clusters: Vec<&[f32]> = of_clusters.chunks_exact(dim.div_ceil(2)).collect();
         let mut directions = PackedRows::with_capacity(dim, n_clusters.div_ceil(LANES));
-        of_clusters.chunks(LANES).for_each(|group| directions.push(group.iter().copied()));
+        of_clusters.chunks(LANES * n_pairs).for_each(|group| directions.push(group.chunks_exact(n_pairs)));
         let unbounded = |_: &ItemBlock| FrequencyBounds { largest: u32::MAX.into(), least: 0.into() };
         let index = SearchIndex {
             remaps,
