@@ -31,7 +31,7 @@ const CHUNKS_PER_THREAD: usize = 128;
 /// Neighbouring chunks that a thread copies in one go.
 const RUN: usize = 16;
 /// Memory is asked for a row when the row so many places before it is copied.
-const PREFETCH_DISTANCE: usize = 8;
+const PREFETCH_DISTANCE: usize = 16;
 const OURS: &str = "nobody else has it";
 
 /// Some rows, one behind the other. A row is `width` numbers, or one record.
@@ -44,7 +44,11 @@ pub trait Block: Clone + Default + Send + Sync {
     fn row(&self, row: usize, width: usize) -> &Self::Row;
     /// Row `row`, to be changed.
     fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
-    /// Asks memory for a row; of a record, for its beginning.
+    /// The rows in order, to be changed.
+    fn rows_mut(&mut self, width: usize) -> impl Iterator<Item = &mut Self::Row>;
+    /// Makes `to`, whose memory it may take, the same as `from`.
+    fn copy(from: &Self::Row, to: &mut Self::Row);
+    /// Asks memory for the beginning of a row.
     fn prefetch(row: &Self::Row);
     /// Puts a copy of `row` in the place of row `place`, whose memory it may take; behind the last one where that is the place.
     fn put_copy(&mut self, place: usize, row: &Self::Row, width: usize);
@@ -99,15 +103,6 @@ impl<B: Clone> Clone for Chunk<B> {
     }
 }
 
-/// Asks memory for a row, and for its place in the block that it will be copied to.
-#[inline]
-fn prefetch_both<B: Block>(chunk: &Chunk<B>, copy: &B, row: usize, width: usize) {
-    B::prefetch(chunk.row(row, width));
-    if row < copy.n_rows(width) {
-        B::prefetch(copy.row(row, width));
-    }
-}
-
 /// The rows that have a bit in `marks`, of the first `n_rows`, in order.
 #[derive(Debug, Clone)]
 struct MarkedRows {
@@ -125,6 +120,22 @@ impl Iterator for MarkedRows {
         let row = number * MARKED_TOGETHER + marks.trailing_zeros() as usize;
         *marks &= *marks - 1;
         (row < self.n_rows).then_some(row)
+    }
+}
+
+/// Copies rows that are all over memory: the beginning of each is asked for some places before it is copied, since it would be waited for.
+/// (That is where the time goes: to ask for every line of a row takes twice as long, as the processor then sees fewer rows ahead, and
+/// fetches neighbouring lines by itself.)
+fn copy_pairs<B: Block>(pairs: &mut [(&B::Row, &mut B::Row)]) {
+    let ask = |(from, to): &(&B::Row, &mut B::Row)| {
+        B::prefetch(from);
+        B::prefetch(to);
+    };
+    pairs.iter().take(PREFETCH_DISTANCE).for_each(ask);
+    for place in 0..pairs.len() {
+        pairs.get(place + PREFETCH_DISTANCE).into_iter().for_each(ask);
+        let (from, to) = &mut pairs[place];
+        B::copy(from, to);
     }
 }
 
@@ -176,23 +187,27 @@ impl<B: Block> Chunk<B> {
         self.written[row / MARKED_TOGETHER] |= 1 << (row % MARKED_TOGETHER);
     }
 
-    /// Copies the rows that were written since the last time to `copy`, or all where `is_new`: then both have the same `n_rows` rows.
-    fn copy_written(&mut self, copy: &mut Self, (n_rows, width): (usize, usize), is_new: bool) {
+    /// Makes `copy` as long as this chunk, of `n_rows` rows. Adds to `pairs` the rows that were written since the last time, or all where
+    /// `is_new`, each with the one of `copy` that is to be the same.
+    fn pair_written<'a>(
+        &'a mut self,
+        copy: &'a mut Self,
+        (n_rows, width): (usize, usize),
+        is_new: bool,
+        pairs: &mut Vec<(&'a B::Row, &'a mut B::Row)>,
+    ) {
         let written = std::mem::take(&mut self.written);
-        let rows = MarkedRows { marks: if is_new { [u64::MAX; _] } else { written }, n_rows };
-        let block = copy.own().expect("a table that follows is shared with nobody");
-        block.truncate(n_rows.min(block.n_rows(width)), width);
-        let mut next = rows.clone().skip(PREFETCH_DISTANCE);
-        for row in rows {
-            next.next().into_iter().for_each(|next| prefetch_both(&*self, block, next, width));
-            block.put_copy(row, self.row(row, width), width);
+        let (chunk, block) = (&*self, copy.own().expect("a table that follows is shared with nobody"));
+        let n_known = block.n_rows(width).min(n_rows);
+        block.truncate(n_known, width);
+        (n_known..n_rows).for_each(|row| block.put_copy(row, chunk.row(row, width), width));
+        let marks = if is_new { [u64::MAX; _] } else { written };
+        let (mut copies, mut next) = (block.rows_mut(width), 0);
+        for row in (MarkedRows { marks, n_rows: n_known }) {
+            let Some(copy) = copies.nth(row - next) else { return };
+            pairs.push((chunk.row(row, width), copy));
+            next = row + 1;
         }
-    }
-
-    /// Asks memory for the first rows that [`Self::copy_written`] will copy, if it copies those that were written.
-    fn prefetch_written(&self, copy: &Self, n_rows: usize, width: usize) {
-        let rows = MarkedRows { marks: self.written, n_rows };
-        rows.take(PREFETCH_DISTANCE).for_each(|row| prefetch_both(self, &copy.block, row, width));
     }
 
     /// Makes room for rows that move on, where the block is shared; whether it is.
@@ -373,18 +388,16 @@ impl<B: Block> Chunks<B> {
         (copy.width, copy.len, copy.n_own, copy.followed) = (width, len, self.chunks.len(), self.followed);
         let runs = self.chunks.par_chunks_mut(RUN).zip(copy.chunks.par_chunks_mut(RUN)).enumerate();
         runs.with_min_len(CHUNKS_PER_THREAD / RUN).for_each(|(run, (chunks, copies))| {
-            // The rows are all over memory, and so are the blocks that they are in: asked for one after the other, each would be waited for.
             for (chunk, copy) in chunks.iter().zip(&*copies) {
                 prefetch_one(&*chunk.block);
                 prefetch_one(&*copy.block);
             }
-            for place in 0..chunks.len() {
-                let n_rows = |place: usize| (len - (run * RUN + place) * CHUNK).min(CHUNK);
-                if let (Some(chunk), Some(copy)) = (chunks.get(place + 1), copies.get(place + 1)) {
-                    chunk.prefetch_written(copy, n_rows(place + 1), width);
-                }
-                chunks[place].copy_written(&mut copies[place], (n_rows(place), width), is_new);
+            let mut pairs = Vec::with_capacity(RUN * CHUNK / 4);
+            for (place, (chunk, copy)) in chunks.iter_mut().zip(copies).enumerate() {
+                let n_rows = (len - (run * RUN + place) * CHUNK).min(CHUNK);
+                chunk.pair_written(copy, (n_rows, width), is_new, &mut pairs);
             }
+            copy_pairs::<B>(&mut pairs);
         });
     }
 

@@ -26,13 +26,23 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
     }
 
     #[inline]
+    fn rows_mut(&mut self, _width: usize) -> impl Iterator<Item = &mut T> {
+        self.iter_mut()
+    }
+
+    #[inline]
+    fn copy(from: &T, to: &mut T) {
+        to.clone_from(from);
+    }
+
+    #[inline]
     fn prefetch(row: &T) {
         prefetch_one(row);
     }
 
     fn put_copy(&mut self, place: usize, row: &T, _width: usize) {
         match self.get_mut(place) {
-            Some(old) => old.clone_from(row),
+            Some(old) => Self::copy(row, old),
             None => self.push(row.clone()),
         }
     }

@@ -8,7 +8,7 @@ pub use super::chunks::CHUNK;
 use super::chunks::{Block, Chunk, Chunks};
 use super::row_remap::RowRemap;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::rows::prefetch;
+use crate::kernel::rows::prefetch_one;
 
 /// [`CHUNK`] neighbouring rows.
 pub type RowChunk = Chunk<Aligned<f32>>;
@@ -35,13 +35,23 @@ impl Block for Aligned<f32> {
     }
 
     #[inline]
+    fn rows_mut(&mut self, width: usize) -> impl Iterator<Item = &mut [f32]> {
+        self.chunks_exact_mut(width)
+    }
+
+    #[inline]
+    fn copy(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    #[inline]
     fn prefetch(row: &[f32]) {
-        prefetch(row);
+        row.first().into_iter().for_each(prefetch_one);
     }
 
     fn put_copy(&mut self, place: usize, row: &[f32], width: usize) {
         match self.get_mut(place * width..(place + 1) * width) {
-            Some(old) => old.copy_from_slice(row),
+            Some(old) => Self::copy(row, old),
             None => self.extend_from_slice(row),
         }
     }
