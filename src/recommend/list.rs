@@ -100,11 +100,11 @@ impl Recommender<'_> {
         let dim = self.encoder.model.dim();
         let vectors: Vec<&[f32]> = asked.iter().map(|query| &queries.encoded.scored_row(*query)[..dim]).collect();
         let lengths: Vec<usize> = asked.iter().map(|query| wishes[*query].rules.k).collect();
-        if let Some((index, largest_bias)) = self.index {
+        if let Some((index, popularity)) = self.index {
             let search = |(place, query): (usize, &usize)| {
                 let skips = |item| find(&terms[*query], item).is_some();
                 index.keep_asked(vectors[place]);
-                let sought = Sought::Best { terms: &self.terms, largest_bias };
+                let sought = Sought::Best { terms: &self.terms, popularity };
                 let found = index.search(self.encoder.model, sought, vectors[place], lengths[place], skips);
                 let mut best = Shortlist::new(lengths[place]);
                 for (item, score) in found.items.iter().zip(self.scores(queries, *query, &found.items, true)) {

@@ -112,8 +112,8 @@ pub struct Recommender<'a> {
     terms: ItemTerms<'a>,
     /// What scores items can have at most.
     bounds: Option<Arc<ScoreBounds>>,
-    /// Where to look for the best of many items, and the largest b.
-    index: Option<(&'a SearchIndex, f32)>,
+    /// Where to look for the best of many items, and by block of it the largest popularity.
+    index: Option<(&'a SearchIndex, &'a [f32])>,
 }
 
 /// The queries of some visitors.

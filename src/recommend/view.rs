@@ -103,8 +103,8 @@ pub struct StateView {
     /// What scores items can have at most; made when somebody looks at all of them.
     bounds: OnceLock<Option<Arc<ScoreBounds>>>,
     index: Option<Arc<SearchIndex>>,
-    /// The largest b; made when somebody asks the index.
-    largest_bias: OnceLock<f32>,
+    /// By block of the index: the largest popularity; made when somebody asks the index.
+    largest_popularity: OnceLock<Vec<f32>>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,
 }
@@ -214,7 +214,7 @@ impl FrozenView {
             log_frequencies,
             bounds: OnceLock::new(),
             index: None,
-            largest_bias: OnceLock::new(),
+            largest_popularity: OnceLock::new(),
             inverse_norms: OnceLock::new(),
             model,
         };
@@ -272,10 +272,11 @@ impl StateView {
         Recommender { encoder, terms: self.terms(), bounds: self.bounds().cloned(), index: None }
     }
 
-    /// The index, and the largest b.
-    fn asked_index(&self) -> Option<(&SearchIndex, f32)> {
+    /// The index, and by block of it the largest popularity.
+    fn asked_index(&self) -> Option<(&SearchIndex, &[f32])> {
         let index = self.index.as_deref()?;
-        Some((index, *self.largest_bias.get_or_init(|| self.terms().largest_bias())))
+        let popularity = || index.largest_popularity(self.model.beta(), self.terms().largest_bias());
+        Some((index, self.largest_popularity.get_or_init(popularity)))
     }
 
     fn bounds(&self) -> Option<&Arc<ScoreBounds>> {
@@ -292,6 +293,7 @@ impl StateView {
     fn attach_noted(&mut self, index: Arc<SearchIndex>) {
         if index.remaps() == self.items.remaps() && index.len() <= self.n_items() && self.can_have_index() {
             self.index = Some(index);
+            self.largest_popularity.take();
         }
     }
 
@@ -359,7 +361,7 @@ impl StateView {
     /// Gives in the end what was measured, by the scores that were there then, and nothing where rows have got other numbers meanwhile.
     pub fn go_on_measuring(&self, measurement: &mut IndexMeasurement, n: usize) -> Option<Vec<MeasuredSearch>> {
         let IndexMeasurement { queries, packed, best, k, remaps, next, measured } = measurement;
-        let Some((index, largest_bias)) = self.asked_index().filter(|_| *remaps == self.items.remaps()) else {
+        let Some((index, popularity)) = self.asked_index().filter(|_| *remaps == self.items.remaps()) else {
             return Some(Vec::new());
         };
         let (model, terms, n_items) = (&self.model, self.terms(), self.n_items());
@@ -391,7 +393,7 @@ impl StateView {
         };
         // The model has moved on since some of them were looked at: those that are best now.
         let exact = now(&best.clone().into_best().into_iter().map(|(_, item)| item).collect::<Vec<u32>>());
-        let sought = Sought::Best { terms: &terms, largest_bias };
+        let sought = Sought::Best { terms: &terms, popularity };
         let found = index.search(model, sought, query, *k, |_| false);
         let best = now(&found.items);
         let kept = exact.iter().filter(|(_, item)| best.iter().any(|(_, found)| found == item)).count();

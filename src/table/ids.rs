@@ -7,6 +7,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::records::Records;
 use super::row_remap::RowRemap;
+use crate::kernel::rows::prefetch_one;
 
 /// A growing set of names, numbered from 0. One of up to 24 bytes, like most identifiers, lies in the table itself.
 #[derive(Debug, Default)]
@@ -54,6 +55,12 @@ impl Ids {
     /// If there is no such row.
     pub fn name(&self, row: u32) -> &str {
         self.names.get(row as usize)
+    }
+
+    /// Asks memory for the name of a row, which will be read soon.
+    #[inline]
+    pub fn ask_ahead(&self, row: u32) {
+        prefetch_one(self.names.get(row as usize));
     }
 
     /// The row of `name`.

@@ -67,6 +67,9 @@ pub struct SearchIndex {
     /// All items, block by block.
     items: Vec<u32>,
     blocks: Vec<ItemBlock>,
+    /// By block: its cluster, and the longest of its vectors. All of these are read for each query, one after the other.
+    cluster_of: Vec<u32>,
+    longest: Vec<f32>,
     /// By item: where it is among these.
     place_of: Vec<ItemPlace>,
     /// The directions of the items' vectors; each block begins a group.
@@ -135,14 +138,11 @@ impl FrequencyBounds {
 
 #[derive(Debug, Clone, Copy)]
 struct ItemBlock {
-    cluster: u32,
     /// The places of its items.
     begin: u32,
     end: u32,
     /// The first group of their vectors.
     group: u32,
-    /// The longest of its vectors.
-    longest: f32,
 }
 
 impl ItemBlock {
@@ -253,6 +253,7 @@ impl IndexBuilder {
             squares[*cluster as usize] += cosine * cosine;
         }
         let (mut items, mut blocks) = (Vec::with_capacity(places.len()), Vec::new());
+        let (mut cluster_of, mut longest) = (Vec::new(), Vec::new());
         let n_groups = members.iter().map(|members| members.len().div_ceil(LANES)).sum();
         let mut vectors = PackedRows::with_capacity(dim, n_groups);
         let mut place_of = vec![ItemPlace::default(); places.len()];
@@ -268,10 +269,11 @@ impl IndexBuilder {
                     place_of[*item as usize] = ItemPlace { place, block };
                 }
                 items.extend_from_slice(members);
-                let longest = members.iter().map(|item| by_item[*item as usize]).fold(0.0, f32::max);
+                cluster_of.push(number as u32);
+                longest.push(members.iter().map(|item| by_item[*item as usize]).fold(0.0, f32::max));
                 let group = vectors.n_groups() as u32;
                 members.chunks(LANES).for_each(|group| vectors.push(group.iter().map(pairs_of)));
-                blocks.push(ItemBlock { cluster: number as u32, begin, end: items.len() as u32, group, longest });
+                blocks.push(ItemBlock { begin, end: items.len() as u32, group });
             }
         }
         let mut of_clusters = Vec::with_capacity(n_clusters * n_pairs);
@@ -287,6 +289,8 @@ impl IndexBuilder {
             log_frequencies: items.iter().map(|item| log_frequencies[*item as usize].to_bits().into()).collect(),
             items,
             blocks,
+            cluster_of,
+            longest,
             place_of,
             clusters,
             directions,
@@ -355,6 +359,11 @@ impl SearchIndex {
         );
     }
 
+    /// By block: what β·log q̂ + b of its items is at most, `largest_bias` being the largest b. It holds until something is noted.
+    pub(super) fn largest_popularity(&self, beta: f32, largest_bias: f32) -> Vec<f32> {
+        self.bounds.iter().map(|bounds| beta * bounds.end(beta >= 0.0) + largest_bias).collect()
+    }
+
     #[inline]
     fn log_frequency(&self, place: usize) -> f32 {
         f32::from_bits(self.log_frequencies[place].load(Ordering::Relaxed))
@@ -418,8 +427,8 @@ impl CopiedItems {
 /// What is searched for.
 #[derive(Clone, Copy)]
 pub(super) enum Sought<'a> {
-    /// The best items by these terms, of which also the largest b is given.
-    Best { terms: &'a ItemTerms<'a>, largest_bias: f32 },
+    /// The best items by these terms, of which also the bounds by block are given ([`SearchIndex::largest_popularity`]).
+    Best { terms: &'a ItemTerms<'a>, popularity: &'a [f32] },
     /// Those whose vectors' cosine with the query is largest.
     Nearest,
 }
@@ -445,23 +454,22 @@ impl SearchIndex {
         let (kernel, reach) = (model.kernel(), self.reach());
         let length = dot(query, query).sqrt();
         // The score is `likeness · (length of the vector, or 1) · product + beta · log q̂ + b`.
-        let (likeness, beta, largest_bias, biases) = match sought {
-            Sought::Best { largest_bias, .. } => {
-                (model.inverse_temperature(), model.beta(), largest_bias, model.biases.is_some())
-            }
-            Sought::Nearest => (1.0, 0.0, 0.0, false),
+        let (likeness, beta, biases) = match sought {
+            Sought::Best { .. } => (model.inverse_temperature(), model.beta(), model.biases.is_some()),
+            Sought::Nearest => (1.0, 0.0, false),
         };
         let by_length = matches!(sought, Sought::Best { .. });
         let mut pairs = Vec::new();
         push_pairs(kernel, query, &mut pairs);
         let mut nearest = self.nearest(kernel, &pairs, length, reach);
         nearest.iter_mut().for_each(|cosine| *cosine *= length * likeness);
-        let bound = |(block, bounds): (&ItemBlock, &FrequencyBounds)| {
-            let longest = if by_length { block.longest } else { 1.0 };
-            let popularity = beta * bounds.end(beta >= 0.0) + largest_bias;
-            popularity + longest * nearest[block.cluster as usize]
-        };
-        let bounds: Vec<f32> = self.blocks.iter().zip(&self.bounds).map(bound).collect();
+        let mut bounds: Vec<f32> = self.cluster_of.iter().map(|cluster| nearest[*cluster as usize]).collect();
+        if let Sought::Best { popularity, .. } = sought {
+            let of_blocks = popularity.iter().zip(&self.longest);
+            bounds.iter_mut().zip(of_blocks).for_each(|(bound, (popularity, longest))| {
+                *bound = popularity + longest * *bound;
+            });
+        }
         let mut best = Shortlist::new(k + MARGIN.max(k / 4));
         let mut products = [[0.0; LANES]; BLOCK / LANES];
         let n_items = model.inverse_norms.len();
