@@ -98,14 +98,32 @@ struct Asked {
     least_bias: f32,
     /// How far from the true score the one by products in bfloat16 may be.
     margin: f32,
-    /// How many items may leave the ranking or have a score below their plain one, at most.
-    most_overcounted: usize,
+    /// How many items have a score below their plain one, and the target, at most.
+    n_lowered: usize,
+    leaving: Leaving,
+}
+
+/// What is known of the items that leave a query's ranking.
+#[derive(Debug, Clone, Copy, Default)]
+struct Leaving {
+    /// How many of them may be among the items that were counted above the target.
+    at_most: usize,
+    /// Those that were counted in the first so many rounds were compared with the target.
+    n_rounds: usize,
+    /// How many of these may be above it.
+    above: usize,
 }
 
 impl Asked {
-    /// Whether the target is certain to be beyond the first [`K`], where `above` items at least have a plain score above it.
+    /// Whether the target is certain to be beyond the first [`K`], where `above` items at least have a plain score above it, of which
+    /// so many may leave the ranking.
+    fn is_beyond_despite(&self, above: i64, leaving: usize) -> bool {
+        above - (self.n_lowered + leaving) as i64 >= K as i64
+    }
+
+    /// Whether the target is certain to be beyond the first [`K`], where `above` items were counted.
     fn is_beyond(&self, above: i64) -> bool {
-        above - self.most_overcounted as i64 >= K as i64
+        self.is_beyond_despite(above, self.leaving.at_most)
     }
 }
 
@@ -139,11 +157,11 @@ impl Ranking {
         let frames: Vec<_> = view.history.frames().collect();
         let screens_any = is_screened.contains(&true);
         let pass = RankingPass { kernel, view, batch, encoded, scale, is_screened, screens_any, frames: &frames };
-        let asked: Vec<Asked> =
+        let mut asked: Vec<Asked> =
             chosen.par_iter().map_init(Default::default, |scratch, query| pass.ask(*query, scratch)).collect();
         touched.resize_with(touched.len().max(frames.len()), TouchedRows::default);
         touched.par_iter_mut().zip(&frames).for_each(|(touched, frame)| pass.touch(frame, touched));
-        let counts = pass.count(&asked, touched);
+        let counts = pass.count(&mut asked, touched);
         let places = (0..asked.len()).into_par_iter();
         places.map(|place| pass.rank(&asked[place], counts[place], &mut singles.of_thread())).collect()
     }
@@ -188,10 +206,22 @@ impl<'a> RankingPass<'a> {
         let similarity = self.largest_similarity(query);
         let least_bias = target.map_or(f32::INFINITY, |target| target - similarity);
         let margin = self.margin(similarity, target.unwrap_or(0.0));
-        let own = if view.repeat { batch.own(query).len() } else { view.histories.own(batch, query).len() };
         // The target itself may be one.
-        let most_overcounted = 1 + own + batch.related(query).len();
-        Asked { query, event, frame, target, least_bias, margin, most_overcounted }
+        let n_lowered = 1 + self.n_lowered(query);
+        Asked { query, event, frame, target, least_bias, margin, n_lowered, leaving: Leaving::default() }
+    }
+
+    /// How many items have a score below their plain one, at most.
+    fn n_lowered(&self, query: usize) -> usize {
+        let Self { view: ModelView { model, repeat, history_terms, .. }, batch, .. } = *self;
+        if !history_terms {
+            return 0;
+        }
+        let related = batch.related(query).iter().map(|related| model.cooccurrence.term(related.buckets));
+        let own = batch.own(query).iter().map(|own| model.repetition.term(own.buckets));
+        // Nothing compares with what is no number.
+        let is_lowered = |term: &f32| *term < 0.0 || term.is_nan();
+        related.filter(is_lowered).count() + if repeat { own.filter(is_lowered).count() } else { 0 }
     }
 
     /// What similarity adds to a score at most: items have vectors of length 1 at most, but for rounding.
@@ -231,8 +261,9 @@ impl<'a> RankingPass<'a> {
 
     /// Of each query, how many known items have a plain score above the target's, and how many the same: of all items, or of so
     /// many that it is certain to be beyond the first [`K`].
-    fn count(&self, asked: &[Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
+    fn count(&self, asked: &mut [Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
         let chunks = self.chunks_by_popularity();
+        let rounds = if self.view.repeat { Vec::new() } else { self.rounds_of_items(&chunks) };
         let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
         let mut counts = vec![(0, 0); asked.len()];
         let mut begin = 0;
@@ -270,6 +301,11 @@ impl<'a> RankingPass<'a> {
                     *equal += i64::from(found.equal[lane]);
                 }
             }
+            let leaving = |new: &mut Vec<u32>, place: &usize| {
+                self.leaving(&asked[*place], counts[*place].0, (&rounds, round), new)
+            };
+            let leaving: Vec<Leaving> = open.par_iter().map_init(Vec::new, leaving).collect();
+            open.iter().zip(leaving).for_each(|(place, leaving)| asked[*place].leaving = leaving);
             // Most are settled by the most popular items, and have no need of the others.
             open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
             if open.is_empty() {
@@ -278,6 +314,46 @@ impl<'a> RankingPass<'a> {
             begin = end;
         }
         counts
+    }
+
+    /// By item: the round in which it is counted. Whatever the batch has touched is counted in the first.
+    fn rounds_of_items(&self, chunks: &[u32]) -> Vec<u8> {
+        let ModelView { model, history, .. } = self.view;
+        let mut rounds = vec![0; model.inverse_norms.len()];
+        for (place, chunk) in chunks.iter().enumerate() {
+            let round = SHARES_OF_TABLE.iter().filter(|share| place >= chunks.len().div_ceil(**share)).count();
+            let first = *chunk as usize * CHUNK;
+            let end = rounds.len().min(first + CHUNK);
+            rounds[first..end].fill(round as u8);
+        }
+        history.touches().iter().for_each(|touch| rounds[touch.item as usize] = 0);
+        rounds
+    }
+
+    /// What is known of the items that leave the ranking of a query, `above` items having been counted above its target up to `round`;
+    /// `rounds` are those of [`Self::rounds_of_items`]. Where it may settle the query, those that were counted are compared with the target.
+    fn leaving(&self, asked: &Asked, above: i64, (rounds, round): (&[u8], usize), new: &mut Vec<u32>) -> Leaving {
+        let Self { view: ModelView { histories, repeat, .. }, batch, .. } = *self;
+        let (mut leaving, Some(target)) = (asked.leaving, asked.target) else { return asked.leaving };
+        if repeat {
+            return leaving;
+        }
+        let own = histories.own(batch, asked.query);
+        let settles = |leaving: usize| asked.is_beyond_despite(above, leaving);
+        leaving.at_most = own.len();
+        if settles(own.len()) || !settles(leaving.above) {
+            return leaving;
+        }
+        let is_new = |item: &u32| (leaving.n_rounds..=round).contains(&usize::from(rounds[*item as usize]));
+        new.clear();
+        new.extend(own.iter().copied().filter(is_new));
+        leaving.at_most = leaving.above + new.len();
+        if !settles(leaving.at_most) && round + 1 < SHARES_OF_TABLE.len() {
+            let scores = self.plain_scores(asked.query, asked.frame);
+            leaving.at_most = leaving.above + scores.n_perhaps_above(new, target, |n| settles(leaving.above + n));
+            (leaving.n_rounds, leaving.above) = (round + 1, leaving.at_most);
+        }
+        leaving
     }
 
     /// The chunks of the table that hold the known items, those with the most popular ones first.

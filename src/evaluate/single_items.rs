@@ -6,7 +6,7 @@ use super::K;
 use super::history::{BatchHistory, Frame};
 use super::ranking::ModelView;
 use crate::context::Batch;
-use crate::kernel::ranking::{PackedQueries, estimate_scores, score_items};
+use crate::kernel::ranking::{Estimate, PackedQueries, estimate_scores, score_items};
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
 use crate::table::generation_map::GenerationMap;
@@ -32,6 +32,34 @@ impl<'a> PlainScores<'a> {
     fn parts(&self, item: u32) -> (&'a [f32], f32, f32) {
         let row = item as usize;
         (self.model.vectors().row(row), self.scale[row], self.history.bias(self.frame, item, self.event))
+    }
+
+    /// Estimates the scores of the first of `items`, at most [`LANES`].
+    fn estimate(&self, items: impl Iterator<Item = u32>) -> [Estimate; LANES] {
+        let (mut rows, mut scale, mut bias) = ([&[][..]; LANES], [0.0; LANES], [0.0; LANES]);
+        let mut n = 0;
+        for item in items.take(LANES) {
+            (rows[n], scale[n], bias[n]) = self.parts(item);
+            n += 1;
+        }
+        estimate_scores(self.kernel, self.query, &rows[..n], &scale, &bias)
+    }
+
+    /// How many of `items` have a score that may be above `target`, by estimates, so that it is few more than have one; or some number
+    /// between that and theirs which `is_enough`.
+    pub(super) fn n_perhaps_above(&self, items: &[u32], target: f32, is_enough: impl Fn(usize) -> bool) -> usize {
+        let (mut above, mut left) = (0, items.len());
+        for items in items.chunks(LANES) {
+            let estimates = self.estimate(items.iter().copied());
+            // What is no number may be anything.
+            let is_below = |estimate: &&Estimate| estimate.score + estimate.error <= target;
+            left -= items.len();
+            above += items.len() - estimates[..items.len()].iter().filter(is_below).count();
+            if is_enough(above + left) {
+                break;
+            }
+        }
+        above + left
     }
 
     /// The scores of `items`, into `scores`: to the bit those which all items are compared by.
@@ -165,15 +193,13 @@ impl SingleItems {
         let mut left = terms.iter().filter(|term| is_of_kind(**term)).count();
         let mut of_kind = (0..items.len()).filter(|place| is_of_kind(terms[*place])).peekable();
         while of_kind.peek().is_some() {
-            let (mut at, mut rows) = ([0; LANES], [&[][..]; LANES]);
-            let (mut scale, mut bias) = ([0.0; LANES], [0.0; LANES]);
-            let mut n = 0;
-            for place in of_kind.by_ref().take(LANES) {
+            let (mut at, mut n) = ([0; LANES], 0);
+            let of_tile = of_kind.by_ref().take(LANES).map(|place| {
                 at[n] = place;
-                (rows[n], scale[n], bias[n]) = scores.parts(items[place]);
                 n += 1;
-            }
-            let estimates = estimate_scores(scores.kernel, scores.query, &rows[..n], &scale, &bias);
+                items[place]
+            });
+            let estimates = scores.estimate(of_tile);
             for (place, estimate) in at[..n].iter().zip(estimates) {
                 let term = terms[*place];
                 let plain = estimate.score;
