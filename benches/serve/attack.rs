@@ -31,15 +31,20 @@ const RUDE: usize = 2;
 /// An honest client meanwhile: requests a second.
 const HONEST: u64 = 10;
 
-/// Measures training alone, with pages open, and under attack, in turn.
+/// Measures training alone, with an honest client, with pages open, and under attack, in turn. The honest client goes on meanwhile: whoever
+/// asks at all has views made, and what these cost is no attack's.
 pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Result<()> {
     let address = worker.server.address();
-    let (mut with_pages, mut attacked) = (Vec::new(), Vec::new());
-    let (mut honest_beside_pages, mut honest_under_attack) = (Vec::new(), Vec::new());
+    let (mut honest, mut with_pages, mut attacked) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut honest_alone, mut honest_beside_pages, mut honest_under_attack) = (Vec::new(), Vec::new(), Vec::new());
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
     let before = resident();
     let mut alone = SpeedsAlone::start(worker, span);
     for _ in 0..rounds {
+        worker.leave_view();
+        let (trained, latencies) = worker.train_beside(|| load(address, HONEST, span).latencies);
+        honest.push(alone.share_kept(worker, trained));
+        honest_alone.extend(latencies);
         worker.leave_view();
         let (trained, latencies) = worker.train_beside(|| open_pages(address, span));
         with_pages.push(alone.share_kept(worker, trained));
@@ -58,18 +63,29 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
     };
     worker.leave_view();
     let is_live = load(address, 10, Duration::from_secs(1)).latencies.len();
+    let honest = median(honest);
     println!(
         "{}",
         json!({
-            "bench": "serve", "phase": "pages", "pages": PAGES, "events_per_second_alone": alone.median().round(),
-            "share_of_speed": rounded(median(with_pages)), "p99_ms": p99(honest_beside_pages),
+            "bench": "serve", "phase": "honest requests", "rate": HONEST, "events_per_second_alone": alone.median().round(),
+            "share_of_speed": rounded(honest), "p99_ms": p99(honest_alone),
         })
     );
+    let with_pages = median(with_pages);
+    println!(
+        "{}",
+        json!({
+            "bench": "serve", "phase": "pages", "pages": PAGES, "share_of_speed": rounded(with_pages),
+            "share_of_speed_with_honest_requests": rounded(with_pages / honest), "p99_ms": p99(honest_beside_pages),
+        })
+    );
+    let attacked = median(attacked);
     println!(
         "{}",
         json!({
             "bench": "serve", "phase": "attack", "hostile": HOSTILE, "idle_connections": IDLE, "seconds": span.as_secs(),
-            "share_of_speed": rounded(median(attacked)), "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": statuses,
+            "share_of_speed": rounded(attacked), "share_of_speed_with_honest_requests": rounded(attacked / honest),
+            "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": statuses,
             "resident_mb_before": before, "resident_mb_after": resident(), "answered_of_10_afterwards": is_live,
         })
     );

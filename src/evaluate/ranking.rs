@@ -29,6 +29,10 @@ const ROUNDING: f32 = 1e-3;
 
 /// Up to which part of the table (one in so many chunks) queries are compared, before those that are settled leave.
 const SHARES_OF_TABLE: [usize; 3] = [16, 4, 1];
+/// To see whether an item was counted costs as much as to count so many in a pass over the table.
+const LOOK_UP: usize = 8;
+/// To compare it by itself, so many.
+const COMPARISON: usize = 64;
 
 /// How one event fared; the ranks are `None` where its item was never seen before.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -301,8 +305,9 @@ impl<'a> RankingPass<'a> {
                     *equal += i64::from(found.equal[lane]);
                 }
             }
+            let n_left = (chunks.len() - end) * CHUNK;
             let leaving = |new: &mut Vec<u32>, place: &usize| {
-                self.leaving(&asked[*place], counts[*place].0, (&rounds, round), new)
+                self.leaving(&asked[*place], (counts[*place].0, n_left), (&rounds, round), new)
             };
             let leaving: Vec<Leaving> = open.par_iter().map_init(Vec::new, leaving).collect();
             open.iter().zip(leaving).for_each(|(place, leaving)| asked[*place].leaving = leaving);
@@ -330,9 +335,16 @@ impl<'a> RankingPass<'a> {
         rounds
     }
 
-    /// What is known of the items that leave the ranking of a query, `above` items having been counted above its target up to `round`;
-    /// `rounds` are those of [`Self::rounds_of_items`]. Where it may settle the query, those that were counted are compared with the target.
-    fn leaving(&self, asked: &Asked, above: i64, (rounds, round): (&[u8], usize), new: &mut Vec<u32>) -> Leaving {
+    /// What is known of the items that leave the ranking of a query, `above` items having been counted above its target up to `round`, and
+    /// `n_left` not yet; `rounds` are those of [`Self::rounds_of_items`]. Those that were counted are compared with the target where that may
+    /// settle the query, for less than to count the others.
+    fn leaving(
+        &self,
+        asked: &Asked,
+        (above, n_left): (i64, usize),
+        (rounds, round): (&[u8], usize),
+        new: &mut Vec<u32>,
+    ) -> Leaving {
         let Self { view: ModelView { histories, repeat, .. }, batch, .. } = *self;
         let (mut leaving, Some(target)) = (asked.leaving, asked.target) else { return asked.leaving };
         if repeat {
@@ -341,14 +353,15 @@ impl<'a> RankingPass<'a> {
         let own = histories.own(batch, asked.query);
         let settles = |leaving: usize| asked.is_beyond_despite(above, leaving);
         leaving.at_most = own.len();
-        if settles(own.len()) || !settles(leaving.above) {
+        let is_worth = |n: usize, cost: usize| n * cost < n_left;
+        if settles(own.len()) || !settles(leaving.above) || !is_worth(own.len(), LOOK_UP) {
             return leaving;
         }
         let is_new = |item: &u32| (leaving.n_rounds..=round).contains(&usize::from(rounds[*item as usize]));
         new.clear();
         new.extend(own.iter().copied().filter(is_new));
         leaving.at_most = leaving.above + new.len();
-        if !settles(leaving.at_most) && round + 1 < SHARES_OF_TABLE.len() {
+        if !settles(leaving.at_most) && is_worth(new.len(), COMPARISON) {
             let scores = self.plain_scores(asked.query, asked.frame);
             leaving.at_most = leaving.above + scores.n_perhaps_above(new, target, |n| settles(leaving.above + n));
             (leaving.n_rounds, leaving.above) = (round + 1, leaving.at_most);
