@@ -79,12 +79,13 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
             "share_of_speed_with_honest_requests": rounded(with_pages / honest), "p99_ms": p99(honest_beside_pages),
         })
     );
-    let attacked = median(attacked);
+    let (attacked, answered) = (median(attacked), honest_under_attack.len());
     println!(
         "{}",
         json!({
             "bench": "serve", "phase": "attack", "hostile": HOSTILE, "idle_connections": IDLE, "seconds": span.as_secs(),
             "share_of_speed": rounded(attacked), "share_of_speed_with_honest_requests": rounded(attacked / honest),
+            "honest": HONEST * span.as_secs() * rounds, "honest_answered": answered,
             "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": statuses,
             "resident_mb_before": before, "resident_mb_after": resident(), "answered_of_10_afterwards": is_live,
         })

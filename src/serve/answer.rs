@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::endpoint::Endpoint;
 use super::filter::CatalogueFilter;
 use super::messages::{
@@ -48,7 +50,7 @@ struct ResolvedList {
     at: i64,
     excluded: Vec<u32>,
     candidates: Option<Vec<u32>>,
-    unknown: Vec<String>,
+    unknown: Vec<CompactString>,
 }
 
 /// Answers `questions` from `view`, which knew what it knows `age` ago.
@@ -143,7 +145,7 @@ fn resolve(
     request: &RecommendRequest,
 ) -> Result<ResolvedList, ApiProblem> {
     let RecommendRequest { user, items, k, exclude, candidates, filter: wanted, at } = request;
-    let rows = |names: &[String]| names.iter().filter_map(|name| view.items().get(name)).collect::<Vec<u32>>();
+    let rows = |names: &[CompactString]| names.iter().filter_map(|name| view.items().get(name)).collect::<Vec<u32>>();
     let mut unknown = Vec::new();
     let visitor = match (user, items) {
         (Some(user), None) => known_user(view, user)?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use compact_str::CompactString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -53,13 +54,13 @@ api_object! {
         /// The user, by all that is known of them.
         user: Option<String>,
         /// What somebody had just now of whom no more is known, newest last. Unknown items are passed over.
-        items: Option<Vec<String>>,
+        items: Option<Vec<CompactString>>,
         /// Length of the list; 20 without it.
         k: Option<u64>,
         /// Items that must not be in it.
-        exclude: Option<Vec<String>>,
+        exclude: Option<Vec<CompactString>>,
         /// The only items that may be in it. Unknown ones are passed over.
-        candidates: Option<Vec<String>>,
+        candidates: Option<Vec<CompactString>>,
         /// Only items whose columns in the catalogue (`serve.catalogue`) have one of these values; all columns that are named.
         filter: Option<Filter>,
         /// When the user asks, milliseconds since 1970 UTC; without it, the time of the newest event.
@@ -74,7 +75,7 @@ api_object! {
         /// The user.
         user: String,
         /// The items.
-        items: Vec<String>,
+        items: Vec<CompactString>,
         /// When the user asks, milliseconds since 1970 UTC; without it, the time of the newest event.
         at: Option<i64>,
     }
@@ -140,7 +141,7 @@ api_object! {
         /// The items, best first.
         recommendations: Vec<RankedItem<'a>>,
         /// Those of `items` that the model does not know.
-        unknown_items: Vec<String>,
+        unknown_items: Vec<CompactString>,
     }
 }
 
@@ -154,7 +155,7 @@ api_object! {
         /// The scores of those items that the model knows, each once.
         scores: Vec<RankedItem<'a>>,
         /// The items that it does not know.
-        unknown_items: Vec<String>,
+        unknown_items: Vec<CompactString>,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What bodies hold, declared once: the type that is read or written, and its JSON Schema.
 
+use compact_str::CompactString;
 use serde_json::{Map, Value, json};
 
 /// A type that stands in a body.
@@ -23,6 +24,7 @@ macro_rules! plain_schemas {
 
 plain_schemas! {
     String: {"type": "string"};
+    CompactString: {"type": "string"};
     &str: {"type": "string"};
     bool: {"type": "boolean"};
     f32: {"type": ["number", "null"]};
