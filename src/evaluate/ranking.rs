@@ -108,7 +108,7 @@ struct Asked {
 }
 
 /// What is known of the items that leave a query's ranking.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Leaving {
     /// How many of them may be among the items that were counted above the target.
     at_most: usize,
@@ -210,22 +210,23 @@ impl<'a> RankingPass<'a> {
         let similarity = self.largest_similarity(query);
         let least_bias = target.map_or(f32::INFINITY, |target| target - similarity);
         let margin = self.margin(similarity, target.unwrap_or(0.0));
+        let n_leaving = if view.repeat { 0 } else { view.histories.own(batch, query).len() };
+        let leaving = Leaving { at_most: n_leaving, n_rounds: 0, above: 0 };
         // The target itself may be one.
-        let n_lowered = 1 + self.n_lowered(query);
-        Asked { query, event, frame, target, least_bias, margin, n_lowered, leaving: Leaving::default() }
+        let n_lowered = 1 + self.n_negative_terms(query);
+        Asked { query, event, frame, target, least_bias, margin, n_lowered, leaving }
     }
 
-    /// How many items have a score below their plain one, at most.
-    fn n_lowered(&self, query: usize) -> usize {
+    /// How many ρ and κ of a query are below 0, or no number.
+    fn n_negative_terms(&self, query: usize) -> usize {
         let Self { view: ModelView { model, repeat, history_terms, .. }, batch, .. } = *self;
         if !history_terms {
             return 0;
         }
         let related = batch.related(query).iter().map(|related| model.cooccurrence.term(related.buckets));
         let own = batch.own(query).iter().map(|own| model.repetition.term(own.buckets));
-        // Nothing compares with what is no number.
-        let is_lowered = |term: &f32| *term < 0.0 || term.is_nan();
-        related.filter(is_lowered).count() + if repeat { own.filter(is_lowered).count() } else { 0 }
+        let is_negative = |term: &f32| *term < 0.0 || term.is_nan();
+        related.filter(is_negative).count() + if repeat { own.filter(is_negative).count() } else { 0 }
     }
 
     /// What similarity adds to a score at most: items have vectors of length 1 at most, but for rounding.
@@ -264,7 +265,7 @@ impl<'a> RankingPass<'a> {
     }
 
     /// Of each query, how many known items have a plain score above the target's, and how many the same: of all items, or of so
-    /// many that it is certain to be beyond the first [`K`].
+    /// many that it is certain to be beyond the first [`K`]: by what is known of items that leave, which is noted in `asked`.
     fn count(&self, asked: &mut [Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
         let chunks = self.chunks_by_popularity();
         let rounds = if self.view.repeat { Vec::new() } else { self.rounds_of_items(&chunks) };
@@ -321,7 +322,7 @@ impl<'a> RankingPass<'a> {
         counts
     }
 
-    /// By item: the round in which it is counted. Whatever the batch has touched is counted in the first.
+    /// By item: the round in which it is counted, at the latest. Whatever the batch has touched is counted in the first, if that is seen at all.
     fn rounds_of_items(&self, chunks: &[u32]) -> Vec<u8> {
         let ModelView { model, history, .. } = self.view;
         let mut rounds = vec![0; model.inverse_norms.len()];
@@ -331,7 +332,10 @@ impl<'a> RankingPass<'a> {
             let end = rounds.len().min(first + CHUNK);
             rounds[first..end].fill(round as u8);
         }
-        history.touches().iter().for_each(|touch| rounds[touch.item as usize] = 0);
+        for touch in history.touches() {
+            // One that the model does not have is never compared.
+            rounds.get_mut(touch.item as usize).into_iter().for_each(|round| *round = 0);
+        }
         rounds
     }
 
@@ -360,6 +364,9 @@ impl<'a> RankingPass<'a> {
         let is_new = |item: &u32| (leaving.n_rounds..=round).contains(&usize::from(rounds[*item as usize]));
         new.clear();
         new.extend(own.iter().copied().filter(is_new));
+        // What somebody had twice leaves once.
+        new.sort_unstable();
+        new.dedup();
         leaving.at_most = leaving.above + new.len();
         if !settles(leaving.at_most) && is_worth(new.len(), COMPARISON) {
             let scores = self.plain_scores(asked.query, asked.frame);

@@ -51,8 +51,11 @@ impl<'a> PlainScores<'a> {
         let (mut above, mut left) = (0, items.len());
         for items in items.chunks(LANES) {
             let estimates = self.estimate(items.iter().copied());
-            // What is no number may be anything.
-            let is_below = |estimate: &&Estimate| estimate.score + estimate.error <= target;
+            // An item that is left out has −∞, and an error that is no number; whatever else is no number may be anything.
+            let is_below = |estimate: &&Estimate| {
+                let most = estimate.score + (estimate.error + f32::MIN_POSITIVE);
+                estimate.score == f32::NEG_INFINITY || most <= target
+            };
             left -= items.len();
             above += items.len() - estimates[..items.len()].iter().filter(is_below).count();
             if is_enough(above + left) {

@@ -103,7 +103,7 @@ pub struct StateView {
     /// What scores items can have at most; made when somebody looks at all of them.
     bounds: OnceLock<Option<Arc<ScoreBounds>>>,
     index: Option<Arc<SearchIndex>>,
-    /// By block of the index: the largest popularity; made when somebody asks the index.
+    /// By block of the index: the largest popularity; made when somebody asks the index, which is told nothing new while the view is there.
     largest_popularity: OnceLock<Vec<f32>>,
     /// By item: 1/norm of its vector; made when somebody asks for neighbours.
     inverse_norms: OnceLock<Vec<f32>>,

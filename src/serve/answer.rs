@@ -220,7 +220,7 @@ fn ranked<'a>(
         (item_id, titles.title(item_id))
     };
     let items: Vec<u32> = rows.iter().map(|row| row.item).collect();
-    // They lie all over the table.
+    // Their names lie all over a table; they come while the next is computed.
     items.iter().for_each(|item| view.items().ask_ahead(*item));
     let like = view.most_like(visitor, &items);
     let item = |(row, like): (&Recommendation, Option<NearItem>)| {

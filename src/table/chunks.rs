@@ -104,7 +104,7 @@ impl<B: Clone> Clone for Chunk<B> {
 }
 
 /// The rows that have a bit in `marks`, of the first `n_rows`, in order.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct MarkedRows {
     marks: [u64; CHUNK / MARKED_TOGETHER],
     n_rows: usize,
@@ -204,8 +204,7 @@ impl<B: Block> Chunk<B> {
         let marks = if is_new { [u64::MAX; _] } else { written };
         let (mut copies, mut next) = (block.rows_mut(width), 0);
         for row in (MarkedRows { marks, n_rows: n_known }) {
-            let Some(copy) = copies.nth(row - next) else { return };
-            pairs.push((chunk.row(row, width), copy));
+            pairs.push((chunk.row(row, width), copies.nth(row - next).expect("a row that it has")));
             next = row + 1;
         }
     }
@@ -388,11 +387,13 @@ impl<B: Block> Chunks<B> {
         (copy.width, copy.len, copy.n_own, copy.followed) = (width, len, self.chunks.len(), self.followed);
         let runs = self.chunks.par_chunks_mut(RUN).zip(copy.chunks.par_chunks_mut(RUN)).enumerate();
         runs.with_min_len(CHUNKS_PER_THREAD / RUN).for_each(|(run, (chunks, copies))| {
+            // Where a block is, is told by what is anywhere itself.
             for (chunk, copy) in chunks.iter().zip(&*copies) {
                 prefetch_one(&*chunk.block);
                 prefetch_one(&*copy.block);
             }
-            let mut pairs = Vec::with_capacity(RUN * CHUNK / 4);
+            let n_written: u32 = chunks.iter().flat_map(|chunk| chunk.written).map(u64::count_ones).sum();
+            let mut pairs = Vec::with_capacity(if is_new { RUN * CHUNK } else { n_written as usize });
             for (place, (chunk, copy)) in chunks.iter_mut().zip(copies).enumerate() {
                 let n_rows = (len - (run * RUN + place) * CHUNK).min(CHUNK);
                 chunk.pair_written(copy, (n_rows, width), is_new, &mut pairs);

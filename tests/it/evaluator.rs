@@ -116,6 +116,8 @@ fn evaluator_agrees_with_the_protocol_where_most_items_are_new() {
     // Whatever a batch has of its own events is known within it.
     agrees(&log, "", &["evaluate.repeat=true", "train.batch=2"]);
     agrees(&log, "", &["evaluate.repeat=true", "train.batch=5000"]);
+    agrees(&log, "", &["train.batch=2"]);
+    agrees(&log, "", &["train.batch=5000"]);
 }
 
 /// The other logs take minutes each.

@@ -465,6 +465,7 @@ impl SearchIndex {
         nearest.iter_mut().for_each(|cosine| *cosine *= length * likeness);
         let mut bounds: Vec<f32> = self.cluster_of.iter().map(|cluster| nearest[*cluster as usize]).collect();
         if let Sought::Best { popularity, .. } = sought {
+            debug_assert_eq!(popularity.len(), bounds.len(), "a bound for each block");
             let of_blocks = popularity.iter().zip(&self.longest);
             bounds.iter_mut().zip(of_blocks).for_each(|(bound, (popularity, longest))| {
                 *bound = popularity + longest * *bound;
