@@ -87,7 +87,7 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
         json!({
             "bench": "serve", "phase": "attack", "hostile": HOSTILE, "idle_connections": IDLE, "seconds": span.as_secs(),
             "share_of_speed": rounded(median(attacked)), "share_of_what_honest_requests_leave": rounded(attacked_of_honest),
-            "honest": HONEST * span.as_secs() * rounds, "honest_answered": answered,
+            "honest_requests": HONEST * span.as_secs() * rounds, "honest_answered": answered,
             "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": statuses,
             "resident_mb_before": before, "resident_mb_after": resident(), "answered_of_10_afterwards": is_live,
         })

@@ -29,10 +29,10 @@ const ROUNDING: f32 = 1e-3;
 
 /// Up to which part of the table (one in so many chunks) queries are compared, before those that are settled leave.
 const SHARES_OF_TABLE: [usize; 3] = [16, 4, 1];
-/// To see whether an item was counted costs as much as to count so many in a pass over the table.
-const LOOK_UP: usize = 8;
-/// To compare it by itself, so many.
-const COMPARISON: usize = 64;
+/// Looking up whether an item was counted costs as much as counting so many items in a pass over the table.
+const LOOK_UP_COST: usize = 8;
+/// Comparing an item with the target by itself costs as much as counting so many.
+const COMPARISON_COST: usize = 64;
 
 /// How one event fared; the ranks are `None` where its item was never seen before.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,30 +104,30 @@ struct Asked {
     margin: f32,
     /// How many items have a score below their plain one, and the target, at most.
     n_lowered: usize,
-    leaving: Leaving,
+    excluded: ExcludedItems,
 }
 
 /// What is known of the items that leave a query's ranking.
 #[derive(Debug, Clone, Copy)]
-struct Leaving {
+struct ExcludedItems {
     /// How many of them may be among the items that were counted above the target.
-    at_most: usize,
+    most_counted: usize,
     /// Those that were counted in the first so many rounds were compared with the target.
-    n_rounds: usize,
-    /// How many of these may be above it.
-    above: usize,
+    compared_rounds: usize,
+    /// How many of the compared ones may be above the target.
+    compared_above: usize,
 }
 
 impl Asked {
     /// Whether the target is certain to be beyond the first [`K`], where `above` items at least have a plain score above it, of which
-    /// so many may leave the ranking.
-    fn is_beyond_despite(&self, above: i64, leaving: usize) -> bool {
-        above - (self.n_lowered + leaving) as i64 >= K as i64
+    /// `n_excluded` at most leave the ranking.
+    fn is_beyond_without(&self, above: i64, n_excluded: usize) -> bool {
+        above - (self.n_lowered + n_excluded) as i64 >= K as i64
     }
 
     /// Whether the target is certain to be beyond the first [`K`], where `above` items were counted.
     fn is_beyond(&self, above: i64) -> bool {
-        self.is_beyond_despite(above, self.leaving.at_most)
+        self.is_beyond_without(above, self.excluded.most_counted)
     }
 }
 
@@ -210,11 +210,11 @@ impl<'a> RankingPass<'a> {
         let similarity = self.largest_similarity(query);
         let least_bias = target.map_or(f32::INFINITY, |target| target - similarity);
         let margin = self.margin(similarity, target.unwrap_or(0.0));
-        let n_leaving = if view.repeat { 0 } else { view.histories.own(batch, query).len() };
-        let leaving = Leaving { at_most: n_leaving, n_rounds: 0, above: 0 };
+        let n_excluded = if view.repeat { 0 } else { view.histories.own(batch, query).len() };
+        let excluded = ExcludedItems { most_counted: n_excluded, compared_rounds: 0, compared_above: 0 };
         // The target itself may be one.
         let n_lowered = 1 + self.n_negative_terms(query);
-        Asked { query, event, frame, target, least_bias, margin, n_lowered, leaving }
+        Asked { query, event, frame, target, least_bias, margin, n_lowered, excluded }
     }
 
     /// How many ρ and κ of a query are below 0, or no number.
@@ -265,15 +265,16 @@ impl<'a> RankingPass<'a> {
     }
 
     /// Of each query, how many known items have a plain score above the target's, and how many the same: of all items, or of so
-    /// many that it is certain to be beyond the first [`K`]: by what is known of items that leave, which is noted in `asked`.
+    /// many that it is certain to be beyond the first [`K`]. What is learnt meanwhile of the items that leave rankings is noted in `asked`.
     fn count(&self, asked: &mut [Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
         let chunks = self.chunks_by_popularity();
-        let rounds = if self.view.repeat { Vec::new() } else { self.rounds_of_items(&chunks) };
+        let ends = SHARES_OF_TABLE.map(|share| chunks.len().div_ceil(share));
+        // Where items recur, none leaves a ranking.
+        let rounds = (!self.view.repeat).then(|| self.rounds_of_items(&chunks, &ends));
         let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
         let mut counts = vec![(0, 0); asked.len()];
         let mut begin = 0;
-        for (round, share) in SHARES_OF_TABLE.into_iter().enumerate() {
-            let end = chunks.len().div_ceil(share);
+        for (round, end) in ends.into_iter().enumerate() {
             // Whoever needs about the same is in one tile, which passes over what none of them needs.
             open.sort_by(|a, b| {
                 let (a, b) = (&asked[*a], &asked[*b]);
@@ -306,12 +307,14 @@ impl<'a> RankingPass<'a> {
                     *equal += i64::from(found.equal[lane]);
                 }
             }
-            let n_left = (chunks.len() - end) * CHUNK;
-            let leaving = |new: &mut Vec<u32>, place: &usize| {
-                self.leaving(&asked[*place], (counts[*place].0, n_left), (&rounds, round), new)
-            };
-            let leaving: Vec<Leaving> = open.par_iter().map_init(Vec::new, leaving).collect();
-            open.iter().zip(leaving).for_each(|(place, leaving)| asked[*place].leaving = leaving);
+            if let Some(rounds) = &rounds {
+                let n_left = (chunks.len() - end) * CHUNK;
+                let exclude = |counted: &mut Vec<u32>, place: &usize| {
+                    self.exclude(&asked[*place], (counts[*place].0, n_left), (rounds, round), counted)
+                };
+                let excluded: Vec<ExcludedItems> = open.par_iter().map_init(Vec::new, exclude).collect();
+                open.iter().zip(excluded).for_each(|(place, excluded)| asked[*place].excluded = excluded);
+            }
             // Most are settled by the most popular items, and have no need of the others.
             open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
             if open.is_empty() {
@@ -322,58 +325,57 @@ impl<'a> RankingPass<'a> {
         counts
     }
 
-    /// By item: the round in which it is counted, at the latest. Whatever the batch has touched is counted in the first, if that is seen at all.
-    fn rounds_of_items(&self, chunks: &[u32]) -> Vec<u8> {
+    /// By item: the round in which it is counted; `ends` are those of the rounds among `chunks`. Items that the batch touched count
+    /// as those of the first round, in which [`count_touched`] corrects for them.
+    fn rounds_of_items(&self, chunks: &[u32], ends: &[usize]) -> Vec<u8> {
         let ModelView { model, history, .. } = self.view;
         let mut rounds = vec![0; model.inverse_norms.len()];
         for (place, chunk) in chunks.iter().enumerate() {
-            let round = SHARES_OF_TABLE.iter().filter(|share| place >= chunks.len().div_ceil(**share)).count();
+            let round = ends.partition_point(|end| *end <= place);
             let first = *chunk as usize * CHUNK;
             let end = rounds.len().min(first + CHUNK);
             rounds[first..end].fill(round as u8);
         }
         for touch in history.touches() {
-            // One that the model does not have is never compared.
+            // A touched item that the model does not have is never compared.
             rounds.get_mut(touch.item as usize).into_iter().for_each(|round| *round = 0);
         }
         rounds
     }
 
-    /// What is known of the items that leave the ranking of a query, `above` items having been counted above its target up to `round`, and
-    /// `n_left` not yet; `rounds` are those of [`Self::rounds_of_items`]. Those that were counted are compared with the target where that may
-    /// settle the query, for less than to count the others.
-    fn leaving(
+    /// What is known after `round` of the items that leave the ranking of a query: `above` items have been counted above its target,
+    /// and `n_left` items of the table not yet; `rounds` are those of [`Self::rounds_of_items`]. Items that leave are compared with the
+    /// target where that may settle the query and costs less than counting the rest of the table. `counted` is a buffer.
+    fn exclude(
         &self,
         asked: &Asked,
         (above, n_left): (i64, usize),
         (rounds, round): (&[u8], usize),
-        new: &mut Vec<u32>,
-    ) -> Leaving {
-        let Self { view: ModelView { histories, repeat, .. }, batch, .. } = *self;
-        let (mut leaving, Some(target)) = (asked.leaving, asked.target) else { return asked.leaving };
-        if repeat {
-            return leaving;
-        }
-        let own = histories.own(batch, asked.query);
-        let settles = |leaving: usize| asked.is_beyond_despite(above, leaving);
-        leaving.at_most = own.len();
+        counted: &mut Vec<u32>,
+    ) -> ExcludedItems {
+        let (mut excluded, Some(target)) = (asked.excluded, asked.target) else { return asked.excluded };
+        let own = self.view.histories.own(self.batch, asked.query);
+        let settles = |n_excluded: usize| asked.is_beyond_without(above, n_excluded);
         let is_worth = |n: usize, cost: usize| n * cost < n_left;
-        if settles(own.len()) || !settles(leaving.above) || !is_worth(own.len(), LOOK_UP) {
-            return leaving;
+        excluded.most_counted = own.len();
+        if settles(own.len()) || !settles(excluded.compared_above) || !is_worth(own.len(), LOOK_UP_COST) {
+            return excluded;
         }
-        let is_new = |item: &u32| (leaving.n_rounds..=round).contains(&usize::from(rounds[*item as usize]));
-        new.clear();
-        new.extend(own.iter().copied().filter(is_new));
-        // What somebody had twice leaves once.
-        new.sort_unstable();
-        new.dedup();
-        leaving.at_most = leaving.above + new.len();
-        if !settles(leaving.at_most) && is_worth(new.len(), COMPARISON) {
+        let not_compared = excluded.compared_rounds..=round;
+        let is_counted = |item: &u32| not_compared.contains(&usize::from(rounds[*item as usize]));
+        counted.clear();
+        counted.extend(own.iter().copied().filter(is_counted));
+        // An item that the user had several times leaves the ranking once.
+        counted.sort_unstable();
+        counted.dedup();
+        excluded.most_counted = excluded.compared_above + counted.len();
+        if !settles(excluded.most_counted) && is_worth(counted.len(), COMPARISON_COST) {
             let scores = self.plain_scores(asked.query, asked.frame);
-            leaving.at_most = leaving.above + scores.n_perhaps_above(new, target, |n| settles(leaving.above + n));
-            (leaving.n_rounds, leaving.above) = (round + 1, leaving.at_most);
+            let is_enough = |n: usize| settles(excluded.compared_above + n);
+            let compared_above = excluded.compared_above + scores.n_perhaps_above(counted, target, is_enough);
+            excluded = ExcludedItems { most_counted: compared_above, compared_rounds: round + 1, compared_above };
         }
-        leaving
+        excluded
     }
 
     /// The chunks of the table that hold the known items, those with the most popular ones first.

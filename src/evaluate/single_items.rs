@@ -45,13 +45,13 @@ impl<'a> PlainScores<'a> {
         estimate_scores(self.kernel, self.query, &rows[..n], &scale, &bias)
     }
 
-    /// How many of `items` have a score that may be above `target`, by estimates, so that it is few more than have one; or some number
-    /// between that and theirs which `is_enough`.
+    /// How many of `items` may have a score above `target`, by estimates. As soon as these and the items that are not estimated yet
+    /// are few enough for `is_enough`, the number of both.
     pub(super) fn n_perhaps_above(&self, items: &[u32], target: f32, is_enough: impl Fn(usize) -> bool) -> usize {
         let (mut above, mut left) = (0, items.len());
         for items in items.chunks(LANES) {
             let estimates = self.estimate(items.iter().copied());
-            // An item that is left out has −∞, and an error that is no number; whatever else is no number may be anything.
+            // An item that the model is not to rank has the score −∞, and an error of ∞. A score that is not a number may be above.
             let is_below = |estimate: &&Estimate| {
                 let most = estimate.score + (estimate.error + f32::MIN_POSITIVE);
                 estimate.score == f32::NEG_INFINITY || most <= target

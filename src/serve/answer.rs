@@ -220,7 +220,7 @@ fn ranked<'a>(
         (item_id, titles.title(item_id))
     };
     let items: Vec<u32> = rows.iter().map(|row| row.item).collect();
-    // Their names lie all over a table; they come while the next is computed.
+    // Names lie all over their table: memory fetches them while the cosines are computed.
     items.iter().for_each(|item| view.items().ask_ahead(*item));
     let like = view.most_like(visitor, &items);
     let item = |(row, like): (&Recommendation, Option<NearItem>)| {

@@ -123,9 +123,9 @@ impl Iterator for MarkedRows {
     }
 }
 
-/// Copies rows that are all over memory: the beginning of each is asked for some places before it is copied, since it would be waited for.
-/// (That is where the time goes: to ask for every line of a row takes twice as long, as the processor then sees fewer rows ahead, and
-/// fetches neighbouring lines by itself.)
+/// Copies the first row of each pair to the second. Rows lie all over memory, so that memory is asked for each some places before it is
+/// copied: for its first cache line alone, since the processor fetches the lines behind it by itself, and a loop that prefetches every
+/// line is slower.
 fn copy_pairs<B: Block>(pairs: &mut [(&B::Row, &mut B::Row)]) {
     let ask = |(from, to): &(&B::Row, &mut B::Row)| {
         B::prefetch(from);
@@ -204,7 +204,7 @@ impl<B: Block> Chunk<B> {
         let marks = if is_new { [u64::MAX; _] } else { written };
         let (mut copies, mut next) = (block.rows_mut(width), 0);
         for row in (MarkedRows { marks, n_rows: n_known }) {
-            pairs.push((chunk.row(row, width), copies.nth(row - next).expect("a row that it has")));
+            pairs.push((chunk.row(row, width), copies.nth(row - next).expect("the copy has as many rows")));
             next = row + 1;
         }
     }
@@ -387,13 +387,13 @@ impl<B: Block> Chunks<B> {
         (copy.width, copy.len, copy.n_own, copy.followed) = (width, len, self.chunks.len(), self.followed);
         let runs = self.chunks.par_chunks_mut(RUN).zip(copy.chunks.par_chunks_mut(RUN)).enumerate();
         runs.with_min_len(CHUNKS_PER_THREAD / RUN).for_each(|(run, (chunks, copies))| {
-            // Where a block is, is told by what is anywhere itself.
+            // Headers of blocks lie all over memory, too: all are asked for before the first is read.
             for (chunk, copy) in chunks.iter().zip(&*copies) {
                 prefetch_one(&*chunk.block);
                 prefetch_one(&*copy.block);
             }
             let n_written: u32 = chunks.iter().flat_map(|chunk| chunk.written).map(u64::count_ones).sum();
-            let mut pairs = Vec::with_capacity(if is_new { RUN * CHUNK } else { n_written as usize });
+            let mut pairs = Vec::with_capacity(n_written as usize);
             for (place, (chunk, copy)) in chunks.iter_mut().zip(copies).enumerate() {
                 let n_rows = (len - (run * RUN + place) * CHUNK).min(CHUNK);
                 chunk.pair_written(copy, (n_rows, width), is_new, &mut pairs);
