@@ -6,6 +6,7 @@
 //! kind, ids of control characters and HTML, a k beyond bounds, wrong methods, paths and heads, searches for anything; and
 //! [`IDLE`] connections beside, each of which sends a byte now and then.
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use negstream::table::rows::{GOLDEN, split_mix};
 use serde_json::json;
 
-use crate::client::{exchange, get, load, recommend};
+use crate::client::{Measured, exchange, get, load, recommend};
 use crate::stream::{SpeedsAlone, USERS, Worker, median};
 
 /// Pages that are open.
@@ -39,8 +40,9 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
     let of_honest = |shares: &[f64], honest: &[f64]| {
         median(shares.iter().zip(honest).map(|(share, honest)| share / honest).collect())
     };
-    let (mut honest_alone, mut honest_beside_pages, mut honest_under_attack) = (Vec::new(), Vec::new(), Vec::new());
-    let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
+    let (mut honest_alone, mut honest_beside_pages, mut honest_under_attack) =
+        (Vec::new(), Vec::new(), Measured::default());
+    let mut statuses = Vec::new();
     let before = resident();
     let mut alone = SpeedsAlone::start(worker, span);
     for _ in 0..rounds {
@@ -53,10 +55,10 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
         with_pages.push(alone.share_kept(worker, trained));
         honest_beside_pages.extend(latencies);
         worker.leave_view();
-        let (trained, (latencies, answers)) = worker.train_beside(|| attack(address, span));
+        let (trained, (honest, answers)) = worker.train_beside(|| attack(address, span));
         attacked.push(alone.share_kept(worker, trained));
-        honest_under_attack.extend(latencies);
-        answers.into_iter().for_each(|status| *statuses.entry(status).or_default() += 1);
+        honest_under_attack.add(honest);
+        statuses.extend(answers);
     }
     let rounded = |value: f64| (value * 1e3).round() / 1e3;
     let p99 = |mut latencies: Vec<f64>| {
@@ -81,14 +83,20 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
             "share_of_what_honest_requests_leave": rounded(pages_of_honest), "p99_ms": p99(honest_beside_pages),
         })
     );
-    let answered = honest_under_attack.len();
+    let by_status = |statuses: Vec<u16>| {
+        let mut numbers = BTreeMap::<u16, usize>::new();
+        statuses.into_iter().for_each(|status| *numbers.entry(status).or_default() += 1);
+        numbers
+    };
+    let Measured { latencies: honest_under_attack, failed, .. } = honest_under_attack;
     println!(
         "{}",
         json!({
             "bench": "serve", "phase": "attack", "hostile": HOSTILE, "idle_connections": IDLE, "seconds": span.as_secs(),
             "share_of_speed": rounded(median(attacked)), "share_of_what_honest_requests_leave": rounded(attacked_of_honest),
-            "honest_requests": HONEST * span.as_secs() * rounds, "honest_answered": answered,
-            "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": statuses,
+            "honest_requests": HONEST * span.as_secs() * rounds, "honest_answered": honest_under_attack.len(),
+            "honest_not_answered": by_status(failed),
+            "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": by_status(statuses),
             "resident_mb_before": before, "resident_mb_after": resident(), "answered_of_10_afterwards": is_live,
         })
     );
@@ -140,8 +148,8 @@ fn open_pages(address: SocketAddr, span: Duration) -> Vec<f64> {
     })
 }
 
-/// Attacks for `span`; gives how long requests of an honest client take meanwhile, and what the others were answered (0: not at all).
-fn attack(address: SocketAddr, span: Duration) -> (Vec<f64>, Vec<u16>) {
+/// Attacks for `span`; gives what comes of the requests of an honest client meanwhile, and what the others were answered (0: not at all).
+fn attack(address: SocketAddr, span: Duration) -> (Measured, Vec<u16>) {
     // Made before, so that clients take little from the machine that is measured.
     let requests: Vec<String> = (0..100 * KINDS as u64).map(hostile_request).collect();
     let (next, is_over, began) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
@@ -187,10 +195,10 @@ fn attack(address: SocketAddr, span: Duration) -> (Vec<f64>, Vec<u16>) {
     std::thread::scope(|scope| {
         scope.spawn(idle);
         let attackers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(hostile)).collect();
-        let latencies = load(address, HONEST, span).latencies;
+        let honest = load(address, HONEST, span);
         let answers = attackers.into_iter().flat_map(|attacker| attacker.join().expect("it ends")).collect();
         is_over.store(true, Ordering::Release);
-        (latencies, answers)
+        (honest, answers)
     })
 }
 

@@ -19,7 +19,7 @@ pub struct Measured {
     /// Of those that were answered, ascending.
     pub latencies: Vec<f64>,
     /// Status of those that were not; 0 where the connection ended.
-    failed: Vec<u16>,
+    pub failed: Vec<u16>,
     /// How old what was known was, milliseconds, ascending.
     ages: Vec<u64>,
 }
@@ -64,7 +64,8 @@ pub fn load(address: SocketAddr, rate: u64, span: Duration) -> Measured {
     let began = Instant::now();
     let client = || {
         let mut measured = Measured::default();
-        let mut connection = TcpStream::connect(address).map(BufReader::new).expect("it listens");
+        // Made when there is something to ask, as pools do, and kept.
+        let mut kept = None;
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= total {
@@ -73,7 +74,9 @@ pub fn load(address: SocketAddr, rate: u64, span: Duration) -> Measured {
             let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let user = split_mix(number as u64) % USERS;
-            match ask(&mut connection, &json!({ "user": format!("user-{user}") }).to_string()) {
+            let connect = || TcpStream::connect(address).map(BufReader::new).expect("it listens");
+            let connection = kept.get_or_insert_with(connect);
+            match ask(connection, &json!({ "user": format!("user-{user}") }).to_string()) {
                 Some((200, body)) => {
                     measured.latencies.push(due.elapsed().as_secs_f64());
                     measured.ages.extend(age(&body));
@@ -81,7 +84,7 @@ pub fn load(address: SocketAddr, rate: u64, span: Duration) -> Measured {
                 Some((status, _)) => measured.failed.push(status),
                 None => {
                     measured.failed.push(0);
-                    connection = TcpStream::connect(address).map(BufReader::new).expect("it listens");
+                    kept = None;
                 }
             }
         }

@@ -419,6 +419,43 @@ mod tests {
         assert!(began.elapsed() < connections::PATIENCE * 10);
     }
 
+    /// Asks over a connection that stays open, and gives the head of the answer.
+    fn ask_over(kept: &mut TcpStream) -> std::io::Result<String> {
+        kept.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut bytes = [0; 4096];
+        let n = kept.read(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..n]).into_owned())
+    }
+
+    #[test]
+    fn connections_over_which_somebody_asks_outlive_those_that_say_nothing() {
+        let server = serve_locally(&telemetry());
+        let most = HttpConfig::default().connections;
+        let open = || TcpStream::connect(server.address()).expect("it listens");
+        let mut kept: Vec<TcpStream> = (0..most / 2).map(|_| open()).collect();
+        let mut silent = Vec::new();
+        for round in 0..4 {
+            for (number, kept) in kept.iter_mut().enumerate() {
+                let head = ask_over(kept).unwrap_or_else(|error| panic!("{number} in round {round}: {error}"));
+                assert!(head.starts_with("HTTP/1.1 200 "), "{number} in round {round}: {head}");
+            }
+            silent.extend((0..2 * most).map(|_| open()));
+            // Answered only after all of the silent ones were let in.
+            assert_eq!(get_path(&server, "/livez").0, 200);
+        }
+        // Of so many that ask, those that asked longest ago leave.
+        let later: Vec<TcpStream> = (0..2 * most)
+            .map(|number| {
+                let mut later = open();
+                let head = ask_over(&mut later).unwrap_or_else(|error| panic!("{number}: {error}"));
+                assert!(head.starts_with("HTTP/1.1 200 "), "{number}: {head}");
+                later
+            })
+            .collect();
+        assert!(ask_over(&mut kept[0]).map_or(true, |head| head.is_empty()), "its place was given away");
+        drop(later);
+    }
+
     #[test]
     fn names_that_somebody_else_may_own_are_refused() {
         let server = serve_locally(&telemetry());
