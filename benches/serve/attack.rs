@@ -32,11 +32,11 @@ const RUDE: usize = 2;
 /// An honest client meanwhile: requests a second.
 const HONEST: u64 = 10;
 
-/// Measures training alone, with an honest client, with pages open, and under attack, in turn. The honest client goes on meanwhile: whoever
-/// asks at all has views made, and what these cost is no attack's.
+/// Measures training alone, with an honest client, beside which then pages are open, under attack, and under attack beside the honest
+/// client, in turn: whoever asks for lists at all has views made, and what these cost is no attack's.
 pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Result<()> {
     let address = worker.server.address();
-    let (mut honest, mut with_pages, mut attacked) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut honest, mut with_pages, mut attacked, mut both) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let of_honest = |shares: &[f64], honest: &[f64]| {
         median(shares.iter().zip(honest).map(|(share, honest)| share / honest).collect())
     };
@@ -55,9 +55,12 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
         with_pages.push(alone.share_kept(worker, trained));
         honest_beside_pages.extend(latencies);
         worker.leave_view();
-        let (trained, (honest, answers)) = worker.train_beside(|| attack(address, span));
+        let (trained, _) = worker.train_beside(|| attack(address, 0, span));
         attacked.push(alone.share_kept(worker, trained));
-        honest_under_attack.add(honest);
+        worker.leave_view();
+        let (trained, (answered, answers)) = worker.train_beside(|| attack(address, HONEST, span));
+        both.push(alone.share_kept(worker, trained));
+        honest_under_attack.add(answered);
         statuses.extend(answers);
     }
     let rounded = |value: f64| (value * 1e3).round() / 1e3;
@@ -68,7 +71,7 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
     };
     worker.leave_view();
     let is_live = load(address, 10, Duration::from_secs(1)).latencies.len();
-    let (pages_of_honest, attacked_of_honest) = (of_honest(&with_pages, &honest), of_honest(&attacked, &honest));
+    let (pages_of_honest, both_of_honest) = (of_honest(&with_pages, &honest), of_honest(&both, &honest));
     println!(
         "{}",
         json!({
@@ -93,7 +96,8 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
         "{}",
         json!({
             "bench": "serve", "phase": "attack", "hostile": HOSTILE, "idle_connections": IDLE, "seconds": span.as_secs(),
-            "share_of_speed": rounded(median(attacked)), "share_of_what_honest_requests_leave": rounded(attacked_of_honest),
+            "share_of_speed": rounded(median(attacked)), "share_of_speed_beside_honest_requests": rounded(median(both)),
+            "share_of_what_honest_requests_leave": rounded(both_of_honest),
             "honest_requests": HONEST * span.as_secs() * rounds, "honest_answered": honest_under_attack.len(),
             "honest_not_answered": by_status(failed),
             "p99_ms_of_honest_requests": p99(honest_under_attack), "statuses": by_status(statuses),
@@ -148,8 +152,8 @@ fn open_pages(address: SocketAddr, span: Duration) -> Vec<f64> {
     })
 }
 
-/// Attacks for `span`; gives what comes of the requests of an honest client meanwhile, and what the others were answered (0: not at all).
-fn attack(address: SocketAddr, span: Duration) -> (Measured, Vec<u16>) {
+/// Attacks for `span`; gives what comes of `rate` requests a second of an honest client meanwhile, and what the others were answered (0: not at all).
+fn attack(address: SocketAddr, rate: u64, span: Duration) -> (Measured, Vec<u16>) {
     // Made before, so that clients take little from the machine that is measured.
     let requests: Vec<String> = (0..100 * KINDS as u64).map(hostile_request).collect();
     let (next, is_over, began) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
@@ -195,7 +199,7 @@ fn attack(address: SocketAddr, span: Duration) -> (Measured, Vec<u16>) {
     std::thread::scope(|scope| {
         scope.spawn(idle);
         let attackers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(hostile)).collect();
-        let honest = load(address, HONEST, span);
+        let honest = load(address, rate, span);
         let answers = attackers.into_iter().flat_map(|attacker| attacker.join().expect("it ends")).collect();
         is_over.store(true, Ordering::Release);
         (honest, answers)
