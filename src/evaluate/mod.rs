@@ -10,7 +10,8 @@
 //! | --- | --- |
 //! | `history` | what a batch's events change for one another |
 //! | `ranking` | the ranks, under the model and under the baselines |
-//! | `single_items` | what the count of all items gets wrong: own items, and those with ρ or κ |
+//! | `exclusions` | the items that leave rankings, as the count of all items passes over them |
+//! | `single_items` | what the count of all items gets wrong: items with ρ or κ |
 //! | `popularity` | the items in the order of their decayed popularity |
 //! | `metrics` | the ranks added up |
 //! | `rank_code` | the ranks, a byte each, for whoever keeps them all |
@@ -20,6 +21,7 @@
 //! had it, decayed by `repetition.half_life`, and popularity decides between equals.
 
 mod config;
+mod exclusions;
 pub mod history;
 pub mod metrics;
 pub mod popularity;

@@ -6,13 +6,16 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::K;
+use super::exclusions::{CountingOrder, ExclusionScratch, TileExclusions};
 use super::history::{BatchHistory, Frame, NEVER};
 use super::popularity::PopularityOrder;
 use super::single_items::{PlainScores, SingleItems, SingleItemsByThread};
 use crate::context::Batch;
 use crate::context::users::UserHistories;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::ranking::{Comparer, ItemTile, PackedQueries, RankCounts, Targets, TouchedRows, count_touched};
+use crate::kernel::ranking::{
+    Comparer, ItemTile, LaneMask, PackedQueries, RankCounts, Targets, TouchedRows, count_touched,
+};
 use crate::kernel::rows::dot;
 use crate::kernel::{Kernel, LANES};
 use crate::model::Model;
@@ -29,10 +32,6 @@ const ROUNDING: f32 = 1e-3;
 
 /// Up to which part of the table (one in so many chunks) queries are compared, before those that are settled leave.
 const SHARES_OF_TABLE: [usize; 3] = [16, 4, 1];
-/// Looking up whether an item was counted costs as much as counting so many items in a pass over the table.
-const LOOK_UP_COST: usize = 8;
-/// Comparing an item with the target by itself costs as much as counting so many.
-const COMPARISON_COST: usize = 64;
 
 /// How one event fared; the ranks are `None` where its item was never seen before.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +81,8 @@ pub struct Ranking {
     scale: Vec<f32>,
     /// By chunk of the table: whether its items are compared by products in bfloat16 where these can tell.
     is_screened: Vec<bool>,
+    /// In which order the chunks are counted.
+    order: CountingOrder,
     /// By frame: the rows that its events touched.
     touched: Vec<TouchedRows>,
     singles: SingleItemsByThread,
@@ -104,30 +105,12 @@ struct Asked {
     margin: f32,
     /// How many items have a score below their plain one, and the target, at most.
     n_lowered: usize,
-    excluded: ExcludedItems,
-}
-
-/// What is known of the items that leave a query's ranking.
-#[derive(Debug, Clone, Copy)]
-struct ExcludedItems {
-    /// How many of them may be among the items that were counted above the target.
-    most_counted: usize,
-    /// Those that were counted in the first so many rounds were compared with the target.
-    compared_rounds: usize,
-    /// How many of the compared ones may be above the target.
-    compared_above: usize,
 }
 
 impl Asked {
-    /// Whether the target is certain to be beyond the first [`K`], where `above` items at least have a plain score above it, of which
-    /// `n_excluded` at most leave the ranking.
-    fn is_beyond_without(&self, above: i64, n_excluded: usize) -> bool {
-        above - (self.n_lowered + n_excluded) as i64 >= K as i64
-    }
-
     /// Whether the target is certain to be beyond the first [`K`], where `above` items were counted.
     fn is_beyond(&self, above: i64) -> bool {
-        self.is_beyond_without(above, self.excluded.most_counted)
+        above - self.n_lowered as i64 >= K as i64
     }
 }
 
@@ -144,7 +127,7 @@ impl Ranking {
         if chosen.is_empty() {
             return Vec::new();
         }
-        let Self { scale, is_screened, touched, singles } = self;
+        let Self { scale, is_screened, order, touched, singles } = self;
         singles.begin(rayon::current_num_threads());
         let inverse_temperature = view.model.inverse_temperature();
         scale.resize(view.model.inverse_norms.len(), 0.0);
@@ -160,12 +143,14 @@ impl Ranking {
         );
         let frames: Vec<_> = view.history.frames().collect();
         let screens_any = is_screened.contains(&true);
-        let pass = RankingPass { kernel, view, batch, encoded, scale, is_screened, screens_any, frames: &frames };
-        let mut asked: Vec<Asked> =
+        order.set(chunks_by_popularity(&frames), scale.len(), view.history.touches().iter().map(|touch| touch.item));
+        let pass =
+            RankingPass { kernel, view, batch, encoded, scale, is_screened, screens_any, order, frames: &frames };
+        let asked: Vec<Asked> =
             chosen.par_iter().map_init(Default::default, |scratch, query| pass.ask(*query, scratch)).collect();
         touched.resize_with(touched.len().max(frames.len()), TouchedRows::default);
         touched.par_iter_mut().zip(&frames).for_each(|(touched, frame)| pass.touch(frame, touched));
-        let counts = pass.count(&mut asked, touched);
+        let counts = pass.count(&asked, touched);
         let places = (0..asked.len()).into_par_iter();
         places.map(|place| pass.rank(&asked[place], counts[place], &mut singles.of_thread())).collect()
     }
@@ -184,6 +169,7 @@ struct RankingPass<'a> {
     is_screened: &'a [bool],
     /// Whether any chunk is, so that queries have to be rounded.
     screens_any: bool,
+    order: &'a CountingOrder,
     /// The frames of which any event is ranked, each with its events.
     frames: &'a [(&'a Frame, Range<u32>)],
 }
@@ -210,11 +196,15 @@ impl<'a> RankingPass<'a> {
         let similarity = self.largest_similarity(query);
         let least_bias = target.map_or(f32::INFINITY, |target| target - similarity);
         let margin = self.margin(similarity, target.unwrap_or(0.0));
-        let n_excluded = if view.repeat { 0 } else { view.histories.own(batch, query).len() };
-        let excluded = ExcludedItems { most_counted: n_excluded, compared_rounds: 0, compared_above: 0 };
         // The target itself may be one.
         let n_lowered = 1 + self.n_negative_terms(query);
-        Asked { query, event, frame, target, least_bias, margin, n_lowered, excluded }
+        Asked { query, event, frame, target, least_bias, margin, n_lowered }
+    }
+
+    /// The items that leave the ranking of a query, some perhaps several times; but for its target, which may be among them.
+    fn excluded(&self, query: usize) -> &'a [u32] {
+        let ModelView { histories, repeat, .. } = self.view;
+        if repeat { &[] } else { histories.own(self.batch, query) }
     }
 
     /// How many ρ and κ of a query are below 0, or no number.
@@ -250,27 +240,26 @@ impl<'a> RankingPass<'a> {
 
     /// Lists what the events of a frame touched: before a later one, it is not as it was when the frame's terms were computed.
     fn touch(&self, (frame, events): &(&Frame, Range<u32>), touched: &mut TouchedRows) {
-        let Self { view: ModelView { model, history, .. }, scale, .. } = *self;
+        let Self { view: ModelView { model, history, .. }, scale, order, .. } = *self;
         let vectors = model.vectors();
         touched.clear(model.dim());
         for event in history.touched(events.start, events.end) {
             let touch = &history.touches()[event as usize];
             let row = touch.item as usize;
+            let number = order.touched_number(touch.item).unwrap_or_else(|| unreachable!("it was touched"));
             let is_first_of_frame = touch.previous == NEVER || touch.previous < frame.first_event;
             if is_first_of_frame && row < frame.n_known {
-                touched.push_outdated(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
+                touched.push_outdated(number, (vectors.row(row), scale[row], frame.bias[row]), (event, NEVER));
             }
-            touched.push_current(vectors.row(row), scale[row], touch.bias, (event, touch.next));
+            touched.push_current(number, (vectors.row(row), scale[row], touch.bias), (event, touch.next));
         }
     }
 
-    /// Of each query, how many known items have a plain score above the target's, and how many the same: of all items, or of so
-    /// many that it is certain to be beyond the first [`K`]. What is learnt meanwhile of the items that leave rankings is noted in `asked`.
-    fn count(&self, asked: &mut [Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
-        let chunks = self.chunks_by_popularity();
+    /// Of each query, how many known items of its ranking have a plain score above the target's, and how many the same: of all items, or
+    /// of so many that it is certain to be beyond the first [`K`].
+    fn count(&self, asked: &[Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
+        let chunks = self.order.chunks();
         let ends = SHARES_OF_TABLE.map(|share| chunks.len().div_ceil(share));
-        // Where items recur, none leaves a ranking.
-        let rounds = (!self.view.repeat).then(|| self.rounds_of_items(&chunks, &ends));
         let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
         let mut counts = vec![(0, 0); asked.len()];
         let mut begin = 0;
@@ -282,22 +271,25 @@ impl<'a> RankingPass<'a> {
             });
             let of_frames = open.chunk_by(|a, b| asked[*a].frame == asked[*b].frame);
             let places: Vec<&[usize]> = of_frames.flat_map(|places| places.chunks(LANES)).collect();
-            let tiles: Vec<Tile> = places.par_iter().map(|places| self.tile(asked, places)).collect();
+            let tile =
+                |scratch: &mut ExclusionScratch, places: &&[usize]| self.tile(asked, places, begin..end, scratch);
+            let tiles: Vec<Tile> = places.par_iter().map_init(ExclusionScratch::default, tile).collect();
             let none = || vec![RankCounts::default(); tiles.len()];
-            let fold = |(mut counts, mut scratch): (Vec<RankCounts>, ChunkScratch), chunk: &u32| {
-                self.count_chunk(*chunk as usize, &tiles, &mut counts, &mut scratch);
+            let fold = |(mut counts, mut scratch): (Vec<RankCounts>, ChunkScratch), (place, chunk): (usize, &u32)| {
+                self.count_chunk((place, *chunk as usize), &tiles, &mut counts, &mut scratch);
                 (counts, scratch)
             };
             let add = |mut a: Vec<RankCounts>, b: Vec<RankCounts>| {
                 a.iter_mut().zip(&b).for_each(|(a, b)| a.add(b));
                 a
             };
-            let of_chunks = chunks[begin..end].par_iter().fold(|| (none(), ChunkScratch::default()), fold);
+            let of_chunks = chunks[begin..end].par_iter().enumerate().fold(|| (none(), ChunkScratch::default()), fold);
             let mut found = of_chunks.map(|(counts, _)| counts).reduce(none, add);
             if round == 0 {
                 tiles.par_iter().zip(&mut found).for_each(|(tile, counts)| {
-                    let touched = &touched[tile.frame];
-                    count_touched(self.kernel, &tile.queries, touched, &tile.events, &tile.targets.scores, counts);
+                    let (touched, excluded) = (&touched[tile.frame], tile.exclusions.of_touched());
+                    let Tile { queries, events, targets, .. } = tile;
+                    count_touched(self.kernel, queries, touched, excluded, events, &targets.scores, counts);
                 });
             }
             for (places, found) in places.iter().zip(&found) {
@@ -306,14 +298,6 @@ impl<'a> RankingPass<'a> {
                     *above += i64::from(found.above[lane]);
                     *equal += i64::from(found.equal[lane]);
                 }
-            }
-            if let Some(rounds) = &rounds {
-                let n_left = (chunks.len() - end) * CHUNK;
-                let exclude = |counted: &mut Vec<u32>, place: &usize| {
-                    self.exclude(&asked[*place], (counts[*place].0, n_left), (rounds, round), counted)
-                };
-                let excluded: Vec<ExcludedItems> = open.par_iter().map_init(Vec::new, exclude).collect();
-                open.iter().zip(excluded).for_each(|(place, excluded)| asked[*place].excluded = excluded);
             }
             // Most are settled by the most popular items, and have no need of the others.
             open.retain(|place| !asked[*place].is_beyond(counts[*place].0));
@@ -325,75 +309,16 @@ impl<'a> RankingPass<'a> {
         counts
     }
 
-    /// By item: the round in which it is counted; `ends` are those of the rounds among `chunks`. Items that the batch touched count
-    /// as those of the first round, in which [`count_touched`] corrects for them.
-    fn rounds_of_items(&self, chunks: &[u32], ends: &[usize]) -> Vec<u8> {
-        let ModelView { model, history, .. } = self.view;
-        let mut rounds = vec![0; model.inverse_norms.len()];
-        for (place, chunk) in chunks.iter().enumerate() {
-            let round = ends.partition_point(|end| *end <= place);
-            let first = *chunk as usize * CHUNK;
-            let end = rounds.len().min(first + CHUNK);
-            rounds[first..end].fill(round as u8);
-        }
-        for touch in history.touches() {
-            // A touched item that the model does not have is never compared.
-            rounds.get_mut(touch.item as usize).into_iter().for_each(|round| *round = 0);
-        }
-        rounds
-    }
-
-    /// What is known after `round` of the items that leave the ranking of a query: `above` items have been counted above its target,
-    /// and `n_left` items of the table not yet; `rounds` are those of [`Self::rounds_of_items`]. Items that leave are compared with the
-    /// target where that may settle the query and costs less than counting the rest of the table. `counted` is a buffer.
-    fn exclude(
-        &self,
-        asked: &Asked,
-        (above, n_left): (i64, usize),
-        (rounds, round): (&[u8], usize),
-        counted: &mut Vec<u32>,
-    ) -> ExcludedItems {
-        let (mut excluded, Some(target)) = (asked.excluded, asked.target) else { return asked.excluded };
-        let own = self.view.histories.own(self.batch, asked.query);
-        let settles = |n_excluded: usize| asked.is_beyond_without(above, n_excluded);
-        let is_worth = |n: usize, cost: usize| n * cost < n_left;
-        excluded.most_counted = own.len();
-        if settles(own.len()) || !settles(excluded.compared_above) || !is_worth(own.len(), LOOK_UP_COST) {
-            return excluded;
-        }
-        let not_compared = excluded.compared_rounds..=round;
-        let is_counted = |item: &u32| not_compared.contains(&usize::from(rounds[*item as usize]));
-        counted.clear();
-        counted.extend(own.iter().copied().filter(is_counted));
-        // An item that the user had several times leaves the ranking once.
-        counted.sort_unstable();
-        counted.dedup();
-        excluded.most_counted = excluded.compared_above + counted.len();
-        if !settles(excluded.most_counted) && is_worth(counted.len(), COMPARISON_COST) {
-            let scores = self.plain_scores(asked.query, asked.frame);
-            let is_enough = |n: usize| settles(excluded.compared_above + n);
-            let compared_above = excluded.compared_above + scores.n_perhaps_above(counted, target, is_enough);
-            excluded = ExcludedItems { most_counted: compared_above, compared_rounds: round + 1, compared_above };
-        }
-        excluded
-    }
-
-    /// The chunks of the table that hold the known items, those with the most popular ones first.
-    fn chunks_by_popularity(&self) -> Vec<u32> {
-        // Of frames, the last one has the most items.
-        let Some((Frame { largest_bias, .. }, _)) = self.frames.last() else { return Vec::new() };
-        let mut chunks: Vec<u32> = (0..largest_bias.len() as u32).collect();
-        chunks.sort_by(|a, b| largest_bias[*b as usize].total_cmp(&largest_bias[*a as usize]));
-        chunks
-    }
-
-    /// The queries at `places` of `asked`, which are of one frame.
-    fn tile(&self, asked: &[Asked], places: &[usize]) -> Tile {
+    /// The queries at `places` of `asked`, which are of one frame, to be compared with `chunks` in their order. `scratch` is a buffer.
+    fn tile(&self, asked: &[Asked], places: &[usize], chunks: Range<usize>, scratch: &mut ExclusionScratch) -> Tile {
         let least_bias = places.iter().map(|place| asked[*place].least_bias).fold(f32::INFINITY, f32::min);
         let least_bias = least_bias - ROUNDING * (1.0 + least_bias.abs());
         let frame = asked[places[0]].frame;
         let targets = Targets { least_bias, ..Targets::default() };
-        let mut tile = Tile { frame, targets, ..Tile::default() };
+        let queries = places.iter().map(|place| asked[*place].query);
+        let excluded = queries.map(|query| (self.excluded(query), self.batch.positive(query)));
+        let exclusions = TileExclusions::of(self.order, chunks, excluded, scratch);
+        let mut tile = Tile { frame, targets, exclusions, ..Tile::default() };
         tile.queries.pack(places.iter().map(|place| self.vector(asked[*place].query)), self.view.model.dim());
         for (lane, place) in places.iter().enumerate() {
             let Asked { event, target, margin, .. } = &asked[*place];
@@ -407,10 +332,17 @@ impl<'a> RankingPass<'a> {
         tile
     }
 
-    /// Compares a chunk of the table with all tiles: with 64 dimensions it fills a quarter of a small second-level cache.
-    fn count_chunk(&self, chunk: usize, tiles: &[Tile], counts: &mut [RankCounts], scratch: &mut ChunkScratch) {
+    /// Compares a chunk of the table, the one at `place` of those that are counted, with all tiles: with 64 dimensions it fills a
+    /// quarter of a small second-level cache.
+    fn count_chunk(
+        &self,
+        (place, chunk): (usize, usize),
+        tiles: &[Tile],
+        counts: &mut [RankCounts],
+        scratch: &mut ChunkScratch,
+    ) {
         let Self { kernel, view: ModelView { model, .. }, scale, is_screened, frames, .. } = *self;
-        let ChunkScratch { rows, comparer } = scratch;
+        let ChunkScratch { rows, comparer, masks } = scratch;
         let (first, rows) = (chunk * CHUNK, model.vectors().chunk(chunk, rows));
         comparer.begin();
         for (tile, counts) in tiles.iter().zip(counts) {
@@ -427,7 +359,9 @@ impl<'a> RankingPass<'a> {
             if is_screened[chunk] {
                 comparer.round(kernel, rows, model.dim());
             }
-            comparer.count(kernel, &tile.queries, items, &tile.targets, counts);
+            tile.exclusions.in_chunk(place, masks, |excluded| {
+                comparer.count(kernel, &tile.queries, items, excluded, &tile.targets, counts);
+            });
         }
     }
 
@@ -437,7 +371,6 @@ impl<'a> RankingPass<'a> {
         let Asked { query, event, frame, target, .. } = *asked;
         let (number, touch) = (batch.numbers[event as usize], &view.history.touches()[event as usize]);
         let Some(target) = target else { return Ranked::missed(number) };
-        single.clear();
         let of_model = match target.is_nan() || asked.is_beyond(above) {
             // Nothing compares with a number that is none: no rank is better than that.
             true => f64::INFINITY,
@@ -461,14 +394,32 @@ struct Tile {
     queries: PackedQueries,
     targets: Targets,
     events: [u32; LANES],
+    exclusions: TileExclusions,
 }
 
 /// What a thread works with while it compares chunks of the table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ChunkScratch {
     /// The rows of a chunk, where they do not lie side by side.
     rows: Aligned<f32>,
     comparer: Comparer,
+    /// By item of a chunk: the queries of a tile whose ranking it leaves.
+    masks: [LaneMask; CHUNK],
+}
+
+impl Default for ChunkScratch {
+    fn default() -> Self {
+        Self { rows: Aligned::default(), comparer: Comparer::default(), masks: [0; CHUNK] }
+    }
+}
+
+/// The chunks of the table that hold the items known in `frames`, those with the most popular ones first.
+fn chunks_by_popularity(frames: &[(&Frame, Range<u32>)]) -> Vec<u32> {
+    // Of frames, the last one has the most items.
+    let Some((Frame { largest_bias, .. }, _)) = frames.last() else { return Vec::new() };
+    let mut chunks: Vec<u32> = (0..largest_bias.len() as u32).collect();
+    chunks.sort_by(|a, b| largest_bias[*b as usize].total_cmp(&largest_bias[*a as usize]));
+    chunks
 }
 
 /// The terms ρ and κ of the target of query `query`.
@@ -485,20 +436,24 @@ fn target_term(view: ModelView<'_>, batch: &Batch, query: usize) -> f32 {
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
 fn popularity_rank(view: ModelView<'_>, single: &mut SingleItems, batch: &Batch, query: usize, event: u32) -> f64 {
-    let ModelView { history, frequencies, popularity, repeat, .. } = view;
+    let ModelView { model, history, frequencies, popularity, repeat, .. } = view;
     let counts = frequencies.popularity().relative();
     let target = history.touches()[event as usize].count_before;
     let (mut above, mut equal) = history.compare(popularity, event, target);
     equal -= 1;
     if !repeat {
-        if above - view.histories.own(batch, query).len() as i64 >= K as i64 {
-            return f64::INFINITY;
-        }
-        single.gather(view, batch, query);
-        for item in single.excluded() {
-            let count = history.count(counts, item, event);
-            above -= i64::from(count > target);
-            equal -= i64::from(count == target);
+        let own = view.histories.own(batch, query);
+        let mut once = single.each_once(model.inverse_norms.len());
+        for (passed, item) in own.iter().enumerate() {
+            // However many of the others leave, the target stays beyond the first.
+            if above - (own.len() - passed) as i64 >= K as i64 {
+                return f64::INFINITY;
+            }
+            if *item != batch.positive(query) && once(*item) {
+                let count = history.count(counts, *item, event);
+                above -= i64::from(count > target);
+                equal -= i64::from(count == target);
+            }
         }
     }
     above as f64 + equal as f64 / 2.0

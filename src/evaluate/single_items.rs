@@ -1,4 +1,4 @@
-//! What the plain count of all items gets wrong: the items that leave a query's ranking, and those that have ρ or κ besides.
+//! What the plain count of all items gets wrong: the items that have ρ or κ besides, and the target itself.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -45,26 +45,6 @@ impl<'a> PlainScores<'a> {
         estimate_scores(self.kernel, self.query, &rows[..n], &scale, &bias)
     }
 
-    /// How many of `items` may have a score above `target`, by estimates. As soon as these and the items that are not estimated yet
-    /// are few enough for `is_enough`, the number of both.
-    pub(super) fn n_perhaps_above(&self, items: &[u32], target: f32, is_enough: impl Fn(usize) -> bool) -> usize {
-        let (mut above, mut left) = (0, items.len());
-        for items in items.chunks(LANES) {
-            let estimates = self.estimate(items.iter().copied());
-            // An item that the model is not to rank has the score −∞, and an error of ∞. A score that is not a number may be above.
-            let is_below = |estimate: &&Estimate| {
-                let most = estimate.score + (estimate.error + f32::MIN_POSITIVE);
-                estimate.score == f32::NEG_INFINITY || most <= target
-            };
-            left -= items.len();
-            above += items.len() - estimates[..items.len()].iter().filter(is_below).count();
-            if is_enough(above + left) {
-                break;
-            }
-        }
-        above + left
-    }
-
     /// The scores of `items`, into `scores`: to the bit those which all items are compared by.
     pub(super) fn of(&self, items: &[u32], scratch: &mut PackedQueries, scores: &mut Vec<f32>) {
         score_items(self.kernel, self.query, items.iter().map(|item| self.parts(*item)), scratch, scores);
@@ -86,15 +66,13 @@ impl Change {
     }
 }
 
-/// The items of a query, other than the target, that do not have the plain score, each once. They are gathered where that may
-/// decide whether the target is among the first [`K`], since most targets are not.
+/// The items of a query, other than the target, that do not have the plain score, each once.
 #[derive(Debug, Default)]
 pub(super) struct SingleItems {
-    is_gathered: bool,
     /// By item: its place among `items`.
     places: GenerationMap,
     items: Vec<u32>,
-    /// ρ + κ of each; −∞ for an item that leaves the ranking.
+    /// ρ + κ of each; 0 for an item that left the ranking.
     terms: Vec<f32>,
     /// Of items that an estimate cannot tell from the target: the places, the items, and the scores.
     uncertain: (Vec<u32>, Vec<u32>, Vec<f32>),
@@ -102,30 +80,28 @@ pub(super) struct SingleItems {
 }
 
 impl SingleItems {
-    /// Forgets the items of the last query.
-    pub(super) fn clear(&mut self) {
-        self.is_gathered = false;
+    /// Gathers the items of query `query` that have terms.
+    fn gather(&mut self, view: ModelView<'_>, batch: &Batch, query: usize) {
+        let ModelView { model, histories, repeat, history_terms, .. } = view;
         self.items.clear();
         self.terms.clear();
-    }
-
-    /// Gathers the items of query `query`, unless that was done.
-    pub(super) fn gather(&mut self, view: ModelView<'_>, batch: &Batch, query: usize) {
-        if std::mem::replace(&mut self.is_gathered, true) {
+        if !history_terms {
             return;
         }
-        let ModelView { model, histories, repeat, history_terms, .. } = view;
         self.places.begin(model.inverse_norms.len());
         let positive = batch.positive(query);
         // An item that has both terms has ρ before κ, as the target has them.
-        if !repeat {
-            histories.own(batch, query).iter().for_each(|item| self.add(positive, *item, f32::NEG_INFINITY));
-        } else if history_terms {
+        if repeat {
             batch.own(query).iter().for_each(|own| self.add(positive, own.item, model.repetition.term(own.buckets)));
         }
-        if history_terms {
-            let related = batch.related(query).iter();
-            related.for_each(|related| self.add(positive, related.item, model.cooccurrence.term(related.buckets)));
+        let related = batch.related(query).iter();
+        related.for_each(|related| self.add(positive, related.item, model.cooccurrence.term(related.buckets)));
+        if !repeat && !self.items.is_empty() {
+            for item in histories.own(batch, query) {
+                if let Some(place) = self.places.get(*item) {
+                    self.terms[place as usize] = 0.0;
+                }
+            }
         }
     }
 
@@ -142,13 +118,19 @@ impl SingleItems {
         self.terms.push(term);
     }
 
-    /// The items that leave the ranking.
-    pub(super) fn excluded(&self) -> impl Iterator<Item = u32> {
-        self.items.iter().zip(&self.terms).filter(|(_, term)| **term == f32::NEG_INFINITY).map(|(item, _)| *item)
+    /// Tells of each item, which are below `n_rows`, whether it is asked for the first time.
+    pub(super) fn each_once(&mut self, n_rows: usize) -> impl FnMut(u32) -> bool {
+        let places = &mut self.places;
+        places.begin(n_rows);
+        |item| {
+            let is_first = places.get(item).is_none();
+            places.set(item, 0);
+            is_first
+        }
     }
 
-    /// The rank of a target with the score `target`, from how many of all known items have a plain score above it and how many
-    /// the same.
+    /// The rank of a target with the score `target`, from how many known items of the ranking have a plain score above it and how
+    /// many the same, the target among them.
     pub(super) fn rank(
         &mut self,
         view: ModelView<'_>,

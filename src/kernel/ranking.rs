@@ -34,6 +34,11 @@ impl PackedQueries {
     }
 }
 
+/// A bit for each lane, the first one's the lowest.
+pub type LaneMask = u16;
+
+const _: () = assert!(LaneMask::BITS as usize == LANES);
+
 /// What is counted for each lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RankCounts {
@@ -65,36 +70,40 @@ pub struct TouchedRows {
     span: Vec<(u32, u32)>,
     /// 1, or −1 for a row that was counted and must not have been.
     sign: Vec<i32>,
+    /// A number of the row's item.
+    number: Vec<u32>,
 }
 
 impl TouchedRows {
     /// Empties the rows, the next of which have `dim` numbers.
     pub fn clear(&mut self, dim: usize) {
-        let Self { rows, dim: of_rows, scale, bias, span, sign } = self;
+        let Self { rows, dim: of_rows, scale, bias, span, sign, number } = self;
         *of_rows = dim;
         for numbers in [rows, scale, bias] {
             numbers.clear();
         }
         span.clear();
         sign.clear();
+        number.clear();
     }
 
-    /// A row as it is for the events of `span`.
-    pub fn push_current(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
-        self.push(row, (scale, bias), span, 1);
+    /// The row, with its scale and bias, of the item to which the caller gave `number`, as it is for the events of `span`.
+    pub fn push_current(&mut self, number: u32, row: (&[f32], f32, f32), span: (u32, u32)) {
+        self.push(number, row, span, 1);
     }
 
-    /// A row as it is no longer for the events of `span`.
-    pub fn push_outdated(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
-        self.push(row, (scale, bias), span, -1);
+    /// The row as it is no longer for the events of `span`.
+    pub fn push_outdated(&mut self, number: u32, row: (&[f32], f32, f32), span: (u32, u32)) {
+        self.push(number, row, span, -1);
     }
 
-    fn push(&mut self, row: &[f32], (scale, bias): (f32, f32), span: (u32, u32), sign: i32) {
+    fn push(&mut self, number: u32, (row, scale, bias): (&[f32], f32, f32), span: (u32, u32), sign: i32) {
         self.rows.extend_from_slice(row);
         self.scale.push(scale);
         self.bias.push(bias);
         self.span.push(span);
         self.sign.push(sign);
+        self.number.push(number);
     }
 }
 
@@ -165,13 +174,14 @@ impl Comparer {
         }
     }
 
-    /// Adds to `counts` how `items` compare with the `targets`; by products in bfloat16 first, if they were rounded, which the queries
-    /// have to be too.
+    /// Adds to `counts` how `items` compare with the `targets`, each for those queries alone that are not in its mask of `excluded`; by
+    /// products in bfloat16 first, if they were rounded, which the queries have to be too.
     pub fn count(
         &mut self,
         kernel: Kernel,
         queries: &PackedQueries,
         items: ItemTile<'_>,
+        excluded: &[LaneMask],
         targets: &Targets,
         counts: &mut RankCounts,
     ) {
@@ -180,7 +190,7 @@ impl Comparer {
         chosen.clear();
         choose(kernel.isa, items.bias, *least_bias, chosen);
         if !*is_rounded {
-            count(kernel.isa, &queries.lanes, items, chosen, scores, counts);
+            count(kernel.isa, &queries.lanes, items, chosen, excluded, scores, counts);
             return;
         }
         let mut unclear = Unclear { from: [0.0; LANES], to: [0.0; LANES] };
@@ -190,21 +200,23 @@ impl Comparer {
         }
         left.clear();
         let rounded = ItemTile { rows: pairs, ..items };
-        screen(kernel.isa, &queries.pairs, rounded, chosen, &unclear, &mut counts.above, left);
-        count(kernel.isa, &queries.lanes, items, left, scores, counts);
+        screen(kernel.isa, &queries.pairs, rounded, chosen, excluded, &unclear, &mut counts.above, left);
+        count(kernel.isa, &queries.lanes, items, left, excluded, scores, counts);
     }
 }
 
-/// Adds to `counts` how the `touched` rows compare with the `targets` of the queries, whose events are `events`.
+/// Adds to `counts` how the `touched` rows compare with the `targets` of the queries, whose events are `events`: each for those queries
+/// alone that are not in the mask of its item, whose number is the mask's place in `excluded`.
 pub fn count_touched(
     kernel: Kernel,
     queries: &PackedQueries,
     touched: &TouchedRows,
+    excluded: &[LaneMask],
     events: &[u32; LANES],
     targets: &Lanes,
     counts: &mut RankCounts,
 ) {
-    run_count_touched(kernel.isa, &queries.lanes, touched, events, targets, counts);
+    run_count_touched(kernel.isa, &queries.lanes, touched, excluded, events, targets, counts);
 }
 
 /// The scores of the items of `items` for every lane of `queries`, into `scores`: as a [`Comparer`] compares them.
@@ -262,6 +274,7 @@ for_each_isa!(run_score_tile = scores_of_tile(packed: &[Lanes], items: ItemTile<
 for_each_isa!(run_count_touched = count_touched_rows(
     packed: &[Lanes],
     touched: &TouchedRows,
+    excluded: &[LaneMask],
     events: &[u32; LANES],
     targets: &Lanes,
     counts: &mut RankCounts,
@@ -272,6 +285,7 @@ for_each_isa!(run_score = score(packed: &[Lanes], query: &[f32], scale: &Lanes, 
 /// Compares the scores of touched rows with the targets, where they count.
 struct TouchedComparison<'a, const FMA: bool> {
     touched: &'a TouchedRows,
+    excluded: &'a [LaneMask],
     events: &'a [u32; LANES],
     targets: &'a Lanes,
     counts: RankCounts,
@@ -282,9 +296,11 @@ impl<const FMA: bool> Consumer for TouchedComparison<'_, FMA> {
     fn take(&mut self, row: usize, products: &Lanes) {
         let (scale, bias, sign) = (self.touched.scale[row], self.touched.bias[row], self.touched.sign[row]);
         let (after, until) = self.touched.span[row];
+        let excluded = self.excluded[self.touched.number[row] as usize];
         for lane in 0..LANES {
             let score = multiply_add::<FMA>(products[lane], scale, bias);
-            let counts = i32::from(self.events[lane] > after) & i32::from(self.events[lane] <= until);
+            let is_valid = i32::from(self.events[lane] > after) & i32::from(self.events[lane] <= until);
+            let counts = is_valid & i32::from(excluded >> lane & 1 == 0);
             self.counts.above[lane] += sign * (counts & i32::from(score > self.targets[lane]));
             self.counts.equal[lane] += sign * (counts & i32::from(score == self.targets[lane]));
         }
@@ -295,11 +311,12 @@ impl<const FMA: bool> Consumer for TouchedComparison<'_, FMA> {
 fn count_touched_rows<const FMA: bool, const ROWS: usize>(
     packed: &[Lanes],
     touched: &TouchedRows,
+    excluded: &[LaneMask],
     events: &[u32; LANES],
     targets: &Lanes,
     counts: &mut RankCounts,
 ) {
-    let mut comparison = TouchedComparison::<FMA> { touched, events, targets, counts: *counts };
+    let mut comparison = TouchedComparison::<FMA> { touched, excluded, events, targets, counts: *counts };
     for_rows::<FMA, ROWS>(packed, &touched.rows, touched.dim.max(1), &mut comparison);
     *counts = comparison.counts;
 }

@@ -7,12 +7,13 @@ use rand_pcg::Pcg64Mcg;
 
 use super::contrast::{Gradients, Pairs, Problem, Softmax, any, info_nce};
 use super::ranking::{
-    Comparer, Estimate, ItemTile, PackedQueries, RankCounts, Targets, TouchedRows, count_touched, estimate_scores,
-    score_items,
+    Comparer, Estimate, ItemTile, LaneMask, PackedQueries, RankCounts, Targets, TouchedRows, count_touched,
+    estimate_scores, score_items,
 };
 use super::reference::{self, Truth};
 use super::rows::dot;
 use super::{Isa, Kernel, LANES};
+use crate::table::rows::split_mix;
 
 /// A batch with everything in it: duplicate candidates merged, masks, terms of pairs, padding.
 #[derive(Debug, Clone)]
@@ -191,6 +192,9 @@ proptest! {
             let of_comparer = Targets { scores: targets, margins, least_bias: least_bias - 1e-3 };
             let items = ItemTile { rows: &rows, scale: &scale, bias: &bias };
             let mut comparer = Comparer::default();
+            let none: Vec<LaneMask> = vec![0; n_items];
+            let some: Vec<LaneMask> = (0..n_items as u64).map(|item| (split_mix(item) & split_mix(!item)) as LaneMask).collect();
+            let stays = |excluded: &[LaneMask], item: usize, lane: usize| excluded[item] >> lane & 1 == 0;
             for is_rounded in [false, true] {
                 if is_rounded && dim % 2 == 1 {
                     continue;
@@ -200,13 +204,16 @@ proptest! {
                     comparer.round(kernel, &rows, dim);
                     packed.round(kernel);
                 }
-                let mut counts = RankCounts::default();
-                comparer.count(kernel, &packed, items, &of_comparer, &mut counts);
-                for lane in 0..LANES {
-                    let above = all[lane].iter().filter(|score| **score > targets[lane]).count() as i32;
-                    let equal = all[lane].iter().filter(|score| **score == targets[lane]).count() as i32;
-                    prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
-                    prop_assert!(n_items <= 3 || equal >= 2);
+                for excluded in [&none, &some] {
+                    let mut counts = RankCounts::default();
+                    comparer.count(kernel, &packed, items, excluded, &of_comparer, &mut counts);
+                    for lane in 0..LANES {
+                        let scores = || (0..n_items).filter(|item| stays(excluded, *item, lane)).map(|item| all[lane][item]);
+                        let above = scores().filter(|score| *score > targets[lane]).count() as i32;
+                        let equal = scores().filter(|score| *score == targets[lane]).count() as i32;
+                        prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
+                        prop_assert!(n_items <= 3 || equal >= 2 || *excluded != none);
+                    }
                 }
             }
             // The same rows as touched ones: each comes at one event and goes at another, if ever.
@@ -216,13 +223,14 @@ proptest! {
                 .map(|item| (item % 7, if item % 3 == 0 { u32::MAX } else { item % 7 + item % 5 }))
                 .collect();
             for item in 0..n_items {
-                touched.push_current(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
+                touched.push_current(item as u32, (&rows[item * dim..][..dim], scale[item], bias[item]), spans[item]);
             }
             let mut counts = RankCounts::default();
             let events: [u32; LANES] = std::array::from_fn(|lane| lane as u32 % 13);
-            count_touched(kernel, &packed, &touched, &events, &targets, &mut counts);
+            count_touched(kernel, &packed, &touched, &some, &events, &targets, &mut counts);
             for lane in 0..LANES {
-                let valid = |item: &usize| spans[*item].0 < events[lane] && events[lane] <= spans[*item].1;
+                let is_valid = |item: usize| spans[item].0 < events[lane] && events[lane] <= spans[item].1;
+                let valid = |item: &usize| is_valid(*item) && stays(&some, *item, lane);
                 let scores = || (0..n_items).filter(valid).map(|item| all[lane][item]);
                 let above = scores().filter(|score| *score > targets[lane]).count() as i32;
                 let equal = scores().filter(|score| *score == targets[lane]).count() as i32;
@@ -231,9 +239,9 @@ proptest! {
             // What is taken back leaves nothing.
             touched.clear(dim);
             for item in 0..n_items {
-                touched.push_outdated(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
+                touched.push_outdated(item as u32, (&rows[item * dim..][..dim], scale[item], bias[item]), spans[item]);
             }
-            count_touched(kernel, &packed, &touched, &events, &targets, &mut counts);
+            count_touched(kernel, &packed, &touched, &some, &events, &targets, &mut counts);
             prop_assert_eq!(counts, RankCounts::default());
         }
     }

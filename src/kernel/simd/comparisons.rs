@@ -4,7 +4,7 @@
 //! score is the same to the bit wherever it is computed. Products in bfloat16 only say which scores are not near a target.
 
 use super::{SimdVector, for_each_vector};
-use crate::kernel::ranking::{ItemTile, RankCounts};
+use crate::kernel::ranking::{ItemTile, LaneMask, RankCounts};
 use crate::kernel::{LANES, Lanes};
 
 /// Between which scores an item may be on either side of each query's target.
@@ -19,23 +19,26 @@ for_each_vector!(
     choose = choose_body(numbers: &[f32], least: f32, places: &mut Vec<u32>)
 );
 for_each_vector!(
-    /// Adds to `counts` how the scores of the items compare with the `targets` whose places are `chosen`. There may be 2²⁴ of them,
-    /// which single precision counts.
+    /// Adds to `counts` how the scores of the items compare with the `targets` whose places are `chosen`, each for the queries that are
+    /// not in its mask of `excluded`. There may be 2²⁴ of them, which single precision counts.
     count = count_body(
         packed: &[Lanes],
         items: ItemTile<'_>,
         chosen: &[u32],
+        excluded: &[LaneMask],
         targets: &Lanes,
         counts: &mut RankCounts,
     )
 );
 for_each_vector!(
-    /// Adds to `above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`; the
-    /// places of those with an unclear score for any query are added to `left`, and counted for none.
+    /// Adds to `above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`, each
+    /// for the queries that are not in its mask of `excluded`; the places of those with an unclear score for any of these are added to
+    /// `left`, and counted for none.
     screen = screen_body(
         packed: &[Lanes],
         items: ItemTile<'_>,
         chosen: &[u32],
+        excluded: &[LaneMask],
         unclear: &Unclear,
         above: &mut [i32; LANES],
         left: &mut Vec<u32>,
@@ -51,6 +54,7 @@ fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, co
     packed: &[Lanes],
     items: ItemTile<'_>,
     chosen: &[u32],
+    excluded: &[LaneMask],
     targets: &Lanes,
     counts: &mut RankCounts,
 ) {
@@ -62,10 +66,20 @@ fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, co
             let scores = block::<V, false, G, V2>(packed, lane, items, &rows);
             for g in 0..G {
                 for v in 0..V2 {
-                    if first + g * V2 + v < chosen.len() {
-                        above = scores[g][v].count_above(targets, above);
-                        equal = scores[g][v].count_equal(targets, equal);
+                    if first + g * V2 + v >= chosen.len() {
+                        continue;
                     }
+                    let mut score = scores[g][v];
+                    let mask = excluded[rows[g][v]] >> lane;
+                    if mask != 0 {
+                        // What is no number is neither above nor equal.
+                        let mut numbers = [0.0; LANES];
+                        score.store(&mut numbers);
+                        replace(&mut numbers, mask, f32::NAN);
+                        score = V::load(&numbers);
+                    }
+                    above = score.count_above(targets, above);
+                    equal = score.count_equal(targets, equal);
                 }
             }
         }
@@ -84,6 +98,7 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     packed: &[Lanes],
     items: ItemTile<'_>,
     chosen: &[u32],
+    excluded: &[LaneMask],
     unclear: &Unclear,
     above: &mut [i32; LANES],
     left: &mut Vec<u32>,
@@ -105,6 +120,11 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
                 if first + g * V2 + v >= chosen.len() {
                     continue;
                 }
+                let mask = excluded[rows[g][v]];
+                if mask != 0 {
+                    // What is no number would be unclear.
+                    replace(&mut scores[g][v], mask, f32::NEG_INFINITY);
+                }
                 let mut is_unclear = false;
                 for lane in (0..LANES).step_by(V::WIDTH) {
                     let (from, to) = (V::load(&unclear.from[lane..]), V::load(&unclear.to[lane..]));
@@ -123,6 +143,16 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     }
     for lane in 0..LANES {
         above[lane] += counts[lane] as i32;
+    }
+}
+
+/// Puts `number` in the places of the lanes in `mask`.
+#[inline(always)]
+fn replace(numbers: &mut Lanes, mask: LaneMask, number: f32) {
+    let mut left = mask;
+    while left != 0 {
+        numbers[left.trailing_zeros() as usize] = number;
+        left &= left - 1;
     }
 }
 
