@@ -6,7 +6,7 @@
 use super::aligned::Aligned;
 use super::dots::{Consumer, block, for_rows, pack};
 use super::rows::sum;
-use super::simd::comparisons::{Unclear, choose, count, pair_halves, screen};
+use super::simd::comparisons::{ChosenItems, Unclear, choose, count, pair_halves, screen};
 use super::simd::products::pair;
 use super::{Kernel, LANES, Lanes, for_each_isa, multiply_add};
 
@@ -190,7 +190,7 @@ impl Comparer {
         chosen.clear();
         choose(kernel.isa, items.bias, *least_bias, chosen);
         if !*is_rounded {
-            count(kernel.isa, &queries.lanes, items, chosen, excluded, scores, counts);
+            count(kernel.isa, &queries.lanes, items, ChosenItems { places: chosen, excluded }, scores, counts);
             return;
         }
         let mut unclear = Unclear { from: [0.0; LANES], to: [0.0; LANES] };
@@ -200,8 +200,9 @@ impl Comparer {
         }
         left.clear();
         let rounded = ItemTile { rows: pairs, ..items };
-        screen(kernel.isa, &queries.pairs, rounded, chosen, excluded, &unclear, &mut counts.above, left);
-        count(kernel.isa, &queries.lanes, items, left, excluded, scores, counts);
+        let chosen = ChosenItems { places: chosen, excluded };
+        screen(kernel.isa, &queries.pairs, rounded, chosen, &unclear, &mut counts.above, left);
+        count(kernel.isa, &queries.lanes, items, ChosenItems { places: left, excluded }, scores, counts);
     }
 }
 

@@ -14,31 +14,37 @@ pub(in crate::kernel) struct Unclear {
     pub(in crate::kernel) to: Lanes,
 }
 
+/// The items that are compared.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::kernel) struct ChosenItems<'a> {
+    /// Their places.
+    pub(in crate::kernel) places: &'a [u32],
+    /// By place, of all items: the queries with which an item is not compared.
+    pub(in crate::kernel) excluded: &'a [LaneMask],
+}
+
 for_each_vector!(
     /// Adds to `places` those of the numbers that are not below `least`.
     choose = choose_body(numbers: &[f32], least: f32, places: &mut Vec<u32>)
 );
 for_each_vector!(
-    /// Adds to `counts` how the scores of the items compare with the `targets` whose places are `chosen`, each for the queries that are
-    /// not in its mask of `excluded`. There may be 2²⁴ of them, which single precision counts.
+    /// Adds to `counts` how the scores of the `chosen` items compare with the `targets`. There may be 2²⁴ of them, which single
+    /// precision counts.
     count = count_body(
         packed: &[Lanes],
         items: ItemTile<'_>,
-        chosen: &[u32],
-        excluded: &[LaneMask],
+        chosen: ChosenItems<'_>,
         targets: &Lanes,
         counts: &mut RankCounts,
     )
 );
 for_each_vector!(
-    /// Adds to `above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`, each
-    /// for the queries that are not in its mask of `excluded`; the places of those with an unclear score for any of these are added to
-    /// `left`, and counted for none.
+    /// Adds to `above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`; the
+    /// places of those with an unclear score for any query are added to `left`, and counted for none.
     screen = screen_body(
         packed: &[Lanes],
         items: ItemTile<'_>,
-        chosen: &[u32],
-        excluded: &[LaneMask],
+        chosen: ChosenItems<'_>,
         unclear: &Unclear,
         above: &mut [i32; LANES],
         left: &mut Vec<u32>,
@@ -53,20 +59,20 @@ for_each_vector!(
 fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
     packed: &[Lanes],
     items: ItemTile<'_>,
-    chosen: &[u32],
-    excluded: &[LaneMask],
+    chosen: ChosenItems<'_>,
     targets: &Lanes,
     counts: &mut RankCounts,
 ) {
+    let ChosenItems { places, excluded } = chosen;
     for lane in (0..LANES).step_by(V::WIDTH) {
         let targets = V::load(&targets[lane..]);
         let (mut above, mut equal) = (V::splat(0.0), V::splat(0.0));
-        for first in (0..chosen.len()).step_by(G * V2) {
-            let rows = rows_from::<G, V2>(chosen, first);
+        for first in (0..places.len()).step_by(G * V2) {
+            let rows = rows_from::<G, V2>(places, first);
             let scores = block::<V, false, G, V2>(packed, lane, items, &rows);
             for g in 0..G {
                 for v in 0..V2 {
-                    if first + g * V2 + v >= chosen.len() {
+                    if first + g * V2 + v >= places.len() {
                         continue;
                     }
                     let mut score = scores[g][v];
@@ -97,15 +103,15 @@ fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, co
 fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, const V2: usize>(
     packed: &[Lanes],
     items: ItemTile<'_>,
-    chosen: &[u32],
-    excluded: &[LaneMask],
+    chosen: ChosenItems<'_>,
     unclear: &Unclear,
     above: &mut [i32; LANES],
     left: &mut Vec<u32>,
 ) {
+    let ChosenItems { places, excluded } = chosen;
     let mut counts = [0.0; LANES];
-    for first in (0..chosen.len()).step_by(G * V2) {
-        let rows = rows_from::<G, V2>(chosen, first);
+    for first in (0..places.len()).step_by(G * V2) {
+        let rows = rows_from::<G, V2>(places, first);
         let mut scores = [[[0.0; LANES]; V2]; G];
         for lane in (0..LANES).step_by(V::WIDTH) {
             let of_lanes = block::<V, true, G, V2>(packed, lane, items, &rows);
@@ -117,7 +123,7 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
         }
         for g in 0..G {
             for v in 0..V2 {
-                if first + g * V2 + v >= chosen.len() {
+                if first + g * V2 + v >= places.len() {
                     continue;
                 }
                 let mask = excluded[rows[g][v]];
