@@ -19,12 +19,12 @@ pub(super) struct CountingOrder {
     chunks: Vec<u32>,
     /// By chunk: its place in that order.
     places: Vec<u32>,
-    touched: TouchedItems,
+    touched: TouchedNumbers,
 }
 
 /// The items that a batch touched, which are counted before the chunks, as they are before each event.
 #[derive(Debug, Default)]
-struct TouchedItems {
+struct TouchedNumbers {
     /// By item: a bit, which few of the others share a cache line with.
     is_touched: Vec<u64>,
     /// By item: its number among those that were touched.
@@ -32,7 +32,7 @@ struct TouchedItems {
     len: usize,
 }
 
-impl TouchedItems {
+impl TouchedNumbers {
     /// Puts those of the `own` items that were touched into `found`.
     fn find(&self, own: &[u32], found: &mut Vec<u32>) {
         let mut n = 0;
@@ -56,7 +56,7 @@ impl CountingOrder {
             self.places[*chunk as usize] = place as u32;
         }
         self.chunks = chunks;
-        let TouchedItems { is_touched, numbers, len } = &mut self.touched;
+        let TouchedNumbers { is_touched, numbers, len } = &mut self.touched;
         is_touched.clear();
         is_touched.resize(n_rows.div_ceil(64), 0);
         numbers.begin(n_rows);
@@ -77,14 +77,14 @@ impl CountingOrder {
     }
 
     /// Adds to `found` those of the `own` items of the query of `lane`, but for its `target`, that are in the chunks at `places`.
-    fn find(&self, places: Range<usize>, (own, target): (&[u32], u32), lane: u8, found: &mut Vec<Entry>) {
+    fn find(&self, places: Range<usize>, (own, target): (&[u32], u32), lane: u8, found: &mut Vec<ExcludedItem>) {
         let mut n = found.len();
-        found.resize(n + own.len(), Entry::default());
+        found.resize(n + own.len(), ExcludedItem::default());
         // Without a branch, as above.
         for &own in own {
             let place =
                 self.places.get(own as usize / CHUNK).copied().unwrap_or(NOWHERE).wrapping_sub(places.start as u32);
-            found[n] = Entry { place, item: (own as usize % CHUNK) as u8, lane };
+            found[n] = ExcludedItem { place, item: (own as usize % CHUNK) as u8, lane };
             n += usize::from((place as usize) < places.len() && own != target);
         }
         found.truncate(n);
@@ -99,13 +99,13 @@ impl CountingOrder {
 /// Buffers of [`TileExclusions::of`].
 #[derive(Debug, Default)]
 pub(super) struct ExclusionScratch {
-    found: Vec<Entry>,
+    found: Vec<ExcludedItem>,
     touched_own: Vec<u32>,
 }
 
 /// An item that leaves the ranking of a query.
 #[derive(Debug, Clone, Copy, Default)]
-struct Entry {
+struct ExcludedItem {
     /// The place of its chunk among those that are counted.
     place: u32,
     /// Its place in the chunk.
