@@ -284,6 +284,13 @@ impl BatchHistory {
         &self.touches
     }
 
+    /// The events of the batch that touched `item`, which has a row, in order.
+    pub fn touches_of(&self, item: u32) -> impl Iterator<Item = u32> {
+        let some = |event: u32| (event != NEVER).then_some(event);
+        let next = move |event: &u32| some(self.touches[*event as usize].next);
+        std::iter::successors(some(self.first_touch[item as usize]), next)
+    }
+
     /// The newest touch of `item` before event `event`, if the batch has one.
     pub fn newest_of(&self, item: u32, event: u32) -> Option<(u32, &Touch)> {
         let mut at = self.first_touch[item as usize];

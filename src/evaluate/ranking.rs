@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::K;
-use super::exclusions::{CountingOrder, ExclusionScratch, TileExclusions};
+use super::exclusions::{CountingOrder, ExcludedItem, TileExclusions};
 use super::history::{BatchHistory, Frame, NEVER};
 use super::popularity::PopularityOrder;
 use super::single_items::{PlainScores, SingleItems, SingleItemsByThread};
@@ -72,6 +72,14 @@ pub struct ModelView<'a> {
     pub repeat: bool,
     /// Items carry ρ and κ.
     pub history_terms: bool,
+}
+
+impl<'a> ModelView<'a> {
+    /// The items that leave the ranking of query `query` of `batch`, some perhaps several times; but for its target, which may be among
+    /// them.
+    pub(super) fn excluded(&self, batch: &Batch, query: usize) -> &'a [u32] {
+        if self.repeat { &[] } else { self.histories.own(batch, query) }
+    }
 }
 
 /// Buffers of a batch's ranking: what is as long as the table is kept from batch to batch.
@@ -143,7 +151,10 @@ impl Ranking {
         );
         let frames: Vec<_> = view.history.frames().collect();
         let screens_any = is_screened.contains(&true);
-        order.set(chunks_by_popularity(&frames), scale.len(), view.history.touches().iter().map(|touch| touch.item));
+        let touches = view.history.touches();
+        let that_touched = view.history.touched(0, touches.len() as u32);
+        let of_batch = that_touched.map(|event| touches[event as usize].item);
+        order.set(chunks_by_popularity(&frames), scale.len(), of_batch);
         let pass =
             RankingPass { kernel, view, batch, encoded, scale, is_screened, screens_any, order, frames: &frames };
         let asked: Vec<Asked> =
@@ -201,10 +212,10 @@ impl<'a> RankingPass<'a> {
         Asked { query, event, frame, target, least_bias, margin, n_lowered }
     }
 
-    /// The items that leave the ranking of a query, some perhaps several times; but for its target, which may be among them.
-    fn excluded(&self, query: usize) -> &'a [u32] {
-        let ModelView { histories, repeat, .. } = self.view;
-        if repeat { &[] } else { histories.own(self.batch, query) }
+    /// Of the queries at `places` of `asked`, the items that leave their rankings, and their targets.
+    fn excluded(&self, asked: &[Asked], places: &[usize]) -> impl Iterator<Item = (&'a [u32], u32)> {
+        let queries = places.iter().map(|place| asked[*place].query);
+        queries.map(|query| (self.view.excluded(self.batch, query), self.batch.positive(query)))
     }
 
     /// How many ρ and κ of a query are below 0, or no number.
@@ -240,18 +251,17 @@ impl<'a> RankingPass<'a> {
 
     /// Lists what the events of a frame touched: before a later one, it is not as it was when the frame's terms were computed.
     fn touch(&self, (frame, events): &(&Frame, Range<u32>), touched: &mut TouchedRows) {
-        let Self { view: ModelView { model, history, .. }, scale, order, .. } = *self;
+        let Self { view: ModelView { model, history, .. }, scale, .. } = *self;
         let vectors = model.vectors();
-        touched.clear(model.dim());
+        touched.clear(model.dim(), events.start);
         for event in history.touched(events.start, events.end) {
             let touch = &history.touches()[event as usize];
             let row = touch.item as usize;
-            let number = order.touched_number(touch.item).unwrap_or_else(|| unreachable!("it was touched"));
             let is_first_of_frame = touch.previous == NEVER || touch.previous < frame.first_event;
             if is_first_of_frame && row < frame.n_known {
-                touched.push_outdated(number, (vectors.row(row), scale[row], frame.bias[row]), (event, NEVER));
+                touched.push_outdated(vectors.row(row), scale[row], frame.bias[row], (event, NEVER));
             }
-            touched.push_current(number, (vectors.row(row), scale[row], touch.bias), (event, touch.next));
+            touched.push_current(vectors.row(row), scale[row], touch.bias, (event, touch.next));
         }
     }
 
@@ -259,7 +269,8 @@ impl<'a> RankingPass<'a> {
     /// of so many that it is certain to be beyond the first [`K`].
     fn count(&self, asked: &[Asked], touched: &[TouchedRows]) -> Vec<(i64, i64)> {
         let chunks = self.order.chunks();
-        let ends = SHARES_OF_TABLE.map(|share| chunks.len().div_ceil(share));
+        let mut ends = SHARES_OF_TABLE.map(|share| chunks.len().div_ceil(share)).to_vec();
+        ends.dedup();
         let mut open: Vec<usize> = (0..asked.len()).filter(|place| asked[*place].target.is_some()).collect();
         let mut counts = vec![(0, 0); asked.len()];
         let mut begin = 0;
@@ -271,9 +282,8 @@ impl<'a> RankingPass<'a> {
             });
             let of_frames = open.chunk_by(|a, b| asked[*a].frame == asked[*b].frame);
             let places: Vec<&[usize]> = of_frames.flat_map(|places| places.chunks(LANES)).collect();
-            let tile =
-                |scratch: &mut ExclusionScratch, places: &&[usize]| self.tile(asked, places, begin..end, scratch);
-            let tiles: Vec<Tile> = places.par_iter().map_init(ExclusionScratch::default, tile).collect();
+            let tile = |found: &mut Vec<ExcludedItem>, places: &&[usize]| self.tile(asked, places, begin..end, found);
+            let tiles: Vec<Tile> = places.par_iter().map_init(Vec::new, tile).collect();
             let none = || vec![RankCounts::default(); tiles.len()];
             let fold = |(mut counts, mut scratch): (Vec<RankCounts>, ChunkScratch), (place, chunk): (usize, &u32)| {
                 self.count_chunk((place, *chunk as usize), &tiles, &mut counts, &mut scratch);
@@ -286,10 +296,13 @@ impl<'a> RankingPass<'a> {
             let of_chunks = chunks[begin..end].par_iter().enumerate().fold(|| (none(), ChunkScratch::default()), fold);
             let mut found = of_chunks.map(|(counts, _)| counts).reduce(none, add);
             if round == 0 {
-                tiles.par_iter().zip(&mut found).for_each(|(tile, counts)| {
-                    let (touched, excluded) = (&touched[tile.frame], tile.exclusions.of_touched());
-                    let Tile { queries, events, targets, .. } = tile;
-                    count_touched(self.kernel, queries, touched, excluded, events, &targets.scores, counts);
+                let of_tiles = tiles.par_iter().zip(&places).zip(&mut found);
+                of_tiles.for_each_init(Vec::new, |own, ((tile, places), counts)| {
+                    let Tile { frame, queries, events, targets, .. } = tile;
+                    let of_frame = self.frames[*frame].1.clone();
+                    let touches = |item: u32| self.view.history.touches_of(item);
+                    let excluded = self.order.masks_of_touched(of_frame, touches, self.excluded(asked, places), own);
+                    count_touched(self.kernel, queries, &touched[*frame], &excluded, events, &targets.scores, counts);
                 });
             }
             for (places, found) in places.iter().zip(&found) {
@@ -309,15 +322,13 @@ impl<'a> RankingPass<'a> {
         counts
     }
 
-    /// The queries at `places` of `asked`, which are of one frame, to be compared with `chunks` in their order. `scratch` is a buffer.
-    fn tile(&self, asked: &[Asked], places: &[usize], chunks: Range<usize>, scratch: &mut ExclusionScratch) -> Tile {
+    /// The queries at `places` of `asked`, which are of one frame, to be compared with `chunks` in their order. `found` is a buffer.
+    fn tile(&self, asked: &[Asked], places: &[usize], chunks: Range<usize>, found: &mut Vec<ExcludedItem>) -> Tile {
         let least_bias = places.iter().map(|place| asked[*place].least_bias).fold(f32::INFINITY, f32::min);
         let least_bias = least_bias - ROUNDING * (1.0 + least_bias.abs());
         let frame = asked[places[0]].frame;
         let targets = Targets { least_bias, ..Targets::default() };
-        let queries = places.iter().map(|place| asked[*place].query);
-        let excluded = queries.map(|query| (self.excluded(query), self.batch.positive(query)));
-        let exclusions = TileExclusions::of(self.order, chunks, excluded, scratch);
+        let exclusions = TileExclusions::of(self.order, chunks, self.excluded(asked, places), found);
         let mut tile = Tile { frame, targets, exclusions, ..Tile::default() };
         tile.queries.pack(places.iter().map(|place| self.vector(asked[*place].query)), self.view.model.dim());
         for (lane, place) in places.iter().enumerate() {
@@ -436,24 +447,22 @@ fn target_term(view: ModelView<'_>, batch: &Batch, query: usize) -> f32 {
 
 /// The rank under decayed popularity: of all known items, without the user's own where those leave the ranking.
 fn popularity_rank(view: ModelView<'_>, single: &mut SingleItems, batch: &Batch, query: usize, event: u32) -> f64 {
-    let ModelView { model, history, frequencies, popularity, repeat, .. } = view;
+    let ModelView { model, history, frequencies, popularity, .. } = view;
     let counts = frequencies.popularity().relative();
     let target = history.touches()[event as usize].count_before;
     let (mut above, mut equal) = history.compare(popularity, event, target);
     equal -= 1;
-    if !repeat {
-        let own = view.histories.own(batch, query);
-        let mut once = single.each_once(model.inverse_norms.len());
-        for (passed, item) in own.iter().enumerate() {
-            // However many of the others leave, the target stays beyond the first.
-            if above - (own.len() - passed) as i64 >= K as i64 {
-                return f64::INFINITY;
-            }
-            if *item != batch.positive(query) && once(*item) {
-                let count = history.count(counts, *item, event);
-                above -= i64::from(count > target);
-                equal -= i64::from(count == target);
-            }
+    let excluded = view.excluded(batch, query);
+    let mut is_first = single.firsts(model.inverse_norms.len());
+    for (passed, item) in excluded.iter().enumerate() {
+        // However many of the others leave, the target stays beyond the first `K`.
+        if above - (excluded.len() - passed) as i64 >= K as i64 {
+            return f64::INFINITY;
+        }
+        if *item != batch.positive(query) && is_first(*item) {
+            let count = history.count(counts, *item, event);
+            above -= i64::from(count > target);
+            equal -= i64::from(count == target);
         }
     }
     above as f64 + equal as f64 / 2.0

@@ -82,7 +82,7 @@ pub(super) struct SingleItems {
 impl SingleItems {
     /// Gathers the items of query `query` that have terms.
     fn gather(&mut self, view: ModelView<'_>, batch: &Batch, query: usize) {
-        let ModelView { model, histories, repeat, history_terms, .. } = view;
+        let ModelView { model, repeat, history_terms, .. } = view;
         self.items.clear();
         self.terms.clear();
         if !history_terms {
@@ -96,11 +96,12 @@ impl SingleItems {
         }
         let related = batch.related(query).iter();
         related.for_each(|related| self.add(positive, related.item, model.cooccurrence.term(related.buckets)));
-        if !repeat && !self.items.is_empty() {
-            for item in histories.own(batch, query) {
-                if let Some(place) = self.places.get(*item) {
-                    self.terms[place as usize] = 0.0;
-                }
+        if self.items.is_empty() {
+            return;
+        }
+        for item in view.excluded(batch, query) {
+            if let Some(place) = self.places.get(*item) {
+                self.terms[place as usize] = 0.0;
             }
         }
     }
@@ -118,8 +119,8 @@ impl SingleItems {
         self.terms.push(term);
     }
 
-    /// Tells of each item, which are below `n_rows`, whether it is asked for the first time.
-    pub(super) fn each_once(&mut self, n_rows: usize) -> impl FnMut(u32) -> bool {
+    /// A function that says of an item, which is below `n_rows`, whether it is asked about it for the first time.
+    pub(super) fn firsts(&mut self, n_rows: usize) -> impl FnMut(u32) -> bool {
         let places = &mut self.places;
         places.begin(n_rows);
         |item| {

@@ -64,46 +64,44 @@ pub struct TouchedRows {
     /// n × dim.
     rows: Vec<f32>,
     dim: usize,
+    /// The first event that may touch one.
+    first_event: u32,
     scale: Vec<f32>,
     bias: Vec<f32>,
     /// The last event before those that it counts for, and the last that it counts for.
     span: Vec<(u32, u32)>,
     /// 1, or −1 for a row that was counted and must not have been.
     sign: Vec<i32>,
-    /// A number of the row's item.
-    number: Vec<u32>,
 }
 
 impl TouchedRows {
-    /// Empties the rows, the next of which have `dim` numbers.
-    pub fn clear(&mut self, dim: usize) {
-        let Self { rows, dim: of_rows, scale, bias, span, sign, number } = self;
-        *of_rows = dim;
+    /// Empties the rows, the next of which have `dim` numbers, and are touched by events from `first_event` on.
+    pub fn clear(&mut self, dim: usize, first_event: u32) {
+        let Self { rows, dim: of_rows, first_event: first, scale, bias, span, sign } = self;
+        (*of_rows, *first) = (dim, first_event);
         for numbers in [rows, scale, bias] {
             numbers.clear();
         }
         span.clear();
         sign.clear();
-        number.clear();
     }
 
-    /// The row, with its scale and bias, of the item to which the caller gave `number`, as it is for the events of `span`.
-    pub fn push_current(&mut self, number: u32, row: (&[f32], f32, f32), span: (u32, u32)) {
-        self.push(number, row, span, 1);
+    /// A row as it is for the events of `span`.
+    pub fn push_current(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
+        self.push(row, (scale, bias), span, 1);
     }
 
-    /// The row as it is no longer for the events of `span`.
-    pub fn push_outdated(&mut self, number: u32, row: (&[f32], f32, f32), span: (u32, u32)) {
-        self.push(number, row, span, -1);
+    /// A row as it is no longer for the events of `span`.
+    pub fn push_outdated(&mut self, row: &[f32], scale: f32, bias: f32, span: (u32, u32)) {
+        self.push(row, (scale, bias), span, -1);
     }
 
-    fn push(&mut self, number: u32, (row, scale, bias): (&[f32], f32, f32), span: (u32, u32), sign: i32) {
+    fn push(&mut self, row: &[f32], (scale, bias): (f32, f32), span: (u32, u32), sign: i32) {
         self.rows.extend_from_slice(row);
         self.scale.push(scale);
         self.bias.push(bias);
         self.span.push(span);
         self.sign.push(sign);
-        self.number.push(number);
     }
 }
 
@@ -207,7 +205,7 @@ impl Comparer {
 }
 
 /// Adds to `counts` how the `touched` rows compare with the `targets` of the queries, whose events are `events`: each for those queries
-/// alone that are not in the mask of its item, whose number is the mask's place in `excluded`.
+/// alone that are not in the mask of the event that touched it; `excluded` are those of the events from the first one on.
 pub fn count_touched(
     kernel: Kernel,
     queries: &PackedQueries,
@@ -297,7 +295,7 @@ impl<const FMA: bool> Consumer for TouchedComparison<'_, FMA> {
     fn take(&mut self, row: usize, products: &Lanes) {
         let (scale, bias, sign) = (self.touched.scale[row], self.touched.bias[row], self.touched.sign[row]);
         let (after, until) = self.touched.span[row];
-        let excluded = self.excluded[self.touched.number[row] as usize];
+        let excluded = self.excluded[(after - self.touched.first_event) as usize];
         for lane in 0..LANES {
             let score = multiply_add::<FMA>(products[lane], scale, bias);
             let is_valid = i32::from(self.events[lane] > after) & i32::from(self.events[lane] <= until);

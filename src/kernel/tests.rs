@@ -218,30 +218,31 @@ proptest! {
             }
             // The same rows as touched ones: each comes at one event and goes at another, if ever.
             let mut touched = TouchedRows::default();
-            touched.clear(dim);
+            touched.clear(dim, 0);
             let spans: Vec<(u32, u32)> = (0..n_items as u32)
                 .map(|item| (item % 7, if item % 3 == 0 { u32::MAX } else { item % 7 + item % 5 }))
                 .collect();
             for item in 0..n_items {
-                touched.push_current(item as u32, (&rows[item * dim..][..dim], scale[item], bias[item]), spans[item]);
+                touched.push_current(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
             }
             let mut counts = RankCounts::default();
             let events: [u32; LANES] = std::array::from_fn(|lane| lane as u32 % 13);
-            count_touched(kernel, &packed, &touched, &some, &events, &targets, &mut counts);
+            let by_event: Vec<LaneMask> = (0..7).map(|event| split_mix(event) as LaneMask).collect();
+            count_touched(kernel, &packed, &touched, &by_event, &events, &targets, &mut counts);
             for lane in 0..LANES {
                 let is_valid = |item: usize| spans[item].0 < events[lane] && events[lane] <= spans[item].1;
-                let valid = |item: &usize| is_valid(*item) && stays(&some, *item, lane);
+                let valid = |item: &usize| is_valid(*item) && stays(&by_event, item % 7, lane);
                 let scores = || (0..n_items).filter(valid).map(|item| all[lane][item]);
                 let above = scores().filter(|score| *score > targets[lane]).count() as i32;
                 let equal = scores().filter(|score| *score == targets[lane]).count() as i32;
                 prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal));
             }
             // What is taken back leaves nothing.
-            touched.clear(dim);
+            touched.clear(dim, 0);
             for item in 0..n_items {
-                touched.push_outdated(item as u32, (&rows[item * dim..][..dim], scale[item], bias[item]), spans[item]);
+                touched.push_outdated(&rows[item * dim..][..dim], scale[item], bias[item], spans[item]);
             }
-            count_touched(kernel, &packed, &touched, &some, &events, &targets, &mut counts);
+            count_touched(kernel, &packed, &touched, &by_event, &events, &targets, &mut counts);
             prop_assert_eq!(counts, RankCounts::default());
         }
     }

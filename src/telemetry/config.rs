@@ -15,8 +15,8 @@ config_section! {
         /// What a program has to show to ask for a checkpoint (`POST /checkpoint`, `Authorization: Bearer TOKEN`); empty: nobody
         /// may. Everything else that the address serves is only read, and needs none.
         token: String = String::new() => [redacted(redact_text), check(|token, _| validate_token(token))];
-        /// Connections that are open at a time, at most. Beyond, one that has asked nothing yet makes room for the next, or, where less
-        /// than a quarter are such, the one that was answered longest ago. Programs that keep theirs open to ask `/v1` need one each.
+        /// Connections that are open at a time, at most. Beyond, one over which nobody has asked anything makes room for the next, or,
+        /// where less than a quarter are such, the one that was used longest ago. Programs that keep theirs open to ask `/v1` need one each.
         connections: usize = 64 => [within(8..=65_536)];
         /// Seconds that a failed `run` goes on serving `/metrics` until a scrape has shown the failure, at most; 0: none.
         linger_seconds: u64 = 60 => [at_most(3_600)];

@@ -428,20 +428,24 @@ mod tests {
     }
 
     #[test]
-    fn connections_over_which_somebody_asks_outlive_those_that_say_nothing() {
+    fn connections_over_which_somebody_asks_outlive_those_that_nobody_uses() {
         let server = serve_locally(&telemetry());
         let most = HttpConfig::default().connections;
-        let open = || TcpStream::connect(server.address()).expect("it listens");
+        let open = || {
+            let stream = TcpStream::connect(server.address()).expect("it listens");
+            stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+            stream
+        };
         let mut kept: Vec<TcpStream> = (0..most / 2).map(|_| open()).collect();
-        let mut silent = Vec::new();
         for round in 0..4 {
             for (number, kept) in kept.iter_mut().enumerate() {
                 let head = ask_over(kept).unwrap_or_else(|error| panic!("{number} in round {round}: {error}"));
                 assert!(head.starts_with("HTTP/1.1 200 "), "{number} in round {round}: {head}");
             }
-            silent.extend((0..2 * most).map(|_| open()));
+            let silent: Vec<TcpStream> = (0..2 * most).map(|_| open()).collect();
             // Answered only after all of the silent ones were let in.
             assert_eq!(get_path(&server, "/livez").0, 200);
+            drop(silent);
         }
         // Of so many that ask, those that asked longest ago leave.
         let later: Vec<TcpStream> = (0..2 * most)

@@ -2,9 +2,10 @@
 //!
 //! Whoever can reach the address can open connections and never say a word on them. Each costs a file descriptor, and a
 //! worker without file descriptors can write no checkpoint. So their number is bounded, and one that is open makes room for
-//! the next: a probe or a scrape gets in whoever else is there. Which one, [`OpenConnections`] decides: clients that keep
-//! theirs and ask over it now and then do not lose it to those that never ask. A head that takes too long, a pause between two
-//! requests, and a connection that outlives everything are ended too.
+//! the next: a probe or a scrape gets in whoever else is there. Which one, [`first_to_leave`] says: clients that keep
+//! theirs and ask over it now and then do not lose it to any number of connections that nobody uses. They may lose it to many over which
+//! others ask more often: who may do that is decided in front of the address. A head that takes too long, a pause between two requests,
+//! and a connection that outlives everything are ended too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(listener: TcpListener, most: usize, router: Router, mut stopped: oneshot::Receiver<()>) {
     let (last_call, called) = watch::channel(());
     let mut connections = JoinSet::new();
-    let mut open = OpenConnections { most, writes: Arc::default(), oldest_first: Vec::new() };
+    let mut open = OpenConnections { most, uses: Arc::default(), oldest_first: Vec::new() };
     loop {
         let accepted = tokio::select! {
             // A server whose handle is gone without a word stops too.
@@ -47,9 +49,9 @@ pub(super) async fn serve(listener: TcpListener, most: usize, router: Router, mu
         };
         while connections.try_join_next().is_some() {}
         open.make_room();
-        let last_write = LastWrite::new(&open.writes);
-        let task = connections.spawn(answer(stream, last_write.clone(), router.clone(), called.clone()));
-        open.oldest_first.push((task, last_write));
+        let last_use = LastUse::new(&open.uses);
+        let task = connections.spawn(answer(stream, last_use.clone(), router.clone(), called.clone()));
+        open.oldest_first.push((task, last_use));
         // So that whoever was let in is heard before others are let in instead.
         tokio::task::yield_now().await;
     }
@@ -58,24 +60,25 @@ pub(super) async fn serve(listener: TcpListener, most: usize, router: Router, mu
     let _ = tokio::time::timeout(PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// When a connection last took a part of an answer, counted in such writes over all connections; 0: never.
+/// When a connection was used last: when a request came over it, or a part of an answer was taken. Counted in such moments over all
+/// connections; 0: never.
 ///
-/// Writes are what counts, not answers that begin: a stream of events is one answer that goes on for as long as its page is
-/// open, and a client that does not read takes none.
+/// Parts of answers count too, since a stream of events is one answer that goes on for as long as its page is open; a client that does
+/// not read takes none.
 #[derive(Clone)]
-struct LastWrite {
-    /// Writes so far, over all connections.
-    writes: Arc<AtomicU64>,
+struct LastUse {
+    /// Uses so far, of all connections.
+    uses: Arc<AtomicU64>,
     at: Arc<AtomicU64>,
 }
 
-impl LastWrite {
-    fn new(writes: &Arc<AtomicU64>) -> Self {
-        Self { writes: Arc::clone(writes), at: Arc::default() }
+impl LastUse {
+    fn new(uses: &Arc<AtomicU64>) -> Self {
+        Self { uses: Arc::clone(uses), at: Arc::default() }
     }
 
-    fn set(&self) {
-        self.at.store(self.writes.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+    fn note(&self) {
+        self.at.store(self.uses.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -86,9 +89,9 @@ impl LastWrite {
 /// The connections that are open, and which of them makes room for the next.
 struct OpenConnections {
     most: usize,
-    /// Writes so far, over all connections.
-    writes: Arc<AtomicU64>,
-    oldest_first: Vec<(AbortHandle, LastWrite)>,
+    /// Uses so far, of all connections.
+    uses: Arc<AtomicU64>,
+    oldest_first: Vec<(AbortHandle, LastUse)>,
 }
 
 impl OpenConnections {
@@ -98,31 +101,35 @@ impl OpenConnections {
         if self.oldest_first.len() < self.most {
             return;
         }
-        let last_writes: Vec<u64> = self.oldest_first.iter().map(|(_, last_write)| last_write.get()).collect();
-        if let Some(place) = first_to_leave(&last_writes) {
+        if let Some(place) = first_to_leave(self.oldest_first.iter().map(|(_, last_use)| last_use.get())) {
             self.oldest_first.remove(place).0.abort();
         }
     }
 }
 
-/// The place of the connection that makes room for another one, by when each was last written to (0: never), oldest first.
+/// The place of the connection that makes room for another one, by when each was used last (0: never), oldest first.
 ///
-/// Where a quarter of them or more have never been answered, the oldest of these leaves, and else the one whose last answer is
-/// the oldest. So whoever is new has the time that many others take to arrive, to ask its first question; and whoever only
-/// opens connections ends no others than such.
-fn first_to_leave(last_writes: &[u64]) -> Option<usize> {
-    let unanswered = last_writes.iter().filter(|&&at| at == 0).count();
-    let may_leave = |at: u64| (at == 0) == (4 * unanswered >= last_writes.len());
-    let places = (0..last_writes.len()).filter(|&place| may_leave(last_writes[place]));
-    places.min_by_key(|&place| last_writes[place])
+/// Where a quarter of them or more were never used, the oldest of these leaves, and else the one that was used longest ago. So whoever is
+/// new has as long for a first request as it takes for a quarter of the places to be taken; and whoever opens connections without using
+/// them ends no others once a quarter are such.
+fn first_to_leave(last_uses: impl Iterator<Item = u64> + Clone) -> Option<usize> {
+    let (n, n_unused) = last_uses.clone().fold((0, 0), |(n, n_unused), at| (n + 1, n_unused + usize::from(at == 0)));
+    let spares_unused = 4 * n_unused < n;
+    let may_leave = last_uses.enumerate().filter(|(_, at)| *at > 0 || !spares_unused);
+    may_leave.min_by_key(|(_, at)| *at).map(|(place, _)| place)
 }
 
 /// Answers the requests of one connection, until its client, its time or the server ends it.
-async fn answer(stream: TcpStream, last_write: LastWrite, router: Router, mut last_call: watch::Receiver<()>) {
+async fn answer(stream: TcpStream, last_use: LastUse, router: Router, mut last_call: watch::Receiver<()>) {
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(MAX_HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
-    let stream = InspectWriter::new(stream, move |_| last_write.set());
-    let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let (asked, service) = (last_use.clone(), TowerToHyperService::new(router));
+    let service = service_fn(move |request| {
+        asked.note();
+        service.call(request)
+    });
+    let stream = InspectWriter::new(stream, move |_| last_use.note());
+    let connection = protocol.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // What a client does wrong is nobody's business here.
@@ -139,17 +146,21 @@ async fn answer(stream: TcpStream, last_write: LastWrite, router: Router, mut la
 mod tests {
     use super::*;
 
-    #[test]
-    fn oldest_of_the_unanswered_leaves_while_they_are_many() {
-        assert_eq!(first_to_leave(&[0, 0, 0, 0]), Some(0));
-        assert_eq!(first_to_leave(&[1, 2, 0, 3]), Some(2), "one of four is a quarter");
-        assert_eq!(first_to_leave(&[1, 0, 0, 3, 2, 4, 5, 6]), Some(1), "the oldest of two");
+    fn leaves(last_uses: &[u64]) -> Option<usize> {
+        first_to_leave(last_uses.iter().copied())
     }
 
     #[test]
-    fn longest_unasked_leaves_while_few_are_unanswered() {
-        assert_eq!(first_to_leave(&[3, 1, 2, 4]), Some(1));
-        assert_eq!(first_to_leave(&[5, 4, 0, 3, 2]), Some(4), "one of five is less than a quarter");
-        assert_eq!(first_to_leave(&[]), None);
+    fn oldest_of_the_unused_leaves_while_they_are_many() {
+        assert_eq!(leaves(&[0, 0, 0, 0]), Some(0));
+        assert_eq!(leaves(&[1, 2, 0, 3]), Some(2), "one of four is a quarter");
+        assert_eq!(leaves(&[1, 0, 0, 3, 2, 4, 5, 6]), Some(1), "the oldest of two");
+    }
+
+    #[test]
+    fn longest_unused_leaves_while_few_were_never_used() {
+        assert_eq!(leaves(&[3, 1, 2, 4]), Some(1));
+        assert_eq!(leaves(&[5, 4, 0, 3, 2]), Some(4), "one of five is less than a quarter");
+        assert_eq!(leaves(&[]), None);
     }
 }
