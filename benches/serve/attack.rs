@@ -58,9 +58,9 @@ pub fn measure(worker: &mut Worker, span: Duration, rounds: u64) -> anyhow::Resu
         let (trained, _) = worker.train_beside(|| attack(address, 0, span));
         attacked.push(alone.share_kept(worker, trained));
         worker.leave_view();
-        let (trained, (answered, answers)) = worker.train_beside(|| attack(address, HONEST, span));
+        let (trained, (of_honest_client, answers)) = worker.train_beside(|| attack(address, HONEST, span));
         both.push(alone.share_kept(worker, trained));
-        honest_under_attack.add(answered);
+        honest_under_attack.add(of_honest_client);
         statuses.extend(answers);
     }
     let rounded = |value: f64| (value * 1e3).round() / 1e3;
@@ -152,7 +152,8 @@ fn open_pages(address: SocketAddr, span: Duration) -> Vec<f64> {
     })
 }
 
-/// Attacks for `span`; gives what comes of `rate` requests a second of an honest client meanwhile, and what the others were answered (0: not at all).
+/// Attacks for `span`; gives what comes of `rate` requests a second of an honest client meanwhile, and what the others were answered (0: not
+/// at all).
 fn attack(address: SocketAddr, rate: u64, span: Duration) -> (Measured, Vec<u16>) {
     // Made before, so that clients take little from the machine that is measured.
     let requests: Vec<String> = (0..100 * KINDS as u64).map(hostile_request).collect();

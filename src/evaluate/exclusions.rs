@@ -1,7 +1,8 @@
-//! The items that leave rankings, as whoever counts all items passes over them: a bit for each query of a tile.
+//! The items that leave rankings, as bit masks: of each item, the queries of a tile whose ranking it leaves. Whoever counts all items
+//! passes over it for these queries.
 //!
-//! A customer may have had hundreds of items, and a batch has a thousand queries; a tile compares them with some chunks of the
-//! table. So what leaves is sorted by chunk once for each tile, and of a chunk only what is in it is looked at.
+//! A user may have had hundreds of items, and a batch has a thousand queries, which are compared with the table chunk by chunk. So the
+//! items that leave are sorted by chunk once for each tile, and masks are made for one chunk at a time.
 
 use std::ops::Range;
 
@@ -50,7 +51,7 @@ impl CountingOrder {
     fn find(&self, places: Range<usize>, (own, target): (&[u32], u32), lane: u8, found: &mut Vec<ExcludedItem>) {
         let mut n = found.len();
         found.resize(n + own.len(), ExcludedItem::default());
-        // Without a branch, which could not be foretold.
+        // Compacted without a branch, which would often be mispredicted.
         for &own in own {
             let place = self.places.get(own as usize / CHUNK).copied().unwrap_or(UNCOUNTED);
             let place = place.wrapping_sub(places.start as u32);
@@ -64,7 +65,7 @@ impl CountingOrder {
     fn find_touched(&self, own: &[u32], found: &mut Vec<u32>) {
         let mut n = 0;
         found.resize(own.len(), 0);
-        // Without a branch, as above.
+        // Compacted without a branch, as above.
         for &own in own {
             let bits = self.is_touched.get(own as usize / 64).copied().unwrap_or(0);
             found[n] = own;

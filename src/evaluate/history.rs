@@ -293,14 +293,8 @@ impl BatchHistory {
 
     /// The newest touch of `item` before event `event`, if the batch has one.
     pub fn newest_of(&self, item: u32, event: u32) -> Option<(u32, &Touch)> {
-        let mut at = self.first_touch[item as usize];
-        if at >= event {
-            return None;
-        }
-        while self.touches[at as usize].next < event {
-            at = self.touches[at as usize].next;
-        }
-        Some((at, &self.touches[at as usize]))
+        let newest = self.touches_of(item).take_while(|at| *at < event).last()?;
+        Some((newest, &self.touches[newest as usize]))
     }
 
     /// The popularity term of `item`, which is known, before event `event` of `frame`.

@@ -78,7 +78,7 @@ fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, co
                     let mut score = scores[g][v];
                     let mask = excluded[rows[g][v]] >> lane;
                     if mask != 0 {
-                        // What is no number is neither above nor equal.
+                        // NaN compares neither above nor equal, so that the item is not counted.
                         let mut numbers = [0.0; LANES];
                         score.store(&mut numbers);
                         replace(&mut numbers, mask, f32::NAN);
@@ -128,7 +128,7 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
                 }
                 let mask = excluded[rows[g][v]];
                 if mask != 0 {
-                    // What is no number would be unclear.
+                    // −∞ is below every target; NaN would be unclear, and the item be compared again.
                     replace(&mut scores[g][v], mask, f32::NEG_INFINITY);
                 }
                 let mut is_unclear = false;
