@@ -1,5 +1,6 @@
 //! The sections `context`, `repetition` and `cooccurrence`: what of a user's past the model sees.
 
+use super::cooccurrence::{MOST_NEIGHBORS, WIDEST_WINDOW};
 use crate::util::config_section::{config_choice, config_section};
 
 config_choice! {
@@ -50,10 +51,10 @@ config_section! {
     /// The counts of items that follow one another in users' histories, behind the co-occurrence term κ.
     pub struct CooccurrenceConfig {
         /// Neighbours kept of each item; 0: none, and no such term.
-        neighbors: usize = 128 => [state, at_most(1024)];
+        neighbors: usize = 128 => [state, at_most(MOST_NEIGHBORS)];
         /// How many of a context's newest items count: as those that an event's item came near, and as those whose neighbours
         /// come next.
-        window: usize = 5 => [state, within(1..=64)];
+        window: usize = 5 => [state, within(1..=WIDEST_WINDOW)];
         /// Learn how likely a neighbour comes by a plain cosine too, which tells of rare items; without it those are not listed
         /// whose confidence is small.
         plain_cosine: bool = false => [state];

@@ -21,10 +21,15 @@ use std::mem;
 
 use super::Batch;
 use super::repeat_memory::floor_log2;
+use crate::kernel::rows::prefetch_one;
 use crate::table::records::Records;
 use crate::table::row_remap::RowRemap;
 use crate::table::rows::GOLDEN;
 
+/// The longest list of neighbours that may be asked for.
+pub const MOST_NEIGHBORS: usize = 1024;
+/// The most items of a context that may count.
+pub const WIDEST_WINDOW: usize = 64;
 /// Number of buckets of each measure, half octaves.
 pub const BUCKETS: usize = 32;
 /// By how much the vote of each older item of the context is weaker.
@@ -49,6 +54,8 @@ const PLAIN_COSINE_OF_ONE: i64 = 24;
 const LEAST_CONFIDENCE: f32 = 0.02;
 /// The least plain cosine of an item that is related although its confidence is small, as rare items' are.
 const LEAST_PLAIN_COSINE: f64 = 0.05;
+/// How many votes ahead the neighbourhood of a candidate is asked of memory.
+const VOTES_AHEAD: usize = 8;
 /// When an item has so many events, all its counts are halved: single precision adds small numbers to no more than that.
 const MOST_EVENTS: f64 = (1 << 22) as f64;
 
@@ -160,8 +167,8 @@ impl Neighborhood {
     /// space-saving counter of Metwally et al. 2005): so a newcomer stays long enough to show whether it recurs.
     fn add(&mut self, item: u32, weight: f32, capacity: usize) {
         let neighbors = &mut self.neighbors;
-        if let Some(neighbor) = neighbors.iter_mut().find(|neighbor| neighbor.item == item) {
-            neighbor.weight += weight;
+        if let Some(place) = first_place(neighbors, |neighbor| neighbor.item == item) {
+            neighbors[place].weight += weight;
         } else if neighbors.len() < capacity {
             if neighbors.len() == neighbors.capacity() {
                 // Twice as many, as a vector would by itself, but no more than there may be.
@@ -169,17 +176,20 @@ impl Neighborhood {
             }
             neighbors.push(CountedNeighbor { item, weight });
         } else {
-            // The first of the least. A loop over indices: a comparison that is called for each takes several times as long.
-            let mut least = 0;
-            for place in 1..neighbors.len() {
-                if neighbors[place].weight < neighbors[least].weight {
-                    least = place;
-                }
-            }
-            if let Some(least) = neighbors.get_mut(least) {
-                *least = CountedNeighbor { item, weight: least.weight + weight };
+            // Weights are not negative, and such numbers are in the order of their bits, whose least is found in vectors.
+            let bits = |neighbor: &CountedNeighbor| neighbor.weight.to_bits() as i32;
+            let least = neighbors.iter().fold(i32::MAX, |least, neighbor| least.min(bits(neighbor)));
+            if let Some(place) = first_place(neighbors, |neighbor| bits(neighbor) == least) {
+                neighbors[place] = CountedNeighbor { item, weight: neighbors[place].weight + weight };
             }
         }
+    }
+
+    /// Asks memory for the list, which will be read soon.
+    #[inline]
+    fn ask_ahead(&self) {
+        const PER_CACHE_LINE: usize = 64 / size_of::<CountedNeighbor>();
+        self.neighbors.iter().step_by(PER_CACHE_LINE).for_each(prefetch_one);
     }
 
     fn count_event(&mut self) {
@@ -189,6 +199,19 @@ impl Neighborhood {
             self.neighbors.iter_mut().for_each(|neighbor| neighbor.weight /= 2.0);
         }
     }
+}
+
+/// The place of the first neighbour that is wanted. Lists are looked through by eights, and an eight is compared at once.
+#[inline]
+fn first_place(neighbors: &[CountedNeighbor], is_wanted: impl Fn(&CountedNeighbor) -> bool) -> Option<usize> {
+    let (eights, rest) = neighbors.as_chunks::<8>();
+    let has_wanted =
+        |eight: &[CountedNeighbor; 8]| eight.iter().fold(false, |found, neighbor| found | is_wanted(neighbor));
+    let (begin, part) = match eights.iter().position(has_wanted) {
+        Some(eight) => (8 * eight, &eights[eight][..]),
+        None => (8 * eights.len(), rest),
+    };
+    part.iter().position(is_wanted).map(|place| begin + place)
 }
 
 /// How much of the co-occurrence is kept.
@@ -210,25 +233,56 @@ pub struct Cooccurrences {
     votes: Votes,
 }
 
-/// The votes for one event: items, each once, found by a table of places that is never emptied. A buffer. There are few votes of many
+/// The votes for one event: items, each once, found by a table that is never emptied. A buffer. There are few votes of many
 /// items, so that a place for each item would be looked for in memory, and these are in the nearest cache.
 #[derive(Debug, Default)]
 pub struct Votes {
-    /// Where in the list an item may be: by its hash, or behind that. A power of two, and twice as many as votes.
-    slots: Vec<u32>,
+    /// Where in the list an item may be: by its hash, or behind that. A power of two, and at least four times as many as votes, so that
+    /// hardly any two items want the same one.
+    slots: Vec<VoteSlot>,
+    /// Those of this round, and behind them what is left of others.
     list: Vec<Vote>,
+    /// Number of votes of this round.
+    n: usize,
+    round: u64,
 }
 
-#[derive(Debug)]
+/// An item, the round that it was voted for in, and its place in the list of that round: 32, 15 and 17 bits. One of another round is free.
+#[derive(Debug, Clone, Copy, Default)]
+struct VoteSlot(u64);
+
+impl VoteSlot {
+    const PLACE_BITS: u32 = 17;
+    const ROUNDS: u64 = 1 << 15;
+
+    fn new(item: u32, round: u64, place: usize) -> Self {
+        Self((u64::from(item) << 15 | round) << Self::PLACE_BITS | place as u64)
+    }
+
+    fn round(self) -> u64 {
+        (self.0 >> Self::PLACE_BITS) % Self::ROUNDS
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize % (1 << Self::PLACE_BITS)
+    }
+
+    /// Whether both are of one item and one round.
+    fn is_like(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> Self::PLACE_BITS == 0
+    }
+}
+
+const _: () = assert!(MOST_NEIGHBORS * WIDEST_WINDOW <= 1 << VoteSlot::PLACE_BITS);
+
+#[derive(Debug, Clone, Copy, Default)]
 struct Vote {
     item: u32,
-    /// Its slot: one that names a vote with another slot is free.
-    slot: u32,
     sums: VoteSums,
 }
 
 /// What the items of a context give to one item, or how much one of them gives for each co-occurrence.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct VoteSums {
     confidence: f32,
     /// Not yet divided by the root of n(j) + 10, j being the item that is voted for.
@@ -240,38 +294,59 @@ struct VoteSums {
 impl Votes {
     /// Begins anew, with room for `most` votes.
     fn begin(&mut self, most: usize) {
-        self.list.clear();
-        let n_slots = (2 * most).next_power_of_two();
+        let n_slots = (4 * most).next_power_of_two();
         if self.slots.len() < n_slots {
-            self.slots.resize(n_slots, 0);
+            self.slots.resize(n_slots, VoteSlot::default());
+            self.list.resize(n_slots / 4, Vote::default());
+        }
+        self.n = 0;
+        self.round += 1;
+        if self.round == VoteSlot::ROUNDS {
+            self.slots.fill(VoteSlot::default());
+            self.round = 1;
         }
     }
 
+    /// Adds to the sums of `item`. Whether it has any yet is anybody's guess, so that nothing branches on that.
     #[inline]
     fn add(&mut self, item: u32, more: VoteSums) {
-        let mask = self.slots.len() - 1;
+        let Self { slots, list, n, round } = self;
+        let mask = slots.len() - 1;
+        let new = VoteSlot::new(item, *round, *n);
         // Fibonacci hashing: the upper half of the product.
         let mut slot = (u64::from(item).wrapping_mul(GOLDEN) >> 32) as usize & mask;
-        loop {
-            let place = &mut self.slots[slot];
-            match self.list.get_mut(*place as usize) {
-                Some(vote) if vote.slot as usize == slot => {
-                    if vote.item == item {
-                        let VoteSums { confidence, cosine, plain_cosine } = &mut vote.sums;
-                        *confidence += more.confidence;
-                        *cosine += more.cosine;
-                        *plain_cosine += more.plain_cosine;
-                        return;
-                    }
-                    slot = (slot + 1) & mask;
-                }
-                _ => {
-                    *place = self.list.len() as u32;
-                    self.list.push(Vote { item, slot: slot as u32, sums: more });
-                    return;
-                }
-            }
+        let mut found = slots[slot];
+        while found.round() == *round && !found.is_like(new) {
+            slot = (slot + 1) & mask;
+            found = slots[slot];
         }
+        let is_known = found.is_like(new);
+        let taken = if is_known { found } else { new };
+        slots[slot] = taken;
+        *n += usize::from(!is_known);
+        let vote = &mut list[taken.place()];
+        let known_bits = 0_u32.wrapping_sub(u32::from(is_known));
+        let before = |number: f32| f32::from_bits(number.to_bits() & known_bits);
+        let VoteSums { confidence, cosine, plain_cosine } = vote.sums;
+        let sums = VoteSums {
+            confidence: before(confidence) + more.confidence,
+            cosine: before(cosine) + more.cosine,
+            plain_cosine: before(plain_cosine) + more.plain_cosine,
+        };
+        *vote = Vote { item, sums };
+    }
+
+    /// Those of this round whose sums are wanted, in the order in which their items came; ends the round. Some are and some are not, so that
+    /// nothing branches on that either.
+    fn retain(&mut self, is_wanted: impl Fn(&VoteSums) -> bool) -> &[Vote] {
+        let mut n_kept = 0;
+        for place in 0..self.n {
+            let vote = self.list[place];
+            self.list[n_kept] = vote;
+            n_kept += usize::from(is_wanted(&vote.sums));
+        }
+        self.n = 0;
+        &self.list[..n_kept]
     }
 }
 
@@ -328,6 +403,12 @@ impl Cooccurrences {
             let query = lists.ends.len();
             if batch.with_context.get(query).is_some_and(|of_query| *of_query as usize == event) {
                 if self.is_on() {
+                    // Lists lie anywhere in memory: it is asked for those of the next event and for this item's own, which is counted
+                    // after the vote, while others are read.
+                    if query + 1 < batch.n_queries() {
+                        self.newest(batch, query + 1).iter().for_each(|item| self.get(*item).ask_ahead());
+                    }
+                    self.get(*item).ask_ahead();
                     let newest = self.newest(batch, query);
                     vote(&self.neighborhoods, self.limits, &mut self.votes, newest, &mut lists.items);
                     self.count_neighbors(newest, *item);
@@ -470,23 +551,26 @@ fn vote(
     let bucket = |square: f64, of_one: i64| (floor_log2(square) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
     let least = LEAST_PLAIN_COSINE * LEAST_PLAIN_COSINE;
     let square = |number: f32| f64::from(number) * f64::from(number);
-    related.extend(votes.list.iter().filter_map(|Vote { item, slot: _, sums }| {
-        let is_confident = sums.confidence >= LEAST_CONFIDENCE;
-        // Most are not, and n(j) lies anywhere in memory.
-        if !is_confident && !limits.plain_cosine {
-            return None;
+    // Most are not related whatever n(j) is, which lies anywhere in memory. Of the others it is asked for ahead.
+    let candidates = votes.retain(|VoteSums { confidence, plain_cosine, cosine: _ }| {
+        (*confidence >= LEAST_CONFIDENCE) | (limits.plain_cosine & (square(*plain_cosine) >= least))
+    });
+    related.reserve(candidates.len());
+    for (place, Vote { item, sums }) in candidates.iter().enumerate() {
+        if let Some(later) = candidates.get(place + VOTES_AHEAD) {
+            neighborhoods.ask_ahead(later.item as usize);
         }
         let events = neighborhoods.get(*item as usize).events;
         let plain_cosine = square(sums.plain_cosine) / events.max(1.0);
-        (is_confident || plain_cosine >= least).then(|| {
+        if sums.confidence >= LEAST_CONFIDENCE || plain_cosine >= least {
             let buckets = CooccurrenceBuckets {
                 confidence: bucket(square(sums.confidence), CONFIDENCE_OF_ONE),
                 cosine: bucket(square(sums.cosine) / (events + COSINE_PRIOR), COSINE_OF_ONE),
                 plain_cosine: bucket(plain_cosine, PLAIN_COSINE_OF_ONE),
             };
-            RelatedItem { item: *item, buckets }
-        })
-    }));
+            related.push(RelatedItem { item: *item, buckets });
+        }
+    }
 }
 
 #[cfg(test)]

@@ -99,6 +99,15 @@ impl<T: Clone + Default + Send + Sync> Records<T> {
         self.0.row(row)
     }
 
+    /// Asks memory for record `row`, which will be read soon.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    #[inline]
+    pub fn ask_ahead(&self, row: usize) {
+        prefetch_one(self.get(row));
+    }
+
     /// Record `row`, to be changed.
     ///
     /// # Panics
