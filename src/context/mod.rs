@@ -10,12 +10,14 @@
 //! | `repeat_memory` | decayed counts of a user's items, behind the repetition term ρ |
 //! | `situation` | time and activity at an event, behind vectors that are added to queries |
 //! | `cooccurrence` | counts of items that follow one another, behind the co-occurrence term κ |
+//! | `votes` | what the items of a context give to their neighbours, by those counts |
 
 mod config;
 pub mod cooccurrence;
 pub mod repeat_memory;
 pub mod situation;
 pub mod users;
+pub mod votes;
 
 pub use config::{ContextConfig, CooccurrenceConfig, EncoderKind, RepetitionConfig};
 

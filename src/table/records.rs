@@ -4,6 +4,13 @@ use super::chunks::{Block, CHUNK, Chunks};
 use super::row_remap::RowRemap;
 use crate::kernel::rows::prefetch_one;
 
+/// Asks memory for a list that a record owns, which will be read soon.
+#[inline]
+pub fn ask_ahead<T>(list: &[T]) {
+    const CACHE_LINE: usize = 64;
+    list.iter().step_by((CACHE_LINE / size_of::<T>().max(1)).max(1)).for_each(prefetch_one);
+}
+
 /// A growing table of records that can be frozen.
 #[derive(Debug, Clone)]
 pub struct Records<T>(Chunks<Vec<T>>);

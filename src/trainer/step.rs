@@ -225,16 +225,19 @@ fn step(
         let view = StreamView { frequencies, live, vectors: model };
         gather(view, (bank, noise), clock, request, query_context, candidates);
     }
-    history.settle(popularity);
     *ranked = of_queries;
     let n_ranked = ranked.len();
     ranked.extend(missed);
     state.progress.evaluation.add(ranked);
     watch(state, settings, clock, batch, trains.then_some(candidates));
-    let loss = match trains {
-        true => train(state, clock, batch, (request, encoded), (candidates, !ranks), objectives),
-        false => LossStats::default(),
-    };
+    // The order of popularity has been read, and is sorted anew while the model is trained.
+    let (loss, ()) = rayon::join(
+        || match trains {
+            true => train(state, clock, batch, (request, encoded), (candidates, !ranks), objectives),
+            false => LossStats::default(),
+        },
+        || history.settle(popularity),
+    );
     commit(state, batch, loss, objectives);
     let last_shown = pending.shown.last().map_or(0, |(_, shown)| shown.timestamp);
     StepReport {

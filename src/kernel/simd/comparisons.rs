@@ -39,14 +39,14 @@ for_each_vector!(
     )
 );
 for_each_vector!(
-    /// Adds to `above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`; the
+    /// Adds to `n_above` how many of the `chosen` items, whose rows are pairs of numbers in bfloat16, score above what is `unclear`; the
     /// places of those with an unclear score for any query are added to `left`, and counted for none.
     screen = screen_body(
         packed: &[Lanes],
         items: ItemTile<'_>,
         chosen: ChosenItems<'_>,
         unclear: &Unclear,
-        above: &mut [i32; LANES],
+        n_above: &mut [i32; LANES],
         left: &mut Vec<u32>,
     )
 );
@@ -105,14 +105,14 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     items: ItemTile<'_>,
     chosen: ChosenItems<'_>,
     unclear: &Unclear,
-    above: &mut [i32; LANES],
+    n_above: &mut [i32; LANES],
     left: &mut Vec<u32>,
 ) {
     let ChosenItems { places, excluded } = chosen;
     let mut counts = [0.0; LANES];
+    let mut scores = [[[0.0; LANES]; V2]; G];
     for first in (0..places.len()).step_by(G * V2) {
         let rows = rows_from::<G, V2>(places, first);
-        let mut scores = [[[0.0; LANES]; V2]; G];
         for lane in (0..LANES).step_by(V::WIDTH) {
             let of_lanes = block::<V, true, G, V2>(packed, lane, items, &rows);
             for g in 0..G {
@@ -126,29 +126,29 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
                 if first + g * V2 + v >= places.len() {
                     continue;
                 }
-                let mask = excluded[rows[g][v]];
-                if mask != 0 {
-                    // −∞ is below every target; NaN would be unclear, and the item be compared again.
-                    replace(&mut scores[g][v], mask, f32::NEG_INFINITY);
-                }
-                let mut is_unclear = false;
+                // Bits of the queries whose target the score is above, and of those for which it is not clear.
+                let compared = u32::from(!excluded[rows[g][v]]);
+                let (mut is_above, mut is_unclear) = (0, 0);
                 for lane in (0..LANES).step_by(V::WIDTH) {
                     let (from, to) = (V::load(&unclear.from[lane..]), V::load(&unclear.to[lane..]));
-                    is_unclear |= V::load(&scores[g][v][lane..]).any_within(from, to);
+                    let score = V::load(&scores[g][v][lane..]);
+                    let above = score.above(to);
+                    is_above |= above << lane;
+                    is_unclear |= (score.not_below(from) & !above) << lane;
                 }
-                if is_unclear {
+                if is_unclear & compared != 0 {
                     left.push(rows[g][v] as u32);
                     continue;
                 }
                 for lane in (0..LANES).step_by(V::WIDTH) {
-                    let (score, counts) = (V::load(&scores[g][v][lane..]), &mut counts[lane..]);
-                    score.count_above(V::load(&unclear.to[lane..]), V::load(counts)).store(counts);
+                    let counts = &mut counts[lane..];
+                    V::load(counts).one_more((is_above & compared) >> lane).store(counts);
                 }
             }
         }
     }
     for lane in 0..LANES {
-        above[lane] += counts[lane] as i32;
+        n_above[lane] += counts[lane] as i32;
     }
 }
 
@@ -171,6 +171,11 @@ fn choose_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     let mut place = 0;
     while place + V::WIDTH <= numbers.len() {
         let mut bits = V::load(&numbers[place..]).not_below(V::splat(least));
+        if bits.count_ones() as usize == V::WIDTH {
+            // Mostly all of them, which are added at once.
+            places.extend(place as u32..(place + V::WIDTH) as u32);
+            bits = 0;
+        }
         while bits != 0 {
             places.push(place as u32 + bits.trailing_zeros());
             bits &= bits - 1;

@@ -101,8 +101,11 @@ pub(super) trait SimdVector: Copy {
     /// A bit for each number, the first one's the lowest: set where it is not below that of `bound`, or one of them is NaN.
     fn not_below(self, bound: Self) -> u32;
 
-    /// Whether some number is neither below that of `lower` nor above that of `upper`, or is none.
-    fn any_within(self, lower: Self, upper: Self) -> bool;
+    /// A bit for each number likewise: set where it is above that of `bound`.
+    fn above(self, bound: Self) -> u32;
+
+    /// `self + 1` where the bit of `lanes` is set, and `self` elsewhere.
+    fn one_more(self, lanes: u32) -> Self;
 
     /// `value` where `self ≥ bound` (or one of these is NaN), and 0 elsewhere.
     fn unless_below(self, bound: Self, value: Self) -> Self;
@@ -253,12 +256,20 @@ impl<const FMA: bool> SimdVector for Portable<FMA> {
     }
 
     #[inline(always)]
-    fn any_within(self, lower: Self, upper: Self) -> bool {
-        let mut is_within = false;
+    fn above(self, bound: Self) -> u32 {
+        let mut bits = 0;
         for lane in 0..LANES {
-            is_within |= !(self.0[lane] < lower.0[lane] || self.0[lane] > upper.0[lane]);
+            bits |= u32::from(self.0[lane] > bound.0[lane]) << lane;
         }
-        is_within
+        bits
+    }
+
+    #[inline(always)]
+    fn one_more(mut self, lanes: u32) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] += (lanes >> lane & 1) as f32;
+        }
+        self
     }
 
     #[inline(always)]

@@ -6,13 +6,13 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __m512bh, __m512i, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NEQ_UQ, _CMP_NGT_UQ,
-    _CMP_NLT_UQ, _CMP_UNORD_Q, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_andnot_ps,
-    _mm256_blendv_ps, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    __m256, __m256i, __m512, __m512bh, __m512i, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NEQ_UQ, _CMP_NLT_UQ,
+    _CMP_UNORD_Q, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_andnot_ps, _mm256_blendv_ps,
+    _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpeq_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_dpbf16_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_cmp_ps_mask, _mm512_mask_mov_epi32,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_mov_epi32,
     _mm512_maskz_mov_epi32, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_si512,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
@@ -164,16 +164,28 @@ impl SimdVector for Wide {
     }
 
     #[inline(always)]
-    fn any_within(self, lower: Self, upper: Self) -> bool {
+    fn above(self, bound: Self) -> u32 {
         #[inline]
         #[target_feature(enable = "avx2")]
-        fn within(numbers: __m256, lower: __m256, upper: __m256) -> i32 {
-            let is_not_below = _mm256_cmp_ps::<_CMP_NLT_UQ>(numbers, lower);
-            _mm256_movemask_ps(_mm256_and_ps(is_not_below, _mm256_cmp_ps::<_CMP_NGT_UQ>(numbers, upper)))
+        fn bits(numbers: __m256, bound: __m256) -> i32 {
+            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(numbers, bound))
         }
         // SAFETY: the instruction set is there wherever this vector is used.
-        let within = unsafe { within(self.0, lower.0, upper.0) };
-        within != 0
+        let bits = unsafe { bits(self.0, bound.0) };
+        bits as u32
+    }
+
+    #[inline(always)]
+    fn one_more(self, lanes: u32) -> Self {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn added(numbers: __m256, lanes: u32) -> __m256 {
+            let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let is_set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(lanes as i32), bits), bits);
+            _mm256_add_ps(numbers, _mm256_and_ps(_mm256_castsi256_ps(is_set), _mm256_set1_ps(1.0)))
+        }
+        // SAFETY: the instruction set is there wherever this vector is used.
+        Self(unsafe { added(self.0, lanes) })
     }
 
     #[inline(always)]
@@ -307,16 +319,20 @@ impl<const BF16: bool> SimdVector for Widest<BF16> {
     }
 
     #[inline(always)]
-    fn any_within(self, lower: Self, upper: Self) -> bool {
+    fn above(self, bound: Self) -> u32 {
+        // SAFETY: the instruction set is there wherever this vector is used.
+        u32::from(unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, bound.0) })
+    }
+
+    #[inline(always)]
+    fn one_more(self, lanes: u32) -> Self {
         #[inline]
         #[target_feature(enable = "avx512f")]
-        fn within(numbers: __m512, lower: __m512, upper: __m512) -> u16 {
-            let is_not_below = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(numbers, lower);
-            _mm512_mask_cmp_ps_mask::<_CMP_NGT_UQ>(is_not_below, numbers, upper)
+        fn added(numbers: __m512, lanes: u32) -> __m512 {
+            _mm512_mask_add_ps(numbers, lanes as u16, numbers, _mm512_set1_ps(1.0))
         }
         // SAFETY: the instruction set is there wherever this vector is used.
-        let within = unsafe { within(self.0, lower.0, upper.0) };
-        within != 0
+        Self(unsafe { added(self.0, lanes) })
     }
 
     #[inline(always)]
