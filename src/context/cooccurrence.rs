@@ -22,7 +22,7 @@ use std::mem;
 use super::Batch;
 use super::repeat_memory::floor_log2;
 use super::votes::{Vote, VoteSums, Votes};
-use crate::table::records::{Records, ask_ahead};
+use crate::table::records::{Records, prefetch_list};
 use crate::table::row_remap::RowRemap;
 
 /// The longest list of neighbours that may be asked for.
@@ -53,8 +53,8 @@ const PLAIN_COSINE_OF_ONE: i64 = 24;
 const LEAST_CONFIDENCE: f32 = 0.02;
 /// The least plain cosine of an item that is related although its confidence is small, as rare items' are.
 const LEAST_PLAIN_COSINE: f64 = 0.05;
-/// How many votes ahead the neighbourhood of a candidate is asked of memory.
-const VOTES_AHEAD: usize = 8;
+/// How many votes ahead a candidate's neighbourhood is fetched.
+const PREFETCH_DISTANCE: usize = 8;
 /// When an item has so many events, all its counts are halved: single precision adds small numbers to no more than that.
 const MOST_EVENTS: f64 = (1 << 22) as f64;
 
@@ -166,7 +166,7 @@ impl Neighborhood {
     /// space-saving counter of Metwally et al. 2005): so a newcomer stays long enough to show whether it recurs.
     fn add(&mut self, item: u32, weight: f32, capacity: usize) {
         let neighbors = &mut self.neighbors;
-        if let Some(place) = first_place(neighbors, |neighbor| neighbor.item == item) {
+        if let Some(place) = position_by_eights(neighbors, |neighbor| neighbor.item == item) {
             neighbors[place].weight += weight;
         } else if neighbors.len() < capacity {
             if neighbors.len() == neighbors.capacity() {
@@ -178,7 +178,7 @@ impl Neighborhood {
             // Weights are not negative, and such numbers are in the order of their bits, whose least is found in vectors.
             let bits = |neighbor: &CountedNeighbor| neighbor.weight.to_bits() as i32;
             let least = neighbors.iter().fold(i32::MAX, |least, neighbor| least.min(bits(neighbor)));
-            if let Some(place) = first_place(neighbors, |neighbor| bits(neighbor) == least) {
+            if let Some(place) = position_by_eights(neighbors, |neighbor| bits(neighbor) == least) {
                 neighbors[place] = CountedNeighbor { item, weight: neighbors[place].weight + weight };
             }
         }
@@ -195,7 +195,7 @@ impl Neighborhood {
 
 /// The place of the first neighbour that is wanted. Lists are looked through by eights, and an eight is compared at once.
 #[inline]
-fn first_place(neighbors: &[CountedNeighbor], is_wanted: impl Fn(&CountedNeighbor) -> bool) -> Option<usize> {
+fn position_by_eights(neighbors: &[CountedNeighbor], is_wanted: impl Fn(&CountedNeighbor) -> bool) -> Option<usize> {
     let (eights, rest) = neighbors.as_chunks::<8>();
     let has_wanted =
         |eight: &[CountedNeighbor; 8]| eight.iter().fold(false, |found, neighbor| found | is_wanted(neighbor));
@@ -278,12 +278,12 @@ impl Cooccurrences {
             let query = lists.ends.len();
             if batch.with_context.get(query).is_some_and(|of_query| *of_query as usize == event) {
                 if self.is_on() {
-                    // Lists lie anywhere in memory: it is asked for those of the next event and for this item's own, which is counted
-                    // after the vote, while others are read.
+                    // Lists lie anywhere in memory. This item's own is counted after the vote, and those of the next event's context
+                    // are read after that: both are fetched while this event's context votes.
+                    prefetch_list(&self.get(*item).neighbors);
                     if query + 1 < batch.n_queries() {
-                        self.newest(batch, query + 1).iter().for_each(|item| ask_ahead(&self.get(*item).neighbors));
+                        self.newest(batch, query + 1).iter().for_each(|item| prefetch_list(&self.get(*item).neighbors));
                     }
-                    ask_ahead(&self.get(*item).neighbors);
                     let newest = self.newest(batch, query);
                     vote(&self.neighborhoods, self.limits, &mut self.votes, newest, &mut lists.items);
                     self.count_neighbors(newest, *item);
@@ -426,14 +426,14 @@ fn vote(
     let bucket = |square: f64, of_one: i64| (floor_log2(square) + of_one).clamp(0, BUCKETS as i64 - 1) as u8;
     let least = LEAST_PLAIN_COSINE * LEAST_PLAIN_COSINE;
     let square = |number: f32| f64::from(number) * f64::from(number);
-    // Most are not related whatever n(j) is, which lies anywhere in memory. Of the others it is asked for ahead.
+    // Most are not related whatever n(j) is, which lies anywhere in memory; of the others it is fetched ahead.
     let candidates = votes.retain(|VoteSums { confidence, plain_cosine, cosine: _ }| {
         (*confidence >= LEAST_CONFIDENCE) | (limits.plain_cosine & (square(*plain_cosine) >= least))
     });
     related.reserve(candidates.len());
     for (place, Vote { item, sums }) in candidates.iter().enumerate() {
-        if let Some(later) = candidates.get(place + VOTES_AHEAD) {
-            neighborhoods.ask_ahead(later.item as usize);
+        if let Some(later) = candidates.get(place + PREFETCH_DISTANCE) {
+            neighborhoods.prefetch(later.item as usize);
         }
         let events = neighborhoods.get(*item as usize).events;
         let plain_cosine = square(sums.plain_cosine) / events.max(1.0);
@@ -500,6 +500,33 @@ mod tests {
         }
         let expected = [CountedNeighbor { item: 1, weight: 2.0 }, CountedNeighbor { item: 3, weight: 2.0 }];
         assert_eq!(neighborhood.neighbors, expected);
+    }
+
+    proptest! {
+        /// Against a list that is looked through one by one; weights are few, so that many are equal.
+        #[test]
+        fn cooccurrence_lists_are_those_of_a_plain_loop(
+            capacity in 1usize..40,
+            added in proptest::collection::vec((0u32..60, 1u8..4), 0..300),
+        ) {
+            let (mut neighborhood, mut expected) = (Neighborhood::default(), Vec::<(u32, f32)>::new());
+            for (item, weight) in added {
+                let weight = f32::from(weight);
+                neighborhood.add(item, weight, capacity);
+                let place = expected.iter().position(|(of_item, _)| *of_item == item);
+                match place {
+                    Some(place) => expected[place].1 += weight,
+                    None if expected.len() < capacity => expected.push((item, weight)),
+                    None => {
+                        let least = expected.iter().map(|(_, weight)| *weight).fold(f32::INFINITY, f32::min);
+                        let first = expected.iter().position(|(_, weight)| *weight == least).expect("one is the least");
+                        expected[first] = (item, least + weight);
+                    }
+                }
+            }
+            let found: Vec<_> = neighborhood.neighbors.iter().map(|neighbor| (neighbor.item, neighbor.weight)).collect();
+            prop_assert_eq!(found, expected);
+        }
     }
 
     #[test]

@@ -1,24 +1,27 @@
-//! The votes of a context's items for their neighbours ([`super::cooccurrence`]): sums by item, where nobody can guess whether an item has any
-//! yet.
+//! The votes of a context's items for their neighbours ([`super::cooccurrence`]): a sum for each item that anybody votes for. Whether an item has one
+//! already is not to be predicted, so that no branch depends on it.
 
 use super::cooccurrence::{MOST_NEIGHBORS, WIDEST_WINDOW};
 use crate::table::rows::GOLDEN;
 
-/// The votes for one event: items, each once, found by a table that is never emptied. A buffer. There are few votes of many
-/// items, so that a place for each item would be looked for in memory, and these are in the nearest cache.
+/// The votes for one event: items, each once, found by a hash table that is not emptied between two events. There are few votes of many
+/// items: a place for each item would be looked for in memory, and these are in the nearest caches. It is kept as a buffer from event to event.
 #[derive(Debug, Default)]
 pub struct Votes {
-    /// Where in the list an item may be: by its hash, or behind that. A power of two, and at least four times as many as votes, so that
-    /// hardly any two items want the same one.
+    /// Where in the list an item may be: by its hash, or behind that.
     slots: Vec<VoteSlot>,
+    /// How many of them this round uses, less one: a power of two, and at least four times as many as votes, so that hardly any two
+    /// items want the same one.
+    mask: usize,
     /// Those of this round, and behind them what is left of others.
     list: Vec<Vote>,
     /// Number of votes of this round.
-    n: usize,
+    n_votes: usize,
     round: u64,
 }
 
-/// An item, the round that it was voted for in, and its place in the list of that round: 32, 15 and 17 bits. One of another round is free.
+/// An item, the round that it was voted for in, and its place in the list of that round: 32, 15 and 17 bits. A slot of another
+/// round is free.
 #[derive(Debug, Clone, Copy, Default)]
 struct VoteSlot(u64);
 
@@ -39,7 +42,7 @@ impl VoteSlot {
     }
 
     /// Whether both are of one item and one round.
-    fn is_like(self, other: Self) -> bool {
+    fn same_item_and_round(self, other: Self) -> bool {
         (self.0 ^ other.0) >> Self::PLACE_BITS == 0
     }
 }
@@ -66,11 +69,12 @@ impl Votes {
     /// Begins anew, with room for `most` votes.
     pub(super) fn begin(&mut self, most: usize) {
         let n_slots = (4 * most).next_power_of_two();
+        self.mask = n_slots - 1;
         if self.slots.len() < n_slots {
             self.slots.resize(n_slots, VoteSlot::default());
             self.list.resize(n_slots / 4, Vote::default());
         }
-        self.n = 0;
+        self.n_votes = 0;
         self.round += 1;
         if self.round == VoteSlot::ROUNDS {
             self.slots.fill(VoteSlot::default());
@@ -78,23 +82,22 @@ impl Votes {
         }
     }
 
-    /// Adds to the sums of `item`. Whether it has any yet is anybody's guess, so that nothing branches on that.
+    /// Adds to the sums of `item`, which begin at 0.
     #[inline]
     pub(super) fn add(&mut self, item: u32, more: VoteSums) {
-        let Self { slots, list, n, round } = self;
-        let mask = slots.len() - 1;
-        let new = VoteSlot::new(item, *round, *n);
+        let Self { slots, mask, list, n_votes, round } = self;
+        let new = VoteSlot::new(item, *round, *n_votes);
         // Fibonacci hashing: the upper half of the product.
-        let mut slot = (u64::from(item).wrapping_mul(GOLDEN) >> 32) as usize & mask;
+        let mut slot = (u64::from(item).wrapping_mul(GOLDEN) >> 32) as usize & *mask;
         let mut found = slots[slot];
-        while found.round() == *round && !found.is_like(new) {
-            slot = (slot + 1) & mask;
+        while found.round() == *round && !found.same_item_and_round(new) {
+            slot = (slot + 1) & *mask;
             found = slots[slot];
         }
-        let is_known = found.is_like(new);
+        let is_known = found.same_item_and_round(new);
         let taken = if is_known { found } else { new };
         slots[slot] = taken;
-        *n += usize::from(!is_known);
+        *n_votes += usize::from(!is_known);
         let vote = &mut list[taken.place()];
         let known_bits = 0_u32.wrapping_sub(u32::from(is_known));
         let before = |number: f32| f32::from_bits(number.to_bits() & known_bits);
@@ -107,16 +110,16 @@ impl Votes {
         *vote = Vote { item, sums };
     }
 
-    /// Those of this round whose sums are wanted, in the order in which their items came; ends the round. Some are and some are not, so that
-    /// nothing branches on that either.
+    /// Those of this round whose sums are wanted, in the order in which their items came; ends the round. No branch depends on
+    /// which these are either.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&VoteSums) -> bool) -> &[Vote] {
         let mut n_kept = 0;
-        for place in 0..self.n {
+        for place in 0..self.n_votes {
             let vote = self.list[place];
             self.list[n_kept] = vote;
             n_kept += usize::from(is_wanted(&vote.sums));
         }
-        self.n = 0;
+        self.n_votes = 0;
         &self.list[..n_kept]
     }
 }
@@ -128,27 +131,40 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Of a sequence of rounds, through the end of their numbers, each finds its own votes alone, in the order of their items' first ones.
+        /// Each round finds its own votes alone, in the order of their items' first ones, also where the numbers of rounds begin anew and
+        /// earlier ones had the same numbers.
         #[test]
         fn votes_are_those_of_their_round(
             rounds in proptest::collection::vec(proptest::collection::vec((0..200u32, 0.0..1.0f32), 0..100), 1..20),
-            before_the_end in 0..20u64,
         ) {
-            let mut votes = Votes { round: VoteSlot::ROUNDS - 1 - before_the_end, ..Votes::default() };
-            for round in &rounds {
-                votes.begin(round.len());
-                let mut expected: Vec<(u32, f32)> = Vec::new();
-                for (item, weight) in round {
-                    votes.add(*item, VoteSums { confidence: *weight, cosine: 0.0, plain_cosine: 2.0 * weight });
-                    match expected.iter_mut().find(|(of_item, _)| of_item == item) {
-                        Some((_, sum)) => *sum += weight,
-                        None => expected.push((*item, *weight)),
+            let mut votes = Votes::default();
+            for turn in 0..2 {
+                for round in &rounds {
+                    votes.begin(round.len());
+                    let mut expected: Vec<(u32, [f32; 3])> = Vec::new();
+                    for (item, weight) in round {
+                        // From both ends of the numbers that there are.
+                        let item = if item % 2 == 0 { *item } else { u32::MAX - item };
+                        let more = VoteSums { confidence: *weight, cosine: 0.5 * weight, plain_cosine: 2.0 * weight };
+                        votes.add(item, more);
+                        let place = expected.iter().position(|(of_item, _)| *of_item == item).unwrap_or_else(|| {
+                            expected.push((item, [0.0; 3]));
+                            expected.len() - 1
+                        });
+                        let more = [more.confidence, more.cosine, more.plain_cosine];
+                        expected[place].1.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                     }
+                    expected.retain(|(_, [confidence, ..])| *confidence >= 0.5);
+                    let found = votes.retain(|sums| sums.confidence >= 0.5);
+                    let found: Vec<_> = found
+                        .iter()
+                        .map(|Vote { item, sums }| (*item, [sums.confidence, sums.cosine, sums.plain_cosine]))
+                        .collect();
+                    prop_assert_eq!(found, expected);
                 }
-                expected.retain(|(_, sum)| *sum >= 0.5);
-                let found = votes.retain(|sums| sums.confidence >= 0.5);
-                let found: Vec<_> = found.iter().map(|Vote { item, sums }| (*item, sums.confidence)).collect();
-                prop_assert_eq!(found, expected);
+                if turn == 0 {
+                    votes.round = VoteSlot::ROUNDS - 1;
+                }
             }
         }
     }

@@ -46,12 +46,18 @@ pub fn inverse_norm(row: &[f32]) -> f32 {
     dot(row, row).sqrt().max(SMALLEST_NORM).recip()
 }
 
-/// Asks for a row that will be worked on soon: a table is larger than any cache, and to wait for memory at each of its
+/// Bytes that are fetched at once.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
+/// Asks for a row, or a list, that will be worked on soon: a table is larger than any cache, and to wait for memory at each of its
 /// rows costs more than the arithmetic.
 #[inline(always)]
-pub fn prefetch(row: &[f32]) {
+pub fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for first in (0..row.len()).step_by(LANES) {
+    for first in
+        (0..row.len()).step_by(const { if size_of::<T>() < CACHE_LINE { CACHE_LINE / size_of::<T>() } else { 1 } })
+    {
         prefetch_one(&row[first]);
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -12,7 +12,7 @@ use super::ranking::{
 };
 use super::reference::{self, Truth};
 use super::rows::dot;
-use super::{Isa, Kernel, LANES};
+use super::{Isa, Kernel, LANES, Lanes};
 use crate::table::rows::split_mix;
 
 /// A batch with everything in it: duplicate candidates merged, masks, terms of pairs, padding.
@@ -139,6 +139,41 @@ proptest! {
         let case = Case::new(n_queries, n_candidates, dim, spread, masks, seed);
         for kernel in Kernel::available() {
             check(kernel, &case);
+        }
+    }
+
+    #[test]
+    fn ranking_counts_no_number_that_is_none(n_items in 1usize..100, half in 1usize..20, seed: u64) {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let dim = 2 * half;
+        let mut numbers = |n: usize| (0..n).map(|_| random.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
+        let (rows, scale, mut bias, queries) = (numbers(n_items * dim), numbers(n_items), numbers(n_items), numbers(LANES * dim));
+        let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        bias.iter_mut().step_by(3).zip(strange.iter().cycle()).for_each(|(bias, number)| *bias = *number);
+        let mut targets: Lanes = std::array::from_fn(|lane| queries[lane]);
+        targets[..3].copy_from_slice(&strange);
+        let of_comparer = Targets { scores: targets, margins: [dim as f32 * Comparer::error(dim); LANES], least_bias: f32::NEG_INFINITY };
+        let items = ItemTile { rows: &rows, scale: &scale, bias: &bias };
+        for kernel in Kernel::available() {
+            let (mut packed, mut scratch, mut comparer) = (PackedQueries::default(), PackedQueries::default(), Comparer::default());
+            packed.pack(queries.chunks_exact(dim), dim);
+            for is_rounded in [false, true] {
+                comparer.begin();
+                if is_rounded {
+                    comparer.round(kernel, &rows, dim);
+                    packed.round(kernel);
+                }
+                let mut counts = RankCounts::default();
+                comparer.count(kernel, &packed, items, &vec![0; n_items], &of_comparer, &mut counts);
+                for (lane, query) in queries.chunks_exact(dim).enumerate() {
+                    let mut scores = Vec::new();
+                    let each = (0..n_items).map(|item| (&rows[item * dim..][..dim], scale[item], bias[item]));
+                    score_items(kernel, query, each, &mut scratch, &mut scores);
+                    let above = scores.iter().filter(|score| **score > targets[lane]).count() as i32;
+                    let equal = scores.iter().filter(|score| **score == targets[lane]).count() as i32;
+                    prop_assert_eq!((counts.above[lane], counts.equal[lane]), (above, equal), "{:?} {}", kernel, lane);
+                }
+            }
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) fn read(folder: &Path, n_items: usize, cooccurrences: &mut Cooccurren
                 && items.len() <= longest
                 && items.len() == weights.len()
                 && items.iter().all(is_item)
-                && weights.iter().all(|weight| is_count((*weight).into()));
+                && weights.iter().all(|weight| is_count((*weight).into()) && weight.is_sign_positive());
             if !is_sound {
                 break;
             }

@@ -2,13 +2,12 @@
 
 use super::chunks::{Block, CHUNK, Chunks};
 use super::row_remap::RowRemap;
-use crate::kernel::rows::prefetch_one;
+use crate::kernel::rows::{prefetch, prefetch_one};
 
 /// Asks memory for a list that a record owns, which will be read soon.
 #[inline]
-pub fn ask_ahead<T>(list: &[T]) {
-    const CACHE_LINE: usize = 64;
-    list.iter().step_by((CACHE_LINE / size_of::<T>().max(1)).max(1)).for_each(prefetch_one);
+pub fn prefetch_list<T>(list: &[T]) {
+    prefetch(list);
 }
 
 /// A growing table of records that can be frozen.
@@ -111,7 +110,7 @@ impl<T: Clone + Default + Send + Sync> Records<T> {
     /// # Panics
     /// If there is no such record.
     #[inline]
-    pub fn ask_ahead(&self, row: usize) {
+    pub fn prefetch(&self, row: usize) {
         prefetch_one(self.get(row));
     }
 

@@ -230,7 +230,7 @@ fn step(
     ranked.extend(missed);
     state.progress.evaluation.add(ranked);
     watch(state, settings, clock, batch, trains.then_some(candidates));
-    // The order of popularity has been read, and is sorted anew while the model is trained.
+    // Nothing reads the order of popularity until the next step, so that it is brought up to date while the model is trained.
     let (loss, ()) = rayon::join(
         || match trains {
             true => train(state, clock, batch, (request, encoded), (candidates, !ranks), objectives),

@@ -172,7 +172,7 @@ fn choose_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     while place + V::WIDTH <= numbers.len() {
         let mut bits = V::load(&numbers[place..]).not_below(V::splat(least));
         if bits.count_ones() as usize == V::WIDTH {
-            // Mostly all of them, which are added at once.
+            // Mostly these are all that there are, and are added at once.
             places.extend(place as u32..(place + V::WIDTH) as u32);
             bits = 0;
         }
