@@ -29,19 +29,23 @@ impl VoteSlot {
     const PLACE_BITS: u32 = 17;
     const ROUNDS: u64 = 1 << 15;
 
+    #[inline]
     fn new(item: u32, round: u64, place: usize) -> Self {
         Self((u64::from(item) << 15 | round) << Self::PLACE_BITS | place as u64)
     }
 
+    #[inline]
     fn round(self) -> u64 {
         (self.0 >> Self::PLACE_BITS) % Self::ROUNDS
     }
 
+    #[inline]
     fn place(self) -> usize {
         self.0 as usize % (1 << Self::PLACE_BITS)
     }
 
     /// Whether both are of one item and one round.
+    #[inline]
     fn same_item_and_round(self, other: Self) -> bool {
         (self.0 ^ other.0) >> Self::PLACE_BITS == 0
     }
@@ -67,6 +71,7 @@ pub(super) struct VoteSums {
 
 impl Votes {
     /// Begins anew, with room for `most` votes.
+    #[inline]
     pub(super) fn begin(&mut self, most: usize) {
         let n_slots = (4 * most).next_power_of_two();
         self.mask = n_slots - 1;
@@ -112,6 +117,7 @@ impl Votes {
 
     /// Those of this round whose sums are wanted, in the order in which their items came; ends the round. No branch depends on
     /// which these are either.
+    #[inline]
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&VoteSums) -> bool) -> &[Vote] {
         let mut n_kept = 0;
         for place in 0..self.n_votes {
