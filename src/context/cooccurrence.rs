@@ -175,7 +175,7 @@ impl Neighborhood {
             }
             neighbors.push(CountedNeighbor { item, weight });
         } else {
-            // Weights are not negative, and such numbers are in the order of their bits, whose least is found in vectors.
+            // No weight is negative: their bits, read as integers, are in the same order, and the least integer is found in vectors.
             let bits = |neighbor: &CountedNeighbor| neighbor.weight.to_bits() as i32;
             let least = neighbors.iter().fold(i32::MAX, |least, neighbor| least.min(bits(neighbor)));
             if let Some(place) = position_by_eights(neighbors, |neighbor| bits(neighbor) == least) {

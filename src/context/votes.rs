@@ -1,5 +1,5 @@
-//! The votes of a context's items for their neighbours ([`super::cooccurrence`]): a sum for each item that anybody votes for. Whether an item has one
-//! already is not to be predicted, so that no branch depends on it.
+//! The votes of a context's items for their neighbours ([`super::cooccurrence`]): sums for each item that is voted for. Whether an item was voted for
+//! before cannot be predicted, so that no branch depends on it.
 
 use super::cooccurrence::{MOST_NEIGHBORS, WIDEST_WINDOW};
 use crate::table::rows::GOLDEN;
@@ -8,7 +8,7 @@ use crate::table::rows::GOLDEN;
 /// items: a place for each item would be looked for in memory, and these are in the nearest caches. It is kept as a buffer from event to event.
 #[derive(Debug, Default)]
 pub struct Votes {
-    /// Where in the list an item may be: by its hash, or behind that.
+    /// Where in the list an item is, found by its hash with linear probing.
     slots: Vec<VoteSlot>,
     /// How many of them this round uses, less one: a power of two, and at least four times as many as votes, so that hardly any two
     /// items want the same one.
@@ -27,11 +27,12 @@ struct VoteSlot(u64);
 
 impl VoteSlot {
     const PLACE_BITS: u32 = 17;
-    const ROUNDS: u64 = 1 << 15;
+    const ROUND_BITS: u32 = 15;
+    const ROUNDS: u64 = 1 << Self::ROUND_BITS;
 
     #[inline]
     fn new(item: u32, round: u64, place: usize) -> Self {
-        Self((u64::from(item) << 15 | round) << Self::PLACE_BITS | place as u64)
+        Self((u64::from(item) << Self::ROUND_BITS | round) << Self::PLACE_BITS | place as u64)
     }
 
     #[inline]

@@ -55,9 +55,7 @@ const CACHE_LINE: usize = 64;
 #[inline(always)]
 pub fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for first in
-        (0..row.len()).step_by(const { if size_of::<T>() < CACHE_LINE { CACHE_LINE / size_of::<T>() } else { 1 } })
-    {
+    for first in (0..row.len()).step_by(const { CACHE_LINE.div_ceil(size_of::<T>()) }) {
         prefetch_one(&row[first]);
     }
     #[cfg(not(target_arch = "x86_64"))]

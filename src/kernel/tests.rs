@@ -143,15 +143,15 @@ proptest! {
     }
 
     #[test]
-    fn ranking_counts_no_number_that_is_none(n_items in 1usize..100, half in 1usize..20, seed: u64) {
+    fn ranking_counts_what_a_plain_loop_counts_with_nan_and_infinities(n_items in 1usize..100, half in 1usize..20, seed: u64) {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let dim = 2 * half;
         let mut numbers = |n: usize| (0..n).map(|_| random.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
         let (rows, scale, mut bias, queries) = (numbers(n_items * dim), numbers(n_items), numbers(n_items), numbers(LANES * dim));
-        let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-        bias.iter_mut().step_by(3).zip(strange.iter().cycle()).for_each(|(bias, number)| *bias = *number);
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        bias.iter_mut().step_by(3).zip(special.iter().cycle()).for_each(|(bias, number)| *bias = *number);
         let mut targets: Lanes = std::array::from_fn(|lane| queries[lane]);
-        targets[..3].copy_from_slice(&strange);
+        targets[..3].copy_from_slice(&special);
         let of_comparer = Targets { scores: targets, margins: [dim as f32 * Comparer::error(dim); LANES], least_bias: f32::NEG_INFINITY };
         let items = ItemTile { rows: &rows, scale: &scale, bias: &bias };
         for kernel in Kernel::available() {

@@ -39,7 +39,8 @@ pub(super) fn read(folder: &Path, n_items: usize, cooccurrences: &mut Cooccurren
     }
     let longest = cooccurrences.longest();
     let is_item = |item: &u32| (*item as usize) < n_items;
-    let is_count = |count: f64| count.is_finite() && count >= 0.0;
+    // Weights are compared by their bits, so that -0 is refused too.
+    let is_count = |count: f64| count.is_finite() && count.is_sign_positive();
     let mut is_sound = true;
     columns::read(folder, COOCCURRENCE, |slice| {
         let events = slice.primitives::<Float64Type>("events")?;
@@ -52,7 +53,7 @@ pub(super) fn read(folder: &Path, n_items: usize, cooccurrences: &mut Cooccurren
                 && items.len() <= longest
                 && items.len() == weights.len()
                 && items.iter().all(is_item)
-                && weights.iter().all(|weight| is_count((*weight).into()) && weight.is_sign_positive());
+                && weights.iter().all(|weight| is_count((*weight).into()));
             if !is_sound {
                 break;
             }

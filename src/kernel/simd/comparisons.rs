@@ -78,10 +78,9 @@ fn count_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, co
                     let mut score = scores[g][v];
                     let mask = excluded[rows[g][v]] >> lane;
                     if mask != 0 {
-                        // NaN compares neither above nor equal, so that the item is not counted.
                         let mut numbers = [0.0; LANES];
                         score.store(&mut numbers);
-                        replace(&mut numbers, mask, f32::NAN);
+                        exclude(&mut numbers, mask);
                         score = V::load(&numbers);
                     }
                     above = score.count_above(targets, above);
@@ -152,12 +151,12 @@ fn screen_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     }
 }
 
-/// Puts `number` in the places of the lanes in `mask`.
+/// Puts NaN in the lanes of `mask`: it compares neither above nor equal, so that nothing is counted there.
 #[inline(always)]
-fn replace(numbers: &mut Lanes, mask: LaneMask, number: f32) {
+fn exclude(scores: &mut Lanes, mask: LaneMask) {
     let mut left = mask;
     while left != 0 {
-        numbers[left.trailing_zeros() as usize] = number;
+        scores[left.trailing_zeros() as usize] = f32::NAN;
         left &= left - 1;
     }
 }
@@ -172,7 +171,7 @@ fn choose_body<V: SimdVector, const R: usize, const V1: usize, const G: usize, c
     while place + V::WIDTH <= numbers.len() {
         let mut bits = V::load(&numbers[place..]).not_below(V::splat(least));
         if bits.count_ones() as usize == V::WIDTH {
-            // Mostly these are all that there are, and are added at once.
+            // Mostly no number of a vector is below, and all are added at once.
             places.extend(place as u32..(place + V::WIDTH) as u32);
             bits = 0;
         }

@@ -101,10 +101,10 @@ pub(super) trait SimdVector: Copy {
     /// A bit for each number, the first one's the lowest: set where it is not below that of `bound`, or one of them is NaN.
     fn not_below(self, bound: Self) -> u32;
 
-    /// A bit for each number likewise: set where it is above that of `bound`, and neither is NaN.
+    /// A bit for each number, the first one's the lowest: set where it is above that of `bound`, and neither is NaN.
     fn above(self, bound: Self) -> u32;
 
-    /// `self + 1` where the bit of `lanes` is set, and `self` elsewhere. Bits beyond the width say nothing.
+    /// `self + 1` where the bit of `lanes` is set, and `self` elsewhere. Bits beyond the width are ignored.
     fn one_more(self, lanes: u32) -> Self;
 
     /// `value` where `self ≥ bound` (or one of these is NaN), and 0 elsewhere.

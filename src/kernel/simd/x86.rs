@@ -75,6 +75,21 @@ macro_rules! common {
     };
 }
 
+impl Wide {
+    /// A bit for each number, the first one's the lowest: set where it compares with that of `bound` as the predicate says.
+    #[inline(always)]
+    fn compared<const PREDICATE: i32>(self, bound: Self) -> u32 {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn bits<const PREDICATE: i32>(numbers: __m256, bound: __m256) -> i32 {
+            _mm256_movemask_ps(_mm256_cmp_ps::<PREDICATE>(numbers, bound))
+        }
+        // SAFETY: the instruction set is there wherever this vector is used.
+        let bits = unsafe { bits::<PREDICATE>(self.0, bound.0) };
+        bits as u32
+    }
+}
+
 impl SimdVector for Wide {
     common!(8; _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
     binary!(
@@ -153,26 +168,12 @@ impl SimdVector for Wide {
 
     #[inline(always)]
     fn not_below(self, bound: Self) -> u32 {
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        fn bits(numbers: __m256, bound: __m256) -> i32 {
-            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(numbers, bound))
-        }
-        // SAFETY: the instruction set is there wherever this vector is used.
-        let bits = unsafe { bits(self.0, bound.0) };
-        bits as u32
+        self.compared::<_CMP_NLT_UQ>(bound)
     }
 
     #[inline(always)]
     fn above(self, bound: Self) -> u32 {
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        fn bits(numbers: __m256, bound: __m256) -> i32 {
-            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(numbers, bound))
-        }
-        // SAFETY: the instruction set is there wherever this vector is used.
-        let bits = unsafe { bits(self.0, bound.0) };
-        bits as u32
+        self.compared::<_CMP_GT_OQ>(bound)
     }
 
     #[inline(always)]
