@@ -305,8 +305,7 @@ impl Model {
     pub fn set_item(&mut self, item: usize, vector: &[f32], context: &[f32], sum: f32) {
         for (table, row) in [(Some(&mut self.items), vector), (self.contexts.as_mut(), context)] {
             let Some(table) = table else { continue };
-            table.values.row_mut(item).copy_from_slice(row);
-            table.sums.row_mut(item).fill(sum);
+            table.set(item, row, sum);
         }
         self.refresh_item(item);
     }

@@ -107,7 +107,7 @@ impl TrainedRows {
     /// behind the other, as moves; it may round them, and by what it leaves there the row has moved in the end. Rows whose moves
     /// are all 0 are passed over. Gives the rows that were rounded or not, as long as they have moved.
     pub fn take_moves(&mut self, mut take: impl FnMut(u32, &mut [f32])) -> Vec<u32> {
-        let Self { values, sums, baseline: Some(baseline), .. } = self else { return Vec::new() };
+        let Self { values, sums, changes, baseline: Some(baseline), .. } = self else { return Vec::new() };
         let (dim, mut moved) = (values.dim(), Vec::new());
         let mut moves = vec![0.0; dim + sums.dim()];
         for row in baseline.rows() {
@@ -124,6 +124,9 @@ impl TrainedRows {
             let (of_values, of_sums) = moves.split_at(dim);
             add(values.row_mut(place), before_values, of_values);
             add(sums.row_mut(place), before_sums, of_sums);
+            if let Some(changes) = changes {
+                changes.touch(place);
+            }
             moved.push(*row);
         }
         baseline.mark();
@@ -141,6 +144,15 @@ impl TrainedRows {
             accumulate(copy, moves);
         }
         if let Some(changes) = changes {
+            changes.touch(row);
+        }
+    }
+
+    /// Sets row `row` to `numbers`, and its sums to `sum`.
+    pub fn set(&mut self, row: usize, numbers: &[f32], sum: f32) {
+        self.values.row_mut(row).copy_from_slice(numbers);
+        self.sums.row_mut(row).fill(sum);
+        if let Some(changes) = &mut self.changes {
             changes.touch(row);
         }
     }
@@ -297,5 +309,37 @@ impl Parameters {
     /// Moves the numbers against `gradients`.
     pub fn step(&mut self, kernel: Kernel, gradients: &[f32], learning_rate: f32) {
         adagrad(kernel, &mut self.values, &mut self.sums, gradients, learning_rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_sets_or_rounds_a_row_counts_as_a_change() {
+        let mut rows = TrainedRows::new(2, Optimizer::Adagrad);
+        (0..4).for_each(|_| rows.push(|row| row.fill(1.0)));
+        rows.track_changes();
+        rows.track_moves();
+        let kernel = Kernel::detect();
+        rows.keep_copies([1, 3]);
+        [1, 3].into_iter().for_each(|row| _ = rows.step(kernel, row, &[0.5, -0.25], 0.1));
+        let changed = |rows: &TrainedRows, mark| {
+            let changes = rows.changes().expect("changes are tracked");
+            (0..4).map(|row| changes.is_changed(row, mark)).collect::<Vec<_>>()
+        };
+        // Whoever took the rows here has to take them again once their moves are rounded.
+        let mark = rows.changes_mut().expect("changes are tracked").mark();
+        assert_eq!(changed(&rows, mark), [false; 4]);
+        let moved = rows.take_moves(|_, moves| moves.iter_mut().for_each(|number| *number *= 0.5));
+        assert_eq!(moved, [1, 3]);
+        assert_eq!(changed(&rows, mark), [false, true, false, true]);
+        rows.set(0, &[2.0, 3.0], 0.5);
+        assert_eq!((rows.values.row(0), rows.sums.row(0)), (&[2.0, 3.0][..], &[0.5, 0.5][..]));
+        assert_eq!(changed(&rows, mark), [true, true, false, true]);
+        let mark = rows.changes_mut().expect("changes are tracked").mark();
+        rows.add_moves(2, &[0.5, 0.5, 0.0, 0.0]);
+        assert_eq!(changed(&rows, mark), [false, false, true, false]);
     }
 }
