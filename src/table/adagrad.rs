@@ -104,8 +104,8 @@ impl TrainedRows {
     }
 
     /// Hands over how far each row moved since the mark, and sets a new one. `take` is told the row, and its values and sums one
-    /// behind the other, as moves; it may round them, and by what it leaves there the row has moved in the end. Rows whose moves
-    /// are all 0 are passed over. Gives the rows that were rounded or not, as long as they have moved.
+    /// behind the other, as moves; it may round them, and by what it leaves there the row has moved in the end; a row whose values
+    /// that alters has changed. Rows whose moves are all 0 are passed over. Gives the rows that were rounded or not, as long as they have moved.
     pub fn take_moves(&mut self, mut take: impl FnMut(u32, &mut [f32])) -> Vec<u32> {
         let Self { values, sums, changes, baseline: Some(baseline), .. } = self else { return Vec::new() };
         let (dim, mut moved) = (values.dim(), Vec::new());
@@ -122,9 +122,9 @@ impl TrainedRows {
             }
             take(*row, &mut moves);
             let (of_values, of_sums) = moves.split_at(dim);
-            add(values.row_mut(place), before_values, of_values);
+            let is_altered = add(values.row_mut(place), before_values, of_values);
             add(sums.row_mut(place), before_sums, of_sums);
-            if let Some(changes) = changes {
+            if let Some(changes) = changes.as_mut().filter(|_| is_altered) {
                 changes.touch(place);
             }
             moved.push(*row);
@@ -148,9 +148,9 @@ impl TrainedRows {
         }
     }
 
-    /// Sets row `row` to `numbers`, and its sums to `sum`.
-    pub fn set(&mut self, row: usize, numbers: &[f32], sum: f32) {
-        self.values.row_mut(row).copy_from_slice(numbers);
+    /// Sets row `row` to `values`, and each of its sums to `sum`.
+    pub fn set(&mut self, row: usize, values: &[f32], sum: f32) {
+        self.values.row_mut(row).copy_from_slice(values);
         self.sums.row_mut(row).fill(sum);
         if let Some(changes) = &mut self.changes {
             changes.touch(row);
@@ -274,12 +274,16 @@ fn subtract(out: &mut [f32], now: &[f32], before: &[f32]) {
     }
 }
 
-/// `out = before + moves`.
-fn add(out: &mut [f32], before: &[f32], moves: &[f32]) {
+/// `out = before + moves`; whether that alters a number of `out`.
+fn add(out: &mut [f32], before: &[f32], moves: &[f32]) -> bool {
     let (before, moves) = (&before[..out.len()], &moves[..out.len()]);
+    let mut is_altered = false;
     for k in 0..out.len() {
-        out[k] = before[k] + moves[k];
+        let sum = before[k] + moves[k];
+        is_altered |= sum.to_bits() != out[k].to_bits();
+        out[k] = sum;
     }
+    is_altered
 }
 
 /// `out += moves`.
@@ -329,7 +333,7 @@ mod tests {
             let changes = rows.changes().expect("changes are tracked");
             (0..4).map(|row| changes.is_changed(row, mark)).collect::<Vec<_>>()
         };
-        // Whoever took the rows here has to take them again once their moves are rounded.
+        // A sink that published the rows up to this mark has to publish them again once their moves are rounded.
         let mark = rows.changes_mut().expect("changes are tracked").mark();
         assert_eq!(changed(&rows, mark), [false; 4]);
         let moved = rows.take_moves(|_, moves| moves.iter_mut().for_each(|number| *number *= 0.5));
@@ -341,5 +345,11 @@ mod tests {
         let mark = rows.changes_mut().expect("changes are tracked").mark();
         rows.add_moves(2, &[0.5, 0.5, 0.0, 0.0]);
         assert_eq!(changed(&rows, mark), [false, false, true, false]);
+        // It has no need to where the moves are handed over as they are.
+        rows.keep_copies([3]);
+        rows.step(kernel, 3, &[0.5, -0.25], 0.1);
+        let mark = rows.changes_mut().expect("changes are tracked").mark();
+        assert_eq!(rows.take_moves(|_, _| ()), [3]);
+        assert_eq!(changed(&rows, mark), [false; 4]);
     }
 }
