@@ -3,7 +3,8 @@
 //! One checkpoint at a time is written, by [`CheckpointWriter`], beside training. One that is due meanwhile is skipped and
 //! made up for as soon as the writer is free. Checkpoints are due at multiples of `checkpoint.every_events`, so that they
 //! stand at the same places however often a run is resumed; on a live stream also by the clock
-//! (`checkpoint.every_seconds`), where anything was read since, and whenever somebody asks for one.
+//! (`checkpoint.every_seconds`), where anything was read since, and whenever somebody asks for one. In a replay, which loses
+//! nothing but time by being killed, those are passed over that would make writing take more than `checkpoint.max_share` of it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ pub(super) struct CheckpointSchedule {
     is_overdue: bool,
     /// Longest time between checkpoints; `None` where they are due by events alone.
     every: Option<Duration>,
+    /// Largest share of the time that writing may take, beyond which one that is due by events is passed over.
+    max_share: f64,
     /// When the newest checkpoint was begun; the start of the schedule before the first.
     begun_at: Instant,
     /// The time that writing the newest one took.
@@ -102,6 +105,7 @@ impl CheckpointSchedule {
             is_overdue: false,
             every: Some(Duration::from_secs(config.checkpoint.every_seconds))
                 .filter(|every| is_live && !every.is_zero()),
+            max_share: if is_live { 1.0 } else { config.checkpoint.max_share },
             begun_at: Instant::now(),
             took: Duration::ZERO,
             is_urgent: false,
@@ -160,6 +164,9 @@ impl CheckpointSchedule {
         }
         // One that fails is not tried again before the next is due: a full disk stays full for a while.
         self.set_next_due(trainer.state.progress.events.read);
+        if self.is_spared() {
+            return Ok(());
+        }
         if self.writer.is_busy() || !self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) {
             self.is_overdue = true;
             observer(trainer, PipelineEvent::CheckpointSkipped);
@@ -192,6 +199,12 @@ impl CheckpointSchedule {
             self.begin(trainer)?;
         }
         Ok(durable)
+    }
+
+    /// Whether one that is due is passed over, so that writing takes no more of the time than it may.
+    fn is_spared(&self) -> bool {
+        let is_too_soon = || self.begun_at.elapsed() < self.took.div_f64(self.max_share);
+        self.max_share < 1.0 && (self.writer.is_busy() || is_too_soon())
     }
 
     fn is_due_by_clock(&self, trainer: &Trainer) -> bool {
