@@ -76,6 +76,56 @@ pub fn prefetch_one<T>(number: &T) {
     let _ = pointer;
 }
 
+/// Rows that [`copy_rows`] asks memory for before it copies them. They lie all over memory, and the first cache line of each will do:
+/// the processor fetches the lines behind it by itself, and a loop that prefetches every line is slower.
+const COPIED_AHEAD: usize = 16;
+
+/// Copies the first row of each pair to the second, of the same length. Copies go past the caches, so that what they replace is not
+/// fetched first: they are for memory that nobody reads soon.
+///
+/// # Panics
+/// If lengths differ.
+pub fn copy_rows(pairs: &mut [(&[f32], &mut [f32])]) {
+    // Before the first is copied, so that nothing can end this function without its fence.
+    assert!(pairs.iter().all(|(from, to)| from.len() == to.len()), "rows of different lengths");
+    let ask = |(from, to): &(&[f32], &mut [f32])| from.first().into_iter().chain(to.first()).for_each(prefetch_one);
+    pairs.iter().take(COPIED_AHEAD).for_each(ask);
+    for place in 0..pairs.len() {
+        pairs.get(place + COPIED_AHEAD).into_iter().for_each(ask);
+        let (from, to) = &mut pairs[place];
+        copy_past_caches(from, to);
+    }
+    finish_copies();
+}
+
+/// Copies a row past the caches; nobody may read the copy before [`finish_copies`].
+#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "such a store takes a raw pointer"))]
+fn copy_past_caches(from: &[f32], to: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if to.as_ptr().addr().is_multiple_of(CACHE_LINE) && to.len().is_multiple_of(LANES) {
+        use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+        for (from, to) in from.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<4>().0) {
+            // SAFETY: four numbers are read where four are.
+            let numbers = unsafe { _mm_loadu_ps(from.as_ptr()) };
+            // SAFETY: these four are aligned, as the row is; and `copy_rows`, which alone may have it until then, ends with a fence.
+            unsafe { _mm_stream_ps(to.as_mut_ptr(), numbers) };
+        }
+        return;
+    }
+    to.copy_from_slice(from);
+}
+
+/// Makes what was copied past the caches certain to be seen by whoever reads it from now on.
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "a fence is an instruction of its own"))]
+fn finish_copies() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this architecture has the instruction, which touches no memory.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// `into += factor · row`.
 pub fn add_scaled(kernel: Kernel, into: &mut [f32], row: &[f32], factor: f32) {
     run_add_scaled(kernel.isa, into, row, factor);
@@ -219,6 +269,26 @@ fn finite_inverse_norm(row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::aligned::Aligned;
+
+    #[test]
+    fn copied_rows_are_equal_whatever_their_width_and_place() {
+        for (width, offset) in [1, 3, 16, 24, 64, 70, 256].into_iter().flat_map(|width| [(width, 0), (width, 1)]) {
+            // More rows than memory is asked for ahead.
+            let n = width * 3 * COPIED_AHEAD;
+            let from: Vec<f32> = (0..n).map(|number| number as f32).collect();
+            let mut to = Aligned::default();
+            to.resize(offset + n, f32::NAN);
+            copy_rows(&mut from.chunks_exact(width).zip(to[offset..].chunks_exact_mut(width)).collect::<Vec<_>>());
+            assert_eq!(to[offset..], from, "width {width}, offset {offset}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "rows of different lengths")]
+    fn rows_of_different_lengths_are_refused() {
+        copy_rows(&mut [(&[1.0; 16], &mut [0.0; 16]), (&[1.0; 16], &mut [0.0; 15])]);
+    }
 
     #[test]
     fn adagrad_follows_the_formula() {

@@ -30,8 +30,6 @@ const MARKED_TOGETHER: usize = u64::BITS as usize;
 const CHUNKS_PER_THREAD: usize = 128;
 /// Neighbouring chunks that a thread copies in one go.
 const RUN: usize = 16;
-/// Memory is asked for a row when the row so many places before it is copied.
-const PREFETCH_DISTANCE: usize = 16;
 const OURS: &str = "nobody else has it";
 
 /// Some rows, one behind the other. A row is `width` numbers, or one record.
@@ -46,10 +44,9 @@ pub trait Block: Clone + Default + Send + Sync {
     fn row_mut(&mut self, row: usize, width: usize) -> &mut Self::Row;
     /// The rows in order, to be changed.
     fn rows_mut(&mut self, width: usize) -> impl Iterator<Item = &mut Self::Row>;
-    /// Makes `to`, whose memory it may take, the same as `from`.
-    fn copy(from: &Self::Row, to: &mut Self::Row);
-    /// Asks memory for the beginning of a row.
-    fn prefetch(row: &Self::Row);
+    /// Makes the second row of each pair, whose memory it may take, the same as the first. The rows lie all over memory, and nobody
+    /// reads the copies soon.
+    fn copy_all(pairs: &mut [(&Self::Row, &mut Self::Row)]);
     /// Puts a copy of `row` in the place of row `place`, whose memory it may take; behind the last one where that is the place.
     fn put_copy(&mut self, place: usize, row: &Self::Row, width: usize);
     /// Puts row `from` of `other`, which has no use for it any more, in the place of row `row`; behind the last one where
@@ -120,22 +117,6 @@ impl Iterator for MarkedRows {
         let row = number * MARKED_TOGETHER + marks.trailing_zeros() as usize;
         *marks &= *marks - 1;
         (row < self.n_rows).then_some(row)
-    }
-}
-
-/// Copies the first row of each pair to the second. Rows lie all over memory, so that memory is asked for each some places before it is
-/// copied: for its first cache line alone, since the processor fetches the lines behind it by itself, and a loop that prefetches every
-/// line is slower.
-fn copy_pairs<B: Block>(pairs: &mut [(&B::Row, &mut B::Row)]) {
-    let ask = |(from, to): &(&B::Row, &mut B::Row)| {
-        B::prefetch(from);
-        B::prefetch(to);
-    };
-    pairs.iter().take(PREFETCH_DISTANCE).for_each(ask);
-    for place in 0..pairs.len() {
-        pairs.get(place + PREFETCH_DISTANCE).into_iter().for_each(ask);
-        let (from, to) = &mut pairs[place];
-        B::copy(from, to);
     }
 }
 
@@ -398,7 +379,7 @@ impl<B: Block> Chunks<B> {
                 let n_rows = (len - (run * RUN + place) * CHUNK).min(CHUNK);
                 chunk.pair_written(copy, (n_rows, width), is_new, &mut pairs);
             }
-            copy_pairs::<B>(&mut pairs);
+            B::copy_all(&mut pairs);
         });
     }
 
@@ -469,9 +450,11 @@ mod tests {
 
     use super::RUN;
     use crate::kernel::aligned::Aligned;
-    use crate::table::records::Records;
+    use crate::table::records::{Record, Records};
     use crate::table::row_remap::RowRemap;
     use crate::table::rows::{CHUNK, Rows};
+
+    impl Record for String {}
 
     /// What is done to a table of records and one of rows, and to plain copies of both.
     #[derive(Debug, Clone)]

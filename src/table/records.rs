@@ -1,8 +1,15 @@
 //! A growing table of records, each of which may own memory: names, users' pasts. It can be frozen: see [`super::chunks`].
 
+use compact_str::CompactString;
+
 use super::chunks::{Block, CHUNK, Chunks};
 use super::row_remap::RowRemap;
 use crate::kernel::rows::{prefetch, prefetch_one};
+
+/// Memory is asked for what a record owns when the record so many places before it is copied, and for itself at twice the distance.
+const OWNED_AHEAD: usize = 8;
+/// Bytes of a list that are asked for where it will be copied: of the lists of [`OWNED_AHEAD`] records no more than the first cache holds.
+const BEGINNING: usize = 1_024;
 
 /// Asks memory for a list that a record owns, which will be read soon.
 #[inline]
@@ -10,11 +17,26 @@ pub fn prefetch_list<T>(list: &[T]) {
     prefetch(list);
 }
 
+/// The same for the beginning of a list that will be copied; the processor fetches what lies behind that by itself.
+#[inline]
+pub fn prefetch_beginning<T>(list: &[T]) {
+    prefetch(&list[..list.len().min(const { BEGINNING / size_of::<T>() })]);
+}
+
+/// What a table may be made of: something that may own memory elsewhere.
+pub trait Record: Clone + Default + Send + Sync {
+    /// Asks memory for what it owns, which will be read soon.
+    fn prefetch_owned(&self) {}
+}
+
+impl Record for CompactString {}
+impl<T: Clone + Send + Sync> Record for Box<[T]> where Self: Default {}
+
 /// A growing table of records that can be frozen.
 #[derive(Debug, Clone)]
 pub struct Records<T>(Chunks<Vec<T>>);
 
-impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
+impl<T: Record> Block for Vec<T> {
     type Row = T;
 
     fn n_rows(&self, _width: usize) -> usize {
@@ -36,19 +58,29 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
         self.iter_mut()
     }
 
-    #[inline]
-    fn copy(from: &T, to: &mut T) {
-        to.clone_from(from);
-    }
-
-    #[inline]
-    fn prefetch(row: &T) {
-        prefetch_one(row);
+    fn copy_all(pairs: &mut [(&T, &mut T)]) {
+        let ask = |(from, to): &(&T, &mut T)| {
+            prefetch_one(*from);
+            prefetch_one(&**to);
+        };
+        // What a record owns is asked for once the record is there, which says where that is.
+        let ask_owned = |(from, to): &(&T, &mut T)| {
+            from.prefetch_owned();
+            to.prefetch_owned();
+        };
+        pairs.iter().take(2 * OWNED_AHEAD).for_each(ask);
+        pairs.iter().take(OWNED_AHEAD).for_each(ask_owned);
+        for place in 0..pairs.len() {
+            pairs.get(place + 2 * OWNED_AHEAD).into_iter().for_each(ask);
+            pairs.get(place + OWNED_AHEAD).into_iter().for_each(ask_owned);
+            let (from, to) = &mut pairs[place];
+            to.clone_from(from);
+        }
     }
 
     fn put_copy(&mut self, place: usize, row: &T, _width: usize) {
         match self.get_mut(place) {
-            Some(old) => Self::copy(row, old),
+            Some(old) => old.clone_from(row),
             None => self.push(row.clone()),
         }
     }
@@ -74,13 +106,13 @@ impl<T: Clone + Default + Send + Sync> Block for Vec<T> {
     }
 }
 
-impl<T: Clone + Default + Send + Sync> Default for Records<T> {
+impl<T: Record> Default for Records<T> {
     fn default() -> Self {
         Self(Chunks::new(1))
     }
 }
 
-impl<T: Clone + Default + Send + Sync> Records<T> {
+impl<T: Record> Records<T> {
     /// Number of records.
     pub fn len(&self) -> usize {
         self.0.n_rows()

@@ -8,7 +8,7 @@ pub use super::chunks::CHUNK;
 use super::chunks::{Block, Chunk, Chunks};
 use super::row_remap::RowRemap;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::rows::prefetch_one;
+use crate::kernel::rows::copy_rows;
 
 /// [`CHUNK`] neighbouring rows.
 pub type RowChunk = Chunk<Aligned<f32>>;
@@ -39,19 +39,13 @@ impl Block for Aligned<f32> {
         self.chunks_exact_mut(width)
     }
 
-    #[inline]
-    fn copy(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-
-    #[inline]
-    fn prefetch(row: &[f32]) {
-        row.first().into_iter().for_each(prefetch_one);
+    fn copy_all(pairs: &mut [(&[f32], &mut [f32])]) {
+        copy_rows(pairs);
     }
 
     fn put_copy(&mut self, place: usize, row: &[f32], width: usize) {
         match self.get_mut(place * width..(place + 1) * width) {
-            Some(old) => Self::copy(row, old),
+            Some(old) => old.copy_from_slice(row),
             None => self.extend_from_slice(row),
         }
     }
