@@ -112,7 +112,10 @@ impl Gaps {
 pub fn pause(scale: Scale, kind: &str, dir: &Path) -> anyhow::Result<()> {
     let (name, flags) = KINDS.iter().find(|(name, _)| *name == kind).expect("one of those there are");
     let every = format!("checkpoint.every_events={}", scale.every_events);
-    let config = configuration(dir, &[&["train.batch=256", "negatives.bank=2048", &every], *flags].concat())?;
+    let config = configuration(
+        dir,
+        &[&["train.batch=256", "negatives.bank=2048", "checkpoint.max_share=1", &every], *flags].concat(),
+    )?;
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut restored = Restored::find(&config, true)?;
     let state = &mut restored.state;

@@ -28,8 +28,8 @@ config_section! {
         /// On a live stream: longest time between checkpoints, in seconds, where anything was read since; 0: by events alone.
         /// Where writing takes long, as much time again passes between two of them. `replay` goes by events, and by `max_share`.
         every_seconds: u64 = 60 => [at_most(31_536_000)];
-        /// In a replay, which can always be begun again: the largest share of its time that goes by while a checkpoint is
-        /// being written. One that is due sooner is passed over; 1: only while the one before is being written.
+        /// In a replay: the largest share of its time that goes by while checkpoints are being written. Where one takes more than
+        /// a second, the next is put off accordingly; 1: only while the one before is being written.
         max_share: f64 = 0.1 => [within(0.001..=1.0)];
         /// How many of the newest checkpoints are kept.
         keep: usize = 3 => [at_least(1)];

@@ -3,7 +3,7 @@
 use super::repeat_memory::{Moment, NO_PREDECESSOR, RememberedItem, RepeatDecay};
 use super::situation::{SESSION_GAP_MS, Situation};
 use super::{Batch, NOBODY, OwnItem};
-use crate::table::records::{Record, Records, prefetch_beginning};
+use crate::table::records::{Record, Records};
 use crate::table::row_remap::RowRemap;
 
 /// How far one event moves the share of a user's repeats.
@@ -43,15 +43,7 @@ impl Clone for UserHistory {
     }
 }
 
-impl Record for UserHistory {
-    #[inline]
-    fn prefetch_owned(&self) {
-        let Self { recent, memory, own, .. } = self;
-        prefetch_beginning(recent);
-        prefetch_beginning(memory);
-        prefetch_beginning(own);
-    }
-}
+impl Record for UserHistory {}
 
 impl UserHistory {
     /// Whether there is an item to make a context of.
@@ -186,26 +178,10 @@ impl UserHistories {
         self.records.iter()
     }
 
-    /// A copy of the histories as they are. One that is made by itself shares with these what does not change
-    /// ([`crate::table::chunks`]); one that is given an `earlier` one with records of its own follows, or begins to where that has
-    /// none: each history that is written between two views is copied once, by all threads and not by the one that captures.
+    /// A copy of the histories as they are, which shares with them what does not change: [`crate::table::chunks`].
     #[must_use]
-    pub fn snapshot(&mut self, earlier: Option<Self>) -> Self {
-        let records = match earlier {
-            None => self.records.freeze(),
-            Some(mut earlier) => {
-                self.records.follow(&mut earlier.records);
-                earlier.records
-            }
-        };
-        Self { records, retention: self.retention.clone() }
-    }
-
-    /// What the next copy goes on with: no histories that are shared, which would be copied as long as they are kept.
-    #[must_use]
-    pub fn into_own(self) -> Self {
-        let records = if self.records.is_own() { self.records } else { Records::default() };
-        Self { records, ..self }
+    pub fn snapshot(&mut self) -> Self {
+        Self { records: self.records.freeze(), retention: self.retention.clone() }
     }
 
     /// Whether items may recur: then own items stay in the ranking, and have the repetition term.

@@ -85,40 +85,31 @@ const COPIED_AHEAD: usize = 16;
 ///
 /// # Panics
 /// If lengths differ.
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "stores past the caches take raw pointers, and end with a fence")
+)]
 pub fn copy_rows(pairs: &mut [(&[f32], &mut [f32])]) {
     // Before the first is copied, so that nothing can end this function without its fence.
     assert!(pairs.iter().all(|(from, to)| from.len() == to.len()), "rows of different lengths");
-    let ask = |(from, to): &(&[f32], &mut [f32])| from.first().into_iter().chain(to.first()).for_each(prefetch_one);
+    let ask = |(from, _): &(&[f32], &mut [f32])| from.first().into_iter().for_each(prefetch_one);
     pairs.iter().take(COPIED_AHEAD).for_each(ask);
     for place in 0..pairs.len() {
         pairs.get(place + COPIED_AHEAD).into_iter().for_each(ask);
         let (from, to) = &mut pairs[place];
-        copy_past_caches(from, to);
-    }
-    finish_copies();
-}
-
-/// Copies a row past the caches; nobody may read the copy before [`finish_copies`].
-#[inline(always)]
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "such a store takes a raw pointer"))]
-fn copy_past_caches(from: &[f32], to: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if to.as_ptr().addr().is_multiple_of(CACHE_LINE) && to.len().is_multiple_of(LANES) {
-        use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
-        for (from, to) in from.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<4>().0) {
-            // SAFETY: four numbers are read where four are.
-            let numbers = unsafe { _mm_loadu_ps(from.as_ptr()) };
-            // SAFETY: these four are aligned, as the row is; and `copy_rows`, which alone may have it until then, ends with a fence.
-            unsafe { _mm_stream_ps(to.as_mut_ptr(), numbers) };
+        #[cfg(target_arch = "x86_64")]
+        if to.as_ptr().addr().is_multiple_of(CACHE_LINE) && to.len().is_multiple_of(LANES) {
+            use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+            for (from, to) in from.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<4>().0) {
+                // SAFETY: four numbers are read where four are.
+                let numbers = unsafe { _mm_loadu_ps(from.as_ptr()) };
+                // SAFETY: these four are aligned, as the row is, and nobody reads them before the fence below.
+                unsafe { _mm_stream_ps(to.as_mut_ptr(), numbers) };
+            }
+            continue;
         }
-        return;
+        to.copy_from_slice(from);
     }
-    to.copy_from_slice(from);
-}
-
-/// Makes what was copied past the caches certain to be seen by whoever reads it from now on.
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "a fence is an instruction of its own"))]
-fn finish_copies() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every processor of this architecture has the instruction, which touches no memory.
     unsafe {

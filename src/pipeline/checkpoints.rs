@@ -3,8 +3,9 @@
 //! One checkpoint at a time is written, by [`CheckpointWriter`], beside training. One that is due meanwhile is skipped and
 //! made up for as soon as the writer is free. Checkpoints are due at multiples of `checkpoint.every_events`, so that they
 //! stand at the same places however often a run is resumed; on a live stream also by the clock
-//! (`checkpoint.every_seconds`), where anything was read since, and whenever somebody asks for one. In a replay, which loses
-//! nothing but time by being killed, those are passed over that would make writing take more than `checkpoint.max_share` of it.
+//! (`checkpoint.every_seconds`), where anything was read since, and whenever somebody asks for one. A replay of logs loses nothing
+//! but time by being killed: those that take long to write are put off there, so that writing takes no more of the time than
+//! `checkpoint.max_share`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,6 +29,9 @@ use crate::trainer::Trainer;
 /// Rows of tables shared with a checkpoint that are made the state's own again after each step; a megabyte takes about a
 /// tenth of a millisecond.
 const THAWED_ROWS_PER_STEP: usize = 4_096;
+
+/// Checkpoints that are written sooner than this are never put off.
+const WRITTEN_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What a schedule has to know of the stream besides its configuration.
 #[derive(Debug)]
@@ -55,8 +59,10 @@ pub(super) struct CheckpointSchedule {
     is_overdue: bool,
     /// Longest time between checkpoints; `None` where they are due by events alone.
     every: Option<Duration>,
-    /// Largest share of the time that writing may take, beyond which one that is due by events is passed over.
+    /// Largest share of the time that writing may take, beyond which one that is due by events is put off.
     max_share: f64,
+    /// The time that the writer took for the newest one that became durable.
+    writing_took: Duration,
     /// When the newest checkpoint was begun; the start of the schedule before the first.
     begun_at: Instant,
     /// The time that writing the newest one took.
@@ -106,6 +112,7 @@ impl CheckpointSchedule {
             every: Some(Duration::from_secs(config.checkpoint.every_seconds))
                 .filter(|every| is_live && !every.is_zero()),
             max_share: if is_live { 1.0 } else { config.checkpoint.max_share },
+            writing_took: Duration::ZERO,
             begun_at: Instant::now(),
             took: Duration::ZERO,
             is_urgent: false,
@@ -142,6 +149,10 @@ impl CheckpointSchedule {
 
     /// Tells which commits the source makes of what is durable, from now on.
     pub(super) fn track_commits(&mut self, commits: Option<CommitTracker>) {
+        if commits.is_some() {
+            // What is not durable yet may be gone from there when it is to be read again.
+            self.max_share = 1.0;
+        }
         self.pins.track_commits(commits);
     }
 
@@ -164,7 +175,9 @@ impl CheckpointSchedule {
         }
         // One that fails is not tried again before the next is due: a full disk stays full for a while.
         self.set_next_due(trainer.state.progress.events.read);
-        if self.is_spared() {
+        if let Some(wait) = self.wait_for_share() {
+            self.is_overdue = true;
+            observer(trainer, PipelineEvent::CheckpointPutOff { wait });
             return Ok(());
         }
         if self.writer.is_busy() || !self.thaw(trainer, 16 * THAWED_ROWS_PER_STEP) {
@@ -172,7 +185,6 @@ impl CheckpointSchedule {
             observer(trainer, PipelineEvent::CheckpointSkipped);
             return Ok(());
         }
-        self.is_overdue = false;
         observer(trainer, PipelineEvent::CheckpointStarted);
         self.begin(trainer)
     }
@@ -193,7 +205,8 @@ impl CheckpointSchedule {
         if self.writer.is_busy() || !self.thaw(trainer, THAWED_ROWS_PER_STEP) {
             return Ok(durable);
         }
-        if std::mem::take(&mut self.is_overdue) || (may_begin && self.is_due_by_clock(trainer)) {
+        let is_made_up_for = self.is_overdue && self.wait_for_share().is_none();
+        if is_made_up_for || (may_begin && self.is_due_by_clock(trainer)) {
             // When the next one is due is not known: the stream may have come to rest.
             observer(trainer, PipelineEvent::CheckpointStarted);
             self.begin(trainer)?;
@@ -201,10 +214,11 @@ impl CheckpointSchedule {
         Ok(durable)
     }
 
-    /// Whether one that is due is passed over, so that writing takes no more of the time than it may.
-    fn is_spared(&self) -> bool {
-        let is_too_soon = || self.begun_at.elapsed() < self.took.div_f64(self.max_share);
-        self.max_share < 1.0 && (self.writer.is_busy() || is_too_soon())
+    /// How long one that is due by events has to wait, so that writing takes no more of the time than it may; `None` where it has not,
+    /// or the one before is still being written.
+    fn wait_for_share(&self) -> Option<Duration> {
+        let wait = shortest_interval(self.writing_took, self.max_share).checked_sub(self.begun_at.elapsed())?;
+        (!self.writer.is_busy() && !wait.is_zero()).then_some(wait)
     }
 
     fn is_due_by_clock(&self, trainer: &Trainer) -> bool {
@@ -277,7 +291,6 @@ impl CheckpointSchedule {
         // Whatever is durable by the one before is durable by this one too.
         self.wait(trainer, observer);
         observer(trainer, PipelineEvent::CheckpointStarted);
-        self.is_overdue = false;
         // No step waits for it now, and tables that are still shared in part would be copied.
         self.thaw(trainer, usize::MAX);
         self.begin(trainer)?;
@@ -306,6 +319,7 @@ impl CheckpointSchedule {
         let frozen = trainer.freeze();
         self.shares_tables = true;
         (self.begun_at, self.is_urgent, self.serving) = (begin, false, self.requests.outstanding());
+        self.is_overdue = false;
         self.freshness.note_begun();
         let mark = |bytes| DeadLetterMark { file: self.dead_letter_file.clone(), bytes };
         let dead_letters = self.dead_letter_mark.map(mark);
@@ -349,6 +363,7 @@ impl CheckpointSchedule {
             );
         }
         let written = outcome.written?;
+        self.writing_took = written.took;
         trainer.state.sources.cuts.forget_until(written.events);
         self.pins.add(&written.path, outcome.claimed);
         self.durable_at = Some(outcome.passed);
@@ -357,8 +372,29 @@ impl CheckpointSchedule {
     }
 }
 
+/// The time from one checkpoint to the next for which writing, which `took` so long, takes no more than `max_share` of it. What is
+/// written within a second is never waited for.
+fn shortest_interval(took: Duration, max_share: f64) -> Duration {
+    if took < WRITTEN_AT_ONCE || max_share >= 1.0 { Duration::ZERO } else { took.div_f64(max_share) }
+}
+
 /// The answer that tells of the durable checkpoint at `path`.
 fn durable_at(path: &Path, events: u64) -> CheckpointAnswer {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     CheckpointAnswer::Durable { name, events }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_takes_no_more_than_its_share_of_the_time_where_it_takes_long() {
+        let (short, long) = (Duration::from_millis(999), Duration::from_secs(3));
+        assert_eq!(shortest_interval(Duration::ZERO, 0.1), Duration::ZERO, "none was written yet");
+        assert_eq!(shortest_interval(short, 0.001), Duration::ZERO);
+        assert_eq!(shortest_interval(long, 0.1), Duration::from_secs(30));
+        assert_eq!(shortest_interval(long, 0.5), Duration::from_secs(6));
+        assert_eq!(shortest_interval(long, 1.0), Duration::ZERO);
+    }
 }

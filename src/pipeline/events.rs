@@ -57,6 +57,12 @@ pub enum PipelineEvent<'a> {
     CheckpointStarted,
     /// A checkpoint is due, but the one before it is still being written.
     CheckpointSkipped,
+    /// A checkpoint is due, and begins after this time at the earliest, so that writing takes no more of a replay than
+    /// `checkpoint.max_share`.
+    CheckpointPutOff {
+        /// The time.
+        wait: Duration,
+    },
     /// A checkpoint became durable.
     CheckpointWritten(&'a WrittenCheckpoint),
     /// A checkpoint could not be written. Training goes on, unless this checkpoint had to succeed.

@@ -217,30 +217,6 @@ fn failed_checkpoint_is_not_followed_by_another() {
 }
 
 #[test]
-fn replay_passes_checkpoints_over_that_would_take_more_of_its_time_than_they_may() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut synth = EventGenerator::new(SynthConfig { users: 20, items: 30, ..SynthConfig::default() });
-    let records: Vec<Record> = (0..20 * BATCH).map(|offset| event(offset, Ok(synth.next_event()))).collect();
-    let written_at = |name: &str, share: &str| {
-        let config = configuration(&folder.path().join(name), &["checkpoint.every_events=32", share]);
-        let source =
-            Script { records: records.clone(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
-        let (mut written, mut n_skipped) = (Vec::new(), 0);
-        let stop = Pipeline::new(&config).unwrap().run_observed(source, &mut |_, did| match did {
-            PipelineEvent::CheckpointWritten(checkpoint) => written.push(checkpoint.events),
-            PipelineEvent::CheckpointSkipped => n_skipped += 1,
-            _ => {}
-        });
-        assert_eq!(stop.unwrap(), StopReason::End);
-        (written, n_skipped)
-    };
-    // Writing takes milliseconds, and a thousand times as long is longer than all of this run.
-    assert_eq!(written_at("spared", "checkpoint.max_share=0.001"), (vec![BATCH, 20 * BATCH], 0));
-    let (written, n_skipped) = written_at("eager", "checkpoint.max_share=1");
-    assert!(written.len() + n_skipped >= 20, "{written:?} {n_skipped}");
-}
-
-#[test]
 fn failed_dead_letters_save_no_position_behind_them() {
     let folder = tempfile::tempdir().unwrap();
     let error: DeadLetterError = DeadLetterFile::open(folder.path(), None).unwrap_err();

@@ -52,25 +52,23 @@ pub struct ViewRemains {
     items: NameIndex,
     users: NameIndex,
     log_frequencies: FollowedFrequencies,
-    histories: UserHistories,
     cooccurrences: Cooccurrences,
     tables: ReadTables,
 }
 
 impl ViewRemains {
-    /// What is left of a view with these names (of items and users), counts, contexts and parameters: nothing that is shared with
-    /// training, which would copy it as long as it is kept.
+    /// What is left of a view with these names (of items and users), counts and parameters: nothing that is shared with training, which
+    /// would copy it as long as it is kept.
     fn of(
         (items, users): (Ids, Ids),
         log_frequencies: FollowedFrequencies,
-        (histories, cooccurrences): (UserHistories, Cooccurrences),
+        cooccurrences: Cooccurrences,
         model: Model,
     ) -> Self {
         Self {
             items: items.into_index(),
             users: users.into_index(),
             log_frequencies,
-            histories: histories.into_own(),
             cooccurrences: cooccurrences.into_own(),
             tables: model.into_read_tables(),
         }
@@ -163,9 +161,9 @@ impl FrozenView {
             pause: Duration::ZERO,
         };
         let index = index.filter(|index| index.remaps() == items.ids.remaps());
-        let (of_items, of_users, mut log_frequencies, of_histories, of_cooccurrences, tables) = match earlier {
-            Some(ViewRemains { items, users, log_frequencies, histories, cooccurrences, tables }) => {
-                (Some(items), Some(users), log_frequencies, Some(histories), Some(cooccurrences), Some(tables))
+        let (of_items, of_users, mut log_frequencies, of_cooccurrences, tables) = match earlier {
+            Some(ViewRemains { items, users, log_frequencies, cooccurrences, tables }) => {
+                (Some(items), Some(users), log_frequencies, Some(cooccurrences), Some(tables))
             }
             None => Default::default(),
         };
@@ -179,7 +177,7 @@ impl FrozenView {
         let of_names = || {
             let ids = (items.ids.freeze_to_read(of_items), users.ids.freeze_to_read(of_users));
             let cooccurrences = items.cooccurrences.snapshot(of_cooccurrences);
-            (ids, users.histories.snapshot(of_histories), cooccurrences, items.occurrences.clone())
+            (ids, users.histories.snapshot(), cooccurrences, items.occurrences.clone())
         };
         let (model, (log_frequencies, ((items, users), histories, cooccurrences, occurrences))) =
             rayon::join(of_vectors, || rayon::join(of_counts, of_names));
@@ -226,8 +224,8 @@ impl FrozenView {
 
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
-        let Self { items, users, log_frequencies, histories, cooccurrences, model, .. } = self;
-        ViewRemains::of((items, users), log_frequencies, (histories, cooccurrences), model)
+        let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
+        ViewRemains::of((items, users), log_frequencies, cooccurrences, model)
     }
 }
 
@@ -530,7 +528,7 @@ impl StateView {
 
     /// Lets go of it, but for what the next one goes on with.
     pub fn into_remains(self) -> ViewRemains {
-        let Self { items, users, log_frequencies, histories, cooccurrences, model, .. } = self;
-        ViewRemains::of((items, users), log_frequencies, (histories, cooccurrences), model)
+        let Self { items, users, log_frequencies, cooccurrences, model, .. } = self;
+        ViewRemains::of((items, users), log_frequencies, cooccurrences, model)
     }
 }

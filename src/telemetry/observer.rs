@@ -146,6 +146,11 @@ impl RunObserver {
                     "checkpoint skipped: the one before it is still being written; raise checkpoint.every_events"
                 );
             }
+            PipelineEvent::CheckpointPutOff { wait } => tracing::info!(
+                events = trainer.state.progress.events.read,
+                seconds = format_args!("{:.2}", wait.as_secs_f64()),
+                "checkpoint put off, so that writing takes no more of the time than checkpoint.max_share"
+            ),
             PipelineEvent::CheckpointWritten(checkpoint) => {
                 telemetry.update(|status| {
                     status.lifecycle.is_checkpointing = false;

@@ -45,7 +45,7 @@ impl TrailingHistories {
             newest: None,
             frequencies: state.negatives.frequencies.clone(),
             occurrences: state.items.occurrences.iter().copied().collect(),
-            histories: state.users.histories.snapshot(None),
+            histories: state.users.histories.snapshot(),
             cooccurrences: state.items.cooccurrences.snapshot(None),
             counted: Batch::default(),
         }

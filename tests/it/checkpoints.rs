@@ -24,8 +24,7 @@ use crate::support::{Place, events, tree, write_log};
 /// One batch.
 const BATCH: usize = 32;
 /// Small, since there is much to try, and so that a step takes less than a checkpoint.
-const SMALL: [&str; 5] =
-    ["train.batch=32", "model.dim=16", "negatives.bank=256", "threads=2", "checkpoint.max_share=1"];
+const SMALL: [&str; 4] = ["train.batch=32", "model.dim=16", "negatives.bank=256", "threads=2"];
 
 fn configuration(settings: &[&str]) -> Config {
     let flags: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();

@@ -146,8 +146,6 @@ impl Place {
         let mut command = negstream();
         command.current_dir(self.0.path()).args(arguments).args(["--set", "http.listen="]);
         command.arg("--set").arg(format!("checkpoint.dir={checkpoints}"));
-        // Of models this small, checkpoints are expected wherever one is due, however long the disk took for the one before.
-        command.args(["--set", "checkpoint.max_share=1"]);
         if arguments.first() == Some(&"run") {
             // What a worker learnt is compared byte for byte with a replay of the log: the log alone cuts its batches, and
             // checkpoints are where they are in every run. Tests of what the clock does set these anew.
