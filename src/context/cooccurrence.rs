@@ -22,7 +22,7 @@ use std::mem;
 use super::Batch;
 use super::repeat_memory::floor_log2;
 use super::votes::{Vote, VoteSums, Votes};
-use crate::table::records::{Record, Records, prefetch_beginning, prefetch_list};
+use crate::table::records::{Records, TableRecord, prefetch_beginning, prefetch_list};
 use crate::table::row_remap::RowRemap;
 
 /// The longest list of neighbours that may be asked for.
@@ -161,7 +161,7 @@ impl Clone for Neighborhood {
     }
 }
 
-impl Record for Neighborhood {
+impl TableRecord for Neighborhood {
     #[inline]
     fn prefetch_owned(&self) {
         prefetch_beginning(&self.neighbors);

@@ -3,7 +3,7 @@
 use super::repeat_memory::{Moment, NO_PREDECESSOR, RememberedItem, RepeatDecay};
 use super::situation::{SESSION_GAP_MS, Situation};
 use super::{Batch, NOBODY, OwnItem};
-use crate::table::records::{Record, Records};
+use crate::table::records::{Records, TableRecord};
 use crate::table::row_remap::RowRemap;
 
 /// How far one event moves the share of a user's repeats.
@@ -43,7 +43,7 @@ impl Clone for UserHistory {
     }
 }
 
-impl Record for UserHistory {}
+impl TableRecord for UserHistory {}
 
 impl UserHistory {
     /// Whether there is an item to make a context of.

@@ -450,11 +450,11 @@ mod tests {
 
     use super::RUN;
     use crate::kernel::aligned::Aligned;
-    use crate::table::records::{Record, Records};
+    use crate::table::records::{Records, TableRecord};
     use crate::table::row_remap::RowRemap;
     use crate::table::rows::{CHUNK, Rows};
 
-    impl Record for String {}
+    impl TableRecord for String {}
 
     /// What is done to a table of records and one of rows, and to plain copies of both.
     #[derive(Debug, Clone)]

@@ -24,19 +24,19 @@ pub fn prefetch_beginning<T>(list: &[T]) {
 }
 
 /// What a table may be made of: something that may own memory elsewhere.
-pub trait Record: Clone + Default + Send + Sync {
+pub trait TableRecord: Clone + Default + Send + Sync {
     /// Asks memory for what it owns, which will be read soon.
     fn prefetch_owned(&self) {}
 }
 
-impl Record for CompactString {}
-impl<T: Clone + Send + Sync> Record for Box<[T]> where Self: Default {}
+impl TableRecord for CompactString {}
+impl<T: Clone + Send + Sync> TableRecord for Box<[T]> where Self: Default {}
 
 /// A growing table of records that can be frozen.
 #[derive(Debug, Clone)]
 pub struct Records<T>(Chunks<Vec<T>>);
 
-impl<T: Record> Block for Vec<T> {
+impl<T: TableRecord> Block for Vec<T> {
     type Row = T;
 
     fn n_rows(&self, _width: usize) -> usize {
@@ -106,13 +106,13 @@ impl<T: Record> Block for Vec<T> {
     }
 }
 
-impl<T: Record> Default for Records<T> {
+impl<T: TableRecord> Default for Records<T> {
     fn default() -> Self {
         Self(Chunks::new(1))
     }
 }
 
-impl<T: Record> Records<T> {
+impl<T: TableRecord> Records<T> {
     /// Number of records.
     pub fn len(&self) -> usize {
         self.0.n_rows()
@@ -128,7 +128,7 @@ impl<T: Record> Records<T> {
         self.0.push(|| Vec::with_capacity(CHUNK), |records| records.push(record));
     }
 
-    /// Record `row`.
+    /// TableRecord `row`.
     ///
     /// # Panics
     /// If there is no such record.
@@ -146,7 +146,7 @@ impl<T: Record> Records<T> {
         prefetch_one(self.get(row));
     }
 
-    /// Record `row`, to be changed.
+    /// TableRecord `row`, to be changed.
     ///
     /// # Panics
     /// If there is no such record.
