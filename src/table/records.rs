@@ -128,7 +128,7 @@ impl<T: TableRecord> Records<T> {
         self.0.push(|| Vec::with_capacity(CHUNK), |records| records.push(record));
     }
 
-    /// TableRecord `row`.
+    /// Record `row`.
     ///
     /// # Panics
     /// If there is no such record.
@@ -146,7 +146,7 @@ impl<T: TableRecord> Records<T> {
         prefetch_one(self.get(row));
     }
 
-    /// TableRecord `row`, to be changed.
+    /// Record `row`, to be changed.
     ///
     /// # Panics
     /// If there is no such record.
