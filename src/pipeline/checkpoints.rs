@@ -62,7 +62,7 @@ pub(super) struct CheckpointSchedule {
     /// Largest share of the time that writing may take, beyond which one that is due by events is put off.
     max_share: f64,
     /// The time that the writer took for the newest one that became durable.
-    writing_took: Duration,
+    pub(super) writing_took: Duration,
     /// When the newest checkpoint was begun; the start of the schedule before the first.
     begun_at: Instant,
     /// The time that writing the newest one took.

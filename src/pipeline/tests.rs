@@ -22,7 +22,8 @@ const EVENTS: u64 = 3 * BATCH + BATCH / 2;
 struct Script {
     records: Vec<Record>,
     then: Option<Result<PollStatus, SourceError>>,
-    commits: CommitTracker,
+    /// Told what is durable, where the source is one that has to be.
+    commits: Option<CommitTracker>,
 }
 
 impl EventSource for Script {
@@ -36,7 +37,7 @@ impl EventSource for Script {
     }
 
     fn commit_tracker(&self) -> Option<CommitTracker> {
-        Some(self.commits.clone())
+        self.commits.clone()
     }
 
     fn release(&mut self, _streams: &[u32], _durable: &Positions) -> Result<Poll<()>, SourceError> {
@@ -94,7 +95,7 @@ fn run(settings: &[&str], records: Vec<Record>, then: Result<PollStatus, SourceE
     let dir = folder.path().join("checkpoints");
     let config = configuration(&dir, settings);
     let commits = CommitTracker::default();
-    let source = Script { records, then: Some(then), commits: commits.clone() };
+    let source = Script { records, then: Some(then), commits: Some(commits.clone()) };
     let result = Pipeline::new(&config).unwrap().run(source);
     Left::new(&dir, &config, &commits, result)
 }
@@ -106,7 +107,7 @@ fn leave_by(exit: ExitPath) -> Left {
     let config = configuration(&dir, &[]);
     let commits = CommitTracker::default();
     let mut pipeline = Pipeline::new(&config).unwrap();
-    let script = Script { records: Vec::new(), then: None, commits: commits.clone() };
+    let script = Script { records: Vec::new(), then: None, commits: Some(commits.clone()) };
     let source = spawn(Box::new(script)).unwrap();
     pipeline.streams.clone_from(&source.streams);
     pipeline.trainer.set_streams(&source.streams);
@@ -146,7 +147,7 @@ fn stop_that_was_requested_before_the_run_trains_nothing() {
     let config = configuration(folder.path(), &[]);
     let mut pipeline = Pipeline::new(&config).unwrap();
     pipeline.stop_handle().request();
-    let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
+    let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: None };
     assert_eq!(pipeline.run(source).unwrap(), StopReason::Stopped);
     assert_eq!(pipeline.state().progress.events.read, 0);
 }
@@ -172,7 +173,7 @@ fn source_failure_with_a_failing_checkpoint_tells_the_source_nothing() {
     std::fs::rename(&dir, folder.path().join("aside")).unwrap();
     std::fs::write(&dir, b"").unwrap();
     let then = Some(Err(source_failure()));
-    let result = pipeline.run(Script { records: records(), then, commits: commits.clone() });
+    let result = pipeline.run(Script { records: records(), then, commits: Some(commits.clone()) });
     assert!(matches!(result, Err(PipelineError::Source(_))), "{result:?}");
     assert_eq!(commits.newest(), None, "a position that is not durable must not be committed");
 }
@@ -217,6 +218,42 @@ fn failed_checkpoint_is_not_followed_by_another() {
 }
 
 #[test]
+fn checkpoints_of_a_replay_that_take_long_are_put_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut synth = EventGenerator::new(SynthConfig { users: 20, items: 30, ..SynthConfig::default() });
+    let records: Vec<Record> = (0..20 * BATCH).map(|offset| event(offset, Ok(synth.next_event()))).collect();
+    // Events at which checkpoints are written, and how many are put off, after one that took half an hour.
+    let run = |name: &str, share: &str, commits: Option<CommitTracker>, is_live: bool| {
+        let config = configuration(&folder.path().join(name), &["checkpoint.every_events=32", share]);
+        let source = Script { records: records.clone(), then: Some(Ok(PollStatus::End)), commits };
+        let mut pipeline = Pipeline::builder(&config).live(is_live).build().unwrap();
+        pipeline.checkpoints.writing_took = Duration::from_secs(1_800);
+        let (mut written, mut n_put_off) = (Vec::new(), 0);
+        let stop = pipeline.run_observed(source, &mut |_, did| match did {
+            PipelineEvent::CheckpointWritten(checkpoint) => written.push(checkpoint.events),
+            PipelineEvent::CheckpointPutOff { wait } => {
+                assert!(wait > Duration::from_secs(1_800) && wait <= Duration::from_secs(18_000), "{wait:?}");
+                n_put_off += 1;
+            }
+            _ => {}
+        });
+        assert_eq!(stop.unwrap(), StopReason::End);
+        (written, n_put_off)
+    };
+    // The end is saved whatever it takes.
+    assert_eq!(run("replay", "checkpoint.max_share=0.1", None, false), (vec![20 * BATCH], 20));
+    let told = Some(CommitTracker::default());
+    for (name, share, commits, is_live) in [
+        ("all", "checkpoint.max_share=1", None, false),
+        ("live", "checkpoint.max_share=0.1", None, true),
+        ("told what is durable", "checkpoint.max_share=0.1", told, false),
+    ] {
+        let (written, n_put_off) = run(name, share, commits, is_live);
+        assert!(written.len() > 1 && n_put_off == 0, "{name}: {written:?}, {n_put_off} put off");
+    }
+}
+
+#[test]
 fn failed_dead_letters_save_no_position_behind_them() {
     let folder = tempfile::tempdir().unwrap();
     let error: DeadLetterError = DeadLetterFile::open(folder.path(), None).unwrap_err();
@@ -236,7 +273,7 @@ fn dead_letters_that_cannot_be_made_durable_end_a_checkpoint_as_they_end_a_run()
     let rejection =
         Rejection { reason: Reason::Unparsable, detail: "not JSON".to_owned(), key: None, payload: Vec::new() };
     records.push(event(EVENTS, Err(rejection)));
-    let source = Script { records, then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
+    let source = Script { records, then: Some(Ok(PollStatus::End)), commits: None };
     let mut failed = 0;
     let result = pipeline.run_observed(source, &mut |_, event| {
         if let PipelineEvent::CheckpointFailed(SaveError::DeadLetters(_)) = event {
@@ -266,7 +303,7 @@ fn second_source_on_the_same_pipeline_goes_on_from_the_first() {
     let (mut first, second) = (records(), records().split_off(BATCH as usize));
     first.truncate(BATCH as usize);
     for records in [first, second] {
-        let source = Script { records, then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
+        let source = Script { records, then: Some(Ok(PollStatus::End)), commits: None };
         assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
     }
     assert_eq!((pipeline.positions().next("script"), pipeline.progress().1), (Some(EVENTS), EVENTS));
@@ -331,7 +368,7 @@ fn replay_with_the_cuts_of_a_live_run_gives_the_same_bytes() {
     assert!(cuts.len() as u64 >= freshness.clock_cuts, "{cuts:?}");
 
     let replay = |dir: &Path, cuts: Vec<u64>| {
-        let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
+        let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: None };
         let mut pipeline = Pipeline::builder(&configuration(dir, &[])).cuts(cuts).build().unwrap();
         assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
         cuts_in(dir)
@@ -349,7 +386,7 @@ fn stop_of_a_live_run_trains_on_everything_that_was_delivered() {
     let mut pipeline = Pipeline::builder(&config).live(true).build().unwrap();
     let stop = pipeline.stop_handle();
     // One block of them all: the stop comes after its first step.
-    let source = Script { records: records(), then: Some(Ok(PollStatus::Idle)), commits: CommitTracker::default() };
+    let source = Script { records: records(), then: Some(Ok(PollStatus::Idle)), commits: None };
     let result = pipeline.run_observed(source, &mut |_, event| {
         if matches!(event, PipelineEvent::Step { .. }) {
             stop.request();
@@ -367,7 +404,7 @@ fn checkpoint_is_written_for_who_asks() {
     let requests = CheckpointRequests::default();
     let mut pipeline = Pipeline::builder(&config).checkpoint_requests(requests.clone()).build().unwrap();
     let (mut ticket, stop) = (None, pipeline.stop_handle());
-    let source = Script { records: records(), then: None, commits: CommitTracker::default() };
+    let source = Script { records: records(), then: None, commits: None };
     let result = pipeline.run_observed(source, &mut |_, event| {
         if matches!(event, PipelineEvent::Step { .. }) {
             ticket = Some(requests.ask());
@@ -393,7 +430,7 @@ fn events_that_are_trained_on_alone_teach_as_much_as_in_batches() {
     // By day batches are whole, by night the clock cuts off each event.
     let hit_rate = |name: &str, cuts: Vec<u64>| {
         let config = configuration(&folder.path().join(name), &["model.dim=8"]);
-        let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: CommitTracker::default() };
+        let source = Script { records: records(), then: Some(Ok(PollStatus::End)), commits: None };
         let mut pipeline = Pipeline::builder(&config).cuts(cuts).build().unwrap();
         assert_eq!(pipeline.run(source).unwrap(), StopReason::End);
         let progress = &pipeline.state().progress;
