@@ -100,8 +100,8 @@ impl<'a> PipelineBuilder<'a> {
 
     /// Follows the clock too, since the stream is live: batches are cut after `train.linger_ms`, checkpoints come every
     /// `checkpoint.every_seconds`, a stop trains on all that was delivered, and freshness is measured. Where batches were cut is
-    /// kept with the checkpoints. Otherwise the model depends on the source alone, and a
-    /// source that is not told what is durable waits less often for checkpoints that take long (`checkpoint.max_share`).
+    /// kept with the checkpoints. Otherwise the model depends on the source alone; and where that is not told what is durable, and so can
+    /// be read again, checkpoints that take long are put off (`checkpoint.max_share`).
     #[must_use]
     pub fn live(mut self, is_live: bool) -> Self {
         self.is_live = is_live;
