@@ -12,13 +12,15 @@ const URL: &str = "s3://models/shop/a";
 const PREFIX: &str = "shop/a";
 const VARIABLE: &str = "NEGSTREAM_FAILPOINT";
 /// A small model, whose quality does not matter here; a worker is taken for dead after a second and a half.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "checkpoint.every_events=800",
     "model.dim=16",
     "negatives.bank=256",
     "evaluate.share=0",
     "checkpoint.lease_ms=1000",
     "checkpoint.request_timeout_ms=700",
+    // A store that fails or stalls takes long, and what is to be seen is every checkpoint that is due.
+    "checkpoint.max_share=1",
 ];
 
 /// A log, the items of a local run over it, and an object store.
