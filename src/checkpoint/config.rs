@@ -29,7 +29,7 @@ config_section! {
         /// Where writing takes long, as much time again passes between two of them. `replay` goes by events, and by `max_share`.
         every_seconds: u64 = 60 => [at_most(31_536_000)];
         /// In a replay: the largest share of its time that goes by while checkpoints are being written. Where one takes more than
-        /// a second, the next is put off accordingly; 1: only while the one before is being written.
+        /// a second, the next is put off accordingly; 1: none is put off.
         max_share: f64 = 0.1 => [within(0.001..=1.0)];
         /// How many of the newest checkpoints are kept.
         keep: usize = 3 => [at_least(1)];

@@ -80,14 +80,14 @@ pub fn prefetch_one<T>(number: &T) {
 /// the processor fetches the lines behind it by itself, and a loop that prefetches every line is slower.
 const COPIED_AHEAD: usize = 16;
 
-/// Copies the first row of each pair to the second, of the same length. Copies go past the caches, so that what they replace is not
-/// fetched first: they are for memory that nobody reads soon.
+/// Copies the first row of each pair to the second, of the same length, by non-temporal stores: they go past the caches, so that what
+/// the copies replace is not fetched first. They are for memory that nobody reads soon.
 ///
 /// # Panics
 /// If lengths differ.
 #[cfg_attr(
     target_arch = "x86_64",
-    expect(unsafe_code, reason = "stores past the caches take raw pointers, and end with a fence")
+    expect(unsafe_code, reason = "non-temporal stores take raw pointers, and end with a fence")
 )]
 pub fn copy_rows(pairs: &mut [(&[f32], &mut [f32])]) {
     // Before the first is copied, so that nothing can end this function without its fence.

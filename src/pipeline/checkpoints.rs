@@ -61,8 +61,6 @@ pub(super) struct CheckpointSchedule {
     every: Option<Duration>,
     /// Largest share of the time that writing may take, beyond which one that is due by events is put off.
     max_share: f64,
-    /// The time that the writer took for the newest one that became durable.
-    pub(super) writing_took: Duration,
     /// When the newest checkpoint was begun; the start of the schedule before the first.
     begun_at: Instant,
     /// The time that writing the newest one took.
@@ -83,7 +81,7 @@ pub(super) struct CheckpointSchedule {
     dead_letter_mark: Option<u64>,
     /// Records passed at the newest durable checkpoint, written or restored.
     durable_at: Option<u64>,
-    written: Option<WrittenCheckpoint>,
+    pub(super) written: Option<WrittenCheckpoint>,
     restored: Option<PathBuf>,
 }
 
@@ -112,7 +110,6 @@ impl CheckpointSchedule {
             every: Some(Duration::from_secs(config.checkpoint.every_seconds))
                 .filter(|every| is_live && !every.is_zero()),
             max_share: if is_live { 1.0 } else { config.checkpoint.max_share },
-            writing_took: Duration::ZERO,
             begun_at: Instant::now(),
             took: Duration::ZERO,
             is_urgent: false,
@@ -150,7 +147,7 @@ impl CheckpointSchedule {
     /// Tells which commits the source makes of what is durable, from now on.
     pub(super) fn track_commits(&mut self, commits: Option<CommitTracker>) {
         if commits.is_some() {
-            // What is not durable yet may be gone from there when it is to be read again.
+            // Retention may delete what no checkpoint holds yet, so that a worker which is killed could not read it again.
             self.max_share = 1.0;
         }
         self.pins.track_commits(commits);
@@ -217,7 +214,8 @@ impl CheckpointSchedule {
     /// How long one that is due by events has to wait, so that writing takes no more of the time than it may; `None` where it has not,
     /// or the one before is still being written.
     fn wait_for_share(&self) -> Option<Duration> {
-        let wait = shortest_interval(self.writing_took, self.max_share).checked_sub(self.begun_at.elapsed())?;
+        let took = self.written.as_ref()?.took;
+        let wait = shortest_interval(took, self.max_share).checked_sub(self.begun_at.elapsed())?;
         (!self.writer.is_busy() && !wait.is_zero()).then_some(wait)
     }
 
@@ -363,7 +361,6 @@ impl CheckpointSchedule {
             );
         }
         let written = outcome.written?;
-        self.writing_took = written.took;
         trainer.state.sources.cuts.forget_until(written.events);
         self.pins.add(&written.path, outcome.claimed);
         self.durable_at = Some(outcome.passed);
@@ -391,7 +388,7 @@ mod tests {
     #[test]
     fn writing_takes_no_more_than_its_share_of_the_time_where_it_takes_long() {
         let (short, long) = (Duration::from_millis(999), Duration::from_secs(3));
-        assert_eq!(shortest_interval(Duration::ZERO, 0.1), Duration::ZERO, "none was written yet");
+        assert_eq!(shortest_interval(Duration::ZERO, 0.1), Duration::ZERO);
         assert_eq!(shortest_interval(short, 0.001), Duration::ZERO);
         assert_eq!(shortest_interval(long, 0.1), Duration::from_secs(30));
         assert_eq!(shortest_interval(long, 0.5), Duration::from_secs(6));

@@ -222,12 +222,19 @@ fn checkpoints_of_a_replay_that_take_long_are_put_off() {
     let folder = tempfile::tempdir().unwrap();
     let mut synth = EventGenerator::new(SynthConfig { users: 20, items: 30, ..SynthConfig::default() });
     let records: Vec<Record> = (0..20 * BATCH).map(|offset| event(offset, Ok(synth.next_event()))).collect();
+    let slow = WrittenCheckpoint {
+        path: folder.path().join("slow"),
+        bytes: 1,
+        events: 0,
+        took: Duration::from_secs(1_800),
+        pause: Duration::ZERO,
+    };
     // Events at which checkpoints are written, and how many are put off, after one that took half an hour.
     let run = |name: &str, share: &str, commits: Option<CommitTracker>, is_live: bool| {
         let config = configuration(&folder.path().join(name), &["checkpoint.every_events=32", share]);
         let source = Script { records: records.clone(), then: Some(Ok(PollStatus::End)), commits };
         let mut pipeline = Pipeline::builder(&config).live(is_live).build().unwrap();
-        pipeline.checkpoints.writing_took = Duration::from_secs(1_800);
+        pipeline.checkpoints.written = Some(slow.clone());
         let (mut written, mut n_put_off) = (Vec::new(), 0);
         let stop = pipeline.run_observed(source, &mut |_, did| match did {
             PipelineEvent::CheckpointWritten(checkpoint) => written.push(checkpoint.events),

@@ -8,7 +8,8 @@ use crate::kernel::rows::{prefetch, prefetch_one};
 
 /// Memory is asked for what a record owns when the record so many places before it is copied, and for itself at twice the distance.
 const OWNED_AHEAD: usize = 8;
-/// Bytes of a list that are asked for where it will be copied: of as many records no more than the first cache holds.
+/// Bytes of a list that are asked for where it will be copied. The L1 data cache has room for as much of both lists, the one that is
+/// copied and the one that is overwritten, of [`OWNED_AHEAD`] records.
 const BEGINNING: usize = 1_024;
 
 /// Asks memory for a list that a record owns, which will be read soon.

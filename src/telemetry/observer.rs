@@ -148,8 +148,8 @@ impl RunObserver {
             }
             PipelineEvent::CheckpointPutOff { wait } => tracing::info!(
                 events = trainer.state.progress.events.read,
-                seconds = format_args!("{:.2}", wait.as_secs_f64()),
-                "checkpoint put off, so that writing takes no more of the time than checkpoint.max_share"
+                "checkpoint put off by {:.1} s, since writing may take checkpoint.max_share of a replay's time: raise it for more of them",
+                wait.as_secs_f64()
             ),
             PipelineEvent::CheckpointWritten(checkpoint) => {
                 telemetry.update(|status| {
